@@ -1,0 +1,122 @@
+"""The two blocks that MobileNet is made of, and the padding and normalisation that come with its weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Padding = Literal["tf_same", "symmetric"]
+
+
+class Normalize(nn.Module):
+    """Plain pixels to what the network was trained on: (pixel - mean) / std, per colour channel.
+
+    Mean and std are buffers, so that they travel with the weights and no caller can get them wrong.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float | tuple[float, float, float], std: float | tuple[float, float, float]) -> None:
+        """Args: mean, std: in pixel units, 0 to 255; one number or one for each of R, G, B."""
+        super().__init__()
+        for name, value in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32).expand(3).reshape(3, 1, 1).clone())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 RGB (N, 3, H, W), 0 to 255 -> float (N, 3, H, W), channels last in memory."""
+        pixels = images.to(self.mean.dtype, memory_format=torch.channels_last)
+        return (pixels - self.mean) / self.std
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution whose output has ceil(size / stride) rows and columns.
+
+    With `tf_same`, the padding a side needs in all, max((ceil(size / stride) - 1) * stride + kernel - size, 0), goes to
+    the bottom and right where it cannot be shared evenly: at stride 2 that is (0, 1) for even and (1, 1) for odd sizes.
+    With `symmetric` it is kernel // 2 on every side. Both give the same shapes, but other weights fit each.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padding: Padding = "tf_same",
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=bias
+        )
+        self.pads_as_tf = padding == "tf_same" and stride > 1  # at stride 1 and odd kernels the two agree
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
+        if not self.pads_as_tf:
+            return super().forward(input)
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        height, width = (
+            max((math.ceil(size / stride) - 1) * stride + kernel - size, 0) for size in (input.shape[2], input.shape[3])
+        )
+        padded = functional.pad(input, (width // 2, width - width // 2, height // 2, height - height // 2))
+        return functional.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class ConvBNReLU(nn.Sequential):
+    """Convolution, batch normalisation, ReLU6 (or ReLU): the unit of Table 1."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        padding: Padding = "tf_same",
+        bn_eps: float = 1e-3,
+        activation: type[nn.Module] = nn.ReLU6,
+    ) -> None:
+        super().__init__()
+        self.conv = SameConv2d(in_channels, out_channels, kernel_size, stride=stride, groups=groups, padding=padding)
+        self.bn = nn.BatchNorm2d(out_channels, eps=bn_eps)
+        self.act = activation(inplace=True)
+
+
+class DepthwiseSeparable(nn.Sequential):
+    """A 3x3 depthwise convolution, then a 1x1 pointwise one; both with batch normalisation and activation.
+
+        mult-adds = D_K^2 * M * D_F^2 + M * N * D_F^2
+
+    Source: Howard et al. 2017, section 3.1, equation 5 and Figure 3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int = 1,
+        padding: Padding = "tf_same",
+        bn_eps: float = 1e-3,
+        activation: type[nn.Module] = nn.ReLU6,
+    ) -> None:
+        super().__init__()
+        self.depthwise = ConvBNReLU(
+            in_channels,
+            in_channels,
+            3,
+            stride=stride,
+            groups=in_channels,
+            padding=padding,
+            bn_eps=bn_eps,
+            activation=activation,
+        )
+        self.pointwise = ConvBNReLU(in_channels, out_channels, 1, bn_eps=bn_eps, activation=activation)

@@ -1,0 +1,208 @@
+"""Any data set in COCO's JSON format: the official one, or one's own classes and folders.
+
+Format: https://cocodataset.org/#format-data (object detection).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from datasets.files import path_inside
+from datasets.images import read_image
+from datasets.types import Detections, Example
+
+
+@dataclass(frozen=True)
+class Categories:
+    """The class list of a COCO file: contiguous class id <-> official category id and name.
+
+    Attributes:
+        ids: official ids, ascending; class id k means `ids[k]`. COCO's run from 1 to 90 with gaps.
+        names: the name of each.
+    """
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class CocoDetection(Dataset[Example[Detections]]):
+    """Images and boxes of one split, in the order of the JSON's `images`.
+
+    Annotations are kept as flat arrays (not as a million Python objects), so loader processes share them.
+
+    Attributes:
+        categories: the class list.
+        warnings: one line for each kind of repair that was made to the annotations, with its count.
+    """
+
+    def __init__(self, images: Path, annotations: Path) -> None:
+        """Read and check the annotations; no image is opened yet.
+
+        Args:
+            images: folder that the file names in the JSON are relative to.
+            annotations: the JSON file.
+
+        Raises:
+            ValueError: naming the file and what is wrong: not there, not JSON, a key missing, an annotation of an
+                unknown image or category, a file name outside `images`, image files that are not there.
+        """
+        content = _read_json(annotations)
+        self._file = annotations
+        self.warnings: list[str] = []
+        self.categories = self._read_categories(content["categories"])
+        self._read_images(content["images"], images)
+        self._read_annotations(content["annotations"])
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Example[Detections]:
+        """The image as stored and its boxes in the image's own pixels.
+
+        Raises:
+            UnreadableImageError: if the file cannot be read, or has another size than the JSON says.
+        """
+        path, image_hw = self._paths[index], self._sizes_hw[index]
+        image = read_image(path, expected_hw=(int(image_hw[0]), int(image_hw[1])))
+        return Example(image, self.truth(index), path.name)
+
+    def truth(self, index: int) -> Detections:
+        """The annotations of one image, without opening it."""
+        rows = self._order[self._starts[index] : self._starts[index + 1]]
+        height, width = self._sizes_hw[index]
+        return Detections(
+            self._boxes_xyxy[rows],
+            self._class_ids[rows],
+            (int(height), int(width)),
+            is_crowd=self._is_crowd[rows],
+            areas_px=self._areas_px[rows],
+        )
+
+    def _fail(self, message: str) -> ValueError:
+        return ValueError(f"{self._file}: {message}")
+
+    def _read_categories(self, categories: list[dict[str, Any]]) -> Categories:
+        try:
+            by_id = {int(category["id"]): str(category["name"]) for category in categories}
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._fail("'categories': expected objects with an integer 'id' and a 'name'") from error
+        if not by_id or len(by_id) < len(categories):
+            raise self._fail(f"'categories': expected distinct ids, got {len(categories)} with {len(by_id)} ids")
+        ids = tuple(sorted(by_id))
+        return Categories(ids, tuple(by_id[category_id] for category_id in ids))
+
+    def _read_images(self, images: list[dict[str, Any]], folder: Path) -> None:
+        try:
+            self._index_of = {int(image["id"]): index for index, image in enumerate(images)}
+            names = [str(image["file_name"]) for image in images]
+            self._sizes_hw = np.array([(image["height"], image["width"]) for image in images], np.int64).reshape(-1, 2)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._fail("'images': expected objects with 'id', 'file_name', 'height' and 'width'") from error
+        if not images:
+            raise self._fail("'images' is empty: there is nothing to read")
+        if len(self._index_of) < len(images):
+            raise self._fail(f"'images': {len(images) - len(self._index_of)} ids occur more than once")
+        if (self._sizes_hw <= 0).any():
+            raise self._fail(f"'images': {names[int((self._sizes_hw <= 0).any(1).argmax())]!r} has no positive size")
+        try:
+            self._paths = [path_inside(folder, name) for name in names]
+        except ValueError as error:
+            raise self._fail(str(error)) from error
+        missing = _missing_files(self._paths)
+        if missing:
+            raise self._fail(
+                f"{len(missing)} of {len(names)} image files are not there, the first is {missing[0]}; "
+                "give the folder that the file names are relative to"
+            )
+
+    def _read_annotations(self, annotations: list[dict[str, Any]]) -> None:
+        def column(key: str, index_of: Mapping[int, int], where: str) -> NDArray[np.int64]:
+            """Official ids of all annotations as positions."""
+            values = np.empty(len(annotations), np.int64)
+            for row, annotation in enumerate(annotations):
+                try:
+                    values[row] = index_of[annotation[key]]
+                except (KeyError, TypeError) as error:
+                    label = annotation.get("id", row) if isinstance(annotation, dict) else row
+                    value = annotation.get(key) if isinstance(annotation, dict) else annotation
+                    raise self._fail(f"annotation {label}: {key} {value!r} is not in {where!r}") from error
+            return values
+
+        image_index = column("image_id", self._index_of, "images")
+        class_of = {category_id: class_id for class_id, category_id in enumerate(self.categories.ids)}
+        class_ids = column("category_id", class_of, "categories")
+        boxes_xywh = self._boxes_xywh(annotations)
+        boxes_xyxy = np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], 1)
+
+        limits = np.tile(self._sizes_hw[image_index][:, ::-1], 2)  # width, height, width, height
+        clipped = np.clip(boxes_xyxy, 0, limits)
+        outside = (np.abs(clipped - boxes_xyxy) > 1).any(1)  # a pixel of rounding is no fault
+        empty = (clipped[:, 2:] <= clipped[:, :2]).any(1)
+        self._warn(outside & ~empty, "boxes reach outside their image: clipped", annotations)
+        self._warn(empty, "boxes are empty or wholly outside their image: left out", annotations)
+
+        keep = ~empty
+        image_index = image_index[keep]
+        self._boxes_xyxy = clipped[keep].astype(np.float32)
+        self._class_ids = class_ids[keep]
+        self._is_crowd = np.array([bool(a.get("iscrowd", 0)) for a in annotations], np.bool_)[keep]
+        box_areas = (boxes_xywh[:, 2] * boxes_xywh[:, 3]).tolist()
+        areas = [a.get("area", box_area) for a, box_area in zip(annotations, box_areas, strict=True)]
+        self._areas_px = np.array(areas, np.float32)[keep]
+        self._order = np.argsort(image_index, kind="stable")
+        self._starts = np.searchsorted(image_index[self._order], np.arange(len(self) + 1))
+
+    def _boxes_xywh(self, annotations: list[dict[str, Any]]) -> NDArray[np.float64]:
+        boxes = np.zeros((len(annotations), 4))
+        for row, annotation in enumerate(annotations):
+            try:
+                boxes[row] = annotation["bbox"]
+            except (KeyError, TypeError, ValueError) as error:
+                raise self._fail(
+                    f"annotation {annotation.get('id', row)}: 'bbox' must be [x, y, width, height] in pixels, "
+                    f"got {annotation.get('bbox')!r}"
+                ) from error
+        if not np.isfinite(boxes).all():
+            row = int((~np.isfinite(boxes)).any(1).argmax())
+            raise self._fail(f"annotation {annotations[row].get('id', row)}: 'bbox' {boxes[row].tolist()} is not finite")
+        return boxes
+
+    def _warn(self, rows: NDArray[np.bool_], what: str, annotations: list[dict[str, Any]]) -> None:
+        if rows.any():
+            first = annotations[int(rows.argmax())].get("id", int(rows.argmax()))
+            self.warnings.append(f"{self._file}: {int(rows.sum())} {what} (the first is annotation {first})")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}; expected a COCO annotation file") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise ValueError(f"{path}: not in COCO's format: expected an object with a list {key!r}")
+    return content  # type: ignore[no-any-return]
+
+
+def _missing_files(paths: Sequence[Path]) -> list[Path]:
+    """Those that do not exist; one directory listing for each folder, since 118,000 `stat` calls take their time."""
+    names_in: defaultdict[Path, set[str]] = defaultdict(set)
+    for folder in {path.parent for path in paths}:
+        if folder.is_dir():
+            names_in[folder] = {entry.name for entry in os.scandir(folder)}
+    return [path for path in paths if path.name not in names_in[path.parent]]

@@ -1,0 +1,67 @@
+"""Files that are never half written, folders that are never overwritten, and names that stay inside their root."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+CACHE_VARIABLE = "MOBILENET_SUITE_CACHE"
+
+
+def cache_dir() -> Path:
+    """Where generated data is kept: $MOBILENET_SUITE_CACHE, or the user's cache folder."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("mobilenet-suite"))
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, which becomes `path` only if the block ends well.
+
+    A reader, or a crash at any moment, finds the old file or the new one, never a part of it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def new_folder(path: Path) -> Path:
+    """Make `path`, or where that exists `path-2`, `path-3`, ...: what somebody made stays as it is."""
+    number, candidate = 1, path
+    while True:
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            candidate = path.with_name(f"{path.name}-{number}")
+        else:
+            return candidate
+
+
+def path_inside(root: Path, name: str) -> Path:
+    """`root / name`, if that is inside `root`.
+
+    Raises:
+        ValueError: if the name is absolute or climbs out of the root.
+    """
+    if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:
+        raise ValueError(f"file name {name!r} points outside its folder {root}")
+    return root / name
+

@@ -1,0 +1,71 @@
+"""Image files to RGB arrays, whatever cameras and scanners put into them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datasets.types import Image
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+
+# What the end of a whole file must hold after the start of its (last) image data. OpenCV fills the missing rows of a
+# truncated file with grey and says nothing.
+_STARTS_AND_ENDS = {
+    b"\xff\xd8\xff": (b"\xff\xda", b"\xff\xd9"),  # JPEG: start of scan, end of image
+    b"\x89PNG": (b"IDAT", b"IEND"),
+}
+
+
+class UnreadableImageError(ValueError):
+    """An image file that is missing, truncated, or not an image."""
+
+
+def read_image(path: Path, *, expected_hw: tuple[int, int] | None = None) -> Image:
+    """One image file as it is meant to be seen: RGB, 8 bits, turned as its EXIF orientation says.
+
+    Grey, palette, CMYK and 16-bit files are converted.
+
+    Args:
+        path: a file in any format that OpenCV reads.
+        expected_hw: the size that annotations were made for. Some tools annotate the pixels as stored, without
+            turning them; where only those have the expected size, they are returned.
+
+    Raises:
+        UnreadableImageError: naming the file, if it cannot be read in full or its size is not the expected one.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: {error.strerror}") from error
+    for magic, (start, end) in _STARTS_AND_ENDS.items():
+        if data.startswith(magic) and data.rfind(end) < data.rfind(start):
+            raise UnreadableImageError(f"{path}: truncated image")
+    image = _decode(data, path, cv2.IMREAD_COLOR_RGB)
+    if expected_hw is not None and image.shape[:2] != expected_hw:
+        height, width = image.shape[:2]
+        if (width, height) == expected_hw:
+            image = _decode(data, path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image.shape[:2] != expected_hw:
+            raise UnreadableImageError(
+                f"{path}: {width} x {height} pixels, but its annotations are for {expected_hw[1]} x {expected_hw[0]}"
+            )
+    return image
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write an RGB image in the format of the path's suffix."""
+    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+        raise OSError(f"{path}: could not be written")
+
+
+def _decode(data: bytes, path: Path, flags: int) -> Image:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise UnreadableImageError(f"{path}: {error.err}") from error
+    if image is None:
+        raise UnreadableImageError(f"{path}: not an image that OpenCV can read")
+    return image  # type: ignore[return-value]  # 8 bits by IMREAD_COLOR

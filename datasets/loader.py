@@ -1,0 +1,134 @@
+"""From a data set of examples to batches, the same ones whatever the number of worker processes.
+
+Every random choice is a function of (seed, epoch, index), never of a process's state. So a run does not depend on
+`num_workers`, and one that is resumed in the middle of an epoch sees what the unbroken one would have seen.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datasets.images import UnreadableImageError
+from datasets.memory import keep_freed_memory
+from datasets.types import Batch, Example, Image
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+# (image, truth, seed) -> (image of the network's input size, truth)
+Transform = Callable[[Image, T, int], tuple[Image, T]]
+
+
+class Source(Protocol[T_co]):
+    """A data set of examples, as stored."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Example[T_co]: ...
+
+
+class Key(NamedTuple):
+    """Which example, and in which epoch."""
+
+    epoch: int
+    index: int
+
+
+class Unreadable(NamedTuple):
+    """Stands in a batch for an example whose image could not be read."""
+
+    reason: str
+
+
+class TransformedDataset(Dataset[Example[T] | Unreadable], Generic[T]):
+    """A source with a transform, addressed by `Key`."""
+
+    def __init__(self, source: Source[T], transform: Transform[T], seed: int) -> None:
+        """Args: source: examples; transform: makes them network inputs; seed: of the run."""
+        self.source = source
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: Key) -> Example[T] | Unreadable:
+        """The example of that epoch, or why there is none."""
+        try:
+            example = self.source[key.index]
+        except UnreadableImageError as error:
+            return Unreadable(str(error))
+        words = np.random.SeedSequence([self.seed, key.epoch, key.index]).generate_state(1)
+        image, truth = self.transform(example.image, example.truth, int(words[0]))
+        return Example(image, truth, example.id)
+
+
+class TrainingBatches(Sampler[list[Key]]):
+    """Keys of one epoch's batches in an order shuffled by (seed, epoch); an incomplete last batch is left out."""
+
+    def __init__(self, num_examples: int, batch_size: int, seed: int) -> None:
+        """Args: num_examples: of the data set; batch_size: at most; seed: of the run."""
+        self.num_examples = num_examples
+        self.batch_size = min(batch_size, num_examples)
+        self.seed = seed
+        self.epoch = 0
+        self.first_batch = 0
+
+    def start_at(self, epoch: int, batch: int) -> None:
+        """The next iteration gives this epoch, from this batch on."""
+        self.epoch, self.first_batch = epoch, batch
+
+    def __len__(self) -> int:
+        return self.num_examples // self.batch_size
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_examples)
+        for batch in range(self.first_batch, len(self)):
+            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield [Key(self.epoch, int(index)) for index in rows]
+
+
+def ordered_batches(num_examples: int, batch_size: int) -> list[list[Key]]:
+    """Keys of all examples once, in order, for evaluation."""
+    keys = [Key(0, index) for index in range(num_examples)]
+    return [keys[start : start + batch_size] for start in range(0, num_examples, batch_size)]
+
+
+def build_loader(
+    dataset: TransformedDataset[T], batches: Sampler[list[Key]] | Sequence[list[Key]], *, num_workers: int
+) -> DataLoader[Batch[T]]:
+    """A torch loader over `batches`, whose workers live as long as it does."""
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]  # examples in, batches out
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=collate,
+        worker_init_fn=_init_worker,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def collate(examples: Sequence[Example[T] | Unreadable]) -> Batch[T]:
+    """Examples whose images have one size as a batch; those that could not be read become lines in it."""
+    good = [example for example in examples if isinstance(example, Example)]
+    pixels = np.stack([example.image for example in good]) if good else np.zeros((0, 0, 0, 3), np.uint8)
+    return Batch(
+        images=torch.from_numpy(pixels).permute(0, 3, 1, 2),  # a view: channels last in memory
+        truth=[example.truth for example in good],
+        ids=[example.id for example in good],
+        unreadable=[example.reason for example in examples if isinstance(example, Unreadable)],
+    )
+
+
+def _init_worker(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process ends the workers
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    keep_freed_memory()

@@ -1,0 +1,216 @@
+"""Drawn scenes with houses, trees, cars, boats and balloons, written in COCO's official layout.
+
+Small data that the detection task can learn within minutes on two cores, yet not at a glance: sizes differ fivefold,
+things stand before one another, and leaves, clouds and waves share their colours.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.files import cache_dir, new_folder
+from datasets.images import write_image
+from datasets.types import Image
+
+VERSION = 1  # goes up with every change of a picture
+NUM_IMAGES = {"train2017": 800, "val2017": 160}
+IMAGE_HW = (240, 320)
+SEED = 1704
+MIN_SIDE_PX = 24
+MAX_SIDE_PX = 120
+MIN_VISIBLE_SHARE = 0.4  # of an object's pixels; one that is hidden more is not annotated
+
+Colour = tuple[int, int, int]
+Points = list[tuple[float, float]]
+
+
+def sample_root() -> Path:
+    """The folder of the sample, drawn on first use into the cache."""
+    root = cache_dir() / f"sample-detection-v{VERSION}"
+    if not root.is_dir():
+        unfinished = new_folder(root.with_name(f"{root.name}-unfinished"))
+        write_sample(unfinished)
+        try:
+            unfinished.rename(root)
+        except OSError:  # another process was faster
+            shutil.rmtree(unfinished)
+    return root
+
+
+def write_sample(root: Path) -> None:
+    """Write images and annotations of both splits below a folder."""
+    (root / "annotations").mkdir(parents=True)
+    for split_number, (split, num_images) in enumerate(NUM_IMAGES.items()):
+        (root / split).mkdir()
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for number in range(num_images):
+            rng = np.random.default_rng([SEED, split_number, number])
+            image, objects = draw_scene(rng)
+            name = f"{number:012d}.jpg"
+            write_image(root / split / name, image)
+            images.append({"id": number, "file_name": name, "height": IMAGE_HW[0], "width": IMAGE_HW[1]})
+            for category_id, box_xywh in objects:
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": number,
+                        "category_id": category_id,
+                        "bbox": box_xywh,
+                        "area": box_xywh[2] * box_xywh[3],
+                        "iscrowd": 0,
+                        "segmentation": [],
+                    }
+                )
+        content = {
+            "info": {"description": "drawn scenes", "version": str(VERSION)},
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": i + 1, "name": name, "supercategory": "drawn"} for i, name in enumerate(PAINTERS)],
+        }
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+
+
+def draw_scene(rng: np.random.Generator) -> tuple[Image, list[tuple[int, list[int]]]]:
+    """One picture, and (category id, [x, y, width, height] in pixels) of what can be seen in it."""
+    canvas = _background(rng)
+    owner = np.full(IMAGE_HW, -1)  # which object a pixel shows
+    num_pixels, category_ids = [], []
+    names = list(PAINTERS)
+    for number in range(int(rng.integers(1, 7))):
+        name = names[int(rng.integers(len(names)))]
+        side = MIN_SIDE_PX * (MAX_SIDE_PX / MIN_SIDE_PX) ** rng.random()
+        left = rng.uniform(-0.2 * side, IMAGE_HW[1] - 0.8 * side)
+        top = rng.uniform(-0.2 * side, IMAGE_HW[0] - 0.8 * side)
+        mask = _Brush(canvas, left, top, side, rng).paint(PAINTERS[name])
+        owner[mask] = number
+        num_pixels.append(int(mask.sum()))
+        category_ids.append(names.index(name) + 1)
+    noise = rng.normal(0, rng.uniform(2, 14), canvas.shape)
+    image = np.clip(canvas + noise, 0, 255).astype(np.uint8)
+
+    objects = []
+    for number, (category_id, whole) in enumerate(zip(category_ids, num_pixels, strict=True)):
+        rows, columns = np.nonzero(owner == number)
+        if whole and len(rows) >= max(60, MIN_VISIBLE_SHARE * whole):
+            left, top = int(columns.min()), int(rows.min())
+            box = [left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top]
+            objects.append((category_id, box))
+    return image, objects
+
+
+class _Brush:
+    """Draws one object in a unit square, placed on the canvas, and remembers which pixels it covered."""
+
+    def __init__(self, canvas: Image, left: float, top: float, side: float, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self._canvas = canvas
+        self._mask = np.zeros(canvas.shape[:2], np.uint8)
+        self._origin = np.array([left, top])
+        self._side = side
+        angle = rng.normal(0, 0.12)
+        stretch = rng.uniform(0.75, 1.25)
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        self._matrix = turn @ np.diag([stretch * (1 if rng.random() < 0.5 else -1), 1 / stretch])
+
+    def paint(self, painter: Callable[[_Brush], None]) -> NDArray[np.bool_]:
+        painter(self)
+        return self._mask > 0
+
+    def colour(self, *base: Colour) -> Colour:
+        """One of some colours, a little changed."""
+        chosen = np.array(base[int(self.rng.integers(len(base)))])
+        red, green, blue = np.clip(chosen + self.rng.normal(0, 22, 3), 0, 255)
+        return int(red), int(green), int(blue)
+
+    def polygon(self, points: Points, colour: Colour) -> None:
+        placed = (np.array(points) - 0.5) @ self._matrix.T + 0.5
+        pixels = np.round(self._origin + placed * self._side).astype(np.int32)
+        cv2.fillPoly(self._canvas, [pixels], colour, cv2.LINE_AA)
+        cv2.fillPoly(self._mask, [pixels], 1)
+
+    def rectangle(self, x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
+        self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour)
+
+    def ellipse(self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour) -> None:
+        angles = np.linspace(0, 2 * math.pi, 24, endpoint=False)
+        self.polygon([(x + radius_x * math.cos(a), y + radius_y * math.sin(a)) for a in angles], colour)
+
+
+def _house(brush: _Brush) -> None:
+    eaves = brush.rng.uniform(0.35, 0.55)
+    brush.rectangle(0.1, eaves, 0.9, 1, brush.colour((205, 180, 150), (190, 110, 90), (225, 225, 215)))
+    brush.polygon([(0, eaves), (0.5, 0), (1, eaves)], brush.colour((150, 50, 40), (90, 80, 85), (110, 70, 45)))
+    brush.rectangle(0.2, eaves + 0.1, 0.4, eaves + 0.28, brush.colour((120, 170, 210), (240, 225, 130)))
+    brush.rectangle(0.58, 0.68, 0.78, 1, brush.colour((95, 60, 35), (60, 80, 120)))
+
+
+def _tree(brush: _Brush) -> None:
+    green = brush.colour((45, 115, 45), (90, 140, 50), (160, 130, 40))
+    brush.rectangle(0.43, 0.55, 0.57, 1, brush.colour((100, 70, 40)))
+    if brush.rng.random() < 0.5:
+        for y, half in ((0.0, 0.24), (0.2, 0.34), (0.4, 0.44)):
+            brush.polygon([(0.5 - half, y + 0.38), (0.5, y), (0.5 + half, y + 0.38)], green)
+    else:
+        for x, y, radius in ((0.5, 0.26, 0.26), (0.3, 0.45, 0.24), (0.7, 0.45, 0.24)):
+            brush.ellipse(x, y, radius, radius, green)
+
+
+def _car(brush: _Brush) -> None:
+    body = brush.colour((200, 40, 40), (40, 80, 180), (230, 190, 50), (220, 220, 220), (60, 60, 65))
+    brush.polygon([(0.22, 0.52), (0.34, 0.3), (0.68, 0.3), (0.8, 0.52)], body)
+    brush.polygon([(0.3, 0.5), (0.38, 0.35), (0.64, 0.35), (0.72, 0.5)], brush.colour((170, 205, 225)))
+    brush.rectangle(0, 0.5, 1, 0.7, body)
+    for x in (0.22, 0.78):
+        brush.ellipse(x, 0.7, 0.12, 0.12, (30, 30, 30))
+        brush.ellipse(x, 0.7, 0.05, 0.05, (170, 170, 170))
+
+
+def _boat(brush: _Brush) -> None:
+    brush.polygon([(0, 0.7), (1, 0.7), (0.82, 1), (0.18, 1)], brush.colour((130, 75, 40), (60, 70, 130), (180, 50, 45)))
+    brush.rectangle(0.48, 0, 0.52, 0.7, brush.colour((90, 70, 55)))
+    brush.polygon([(0.54, 0.04), (0.95, 0.62), (0.54, 0.62)], brush.colour((240, 238, 225), (215, 90, 70)))
+    brush.polygon([(0.46, 0.14), (0.46, 0.62), (0.12, 0.62)], brush.colour((225, 225, 215)))
+
+
+def _balloon(brush: _Brush) -> None:
+    brush.ellipse(0.5, 0.36, 0.36, 0.36, brush.colour((215, 60, 60), (240, 170, 40), (70, 120, 200), (130, 80, 160)))
+    brush.ellipse(0.5, 0.36, 0.13, 0.36, brush.colour((245, 240, 220), (250, 210, 90)))
+    brush.polygon([(0.28, 0.66), (0.72, 0.66), (0.58, 0.84), (0.42, 0.84)], brush.colour((150, 120, 90)))
+    brush.rectangle(0.4, 0.84, 0.6, 1, brush.colour((125, 85, 45)))
+
+
+PAINTERS: dict[str, Callable[[_Brush], None]] = {
+    "balloon": _balloon,
+    "boat": _boat,
+    "car": _car,
+    "house": _house,
+    "tree": _tree,
+}
+
+
+def _background(rng: np.random.Generator) -> Image:
+    """Sky with clouds over land or water, with blobs that are no objects."""
+    height, width = IMAGE_HW
+    horizon = int(rng.uniform(0.25, 0.75) * height)
+    sky, low_sky = rng.uniform((90, 140, 190), (180, 210, 250)), rng.uniform(170, 250, 3)
+    grounds = ((95, 140, 70), (180, 165, 110), (70, 120, 160), (120, 115, 110))
+    ground = np.array(grounds[int(rng.integers(4))]) + rng.normal(0, 15, 3)
+    shade = np.linspace(0, 1, height)[:, None]
+    rows = np.where(np.arange(height)[:, None] < horizon, sky + shade * (low_sky - sky), ground * (0.8 + 0.4 * shade))
+    canvas = np.clip(np.repeat(rows[:, None], width, 1), 0, 255).astype(np.uint8)
+    for _ in range(int(rng.integers(6, 16))):
+        x, y = int(rng.integers(width)), int(rng.integers(height))
+        axes = (int(rng.integers(4, 36)), int(rng.integers(2, 14)))
+        blob = np.clip(canvas[y, x].astype(float) + rng.normal(0, 45, 3), 0, 255).tolist()
+        cv2.ellipse(canvas, (x, y), axes, float(rng.uniform(0, 180)), 0, 360, blob, cv2.FILLED, cv2.LINE_AA)
+    return canvas

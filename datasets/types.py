@@ -1,0 +1,103 @@
+"""The objects that travel through the suite. Read this first.
+
+Truth and prediction of a task are one type, so a metric and a picture always take two of the same thing:
+
+    Example[T] -> Batch[T] -> model -> Outputs -> decode -> list[T];    metric.update(predicted, truth)
+
+They hold NumPy arrays: they are made in loader processes, where small arrays pickle far cheaper than tensors are
+shared, and are read by metrics and drawing on the CPU. Only `images` is a tensor, and only a loss packs truth into
+tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+T = TypeVar("T")
+Image = NDArray[np.uint8]  # one RGB image, (H, W, 3)
+
+
+@dataclass(frozen=True)
+class Example(Generic[T]):
+    """One image and its truth.
+
+    Attributes:
+        image: uint8 RGB (H, W, 3).
+        truth: what is true of the image.
+        id: unique within the data set; the file's name where there is one.
+    """
+
+    image: Image
+    truth: T
+    id: str
+
+
+@dataclass(frozen=True)
+class Batch(Generic[T]):
+    """Examples of one size, ready for a network.
+
+    Attributes:
+        images: uint8 RGB (N, 3, H, W), channels last in memory; each network normalises for itself.
+        truth: N truths.
+        ids: N ids.
+        unreadable: one line for each example that was left out because its image could not be read.
+    """
+
+    images: Tensor
+    truth: list[T]
+    ids: list[str]
+    unreadable: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Objects in one image, true or predicted.
+
+    Attributes:
+        boxes_xyxy: float32 (M, 4), pixels of an image of size `image_hw`: x0, y0, x1, y1 from its top left corner.
+        class_ids: int64 (M,), 0-based, without background.
+        image_hw: height and width in pixels of the frame that the boxes are in.
+        scores: float32 (M,) in [0, 1]; None for truth.
+        is_crowd: bool (M,), boxes around an uncounted group, which COCO's protocol ignores; None: there is none.
+        areas_px: float32 (M,), annotated object areas, by which COCO sorts small from large; None: the boxes' own.
+    """
+
+    boxes_xyxy: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    image_hw: tuple[int, int]
+    scores: NDArray[np.float32] | None = None
+    is_crowd: NDArray[np.bool_] | None = None
+    areas_px: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        assert self.boxes_xyxy.shape == (len(self.class_ids), 4), (self.boxes_xyxy.shape, self.class_ids.shape)
+
+    def __len__(self) -> int:
+        return len(self.class_ids)
+
+    def resized(self, image_hw: tuple[int, int]) -> Detections:
+        """The same objects in the frame of the same image stretched to `image_hw` pixels."""
+        scale_y, scale_x = (new / old for new, old in zip(image_hw, self.image_hw, strict=True))
+        boxes_xyxy = self.boxes_xyxy * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
+        areas_px = None if self.areas_px is None else self.areas_px * np.float32(scale_x * scale_y)
+        return replace(self, boxes_xyxy=boxes_xyxy, areas_px=areas_px, image_hw=image_hw)
+
+    def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
+        """The objects that a mask or an index picks, in that order."""
+
+        def pick(values: NDArray[np.generic] | None) -> NDArray[np.generic] | None:
+            return None if values is None else values[keep]
+
+        return Detections(
+            self.boxes_xyxy[keep],
+            self.class_ids[keep],
+            self.image_hw,
+            scores=pick(self.scores),  # type: ignore[arg-type]
+            is_crowd=pick(self.is_crowd),  # type: ignore[arg-type]
+            areas_px=pick(self.areas_px),  # type: ignore[arg-type]
+        )

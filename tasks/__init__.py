@@ -1,0 +1,1 @@
+"""What the suite can do; `python -m tasks` lists the tasks."""

@@ -1,0 +1,67 @@
+"""The command line of every task: train, evaluate, predict, cost.
+
+Settings come from a task's frozen dataclass, a YAML file and flags, in this order. Nothing heavy is imported before
+the arguments are parsed, so that `--help` and a typing mistake are answered at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.common.config import TaskConfig
+from tasks.common.parser import parse_arguments
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE_CONFIG = "sample.yaml"
+
+
+def main(
+    config_class: type[TaskConfig], load_task: Callable[[], type[Any]], arguments: Sequence[str]
+) -> int:
+    """Run one command of a task.
+
+    Args:
+        config_class: the task's settings.
+        load_task: gives the task's class; called once the arguments are known to be right.
+        arguments: the words after `python -m tasks.<task>`.
+
+    Returns:
+        The exit status: 0, or 1 after a mistake in the data, 2 after one in the arguments, 130 when interrupted.
+    """
+    name = config_class.__module__.split(".")[1]
+    sample_config = ROOT / "configs" / name / SAMPLE_CONFIG
+    parsed = parse_arguments(name, config_class, sample_config, arguments)
+    warnings.showwarning = _print_warning
+    try:
+        _check_packages()
+        from tasks.common import commands  # only now: torch takes seconds to import
+
+        return int(getattr(commands, parsed.verb)(load_task(), parsed))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _check_packages() -> None:
+    """The name `datasets` is also another project's: make sure that ours was found."""
+    import datasets
+
+    if Path(datasets.__file__ or "").resolve().parent != ROOT / "datasets":
+        raise ValueError(
+            f"the package 'datasets' was imported from {datasets.__file__}, which is another project's; run "
+            f"`python -m tasks...` from the folder {ROOT}"
+        )
+
+
+def _print_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    if issubclass(category, UserWarning):
+        print(f"warning: {message}", file=sys.stderr)
+
+

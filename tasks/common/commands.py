@@ -1,0 +1,146 @@
+"""What each verb of a task does. Reached through `cli.main`, once the arguments are known to be right."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from backbone.cost import count_cost, format_cost
+from datasets.files import atomic_write, new_folder, write_json
+from tasks.common import checkpoint
+from tasks.common.device import open_device
+from tasks.common.evaluate import draw_examples, evaluate as evaluate_split, evaluation_loader
+from tasks.common.fit import METRICS, PICTURE, Interrupted, fit
+from tasks.common.parser import CONFIG, Arguments
+from tasks.common.predict import predict_inputs
+from tasks.common.progress import Progress
+from tasks.common.task import Task
+
+INTERRUPTED = 130
+
+
+def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
+    """Train into a new run folder, or continue one."""
+    config, resume = arguments.config, arguments.options["resume"]
+    task = task_class.from_data(config)
+    for split in ("train", "val"):
+        for line in task.source(split).warnings:
+            warnings.warn(line, stacklevel=2)
+    if resume is not None:
+        run = Path(resume)
+    else:
+        run = _new_run(task.name, arguments.options["run_dir"])
+        with atomic_write(run / CONFIG) as temporary:
+            temporary.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+    print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
+    try:
+        metrics = fit(task, run, resume=resume is not None)
+    except Interrupted as stop:
+        print(f"{stop}; continue with: python -m tasks.{task.name} train --resume {run}", file=sys.stderr)
+        return INTERRUPTED
+    _print_metrics(metrics, f"best checkpoint, {_images(task)}")
+    print(f"look at {run / PICTURE} and {run / 'curves.png'}", file=sys.stderr)
+    return 0
+
+
+def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
+    """Score a run's best checkpoint on a split."""
+    run, split = Path(arguments.options["run"]), arguments.options["split"]
+    task, model = _load_run(task_class, arguments)
+    source = task.source(split)
+    loader = evaluation_loader(task, source, task.config.optim.batch_size)
+    with Progress("evaluating", len(source)) as progress:
+        metrics = evaluate_split(task, model, loader, on_batch=lambda batch: progress.advance(len(batch.ids)))
+    folder = new_folder(run / f"evaluate-{split}")
+    content = {key: (value if math.isfinite(value) else None) for key, value in metrics.items()}
+    write_json(folder / METRICS, content | {"num_images": len(source)})
+    draw_examples(task, model, source, folder / PICTURE)
+    if arguments.options["json"]:
+        print(json.dumps(content | {"num_images": len(source)}, indent=2))
+    else:
+        _print_metrics(metrics, f"{run}, {len(source)} {split} images")
+    print(f"wrote {folder}", file=sys.stderr)
+    return 0
+
+
+def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
+    """Draw and write predictions for images and videos."""
+    task, model = _load_run(task_class, arguments)
+    out = arguments.options["out"]
+    folder = _make_folder(Path(out), "--out") if out else new_folder(Path(arguments.options["run"]) / "predict")
+    num_pictures = predict_inputs(task, model, arguments.options["inputs"], folder)
+    print(f"wrote predictions for {num_pictures} pictures to {folder}", file=sys.stderr)
+    return 0
+
+
+def cost(task_class: type[Task[Any]], arguments: Arguments) -> int:
+    """Print mult-adds and parameters of the configured model."""
+    config = dataclasses.replace(
+        arguments.config, backbone=dataclasses.replace(arguments.config.backbone, pretrained="none")
+    )
+    task = task_class.with_num_classes(config, arguments.options["num_classes"])
+    input_size = config.data.input_size
+    with torch.device("meta"):
+        counted = count_cost(task.build_model(), torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8))
+    if arguments.options["json"]:
+        print(json.dumps(counted.to_json(), indent=2))
+    else:
+        print(format_cost(counted, f"{task.name} on {config.backbone.name} at {input_size} px"))
+    return 0
+
+
+def _load_run(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[Any], nn.Module]:
+    """A run's task, and its best model on the device that the configuration names."""
+    path = Path(arguments.options["run"]) / checkpoint.BEST
+    content = checkpoint.load_checkpoint(path, task_class.name)
+    config = dataclasses.replace(
+        arguments.config, backbone=dataclasses.replace(arguments.config.backbone, pretrained="none")
+    )
+    task = task_class(config, content["vocabulary"])
+    model = task.build_model()
+    try:
+        model.load_state_dict(content["model"])
+    except RuntimeError as error:
+        first = str(error).split("\n")[1].strip()
+        raise ValueError(f"{path}: does not fit the settings of the run: {first}") from error
+    return task, model.to(open_device(task.config.loop))
+
+
+def _new_run(task_name: str, run_dir: str | None) -> Path:
+    if run_dir is not None:
+        return _make_folder(Path(run_dir), "--run_dir")
+    return new_folder(Path("runs") / task_name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+
+
+def _make_folder(path: Path, flag: str) -> Path:
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError as error:
+        raise ValueError(f"{flag}: {path} exists already, and nothing in it is overwritten; name another") from error
+    return path
+
+
+def _images(task: Task[Any]) -> str:
+    data = task.config.data  # type: ignore[attr-defined]  # every task's configuration has it
+    return f"the drawn sample at {data.input_size} px" if data.root is None else f"{data.root} at {data.input_size} px"
+
+
+def _print_metrics(metrics: dict[str, float], title: str) -> None:
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.4f}" if math.isfinite(value) else "-")
+    Console().print(table)

@@ -1,0 +1,123 @@
+"""The settings that every task has. Imports nothing heavy: the command line reads these before torch is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from backbone.names import parse_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """The network's body.
+
+    Args:
+        name: mobilenet_<width>[_conv|_shallow], for example mobilenet_0.5.
+        pretrained: none (random weights), keras (the published file that fits, downloaded once), or a .h5 file.
+    """
+
+    name: str = "mobilenet_1.0"
+    pretrained: str = "none"
+
+    def __post_init__(self) -> None:
+        try:
+            parse_name(self.name)
+        except ValueError as error:
+            raise ValueError(f"backbone.name: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How the weights change.
+
+    Args:
+        name: sgd (with Nesterov momentum), adamw, or rmsprop (the paper's; decay 0.9, momentum 0.9).
+        lr: highest learning rate, for one optimiser step of batch_size * accumulate images.
+        momentum: of sgd and rmsprop; adamw's first beta.
+        weight_decay: on standard and pointwise kernels only; none on depthwise kernels, BN and biases (section 3.2).
+        schedule: cosine (to zero at the end), exponential (the paper's: times 0.94 every 2 epochs), or constant.
+        warmup_epochs: the learning rate rises linearly over so many epochs.
+        epochs: passes over the training images.
+        batch_size: images in one forward pass.
+        accumulate: forward passes in one optimiser step.
+        clip_norm: largest norm of the whole gradient; null for no limit.
+        ema_decay: decay of the running mean of the weights that is evaluated and kept; null for none.
+    """
+
+    name: Literal["sgd", "adamw", "rmsprop"] = "sgd"
+    lr: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 4e-5
+    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
+    warmup_epochs: float = 1.0
+    epochs: int = 60
+    batch_size: int = 16
+    accumulate: int = 1
+    clip_norm: float | None = 10.0
+    ema_decay: float | None = 0.999
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, "optim.lr", "a positive number", self.lr)
+        require(0 <= self.momentum < 1, "optim.momentum", "0 or more and under 1", self.momentum)
+        require(self.weight_decay >= 0, "optim.weight_decay", "0 or more", self.weight_decay)
+        require(self.warmup_epochs >= 0, "optim.warmup_epochs", "0 or more", self.warmup_epochs)
+        require(self.epochs >= 1, "optim.epochs", "1 or more", self.epochs)
+        require(self.batch_size >= 2, "optim.batch_size", "2 or more (batch normalisation needs it)", self.batch_size)
+        require(self.accumulate >= 1, "optim.accumulate", "1 or more", self.accumulate)
+        require(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm", "positive or null", self.clip_norm)
+        require(self.ema_decay is None or 0 < self.ema_decay < 1, "optim.ema_decay", "in (0, 1) or null", self.ema_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """How the run goes, without an effect on what is learnt (but for rounding).
+
+    Args:
+        device: auto (cuda where there is one), cpu or cuda.
+        precision: fp32, or autocast to bf16 or fp16; a CPU computes fp16 as bf16.
+        num_workers: loader processes; 0 loads in the main process.
+        evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+        checkpoint_minutes: a checkpoint is written after each epoch, and after so many minutes within one.
+        max_unreadable_share: the run stops when more than this share of the images turn out unreadable.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    num_workers: int = 2
+    evaluate_every: int = 1
+    checkpoint_minutes: float = 5.0
+    max_unreadable_share: float = 0.01
+
+    def __post_init__(self) -> None:
+        require(self.num_workers >= 0, "loop.num_workers", "0 or more", self.num_workers)
+        require(self.evaluate_every >= 1, "loop.evaluate_every", "1 or more", self.evaluate_every)
+        require(self.checkpoint_minutes >= 0, "loop.checkpoint_minutes", "0 or more", self.checkpoint_minutes)
+        share = self.max_unreadable_share
+        require(0 <= share < 1, "loop.max_unreadable_share", "0 or more and under 1", share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What every task's configuration has; a task adds its `data` and its own settings.
+
+    Args:
+        backbone: the network's body.
+        optim: how the weights change.
+        loop: how the run goes.
+        seed: of initial weights, order and augmentation.
+    """
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", "0 or more", self.seed)
+
+
+def require(holds: bool, key: str, expected: str, value: object) -> None:
+    """Raise a ValueError that names a key, what was expected of it and what it got, unless the condition holds."""
+    if not holds:
+        raise ValueError(f"{key}: expected {expected}, got {value!r}")

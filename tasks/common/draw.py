@@ -1,0 +1,79 @@
+"""The pen that all tasks draw with: colours, labels, sheets of pictures, curves of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from datasets.files import atomic_write
+from datasets.types import Image
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+# Okabe and Ito's palette: told apart by colour-blind readers too.
+PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+TILE_PX, GAP_PX = 320, 4
+
+
+def colour(class_id: int) -> tuple[int, int, int]:
+    """RGB for a class, the same in every picture."""
+    return PALETTE[class_id % len(PALETTE)]
+
+
+def put_label(image: Image, text: str, left_px: int, top_px: int, background: tuple[int, int, int]) -> None:
+    """Write a short text on a filled box whose top left corner is moved into the image where needed."""
+    (width, height), baseline = cv2.getTextSize(text, FONT, 0.4, 1)
+    left = max(0, min(left_px, image.shape[1] - width - 4))
+    top = max(0, min(top_px, image.shape[0] - height - baseline - 4))
+    cv2.rectangle(image, (left, top), (left + width + 4, top + height + baseline + 2), background, cv2.FILLED)
+    dark = sum(background) > 3 * 127
+    ink = (0, 0, 0) if dark else (255, 255, 255)
+    cv2.putText(image, text, (left + 2, top + height + 1), FONT, 0.4, ink, 1, cv2.LINE_AA)
+
+
+def contact_sheet(pictures: Sequence[Image], *, columns: int = 4) -> Image:
+    """Pictures side by side, each scaled to a tile's width or height, whichever is reached first."""
+    rows = []
+    for start in range(0, len(pictures), columns):
+        tiles = [_fit(picture) for picture in pictures[start : start + columns]]
+        row = np.full((max(len(tile) for tile in tiles), min(columns, len(pictures)) * TILE_PX, 3), 255, np.uint8)
+        for number, tile in enumerate(tiles):
+            left = number * TILE_PX + (TILE_PX - tile.shape[1]) // 2
+            row[: len(tile), left : left + tile.shape[1]] = tile
+        rows.append(cv2.copyMakeBorder(row, 0, GAP_PX, 0, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
+    return np.concatenate(rows)
+
+
+def _fit(picture: Image) -> Image:
+    scale = (TILE_PX - GAP_PX) / max(picture.shape[:2])
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.resize(picture, size, interpolation=interpolation)  # type: ignore[return-value]
+
+
+def draw_curves(history: Sequence[Mapping[str, Any]], score_name: str, path: Path) -> None:
+    """Loss and its parts, the score, and the learning rate over epochs, as one picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second to import
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, scores, rates = figure.subplots(1, 3)
+    for key in (key for key in history[0] if key.startswith("loss")):
+        losses.plot([row["epoch"] for row in history], [row[key] for row in history], label=key)
+    losses.set(title="training loss", xlabel="epoch", ylim=(0, None))
+    losses.legend()
+    scored = [row for row in history if score_name in row]
+    for key in (key for key in (scored[-1] if scored else {}) if key.startswith(score_name)):
+        scores.plot([row["epoch"] for row in scored], [row[key] for row in scored], marker=".", label=key)
+    scores.set(title="validation", xlabel="epoch", ylim=(0, 1))
+    scores.legend()
+    rates.plot([row["epoch"] for row in history], [row["lr"] for row in history])
+    rates.set(title="learning rate", xlabel="epoch", ylim=(0, None))
+    for axes in (losses, scores, rates):
+        axes.grid(alpha=0.3)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=100)

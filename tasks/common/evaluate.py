@@ -1,0 +1,96 @@
+"""Predictions for a whole split: the one evaluation loop, and a picture of some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from datasets.images import UnreadableImageError, write_image
+from datasets.loader import Source, TransformedDataset, build_loader, ordered_batches
+from datasets.types import Batch, Image
+from tasks.common.device import autocast, compute_dtype, in_fp32
+from tasks.common.draw import contact_sheet
+from tasks.common.task import Task
+from tasks.common.unreadable import UnreadableImages
+
+T = TypeVar("T")
+NUM_PICTURES = 12
+
+
+def evaluation_loader(task: Task[T], source: Source[T], batch_size: int) -> DataLoader[Batch[T]]:
+    """All examples of a source once, in order: images preprocessed, truth as stored."""
+
+    def transform(image: Image, truth: T, _seed: int) -> tuple[Image, T]:
+        return task.preprocess(image), truth
+
+    dataset = TransformedDataset(source, transform, seed=0)
+    return build_loader(
+        dataset, ordered_batches(len(dataset), batch_size), num_workers=task.config.loop.num_workers
+    )
+
+
+def evaluate(
+    task: Task[T],
+    model: nn.Module,
+    loader: DataLoader[Batch[T]],
+    *,
+    on_batch: Callable[[Batch[T]], None] = lambda batch: None,
+) -> dict[str, float]:
+    """The task's metric over a loader's examples.
+
+    Args:
+        task: decodes and scores.
+        model: on its device; left in evaluation mode.
+        loader: from `evaluation_loader`.
+        on_batch: called after each batch, to show progress.
+
+    Raises:
+        ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
+    """
+    metric = task.metric()
+    unreadable = UnreadableImages(len(loader.dataset), task.config.loop.max_unreadable_share)  # type: ignore[arg-type]
+    for batch in loader:
+        unreadable.add(batch.unreadable)
+        if batch.ids:
+            metric.update(predict_batch(task, model, batch.images), batch.truth)
+        on_batch(batch)
+    return metric.compute()
+
+
+@torch.inference_mode()
+def predict_batch(task: Task[T], model: nn.Module, images: torch.Tensor) -> list[T]:
+    """One prediction for each preprocessed image, uint8 (N, 3, S, S)."""
+    model.eval()
+    device = next(model.parameters()).device
+    with autocast(device, compute_dtype(task.config.loop, device)):
+        outputs = model(images.to(device, non_blocking=True))
+    return task.decode(in_fp32(outputs))
+
+
+def predict_images(task: Task[T], model: nn.Module, images: Sequence[Image]) -> list[T]:
+    """One prediction for each image of any size."""
+    pixels = np.stack([task.preprocess(image) for image in images])
+    return predict_batch(task, model, torch.from_numpy(pixels).permute(0, 3, 1, 2))
+
+
+def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path) -> None:
+    """A sheet of predictions beside the truth, for examples spread evenly over a source."""
+    rows = np.unique(np.linspace(0, len(source) - 1, NUM_PICTURES).astype(int))
+    pictures = []
+    for row in rows:
+        try:
+            example = source[int(row)]
+        except UnreadableImageError:
+            continue  # named when the split was evaluated
+        (predicted,) = predict_images(task, model, [example.image])
+        pictures.append(task.draw(example.image, predicted, example.truth))
+    if pictures:
+        write_image(path, contact_sheet(pictures))
+
+

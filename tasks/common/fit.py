@@ -1,0 +1,296 @@
+"""The one training loop, for every task and for distillation.
+
+A run is a function of its configuration and data. Killed at any moment and resumed, it ends with the same weights:
+order and augmentation depend on (seed, epoch, index) alone, the learning rate on the step, and all else is in the
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import csv
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from datasets.files import atomic_write, write_json
+from datasets.loader import TrainingBatches, TransformedDataset, build_loader
+from datasets.types import Batch
+from tasks.common import checkpoint
+from tasks.common.device import autocast, compute_dtype, in_fp32, open_device
+from tasks.common.draw import draw_curves
+from tasks.common.evaluate import draw_examples, evaluate, evaluation_loader
+from tasks.common.optim import averaged_copy, build_optimizer, learning_rate
+from tasks.common.progress import Progress
+from tasks.common.task import Task
+from tasks.common.unreadable import UnreadableImages
+
+T = TypeVar("T")
+LOG, METRICS, CURVES, PICTURE = "log.csv", "metrics.json", "curves.png", "predictions.png"
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (SIGTERM, Ctrl-C) and its checkpoint is written."""
+
+
+@dataclass
+class TrainingState:
+    """All that a step changes.
+
+    Attributes:
+        step: optimiser steps done.
+        sums: of the losses of the current epoch so far, and `batches` and seconds that they took.
+        history: a row for each epoch done; what `log.csv` shows.
+    """
+
+    model: nn.Module
+    averaged: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    step: int = 0
+    sums: Counter[str] = field(default_factory=Counter)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The running mean of the weights where there is one."""
+        return self.averaged.module if self.averaged is not None else self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as tensors and plain Python values."""
+        return {
+            "model": self.model.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "sums": dict(self.sums),
+            "history": self.history,
+            "rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become what `state_dict` described."""
+        self.model.load_state_dict(state["model"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.sums, self.history = state["step"], Counter(state["sums"]), state["history"]
+        torch.set_rng_state(state["rng"])
+
+
+def fit(task: Task[T], run: Path, *, resume: bool = False) -> dict[str, float]:
+    """Train, evaluate as it goes, and leave log, checkpoints, metrics and pictures in the run folder.
+
+    Args:
+        task: what to train.
+        run: the run's folder; exists.
+        resume: go on from its newest whole checkpoint.
+
+    Returns:
+        The metrics of the best checkpoint, as in `metrics.json`.
+
+    Raises:
+        ValueError: if the data cannot be used, the loss is not finite, or a checkpoint does not fit.
+        Interrupted: when SIGTERM or Ctrl-C came; the run can be resumed.
+    """
+    optim, loop = task.config.optim, task.config.loop
+    device = open_device(loop)
+    torch.manual_seed(task.config.seed)
+    train_source, val_source = task.source("train"), task.source("val")
+    if len(train_source) < 2 * optim.accumulate:
+        raise ValueError(f"{len(train_source)} training images are too few; there must be {2 * optim.accumulate}")
+
+    dataset = TransformedDataset(train_source, task.augmentation(), task.config.seed)
+    batches = TrainingBatches(len(dataset), min(optim.batch_size, len(dataset) // optim.accumulate), task.config.seed)
+    train_loader = build_loader(dataset, batches, num_workers=loop.num_workers)
+    val_loader = evaluation_loader(task, val_source, optim.batch_size)
+    steps_per_epoch = len(batches) // optim.accumulate
+
+    model = task.build_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    state = TrainingState(
+        model,
+        None if optim.ema_decay is None else averaged_copy(model, optim.ema_decay),
+        build_optimizer(model, optim),
+        torch.amp.GradScaler(device.type, enabled=loop.precision == "fp16" and device.type == "cuda"),
+    )
+    identity = {"task": task.name, "vocabulary": dict(task.vocabulary)}
+    identity_of_run = identity | {"num_images": len(dataset), "steps_per_epoch": steps_per_epoch}
+    if resume:
+        _restore(state, run, task.name, identity_of_run)
+
+    def save() -> None:
+        checkpoint.save_last(run, identity_of_run | state.state_dict())
+
+    unreadable = UnreadableImages(len(dataset), loop.max_unreadable_share)
+    total_steps = optim.epochs * steps_per_epoch
+    with _stop_signals() as stopped, Progress("training", total_steps, done=state.step) as progress:
+        last_save = time.monotonic()
+        while state.step < total_steps:
+            epoch, step_in_epoch = divmod(state.step, steps_per_epoch)
+            batches.start_at(epoch, step_in_epoch * optim.accumulate)
+            arriving = iter(train_loader)
+            for _ in range(step_in_epoch, steps_per_epoch):
+                _train_step(task, state, arriving, device, learning_rate(optim, state.step, steps_per_epoch), unreadable)
+                progress.advance(text=f"loss {state.sums['loss'] / max(1, state.sums['batches']):.3f}")
+                due = time.monotonic() - last_save > 60 * loop.checkpoint_minutes
+                if stopped or (due and state.step % steps_per_epoch):
+                    save()
+                    last_save = time.monotonic()
+                if stopped:
+                    raise Interrupted(f"stopped after step {state.step} of {total_steps}")
+
+            row = _close_epoch(state, epoch + 1, optim.batch_size * optim.accumulate)
+            if (epoch + 1) % loop.evaluate_every == 0 or epoch + 1 == optim.epochs:
+                metrics = evaluate(task, state.evaluated_model, val_loader)
+                is_best = not _is_at_least(_best_score(state.history, task.score_name), metrics[task.score_name])
+                row |= metrics
+                if is_best:
+                    weights = state.evaluated_model.state_dict()
+                    checkpoint.save_best(run, identity | {"model": weights, "epoch": epoch + 1, "metrics": metrics})
+            state.history.append(row)
+            save()
+            last_save = time.monotonic()
+            _write_log(run / LOG, state.history)
+            progress.print(_summary(row, optim.epochs, task.score_name))
+
+    return _finish(task, state, val_source, run)
+
+
+def _train_step(
+    task: Task[T],
+    state: TrainingState,
+    arriving: Iterator[Batch[T]],
+    device: torch.device,
+    lr: float,
+    unreadable: UnreadableImages,
+) -> None:
+    """One optimiser step on the next `accumulate` batches."""
+    optim = task.config.optim
+    dtype = compute_dtype(task.config.loop, device)
+    state.model.train()
+    for _ in range(optim.accumulate):
+        waiting_since = time.perf_counter()
+        batch = next(arriving)
+        arrived = time.perf_counter()
+        unreadable.add(batch.unreadable)
+        if len(batch.ids) >= 2:  # batch normalisation needs two
+            with autocast(device, dtype):
+                outputs = state.model(batch.images.to(device, non_blocking=True))
+            losses = task.loss(in_fp32(outputs), batch.truth)
+            state.scaler.scale(losses["total"] / optim.accumulate).backward()
+            values = torch.stack(list(losses.values())).tolist()
+            if not all(map(_is_finite, values)):
+                raise ValueError(
+                    f"step {state.step}: the loss is {dict(zip(losses, values, strict=True))}; a lower optim.lr, a "
+                    "longer optim.warmup_epochs or a smaller optim.clip_norm usually helps"
+                )
+            for name, value in zip(losses, values, strict=True):
+                state.sums["loss" if name == "total" else f"loss_{name}"] += value
+            state.sums["batches"] += 1
+        state.sums["wait_s"] += arrived - waiting_since
+        state.sums["work_s"] += time.perf_counter() - arrived
+    started = time.perf_counter()
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    if optim.clip_norm is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.averaged is not None:
+        state.averaged.update_parameters(state.model)
+    state.step += 1
+    state.sums["work_s"] += time.perf_counter() - started
+
+
+def _close_epoch(state: TrainingState, epoch: int, images_per_step: int) -> dict[str, Any]:
+    """The finished epoch's row of the log; the sums start anew."""
+    sums, batches = state.sums, max(1, state.sums["batches"])
+    seconds = sums["wait_s"] + sums["work_s"]
+    row: dict[str, Any] = {"epoch": epoch, "step": state.step, "lr": state.optimizer.param_groups[0]["lr"]}
+    row |= {key: value / batches for key, value in sums.items() if key.startswith("loss")}
+    steps = state.step - (state.history[-1]["step"] if state.history else 0)
+    row["images_per_s"] = steps * images_per_step / seconds
+    row["wait_share"] = sums["wait_s"] / seconds  # of the time, waiting for data
+    state.sums = Counter()
+    return row
+
+
+def _restore(state: TrainingState, run: Path, task_name: str, identity: dict[str, Any]) -> None:
+    content = checkpoint.load_last(run, task_name)
+    for key, value in identity.items():
+        if content.get(key) != value:
+            raise ValueError(f"{run}: cannot resume: its {key} is {content.get(key)!r}, but the data now give {value!r}")
+    state.load_state_dict(content)
+
+
+def _finish(task: Task[T], state: TrainingState, val_source: Any, run: Path) -> dict[str, float]:
+    """Write what a person looks at, for the best checkpoint."""
+    best = checkpoint.load_checkpoint(run / checkpoint.BEST, task.name)
+    model = state.evaluated_model
+    model.load_state_dict(best["model"])
+    metrics: dict[str, float] = best["metrics"]
+    values = {key: (value if _is_finite(value) else None) for key, value in metrics.items()}
+    write_json(run / METRICS, values | {"epoch": best["epoch"], "num_images": len(val_source)})
+    draw_curves(state.history, task.score_name, run / CURVES)
+    draw_examples(task, model, val_source, run / PICTURE)
+    return metrics
+
+
+def _write_log(path: Path, history: list[dict[str, Any]]) -> None:
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        for row in history:
+            writer.writerow({key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()})
+
+
+def _summary(row: dict[str, Any], epochs: int, score_name: str) -> str:
+    scores = "  ".join(f"{key} {value:.3f}" for key, value in row.items() if key.startswith(score_name))
+    return (
+        f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  {row['images_per_s']:.0f} images/s "
+        f"({100 * row['wait_share']:.0f}% waiting for data)  {scores}"
+    )
+
+
+def _best_score(history: list[dict[str, Any]], score_name: str) -> float:
+    return max((row[score_name] for row in history if _is_finite(row.get(score_name))), default=float("nan"))
+
+
+def _is_at_least(best: float, score: float) -> bool:
+    """Whether `best` stands; a score that is not a number beats only the lack of any."""
+    return best >= score
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < float("inf")
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that fills when SIGTERM or Ctrl-C arrives; a second Ctrl-C stops at once."""
+    arrived: list[int] = []
+
+    def handler(number: int, _frame: Any) -> None:
+        if arrived and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        arrived.append(number)
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield arrived
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)

@@ -1,0 +1,60 @@
+"""What a person sees while a command works: a bar where there is a terminal, plain lines where there is none."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+import rich.progress
+from rich.console import Console
+
+LINE_EVERY_S = 30.0
+
+
+class Progress:
+    """A bar with rate and time left; without a terminal, a line every half a minute."""
+
+    def __init__(self, title: str, total: int, *, done: int = 0) -> None:
+        """Args: title: what is being done; total: units of work; done: of them, before this started."""
+        self.console = Console(stderr=True)
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("left"),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.fields[text]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task(title, total=total, completed=done, text="")
+        self._title, self._total = title, total
+        self._done = self._done_at_start = done
+        self._started = self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, units: int = 1, text: str = "") -> None:
+        """Say that so much more is done, with a few words on how it goes."""
+        self._done += units
+        self._bar.update(self._task, advance=units, text=text)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._last_line >= LINE_EVERY_S:
+            self._last_line = now
+            pace = (now - self._started) / max(1, self._done - self._done_at_start)
+            left_s = (self._total - self._done) * pace
+            self.print(f"{self._title} {self._done}/{self._total}, {left_s:.0f} s left  {text}")
+
+    def print(self, line: str) -> None:
+        """A line that stays, above the bar."""
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,79 @@
+"""What a task offers. The loop, evaluation, prediction and the command line know a task by this alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, Self, TypeVar
+
+from torch import Tensor, nn
+
+from datasets.loader import Source, Transform
+from datasets.types import Image
+from tasks.common.config import TaskConfig
+
+T = TypeVar("T")
+Split = Literal["train", "val"]
+Outputs = Any  # a NamedTuple of raw tensors, one kind for each task
+
+
+class Metric(Protocol[T]):
+    """A score over a whole split."""
+
+    def update(self, predicted: Sequence[T], truth: Sequence[T]) -> None:
+        """Take in the predictions for some images and what is true of them."""
+
+    def compute(self) -> dict[str, float]:
+        """The scores of all that was taken in; a score that is not defined is NaN."""
+
+
+class Task(Protocol[T]):
+    """One kind of prediction: its parts, named in one place.
+
+    Attributes:
+        name: of the package, for example `detection`.
+        score_name: the metric by which the best checkpoint is chosen; larger is better.
+        config: the settings.
+        vocabulary: what the outputs stand for (class names, ...), as plain JSON; kept in every checkpoint.
+    """
+
+    name: str
+    score_name: str
+    config: TaskConfig
+    vocabulary: Mapping[str, Any]
+
+    def __init__(self, config: TaskConfig, vocabulary: Mapping[str, Any]) -> None: ...
+
+    @classmethod
+    def from_data(cls, config: TaskConfig) -> Self:
+        """The task for the data that the configuration names, whose annotations are read and checked now."""
+
+    @classmethod
+    def with_num_classes(cls, config: TaskConfig, num_classes: int | None) -> Self:
+        """The task without data, for as many classes as said, or as the paper's."""
+
+    def build_model(self) -> nn.Module:
+        """The network with its initial weights: uint8 images (N, 3, S, S) -> Outputs."""
+
+    def source(self, split: Split) -> Source[T]:
+        """The examples of a split, as stored; repairs are listed in its `warnings`."""
+
+    def augmentation(self) -> Transform[T]:
+        """What is done to an example for training."""
+
+    def preprocess(self, image: Image) -> Image:
+        """What is done to an image for prediction: (H, W, 3) -> (S, S, 3)."""
+
+    def loss(self, outputs: Outputs, truth: Sequence[T]) -> dict[str, Tensor]:
+        """Scalars: `total`, which is minimised, and its parts."""
+
+    def decode(self, outputs: Outputs) -> list[T]:
+        """One prediction for each image."""
+
+    def metric(self) -> Metric[T]:
+        """An empty metric."""
+
+    def draw(self, image: Image, predicted: T, truth: T | None = None) -> Image:
+        """A picture of a prediction, beside the truth where it is known."""
+
+    def describe(self, predicted: T, image_hw: tuple[int, int]) -> dict[str, Any]:
+        """A prediction for an image of that size as one JSON record."""

@@ -1,0 +1,32 @@
+"""Images that could not be read: each named once and counted, and the run stopped when they are too many."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+
+class UnreadableImages:
+    """The unreadable images of one data set."""
+
+    def __init__(self, num_images: int, max_share: float) -> None:
+        """Args: num_images: of the data set; max_share: in [0, 1), stop beyond it."""
+        self.num_images = num_images
+        self.max_share = max_share
+        self.reasons: set[str] = set()
+
+    def add(self, reasons: Iterable[str]) -> None:
+        """Take in one line for each unreadable image of a batch; one that is known already counts once.
+
+        Raises:
+            ValueError: if they are now more than the share that is allowed.
+        """
+        for reason in reasons:
+            if reason not in self.reasons:
+                self.reasons.add(reason)
+                warnings.warn(f"{reason}; the image is left out", stacklevel=2)
+        if len(self.reasons) > self.max_share * self.num_images:
+            raise ValueError(
+                f"{len(self.reasons)} of {self.num_images} images are unreadable, more than the share "
+                f"{self.max_share:g} that loop.max_unreadable_share allows; the last: {reason}"
+            )

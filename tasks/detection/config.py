@@ -1,0 +1,61 @@
+"""Settings of the detection task. The defaults are the paper's SSD300; `configs/detection/` has recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from backbone.names import parse_name
+from tasks.common.config import TaskConfig, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionDataConfig:
+    """Images and boxes in COCO's format. The defaults are the official layout under `root`.
+
+    Args:
+        root: folder that the paths below are relative to; null for the drawn sample.
+        train_images: folder of the training images.
+        train_annotations: their JSON file.
+        val_images: folder of the validation images.
+        val_annotations: their JSON file.
+        input_size: side of the network's square input in pixels.
+    """
+
+    root: str | None = None
+    train_images: str = "train2017"
+    train_annotations: str = "annotations/instances_train2017.json"
+    val_images: str = "val2017"
+    val_annotations: str = "annotations/instances_val2017.json"
+    input_size: int = 300
+
+    def __post_init__(self) -> None:
+        require(self.input_size >= 32, "data.input_size", "32 pixels or more", self.input_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionConfig(TaskConfig):
+    """SSD on MobileNet (Howard et al. 2017, section 4.6, Table 13).
+
+    Args:
+        data: images and boxes.
+        score_threshold: boxes that score less are dropped before evaluation.
+        nms_iou: of two boxes of one class that overlap by more, the better stays.
+        max_detections: boxes kept in an image; COCO's protocol looks at 100.
+        show_score: boxes that score less are neither drawn nor written by predict.
+    """
+
+    data: DetectionDataConfig = field(default_factory=DetectionDataConfig)
+    score_threshold: float = 0.01
+    nms_iou: float = 0.5
+    max_detections: int = 100
+    show_score: float = 0.4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.score_threshold < 1, "score_threshold", "0 or more and under 1", self.score_threshold)
+        require(0 < self.nms_iou <= 1, "nms_iou", "over 0 and at most 1", self.nms_iou)
+        require(self.max_detections >= 1, "max_detections", "1 or more", self.max_detections)
+        require(0 <= self.show_score <= 1, "show_score", "from 0 to 1", self.show_score)
+        size = parse_name(self.backbone.name).input_size
+        agrees = size in (None, self.data.input_size)
+        require(agrees, "data.input_size", f"{size}, as backbone.name says (or a name without it)", self.data.input_size)

@@ -1,0 +1,142 @@
+"""The parts of detection, named in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor
+
+from backbone import build_backbone, load_pretrained
+from datasets.coco import Categories, CocoDetection
+from datasets.sample.detection import sample_root
+from datasets.transforms import DetectionAugmentation, resize
+from datasets.types import Detections, Image
+from tasks.common.task import Split
+from tasks.detection.anchors import build_anchors
+from tasks.detection.config import DetectionConfig
+from tasks.detection.draw import draw_detections
+from tasks.detection.loss import detection_loss
+from tasks.detection.metric import DetectionMetric
+from tasks.detection.model import SSD, DetectionOutputs, decode_detections
+
+PAPER_NUM_CLASSES = 90  # outputs of the paper's detectors without background: COCO's ids from 1 to 90
+
+
+class DetectionTask:
+    """SSD on MobileNet: a `tasks.common.task.Task[Detections]`."""
+
+    name = "detection"
+    score_name = "AP"
+
+    def __init__(self, config: DetectionConfig, vocabulary: Mapping[str, Any]) -> None:
+        """Args: config: settings; vocabulary: `category_ids` and `class_names`, by class id."""
+        self.config = config
+        self.vocabulary = vocabulary
+        self.class_names: list[str] = vocabulary["class_names"]
+        self._anchors = build_anchors(config.data.input_size)
+
+    @classmethod
+    def from_data(cls, config: DetectionConfig) -> Self:
+        """The task for the categories of the training annotations."""
+        return cls(config, _vocabulary(_read_split(config, "train").categories))
+
+    @classmethod
+    def with_num_classes(cls, config: DetectionConfig, num_classes: int | None) -> Self:
+        """The task for nameless classes; by default as many as the paper's."""
+        ids = tuple(range(1, (num_classes or PAPER_NUM_CLASSES) + 1))
+        return cls(config, _vocabulary(Categories(ids, tuple(map(str, ids)))))
+
+    def build_model(self) -> SSD:
+        """SSD with the backbone's published weights, where the configuration names some."""
+        backbone = build_backbone(self.config.backbone.name)
+        if self.config.backbone.pretrained != "none":
+            load_pretrained(backbone, self.config.backbone.pretrained, input_size=self.config.data.input_size)
+        return SSD(backbone, len(self.class_names))
+
+    def source(self, split: Split) -> CocoDetection:
+        """The annotated images of a split.
+
+        Raises:
+            ValueError: if the annotations are faulty or have other categories than the task.
+        """
+        source = _read_split(self.config, split)
+        if _vocabulary(source.categories) != dict(self.vocabulary):
+            have, want = source.categories.names, tuple(self.class_names)
+            raise ValueError(
+                f"the categories of the {split} annotations, {_shorten(have)}, are not those that the model has "
+                f"outputs for, {_shorten(want)} (names, ids and their order must agree)"
+            )
+        return source
+
+    def augmentation(self) -> DetectionAugmentation:
+        """SSD's."""
+        return DetectionAugmentation(self.config.data.input_size)
+
+    def preprocess(self, image: Image) -> Image:
+        """Stretch to the input size."""
+        return resize(image, self.config.data.input_size)
+
+    def loss(self, outputs: DetectionOutputs, truth: Sequence[Detections]) -> dict[str, Tensor]:
+        """Multibox loss."""
+        return detection_loss(outputs, truth, self._anchors.to(outputs.box_deltas.device))
+
+    def decode(self, outputs: DetectionOutputs) -> list[Detections]:
+        """Boxes in the frame of the network's input."""
+        return decode_detections(
+            outputs,
+            self._anchors.to(outputs.box_deltas.device),
+            input_size=self.config.data.input_size,
+            score_threshold=self.config.score_threshold,
+            nms_iou=self.config.nms_iou,
+            max_detections=self.config.max_detections,
+        )
+
+    def metric(self) -> DetectionMetric:
+        """COCO's average precision."""
+        return DetectionMetric(self.class_names)
+
+    def draw(self, image: Image, predicted: Detections, truth: Detections | None = None) -> Image:
+        """The boxes that score `show_score` or more, beside the true ones."""
+        return draw_detections(image, self._shown(predicted), truth, self.class_names)
+
+    def describe(self, predicted: Detections, image_hw: tuple[int, int]) -> dict[str, Any]:
+        """The boxes that score `show_score` or more, in pixels of the image, with official category ids."""
+        placed = self._shown(predicted).resized(image_hw)
+        assert placed.scores is not None
+        return {
+            "detections": [
+                {
+                    "class_name": self.class_names[class_id],
+                    "category_id": self.vocabulary["category_ids"][class_id],
+                    "score": round(float(score), 4),
+                    "box_xyxy": [round(float(value), 1) for value in box],
+                }
+                for box, class_id, score in zip(placed.boxes_xyxy, placed.class_ids, placed.scores, strict=True)
+            ]
+        }
+
+    def _shown(self, predicted: Detections) -> Detections:
+        if predicted.scores is None:
+            return predicted
+        return predicted.select(np.asarray(predicted.scores >= self.config.show_score))
+
+
+def _read_split(config: DetectionConfig, split: Split) -> CocoDetection:
+    data = config.data
+    root = sample_root() if data.root is None else Path(data.root)
+    if not root.is_dir():
+        raise ValueError(f"data.root: there is no folder {root}")
+    if split == "train":
+        return CocoDetection(root / data.train_images, root / data.train_annotations)
+    return CocoDetection(root / data.val_images, root / data.val_annotations)
+
+
+def _vocabulary(categories: Categories) -> dict[str, Any]:
+    return {"category_ids": list(categories.ids), "class_names": list(categories.names)}
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
