@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,10 @@ def sample_root() -> Path:
     return root
 
 
-def write_sample(root: Path) -> None:
-    """Write images and annotations of both splits below a folder."""
-    (root / "annotations").mkdir(parents=True)
-    for split_number, (split, num_images) in enumerate(NUM_IMAGES.items()):
+def write_sample(root: Path, num_images_of: Mapping[str, int] = NUM_IMAGES) -> None:
+    """Write so many images of each split, and their annotations, below a folder."""
+    (root / "annotations").mkdir()
+    for split_number, (split, num_images) in enumerate(num_images_of.items()):
         (root / split).mkdir()
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []

@@ -40,6 +40,7 @@ def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
             warnings.warn(line, stacklevel=2)
     if resume is not None:
         run = Path(resume)
+        _check_unchanged(dataclasses.asdict(config), run / CONFIG)
     else:
         run = _new_run(task.name, arguments.options["run_dir"])
         with atomic_write(run / CONFIG) as temporary:
@@ -118,6 +119,19 @@ def _load_run(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[A
     return task, model.to(open_device(task.config.loop))
 
 
+def _check_unchanged(settings: dict[str, Any], path: Path) -> None:
+    """A run that is resumed ends as if it had never stopped, so only how it runs and where its data are may change."""
+    saved = yaml.safe_load(path.read_text())
+    for key in settings.keys() - {"loop"}:
+        group, saved_group = ({"": v[key]} if not isinstance(v[key], dict) else v[key] for v in (settings, saved))
+        for name in group.keys() - {"root"}:
+            if group[name] != saved_group[name]:
+                raise ValueError(
+                    f"{'.'.join(filter(None, (key, name)))}: the run was made with {saved_group[name]!r}, and --resume "
+                    f"continues it exactly; to change it to {group[name]!r} start a new run"
+                )
+
+
 def _new_run(task_name: str, run_dir: str | None) -> Path:
     if run_dir is not None:
         return _make_folder(Path(run_dir), "--run_dir")
@@ -138,9 +152,10 @@ def _images(task: Task[Any]) -> str:
 
 
 def _print_metrics(metrics: dict[str, float], title: str) -> None:
-    table = Table(title=title, title_justify="left")
+    table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4f}" if math.isfinite(value) else "-")
+    print(title)
     Console().print(table)

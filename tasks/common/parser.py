@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import re
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -55,44 +56,51 @@ class Arguments:
 
 
 def parse_arguments(
-    task: str, config_class: type[TaskConfig], sample_config: Path, arguments: Sequence[str]
+    task: str, config_class: type[TaskConfig], sample_config: Path, words: Sequence[str]
 ) -> Arguments:
     """Settings and flags from words; exits with status 2 and one line after a mistake.
 
     The settings of `--run` and `--resume` are those that the run was made with, and `train` without `--config` and
     `--data.root` takes `sample_config`; other flags change them.
     """
-    parser = _Parser(prog=f"python -m tasks.{task}", description=f"The {task} task.")
+    parser = ArgumentParser(prog=f"python -m tasks.{task}", description=f"The {task} task.", exit_on_error=False)
     commands = parser.add_subcommands(dest="verb", metavar="{" + ",".join(_HELP) + "}")
-    for verb in _HELP:
-        commands.add_subcommand(verb, _verb_parser(task, verb, config_class), help=_HELP[verb][0])
-    words = list(arguments)
-    first = parser.parse_args(words)
-    verb, options = first.verb, first[first.verb]
-    base = _base_config(verb, options, sample_config)
-    if base is not None:
-        if not base.is_file():
-            parser.error(f"{base.parent}: not a run folder: it has no {base.name}")
-        at = words.index(verb) + 1
-        parsed = parser.parse_args([*words[:at], "--config", str(base), *words[at:]])
-        options = parsed[verb]
-    config = _build(parser, config_class, options)
-    fields = {field.name for field in dataclasses.fields(config_class)}
-    own = {key: value for key, value in vars(options).items() if key not in fields | {"config"}}
-    return Arguments(verb, config, own)
+    verb_parsers = {verb: _verb_parser(task, verb, config_class) for verb in _HELP}
+    for verb, verb_parser in verb_parsers.items():
+        commands.add_subcommand(verb, verb_parser, help=_HELP[verb][0])
+    try:
+        parsed = parser.parse_args(list(words))
+        base = _base_config(parsed.verb, parsed[parsed.verb], sample_config)
+        if base is not None:
+            at = list(words).index(parsed.verb) + 1
+            parsed = parser.parse_args([*words[:at], "--config", str(base), *words[at:]])
+        verb, options = parsed.verb, parsed[parsed.verb]
+        config = _build(config_class, options)
+    except (argparse.ArgumentError, ValueError) as error:
+        known = {action.dest for verb_parser in verb_parsers.values() for action in verb_parser._actions}
+        print(f"error: {_explain(str(error), known)}{_config_files(words)}; --help lists the settings", file=sys.stderr)
+        sys.exit(2)
+    own = set(vars(options)) - {field.name for field in dataclasses.fields(config_class)} - {"config"}
+    return Arguments(verb, config, {key: options[key] for key in own})
 
 
 def _base_config(verb: Verb, options: Namespace, sample_config: Path) -> Path | None:
     run = options.get("run") or options.get("resume")
     if run is not None:
+        if not (Path(run) / CONFIG).is_file():
+            raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
         return Path(run) / CONFIG
     if verb == "train" and options.config is None and options.data.root is None:
         return sample_config
     return None
 
 
-def _verb_parser(task: str, verb: Verb, config_class: type[TaskConfig]) -> _Parser:
-    parser = _Parser(description=_HELP[verb][0], epilog=_HELP[verb][1].format(task=task))
+def _verb_parser(task: str, verb: Verb, config_class: type[TaskConfig]) -> ArgumentParser:
+    parser = ArgumentParser(
+        description=_HELP[verb][0],
+        epilog=_HELP[verb][1].format(task=task),
+        exit_on_error=False,
+    )
     parser.add_argument("--config", action="config", help="YAML file with settings; later flags change them")
     if verb == "train":
         parser.add_argument("--run_dir", type=str | None, help="folder to make (default: runs/<task>/<date and time>)")
@@ -112,50 +120,32 @@ def _verb_parser(task: str, verb: Verb, config_class: type[TaskConfig]) -> _Pars
     return parser
 
 
-def _build(parser: _Parser, config_class: type[TaskConfig], options: Namespace) -> TaskConfig:
+def _build(config_class: type[TaskConfig], options: Namespace) -> TaskConfig:
     """The typed settings; their own checks run here."""
-    try:
-        return config_class(**{field.name: _plain(field, options) for field in dataclasses.fields(config_class)})
-    except ValueError as error:
-        parser.error(str(error))
+    values = {}
+    for field in dataclasses.fields(config_class):
+        value, group = options[field.name], field.default_factory
+        if isinstance(group, type):
+            if not isinstance(value, Namespace):
+                raise ValueError(f"{field.name}: expected a group of settings, got {value!r}")
+            value = group(**vars(value))
+        values[field.name] = value
+    return config_class(**values)
 
 
-def _plain(field: dataclasses.Field[Any], options: Namespace) -> Any:
-    value, default = options[field.name], field.default_factory
-    if not isinstance(default, type):
-        return value
-    if not isinstance(value, Namespace):
-        raise ValueError(f"{field.name}: expected a group of settings, got {value!r}")
-    return default(**vars(value))
+def _explain(message: str, known: set[str]) -> str:
+    """The library's message as one line, with the nearest right name for one that is not known."""
+    text = re.sub(r"Parser key \"(\S+?)\":", r"\1:", " ".join(message.split()))
+    text = re.sub(r"<class '(\w+)'>", r"\1", text).replace("typing.", "")
+    unknown = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", text)
+    if unknown is None:
+        return text
+    key = unknown[1] or unknown[2]
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"unknown setting {key}" + (f"; did you mean {near[0]}?" if near else "")
 
 
-class _Parser(ArgumentParser):
-    """Answers a mistake with one line: where, what was expected, and the nearest right name."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the line and exit with status 2."""
-        text = " ".join(str(message).split())
-        text = re.sub(r"Parser key \"(\S+?)\":", r"\1:", text)
-        text = re.sub(r"<class '(\w+)'>", r"\1", text).replace("typing.", "")
-        unknown = re.search(r"(?:unrecognized arguments: --|option '|Key ')([\w.]+)", text)
-        if unknown:
-            key = unknown[1]
-            near = difflib.get_close_matches(key, self._known_keys(), n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            text = f"unknown setting {key}{hint}"
-        print(f"error: {text}{self._config_files()} (--help lists all settings)", file=sys.stderr)
-        sys.exit(2)
-
-    def _known_keys(self) -> list[str]:
-        keys = {action.dest for action in self._actions}
-        for action in self._actions:
-            for parser in (getattr(action, "_name_parser_map", None) or {}).values():
-                keys |= {inner.dest for inner in parser._actions}
-        return sorted(keys - {"help", "verb"})
-
-    @staticmethod
-    def _config_files() -> str:
-        words = sys.argv[1:]
-        files = [after for word, after in zip(words, words[1:], strict=False) if word == "--config"]
-        files += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
-        return f", in {' and '.join(files)} or on the command line" if files else ""
+def _config_files(words: Sequence[str]) -> str:
+    files = [after for word, after in zip(words, words[1:], strict=False) if word == "--config"]
+    files += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+    return f", in {' and '.join(files)} or on the command line" if files else ""

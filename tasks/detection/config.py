@@ -38,6 +38,8 @@ class DetectionConfig(TaskConfig):
 
     Args:
         data: images and boxes.
+        match_iou: in training, an anchor stands for the object that it overlaps at least so much; less than the
+            paper's 0.5 gives more anchors to learn from, which small data need.
         score_threshold: boxes that score less are dropped before evaluation.
         nms_iou: of two boxes of one class that overlap by more, the better stays.
         max_detections: boxes kept in an image; COCO's protocol looks at 100.
@@ -45,6 +47,7 @@ class DetectionConfig(TaskConfig):
     """
 
     data: DetectionDataConfig = field(default_factory=DetectionDataConfig)
+    match_iou: float = 0.5
     score_threshold: float = 0.01
     nms_iou: float = 0.5
     max_detections: int = 100
@@ -52,6 +55,7 @@ class DetectionConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(0 < self.match_iou <= 1, "match_iou", "over 0 and at most 1", self.match_iou)
         require(0 <= self.score_threshold < 1, "score_threshold", "0 or more and under 1", self.score_threshold)
         require(0 < self.nms_iou <= 1, "nms_iou", "over 0 and at most 1", self.nms_iou)
         require(self.max_detections >= 1, "max_detections", "1 or more", self.max_detections)

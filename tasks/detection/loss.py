@@ -14,7 +14,6 @@ from datasets.types import Detections
 from tasks.detection.anchors import encode, to_xyxy
 from tasks.detection.model import DetectionOutputs
 
-MATCH_IOU = 0.5  # an anchor stands for the object that it overlaps at least so much
 NEGATIVES_PER_POSITIVE = 3
 
 
@@ -41,13 +40,14 @@ def pack(truth: Sequence[Detections], device: torch.device) -> Truth:
     return Truth(torch.from_numpy(boxes_xyxy).to(device), torch.from_numpy(class_ids).to(device))
 
 
-def match(truth: Truth, anchors: Tensor) -> tuple[Tensor, Tensor]:
+def match(truth: Truth, anchors: Tensor, match_iou: float) -> tuple[Tensor, Tensor]:
     """Which object each anchor stands for: the one it overlaps most, if that is enough; and every object has the
     anchor that overlaps it most, whatever the overlap.
 
     Args:
         truth: objects of N images.
         anchors: (A, 4) centre and size.
+        match_iou: the overlap that is enough, in (0, 1].
 
     Returns:
         (N, A) position of the object in its image, and (N, A) whether there is one.
@@ -60,10 +60,12 @@ def match(truth: Truth, anchors: Tensor) -> tuple[Tensor, Tensor]:
     best_anchor = iou.argmax(1)  # (N, M)
     iou.scatter_(1, best_anchor[:, None], torch.where(exists, 2.0, -1.0)[:, None])  # more than any overlap
     overlap, matched = iou.max(2)
-    return matched, overlap >= MATCH_IOU
+    return matched, overlap >= match_iou
 
 
-def detection_loss(outputs: DetectionOutputs, truth: Sequence[Detections], anchors: Tensor) -> dict[str, Tensor]:
+def detection_loss(
+    outputs: DetectionOutputs, truth: Sequence[Detections], anchors: Tensor, *, match_iou: float
+) -> dict[str, Tensor]:
     """Classification of matched anchors and the hardest background ones, and offsets of matched anchors.
 
         total = (cross-entropy over positives and 3 times as many negatives + smooth L1 over positives) / positives
@@ -72,6 +74,7 @@ def detection_loss(outputs: DetectionOutputs, truth: Sequence[Detections], ancho
         outputs: of N images.
         truth: N sets of objects, in any frame.
         anchors: (A, 4) centre and size.
+        match_iou: an anchor stands for the object that it overlaps at least so much.
 
     Returns:
         Scalars `total`, `classes`, `boxes`.
@@ -79,7 +82,7 @@ def detection_loss(outputs: DetectionOutputs, truth: Sequence[Detections], ancho
     Source: Liu et al. 2016, equations 1-3 and "Hard negative mining".
     """
     packed = pack(truth, outputs.class_logits.device)
-    matched, positive = match(packed, anchors)
+    matched, positive = match(packed, anchors, match_iou)
     targets = packed.class_ids.gather(1, matched) + 1
     targets = torch.where(positive, targets, 0)
     num_positives = positive.sum(1, keepdim=True)

@@ -81,7 +81,8 @@ class DetectionTask:
 
     def loss(self, outputs: DetectionOutputs, truth: Sequence[Detections]) -> dict[str, Tensor]:
         """Multibox loss."""
-        return detection_loss(outputs, truth, self._anchors.to(outputs.box_deltas.device))
+        anchors = self._anchors.to(outputs.box_deltas.device)
+        return detection_loss(outputs, truth, anchors, match_iou=self.config.match_iou)
 
     def decode(self, outputs: DetectionOutputs) -> list[Detections]:
         """Boxes in the frame of the network's input."""

@@ -1,0 +1,26 @@
+# Each target does all the set-up that it needs, in a virtual environment of its own.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.installed
+
+.PHONY: train test test-all check
+
+train: $(SETUP)
+	$(BIN)/python -m tasks.detection train
+
+test: $(SETUP)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(SETUP)
+	$(BIN)/python -m pytest
+
+check: $(SETUP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(SETUP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@

@@ -1,0 +1,59 @@
+"""Mult-adds and parameters against hand arithmetic and a second counter; the paper's numbers are in test_paper.py."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from backbone import MobileNet, count_cost
+
+
+def test_a_convolution_counts_kernel_times_outputs() -> None:
+    # 3x3 kernel, 4 -> 6 channels in 2 groups, 5x5 outputs: 9 * (4 / 2) * 6 * 25; bias adds parameters alone
+    cost = count_cost(nn.Sequential(nn.Conv2d(4, 6, 3, padding=1, groups=2)), torch.zeros(1, 4, 5, 5))
+    assert cost.mult_adds == 9 * 2 * 6 * 25
+    assert cost.num_params == 9 * 2 * 6 + 6
+
+
+def test_table_3_separable_layer() -> None:
+    """One 14x14x512 -> 512 layer: 9 * 512 * 14^2 + 512 * 512 * 14^2 (equation 5)."""
+    from backbone.layers import DepthwiseSeparable
+
+    cost = count_cost(DepthwiseSeparable(512, 512), torch.zeros(1, 512, 14, 14))
+    assert cost.mult_adds == 9 * 512 * 196 + 512 * 512 * 196
+    assert cost.by_layer_type["conv dw 3x3"] == (9 * 512 * 196, 9 * 512)
+
+
+def test_counts_every_layer_once_and_leaves_the_mode_alone() -> None:
+    network = MobileNet(0.25)
+    cost = count_cost(network, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    assert sum(mult_adds for mult_adds, _ in cost.by_layer_type.values()) == cost.mult_adds
+    assert sum(num_params for _, num_params in cost.by_layer_type.values()) == cost.num_params
+    assert network.training
+
+
+def test_works_on_other_networks() -> None:
+    """torchvision states 0.72 G mult-adds and 61,100,840 parameters for AlexNet's two-column-free variant."""
+    from torchvision.models import alexnet
+
+    with torch.device("meta"):
+        cost = count_cost(alexnet(), torch.zeros(1, 3, 224, 224))
+    assert cost.num_params == 61_100_840
+    assert cost.mult_adds == pytest.approx(0.714e9, rel=0.01)  # `_ops` of its published weights
+
+
+def test_command_prints_integers() -> None:
+    words = [sys.executable, "-m", "backbone", "cost", "mobilenet_0.5_160", "--json"]
+    printed = json.loads(subprocess.run(words, capture_output=True, check=True, text=True).stdout)
+    assert (printed["mult_adds"], printed["num_params"]) == (76_524_800, 1_331_592)
+
+
+def test_command_names_what_a_name_should_be() -> None:
+    words = [sys.executable, "-m", "backbone", "cost", "mobilenet_big"]
+    failed = subprocess.run(words, capture_output=True, check=False, text=True)
+    assert failed.returncode == 2
+    assert failed.stderr.count("\n") == 1
+    assert "mobilenet_0.5_160" in failed.stderr

@@ -1,0 +1,81 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from backbone import Classifier, MobileNet, build_backbone
+from backbone.layers import SameConv2d
+
+
+def images(size: int, number: int = 2) -> torch.Tensor:
+    return torch.randint(0, 256, (number, 3, size, size), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("variant", ["separable", "conv", "shallow"])
+def test_features_have_the_size_and_channels_of_their_stride(variant: str) -> None:
+    size = 75  # odd at several strides
+    network = MobileNet(0.25, variant=variant).eval()  # type: ignore[arg-type]
+    maps = network.features(images(size))
+    assert sorted(maps) == [2, 4, 8, 16, 32]
+    for stride, feature_map in maps.items():
+        side = -(-size // stride)
+        assert feature_map.shape == (2, network.channels[stride], side, side)
+
+
+def test_width_mult_scales_channels() -> None:
+    full = MobileNet(1.0).channels
+    assert full == {2: 64, 4: 128, 8: 256, 16: 512, 32: 1024}
+    assert MobileNet(0.3).channels == {stride: int(0.3 * channels) for stride, channels in full.items()}
+
+
+def test_split_halves_give_the_same_map() -> None:
+    network = MobileNet(0.25).eval()
+    x = images(64)
+    trunk, tail = network.split(16)
+    maps = network.features(x)
+    torch.testing.assert_close(trunk(x), maps[16])
+    torch.testing.assert_close(tail(maps[16]), maps[32])
+    assert next(tail.parameters()) is network.layers[12].depthwise.conv.weight  # conv 12 starts the tail
+
+
+def test_split_refuses_a_stride_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match="stride 64"):
+        MobileNet(0.25).split(64)
+
+
+def test_pooled_features_are_the_mean_of_the_last_map() -> None:
+    network = MobileNet(0.25).eval()
+    x = images(64)
+    torch.testing.assert_close(network(x), network.features(x)[32].mean((2, 3)))
+
+
+def test_classifier_has_one_output_for_each_class() -> None:
+    assert Classifier(build_backbone("mobilenet_0.25"), 7)(images(32)).shape == (2, 7)
+
+
+def test_network_normalises_for_itself() -> None:
+    """Plain pixels in: the same as (x / 127.5 - 1) into the layers."""
+    network = MobileNet(0.25).eval()
+    x = images(32)
+    torch.testing.assert_close(network(x), network.layers(x.float() / 127.5 - 1).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("size", "before", "after"), [(8, 0, 1), (7, 1, 1)])
+def test_tf_same_pads_bottom_and_right_first(size: int, before: int, after: int) -> None:
+    convolution = SameConv2d(1, 1, 3, stride=2)
+    x = torch.randn(1, 1, size, size)
+    padded = functional.pad(x, (before, after, before, after))
+    torch.testing.assert_close(convolution(x), functional.conv2d(padded, convolution.weight, stride=2))
+
+
+def test_symmetric_padding_is_torchs_own() -> None:
+    convolution = SameConv2d(1, 1, 3, stride=2, padding="symmetric")
+    x = torch.randn(1, 1, 8, 8)
+    torch.testing.assert_close(convolution(x), functional.conv2d(x, convolution.weight, stride=2, padding=1))
+
+
+def test_activation_and_epsilon_are_those_asked_for() -> None:
+    network = MobileNet(0.25, activation=nn.ReLU, bn_eps=1e-5)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {norm.eps for norm in norms} == {1e-5}
+    assert not any(isinstance(module, nn.ReLU6) for module in network.modules())

@@ -1,0 +1,32 @@
+import subprocess
+import sys
+
+import pytest
+
+from backbone import BackboneName, parse_name
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mobilenet_1.0", BackboneName(1.0)),
+        ("mobilenet_0.5_160", BackboneName(0.5, "separable", 160)),
+        ("mobilenet_1.0_conv", BackboneName(1.0, "conv")),
+        ("mobilenet_1.0_shallow_192", BackboneName(1.0, "shallow", 192)),
+        ("mobilenet_1.37", BackboneName(1.37)),
+    ],
+)
+def test_parse_is_the_inverse_of_str(name: str, expected: BackboneName) -> None:
+    assert parse_name(name) == expected
+    assert str(expected) == name
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "mobilenet_0", "mobilenet_0.5_", "mobilnet_1.0", "mobilenet_1.0_0", ""])
+def test_other_names_are_refused_with_an_example(name: str) -> None:
+    with pytest.raises(ValueError, match="backbone name"):
+        parse_name(name)
+
+
+def test_parsing_does_not_load_torch() -> None:
+    code = "import sys; from backbone import parse_name; parse_name('mobilenet_1.0'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,49 @@
+"""Fixtures that all tests share: real data where it is there, and small drawn data anywhere."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+os.environ["KERAS_BACKEND"] = "torch"  # read when keras is imported
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The real images and weights beside the repository."""
+    path = REPOSITORY.parent / "shared"
+    if not (path / "data").is_dir():
+        pytest.skip("the real data in ../shared are not here")
+    return path
+
+
+@pytest.fixture(scope="session")
+def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few drawn scenes in COCO's layout: 24 for training, 8 for validation."""
+    from datasets.sample.detection import write_sample
+
+    root = tmp_path_factory.mktemp("drawn")
+    write_sample(root, {"train2017": 24, "val2017": 8})
+    return root
+
+
+@pytest.fixture
+def command() -> list[str]:
+    """The first words of a task's command in a process of its own."""
+    return [sys.executable, "-m", "tasks.detection"]

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import pytest
+
+from datasets.files import atomic_write, new_folder, path_inside
+
+
+def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_write_that_ends_well_replaces_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+
+
+def test_new_folder_never_gives_one_that_exists(tmp_path: Path) -> None:
+    names = [new_folder(tmp_path / "run").name for _ in range(3)]
+    assert names == ["run", "run-2", "run-3"]
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/etc/passwd", "a/../../b.jpg", "..", "./../x"])
+def test_names_cannot_leave_their_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="outside"):
+        path_inside(tmp_path, name)
+
+
+def test_names_inside_are_kept(tmp_path: Path) -> None:
+    assert path_inside(tmp_path, "a/b..c.jpg") == tmp_path / "a" / "b..c.jpg"

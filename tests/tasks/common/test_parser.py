@@ -1,0 +1,107 @@
+"""Mistakes in words and YAML: one line with the key, what was expected, and the nearest right name."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.common.parser import parse_arguments
+from tasks.detection import DetectionConfig
+
+SAMPLE = Path(__file__).resolve().parents[3] / "configs" / "detection" / "sample.yaml"
+
+
+def parse(*words: str) -> object:
+    return parse_arguments("detection", DetectionConfig, SAMPLE, words)
+
+
+def mistake(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        parse(*words)
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: ")
+    assert line.count("\n") == 1
+    return line
+
+
+def test_defaults_then_yaml_then_flags(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("optim: {lr: 0.5, epochs: 7}\n")
+    arguments = parse("cost", "--config", str(file), "--optim.epochs", "9")
+    optim = arguments.config.optim  # type: ignore[attr-defined]
+    assert (optim.lr, optim.epochs, optim.batch_size) == (0.5, 9, 16)
+
+
+def test_training_without_config_and_data_takes_the_sample(tmp_path: Path) -> None:
+    assert parse("train").config.backbone.name == "mobilenet_0.25"  # type: ignore[attr-defined]
+    assert parse("train", "--optim.lr", "1").config.data.input_size == 192  # type: ignore[attr-defined]
+    own = parse("train", "--data.root", str(tmp_path)).config  # type: ignore[attr-defined]
+    assert own == DetectionConfig(data=type(own.data)(root=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("train", "--optim.lrr", "1"), ("unknown setting optim.lrr", "did you mean optim.lr?")),
+        (("train", "--optim.lr", "fast"), ("optim.lr", "float", "fast")),
+        (("train", "--optim.name", "adam"), ("optim.name", "adamw", "adam")),
+        (("train", "--optim.epochs", "0"), ("optim.epochs", "1 or more", "0")),
+        (("train", "--backbone.name", "resnet50"), ("backbone.name", "mobilenet_<width>")),
+        (("train", "--backbone.name", "mobilenet_0.5_160"), ("data.input_size", "160", "192")),
+        (("train", "--config", "none.yaml"), ("none.yaml", "not exist")),
+        (("train", "--resume", "nowhere"), ("nowhere", "not a run folder")),
+        (("evaluate",), ("run",)),
+        (("predict", "--run", "nowhere", "a.jpg"), ("nowhere", "not a run folder")),
+        (("tran",), ("tran", "train")),
+        ((), ("verb",)),
+    ],
+)
+def test_mistakes_on_the_command_line(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
+    line = mistake(capsys, *words)
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("optim: {lrr: 3}", ("optim.lrr", "did you mean optim.lr?")),
+        ("sed: 3", ("sed", "did you mean seed?")),
+        ("optim: {lr: fast}", ("optim.lr", "float", "fast")),
+        ("optim: 3", ("optim", "group of settings", "3")),
+        ("optim: [", ("config",)),
+        ("seed: -1", ("seed", "0 or more", "-1")),
+        ("data: {input_size: 300.5}", ("data.input_size", "int", "300.5")),
+    ],
+)
+def test_mistakes_in_yaml(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, parts: tuple[str, ...]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    line = mistake(capsys, "train", "--config", str(file))
+    for part in (*parts, "mine.yaml"):
+        assert part in line
+
+
+@pytest.mark.parametrize("words", [[], ["train"], ["evaluate"], ["predict"], ["cost"]])
+def test_help_waits_for_no_heavy_import(words: list[str]) -> None:
+    code = (
+        "import sys, atexit; sys.argv[1:] = sys.argv[1:];"
+        "atexit.register(lambda: print('heavy:', sorted({'torch', 'cv2', 'matplotlib'} & set(sys.modules))));"
+        "import runpy; runpy.run_module('tasks.detection', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words, "--help"], capture_output=True, check=False, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("heavy: []")
+    if words:
+        assert "example: python -m tasks.detection" in done.stdout
+
+
+def test_list_of_tasks() -> None:
+    done = subprocess.run([sys.executable, "-m", "tasks"], capture_output=True, check=True, text=True)
+    assert "python -m tasks.detection train" in done.stdout

@@ -1,0 +1,38 @@
+"""The tasks that the contract test runs over. A new task adds a line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks.detection import DetectionConfig, DetectionTask
+
+TASKS: dict[str, tuple[type[Any], type[Any]]] = {"detection": (DetectionConfig, DetectionTask)}
+
+
+def build_config(config_class: type[Any], *files: Path, **changes: dict[str, Any]) -> Any:
+    """A configuration from YAML files and groups of changes, by the same parser as the command line."""
+    from tasks.common.parser import parse_arguments
+
+    words = [word for file in files for word in ("--config", str(file))]
+    words += [f"--{group}.{key}={yaml.safe_dump(value).splitlines()[0]}" for group, settings in changes.items()
+              for key, value in settings.items()]
+    name = config_class.__module__.split(".")[1]
+    return parse_arguments(name, config_class, Path("unused.yaml"), ["cost", *words]).config
+
+
+@pytest.fixture(params=TASKS)
+def tiny_task(request: pytest.FixtureRequest, drawn_root: Path) -> Callable[..., Any]:
+    """Each task in turn on a few drawn examples: a function of further settings."""
+    config_class, task_class = TASKS[request.param]
+    sample = Path(__file__).resolve().parents[2] / "configs" / request.param / "sample.yaml"
+
+    def build(**changes: dict[str, Any]) -> Any:
+        settings = {"data": {"root": str(drawn_root), "input_size": 96}, "loop": {"num_workers": 0}}
+        for group, values in changes.items():
+            settings[group] = settings.get(group, {}) | values
+        return task_class.from_data(build_config(config_class, sample, **settings))
+
+    return build

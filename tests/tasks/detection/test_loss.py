@@ -1,0 +1,112 @@
+"""The vectorised loss against one that is written as the paper words it, image by image and anchor by anchor."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+from torchvision.ops import box_iou
+
+from datasets.types import Detections
+from tasks.detection.anchors import build_anchors, encode, to_xyxy
+from tasks.detection.loss import detection_loss, match, pack
+from tasks.detection.model import DetectionOutputs
+
+INPUT_SIZE, NUM_CLASSES = 96, 4
+
+
+def random_truth(rng: np.random.Generator, counts: tuple[int, ...] = (3, 1, 0, 6)) -> list[Detections]:
+    truth = []
+    for count in counts:
+        low = rng.uniform(0, 60, (count, 2))
+        boxes = np.concatenate([low, low + rng.uniform(5, 36, (count, 2))], 1).astype(np.float32)
+        truth.append(Detections(boxes, rng.integers(0, NUM_CLASSES, count), (96, 96)))
+    return truth
+
+
+def random_outputs(num_images: int) -> DetectionOutputs:
+    num_anchors = len(build_anchors(INPUT_SIZE))
+    return DetectionOutputs(
+        torch.randn(num_images, num_anchors, NUM_CLASSES + 1, requires_grad=True),
+        torch.randn(num_images, num_anchors, 4, requires_grad=True),
+    )
+
+
+def slow_loss(outputs: DetectionOutputs, truth: list[Detections], anchors: torch.Tensor) -> tuple[float, float]:
+    classes = boxes = 0.0
+    num_positives = 0
+    for logits, deltas, objects in zip(outputs.class_logits, outputs.box_deltas, truth, strict=True):
+        stands_for: dict[int, int] = {}
+        true_boxes = torch.from_numpy(objects.boxes_xyxy / 96)
+        if len(objects):
+            iou = box_iou(to_xyxy(anchors), true_boxes)
+            for anchor in range(len(anchors)):
+                if iou[anchor].max() >= 0.5:
+                    stands_for[anchor] = int(iou[anchor].argmax())
+            for row in reversed(range(len(objects))):
+                stands_for[int(iou[:, row].argmax())] = row
+        background = []
+        for anchor in range(len(anchors)):
+            row = stands_for.get(anchor)
+            target = 0 if row is None else int(objects.class_ids[row]) + 1
+            value = functional.cross_entropy(logits[anchor][None], torch.tensor([target])).item()
+            if row is None:
+                background.append(value)
+            else:
+                classes += value
+                expected = encode(true_boxes[row], anchors[anchor])
+                boxes += functional.smooth_l1_loss(deltas[anchor], expected, reduction="sum").item()
+        num_positives += len(stands_for)
+        classes += sum(sorted(background)[::-1][: max(3, 3 * len(stands_for))])
+    return classes / num_positives, boxes / num_positives
+
+
+def test_equals_the_slow_one(rng: np.random.Generator) -> None:
+    anchors, truth = build_anchors(INPUT_SIZE), random_truth(rng)
+    outputs = random_outputs(len(truth))
+    losses = detection_loss(outputs, truth, anchors, match_iou=0.5)
+    classes, boxes = slow_loss(outputs, truth, anchors)
+    assert losses["classes"].item() == pytest.approx(classes, rel=1e-5)
+    assert losses["boxes"].item() == pytest.approx(boxes, rel=1e-5)
+    assert losses["total"].item() == pytest.approx(classes + boxes, rel=1e-5)
+
+
+def test_every_object_has_an_anchor(rng: np.random.Generator) -> None:
+    """Even one that no anchor overlaps by half."""
+    anchors = build_anchors(INPUT_SIZE)
+    truth = random_truth(rng, (5, 2))
+    matched, positive = match(pack(truth, anchors.device), anchors, 0.99)
+    for image, objects in enumerate(truth):
+        assert set(matched[image][positive[image]].tolist()) == set(range(len(objects)))
+
+
+def test_perfect_outputs_cost_nothing(rng: np.random.Generator) -> None:
+    anchors, truth = build_anchors(INPUT_SIZE), random_truth(rng)
+    packed = pack(truth, anchors.device)
+    matched, positive = match(packed, anchors, 0.5)
+    targets = torch.where(positive, packed.class_ids.gather(1, matched) + 1, 0)
+    boxes = packed.boxes_xyxy.gather(1, matched[..., None].expand(-1, -1, 4))
+    deltas = torch.where(positive[..., None], encode(boxes, anchors), 0.0)
+    logits = 50.0 * functional.one_hot(targets, NUM_CLASSES + 1)
+    losses = detection_loss(DetectionOutputs(logits, deltas), truth, anchors, match_iou=0.5)
+    assert losses["total"].item() < 1e-6
+
+
+def test_frame_of_the_truth_does_not_matter(rng: np.random.Generator) -> None:
+    anchors, truth = build_anchors(INPUT_SIZE), random_truth(rng)
+    outputs = random_outputs(len(truth))
+    here, there = (
+        detection_loss(outputs, some, anchors, match_iou=0.5)["total"].item()
+        for some in (truth, [objects.resized((480, 333)) for objects in truth])
+    )
+    assert here == pytest.approx(there, rel=1e-4)
+
+
+def test_images_without_objects_teach_background() -> None:
+    anchors = build_anchors(INPUT_SIZE)
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (96, 96))
+    outputs = random_outputs(2)
+    losses = detection_loss(outputs, [nothing, nothing], anchors, match_iou=0.5)
+    losses["total"].backward()
+    assert losses["boxes"].item() == 0
+    assert outputs.class_logits.grad is not None
+    assert (outputs.class_logits.grad[..., 0] < 0).sum() == 6  # three hard ones in each image

@@ -1,0 +1,122 @@
+"""COCO AP: a perfect and a shifted oracle by hand, and real annotations as pycocotools scores them by itself."""
+
+import contextlib
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from datasets.coco import CocoDetection
+from datasets.types import Detections
+from tasks.detection.metric import NAMES, DetectionMetric
+
+
+def objects(rng: np.random.Generator, num_images: int = 6) -> list[Detections]:
+    truth = []
+    for _ in range(num_images):
+        corner = np.arange(4)[:, None] * 100.0 + rng.uniform(0, 20, (4, 2))
+        boxes = np.concatenate([corner, corner + 60], 1).astype(np.float32)
+        truth.append(Detections(boxes, rng.integers(0, 3, 4), (500, 500)))
+    return truth
+
+
+def score(predicted: list[Detections], truth: list[Detections]) -> dict[str, float]:
+    metric = DetectionMetric(["a", "b", "c"])
+    metric.update(predicted, truth)
+    return metric.compute()
+
+
+def test_truth_fed_back_is_perfect(rng: np.random.Generator) -> None:
+    truth = objects(rng)
+    scores = score(truth, truth)
+    assert scores["AP"] == scores["AP50"] == scores["AP75"] == scores["AP_medium"] == pytest.approx(1)
+    assert math.isnan(scores["AP_large"])
+    assert math.isnan(scores["AP_small"])
+
+
+@pytest.mark.parametrize(("shift_px", "num_thresholds"), [(0, 10), (6, 7), (15, 3), (25, 0)])
+def test_shifted_oracle_passes_the_thresholds_below_its_iou(
+    rng: np.random.Generator, shift_px: int, num_thresholds: int
+) -> None:
+    """Shifted by s, boxes 60 px wide overlap by (60 - s) / (60 + s): 1, 0.818, 0.6, 0.412."""
+    truth = objects(rng)
+    shift = np.array([shift_px, 0, shift_px, 0], np.float32)
+    moved = [Detections(t.boxes_xyxy + shift, t.class_ids, t.image_hw) for t in truth]
+    scores = score(moved, truth)
+    assert scores["AP"] == pytest.approx(num_thresholds / 10, abs=1e-6)
+    assert scores["AP50"] == pytest.approx(float(num_thresholds > 0))
+
+
+def test_predictions_may_be_in_another_frame(rng: np.random.Generator) -> None:
+    truth = objects(rng)
+    assert score([t.resized((300, 300)) for t in truth], truth)["AP"] == pytest.approx(1)
+
+
+def test_no_predictions_score_zero_and_no_objects_score_nothing(rng: np.random.Generator) -> None:
+    truth = objects(rng)
+    none = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (500, 500))
+    assert score([none] * len(truth), truth)["AP"] == 0
+    assert math.isnan(score(truth, [none] * len(truth))["AP"])
+    assert math.isnan(score([none], [none])["AP"])
+
+
+@pytest.mark.data
+def test_equals_pycocotools_on_real_annotations(rng: np.random.Generator, shared: Path) -> None:
+    """Official file, official category ids, crowds and areas set at random; nothing of ours in the reference."""
+    root = shared / "data" / "coco128"
+    file = root / "annotations" / "instances_val2017.json"
+    ours = CocoDetection(root / "val2017", file)
+    truth = [ours.truth(index) for index in range(len(ours))]
+    official: dict[str, Any] = COCO(str(file)).dataset
+    position = dict.fromkeys(range(len(ours)), 0)
+    index_of = {image["id"]: index for index, image in enumerate(official["images"])}
+    for annotation in official["annotations"]:
+        index = index_of[annotation["image_id"]]
+        row = position[index]
+        position[index] += 1
+        annotation["iscrowd"] = int(rng.random() < 0.1)
+        annotation["area"] = float(np.float32(annotation["area"] * rng.uniform(0.3, 1)))
+        crowd, areas = truth[index].is_crowd, truth[index].areas_px
+        assert crowd is not None
+        assert areas is not None
+        crowd[row], areas[row] = bool(annotation["iscrowd"]), annotation["area"]
+
+    predicted, results = [], []
+    for index, image in enumerate(official["images"]):
+        true = truth[index]
+        boxes = np.concatenate([true.boxes_xyxy, true.boxes_xyxy[::-1]])
+        boxes = (boxes + rng.normal(0, 4, boxes.shape)).astype(np.float32)
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 2)
+        class_ids = np.concatenate([true.class_ids, rng.integers(0, 80, len(true))])
+        scores = rng.random(len(boxes)).astype(np.float32)
+        predicted.append(Detections(boxes, class_ids, true.image_hw, scores=scores))
+        for box, class_id, value in zip(boxes.astype(float), class_ids, scores, strict=True):
+            x0, y0, x1, y1 = box
+            results.append(
+                {
+                    "image_id": image["id"],
+                    "category_id": ours.categories.ids[class_id],
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "score": float(value),
+                }
+            )
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference = COCO()
+        reference.dataset = official
+        reference.createIndex()
+        evaluation = COCOeval(reference, reference.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+
+    metric = DetectionMetric(ours.categories.names)
+    for start in range(0, len(truth), 32):
+        metric.update(predicted[start : start + 32], truth[start : start + 32])
+    assert evaluation.stats[0] > 0.05
+    for name, expected in zip(NAMES, evaluation.stats, strict=False):
+        assert metric.compute()[name] == pytest.approx(expected, abs=1e-4), name

@@ -1,0 +1,74 @@
+"""Decoding and suppression, against torchvision's NMS one image and class at a time."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import nms
+
+from backbone import MobileNet
+from tasks.detection.anchors import build_anchors, decode, encode
+from tasks.detection.model import SSD, DetectionOutputs, decode_detections
+
+SETTINGS = {"input_size": 96, "score_threshold": 0.05, "nms_iou": 0.5, "max_detections": 100}
+
+
+def test_outputs_have_a_row_for_each_anchor() -> None:
+    for size in (96, 130):
+        outputs = SSD(MobileNet(0.25), 4).eval()(torch.zeros(2, 3, size, size, dtype=torch.uint8))
+        num_anchors = len(build_anchors(size))
+        assert outputs.class_logits.shape == (2, num_anchors, 5)
+        assert outputs.box_deltas.shape == (2, num_anchors, 4)
+
+
+def test_row_of_an_anchor_depends_on_the_pixels_there() -> None:
+    """Order of predictions and order of anchors agree: only anchors near a changed pixel change."""
+    size = 300
+    model = SSD(MobileNet(0.25), 4).eval()
+    images = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+    changed = images.clone()
+    changed[..., 40:50, 240:250] = 255
+    with torch.no_grad():
+        difference = (model(changed).class_logits - model(images).class_logits).abs().sum(-1)[0]
+    strongest = build_anchors(size)[: 19 * 19 * 3][difference[: 19 * 19 * 3].argmax()]
+    assert strongest[:2].tolist() == pytest.approx([245 / size, 45 / size], abs=0.15)
+
+
+def test_equals_suppression_of_one_class_at_a_time() -> None:
+    anchors = build_anchors(96)
+    outputs = DetectionOutputs(3 * torch.randn(3, len(anchors), 5), 0.5 * torch.randn(3, len(anchors), 4))
+    decoded = decode_detections(outputs, anchors, **SETTINGS)
+    for image, detections in enumerate(decoded):
+        scores = outputs.class_logits[image].softmax(-1)
+        boxes = decode(outputs.box_deltas[image], anchors).clamp(0, 1) * 96
+        expected = []
+        for class_id in range(4):
+            candidates = (scores[:, class_id + 1] >= 0.05).nonzero()[:, 0]
+            kept = candidates[nms(boxes[candidates], scores[candidates, class_id + 1], 0.5)]
+            expected += [(scores[row, class_id + 1].item(), class_id, boxes[row].tolist()) for row in kept]
+        expected.sort(reverse=True)
+        expected = expected[:100]
+        assert detections.scores is not None
+        np.testing.assert_allclose(detections.scores, [score for score, _, _ in expected], rtol=1e-5)
+        assert detections.class_ids.tolist() == [class_id for _, class_id, _ in expected]
+        np.testing.assert_allclose(detections.boxes_xyxy, [box for _, _, box in expected], atol=1e-3)
+
+
+def test_a_certain_box_comes_back_where_it_was() -> None:
+    anchors = build_anchors(96)
+    box = torch.tensor([0.2, 0.3, 0.5, 0.9])
+    logits = torch.zeros(1, len(anchors), 5)
+    logits[..., 0] = 20
+    logits[0, 40, :] = torch.tensor([0.0, 0.0, 0.0, 20.0, 0.0])
+    deltas = encode(box.expand(len(anchors), 4), anchors)[None]
+    (detections,) = decode_detections(DetectionOutputs(logits, deltas), anchors, **SETTINGS)
+    assert detections.class_ids.tolist() == [2]
+    np.testing.assert_allclose(detections.boxes_xyxy[0], 96 * box.numpy(), atol=1e-3)
+    assert detections.image_hw == (96, 96)
+
+
+def test_nothing_certain_gives_nothing() -> None:
+    anchors = build_anchors(96)
+    logits = torch.zeros(1, len(anchors), 5)
+    logits[..., 0] = 20
+    (detections,) = decode_detections(DetectionOutputs(logits, torch.zeros(1, len(anchors), 4)), anchors, **SETTINGS)
+    assert len(detections) == 0

@@ -1,0 +1,142 @@
+"""What every task must do; `conftest.py` has the list of tasks."""
+
+import copy
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from datasets.loader import Key, TransformedDataset, collate
+from tasks.common.checkpoint import load_checkpoint, save_best
+from tasks.common.evaluate import evaluate, evaluation_loader, predict_batch
+from tests.tasks.conftest import TASKS, build_config
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+TinyTask = Callable[..., Any]
+
+
+def training_batch(task: Any, number: int = 4) -> Any:
+    dataset = TransformedDataset(task.source("train"), task.augmentation(), seed=0)
+    return collate([dataset[Key(0, index)] for index in range(number)])
+
+
+def plain_batch(task: Any, number: int = 4) -> Any:
+    dataset = TransformedDataset(
+        task.source("train"), lambda image, truth, seed: (task.preprocess(image), truth), seed=0
+    )
+    return collate([dataset[Key(0, index)] for index in range(number)])
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.yaml")), ids=lambda file: file.stem)
+def test_yaml_loads_dumps_and_loads_equal(file: Path, tmp_path: Path) -> None:
+    config_class, _ = TASKS[file.parent.name]
+    config = build_config(config_class, file)
+    dumped = tmp_path / "config.yaml"
+    dumped.write_text(yaml.safe_dump(dataclasses.asdict(config)))
+    assert build_config(config_class, dumped) == config
+    opening = file.read_text().splitlines()[:3]
+    assert opening[0].startswith("# ")
+    assert opening[1].startswith("# Run:    python -m ")
+    assert opening[2].startswith("# Expect: ")
+
+
+def test_gradient_reaches_every_trainable_parameter(tiny_task: TinyTask) -> None:
+    task = tiny_task()
+    model = task.build_model().train()
+    batch = training_batch(task, 8)
+    task.loss(model(batch.images), batch.truth)["total"].backward()
+    without = [
+        name for name, parameter in model.named_parameters()
+        if parameter.requires_grad and (parameter.grad is None or not parameter.grad.abs().sum() > 0)
+    ]
+    assert not without
+
+
+def test_loss_is_positive_finite_and_the_same_for_the_same_seed(tiny_task: TinyTask) -> None:
+    values = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        task = tiny_task()
+        batch = training_batch(task)
+        losses = task.loss(task.build_model().train()(batch.images), batch.truth)
+        assert all(loss.ndim == 0 for loss in losses.values())
+        values.append({name: loss.item() for name, loss in losses.items()})
+    assert values[0] == values[1]
+    assert 0 < values[0]["total"] < math.inf
+
+
+def test_truth_fed_back_scores_perfectly(tiny_task: TinyTask) -> None:
+    task = tiny_task()
+    batch = plain_batch(task, 8)
+    metric = task.metric()
+    metric.update(batch.truth[:3], batch.truth[:3])
+    metric.update(batch.truth[3:], batch.truth[3:])
+    assert metric.compute()[task.score_name] == pytest.approx(1)
+
+
+def test_overfits_four_images(tiny_task: TinyTask) -> None:
+    task = tiny_task()
+    model = task.build_model()
+    batch = plain_batch(task)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    model.train()
+    for _ in range(100):
+        optimizer.zero_grad()
+        task.loss(model(batch.images), batch.truth)["total"].backward()
+        optimizer.step()
+    metric = task.metric()
+    metric.update(predict_batch(task, model, batch.images), batch.truth)
+    assert metric.compute()[task.score_name] > 0.9
+
+
+def test_checkpoint_round_trip_is_bit_equal(tiny_task: TinyTask, tmp_path: Path) -> None:
+    task = tiny_task()
+    model = task.build_model()
+    save_best(tmp_path, {"task": task.name, "vocabulary": dict(task.vocabulary), "model": model.state_dict()})
+    content = load_checkpoint(tmp_path / "best.pt", task.name)
+    again = type(task)(task.config, content["vocabulary"]).build_model()
+    again.load_state_dict(content["model"])
+    batch = plain_batch(task)
+    first, second = (network.eval()(batch.images) for network in (model, again))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_vocabulary_is_plain_json(tiny_task: TinyTask) -> None:
+    vocabulary = dict(tiny_task().vocabulary)
+    assert json.loads(json.dumps(vocabulary)) == vocabulary
+
+
+def test_evaluation_does_not_depend_on_batch_size(tiny_task: TinyTask) -> None:
+    task = tiny_task()
+    model = task.build_model()
+    source = task.source("val")
+    scores = [evaluate(task, model, evaluation_loader(task, source, size))[task.score_name] for size in (3, 8)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+
+
+def test_draws_and_describes_without_touching_the_image(tiny_task: TinyTask) -> None:
+    task = tiny_task()
+    example = task.source("val")[0]
+    before = copy.deepcopy(example.image)
+    (predicted,) = predict_batch(task, task.build_model(), plain_batch(task, 1).images)
+    picture = task.draw(example.image, predicted, example.truth)
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    np.testing.assert_array_equal(example.image, before)
+    json.dumps(task.describe(predicted, example.image.shape[:2]))
+
+
+def test_model_without_data_has_as_many_outputs_as_asked(tiny_task: TinyTask) -> None:
+    task = tiny_task()
+    few, many = (
+        sum(p.numel() for p in type(task).with_num_classes(task.config, number).build_model().parameters())
+        for number in (2, 20)
+    )
+    assert few < many

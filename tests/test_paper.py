@@ -1,0 +1,95 @@
+"""Computed mult-adds and parameters against the paper's tables, read from results/paper.csv."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from backbone import Classifier, build_backbone, count_cost, parse_name
+from backbone.cost import Cost
+from tasks.detection import DetectionConfig, DetectionTask
+
+PAPER = Path(__file__).resolve().parents[1] / "results" / "paper.csv"
+NAMES = {
+    "conv mobilenet": "mobilenet_1.0_conv",
+    "shallow mobilenet": "mobilenet_1.0_shallow",
+    "mobilenet": "mobilenet_1.0",
+}
+
+# Millions at 224, 192, 160, 128 px (convolutions and the classifier), and parameters with a 1000-class head.
+WIDTHS = {
+    1.0: ((568.74, 418.12, 290.68, 186.40), 4_231_976),
+    0.75: ((325.40, 239.27, 166.40, 106.77), 2_585_560),
+    0.5: ((149.50, 109.97, 76.52, 49.16), 1_331_592),
+    0.25: ((41.03, 30.21, 21.06, 13.57), 470_072),
+}
+
+
+def cost_of(name: str, *, input_size: int | None = None, num_classes: int = 1000) -> Cost:
+    size = input_size or parse_name(name).input_size or 224
+    with torch.device("meta"):
+        model = Classifier(build_backbone(name), num_classes)
+        return count_cost(model, torch.zeros(1, 3, size, size, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_width_times_resolution(width: float) -> None:
+    millions, num_params = WIDTHS[width]
+    for size, expected in zip((224, 192, 160, 128), millions, strict=True):
+        cost = cost_of(f"mobilenet_{width}_{size}")
+        assert cost.mult_adds / 1e6 == pytest.approx(expected, abs=0.005)
+        assert cost.num_params == num_params
+
+
+def paper_rows(tables: set[str]) -> list[dict[str, str]]:
+    with PAPER.open() as file:
+        return [row for row in csv.DictReader(file) if row["table"] in tables and "mobilenet" in row["row"]]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in paper_rows({"4", "5", "6", "7", "8", "9"}) if row["quantity"] in ("mult_adds", "params")],
+    ids=lambda row: "-".join((row["table"], row["row"], row["quantity"])),
+)
+def test_tables_4_to_9(row: dict[str, str]) -> None:
+    """The paper rounds some numbers and truncates others, hence a whole unit of the last digit printed."""
+    cost = cost_of(NAMES.get(row["row"], row["row"]))
+    value = cost.mult_adds if row["quantity"] == "mult_adds" else cost.num_params
+    digits = len(row["value"].partition(".")[2])
+    assert value / 1e6 == pytest.approx(float(row["value"]), abs=max(10.0**-digits, 0.0015 * float(row["value"])))
+
+
+def test_table_2_shares() -> None:
+    """Mult-adds and parameters by layer type, in percent; the paper counts no batch normalisation and no bias."""
+    cost = cost_of("mobilenet_1.0")
+    with PAPER.open() as file:
+        rows = [row for row in csv.DictReader(file) if row["table"] == "2"]
+    for row in rows:
+        mult_adds, num_params = cost.by_layer_type[row["row"].removesuffix(" ")]
+        share = (
+            mult_adds / cost.mult_adds
+            if row["quantity"] == "mult_adds_share"
+            else num_params / cost.num_params
+        )
+        printed = 1.91 if row["value"] == "1.19" else float(row["value"])  # digits swapped in print, see the note
+        tolerance = 0.4 if row["quantity"] == "params_share" else 0.35
+        assert 100 * share == pytest.approx(printed, abs=tolerance), row
+
+
+def test_table_10_stanford_dogs_head() -> None:
+    cost = cost_of("mobilenet_1.0", num_classes=120)
+    assert cost.mult_adds / 1e6 == pytest.approx(567.84, abs=0.005)
+    assert cost.num_params / 1e6 == pytest.approx(3.33, abs=0.005)
+
+
+def test_table_13_ssd300() -> None:
+    """91 outputs: 90 classes and background."""
+    task = DetectionTask.with_num_classes(DetectionConfig(), None)
+    with torch.device("meta"):
+        cost = count_cost(task.build_model(), torch.zeros(1, 3, 300, 300, dtype=torch.uint8))
+    assert cost.mult_adds / 1e6 == pytest.approx(1237, abs=0.5)
+    assert cost.num_params / 1e6 == pytest.approx(6.82, abs=0.005)
+    printed = {row["quantity"]: float(row["value"]) for row in paper_rows({"13"}) if row["row"] == "ssd_300 mobilenet"}
+    assert cost.mult_adds / 1e6 == pytest.approx(printed["mult_adds"], abs=50)
+    assert cost.num_params / 1e6 == pytest.approx(printed["params"], abs=0.05)
