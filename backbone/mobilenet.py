@@ -127,7 +127,8 @@ class MobileNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 RGB (N, 3, H, W) -> globally average-pooled features (N, num_features)."""
-        return self.layers(self.normalize(images)).mean((2, 3))
+        pooled: Tensor = self.layers(self.normalize(images)).mean((2, 3))
+        return pooled
 
 
 class Classifier(nn.Module):
@@ -141,7 +142,8 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 RGB (N, 3, H, W) -> logits (N, num_classes)."""
-        return self.head(self.backbone(images))
+        logits: Tensor = self.head(self.backbone(images))
+        return logits
 
 
 def build_backbone(name: str) -> MobileNet:

@@ -177,7 +177,9 @@ class CocoDetection(Dataset[Example[Detections]]):
                 ) from error
         if not np.isfinite(boxes).all():
             row = int((~np.isfinite(boxes)).any(1).argmax())
-            raise self._fail(f"annotation {annotations[row].get('id', row)}: 'bbox' {boxes[row].tolist()} is not finite")
+            raise self._fail(
+                f"annotation {annotations[row].get('id', row)}: 'bbox' {boxes[row].tolist()} is not finite"
+            )
         return boxes
 
     def _warn(self, rows: NDArray[np.bool_], what: str, annotations: list[dict[str, Any]]) -> None:

@@ -61,7 +61,6 @@ def path_inside(root: Path, name: str) -> Path:
     Raises:
         ValueError: if the name is absolute or climbs out of the root.
     """
-    if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:
+    if os.path.isabs(name) or Path(os.path.normpath(name)).parts[0] == os.pardir:
         raise ValueError(f"file name {name!r} points outside its folder {root}")
     return root / name
-

@@ -41,7 +41,7 @@ def read_image(path: Path, *, expected_hw: tuple[int, int] | None = None) -> Ima
     except OSError as error:
         raise UnreadableImageError(f"{path}: {error.strerror}") from error
     for magic, (start, end) in _STARTS_AND_ENDS.items():
-        if data.startswith(magic) and data.rfind(end) < data.rfind(start):
+        if data.startswith(magic) and data.rfind(end) <= data.rfind(start):
             raise UnreadableImageError(f"{path}: truncated image")
     image = _decode(data, path, cv2.IMREAD_COLOR_RGB)
     if expected_hw is not None and image.shape[:2] != expected_hw:

@@ -1,6 +1,6 @@
 """From a data set of examples to batches, the same ones whatever the number of worker processes.
 
-Every random choice is a function of (seed, epoch, index), never of a process's state. So a run does not depend on
+Every random choice is a function of (seed, epoch, row), never of a process's state. So a run does not depend on
 `num_workers`, and one that is resumed in the middle of an epoch sees what the unbroken one would have seen.
 """
 
@@ -20,24 +20,29 @@ from datasets.memory import keep_freed_memory
 from datasets.types import Batch, Example, Image
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 # (image, truth, seed) -> (image of the network's input size, truth)
 Transform = Callable[[Image, T, int], tuple[Image, T]]
 
 
-class Source(Protocol[T_co]):
-    """A data set of examples, as stored."""
+class Source(Protocol[T]):
+    """A data set of examples, as stored.
+
+    Attributes:
+        warnings: one line for each kind of repair that was made while reading, with its count.
+    """
+
+    warnings: list[str]
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Example[T_co]: ...
+    def __getitem__(self, index: int, /) -> Example[T]: ...
 
 
 class Key(NamedTuple):
     """Which example, and in which epoch."""
 
     epoch: int
-    index: int
+    row: int
 
 
 class Unreadable(NamedTuple):
@@ -61,10 +66,10 @@ class TransformedDataset(Dataset[Example[T] | Unreadable], Generic[T]):
     def __getitem__(self, key: Key) -> Example[T] | Unreadable:
         """The example of that epoch, or why there is none."""
         try:
-            example = self.source[key.index]
+            example = self.source[key.row]
         except UnreadableImageError as error:
             return Unreadable(str(error))
-        words = np.random.SeedSequence([self.seed, key.epoch, key.index]).generate_state(1)
+        words = np.random.SeedSequence([self.seed, key.epoch, key.row]).generate_state(1)
         image, truth = self.transform(example.image, example.truth, int(words[0]))
         return Example(image, truth, example.id)
 
@@ -91,12 +96,12 @@ class TrainingBatches(Sampler[list[Key]]):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_examples)
         for batch in range(self.first_batch, len(self)):
             rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [Key(self.epoch, int(index)) for index in rows]
+            yield [Key(self.epoch, int(row)) for row in rows]
 
 
 def ordered_batches(num_examples: int, batch_size: int) -> list[list[Key]]:
     """Keys of all examples once, in order, for evaluation."""
-    keys = [Key(0, index) for index in range(num_examples)]
+    keys = [Key(0, row) for row in range(num_examples)]
     return [keys[start : start + batch_size] for start in range(0, num_examples, batch_size)]
 
 

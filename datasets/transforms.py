@@ -10,7 +10,7 @@ import numpy as np
 from datasets.types import Detections, Image
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read when albumentations is imported: no network access
-import albumentations as A  # noqa: E402
+import albumentations as A
 
 GREY = (127, 127, 127)
 # A box cut down to less than this share of its area says little about its object. SSD keeps a box whose centre is in

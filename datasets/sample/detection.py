@@ -207,7 +207,7 @@ def _background(rng: np.random.Generator) -> Image:
     ground = np.array(grounds[int(rng.integers(4))]) + rng.normal(0, 15, 3)
     shade = np.linspace(0, 1, height)[:, None]
     rows = np.where(np.arange(height)[:, None] < horizon, sky + shade * (low_sky - sky), ground * (0.8 + 0.4 * shade))
-    canvas = np.clip(np.repeat(rows[:, None], width, 1), 0, 255).astype(np.uint8)
+    canvas: Image = np.clip(np.repeat(rows[:, None], width, 1), 0, 255).astype(np.uint8)
     for _ in range(int(rng.integers(6, 16))):
         x, y = int(rng.integers(width)), int(rng.integers(height))
         axes = (int(rng.integers(4, 36)), int(rng.integers(2, 14)))

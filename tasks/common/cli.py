@@ -19,9 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SAMPLE_CONFIG = "sample.yaml"
 
 
-def main(
-    config_class: type[TaskConfig], load_task: Callable[[], type[Any]], arguments: Sequence[str]
-) -> int:
+def main(config_class: type[TaskConfig], load_task: Callable[[], type[Any]], arguments: Sequence[str]) -> int:
     """Run one command of a task.
 
     Args:
@@ -35,7 +33,7 @@ def main(
     name = config_class.__module__.split(".")[1]
     sample_config = ROOT / "configs" / name / SAMPLE_CONFIG
     parsed = parse_arguments(name, config_class, sample_config, arguments)
-    warnings.showwarning = _print_warning
+    warnings.showwarning = _print_warning  # type: ignore[assignment]
     try:
         _check_packages()
         from tasks.common import commands  # only now: torch takes seconds to import
@@ -63,5 +61,3 @@ def _check_packages() -> None:
 def _print_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
     if issubclass(category, UserWarning):
         print(f"warning: {message}", file=sys.stderr)
-
-

@@ -21,8 +21,9 @@ from backbone.cost import count_cost, format_cost
 from datasets.files import atomic_write, new_folder, write_json
 from tasks.common import checkpoint
 from tasks.common.device import open_device
-from tasks.common.evaluate import draw_examples, evaluate as evaluate_split, evaluation_loader
-from tasks.common.fit import METRICS, PICTURE, Interrupted, fit
+from tasks.common.evaluate import draw_examples, evaluation_loader
+from tasks.common.evaluate import evaluate as evaluate_split
+from tasks.common.fit import METRICS, PICTURE, InterruptedRunError, fit
 from tasks.common.parser import CONFIG, Arguments
 from tasks.common.predict import predict_inputs
 from tasks.common.progress import Progress
@@ -48,7 +49,7 @@ def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
     print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
     try:
         metrics = fit(task, run, resume=resume is not None)
-    except Interrupted as stop:
+    except InterruptedRunError as stop:
         print(f"{stop}; continue with: python -m tasks.{task.name} train --resume {run}", file=sys.stderr)
         return INTERRUPTED
     _print_metrics(metrics, f"best checkpoint, {_images(task)}")

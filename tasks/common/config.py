@@ -66,7 +66,9 @@ class OptimConfig:
         require(self.batch_size >= 2, "optim.batch_size", "2 or more (batch normalisation needs it)", self.batch_size)
         require(self.accumulate >= 1, "optim.accumulate", "1 or more", self.accumulate)
         require(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm", "positive or null", self.clip_norm)
-        require(self.ema_decay is None or 0 < self.ema_decay < 1, "optim.ema_decay", "in (0, 1) or null", self.ema_decay)
+        require(
+            self.ema_decay is None or 0 < self.ema_decay < 1, "optim.ema_decay", "in (0, 1) or null", self.ema_decay
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

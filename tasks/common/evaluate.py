@@ -30,9 +30,7 @@ def evaluation_loader(task: Task[T], source: Source[T], batch_size: int) -> Data
         return task.preprocess(image), truth
 
     dataset = TransformedDataset(source, transform, seed=0)
-    return build_loader(
-        dataset, ordered_batches(len(dataset), batch_size), num_workers=task.config.loop.num_workers
-    )
+    return build_loader(dataset, ordered_batches(len(dataset), batch_size), num_workers=task.config.loop.num_workers)
 
 
 def evaluate(
@@ -92,5 +90,3 @@ def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path
         pictures.append(task.draw(example.image, predicted, example.truth))
     if pictures:
         write_image(path, contact_sheet(pictures))
-
-

@@ -1,7 +1,7 @@
 """The one training loop, for every task and for distillation.
 
 A run is a function of its configuration and data. Killed at any moment and resumed, it ends with the same weights:
-order and augmentation depend on (seed, epoch, index) alone, the learning rate on the step, and all else is in the
+order and augmentation depend on (seed, epoch, row) alone, the learning rate on the step, and all else is in the
 checkpoint.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import signal
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ T = TypeVar("T")
 LOG, METRICS, CURVES, PICTURE = "log.csv", "metrics.json", "curves.png", "predictions.png"
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     """The run was asked to stop (SIGTERM, Ctrl-C) and its checkpoint is written."""
 
 
@@ -56,7 +56,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     step: int = 0
-    sums: Counter[str] = field(default_factory=Counter)
+    sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -84,7 +84,7 @@ class TrainingState:
             self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step, self.sums, self.history = state["step"], Counter(state["sums"]), state["history"]
+        self.step, self.sums, self.history = state["step"], defaultdict(float, state["sums"]), state["history"]
         torch.set_rng_state(state["rng"])
 
 
@@ -101,7 +101,7 @@ def fit(task: Task[T], run: Path, *, resume: bool = False) -> dict[str, float]:
 
     Raises:
         ValueError: if the data cannot be used, the loss is not finite, or a checkpoint does not fit.
-        Interrupted: when SIGTERM or Ctrl-C came; the run can be resumed.
+        InterruptedRunError: when SIGTERM or Ctrl-C came; the run can be resumed.
     """
     optim, loop = task.config.optim, task.config.loop
     device = open_device(loop)
@@ -140,14 +140,16 @@ def fit(task: Task[T], run: Path, *, resume: bool = False) -> dict[str, float]:
             batches.start_at(epoch, step_in_epoch * optim.accumulate)
             arriving = iter(train_loader)
             for _ in range(step_in_epoch, steps_per_epoch):
-                _train_step(task, state, arriving, device, learning_rate(optim, state.step, steps_per_epoch), unreadable)
+                _train_step(
+                    task, state, arriving, device, learning_rate(optim, state.step, steps_per_epoch), unreadable
+                )
                 progress.advance(text=f"loss {state.sums['loss'] / max(1, state.sums['batches']):.3f}")
                 due = time.monotonic() - last_save > 60 * loop.checkpoint_minutes
                 if stopped or (due and state.step % steps_per_epoch):
                     save()
                     last_save = time.monotonic()
                 if stopped:
-                    raise Interrupted(f"stopped after step {state.step} of {total_steps}")
+                    raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
 
             row = _close_epoch(state, epoch + 1, optim.batch_size * optim.accumulate)
             if (epoch + 1) % loop.evaluate_every == 0 or epoch + 1 == optim.epochs:
@@ -187,7 +189,7 @@ def _train_step(
             with autocast(device, dtype):
                 outputs = state.model(batch.images.to(device, non_blocking=True))
             losses = task.loss(in_fp32(outputs), batch.truth)
-            state.scaler.scale(losses["total"] / optim.accumulate).backward()
+            state.scaler.scale(losses["total"] / optim.accumulate).backward()  # type: ignore[no-untyped-call]
             values = torch.stack(list(losses.values())).tolist()
             if not all(map(_is_finite, values)):
                 raise ValueError(
@@ -223,7 +225,7 @@ def _close_epoch(state: TrainingState, epoch: int, images_per_step: int) -> dict
     steps = state.step - (state.history[-1]["step"] if state.history else 0)
     row["images_per_s"] = steps * images_per_step / seconds
     row["wait_share"] = sums["wait_s"] / seconds  # of the time, waiting for data
-    state.sums = Counter()
+    state.sums = defaultdict(float)
     return row
 
 
@@ -231,7 +233,9 @@ def _restore(state: TrainingState, run: Path, task_name: str, identity: dict[str
     content = checkpoint.load_last(run, task_name)
     for key, value in identity.items():
         if content.get(key) != value:
-            raise ValueError(f"{run}: cannot resume: its {key} is {content.get(key)!r}, but the data now give {value!r}")
+            raise ValueError(
+                f"{run}: cannot resume: its {key} is {content.get(key)!r}, but the data now give {value!r}"
+            )
     state.load_state_dict(content)
 
 

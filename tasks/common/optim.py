@@ -33,14 +33,13 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
-    return torch.optim.RMSprop(
-        groups, lr=config.lr, alpha=RMSPROP_DECAY, eps=RMSPROP_EPS, momentum=config.momentum
-    )
+    return torch.optim.RMSprop(groups, lr=config.lr, alpha=RMSPROP_DECAY, eps=RMSPROP_EPS, momentum=config.momentum)
 
 
 def split_decayed(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Trainable parameters with weight decay (kernels of linear, standard and pointwise layers), and all others."""
-    decayed, others = [], []
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
@@ -80,4 +79,4 @@ def averaged_copy(model: nn.Module, decay: float) -> AveragedModel:
         n = int(num_averaged)
         torch._foreach_lerp_(list(mean), list(weights), 1 - min(decay, (1 + n) / (10 + n)))
 
-    return AveragedModel(model, multi_avg_fn=update)  # type: ignore[arg-type]  # its stub wants tuples
+    return AveragedModel(model, multi_avg_fn=update)

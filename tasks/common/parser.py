@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,9 +56,7 @@ class Arguments:
     options: dict[str, Any]
 
 
-def parse_arguments(
-    task: str, config_class: type[TaskConfig], sample_config: Path, words: Sequence[str]
-) -> Arguments:
+def parse_arguments(task: str, config_class: type[TaskConfig], sample_config: Path, words: Sequence[str]) -> Arguments:
     """Settings and flags from words; exits with status 2 and one line after a mistake.
 
     The settings of `--run` and `--resume` are those that the run was made with, and `train` without `--config` and
@@ -146,6 +145,6 @@ def _explain(message: str, known: set[str]) -> str:
 
 
 def _config_files(words: Sequence[str]) -> str:
-    files = [after for word, after in zip(words, words[1:], strict=False) if word == "--config"]
+    files = [after for word, after in pairwise(words) if word == "--config"]
     files += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
     return f", in {' and '.join(files)} or on the command line" if files else ""

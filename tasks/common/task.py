@@ -12,14 +12,15 @@ from datasets.types import Image
 from tasks.common.config import TaskConfig
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 Split = Literal["train", "val"]
 Outputs = Any  # a NamedTuple of raw tensors, one kind for each task
 
 
-class Metric(Protocol[T]):
+class Metric(Protocol[T_contra]):
     """A score over a whole split."""
 
-    def update(self, predicted: Sequence[T], truth: Sequence[T]) -> None:
+    def update(self, predicted: Sequence[T_contra], truth: Sequence[T_contra]) -> None:
         """Take in the predictions for some images and what is true of them."""
 
     def compute(self) -> dict[str, float]:

@@ -5,6 +5,7 @@ All boxes in this module are shares of the image's side, so nothing depends on i
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -30,7 +31,7 @@ def anchor_shapes() -> list[list[tuple[float, float]]]:
     """
     scales = [MIN_SCALE + (MAX_SCALE - MIN_SCALE) * k / (NUM_MAPS - 1) for k in range(NUM_MAPS)] + [1.0]
     pairs = [list(LOWEST_LAYER)]
-    for scale, next_scale in zip(scales[1:], scales[2:], strict=False):
+    for scale, next_scale in itertools.pairwise(scales[1:]):
         pairs.append([(scale, ratio) for ratio in ASPECT_RATIOS] + [(math.sqrt(scale * next_scale), 1.0)])
     return [[(s * math.sqrt(a), s / math.sqrt(a)) for s, a in map_pairs] for map_pairs in pairs]
 

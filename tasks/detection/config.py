@@ -62,4 +62,6 @@ class DetectionConfig(TaskConfig):
         require(0 <= self.show_score <= 1, "show_score", "from 0 to 1", self.show_score)
         size = parse_name(self.backbone.name).input_size
         agrees = size in (None, self.data.input_size)
-        require(agrees, "data.input_size", f"{size}, as backbone.name says (or a name without it)", self.data.input_size)
+        require(
+            agrees, "data.input_size", f"{size}, as backbone.name says (or a name without it)", self.data.input_size
+        )

@@ -12,9 +12,7 @@ from tasks.common.draw import colour, put_label
 MIN_SIDE_PX = 320  # smaller images are enlarged, so that labels can be read
 
 
-def draw_detections(
-    image: Image, predicted: Detections, truth: Detections | None, class_names: Sequence[str]
-) -> Image:
+def draw_detections(image: Image, predicted: Detections, truth: Detections | None, class_names: Sequence[str]) -> Image:
     """A copy of the image with its objects; small images are enlarged.
 
     Args:

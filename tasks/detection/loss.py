@@ -42,7 +42,7 @@ def pack(truth: Sequence[Detections], device: torch.device) -> Truth:
 
 def match(truth: Truth, anchors: Tensor, match_iou: float) -> tuple[Tensor, Tensor]:
     """Which object each anchor stands for: the one it overlaps most, if that is enough; and every object has the
-    anchor that overlaps it most, whatever the overlap.
+    anchor that overlaps it most, whatever the overlap (of two objects with the same best anchor, the first has it).
 
     Args:
         truth: objects of N images.

@@ -43,7 +43,7 @@ class DetectionMetric:
             truth.createIndex()
             predicted = self._predictions_as_coco()
             if not predicted:
-                return {name: 0.0 for name in NAMES} if truth.anns else {name: float("nan") for name in NAMES}
+                return dict.fromkeys(NAMES, 0.0 if truth.anns else float("nan"))
             evaluation = COCOeval(truth, truth.loadRes(predicted), "bbox")
             evaluation.evaluate()
             evaluation.accumulate()

@@ -11,6 +11,8 @@ from datasets.types import Example, Image
 class Numbers:
     """Images that are filled with their number; number 3 cannot be read."""
 
+    warnings: list[str] = []  # noqa: RUF012
+
     def __len__(self) -> int:
         return 10
 
@@ -44,7 +46,7 @@ def test_epochs_differ_and_a_later_start_continues_the_same_epoch() -> None:
 def test_an_epoch_has_each_example_at_most_once() -> None:
     batches = list(TrainingBatches(10, 4, seed=0))
     assert [len(batch) for batch in batches] == [4, 4]
-    indices = [key.index for batch in batches for key in batch]
+    indices = [key.row for batch in batches for key in batch]
     assert len(set(indices)) == 8
 
 

@@ -17,8 +17,11 @@ def build_config(config_class: type[Any], *files: Path, **changes: dict[str, Any
     from tasks.common.parser import parse_arguments
 
     words = [word for file in files for word in ("--config", str(file))]
-    words += [f"--{group}.{key}={yaml.safe_dump(value).splitlines()[0]}" for group, settings in changes.items()
-              for key, value in settings.items()]
+    words += [
+        f"--{group}.{key}={yaml.safe_dump(value).splitlines()[0]}"
+        for group, settings in changes.items()
+        for key, value in settings.items()
+    ]
     name = config_class.__module__.split(".")[1]
     return parse_arguments(name, config_class, Path("unused.yaml"), ["cost", *words]).config
 

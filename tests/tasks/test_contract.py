@@ -22,9 +22,9 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TinyTask = Callable[..., Any]
 
 
-def training_batch(task: Any, number: int = 4) -> Any:
+def training_batch(task: Any, number: int = 4, num_epochs: int = 1) -> Any:
     dataset = TransformedDataset(task.source("train"), task.augmentation(), seed=0)
-    return collate([dataset[Key(0, index)] for index in range(number)])
+    return collate([dataset[Key(epoch, index)] for epoch in range(num_epochs) for index in range(number)])
 
 
 def plain_batch(task: Any, number: int = 4) -> Any:
@@ -50,10 +50,11 @@ def test_yaml_loads_dumps_and_loads_equal(file: Path, tmp_path: Path) -> None:
 def test_gradient_reaches_every_trainable_parameter(tiny_task: TinyTask) -> None:
     task = tiny_task()
     model = task.build_model().train()
-    batch = training_batch(task, 8)
+    batch = training_batch(task, 24, num_epochs=4)  # enough that every output has something to learn
     task.loss(model(batch.images), batch.truth)["total"].backward()
     without = [
-        name for name, parameter in model.named_parameters()
+        name
+        for name, parameter in model.named_parameters()
         if parameter.requires_grad and (parameter.grad is None or not parameter.grad.abs().sum() > 0)
     ]
     assert not without
@@ -82,7 +83,7 @@ def test_truth_fed_back_scores_perfectly(tiny_task: TinyTask) -> None:
 
 
 def test_overfits_four_images(tiny_task: TinyTask) -> None:
-    task = tiny_task()
+    task = tiny_task(data={"input_size": 160})
     model = task.build_model()
     batch = plain_batch(task)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

@@ -116,7 +116,10 @@ def test_existing_run_folder_is_left_alone(unbroken: Path, drawn_root: Path) -> 
         words_of(drawn_root, "--run_dir", str(unbroken)), capture_output=True, check=False, text=True
     )
     assert failed.returncode == 1
-    assert failed.stderr == f"error: --run_dir: {unbroken} exists already, and nothing in it is overwritten; name another\n"
+    assert (
+        failed.stderr
+        == f"error: --run_dir: {unbroken} exists already, and nothing in it is overwritten; name another\n"
+    )
     assert {path.name: path.stat().st_mtime_ns for path in unbroken.iterdir()} == before
 
 
@@ -181,16 +184,29 @@ def test_a_broken_image_is_named_and_skipped_up_to_a_share(drawn_root: Path, tmp
     words = words_of(data, "--run_dir", str(tmp_path / "a"), "--optim.epochs", "1")
     failed = subprocess.run(words, capture_output=True, check=False, text=True)
     assert failed.returncode == 1
-    assert "1 of 24 images are unreadable, more than the share 0.01 that loop.max_unreadable_share allows" in failed.stderr
-    words = words_of(data, "--run_dir", str(tmp_path / "b"), "--loop.max_unreadable_share", "0.05", "--optim.epochs", "1")
+    assert (
+        "1 of 24 images are unreadable, more than the share 0.01 that loop.max_unreadable_share allows" in failed.stderr
+    )
+    words = words_of(
+        data, "--run_dir", str(tmp_path / "b"), "--loop.max_unreadable_share", "0.05", "--optim.epochs", "1"
+    )
     done = subprocess.run(words, capture_output=True, check=False, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("000000000000.jpg: truncated image; the image is left out") == 1
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice(drawn_root: Path, tmp_path: Path) -> None:
-    words = words_of(drawn_root, "--run_dir", str(tmp_path / "run"), "--optim.lr", "1e9", "--optim.clip_norm", "null",
-                     "--optim.warmup_epochs", "0")
+    words = words_of(
+        drawn_root,
+        "--run_dir",
+        str(tmp_path / "run"),
+        "--optim.lr",
+        "1e9",
+        "--optim.clip_norm",
+        "null",
+        "--optim.warmup_epochs",
+        "0",
+    )
     failed = subprocess.run(words, capture_output=True, check=False, text=True)
     assert failed.returncode == 1
     assert "a lower optim.lr" in failed.stderr
@@ -218,7 +234,9 @@ def test_predict_on_image_folder_glob_and_video(unbroken: Path, drawn_root: Path
     assert done.returncode == 0, done.stderr
     assert "broken.jpg: not an image" in done.stderr
     records: list[dict[str, Any]] = [json.loads(line) for line in (out / "predictions.jsonl").open()]
-    assert [Path(record["image"]).name for record in records] == [single.name, "a.jpg", "b.png", "c.png"] + ["clip.mp4"] * 11
+    assert [Path(record["image"]).name for record in records] == [single.name, "a.jpg", "b.png", "c.png"] + [
+        "clip.mp4"
+    ] * 11
     assert [record["frame"] for record in records[4:]] == list(range(11))
     for record in records:
         for detection in record["detections"]:

@@ -14,7 +14,9 @@ def test_ssd300_has_the_papers_grids_and_1917_anchors() -> None:
 
 def test_shapes_by_hand() -> None:
     lowest, second = anchor_shapes()[:2]
-    assert lowest == [(0.1, 0.1), (0.2 * math.sqrt(2), 0.2 / math.sqrt(2)), (0.2 / math.sqrt(2), 0.2 * math.sqrt(2))]
+    assert lowest[0] == pytest.approx((0.1, 0.1))
+    assert lowest[1] == pytest.approx((0.2 * math.sqrt(2), 0.2 / math.sqrt(2)))
+    assert lowest[2] == pytest.approx((0.2 / math.sqrt(2), 0.2 * math.sqrt(2)))
     assert second[0] == pytest.approx((0.35, 0.35))  # 0.2 + (0.95 - 0.2) * 1 / 5
     assert second[1] == pytest.approx((0.35 * math.sqrt(2), 0.35 / math.sqrt(2)))
     assert second[5] == pytest.approx((math.sqrt(0.35 * 0.5),) * 2)

@@ -70,13 +70,16 @@ def test_equals_the_slow_one(rng: np.random.Generator) -> None:
     assert losses["total"].item() == pytest.approx(classes + boxes, rel=1e-5)
 
 
-def test_every_object_has_an_anchor(rng: np.random.Generator) -> None:
-    """Even one that no anchor overlaps by half."""
+def test_every_object_has_its_best_anchor() -> None:
+    """Even where no anchor overlaps it by enough; of two objects with one best anchor the first has it."""
     anchors = build_anchors(INPUT_SIZE)
-    truth = random_truth(rng, (5, 2))
+    boxes = np.array([[2, 2, 9, 9], [40, 50, 47, 57], [3, 3, 10, 10], [10, 20, 96, 90]], np.float32)
+    truth = [Detections(boxes, np.zeros(4, np.int64), (96, 96))]
     matched, positive = match(pack(truth, anchors.device), anchors, 0.99)
-    for image, objects in enumerate(truth):
-        assert set(matched[image][positive[image]].tolist()) == set(range(len(objects)))
+    best = box_iou(to_xyxy(anchors), torch.from_numpy(boxes / 96)).argmax(0).tolist()
+    assert best[0] == best[2]
+    assert positive[0].nonzero()[:, 0].tolist() == sorted({*best})
+    assert [matched[0, anchor].item() for anchor in best] == [0, 1, 0, 3]
 
 
 def test_perfect_outputs_cost_nothing(rng: np.random.Generator) -> None:
