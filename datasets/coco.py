@@ -161,7 +161,10 @@ class CocoDetection(Dataset[Example[Detections]]):
         self._is_crowd = np.array([bool(a.get("iscrowd", 0)) for a in annotations], np.bool_)[keep]
         box_areas = (boxes_xywh[:, 2] * boxes_xywh[:, 3]).tolist()
         areas = [a.get("area", box_area) for a, box_area in zip(annotations, box_areas, strict=True)]
-        self._areas_px = np.array(areas, np.float32)[keep]
+        try:
+            self._areas_px = np.array(areas, np.float32)[keep]
+        except (TypeError, ValueError) as error:
+            raise self._fail("'annotations': 'area' must be a number of square pixels") from error
         self._order = np.argsort(image_index, kind="stable")
         self._starts = np.searchsorted(image_index[self._order], np.arange(len(self) + 1))
 

@@ -133,7 +133,8 @@ def collate(examples: Sequence[Example[T] | Unreadable]) -> Batch[T]:
 
 
 def _init_worker(_worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process ends the workers
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the main process ends the workers
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     keep_freed_memory()

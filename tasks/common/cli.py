@@ -39,7 +39,7 @@ def main(config_class: type[TaskConfig], load_task: Callable[[], type[Any]], arg
         from tasks.common import commands  # only now: torch takes seconds to import
 
         return int(getattr(commands, parsed.verb)(load_task(), parsed))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 import time
 import warnings
@@ -13,20 +12,20 @@ from typing import Any
 
 import torch
 import yaml
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 from backbone.cost import count_cost, format_cost
 from datasets.files import atomic_write, new_folder, write_json
+from datasets.loader import Source
 from tasks.common import checkpoint
 from tasks.common.device import open_device
 from tasks.common.evaluate import draw_examples, evaluation_loader
 from tasks.common.evaluate import evaluate as evaluate_split
-from tasks.common.fit import METRICS, PICTURE, InterruptedRunError, fit
+from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
 from tasks.common.parser import CONFIG, Arguments
 from tasks.common.predict import predict_inputs
 from tasks.common.progress import Progress
+from tasks.common.report import metrics_as_json, print_metrics
 from tasks.common.task import Task
 
 INTERRUPTED = 130
@@ -35,14 +34,14 @@ INTERRUPTED = 130
 def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """Train into a new run folder, or continue one."""
     config, resume = arguments.config, arguments.options["resume"]
-    task = task_class.from_data(config)
-    for split in ("train", "val"):
-        for line in task.source(split).warnings:
-            warnings.warn(line, stacklevel=2)
     if resume is not None:
         run = Path(resume)
         _check_unchanged(dataclasses.asdict(config), run / CONFIG)
-    else:
+        config = _without_pretrained(config)  # the checkpoint has the weights; their file may be gone
+    task = task_class.from_data(config)
+    _warn_of_repairs(task.source("train"))
+    _warn_of_repairs(task.source("val"))
+    if resume is None:
         run = _new_run(task.name, arguments.options["run_dir"])
         with atomic_write(run / CONFIG) as temporary:
             temporary.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
@@ -52,8 +51,8 @@ def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
     except InterruptedRunError as stop:
         print(f"{stop}; continue with: python -m tasks.{task.name} train --resume {run}", file=sys.stderr)
         return INTERRUPTED
-    _print_metrics(metrics, f"best checkpoint, {_images(task)}")
-    print(f"look at {run / PICTURE} and {run / 'curves.png'}", file=sys.stderr)
+    print_metrics(metrics, f"best checkpoint, {_images(task)}")
+    print(f"look at {run / PICTURE} and {run / CURVES}", file=sys.stderr)
     return 0
 
 
@@ -62,17 +61,18 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     run, split = Path(arguments.options["run"]), arguments.options["split"]
     task, model = _load_run(task_class, arguments)
     source = task.source(split)
+    _warn_of_repairs(source)
     loader = evaluation_loader(task, source, task.config.optim.batch_size)
     with Progress("evaluating", len(source)) as progress:
         metrics = evaluate_split(task, model, loader, on_batch=lambda batch: progress.advance(len(batch.ids)))
     folder = new_folder(run / f"evaluate-{split}")
-    content = {key: (value if math.isfinite(value) else None) for key, value in metrics.items()}
-    write_json(folder / METRICS, content | {"num_images": len(source)})
+    content = metrics_as_json(metrics, len(source))
+    write_json(folder / METRICS, content)
     draw_examples(task, model, source, folder / PICTURE)
     if arguments.options["json"]:
-        print(json.dumps(content | {"num_images": len(source)}, indent=2))
+        print(json.dumps(content, indent=2))
     else:
-        _print_metrics(metrics, f"{run}, {len(source)} {split} images")
+        print_metrics(metrics, f"{run}, {len(source)} {split} images")
     print(f"wrote {folder}", file=sys.stderr)
     return 0
 
@@ -89,9 +89,7 @@ def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
 
 def cost(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """Print mult-adds and parameters of the configured model."""
-    config = dataclasses.replace(
-        arguments.config, backbone=dataclasses.replace(arguments.config.backbone, pretrained="none")
-    )
+    config = _without_pretrained(arguments.config)
     task = task_class.with_num_classes(config, arguments.options["num_classes"])
     input_size = config.data.input_size
     with torch.device("meta"):
@@ -107,9 +105,7 @@ def _load_run(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[A
     """A run's task, and its best model on the device that the configuration names."""
     path = Path(arguments.options["run"]) / checkpoint.BEST
     content = checkpoint.load_checkpoint(path, task_class.name)
-    config = dataclasses.replace(
-        arguments.config, backbone=dataclasses.replace(arguments.config.backbone, pretrained="none")
-    )
+    config = _without_pretrained(arguments.config)
     task = task_class(config, content["vocabulary"])
     model = task.build_model()
     try:
@@ -118,6 +114,16 @@ def _load_run(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[A
         first = str(error).split("\n")[1].strip()
         raise ValueError(f"{path}: does not fit the settings of the run: {first}") from error
     return task, model.to(open_device(task.config.loop))
+
+
+def _without_pretrained(config: Any) -> Any:
+    """The same settings for a model whose weights come from elsewhere, or are not needed."""
+    return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, pretrained="none"))
+
+
+def _warn_of_repairs(source: Source[Any]) -> None:
+    for line in source.warnings:
+        warnings.warn(line, stacklevel=2)
 
 
 def _check_unchanged(settings: dict[str, Any], path: Path) -> None:
@@ -150,13 +156,3 @@ def _make_folder(path: Path, flag: str) -> Path:
 def _images(task: Task[Any]) -> str:
     data = task.config.data  # type: ignore[attr-defined]  # every task's configuration has it
     return f"the drawn sample at {data.input_size} px" if data.root is None else f"{data.root} at {data.input_size} px"
-
-
-def _print_metrics(metrics: dict[str, float], title: str) -> None:
-    table = Table()
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in metrics.items():
-        table.add_row(name, f"{value:.4f}" if math.isfinite(value) else "-")
-    print(title)
-    Console().print(table)

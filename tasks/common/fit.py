@@ -7,21 +7,18 @@ checkpoint.
 
 from __future__ import annotations
 
-import csv
+import math
 import signal
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
-from datasets.files import atomic_write, write_json
+from datasets.files import write_json
 from datasets.loader import TrainingBatches, TransformedDataset, build_loader
 from datasets.types import Batch
 from tasks.common import checkpoint
@@ -30,6 +27,8 @@ from tasks.common.draw import draw_curves
 from tasks.common.evaluate import draw_examples, evaluate, evaluation_loader
 from tasks.common.optim import averaged_copy, build_optimizer, learning_rate
 from tasks.common.progress import Progress
+from tasks.common.report import best_score, epoch_line, metrics_as_json, write_log
+from tasks.common.state import TrainingState
 from tasks.common.task import Task
 from tasks.common.unreadable import UnreadableImages
 
@@ -39,53 +38,6 @@ LOG, METRICS, CURVES, PICTURE = "log.csv", "metrics.json", "curves.png", "predic
 
 class InterruptedRunError(Exception):
     """The run was asked to stop (SIGTERM, Ctrl-C) and its checkpoint is written."""
-
-
-@dataclass
-class TrainingState:
-    """All that a step changes.
-
-    Attributes:
-        step: optimiser steps done.
-        sums: of the losses of the current epoch so far, and `batches` and seconds that they took.
-        history: a row for each epoch done; what `log.csv` shows.
-    """
-
-    model: nn.Module
-    averaged: AveragedModel | None
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    step: int = 0
-    sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def evaluated_model(self) -> nn.Module:
-        """The running mean of the weights where there is one."""
-        return self.averaged.module if self.averaged is not None else self.model
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything, as tensors and plain Python values."""
-        return {
-            "model": self.model.state_dict(),
-            "averaged": None if self.averaged is None else self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "step": self.step,
-            "sums": dict(self.sums),
-            "history": self.history,
-            "rng": torch.get_rng_state(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become what `state_dict` described."""
-        self.model.load_state_dict(state["model"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.step, self.sums, self.history = state["step"], defaultdict(float, state["sums"]), state["history"]
-        torch.set_rng_state(state["rng"])
 
 
 def fit(task: Task[T], run: Path, *, resume: bool = False) -> dict[str, float]:
@@ -145,25 +97,26 @@ def fit(task: Task[T], run: Path, *, resume: bool = False) -> dict[str, float]:
                 )
                 progress.advance(text=f"loss {state.sums['loss'] / max(1, state.sums['batches']):.3f}")
                 due = time.monotonic() - last_save > 60 * loop.checkpoint_minutes
-                if stopped or (due and state.step % steps_per_epoch):
+                if (stopped or due) and state.step % steps_per_epoch:  # at its end an epoch is closed first
                     save()
                     last_save = time.monotonic()
-                if stopped:
-                    raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
+                    if stopped:
+                        raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
 
-            row = _close_epoch(state, epoch + 1, optim.batch_size * optim.accumulate)
+            row = state.close_epoch(epoch + 1, batches.batch_size * optim.accumulate)
             if (epoch + 1) % loop.evaluate_every == 0 or epoch + 1 == optim.epochs:
                 metrics = evaluate(task, state.evaluated_model, val_loader)
-                is_best = not _is_at_least(_best_score(state.history, task.score_name), metrics[task.score_name])
                 row |= metrics
-                if is_best:
+                if not best_score(state.history, task.score_name) >= metrics[task.score_name]:  # true for a first NaN
                     weights = state.evaluated_model.state_dict()
                     checkpoint.save_best(run, identity | {"model": weights, "epoch": epoch + 1, "metrics": metrics})
             state.history.append(row)
             save()
             last_save = time.monotonic()
-            _write_log(run / LOG, state.history)
-            progress.print(_summary(row, optim.epochs, task.score_name))
+            write_log(run / LOG, state.history)
+            progress.print(epoch_line(row, optim.epochs, task.score_name))
+            if stopped and state.step < total_steps:
+                raise InterruptedRunError(f"stopped after epoch {epoch + 1} of {optim.epochs}")
 
     return _finish(task, state, val_source, run)
 
@@ -191,7 +144,7 @@ def _train_step(
             losses = task.loss(in_fp32(outputs), batch.truth)
             state.scaler.scale(losses["total"] / optim.accumulate).backward()  # type: ignore[no-untyped-call]
             values = torch.stack(list(losses.values())).tolist()
-            if not all(map(_is_finite, values)):
+            if not all(map(math.isfinite, values)):
                 raise ValueError(
                     f"step {state.step}: the loss is {dict(zip(losses, values, strict=True))}; a lower optim.lr, a "
                     "longer optim.warmup_epochs or a smaller optim.clip_norm usually helps"
@@ -216,19 +169,6 @@ def _train_step(
     state.sums["work_s"] += time.perf_counter() - started
 
 
-def _close_epoch(state: TrainingState, epoch: int, images_per_step: int) -> dict[str, Any]:
-    """The finished epoch's row of the log; the sums start anew."""
-    sums, batches = state.sums, max(1, state.sums["batches"])
-    seconds = sums["wait_s"] + sums["work_s"]
-    row: dict[str, Any] = {"epoch": epoch, "step": state.step, "lr": state.optimizer.param_groups[0]["lr"]}
-    row |= {key: value / batches for key, value in sums.items() if key.startswith("loss")}
-    steps = state.step - (state.history[-1]["step"] if state.history else 0)
-    row["images_per_s"] = steps * images_per_step / seconds
-    row["wait_share"] = sums["wait_s"] / seconds  # of the time, waiting for data
-    state.sums = defaultdict(float)
-    return row
-
-
 def _restore(state: TrainingState, run: Path, task_name: str, identity: dict[str, Any]) -> None:
     content = checkpoint.load_last(run, task_name)
     for key, value in identity.items():
@@ -245,41 +185,10 @@ def _finish(task: Task[T], state: TrainingState, val_source: Any, run: Path) -> 
     model = state.evaluated_model
     model.load_state_dict(best["model"])
     metrics: dict[str, float] = best["metrics"]
-    values = {key: (value if _is_finite(value) else None) for key, value in metrics.items()}
-    write_json(run / METRICS, values | {"epoch": best["epoch"], "num_images": len(val_source)})
+    write_json(run / METRICS, metrics_as_json(metrics, len(val_source)) | {"epoch": best["epoch"]})
     draw_curves(state.history, task.score_name, run / CURVES)
     draw_examples(task, model, val_source, run / PICTURE)
     return metrics
-
-
-def _write_log(path: Path, history: list[dict[str, Any]]) -> None:
-    columns = list(dict.fromkeys(key for row in history for key in row))
-    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        for row in history:
-            writer.writerow({key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()})
-
-
-def _summary(row: dict[str, Any], epochs: int, score_name: str) -> str:
-    scores = "  ".join(f"{key} {value:.3f}" for key, value in row.items() if key.startswith(score_name))
-    return (
-        f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  {row['images_per_s']:.0f} images/s "
-        f"({100 * row['wait_share']:.0f}% waiting for data)  {scores}"
-    )
-
-
-def _best_score(history: list[dict[str, Any]], score_name: str) -> float:
-    return max((row[score_name] for row in history if _is_finite(row.get(score_name))), default=float("nan"))
-
-
-def _is_at_least(best: float, score: float) -> bool:
-    """Whether `best` stands; a score that is not a number beats only the lack of any."""
-    return best >= score
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) < float("inf")
 
 
 @contextmanager

@@ -93,6 +93,7 @@ def change(content: dict[str, Any], where: str, key: str, value: Any) -> dict[st
         ("annotations", "bbox", [1, 2, 3], "annotation 1: 'bbox' must be"),
         ("annotations", "bbox", "wide", "annotation 1: 'bbox' must be"),
         ("annotations", "bbox", [0, 0, float("nan"), 1], "annotation 1: 'bbox' .* not finite"),
+        ("annotations", "area", "big", "'area' must be a number"),
         ("images", "file_name", "../secret.png", "points outside its folder"),
         ("images", "file_name", "gone.png", "1 of 2 image files are not there, the first is .*gone.png"),
         ("images", "height", 0, "'a.png' has no positive size"),

@@ -14,6 +14,10 @@ import pytest
 import torch
 
 from datasets.images import write_image
+from tasks.common import fit as fit_module
+from tasks.common.config import OptimConfig
+from tasks.common.parser import parse_arguments
+from tasks.detection import DetectionConfig, DetectionTask
 
 EPOCHS, STEPS_PER_EPOCH = 3, 12
 
@@ -53,7 +57,7 @@ def read_log(run: Path) -> list[dict[str, str]]:
 
 def stop_in_the_middle(words: list[str], run: Path, number: int) -> subprocess.CompletedProcess[str]:
     """Start a run, and send it a signal once it is some steps into an epoch."""
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -63,7 +67,10 @@ def stop_in_the_middle(words: list[str], run: Path, number: int) -> subprocess.C
         if STEPS_PER_EPOCH < step < (EPOCHS - 1) * STEPS_PER_EPOCH and step % STEPS_PER_EPOCH > 1:
             break
         time.sleep(0.01)
-    os.kill(process.pid, number)
+    if number == signal.SIGKILL:
+        os.kill(process.pid, number)
+    else:
+        os.killpg(process.pid, number)  # as a batch system does: the loader processes get it too
     _, stderr = process.communicate(timeout=60)
     return subprocess.CompletedProcess(words, process.returncode, None, stderr)
 
@@ -104,6 +111,30 @@ def test_sigterm_saves_exits_and_says_how_to_go_on(unbroken: Path, drawn_root: P
     assert_same_end(run, unbroken)
 
 
+@pytest.mark.parametrize("last_step", [STEPS_PER_EPOCH - 2, STEPS_PER_EPOCH - 1, EPOCHS * STEPS_PER_EPOCH - 1])
+def test_stopped_beside_and_at_the_end_of_an_epoch(
+    unbroken: Path, drawn_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_step: int
+) -> None:
+    """The signal arrives within a chosen step."""
+    config = parse_arguments("detection", DetectionConfig, Path(), words_of(drawn_root)[3:]).config
+    rate = fit_module.learning_rate
+
+    def rate_with_signal(optim: OptimConfig, step: int, steps_per_epoch: int) -> float:
+        if step == last_step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return rate(optim, step, steps_per_epoch)
+
+    monkeypatch.setattr(fit_module, "learning_rate", rate_with_signal)
+    if last_step == EPOCHS * STEPS_PER_EPOCH - 1:
+        fit_module.fit(DetectionTask.from_data(config), tmp_path)  # nothing is left to stop
+    else:
+        with pytest.raises(fit_module.InterruptedRunError):
+            fit_module.fit(DetectionTask.from_data(config), tmp_path)
+        monkeypatch.undo()
+        fit_module.fit(DetectionTask.from_data(config), tmp_path, resume=True)
+    assert_same_end(tmp_path, unbroken)
+
+
 def run_detection(*words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "tasks.detection", *words], capture_output=True, check=False, text=True
@@ -141,6 +172,12 @@ def test_resume_with_other_data_is_refused(unbroken: Path, tmp_path: Path) -> No
     assert failed.returncode == 1
     assert "cannot resume: its num_images is 24, but the data now give 10" in failed.stderr
     assert (unbroken / "last.pt").read_bytes() == before
+
+
+def test_resume_with_other_settings_is_refused(unbroken: Path) -> None:
+    failed = run_detection("train", "--resume", str(unbroken), "--optim.epochs", "9")
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: optim.epochs: the run was made with 3, and --resume continues it exactly")
 
 
 def test_evaluate_reproduces_the_runs_metrics(unbroken: Path) -> None:

@@ -1,0 +1,56 @@
+"""A run in figures: the log of its epochs, a line for each, and metrics as JSON and as a table."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from datasets.files import atomic_write
+
+
+def write_log(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """A row for each epoch as CSV; what was not measured in an epoch stays empty."""
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        for row in history:
+            writer.writerow({key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()})
+
+
+def epoch_line(row: Mapping[str, Any], epochs: int, score_name: str) -> str:
+    """An epoch in one line."""
+    scores = "  ".join(f"{key} {value:.3f}" for key, value in row.items() if key.startswith(score_name))
+    return (
+        f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  {row['images_per_s']:.0f} images/s "
+        f"({100 * row['wait_share']:.0f}% waiting for data)  {scores}"
+    ).rstrip()
+
+
+def best_score(history: Sequence[Mapping[str, Any]], score_name: str) -> float:
+    """The highest score so far; NaN where there is none."""
+    scores = (row.get(score_name, math.nan) for row in history)
+    return max((score for score in scores if math.isfinite(score)), default=math.nan)
+
+
+def metrics_as_json(metrics: Mapping[str, float], num_images: int) -> dict[str, Any]:
+    """Flat JSON with `num_images`; what is not defined is null, since JSON knows no NaN."""
+    defined = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    return defined | {"num_images": num_images}
+
+
+def print_metrics(metrics: Mapping[str, float], title: str) -> None:
+    """A table on standard output."""
+    table = Table()
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.4f}" if math.isfinite(value) else "-")
+    print(title)
+    Console().print(table)
