@@ -51,7 +51,7 @@ class DetectionConfig(TaskConfig):
     score_threshold: float = 0.01
     nms_iou: float = 0.5
     max_detections: int = 100
-    show_score: float = 0.4
+    show_score: float = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
