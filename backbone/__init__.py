@@ -6,6 +6,7 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from backbone.cost import Cost, count_cost
+    from backbone.layers import Conventions
     from backbone.mobilenet import Classifier, MobileNet, build_backbone
     from backbone.names import BackboneName, parse_name
     from backbone.weights import load_pretrained
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackboneName",
     "Classifier",
+    "Conventions",
     "Cost",
     "MobileNet",
     "build_backbone",
@@ -25,6 +27,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "cost": ["Cost", "count_cost"],
+        "layers": ["Conventions"],
         "mobilenet": ["Classifier", "MobileNet", "build_backbone"],
         "names": ["BackboneName", "parse_name"],
         "weights": ["load_pretrained"],

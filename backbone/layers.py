@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -10,6 +11,30 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Padding = Literal["tf_same", "symmetric"]
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """What one publisher's weights were trained with, and what they therefore need.
+
+    The defaults are those of the paper's own TensorFlow checkpoints, which Keras publishes.
+
+    Attributes:
+        padding: where stride-2 convolutions pad (see `SameConv2d`).
+        bn_eps: epsilon of every batch normalisation.
+        activation: called with `inplace=True`.
+        mean: subtracted from pixels of 0 to 255; one number or one for each of R, G, B.
+        std: pixels are divided by it afterwards.
+    """
+
+    padding: Padding = "tf_same"
+    bn_eps: float = 1e-3
+    activation: type[nn.Module] = nn.ReLU6
+    mean: float | tuple[float, float, float] = 127.5
+    std: float | tuple[float, float, float] = 127.5
+
+
+KERAS = Conventions()
 
 
 class Normalize(nn.Module):
@@ -21,10 +46,9 @@ class Normalize(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: float | tuple[float, float, float], std: float | tuple[float, float, float]) -> None:
-        """Args: mean, std: in pixel units, 0 to 255; one number or one for each of R, G, B."""
+    def __init__(self, conventions: Conventions) -> None:
         super().__init__()
-        for name, value in (("mean", mean), ("std", std)):
+        for name, value in (("mean", conventions.mean), ("std", conventions.std)):
             self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32).expand(3).reshape(3, 1, 1).clone())
 
     def forward(self, images: Tensor) -> Tensor:
@@ -70,24 +94,24 @@ class SameConv2d(nn.Conv2d):
 
 
 class ConvBNReLU(nn.Sequential):
-    """Convolution, batch normalisation, ReLU6 (or ReLU): the unit of Table 1."""
+    """Convolution, batch normalisation, ReLU6 (or what the conventions say): the unit of Table 1."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         kernel_size: int,
+        conventions: Conventions,
         *,
         stride: int = 1,
         groups: int = 1,
-        padding: Padding = "tf_same",
-        bn_eps: float = 1e-3,
-        activation: type[nn.Module] = nn.ReLU6,
     ) -> None:
         super().__init__()
-        self.conv = SameConv2d(in_channels, out_channels, kernel_size, stride=stride, groups=groups, padding=padding)
-        self.bn = nn.BatchNorm2d(out_channels, eps=bn_eps)
-        self.act = activation(inplace=True)
+        self.conv = SameConv2d(
+            in_channels, out_channels, kernel_size, stride=stride, groups=groups, padding=conventions.padding
+        )
+        self.bn = nn.BatchNorm2d(out_channels, eps=conventions.bn_eps)
+        self.act = conventions.activation(inplace=True)
 
 
 class DepthwiseSeparable(nn.Sequential):
@@ -98,25 +122,7 @@ class DepthwiseSeparable(nn.Sequential):
     Source: Howard et al. 2017, section 3.1, equation 5 and Figure 3.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        stride: int = 1,
-        padding: Padding = "tf_same",
-        bn_eps: float = 1e-3,
-        activation: type[nn.Module] = nn.ReLU6,
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, conventions: Conventions, *, stride: int = 1) -> None:
         super().__init__()
-        self.depthwise = ConvBNReLU(
-            in_channels,
-            in_channels,
-            3,
-            stride=stride,
-            groups=in_channels,
-            padding=padding,
-            bn_eps=bn_eps,
-            activation=activation,
-        )
-        self.pointwise = ConvBNReLU(in_channels, out_channels, 1, bn_eps=bn_eps, activation=activation)
+        self.depthwise = ConvBNReLU(in_channels, in_channels, 3, conventions, stride=stride, groups=in_channels)
+        self.pointwise = ConvBNReLU(in_channels, out_channels, 1, conventions)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from backbone.layers import ConvBNReLU, DepthwiseSeparable, Normalize, Padding
+from backbone.layers import KERAS, ConvBNReLU, Conventions, DepthwiseSeparable, Normalize
 from backbone.names import Variant, parse_name
 
 
@@ -39,59 +39,46 @@ SHALLOW = TABLE_1[:6] + TABLE_1[11:]  # without the five 14x14x512 blocks (secti
 class MobileNet(nn.Module):
     """MobileNet v1 without a classifier.
 
-    Padding, BN epsilon, activation and normalisation belong to the weights: the defaults are those of the paper's own
-    TensorFlow checkpoints, and a loader of other weights passes what fits them.
+    Attributes:
+        channels: stride -> channels of its last map, for strides 2, 4, 8, 16, 32.
+        num_features: channels of the last map.
+        conventions: what the weights need; layers added on top do well to share it.
 
     Source: Howard et al. 2017 (arXiv:1704.04861), Table 1, sections 3.2-3.4.
     """
 
     def __init__(
-        self,
-        width_mult: float = 1.0,
-        *,
-        variant: Variant = "separable",
-        padding: Padding = "tf_same",
-        bn_eps: float = 1e-3,
-        activation: type[nn.Module] = nn.ReLU6,
-        mean: float | tuple[float, float, float] = 127.5,
-        std: float | tuple[float, float, float] = 127.5,
+        self, width_mult: float = 1.0, *, variant: Variant = "separable", conventions: Conventions = KERAS
     ) -> None:
         """Build with random weights.
 
         Args:
             width_mult: the paper's alpha, > 0: a layer has max(1, int(alpha * c)) channels.
             variant: `separable` (Table 1), `conv` (full convolutions, Table 4), `shallow` (Table 5).
-            padding: where stride-2 layers pad (see `SameConv2d`).
-            bn_eps: epsilon of every batch normalisation.
-            activation: class of the activation; called with `inplace=True`.
-            mean: subtracted from pixels (0 to 255).
-            std: pixels are divided by it afterwards.
+            conventions: padding, epsilon, activation and normalisation; they come with the weights.
         """
         super().__init__()
         self.width_mult = width_mult
-        self.normalize = Normalize(mean, std)
+        self.conventions = conventions
+        self.normalize = Normalize(conventions)
 
         def width(channels: int) -> int:
             return max(1, int(channels * width_mult))
 
-        block = _full_conv if variant == "conv" else DepthwiseSeparable
         in_channels, stride = width(STEM.channels), STEM.stride
-        layers: list[nn.Module] = [
-            ConvBNReLU(3, in_channels, 3, stride=stride, padding=padding, bn_eps=bn_eps, activation=activation)
-        ]
-        self.channels = {stride: in_channels}
+        layers: list[nn.Module] = [ConvBNReLU(3, in_channels, 3, conventions, stride=stride)]
         strides = [stride]
+        self.channels = {stride: in_channels}
         for row in SHALLOW if variant == "shallow" else TABLE_1:
             out_channels, stride = width(row.channels), stride * row.stride
-            layers.append(
-                block(
-                    in_channels, out_channels, stride=row.stride, padding=padding, bn_eps=bn_eps, activation=activation
-                )
-            )
+            if variant == "conv":
+                layers.append(ConvBNReLU(in_channels, out_channels, 3, conventions, stride=row.stride))
+            else:
+                layers.append(DepthwiseSeparable(in_channels, out_channels, conventions, stride=row.stride))
             in_channels = self.channels[stride] = out_channels
             strides.append(stride)
         self.layers = nn.Sequential(*layers)
-        self.last_layer = {stride: index for index, stride in enumerate(strides)}
+        self._last_layer = {stride: index for index, stride in enumerate(strides)}
         self.num_features = in_channels
         self.to(memory_format=torch.channels_last)  # 1.5x faster training, 2-3x faster inference on a CPU
         _init_weights(self)
@@ -107,7 +94,7 @@ class MobileNet(nn.Module):
         """
         x = self.normalize(images)
         maps = {}
-        at_layer = {index: stride for stride, index in self.last_layer.items()}
+        at_layer = {index: stride for stride, index in self._last_layer.items()}
         for index, layer in enumerate(self.layers):
             x = layer(x)
             if index in at_layer:
@@ -120,9 +107,9 @@ class MobileNet(nn.Module):
         Raises:
             ValueError: if no map has that stride.
         """
-        if stride not in self.last_layer:
-            raise ValueError(f"split: no feature map at stride {stride}; there are {sorted(self.last_layer)}")
-        cut = self.last_layer[stride] + 1
+        if stride not in self._last_layer:
+            raise ValueError(f"split: no feature map at stride {stride}; there are {sorted(self._last_layer)}")
+        cut = self._last_layer[stride] + 1
         return nn.Sequential(self.normalize, *self.layers[:cut]), self.layers[cut:]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -154,11 +141,6 @@ def build_backbone(name: str) -> MobileNet:
     """
     parsed = parse_name(name)
     return MobileNet(parsed.width_mult, variant=parsed.variant)
-
-
-def _full_conv(in_channels: int, out_channels: int, **kwargs: object) -> ConvBNReLU:
-    """The 3x3 full convolution that stands in for a depthwise separable block in Table 4."""
-    return ConvBNReLU(in_channels, out_channels, 3, **kwargs)  # type: ignore[arg-type]  # same keywords as the blocks
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """Published MobileNet weights: the 16 Keras checkpoints, by name or by path.
 
-They are legacy HDF5 files, read with h5py: nothing is unpickled. Their padding, BN epsilon, activation and
-normalisation are the defaults of `MobileNet`.
+They are legacy HDF5 files, read with h5py: nothing is unpickled. They need the conventions `layers.KERAS`, which are
+the default of `MobileNet`.
 """
 
 from __future__ import annotations

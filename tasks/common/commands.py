@@ -36,7 +36,7 @@ def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
     config, resume = arguments.config, arguments.options["resume"]
     if resume is not None:
         run = Path(resume)
-        _check_unchanged(dataclasses.asdict(config), run / CONFIG)
+        _check_unchanged(config, run / CONFIG)
         config = _without_pretrained(config)  # the checkpoint has the weights; their file may be gone
     task = task_class.from_data(config)
     _warn_of_repairs(task.source("train"))
@@ -45,6 +45,8 @@ def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
         run = _new_run(task.name, arguments.options["run_dir"])
         with atomic_write(run / CONFIG) as temporary:
             temporary.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+        if config.backbone.pretrained == "none" and config.data.root is not None:
+            print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
     print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
     try:
         metrics = fit(task, run, resume=resume is not None)
@@ -126,17 +128,24 @@ def _warn_of_repairs(source: Source[Any]) -> None:
         warnings.warn(line, stacklevel=2)
 
 
-def _check_unchanged(settings: dict[str, Any], path: Path) -> None:
+def _check_unchanged(config: Any, path: Path) -> None:
     """A run that is resumed ends as if it had never stopped, so only how it runs and where its data are may change."""
-    saved = yaml.safe_load(path.read_text())
-    for key in settings.keys() - {"loop"}:
-        group, saved_group = ({"": v[key]} if not isinstance(v[key], dict) else v[key] for v in (settings, saved))
-        for name in group.keys() - {"root"}:
-            if group[name] != saved_group[name]:
-                raise ValueError(
-                    f"{'.'.join(filter(None, (key, name)))}: the run was made with {saved_group[name]!r}, and --resume "
-                    f"continues it exactly; to change it to {group[name]!r} start a new run"
-                )
+    saved = _flatten(yaml.safe_load(path.read_text()))
+    for key, value in _flatten(dataclasses.asdict(config)).items():
+        if value != saved.get(key, value) and not key.startswith("loop.") and key != "data.root":
+            raise ValueError(
+                f"{key}: the run was made with {saved[key]!r}, and --resume continues it exactly; to change it to "
+                f"{value!r} start a new run"
+            )
+
+
+def _flatten(settings: dict[str, Any]) -> dict[str, Any]:
+    """Nested groups as one level: `optim.lr` and so on."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = {f"{key}.{name}": v for name, v in _flatten(value).items()} if isinstance(value, dict) else {key: value}
+        flat |= inner
+    return flat
 
 
 def _new_run(task_name: str, run_dir: str | None) -> Path:
@@ -154,5 +163,5 @@ def _make_folder(path: Path, flag: str) -> Path:
 
 
 def _images(task: Task[Any]) -> str:
-    data = task.config.data  # type: ignore[attr-defined]  # every task's configuration has it
+    data = task.config.data
     return f"the drawn sample at {data.input_size} px" if data.root is None else f"{data.root} at {data.input_size} px"

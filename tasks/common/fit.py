@@ -142,7 +142,7 @@ def _train_step(
             with autocast(device, dtype):
                 outputs = state.model(batch.images.to(device, non_blocking=True))
             losses = task.loss(in_fp32(outputs), batch.truth)
-            state.scaler.scale(losses["total"] / optim.accumulate).backward()  # type: ignore[no-untyped-call]
+            state.scaler.scale(losses["total"] / optim.accumulate).backward()
             values = torch.stack(list(losses.values())).tolist()
             if not all(map(math.isfinite, values)):
                 raise ValueError(

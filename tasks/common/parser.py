@@ -22,23 +22,26 @@ CONFIG = "config.yaml"  # in a run folder
 
 _HELP: dict[Verb, tuple[str, str]] = {
     "train": (
-        "train, evaluate, and leave a run folder with log, checkpoints, metrics and pictures",
-        "example: python -m tasks.{task} train --optim.epochs 10 --run_dir runs/first\n"
-        "Without --config and --data.root it trains on the drawn sample (configs/{task}/sample.yaml).",
+        "Train, evaluate, and leave a run folder with log, checkpoints, metrics and pictures. Without --config and "
+        "--data.root it trains on the drawn sample, by configs/{task}/sample.yaml.",
+        "example: python -m tasks.{task} train --optim.epochs 10 --run_dir runs/first",
     ),
     "evaluate": (
-        "score a run's best checkpoint on a split",
+        "Score a run's best checkpoint on a split",
         "example: python -m tasks.{task} evaluate --run runs/first --json",
     ),
     "predict": (
-        "draw predictions for images, folders, globs and videos, and write predictions.jsonl",
+        "Draw predictions for images, folders, globs and videos, and write predictions.jsonl",
         "example: python -m tasks.{task} predict --run runs/first photo.jpg holiday/ 'more/*.png' clip.mp4",
     ),
     "cost": (
-        "mult-adds and parameters of the configured model",
+        "Mult-adds and parameters of the configured model",
         "example: python -m tasks.{task} cost --backbone.name mobilenet_0.5 --json",
     ),
 }
+
+
+_REQUIRED: dict[Verb, str] = {"evaluate": " --run RUN", "predict": " --run RUN INPUT..."}
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def parse_arguments(task: str, config_class: type[TaskConfig], sample_config: Pa
     commands = parser.add_subcommands(dest="verb", metavar="{" + ",".join(_HELP) + "}")
     verb_parsers = {verb: _verb_parser(task, verb, config_class) for verb in _HELP}
     for verb, verb_parser in verb_parsers.items():
-        commands.add_subcommand(verb, verb_parser, help=_HELP[verb][0])
+        commands.add_subcommand(verb, verb_parser, help=_HELP[verb][0].split(". ")[0].rstrip("."))
     try:
         parsed = parser.parse_args(list(words))
         base = _base_config(parsed.verb, parsed[parsed.verb], sample_config)
@@ -95,11 +98,9 @@ def _base_config(verb: Verb, options: Namespace, sample_config: Path) -> Path | 
 
 
 def _verb_parser(task: str, verb: Verb, config_class: type[TaskConfig]) -> ArgumentParser:
-    parser = ArgumentParser(
-        description=_HELP[verb][0],
-        epilog=_HELP[verb][1].format(task=task),
-        exit_on_error=False,
-    )
+    usage = f"python -m tasks.{task} {verb}{_REQUIRED.get(verb, '')} [--config FILE] [--setting VALUE ...]"
+    description, example = (text.format(task=task) for text in _HELP[verb])
+    parser = ArgumentParser(usage=usage, description=description, epilog=example, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with settings; later flags change them")
     if verb == "train":
         parser.add_argument("--run_dir", type=str | None, help="folder to make (default: runs/<task>/<date and time>)")

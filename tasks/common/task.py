@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from datasets.loader import Source, Transform
 from datasets.types import Image
-from tasks.common.config import TaskConfig
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -33,23 +32,23 @@ class Task(Protocol[T]):
     Attributes:
         name: of the package, for example `detection`.
         score_name: the metric by which the best checkpoint is chosen; larger is better.
-        config: the settings.
+        config: the settings, a `TaskConfig` with the task's own `data`.
         vocabulary: what the outputs stand for (class names, ...), as plain JSON; kept in every checkpoint.
     """
 
     name: str
     score_name: str
-    config: TaskConfig
+    config: Any
     vocabulary: Mapping[str, Any]
 
-    def __init__(self, config: TaskConfig, vocabulary: Mapping[str, Any]) -> None: ...
+    def __init__(self, config: Any, vocabulary: Mapping[str, Any]) -> None: ...
 
     @classmethod
-    def from_data(cls, config: TaskConfig) -> Self:
+    def from_data(cls, config: Any) -> Self:
         """The task for the data that the configuration names, whose annotations are read and checked now."""
 
     @classmethod
-    def with_num_classes(cls, config: TaskConfig, num_classes: int | None) -> Self:
+    def with_num_classes(cls, config: Any, num_classes: int | None) -> Self:
         """The task without data, for as many classes as said, or as the paper's."""
 
     def build_model(self) -> nn.Module:

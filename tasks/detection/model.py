@@ -52,7 +52,10 @@ class SSD(nn.Module):
         self.extras = nn.ModuleList()
         for squeezed, out_channels in EXTRA_CHANNELS:
             squeezed, out_channels = (max(1, int(c * backbone.width_mult)) for c in (squeezed, out_channels))
-            pair = [ConvBNReLU(channels[-1], squeezed, 1), ConvBNReLU(squeezed, out_channels, 3, stride=2)]
+            pair = (
+                ConvBNReLU(channels[-1], squeezed, 1, backbone.conventions),
+                ConvBNReLU(squeezed, out_channels, 3, backbone.conventions, stride=2),
+            )
             self.extras.append(nn.Sequential(*pair))
             channels.append(out_channels)
         shapes_per_map = [len(shapes) for shapes in anchor_shapes()]

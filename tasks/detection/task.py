@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +14,7 @@ from datasets.coco import Categories, CocoDetection
 from datasets.sample.detection import sample_root
 from datasets.transforms import DetectionAugmentation, resize
 from datasets.types import Detections, Image
-from tasks.common.task import Split
+from tasks.common.task import Split, Task
 from tasks.detection.anchors import build_anchors
 from tasks.detection.config import DetectionConfig
 from tasks.detection.draw import draw_detections
@@ -129,6 +129,10 @@ class DetectionTask:
         if predicted.scores is None:
             return predicted
         return predicted.select(np.asarray(predicted.scores >= self.config.show_score))
+
+
+if TYPE_CHECKING:
+    _is_a_task: type[Task[Detections]] = DetectionTask
 
 
 def _read_split(config: DetectionConfig, split: Split) -> CocoDetection:

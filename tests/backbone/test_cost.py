@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from backbone import MobileNet, count_cost
+from backbone.layers import KERAS, DepthwiseSeparable
 
 
 def test_a_convolution_counts_kernel_times_outputs() -> None:
@@ -20,9 +21,7 @@ def test_a_convolution_counts_kernel_times_outputs() -> None:
 
 def test_table_3_separable_layer() -> None:
     """One 14x14x512 -> 512 layer: 9 * 512 * 14^2 + 512 * 512 * 14^2 (equation 5)."""
-    from backbone.layers import DepthwiseSeparable
-
-    cost = count_cost(DepthwiseSeparable(512, 512), torch.zeros(1, 512, 14, 14))
+    cost = count_cost(DepthwiseSeparable(512, 512, KERAS), torch.zeros(1, 512, 14, 14))
     assert cost.mult_adds == 9 * 512 * 196 + 512 * 512 * 196
     assert cost.by_layer_type["conv dw 3x3"] == (9 * 512 * 196, 9 * 512)
 

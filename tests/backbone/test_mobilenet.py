@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from backbone import Classifier, MobileNet, build_backbone
+from backbone import Classifier, Conventions, MobileNet, build_backbone
 from backbone.layers import SameConv2d
 
 
@@ -75,7 +75,7 @@ def test_symmetric_padding_is_torchs_own() -> None:
 
 
 def test_activation_and_epsilon_are_those_asked_for() -> None:
-    network = MobileNet(0.25, activation=nn.ReLU, bn_eps=1e-5)
+    network = MobileNet(0.25, conventions=Conventions(activation=nn.ReLU, bn_eps=1e-5))
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     assert {norm.eps for norm in norms} == {1e-5}
     assert not any(isinstance(module, nn.ReLU6) for module in network.modules())

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import datasets
+from tasks.common import cli
 from tasks.common.parser import parse_arguments
 from tasks.detection import DetectionConfig
 
@@ -99,7 +101,15 @@ def test_help_waits_for_no_heavy_import(words: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("heavy: []")
     if words:
-        assert "example: python -m tasks.detection" in done.stdout
+        text = " ".join(done.stdout.split())
+        assert f"example: python -m tasks.detection {words[0]}" in text
+        assert "highest learning rate" in text  # each setting is explained
+
+
+def test_another_package_called_datasets_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "__file__", str(tmp_path / "datasets" / "__init__.py"))
+    with pytest.raises(ValueError, match="another project's; run `python -m tasks"):
+        cli._check_packages()
 
 
 def test_list_of_tasks() -> None:
