@@ -77,11 +77,20 @@ class TransformedDataset(Dataset[Example[T] | Unreadable], Generic[T]):
 class TrainingBatches(Sampler[list[Key]]):
     """Keys of one epoch's batches in an order shuffled by (seed, epoch); an incomplete last batch is left out."""
 
-    def __init__(self, num_examples: int, batch_size: int, seed: int) -> None:
-        """Args: num_examples: of the data set; batch_size: at most; seed: of the run."""
+    def __init__(self, num_examples: int, batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
+        """Batches of one process of a run.
+
+        Args:
+            num_examples: of the data set.
+            batch_size: at most; shared by all processes.
+            seed: of the run.
+            rank: of this process, which has every `world_size`-th example of a batch.
+            world_size: number of processes.
+        """
         self.num_examples = num_examples
         self.batch_size = min(batch_size, num_examples)
         self.seed = seed
+        self._mine = slice(rank, None, world_size)
         self.epoch = 0
         self.first_batch = 0
 
@@ -96,7 +105,7 @@ class TrainingBatches(Sampler[list[Key]]):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_examples)
         for batch in range(self.first_batch, len(self)):
             rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [Key(self.epoch, int(row)) for row in rows]
+            yield [Key(self.epoch, int(row)) for row in rows[self._mine]]
 
 
 def ordered_batches(num_examples: int, batch_size: int) -> list[list[Key]]:

@@ -19,6 +19,7 @@ from datasets.files import atomic_write, new_folder, write_json
 from datasets.loader import Source
 from tasks.common import checkpoint
 from tasks.common.device import open_device
+from tasks.common.distributed import World, join_world
 from tasks.common.evaluate import draw_examples, evaluation_loader
 from tasks.common.evaluate import evaluate as evaluate_split
 from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
@@ -32,7 +33,12 @@ INTERRUPTED = 130
 
 
 def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
-    """Train into a new run folder, or continue one."""
+    """Train into a new run folder, or continue one; under `torchrun`, with all its processes."""
+    with join_world() as world:
+        return _train(task_class, arguments, world)
+
+
+def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> int:
     config, resume = arguments.config, arguments.options["resume"]
     if resume is not None:
         run = Path(resume)
@@ -42,19 +48,19 @@ def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
     _warn_of_repairs(task.source("train"))
     _warn_of_repairs(task.source("val"))
     if resume is None:
-        run = _new_run(task.name, arguments.options["run_dir"])
-        with atomic_write(run / CONFIG) as temporary:
-            temporary.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
-        if config.backbone.pretrained == "none" and config.data.root is not None:
+        run = world.share(_new_run(task.name, config, arguments.options["run_dir"]) if world.is_main else Path())
+    if world.is_main:
+        if resume is None and config.backbone.pretrained == "none" and config.data.root is not None:
             print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
-    print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
+        print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
     try:
-        metrics = fit(task, run, resume=resume is not None)
+        metrics = fit(task, run, resume=resume is not None, world=world)
     except InterruptedRunError as stop:
         print(f"{stop}; continue with: python -m tasks.{task.name} train --resume {run}", file=sys.stderr)
         return INTERRUPTED
-    print_metrics(metrics, f"best checkpoint, {_images(task)}")
-    print(f"look at {run / PICTURE} and {run / CURVES}", file=sys.stderr)
+    if world.is_main:
+        print_metrics(metrics, f"best checkpoint, {_images(task)}")
+        print(f"look at {run / PICTURE} and {run / CURVES}", file=sys.stderr)
     return 0
 
 
@@ -148,10 +154,15 @@ def _flatten(settings: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _new_run(task_name: str, run_dir: str | None) -> Path:
+def _new_run(task_name: str, config: Any, run_dir: str | None) -> Path:
+    """A new run folder with the settings in it."""
     if run_dir is not None:
-        return _make_folder(Path(run_dir), "--run_dir")
-    return new_folder(Path("runs") / task_name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+        run = _make_folder(Path(run_dir), "--run_dir")
+    else:
+        run = new_folder(Path("runs") / task_name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    with atomic_write(run / CONFIG) as temporary:
+        temporary.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+    return run
 
 
 def _make_folder(path: Path, flag: str) -> Path:

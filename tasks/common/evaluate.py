@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from datasets.images import UnreadableImageError, write_image
 from datasets.loader import Source, TransformedDataset, build_loader, ordered_batches
 from datasets.types import Batch, Image
 from tasks.common.device import autocast, compute_dtype, in_fp32
+from tasks.common.distributed import ALONE, World
 from tasks.common.draw import contact_sheet
 from tasks.common.task import Task
 from tasks.common.unreadable import UnreadableImages
@@ -23,14 +25,18 @@ T = TypeVar("T")
 NUM_PICTURES = 12
 
 
-def evaluation_loader(task: Task[T], source: Source[T], batch_size: int) -> DataLoader[Batch[T]]:
-    """All examples of a source once, in order: images preprocessed, truth as stored."""
+def evaluation_loader(task: Task[T], source: Source[T], batch_size: int, world: World = ALONE) -> DataLoader[Batch[T]]:
+    """All examples of a source once, over all processes: images preprocessed, truth as stored."""
+    dataset = TransformedDataset(source, partial(_plain, task.preprocess), seed=0)
+    return build_loader(
+        dataset,
+        ordered_batches(len(dataset), batch_size)[world.rank :: world.size],
+        num_workers=task.config.loop.num_workers,
+    )
 
-    def transform(image: Image, truth: T, _seed: int) -> tuple[Image, T]:
-        return task.preprocess(image), truth
 
-    dataset = TransformedDataset(source, transform, seed=0)
-    return build_loader(dataset, ordered_batches(len(dataset), batch_size), num_workers=task.config.loop.num_workers)
+def _plain(preprocess: Callable[[Image], Image], image: Image, truth: T, _seed: int) -> tuple[Image, T]:
+    return preprocess(image), truth
 
 
 def evaluate(
@@ -38,27 +44,34 @@ def evaluate(
     model: nn.Module,
     loader: DataLoader[Batch[T]],
     *,
+    world: World = ALONE,
     on_batch: Callable[[Batch[T]], None] = lambda batch: None,
 ) -> dict[str, float]:
-    """The task's metric over a loader's examples.
+    """The task's metric over the examples of all processes' loaders, the same in every process.
 
     Args:
         task: decodes and scores.
         model: on its device; left in evaluation mode.
         loader: from `evaluation_loader`.
+        world: the processes that share the work.
         on_batch: called after each batch, to show progress.
 
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
     """
-    metric = task.metric()
+    world.share_buffers(model)
+    results: list[tuple[T, T]] = []
     unreadable = UnreadableImages(len(loader.dataset), task.config.loop.max_unreadable_share)  # type: ignore[arg-type]
     for batch in loader:
         unreadable.add(batch.unreadable)
         if batch.ids:
-            metric.update(predict_batch(task, model, batch.images), batch.truth)
+            results += zip(predict_batch(task, model, batch.images), batch.truth, strict=True)
         on_batch(batch)
-    return metric.compute()
+    results = world.gather(results)
+    metric = task.metric()
+    if results:
+        metric.update(*zip(*results, strict=True))
+    return world.share(metric.compute() if world.is_main else {})
 
 
 @torch.inference_mode()

@@ -23,6 +23,7 @@ from datasets.loader import TrainingBatches, TransformedDataset, build_loader
 from datasets.types import Batch
 from tasks.common import checkpoint
 from tasks.common.device import autocast, compute_dtype, in_fp32, open_device
+from tasks.common.distributed import ALONE, World
 from tasks.common.draw import draw_curves
 from tasks.common.evaluate import draw_examples, evaluate, evaluation_loader
 from tasks.common.optim import averaged_copy, build_optimizer, learning_rate
@@ -40,13 +41,14 @@ class InterruptedRunError(Exception):
     """The run was asked to stop (SIGTERM, Ctrl-C) and its checkpoint is written."""
 
 
-def fit(task: Task[T], run: Path, *, resume: bool = False) -> dict[str, float]:
+def fit(task: Task[T], run: Path, *, resume: bool = False, world: World = ALONE) -> dict[str, float]:
     """Train, evaluate as it goes, and leave log, checkpoints, metrics and pictures in the run folder.
 
     Args:
         task: what to train.
         run: the run's folder; exists.
         resume: go on from its newest whole checkpoint.
+        world: the processes that share each batch; the first one writes.
 
     Returns:
         The metrics of the best checkpoint, as in `metrics.json`.
@@ -61,11 +63,21 @@ def fit(task: Task[T], run: Path, *, resume: bool = False) -> dict[str, float]:
     train_source, val_source = task.source("train"), task.source("val")
     if len(train_source) < 2 * optim.accumulate:
         raise ValueError(f"{len(train_source)} training images are too few; there must be {2 * optim.accumulate}")
+    if optim.batch_size % world.size or optim.batch_size < 2 * world.size:
+        raise ValueError(
+            f"optim.batch_size: {optim.batch_size} images cannot be shared evenly by {world.size} processes"
+        )
 
     dataset = TransformedDataset(train_source, task.augmentation(), task.config.seed)
-    batches = TrainingBatches(len(dataset), min(optim.batch_size, len(dataset) // optim.accumulate), task.config.seed)
+    batches = TrainingBatches(
+        len(dataset),
+        min(optim.batch_size, len(dataset) // optim.accumulate),
+        task.config.seed,
+        rank=world.rank,
+        world_size=world.size,
+    )
     train_loader = build_loader(dataset, batches, num_workers=loop.num_workers)
-    val_loader = evaluation_loader(task, val_source, optim.batch_size)
+    val_loader = evaluation_loader(task, val_source, optim.batch_size, world)
     steps_per_epoch = len(batches) // optim.accumulate
 
     model = task.build_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -81,20 +93,25 @@ def fit(task: Task[T], run: Path, *, resume: bool = False) -> dict[str, float]:
         _restore(state, run, task.name, identity_of_run)
 
     def save() -> None:
-        checkpoint.save_last(run, identity_of_run | state.state_dict())
+        if world.is_main:
+            checkpoint.save_last(run, identity_of_run | state.state_dict())
 
     unreadable = UnreadableImages(len(dataset), loop.max_unreadable_share)
     total_steps = optim.epochs * steps_per_epoch
-    with _stop_signals() as stopped, Progress("training", total_steps, done=state.step) as progress:
+    network = world.wrap(model)
+    with (
+        _stop_signals() as arrived,
+        Progress("training", total_steps, done=state.step, silent=not world.is_main) as progress,
+    ):
         last_save = time.monotonic()
         while state.step < total_steps:
             epoch, step_in_epoch = divmod(state.step, steps_per_epoch)
             batches.start_at(epoch, step_in_epoch * optim.accumulate)
-            arriving = iter(train_loader)
+            arriving, stopped = iter(train_loader), False
             for _ in range(step_in_epoch, steps_per_epoch):
-                _train_step(
-                    task, state, arriving, device, learning_rate(optim, state.step, steps_per_epoch), unreadable
-                )
+                lr = learning_rate(optim, state.step, steps_per_epoch)
+                _train_step(task, state, network, arriving, device, lr, unreadable)
+                stopped = world.any(bool(arrived))
                 progress.advance(text=f"loss {state.sums['loss'] / max(1, state.sums['batches']):.3f}")
                 due = time.monotonic() - last_save > 60 * loop.checkpoint_minutes
                 if (stopped or due) and state.step % steps_per_epoch:  # at its end an epoch is closed first
@@ -105,25 +122,30 @@ def fit(task: Task[T], run: Path, *, resume: bool = False) -> dict[str, float]:
 
             row = state.close_epoch(epoch + 1, batches.batch_size * optim.accumulate)
             if (epoch + 1) % loop.evaluate_every == 0 or epoch + 1 == optim.epochs:
-                metrics = evaluate(task, state.evaluated_model, val_loader)
+                metrics = evaluate(task, state.evaluated_model, val_loader, world=world)
                 row |= metrics
-                if not best_score(state.history, task.score_name) >= metrics[task.score_name]:  # true for a first NaN
+                is_best = (
+                    not best_score(state.history, task.score_name) >= metrics[task.score_name]
+                )  # so is a first NaN
+                if is_best and world.is_main:
                     weights = state.evaluated_model.state_dict()
                     checkpoint.save_best(run, identity | {"model": weights, "epoch": epoch + 1, "metrics": metrics})
             state.history.append(row)
             save()
             last_save = time.monotonic()
-            write_log(run / LOG, state.history)
+            if world.is_main:
+                write_log(run / LOG, state.history)
             progress.print(epoch_line(row, optim.epochs, task.score_name))
             if stopped and state.step < total_steps:
                 raise InterruptedRunError(f"stopped after epoch {epoch + 1} of {optim.epochs}")
 
-    return _finish(task, state, val_source, run)
+    return world.share(_finish(task, state, val_source, run) if world.is_main else {})
 
 
 def _train_step(
     task: Task[T],
     state: TrainingState,
+    network: nn.Module,
     arriving: Iterator[Batch[T]],
     device: torch.device,
     lr: float,
@@ -132,7 +154,7 @@ def _train_step(
     """One optimiser step on the next `accumulate` batches."""
     optim = task.config.optim
     dtype = compute_dtype(task.config.loop, device)
-    state.model.train()
+    network.train()
     for _ in range(optim.accumulate):
         waiting_since = time.perf_counter()
         batch = next(arriving)
@@ -140,7 +162,7 @@ def _train_step(
         unreadable.add(batch.unreadable)
         if len(batch.ids) >= 2:  # batch normalisation needs two
             with autocast(device, dtype):
-                outputs = state.model(batch.images.to(device, non_blocking=True))
+                outputs = network(batch.images.to(device, non_blocking=True))
             losses = task.loss(in_fp32(outputs), batch.truth)
             state.scaler.scale(losses["total"] / optim.accumulate).backward()
             values = torch.stack(list(losses.values())).tolist()

@@ -15,9 +15,9 @@ LINE_EVERY_S = 30.0
 class Progress:
     """A bar with rate and time left; without a terminal, a line every half a minute."""
 
-    def __init__(self, title: str, total: int, *, done: int = 0) -> None:
-        """Args: title: what is being done; total: units of work; done: of them, before this started."""
-        self.console = Console(stderr=True)
+    def __init__(self, title: str, total: int, *, done: int = 0, silent: bool = False) -> None:
+        """Args: title: what is being done; total: units of work; done: of them, before this; silent: show nothing."""
+        self.console = Console(stderr=True, quiet=silent)
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),

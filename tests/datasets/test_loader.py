@@ -50,6 +50,14 @@ def test_an_epoch_has_each_example_at_most_once() -> None:
     assert len(set(indices)) == 8
 
 
+def test_processes_share_each_batch() -> None:
+    whole = list(TrainingBatches(10, 4, seed=0))
+    parts = [list(TrainingBatches(10, 4, seed=0, rank=rank, world_size=2)) for rank in range(2)]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert [len(share) for share in shares] == [2, 2]
+        assert sorted(shares[0] + shares[1]) == sorted(batch)
+
+
 def test_a_data_set_smaller_than_a_batch_is_one_batch() -> None:
     assert [len(batch) for batch in TrainingBatches(3, 16, seed=0)] == [3]
 

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import math
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,7 @@ def training_batch(task: Any, number: int = 4, num_epochs: int = 1) -> Any:
 
 
 def plain_batch(task: Any, number: int = 4) -> Any:
-    dataset = TransformedDataset(
-        task.source("train"), lambda image, truth, seed: (task.preprocess(image), truth), seed=0
-    )
-    return collate([dataset[Key(0, index)] for index in range(number)])
+    return next(iter(evaluation_loader(task, task.source("train"), number)))
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.yaml")), ids=lambda file: file.stem)
@@ -107,6 +105,17 @@ def test_checkpoint_round_trip_is_bit_equal(tiny_task: TinyTask, tmp_path: Path)
     batch = plain_batch(task)
     first, second = (network.eval()(batch.images) for network in (model, again))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_data_can_be_sent_to_worker_processes(tiny_task: TinyTask) -> None:
+    """Where processes are not forked, what they load from is pickled."""
+    task = tiny_task()
+    for dataset in (
+        TransformedDataset(task.source("train"), task.augmentation(), seed=0),
+        evaluation_loader(task, task.source("val"), 4).dataset,
+    ):
+        there = pickle.loads(pickle.dumps(dataset))
+        np.testing.assert_array_equal(there[Key(1, 2)].image, dataset[Key(1, 2)].image)
 
 
 def test_vocabulary_is_plain_json(tiny_task: TinyTask) -> None:

@@ -20,6 +20,7 @@ from tasks.common.parser import parse_arguments
 from tasks.detection import DetectionConfig, DetectionTask
 
 EPOCHS, STEPS_PER_EPOCH = 3, 12
+TIMEOUT_S = 240
 
 
 def words_of(root: Path, *more: str) -> list[str]:
@@ -33,7 +34,7 @@ def words_of(root: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def unbroken(drawn_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "unbroken"
-    subprocess.run(words_of(drawn_root, "--run_dir", str(run)), check=True, capture_output=True)
+    subprocess.run(words_of(drawn_root, "--run_dir", str(run)), check=True, capture_output=True, timeout=TIMEOUT_S)
     return run
 
 
@@ -56,22 +57,25 @@ def read_log(run: Path) -> list[dict[str, str]]:
 
 
 def stop_in_the_middle(words: list[str], run: Path, number: int) -> subprocess.CompletedProcess[str]:
-    """Start a run, and send it a signal once it is some steps into an epoch."""
+    """Start a run, and send it a signal once it is some steps into an epoch, frozen while we look."""
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            step = torch.load(run / "last.pt", weights_only=True)["step"]
-        except (OSError, RuntimeError):
-            step = 0
-        if STEPS_PER_EPOCH < step < (EPOCHS - 1) * STEPS_PER_EPOCH and step % STEPS_PER_EPOCH > 1:
-            break
-        time.sleep(0.01)
-    if number == signal.SIGKILL:
-        os.kill(process.pid, number)
-    else:
-        os.killpg(process.pid, number)  # as a batch system does: the loader processes get it too
-    _, stderr = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline and process.poll() is None:
+            os.kill(process.pid, signal.SIGSTOP)
+            step = torch.load(run / "last.pt", weights_only=True)["step"] if (run / "last.pt").exists() else 0
+            if step > STEPS_PER_EPOCH and 1 < step % STEPS_PER_EPOCH < STEPS_PER_EPOCH - 2:
+                break
+            os.kill(process.pid, signal.SIGCONT)
+            time.sleep(0.05)
+        if number == signal.SIGKILL:
+            os.kill(process.pid, number)
+        else:
+            os.killpg(process.pid, number)  # as a batch system does: the loader processes get it too
+            os.kill(process.pid, signal.SIGCONT)
+        _, stderr = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        process.kill()
     return subprocess.CompletedProcess(words, process.returncode, None, stderr)
 
 
@@ -96,7 +100,7 @@ def test_kill_9_within_an_epoch_and_resume(unbroken: Path, drawn_root: Path, tmp
     step = torch.load(run / "last.pt", weights_only=True)["step"]
     assert step % STEPS_PER_EPOCH != 0
     resume = [sys.executable, "-m", "tasks.detection", "train", "--resume", str(run)]
-    subprocess.run(resume, check=True, capture_output=True)
+    subprocess.run(resume, check=True, capture_output=True, timeout=TIMEOUT_S)
     assert_same_end(run, unbroken)
 
 
@@ -107,7 +111,7 @@ def test_sigterm_saves_exits_and_says_how_to_go_on(unbroken: Path, drawn_root: P
     assert f"continue with: python -m tasks.detection train --resume {run}" in stopped.stderr
     # Other numbers of workers change nothing.
     resume = [sys.executable, "-m", "tasks.detection", "train", "--resume", str(run), "--loop.num_workers", "0"]
-    subprocess.run(resume, check=True, capture_output=True)
+    subprocess.run(resume, check=True, capture_output=True, timeout=TIMEOUT_S)
     assert_same_end(run, unbroken)
 
 
@@ -137,14 +141,58 @@ def test_stopped_beside_and_at_the_end_of_an_epoch(
 
 def run_detection(*words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "tasks.detection", *words], capture_output=True, check=False, text=True
+        [sys.executable, "-m", "tasks.detection", *words],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=TIMEOUT_S,
     )
+
+
+def test_two_processes_train_one_model(drawn_root: Path, tmp_path: Path) -> None:
+    """Evaluation counts each image once: the saved model, evaluated by one process, scores the same."""
+    run = tmp_path / "run"
+    more = ("--run_dir", str(run), "--optim.batch_size", "4", "--optim.epochs", "2")
+    words = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        *words_of(drawn_root, *more)[1:],
+    ]
+    done = subprocess.run(words, capture_output=True, check=False, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["num_images"] == 8
+    assert int(read_log(run)[-1]["step"]) == 2 * 24 // 4
+    alone = run_detection("evaluate", "--run", str(run), "--json")
+    assert json.loads(alone.stdout)["AP"] == pytest.approx(metrics["AP"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loop.precision": "bf16", "optim.accumulate": 2, "optim.name": "rmsprop", "optim.schedule": "exponential"},
+        {"loop.precision": "fp16", "optim.ema_decay": "null", "optim.clip_norm": "null", "optim.name": "adamw"},
+    ],
+    ids=("bf16-accumulate", "fp16-plain"),
+)
+@pytest.mark.filterwarnings("ignore:loop.precision:UserWarning")
+def test_other_settings_train_too(drawn_root: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    more = [f"--{key}={value}" for key, value in settings.items()]
+    words = words_of(drawn_root, "--optim.epochs", "1", "--optim.lr", "0.001", *more)[3:]
+    config = parse_arguments("detection", DetectionConfig, Path(), words).config
+    metrics = fit_module.fit(DetectionTask.from_data(config), tmp_path)
+    assert 0 <= metrics["AP"] <= 1
+    assert int(read_log(tmp_path)[-1]["step"]) == STEPS_PER_EPOCH // settings.get("optim.accumulate", 1)
 
 
 def test_existing_run_folder_is_left_alone(unbroken: Path, drawn_root: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in unbroken.iterdir()}
     failed = subprocess.run(
-        words_of(drawn_root, "--run_dir", str(unbroken)), capture_output=True, check=False, text=True
+        words_of(drawn_root, "--run_dir", str(unbroken)), capture_output=True, check=False, text=True, timeout=TIMEOUT_S
     )
     assert failed.returncode == 1
     assert (
@@ -219,7 +267,7 @@ def copy_data(drawn_root: Path, to: Path, *, num_broken: int) -> Path:
 def test_a_broken_image_is_named_and_skipped_up_to_a_share(drawn_root: Path, tmp_path: Path) -> None:
     data = copy_data(drawn_root, tmp_path / "data", num_broken=1)
     words = words_of(data, "--run_dir", str(tmp_path / "a"), "--optim.epochs", "1")
-    failed = subprocess.run(words, capture_output=True, check=False, text=True)
+    failed = subprocess.run(words, capture_output=True, check=False, text=True, timeout=TIMEOUT_S)
     assert failed.returncode == 1
     assert (
         "1 of 24 images are unreadable, more than the share 0.01 that loop.max_unreadable_share allows" in failed.stderr
@@ -227,7 +275,7 @@ def test_a_broken_image_is_named_and_skipped_up_to_a_share(drawn_root: Path, tmp
     words = words_of(
         data, "--run_dir", str(tmp_path / "b"), "--loop.max_unreadable_share", "0.05", "--optim.epochs", "1"
     )
-    done = subprocess.run(words, capture_output=True, check=False, text=True)
+    done = subprocess.run(words, capture_output=True, check=False, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("000000000000.jpg: truncated image; the image is left out") == 1
 
@@ -244,7 +292,7 @@ def test_a_loss_that_is_not_finite_stops_with_advice(drawn_root: Path, tmp_path:
         "--optim.warmup_epochs",
         "0",
     )
-    failed = subprocess.run(words, capture_output=True, check=False, text=True)
+    failed = subprocess.run(words, capture_output=True, check=False, text=True, timeout=TIMEOUT_S)
     assert failed.returncode == 1
     assert "a lower optim.lr" in failed.stderr
     assert "Traceback" not in failed.stderr
