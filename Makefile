@@ -4,15 +4,12 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.installed
 
-.PHONY: train test test-all check
+.PHONY: train test check
 
 train: $(SETUP)
 	$(BIN)/python -m tasks.detection train
 
 test: $(SETUP)
-	$(BIN)/python -m pytest -m "not slow"
-
-test-all: $(SETUP)
 	$(BIN)/python -m pytest
 
 check: $(SETUP)

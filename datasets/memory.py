@@ -1,8 +1,8 @@
 """Keep freed memory in the process, because asking the kernel for it again is what costs.
 
 By default glibc returns every large block at once and gets zeroed pages anew for the next one. A training step frees
-and allocates the same blocks over and over: measured on two cores, forward and backward of MobileNet 1.0 at 300 px,
-batch 16, is 2.8 times as fast with the blocks kept (`python -m tasks.detection.throughput` repeats it).
+and allocates the same blocks over and over: on two cores, training SSD300 was 1.8 times as fast with the blocks kept
+(`python -m tasks.detection.throughput`; 1.3 times in another run).
 """
 
 from __future__ import annotations
