@@ -24,7 +24,7 @@ from tasks.common.evaluate import draw_examples, evaluation_loader
 from tasks.common.evaluate import evaluate as evaluate_split
 from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
 from tasks.common.parser import CONFIG, Arguments
-from tasks.common.predict import predict_inputs
+from tasks.common.predict import find_files, predict_files
 from tasks.common.progress import Progress
 from tasks.common.report import metrics_as_json, print_metrics
 from tasks.common.task import Task
@@ -87,10 +87,11 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
 
 def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """Draw and write predictions for images and videos."""
+    paths = find_files(arguments.options["inputs"])
     task, model = _load_run(task_class, arguments)
     out = arguments.options["out"]
     folder = _make_folder(Path(out), "--out") if out else new_folder(Path(arguments.options["run"]) / "predict")
-    num_pictures = predict_inputs(task, model, arguments.options["inputs"], folder)
+    num_pictures = predict_files(task, model, paths, folder)
     print(f"wrote predictions for {num_pictures} pictures to {folder}", file=sys.stderr)
     return 0
 

@@ -33,22 +33,21 @@ class Picture(NamedTuple):
     image: Image
 
 
-def predict_inputs(task: Task[T], model: nn.Module, inputs: Sequence[str], out: Path) -> int:
-    """Predict for all inputs; drawn pictures, drawn videos and one `predictions.jsonl` go to `out`.
+def predict_files(task: Task[T], model: nn.Module, paths: Sequence[Path], out: Path) -> int:
+    """Predict for images and videos; drawn pictures, drawn videos and one `predictions.jsonl` go to `out`.
 
     Args:
         task: prepares, decodes, draws.
         model: on its device.
-        inputs: paths of images or videos, folders of images, globs.
+        paths: from `find_files`.
         out: an existing folder.
 
     Returns:
         The number of images and frames.
 
     Raises:
-        ValueError: if an input matches nothing, or nothing could be read.
+        ValueError: if nothing could be read.
     """
-    paths = find_files(inputs)
     num_pictures = 0
     with (
         Progress("predicting", len(paths)) as progress,

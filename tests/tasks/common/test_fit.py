@@ -339,5 +339,7 @@ def test_predict_refuses_what_matches_nothing_and_folders_that_exist(unbroken: P
     failed = run_detection("predict", "--run", str(unbroken), str(tmp_path / "*.jpg"), "--out", str(tmp_path / "out"))
     assert failed.returncode == 1
     assert "no image or video there" in failed.stderr
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "a.jpg").write_text("no image")
     failed = run_detection("predict", "--run", str(unbroken), str(tmp_path / "a.jpg"), "--out", str(tmp_path))
     assert "exists already" in failed.stderr
