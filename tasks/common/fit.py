@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -57,160 +57,177 @@ def fit(task: Task[T], run: Path, *, resume: bool = False, world: World = ALONE)
         ValueError: if the data cannot be used, the loss is not finite, or a checkpoint does not fit.
         InterruptedRunError: when SIGTERM or Ctrl-C came; the run can be resumed.
     """
-    optim, loop = task.config.optim, task.config.loop
-    device = open_device(loop)
-    torch.manual_seed(task.config.seed)
-    train_source, val_source = task.source("train"), task.source("val")
-    if len(train_source) < 2 * optim.accumulate:
-        raise ValueError(f"{len(train_source)} training images are too few; there must be {2 * optim.accumulate}")
-    if optim.batch_size % world.size or optim.batch_size < 2 * world.size:
-        raise ValueError(
-            f"optim.batch_size: {optim.batch_size} images cannot be shared evenly by {world.size} processes"
-        )
-
-    dataset = TransformedDataset(train_source, task.augmentation(), task.config.seed)
-    batches = TrainingBatches(
-        len(dataset),
-        min(optim.batch_size, len(dataset) // optim.accumulate),
-        task.config.seed,
-        rank=world.rank,
-        world_size=world.size,
-    )
-    train_loader = build_loader(dataset, batches, num_workers=loop.num_workers)
-    val_loader = evaluation_loader(task, val_source, optim.batch_size, world)
-    steps_per_epoch = len(batches) // optim.accumulate
-
-    model = task.build_model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state = TrainingState(
-        model,
-        None if optim.ema_decay is None else averaged_copy(model, optim.ema_decay),
-        build_optimizer(model, optim),
-        torch.amp.GradScaler(device.type, enabled=loop.precision == "fp16" and device.type == "cuda"),
-    )
-    identity = {"task": task.name, "vocabulary": dict(task.vocabulary)}
-    identity_of_run = identity | {"num_images": len(dataset), "steps_per_epoch": steps_per_epoch}
+    trainer = _Trainer(task, run, world)
     if resume:
-        _restore(state, run, task.name, identity_of_run)
-
-    def save() -> None:
-        if world.is_main:
-            checkpoint.save_last(run, identity_of_run | state.state_dict())
-
-    unreadable = UnreadableImages(len(dataset), loop.max_unreadable_share)
-    total_steps = optim.epochs * steps_per_epoch
-    network = world.wrap(model)
+        trainer.restore()
+    state, total_steps = trainer.state, trainer.total_steps
     with (
         _stop_signals() as arrived,
         Progress("training", total_steps, done=state.step, silent=not world.is_main) as progress,
     ):
-        last_save = time.monotonic()
         while state.step < total_steps:
-            epoch, step_in_epoch = divmod(state.step, steps_per_epoch)
-            batches.start_at(epoch, step_in_epoch * optim.accumulate)
-            arriving, stopped = iter(train_loader), False
-            for _ in range(step_in_epoch, steps_per_epoch):
-                lr = learning_rate(optim, state.step, steps_per_epoch)
-                _train_step(task, state, network, arriving, device, lr, unreadable)
+            stopped = False
+            for _ in trainer.rest_of_epoch():
                 stopped = world.any(bool(arrived))
-                progress.advance(text=f"loss {state.sums['loss'] / max(1, state.sums['batches']):.3f}")
-                due = time.monotonic() - last_save > 60 * loop.checkpoint_minutes
-                if (stopped or due) and state.step % steps_per_epoch:  # at its end an epoch is closed first
-                    save()
-                    last_save = time.monotonic()
+                progress.advance(text=f"loss {state.mean_loss:.3f}")
+                if state.step % trainer.steps_per_epoch and (stopped or trainer.checkpoint_is_due()):
+                    trainer.save()
                     if stopped:
                         raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
-
-            row = state.close_epoch(epoch + 1, batches.batch_size * optim.accumulate)
-            if (epoch + 1) % loop.evaluate_every == 0 or epoch + 1 == optim.epochs:
-                metrics = evaluate(task, state.evaluated_model, val_loader, world=world)
-                row |= metrics
-                is_best = (
-                    not best_score(state.history, task.score_name) >= metrics[task.score_name]
-                )  # so is a first NaN
-                if is_best and world.is_main:
-                    weights = state.evaluated_model.state_dict()
-                    checkpoint.save_best(run, identity | {"model": weights, "epoch": epoch + 1, "metrics": metrics})
-            state.history.append(row)
-            save()
-            last_save = time.monotonic()
-            if world.is_main:
-                write_log(run / LOG, state.history)
-            progress.print(epoch_line(row, optim.epochs, task.score_name))
+            row = trainer.close_epoch()
+            progress.print(epoch_line(row, task.config.optim.epochs, task.score_name))
             if stopped and state.step < total_steps:
-                raise InterruptedRunError(f"stopped after epoch {epoch + 1} of {optim.epochs}")
-
-    return world.share(_finish(task, state, val_source, run) if world.is_main else {})
-
-
-def _train_step(
-    task: Task[T],
-    state: TrainingState,
-    network: nn.Module,
-    arriving: Iterator[Batch[T]],
-    device: torch.device,
-    lr: float,
-    unreadable: UnreadableImages,
-) -> None:
-    """One optimiser step on the next `accumulate` batches."""
-    optim = task.config.optim
-    dtype = compute_dtype(task.config.loop, device)
-    network.train()
-    for _ in range(optim.accumulate):
-        waiting_since = time.perf_counter()
-        batch = next(arriving)
-        arrived = time.perf_counter()
-        unreadable.add(batch.unreadable)
-        if len(batch.ids) >= 2:  # batch normalisation needs two
-            with autocast(device, dtype):
-                outputs = network(batch.images.to(device, non_blocking=True))
-            losses = task.loss(in_fp32(outputs), batch.truth)
-            state.scaler.scale(losses["total"] / optim.accumulate).backward()
-            values = torch.stack(list(losses.values())).tolist()
-            if not all(map(math.isfinite, values)):
-                raise ValueError(
-                    f"step {state.step}: the loss is {dict(zip(losses, values, strict=True))}; a lower optim.lr, a "
-                    "longer optim.warmup_epochs or a smaller optim.clip_norm usually helps"
-                )
-            for name, value in zip(losses, values, strict=True):
-                state.sums["loss" if name == "total" else f"loss_{name}"] += value
-            state.sums["batches"] += 1
-        state.sums["wait_s"] += arrived - waiting_since
-        state.sums["work_s"] += time.perf_counter() - arrived
-    started = time.perf_counter()
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
-    if optim.clip_norm is not None:
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_norm)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.optimizer.zero_grad(set_to_none=True)
-    if state.averaged is not None:
-        state.averaged.update_parameters(state.model)
-    state.step += 1
-    state.sums["work_s"] += time.perf_counter() - started
+                raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
+    return trainer.finish()
 
 
-def _restore(state: TrainingState, run: Path, task_name: str, identity: dict[str, Any]) -> None:
-    content = checkpoint.load_last(run, task_name)
-    for key, value in identity.items():
-        if content.get(key) != value:
+class _Trainer(Generic[T]):
+    """What one run is made of, and what is done with it; the order in which is `fit`'s."""
+
+    def __init__(self, task: Task[T], run: Path, world: World) -> None:
+        self.task, self.run, self.world = task, run, world
+        optim, loop = task.config.optim, task.config.loop
+        self.device = open_device(loop)
+        self.dtype = compute_dtype(loop, self.device)
+        torch.manual_seed(task.config.seed)
+
+        train_source, self.val_source = task.source("train"), task.source("val")
+        num_images = len(train_source)
+        if num_images < 2 * optim.accumulate:
+            raise ValueError(f"{num_images} training images are too few; there must be {2 * optim.accumulate}")
+        if optim.batch_size % world.size or optim.batch_size < 2 * world.size:
+            raise ValueError(f"optim.batch_size: {optim.batch_size} cannot be shared evenly by {world.size} processes")
+        self.batches = TrainingBatches(
+            num_images,
+            min(optim.batch_size, num_images // optim.accumulate),
+            task.config.seed,
+            rank=world.rank,
+            world_size=world.size,
+        )
+        self.steps_per_epoch = len(self.batches) // optim.accumulate
+        self.total_steps = optim.epochs * self.steps_per_epoch
+        dataset = TransformedDataset(train_source, task.augmentation(), task.config.seed)
+        self.train_loader = build_loader(dataset, self.batches, num_workers=loop.num_workers)
+        self.val_loader = evaluation_loader(task, self.val_source, optim.batch_size, world)
+        self.unreadable = UnreadableImages(num_images, loop.max_unreadable_share)
+
+        model = task.build_model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.state = TrainingState(
+            model,
+            None if optim.ema_decay is None else averaged_copy(model, optim.ema_decay),
+            build_optimizer(model, optim),
+            torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16),
+        )
+        self.network = world.wrap(model)
+        self.identity = {"task": task.name, "vocabulary": dict(task.vocabulary)}
+        self.shape = {"num_images": num_images, "steps_per_epoch": self.steps_per_epoch}
+        self.saved_at_s = time.monotonic()
+
+    def rest_of_epoch(self) -> Iterator[None]:
+        """Do the steps that are left in the current epoch, one each time."""
+        epoch, step_in_epoch = divmod(self.state.step, self.steps_per_epoch)
+        self.batches.start_at(epoch, step_in_epoch * self.task.config.optim.accumulate)
+        arriving = iter(self.train_loader)
+        for _ in range(step_in_epoch, self.steps_per_epoch):
+            self._step(arriving)
+            yield
+
+    def _step(self, arriving: Iterator[Batch[T]]) -> None:
+        """One optimiser step on the next `accumulate` batches."""
+        optim, state = self.task.config.optim, self.state
+        self.network.train()
+        for _ in range(optim.accumulate):
+            waiting_since = time.perf_counter()
+            batch = next(arriving)
+            state.sums["wait_s"] += time.perf_counter() - waiting_since
+            self.unreadable.add(batch.unreadable)
+            if len(batch.ids) >= 2:  # batch normalisation needs two
+                self._backward(batch)
+            state.sums["total_s"] += time.perf_counter() - waiting_since
+
+        started = time.perf_counter()
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(optim, state.step, self.steps_per_epoch)
+        if optim.clip_norm is not None:
+            state.scaler.unscale_(state.optimizer)
+            nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_norm)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.averaged is not None:
+            state.averaged.update_parameters(state.model)
+        state.step += 1
+        state.sums["total_s"] += time.perf_counter() - started
+
+    def _backward(self, batch: Batch[T]) -> None:
+        """Add a batch's gradients and losses to those of the step and of the epoch."""
+        with autocast(self.device, self.dtype):
+            outputs = self.network(batch.images.to(self.device, non_blocking=True))
+        losses = self.task.loss(in_fp32(outputs), batch.truth)
+        self.state.scaler.scale(losses["total"] / self.task.config.optim.accumulate).backward()
+        values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+        if not all(map(math.isfinite, values.values())):
             raise ValueError(
-                f"{run}: cannot resume: its {key} is {content.get(key)!r}, but the data now give {value!r}"
+                f"step {self.state.step}: the loss is {values}; a lower optim.lr, a longer optim.warmup_epochs or a "
+                "smaller optim.clip_norm usually helps"
             )
-    state.load_state_dict(content)
+        self.state.add_losses(values)
 
+    def close_epoch(self) -> dict[str, Any]:
+        """Evaluate if it is time, keep the best weights, and write checkpoint and log; returns the epoch's row."""
+        optim, state, score_name = self.task.config.optim, self.state, self.task.score_name
+        epoch = state.step // self.steps_per_epoch
+        row = state.close_epoch(epoch, self.batches.batch_size * optim.accumulate)
+        if epoch % self.task.config.loop.evaluate_every == 0 or epoch == optim.epochs:
+            metrics = evaluate(self.task, state.evaluated_model, self.val_loader, world=self.world)
+            row |= metrics
+            stands = best_score(state.history, score_name) >= metrics[score_name]  # not if there is none: it is NaN
+            if not stands and self.world.is_main:
+                weights = state.evaluated_model.state_dict()
+                checkpoint.save_best(self.run, self.identity | {"model": weights, "epoch": epoch, "metrics": metrics})
+        state.history.append(row)
+        self.save()
+        if self.world.is_main:
+            write_log(self.run / LOG, state.history)
+        return row
 
-def _finish(task: Task[T], state: TrainingState, val_source: Any, run: Path) -> dict[str, float]:
-    """Write what a person looks at, for the best checkpoint."""
-    best = checkpoint.load_checkpoint(run / checkpoint.BEST, task.name)
-    model = state.evaluated_model
-    model.load_state_dict(best["model"])
-    metrics: dict[str, float] = best["metrics"]
-    write_json(run / METRICS, metrics_as_json(metrics, len(val_source)) | {"epoch": best["epoch"]})
-    draw_curves(state.history, task.score_name, run / CURVES)
-    draw_examples(task, model, val_source, run / PICTURE)
-    return metrics
+    def checkpoint_is_due(self) -> bool:
+        """Whether the last one is older than the configuration allows."""
+        return time.monotonic() - self.saved_at_s > 60 * float(self.task.config.loop.checkpoint_minutes)
+
+    def save(self) -> None:
+        """Write `last.pt`."""
+        if self.world.is_main:
+            checkpoint.save_last(self.run, self.identity | self.shape | self.state.state_dict())
+        self.saved_at_s = time.monotonic()
+
+    def restore(self) -> None:
+        """Become the newest whole checkpoint.
+
+        Raises:
+            ValueError: if there is none, or it was made with other data.
+        """
+        content = checkpoint.load_last(self.run, self.task.name)
+        for key, value in (self.identity | self.shape).items():
+            if content.get(key) != value:
+                raise ValueError(
+                    f"{self.run}: cannot resume: its {key} is {content.get(key)!r}, but the data now give {value!r}"
+                )
+        self.state.load_state_dict(content)
+
+    def finish(self) -> dict[str, float]:
+        """Write what a person looks at, for the best checkpoint; returns its metrics."""
+        return self.world.share(self._present() if self.world.is_main else {})
+
+    def _present(self) -> dict[str, float]:
+        best = checkpoint.load_checkpoint(self.run / checkpoint.BEST, self.task.name)
+        metrics: dict[str, float] = best["metrics"]
+        model = self.state.evaluated_model
+        model.load_state_dict(best["model"])
+        write_json(self.run / METRICS, metrics_as_json(metrics, len(self.val_source)) | {"epoch": best["epoch"]})
+        draw_curves(self.state.history, self.task.score_name, self.run / CURVES)
+        draw_examples(self.task, model, self.val_source, self.run / PICTURE)
+        return metrics
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,17 @@ class TrainingState:
         """The running mean of the weights where there is one."""
         return self.averaged.module if self.averaged is not None else self.model
 
+    @property
+    def mean_loss(self) -> float:
+        """Of the current epoch so far."""
+        return self.sums["loss"] / max(1, self.sums["batches"])
+
+    def add_losses(self, losses: Mapping[str, float]) -> None:
+        """Take a batch's losses into the epoch's sums."""
+        for name, value in losses.items():
+            self.sums["loss" if name == "total" else f"loss_{name}"] += value
+        self.sums["batches"] += 1
+
     def state_dict(self) -> dict[str, Any]:
         """Everything, as tensors and plain Python values."""
         return {
@@ -60,7 +72,7 @@ class TrainingState:
     def close_epoch(self, epoch: int, images_per_step: int) -> dict[str, Any]:
         """The finished epoch's row of the log; the sums start anew."""
         sums, batches = self.sums, max(1, self.sums["batches"])
-        seconds = sums["wait_s"] + sums["work_s"]
+        seconds = sums["total_s"]
         row: dict[str, Any] = {"epoch": epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
         row |= {key: value / batches for key, value in sums.items() if key.startswith("loss")}
         steps = self.step - (self.history[-1]["step"] if self.history else 0)
