@@ -318,7 +318,7 @@ def test_predict_on_image_folder_glob_and_video(unbroken: Path, drawn_root: Path
     done = run_detection("predict", "--run", str(unbroken), *inputs, "--out", str(out), "--show_score", "0.0")
     assert done.returncode == 0, done.stderr
     assert "broken.jpg: not an image" in done.stderr
-    records: list[dict[str, Any]] = [json.loads(line) for line in (out / "predictions.jsonl").open()]
+    records: list[dict[str, Any]] = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert [Path(record["image"]).name for record in records] == [single.name, "a.jpg", "b.png", "c.png"] + [
         "clip.mp4"
     ] * 11
