@@ -12,7 +12,7 @@ tensors.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,15 +89,7 @@ class Detections:
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
         """The objects that a mask or an index picks, in that order."""
-
-        def pick(values: NDArray[np.generic] | None) -> NDArray[np.generic] | None:
-            return None if values is None else values[keep]
-
-        return Detections(
-            self.boxes_xyxy[keep],
-            self.class_ids[keep],
-            self.image_hw,
-            scores=pick(self.scores),  # type: ignore[arg-type]
-            is_crowd=pick(self.is_crowd),  # type: ignore[arg-type]
-            areas_px=pick(self.areas_px),  # type: ignore[arg-type]
-        )
+        picked: dict[str, Any] = {
+            name: values[keep] for name, values in vars(self).items() if isinstance(values, np.ndarray)
+        }
+        return replace(self, **picked)

@@ -8,13 +8,13 @@ import pytest
 
 import datasets
 from tasks.common import cli
-from tasks.common.parser import parse_arguments
+from tasks.common.parser import Arguments, parse_arguments
 from tasks.detection import DetectionConfig
 
 SAMPLE = Path(__file__).resolve().parents[3] / "configs" / "detection" / "sample.yaml"
 
 
-def parse(*words: str) -> object:
+def parse(*words: str) -> Arguments:
     return parse_arguments("detection", DetectionConfig, SAMPLE, words)
 
 
@@ -32,14 +32,14 @@ def test_defaults_then_yaml_then_flags(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("optim: {lr: 0.5, epochs: 7}\n")
     arguments = parse("cost", "--config", str(file), "--optim.epochs", "9")
-    optim = arguments.config.optim  # type: ignore[attr-defined]
+    optim = arguments.config.optim
     assert (optim.lr, optim.epochs, optim.batch_size) == (0.5, 9, 16)
 
 
 def test_training_without_config_and_data_takes_the_sample(tmp_path: Path) -> None:
-    assert parse("train").config.backbone.name == "mobilenet_0.25"  # type: ignore[attr-defined]
-    assert parse("train", "--optim.lr", "1").config.data.input_size == 192  # type: ignore[attr-defined]
-    own = parse("train", "--data.root", str(tmp_path)).config  # type: ignore[attr-defined]
+    assert parse("train").config.backbone.name == "mobilenet_0.25"
+    assert parse("train", "--optim.lr", "1").config.data.input_size == 192
+    own = parse("train", "--data.root", str(tmp_path)).config
     assert own == DetectionConfig(data=type(own.data)(root=str(tmp_path)))
 
 
