@@ -10,6 +10,7 @@ import datasets
 from tasks.common import cli
 from tasks.common.parser import Arguments, parse_arguments
 from tasks.detection import DetectionConfig
+from tests.tasks.conftest import TASKS
 
 SAMPLE = Path(__file__).resolve().parents[3] / "configs" / "detection" / "sample.yaml"
 
@@ -114,4 +115,5 @@ def test_another_package_called_datasets_is_noticed(tmp_path: Path, monkeypatch:
 
 def test_list_of_tasks() -> None:
     done = subprocess.run([sys.executable, "-m", "tasks"], capture_output=True, check=True, text=True)
-    assert "python -m tasks.detection train" in done.stdout
+    commands = [line.strip() for line in done.stdout.splitlines()[1::2]]
+    assert commands == [f"python -m tasks.{task} train" for task in sorted(TASKS)]
