@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import os
 import urllib.request
 from pathlib import Path
@@ -95,7 +96,7 @@ def fetch_keras(file_name: str) -> Path:
     try:
         with urllib.request.urlopen(url, timeout=30) as response:
             data, hashes = response.read(), response.headers.get_all("x-goog-hash", [])
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:  # the second when a part of it arrived
         raise ValueError(
             f"{url}: download failed ({error}); put the file at {path} or pass its path as --backbone.pretrained"
         ) from error

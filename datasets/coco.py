@@ -34,9 +34,6 @@ class Categories:
     ids: tuple[int, ...]
     names: tuple[str, ...]
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
 
 class CocoDetection(Dataset[Example[Detections]]):
     """Images and boxes of one split, in the order of the JSON's `images`.
@@ -63,8 +60,8 @@ class CocoDetection(Dataset[Example[Detections]]):
         self._file = annotations
         self.warnings: list[str] = []
         self.categories = self._read_categories(content["categories"])
-        self._read_images(content["images"], images)
-        self._read_annotations(content["annotations"])
+        index_of = self._read_images(content["images"], images)
+        self._read_annotations(content["annotations"], index_of)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -77,7 +74,7 @@ class CocoDetection(Dataset[Example[Detections]]):
         """
         path, image_hw = self._paths[index], self._sizes_hw[index]
         image = read_image(path, expected_hw=(int(image_hw[0]), int(image_hw[1])))
-        return Example(image, self.truth(index), path.name)
+        return Example(image, self.truth(index), str(path))
 
     def truth(self, index: int) -> Detections:
         """The annotations of one image, without opening it."""
@@ -104,17 +101,18 @@ class CocoDetection(Dataset[Example[Detections]]):
         ids = tuple(sorted(by_id))
         return Categories(ids, tuple(by_id[category_id] for category_id in ids))
 
-    def _read_images(self, images: list[dict[str, Any]], folder: Path) -> None:
+    def _read_images(self, images: list[dict[str, Any]], folder: Path) -> dict[int, int]:
+        """Take in paths and sizes; returns the position of each official image id."""
         try:
-            self._index_of = {int(image["id"]): index for index, image in enumerate(images)}
+            index_of = {int(image["id"]): index for index, image in enumerate(images)}
             names = [str(image["file_name"]) for image in images]
             self._sizes_hw = np.array([(image["height"], image["width"]) for image in images], np.int64).reshape(-1, 2)
         except (KeyError, TypeError, ValueError) as error:
             raise self._fail("'images': expected objects with 'id', 'file_name', 'height' and 'width'") from error
         if not images:
             raise self._fail("'images' is empty: there is nothing to read")
-        if len(self._index_of) < len(images):
-            raise self._fail(f"'images': {len(images) - len(self._index_of)} ids occur more than once")
+        if len(index_of) < len(images):
+            raise self._fail(f"'images': {len(images) - len(index_of)} ids occur more than once")
         if (self._sizes_hw <= 0).any():
             raise self._fail(f"'images': {names[int((self._sizes_hw <= 0).any(1).argmax())]!r} has no positive size")
         try:
@@ -127,8 +125,9 @@ class CocoDetection(Dataset[Example[Detections]]):
                 f"{len(missing)} of {len(names)} image files are not there, the first is {missing[0]}; "
                 "give the folder that the file names are relative to"
             )
+        return index_of
 
-    def _read_annotations(self, annotations: list[dict[str, Any]]) -> None:
+    def _read_annotations(self, annotations: list[dict[str, Any]], index_of_image: Mapping[int, int]) -> None:
         def column(key: str, index_of: Mapping[int, int], where: str) -> NDArray[np.int64]:
             """Official ids of all annotations as positions."""
             values = np.empty(len(annotations), np.int64)
@@ -141,7 +140,7 @@ class CocoDetection(Dataset[Example[Detections]]):
                     raise self._fail(f"annotation {label}: {key} {value!r} is not in {where!r}") from error
             return values
 
-        image_index = column("image_id", self._index_of, "images")
+        image_index = column("image_id", index_of_image, "images")
         class_of = {category_id: class_id for class_id, category_id in enumerate(self.categories.ids)}
         class_ids = column("category_id", class_of, "categories")
         boxes_xywh = self._boxes_xywh(annotations)
@@ -172,7 +171,8 @@ class CocoDetection(Dataset[Example[Detections]]):
         boxes = np.zeros((len(annotations), 4))
         for row, annotation in enumerate(annotations):
             try:
-                boxes[row] = annotation["bbox"]
+                x, y, width, height = annotation["bbox"]  # NumPy alone would spread one number over all four
+                boxes[row] = x, y, width, height
             except (KeyError, TypeError, ValueError) as error:
                 raise self._fail(
                     f"annotation {annotation.get('id', row)}: 'bbox' must be [x, y, width, height] in pixels, "
@@ -193,7 +193,7 @@ class CocoDetection(Dataset[Example[Detections]]):
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}; expected a COCO annotation file") from error
     except ValueError as error:

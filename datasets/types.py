@@ -29,7 +29,7 @@ class Example(Generic[T]):
     Attributes:
         image: uint8 RGB (H, W, 3).
         truth: what is true of the image.
-        id: unique within the data set; the file's name where there is one.
+        id: unique within the data set; the file's path where there is one.
     """
 
     image: Image

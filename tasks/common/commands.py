@@ -30,6 +30,10 @@ from tasks.common.report import metrics_as_json, print_metrics
 from tasks.common.task import Task
 
 INTERRUPTED = 130
+# Settings without any effect on the weights that a run ends with.
+RESUME_MAY_CHANGE = frozenset(
+    {"data.root", "loop.device", "loop.num_workers", "loop.checkpoint_minutes", "loop.max_unreadable_share"}
+)
 
 
 def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
@@ -139,7 +143,7 @@ def _check_unchanged(config: Any, path: Path) -> None:
     """A run that is resumed ends as if it had never stopped, so only how it runs and where its data are may change."""
     saved = _flatten(yaml.safe_load(path.read_text()))
     for key, value in _flatten(dataclasses.asdict(config)).items():
-        if value != saved.get(key, value) and not key.startswith("loop.") and key != "data.root":
+        if value != saved.get(key, value) and key not in RESUME_MAY_CHANGE:
             raise ValueError(
                 f"{key}: the run was made with {saved[key]!r}, and --resume continues it exactly; to change it to "
                 f"{value!r} start a new run"

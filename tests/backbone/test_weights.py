@@ -148,7 +148,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
             self.send_response(200)
             for key, value in headers.items():
                 self.send_header(key, value)
-            self.end_headers()
+            self.end_headers()  # a Content-Length above the content's makes a broken download
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
@@ -173,6 +173,13 @@ def test_download_is_kept_once_its_hash_is_right(server: dict[str, str]) -> None
 def test_download_with_another_hash_leaves_nothing(server: dict[str, str], tmp_path: Path) -> None:
     server["x-goog-hash"] = "md5=AAAAAAAAAAAAAAAAAAAAAA=="
     with pytest.raises(ValueError, match="hash"):
+        fetch_keras("file.h5")
+    assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_download_that_breaks_off_leaves_nothing(server: dict[str, str], tmp_path: Path) -> None:
+    server["Content-Length"] = "1000"
+    with pytest.raises(ValueError, match=r"download failed.*put the file at"):
         fetch_keras("file.h5")
     assert not list(tmp_path.rglob("*.h5"))
 

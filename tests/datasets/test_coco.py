@@ -58,7 +58,7 @@ def test_real_annotations_equal_those_that_pycocotools_reads(split: str, shared:
     file = root / "annotations" / f"instances_{split}.json"
     ours, theirs = CocoDetection(root / split, file), COCO(str(file))
     assert list(ours.categories.ids) == sorted(theirs.getCatIds())
-    assert len(ours.categories) == 80
+    assert len(ours.categories.ids) == 80
     for index, image_id in enumerate(image["id"] for image in theirs.dataset["images"]):
         annotations = theirs.imgToAnns[image_id]
         truth = ours.truth(index)
@@ -91,6 +91,8 @@ def change(content: dict[str, Any], where: str, key: str, value: Any) -> dict[st
         ("annotations", "image_id", 99, "annotation 1: image_id 99 is not in 'images'"),
         ("annotations", "category_id", 5, "annotation 1: category_id 5 is not in 'categories'"),
         ("annotations", "bbox", [1, 2, 3], "annotation 1: 'bbox' must be"),
+        ("annotations", "bbox", 5, "annotation 1: 'bbox' must be"),
+        ("annotations", "bbox", [5], "annotation 1: 'bbox' must be"),
         ("annotations", "bbox", "wide", "annotation 1: 'bbox' must be"),
         ("annotations", "bbox", [0, 0, float("nan"), 1], "annotation 1: 'bbox' .* not finite"),
         ("annotations", "area", "big", "'area' must be a number"),

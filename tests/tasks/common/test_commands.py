@@ -45,10 +45,15 @@ def test_resume_with_other_data_is_refused(unbroken: Path, tmp_path: Path) -> No
     assert (unbroken / "last.pt").read_bytes() == before
 
 
-def test_resume_with_other_settings_is_refused(unbroken: Path) -> None:
-    failed = run_detection("train", "--resume", str(unbroken), "--optim.epochs", "9")
+@pytest.mark.parametrize(
+    ("key", "made_with", "now"), [("optim.epochs", "3", "9"), ("loop.precision", "'fp32'", "bf16")]
+)
+def test_resume_with_other_settings_is_refused(unbroken: Path, key: str, made_with: str, now: str) -> None:
+    failed = run_detection("train", "--resume", str(unbroken), f"--{key}", now)
     assert failed.returncode == 1
-    assert failed.stderr.startswith("error: optim.epochs: the run was made with 3, and --resume continues it exactly")
+    assert failed.stderr.startswith(
+        f"error: {key}: the run was made with {made_with}, and --resume continues it exactly"
+    )
 
 
 def test_evaluate_reproduces_the_runs_metrics(unbroken: Path) -> None:
