@@ -58,7 +58,7 @@ class Normalize(nn.Module):
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution whose output has ceil(size / stride) rows and columns.
+    """A convolution without bias whose output has ceil(size / stride) rows and columns.
 
     With `tf_same`, the padding a side needs in all, max((ceil(size / stride) - 1) * stride + kernel - size, 0), goes to
     the bottom and right where it cannot be shared evenly: at stride 2 that is (0, 1) for even and (1, 1) for odd sizes.
@@ -73,11 +73,10 @@ class SameConv2d(nn.Conv2d):
         *,
         stride: int = 1,
         groups: int = 1,
-        bias: bool = False,
         padding: Padding = "tf_same",
     ) -> None:
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=bias
+            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False
         )
         self.pads_as_tf = padding == "tf_same" and stride > 1  # at stride 1 and odd kernels the two agree
 
@@ -90,7 +89,7 @@ class SameConv2d(nn.Conv2d):
             max((math.ceil(size / stride) - 1) * stride + kernel - size, 0) for size in (input.shape[2], input.shape[3])
         )
         padded = functional.pad(input, (width // 2, width - width // 2, height // 2, height - height // 2))
-        return functional.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return functional.conv2d(padded, self.weight, None, self.stride, 0, self.dilation, self.groups)
 
 
 class ConvBNReLU(nn.Sequential):

@@ -80,7 +80,7 @@ class MobileNet(nn.Module):
         self.layers = nn.Sequential(*layers)
         self._last_layer = {stride: index for index, stride in enumerate(strides)}
         self.num_features = in_channels
-        self.to(memory_format=torch.channels_last)  # 1.5x faster training, 2-3x faster inference on a CPU
+        self.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
         _init_weights(self)
 
     def features(self, images: Tensor) -> dict[int, Tensor]:

@@ -32,11 +32,6 @@ class BackboneName:
     variant: Variant = "separable"
     input_size: int | None = None
 
-    def __str__(self) -> str:
-        variant = "" if self.variant == "separable" else f"_{self.variant}"
-        size = "" if self.input_size is None else f"_{self.input_size}"
-        return f"mobilenet_{self.width_mult}{variant}{size}"
-
 
 def parse_name(name: str) -> BackboneName:
     """The parts of a backbone name.

@@ -25,7 +25,9 @@ def resize(image: Image, input_size: int) -> Image:
 
 
 class DetectionAugmentation:
-    """SSD's augmentation: zoom out, crop, flip, colours, and the stretch to the input size.
+    """Augmentation in SSD's manner: crop or zoom out or neither, flip, colours, and the stretch to the input size.
+
+    Crops are drawn by their share of the image, not by their overlap with an object as in the paper.
 
     Source: Liu et al. 2016 (arXiv:1512.02325), sections 2.2 and 3.6.
     """
@@ -64,8 +66,8 @@ class DetectionAugmentation:
         """A random variant of an example; the same seed gives the same one.
 
         Returns:
-            The image, uint8 (input_size, input_size, 3), and its boxes in that frame. Crowd boxes are left out: they
-            are neither objects to find nor background.
+            The image, uint8 (input_size, input_size, 3), and its boxes in that frame. Crowd boxes are left out,
+            since they are not single objects; the loss takes what is there for background.
         """
         if truth.is_crowd is not None:
             truth = truth.select(~truth.is_crowd)

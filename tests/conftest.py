@@ -1,7 +1,6 @@
 """Fixtures that all tests share: real data where it is there, and small drawn data anywhere."""
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +40,3 @@ def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("drawn")
     write_sample(root, {"train2017": 24, "val2017": 8})
     return root
-
-
-@pytest.fixture
-def command() -> list[str]:
-    """The first words of a task's command in a process of its own."""
-    return [sys.executable, "-m", "tasks.detection"]

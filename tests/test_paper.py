@@ -42,6 +42,14 @@ def test_width_times_resolution(width: float) -> None:
         assert cost.num_params == num_params
 
 
+def test_readme_states_the_computed_numbers() -> None:
+    readme = (PAPER.parents[1] / "README.md").read_text()
+    for width in WIDTHS:
+        costs = [cost_of(f"mobilenet_{width}_{size}") for size in (224, 192, 160, 128)]
+        millions = " | ".join(f"{cost.mult_adds / 1e6:.2f}" for cost in costs)
+        assert f"| mobilenet_{width} | {millions} | {costs[0].num_params:,} |" in readme
+
+
 def paper_rows(tables: set[str]) -> list[dict[str, str]]:
     with PAPER.open() as file:
         return [row for row in csv.DictReader(file) if row["table"] in tables and "mobilenet" in row["row"]]

@@ -32,7 +32,7 @@ def open_device(config: LoopConfig) -> torch.device:
 
 
 def compute_dtype(config: LoopConfig, device: torch.device) -> torch.dtype | None:
-    """The autocast type for a precision, None for fp32; fp16 becomes bf16 on a CPU, where it is 58 times slower."""
+    """The autocast type for a precision, None for fp32; fp16 becomes bf16 on a CPU, which has no fast fp16."""
     if config.precision == "fp16" and device.type == "cpu":
         warnings.warn("loop.precision: fp16 is very slow on a CPU; computing in bf16 instead", stacklevel=2)
         return torch.bfloat16

@@ -29,8 +29,7 @@ def put_label(image: Image, text: str, left_px: int, top_px: int, background: tu
     left = max(0, min(left_px, image.shape[1] - width - 4))
     top = max(0, min(top_px, image.shape[0] - height - baseline - 4))
     cv2.rectangle(image, (left, top), (left + width + 4, top + height + baseline + 2), background, cv2.FILLED)
-    dark = sum(background) > 3 * 127
-    ink = (0, 0, 0) if dark else (255, 255, 255)
+    ink = (0, 0, 0) if sum(background) > 3 * 127 else (255, 255, 255)
     cv2.putText(image, text, (left + 2, top + height + 1), FONT, 0.4, ink, 1, cv2.LINE_AA)
 
 
@@ -56,18 +55,18 @@ def _fit(picture: Image) -> Image:
 
 def draw_curves(history: Sequence[Mapping[str, Any]], score_name: str, path: Path) -> None:
     """Loss and its parts, the score, and the learning rate over epochs, as one picture."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second to import
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.5), layout="constrained")
     FigureCanvasAgg(figure)
     losses, scores, rates = figure.subplots(1, 3)
-    for key in (key for key in history[0] if key.startswith("loss")):
+    for key in filter(lambda key: key.startswith("loss"), history[0]):
         losses.plot([row["epoch"] for row in history], [row[key] for row in history], label=key)
     losses.set(title="training loss", xlabel="epoch", ylim=(0, None))
     losses.legend()
     scored = [row for row in history if score_name in row]
-    for key in (key for key in (scored[-1] if scored else {}) if key.startswith(score_name)):
+    for key in filter(lambda key: key.startswith(score_name), history[-1]):  # the last epoch is evaluated
         scores.plot([row["epoch"] for row in scored], [row[key] for row in scored], marker=".", label=key)
     scores.set(title="validation", xlabel="epoch", ylim=(0, 1))
     scores.legend()

@@ -37,7 +37,7 @@ class DetectionTask:
         self.vocabulary = vocabulary
         self.class_names: list[str] = vocabulary["class_names"]
         self._anchors = build_anchors(config.data.input_size)
-        self._sources: dict[Split, CocoDetection] = {}  # COCO's own takes half a minute to read
+        self._sources: dict[Split, CocoDetection] = {}  # read once: COCO's own are large
 
     @classmethod
     def from_data(cls, config: DetectionConfig) -> Self:

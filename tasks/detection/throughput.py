@@ -28,13 +28,12 @@ def main(words: list[str]) -> int:
     """Measure all modes, or one in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data.root", dest="root", help="folder in COCO's official layout (default: the sample)")
-    parser.add_argument("--backbone", default="mobilenet_1.0", help="of our SSD (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=10, help="measured in a process (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="processes for each mode (default: %(default)s)")
     parser.add_argument("--only", choices=MODES, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     if options.only:
-        print(json.dumps(_measure(options.only, options.root, options.backbone, options.steps)))
+        print(json.dumps(_measure(options.only, options.root, options.steps)))
         return 0
 
     seconds: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
@@ -54,13 +53,12 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _measure(mode: str, root: str | None, backbone: str, num_steps: int) -> list[dict[str, float]]:
+def _measure(mode: str, root: str | None, num_steps: int) -> list[dict[str, float]]:
     """Seconds of each part of each step."""
     import torch
 
     from datasets.loader import TrainingBatches, TransformedDataset, build_loader
     from datasets.memory import keep_freed_memory
-    from tasks.common.config import BackboneConfig
     from tasks.common.optim import build_optimizer
     from tasks.detection import DetectionConfig, DetectionTask
     from tasks.detection.config import DetectionDataConfig
@@ -70,7 +68,7 @@ def _measure(mode: str, root: str | None, backbone: str, num_steps: int) -> list
     torch.manual_seed(0)
     is_ours = mode.startswith("ours")
     data = DetectionDataConfig(root=root, input_size=300 if is_ours else 320)
-    task = DetectionTask.from_data(DetectionConfig(data=data, backbone=BackboneConfig(name=backbone)))
+    task = DetectionTask.from_data(DetectionConfig(data=data))
     dataset = TransformedDataset(task.source("train"), task.augmentation(), seed=0)
     loader = build_loader(dataset, TrainingBatches(len(dataset), BATCH_SIZE, seed=0), num_workers=2)
     arriving: Iterator[Any] = chain.from_iterable(repeat(loader))

@@ -16,9 +16,8 @@ from backbone import BackboneName, parse_name
         ("mobilenet_1.37", BackboneName(1.37)),
     ],
 )
-def test_parse_is_the_inverse_of_str(name: str, expected: BackboneName) -> None:
+def test_names_say_width_variant_and_size(name: str, expected: BackboneName) -> None:
     assert parse_name(name) == expected
-    assert str(expected) == name
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "mobilenet_0", "mobilenet_0.5_", "mobilnet_1.0", "mobilenet_1.0_0", ""])

@@ -19,7 +19,7 @@ def scene(rng: np.random.Generator) -> tuple[np.ndarray, Detections]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_box_stays_on_its_object(seed: int, rng: np.random.Generator) -> None:
+def test_box_stays_on_its_object(seed: int) -> None:
     image, truth = scene(np.random.default_rng(seed))
     augmented, boxes = DetectionAugmentation(96)(image, truth, seed)
     assert augmented.shape == (96, 96, 3)
