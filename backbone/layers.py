@@ -33,8 +33,20 @@ class Conventions:
     mean: float | tuple[float, float, float] = 127.5
     std: float | tuple[float, float, float] = 127.5
 
+    def __str__(self) -> str:
+        mean, std = (
+            value if isinstance(value, float) else tuple(round(v, 1) for v in value) for value in (self.mean, self.std)
+        )
+        return f"padding {self.padding}, BN eps {self.bn_eps:g}, {self.activation.__name__}, (pixel - {mean}) / {std}"
+
+
+IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 KERAS = Conventions()
+TIMM = Conventions(padding="symmetric", bn_eps=1e-5)
+TORCHVISION_V2 = Conventions("symmetric", 1e-5, nn.ReLU6, IMAGENET_MEAN, IMAGENET_STD)
+TORCHVISION_V3 = Conventions("symmetric", 1e-3, nn.Hardswish, IMAGENET_MEAN, IMAGENET_STD)
 
 
 class Normalize(nn.Module):

@@ -1,6 +1,7 @@
 """The grammar of backbone names: one parser that every command, config and table shares.
 
-    mobilenet_<width>[_conv|_shallow][_<input size>]        mobilenet_0.5, mobilenet_1.0_shallow, mobilenet_0.5_160
+    mobilenet_<width>[_conv|_shallow|_head][_<input size>]      mobilenet_0.5, mobilenet_1.0_shallow, mobilenet_0.5_160
+    mobilenet_(v2|v3_large|v3_small)_<width>[_<input size>]     mobilenet_v2_1.0, mobilenet_v3_small_0.75_192
 
 Imports nothing heavy, so that configs can check a name before torch is loaded.
 """
@@ -12,10 +13,15 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Variant = Literal["separable", "conv", "shallow"]
+Family = Literal["v1", "v2", "v3_large", "v3_small"]
+Variant = Literal["separable", "conv", "shallow", "head"]
+ConventionsName = Literal["keras", "timm", "torchvision"]
 DEFAULT_INPUT_SIZE = 224
 
-_NAME = re.compile(r"mobilenet_(?P<width>\d+(?:\.\d+)?)(?:_(?P<variant>conv|shallow))?(?:_(?P<size>\d+))?")
+_NAME = re.compile(
+    r"mobilenet_(?:(?P<family>v2|v3_large|v3_small)_)?(?P<width>\d+(?:\.\d+)?)"
+    r"(?:_(?P<variant>conv|shallow|head))?(?:_(?P<size>\d+))?"
+)
 
 
 @dataclass(frozen=True)
@@ -24,11 +30,14 @@ class BackboneName:
 
     Attributes:
         width_mult: the paper's alpha, > 0; multiplies the channels of every layer.
-        variant: `separable` (Table 1), `conv` (full convolutions, Table 4) or `shallow` (Table 5).
+        family: `v1` (Howard et al. 2017), or `v2`, `v3_large`, `v3_small` as torchvision defines them.
+        variant: of v1: `separable` (Table 1), `conv` (full convolutions, Table 4), `shallow` (Table 5) or `head` (one
+            more 1x1 convolution before the pooling: timm's mobilenetv1_100h).
         input_size: side of the square input in pixels, or None where the name leaves it open.
     """
 
     width_mult: float
+    family: Family = "v1"
     variant: Variant = "separable"
     input_size: int | None = None
 
@@ -37,21 +46,23 @@ def parse_name(name: str) -> BackboneName:
     """The parts of a backbone name.
 
     Args:
-        name: for example `mobilenet_0.5`, `mobilenet_0.5_160`, `mobilenet_1.0_conv`.
+        name: for example `mobilenet_0.5`, `mobilenet_0.5_160`, `mobilenet_1.0_conv`, `mobilenet_v3_small_1.0`.
 
     Raises:
         ValueError: if the name does not follow the grammar, or the width or size is not positive.
     """
     match = _NAME.fullmatch(name)
-    if match is None:
-        variants = " or ".join(f"_{variant}" for variant in get_args(Variant)[1:])
+    if match is None or (match["family"] and match["variant"]):
+        variants = ", ".join(f"_{variant}" for variant in get_args(Variant)[1:])
         raise ValueError(
-            f"backbone name {name!r}: expected mobilenet_<width>, then {variants} or nothing, then _<input size> or "
-            "nothing, for example mobilenet_1.0, mobilenet_0.5_160, mobilenet_1.0_shallow"
+            f"backbone name {name!r}: expected mobilenet_<width>, then one of {variants} or nothing, then "
+            "_<input size> or nothing, for example mobilenet_1.0, mobilenet_0.5_160, mobilenet_1.0_shallow; or "
+            "mobilenet_v2_<width>, mobilenet_v3_large_<width>, mobilenet_v3_small_<width>"
         )
     width_mult = float(match["width"])
     input_size = int(match["size"]) if match["size"] else None
     if not 0 < width_mult < math.inf or input_size == 0:
         raise ValueError(f"backbone name {name!r}: width and input size must be positive")
-    variant: Variant = match["variant"] or "separable"  # type: ignore[assignment]  # the pattern admits only these
-    return BackboneName(width_mult, variant, input_size)
+    family: Family = match["family"] or "v1"  # type: ignore[assignment]  # the pattern admits only these
+    variant: Variant = match["variant"] or "separable"  # type: ignore[assignment]
+    return BackboneName(width_mult, family, variant, input_size)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,3 +65,12 @@ def path_inside(root: Path, name: str) -> Path:
     if os.path.isabs(name) or Path(os.path.normpath(name)).parts[0] == os.pardir:
         raise ValueError(f"file name {name!r} points outside its folder {root}")
     return root / name
+
+
+def missing_files(paths: Sequence[Path]) -> list[Path]:
+    """Those that do not exist; one directory listing for each folder, since 118,000 `stat` calls take their time."""
+    names_in: defaultdict[Path, set[str]] = defaultdict(set)
+    for folder in {path.parent for path in paths}:
+        if folder.is_dir():
+            names_in[folder] = {entry.name for entry in os.scandir(folder)}
+    return [path for path in paths if path.name not in names_in[path.parent]]

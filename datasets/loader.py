@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 # (image, truth, seed) -> (image of the network's input size, truth)
 Transform = Callable[[Image, T, int], tuple[Image, T]]
+# (examples of one batch after their transforms, seed) -> as many, mixed with each other
+Mixing = Callable[[list[Example[T]], int], list[Example[T]]]
 
 
 class Source(Protocol[T]):
@@ -36,6 +38,12 @@ class Source(Protocol[T]):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Example[T]: ...
+
+    def id(self, index: int, /) -> str:
+        """Of an example, without opening its image."""
+
+    def truth(self, index: int, /) -> T:
+        """Of an example, without opening its image."""
 
 
 class Key(NamedTuple):
@@ -54,11 +62,12 @@ class Unreadable(NamedTuple):
 class TransformedDataset(Dataset[Example[T] | Unreadable], Generic[T]):
     """A source with a transform, addressed by `Key`."""
 
-    def __init__(self, source: Source[T], transform: Transform[T], seed: int) -> None:
-        """Args: source: examples; transform: makes them network inputs; seed: of the run."""
+    def __init__(self, source: Source[T], transform: Transform[T], seed: int, mixing: Mixing[T] | None = None) -> None:
+        """Args: source: examples; transform: makes them network inputs; seed: of the run; mixing: of whole batches."""
         self.source = source
         self.transform = transform
         self.seed = seed
+        self.mixing = mixing
 
     def __len__(self) -> int:
         return len(self.source)
@@ -69,9 +78,20 @@ class TransformedDataset(Dataset[Example[T] | Unreadable], Generic[T]):
             example = self.source[key.row]
         except UnreadableImageError as error:
             return Unreadable(str(error))
-        words = np.random.SeedSequence([self.seed, key.epoch, key.row]).generate_state(1)
-        image, truth = self.transform(example.image, example.truth, int(words[0]))
+        image, truth = self.transform(example.image, example.truth, self._seed_of(key))
         return Example(image, truth, example.id)
+
+    def __getitems__(self, keys: list[Key]) -> list[Example[T] | Unreadable]:
+        """The examples of a batch; torch's loader asks for them in this way."""
+        examples = [self[key] for key in keys]
+        if self.mixing is None:
+            return examples
+        readable = [example for example in examples if isinstance(example, Example)]
+        unreadable = [example for example in examples if isinstance(example, Unreadable)]
+        return [*self.mixing(readable, self._seed_of(keys[0]) + 1), *unreadable]
+
+    def _seed_of(self, key: Key) -> int:
+        return int(np.random.SeedSequence([self.seed, key.epoch, key.row]).generate_state(1)[0])
 
 
 class TrainingBatches(Sampler[list[Key]]):
@@ -115,16 +135,28 @@ def ordered_batches(num_examples: int, batch_size: int) -> list[list[Key]]:
 
 
 def build_loader(
-    dataset: TransformedDataset[T], batches: Sampler[list[Key]] | Sequence[list[Key]], *, num_workers: int
+    dataset: TransformedDataset[T],
+    batches: Sampler[list[Key]] | Sequence[list[Key]],
+    *,
+    num_workers: int,
+    keep_workers: bool = False,
 ) -> DataLoader[Batch[T]]:
-    """A torch loader over `batches`, whose workers live as long as it does."""
+    """A torch loader over `batches`.
+
+    Args:
+        dataset: where examples come from.
+        batches: which ones.
+        num_workers: processes that load; 0 loads in this one.
+        keep_workers: they live as long as the loader, which must be let go of before the program ends; else they end
+            with each pass.
+    """
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # examples in, batches out
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=collate,
         worker_init_fn=_init_worker,
-        persistent_workers=num_workers > 0,
+        persistent_workers=keep_workers and num_workers > 0,
         pin_memory=torch.cuda.is_available(),
     )
 

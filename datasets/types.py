@@ -55,6 +55,19 @@ class Batch(Generic[T]):
 
 
 @dataclass(frozen=True, eq=False)
+class Label:
+    """What one image shows, true or predicted.
+
+    Attributes:
+        class_id: 0-based; of a mixture, the larger part.
+        probabilities: float32 (K,), of each class, sum 1; None for a truth that is certain.
+    """
+
+    class_id: int
+    probabilities: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Detections:
     """Objects in one image, true or predicted.
 

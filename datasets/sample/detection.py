@@ -7,18 +7,15 @@ things stand before one another, and leaves, clouds and waves share their colour
 from __future__ import annotations
 
 import json
-import math
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from datasets.files import cache_dir, new_folder
 from datasets.images import write_image
+from datasets.sample.brush import Brush, cached
 from datasets.types import Image
 
 VERSION = 1  # goes up with every change of a picture
@@ -29,21 +26,10 @@ MIN_SIDE_PX = 24
 MAX_SIDE_PX = 120
 MIN_VISIBLE_SHARE = 0.4  # of an object's pixels; one that is hidden more is not annotated
 
-Colour = tuple[int, int, int]
-Points = list[tuple[float, float]]
-
 
 def sample_root() -> Path:
     """The folder of the sample, drawn on first use into the cache."""
-    root = cache_dir() / f"sample-detection-v{VERSION}"
-    if not root.is_dir():
-        unfinished = new_folder(root.with_name(f"{root.name}-unfinished"))
-        write_sample(unfinished)
-        try:
-            unfinished.rename(root)
-        except OSError:  # another process was faster
-            shutil.rmtree(unfinished)
-    return root
+    return cached(f"sample-detection-v{VERSION}", write_sample)
 
 
 def write_sample(root: Path, num_images_of: Mapping[str, int] = NUM_IMAGES) -> None:
@@ -91,7 +77,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[Image, list[tuple[int, list[in
         side = MIN_SIDE_PX * (MAX_SIDE_PX / MIN_SIDE_PX) ** rng.random()
         left = rng.uniform(-0.2 * side, IMAGE_HW[1] - 0.8 * side)
         top = rng.uniform(-0.2 * side, IMAGE_HW[0] - 0.8 * side)
-        mask = _Brush(canvas, left, top, side, rng).paint(PAINTERS[name])
+        mask = Brush(canvas, left, top, side, rng).paint(PAINTERS[name])
         owner[mask] = number
         num_pixels.append(int(mask.sum()))
         category_ids.append(names.index(name) + 1)
@@ -108,45 +94,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[Image, list[tuple[int, list[in
     return image, objects
 
 
-class _Brush:
-    """Draws one object in a unit square, placed on the canvas, and remembers which pixels it covered."""
-
-    def __init__(self, canvas: Image, left: float, top: float, side: float, rng: np.random.Generator) -> None:
-        self.rng = rng
-        self._canvas = canvas
-        self._mask = np.zeros(canvas.shape[:2], np.uint8)
-        self._origin = np.array([left, top])
-        self._side = side
-        angle = rng.normal(0, 0.12)
-        stretch = rng.uniform(0.75, 1.25)
-        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        self._matrix = turn @ np.diag([stretch * (1 if rng.random() < 0.5 else -1), 1 / stretch])
-
-    def paint(self, painter: Callable[[_Brush], None]) -> NDArray[np.bool_]:
-        painter(self)
-        return self._mask > 0
-
-    def colour(self, *base: Colour) -> Colour:
-        """One of some colours, a little changed."""
-        chosen = np.array(base[int(self.rng.integers(len(base)))])
-        red, green, blue = np.clip(chosen + self.rng.normal(0, 22, 3), 0, 255)
-        return int(red), int(green), int(blue)
-
-    def polygon(self, points: Points, colour: Colour) -> None:
-        placed = (np.array(points) - 0.5) @ self._matrix.T + 0.5
-        pixels = np.round(self._origin + placed * self._side).astype(np.int32)
-        cv2.fillPoly(self._canvas, [pixels], colour, cv2.LINE_AA)
-        cv2.fillPoly(self._mask, [pixels], 1)
-
-    def rectangle(self, x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
-        self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour)
-
-    def ellipse(self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour) -> None:
-        angles = np.linspace(0, 2 * math.pi, 24, endpoint=False)
-        self.polygon([(x + radius_x * math.cos(a), y + radius_y * math.sin(a)) for a in angles], colour)
-
-
-def _house(brush: _Brush) -> None:
+def _house(brush: Brush) -> None:
     eaves = brush.rng.uniform(0.35, 0.55)
     brush.rectangle(0.1, eaves, 0.9, 1, brush.colour((205, 180, 150), (190, 110, 90), (225, 225, 215)))
     brush.polygon([(0, eaves), (0.5, 0), (1, eaves)], brush.colour((150, 50, 40), (90, 80, 85), (110, 70, 45)))
@@ -154,7 +102,7 @@ def _house(brush: _Brush) -> None:
     brush.rectangle(0.58, 0.68, 0.78, 1, brush.colour((95, 60, 35), (60, 80, 120)))
 
 
-def _tree(brush: _Brush) -> None:
+def _tree(brush: Brush) -> None:
     green = brush.colour((45, 115, 45), (90, 140, 50), (160, 130, 40))
     brush.rectangle(0.43, 0.55, 0.57, 1, brush.colour((100, 70, 40)))
     if brush.rng.random() < 0.5:
@@ -165,7 +113,7 @@ def _tree(brush: _Brush) -> None:
             brush.ellipse(x, y, radius, radius, green)
 
 
-def _car(brush: _Brush) -> None:
+def _car(brush: Brush) -> None:
     body = brush.colour((200, 40, 40), (40, 80, 180), (230, 190, 50), (220, 220, 220), (60, 60, 65))
     brush.polygon([(0.22, 0.52), (0.34, 0.3), (0.68, 0.3), (0.8, 0.52)], body)
     brush.polygon([(0.3, 0.5), (0.38, 0.35), (0.64, 0.35), (0.72, 0.5)], brush.colour((170, 205, 225)))
@@ -175,21 +123,21 @@ def _car(brush: _Brush) -> None:
         brush.ellipse(x, 0.7, 0.05, 0.05, (170, 170, 170))
 
 
-def _boat(brush: _Brush) -> None:
+def _boat(brush: Brush) -> None:
     brush.polygon([(0, 0.7), (1, 0.7), (0.82, 1), (0.18, 1)], brush.colour((130, 75, 40), (60, 70, 130), (180, 50, 45)))
     brush.rectangle(0.48, 0, 0.52, 0.7, brush.colour((90, 70, 55)))
     brush.polygon([(0.54, 0.04), (0.95, 0.62), (0.54, 0.62)], brush.colour((240, 238, 225), (215, 90, 70)))
     brush.polygon([(0.46, 0.14), (0.46, 0.62), (0.12, 0.62)], brush.colour((225, 225, 215)))
 
 
-def _balloon(brush: _Brush) -> None:
+def _balloon(brush: Brush) -> None:
     brush.ellipse(0.5, 0.36, 0.36, 0.36, brush.colour((215, 60, 60), (240, 170, 40), (70, 120, 200), (130, 80, 160)))
     brush.ellipse(0.5, 0.36, 0.13, 0.36, brush.colour((245, 240, 220), (250, 210, 90)))
     brush.polygon([(0.28, 0.66), (0.72, 0.66), (0.58, 0.84), (0.42, 0.84)], brush.colour((150, 120, 90)))
     brush.rectangle(0.4, 0.84, 0.6, 1, brush.colour((125, 85, 45)))
 
 
-PAINTERS: dict[str, Callable[[_Brush], None]] = {
+PAINTERS: dict[str, Callable[[Brush], None]] = {
     "balloon": _balloon,
     "boat": _boat,
     "car": _car,

@@ -49,8 +49,12 @@ def load_last(run: Path, task_name: str) -> dict[str, Any]:
     raise ValueError("; ".join(problems))
 
 
-def load_checkpoint(path: Path, task_name: str) -> dict[str, Any]:
+def load_checkpoint(path: Path, task_name: str | None = None) -> dict[str, Any]:
     """One checkpoint, on the CPU.
+
+    Args:
+        path: the file.
+        task_name: the task that it must be of; None for any.
 
     Raises:
         ValueError: if it is of another task.
@@ -68,7 +72,7 @@ def load_checkpoint(path: Path, task_name: str) -> dict[str, Any]:
         raise DamagedCheckpointError(f"{path}: not a checkpoint, or a damaged one") from error
     if not isinstance(content, dict) or "task" not in content:
         raise ValueError(f"{path}: not a checkpoint of this suite")
-    if content["task"] != task_name:
+    if task_name not in (None, content["task"]):
         raise ValueError(f"{path}: a checkpoint of tasks.{content['task']}, but this is tasks.{task_name}")
     return content
 

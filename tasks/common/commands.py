@@ -14,22 +14,25 @@ import torch
 import yaml
 from torch import nn
 
+from backbone import build_backbone
 from backbone.cost import count_cost, format_cost
 from datasets.files import atomic_write, new_folder, write_json
 from datasets.loader import Source
 from tasks.common import checkpoint
 from tasks.common.device import open_device
 from tasks.common.distributed import World, join_world
-from tasks.common.evaluate import draw_examples, evaluation_loader
-from tasks.common.evaluate import evaluate as evaluate_split
+from tasks.common.evaluate import draw_examples, draw_mistakes, evaluation_loader, predict_split, score
 from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
+from tasks.common.head import fit_head
 from tasks.common.parser import CONFIG, Arguments
 from tasks.common.predict import find_files, predict_files
+from tasks.common.pretrained import open_pretrained, with_conventions
 from tasks.common.progress import Progress
 from tasks.common.report import metrics_as_json, print_metrics
 from tasks.common.task import Task
 
 INTERRUPTED = 130
+MISTAKES = "mistakes.png"
 # Settings without any effect on the weights that a run ends with.
 RESUME_MAY_CHANGE = frozenset(
     {"data.root", "loop.device", "loop.num_workers", "loop.checkpoint_minutes", "loop.max_unreadable_share"}
@@ -48,6 +51,13 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
         run = Path(resume)
         _check_unchanged(config, run / CONFIG)
         config = _without_pretrained(config)  # the checkpoint has the weights; their file may be gone
+    else:
+        config = with_conventions(config)
+    solves = config.optim.layers == "head"
+    if solves and (resume is not None or world.size > 1):
+        raise ValueError(
+            "optim.layers: head is solved for at once, in one process; there is nothing to resume or share"
+        )
     task = task_class.from_data(config)
     _warn_of_repairs(task.source("train"))
     _warn_of_repairs(task.source("val"))
@@ -57,44 +67,51 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
         if resume is None and config.backbone.pretrained == "none" and config.data.root is not None:
             print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
         print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
+        if resume is None and config.backbone.pretrained != "none":
+            print(_origin(config), file=sys.stderr)
     try:
-        metrics = fit(task, run, resume=resume is not None, world=world)
+        metrics = fit_head(task, run) if solves else fit(task, run, resume=resume is not None, world=world)
     except InterruptedRunError as stop:
         print(f"{stop}; continue with: python -m tasks.{task.name} train --resume {run}", file=sys.stderr)
         return INTERRUPTED
     if world.is_main:
         print_metrics(metrics, f"best checkpoint, {_images(task)}")
-        print(f"look at {run / PICTURE} and {run / CURVES}", file=sys.stderr)
+        print(f"look at {run / PICTURE}{'' if solves else f' and {run / CURVES}'}", file=sys.stderr)
+        print(f"details: python -m tasks.{task.name} evaluate --run {run}", file=sys.stderr)
     return 0
 
 
 def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
-    """Score a run's best checkpoint on a split."""
-    run, split = Path(arguments.options["run"]), arguments.options["split"]
-    task, model = _load_run(task_class, arguments)
+    """Score a run's best checkpoint, or published weights, on a split."""
+    split = arguments.options["split"]
+    task, model = _load(task_class, arguments)
     source = task.source(split)
     _warn_of_repairs(source)
     loader = evaluation_loader(task, source, task.config.optim.batch_size)
     with Progress("evaluating", len(source)) as progress:
-        metrics = evaluate_split(task, model, loader, on_batch=lambda batch: progress.advance(len(batch.ids)))
-    folder = new_folder(run / f"evaluate-{split}")
+        results = predict_split(task, model, loader, on_batch=lambda batch: progress.advance(len(batch.ids)))
+    metric = score(task, results)
+    metrics = metric.compute()
+    folder = _out_folder(task, arguments.options, f"evaluate-{split}")
     content = metrics_as_json(metrics, len(source))
     write_json(folder / METRICS, content)
+    metric.write_details(folder)
     draw_examples(task, model, source, folder / PICTURE)
+    draw_mistakes(task, results, source, folder / MISTAKES)
     if arguments.options["json"]:
         print(json.dumps(content, indent=2))
     else:
-        print_metrics(metrics, f"{run}, {len(source)} {split} images")
-    print(f"wrote {folder}", file=sys.stderr)
+        model_name = arguments.options["run"] or f"{task.config.backbone.name} {task.config.backbone.pretrained}"
+        print_metrics(metrics, f"{model_name}, {len(source)} {split} images")
+    print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} to {folder}", file=sys.stderr)
     return 0
 
 
 def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """Draw and write predictions for images and videos."""
     paths = find_files(arguments.options["inputs"])
-    task, model = _load_run(task_class, arguments)
-    out = arguments.options["out"]
-    folder = _make_folder(Path(out), "--out") if out else new_folder(Path(arguments.options["run"]) / "predict")
+    task, model = _load(task_class, arguments)
+    folder = _out_folder(task, arguments.options, "predict")
     num_pictures = predict_files(task, model, paths, folder)
     print(f"wrote predictions for {num_pictures} pictures to {folder}", file=sys.stderr)
     return 0
@@ -114,8 +131,13 @@ def cost(task_class: type[Task[Any]], arguments: Arguments) -> int:
     return 0
 
 
-def _load_run(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[Any], nn.Module]:
-    """A run's task, and its best model on the device that the configuration names."""
+def _load(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[Any], nn.Module]:
+    """The task of a run or of published weights, and its best model on the device that the configuration names."""
+    if arguments.options["run"] is None:
+        config = with_conventions(arguments.config)
+        print(_origin(config), file=sys.stderr)
+        task = task_class.from_published(config)
+        return task, task.build_model().to(open_device(config.loop))
     path = Path(arguments.options["run"]) / checkpoint.BEST
     content = checkpoint.load_checkpoint(path, task_class.name)
     config = _without_pretrained(arguments.config)
@@ -127,6 +149,22 @@ def _load_run(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[A
         first = str(error).split("\n")[1].strip()
         raise ValueError(f"{path}: does not fit the settings of the run: {first}") from error
     return task, model.to(open_device(task.config.loop))
+
+
+def _out_folder(task: Task[Any], options: dict[str, Any], default: str) -> Path:
+    """The folder that the user names; else a new one in the run, or where runs are."""
+    if options["out"] is not None:
+        return _make_folder(Path(options["out"]), "--out")
+    if options["run"] is not None:
+        return new_folder(Path(options["run"]) / default)
+    return new_folder(Path("runs") / task.name / f"{task.config.backbone.name}-{default}")
+
+
+def _origin(config: Any) -> str:
+    weights = open_pretrained(config)
+    assert weights is not None
+    conventions = build_backbone(config.backbone.name, weights.conventions).conventions
+    return f"weights {weights.origin}, conventions of {weights.conventions}: {conventions}"
 
 
 def _without_pretrained(config: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from backbone.names import parse_name
+from backbone.names import ConventionsName, parse_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,12 +13,16 @@ class BackboneConfig:
     """The network's body.
 
     Args:
-        name: mobilenet_<width>[_conv|_shallow], for example mobilenet_0.5.
-        pretrained: none (random weights), keras (the published file that fits, downloaded once), or a .h5 file.
+        name: mobilenet_<width>[_conv|_shallow|_head], mobilenet_v2_<width>, mobilenet_v3_large_<width> or
+            mobilenet_v3_small_<width>, for example mobilenet_0.5.
+        pretrained: none (random weights); keras, timm or torchvision (the published file that fits, downloaded once);
+            the name of one (`python -m backbone weights` lists them); a .h5, .safetensors or .pth file; a run folder.
+        conventions: padding, epsilon and normalisation; null for those that come with the weights.
     """
 
     name: str = "mobilenet_1.0"
     pretrained: str = "none"
+    conventions: ConventionsName | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -43,6 +47,10 @@ class OptimConfig:
         accumulate: forward passes in one optimiser step.
         clip_norm: largest norm of the whole gradient; null for no limit.
         ema_decay: decay of the running mean of the weights that is evaluated and kept; null for none.
+        layers: which layers learn: all; head (the backbone stays as it is: its features are computed once and kept, and
+            the head is solved for on them, without augmentation, within seconds); or gradual (the head first, then one
+            stage of the backbone more every unfreeze_epochs, from the last to the first).
+        unfreeze_epochs: see layers.
     """
 
     name: Literal["sgd", "adamw", "rmsprop"] = "sgd"
@@ -56,6 +64,8 @@ class OptimConfig:
     accumulate: int = 1
     clip_norm: float | None = 10.0
     ema_decay: float | None = 0.999
+    layers: Literal["all", "head", "gradual"] = "all"
+    unfreeze_epochs: float = 1.0
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", "a positive number", self.lr)
@@ -69,6 +79,7 @@ class OptimConfig:
         require(
             self.ema_decay is None or 0 < self.ema_decay < 1, "optim.ema_decay", "in (0, 1) or null", self.ema_decay
         )
+        require(self.unfreeze_epochs > 0, "optim.unfreeze_epochs", "a positive number", self.unfreeze_epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +128,13 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", "0 or more", self.seed)
+
+
+def require_size_of_name(backbone: BackboneConfig, input_size: int) -> None:
+    """Raise a ValueError if the backbone's name says another input size."""
+    size = parse_name(backbone.name).input_size
+    agrees = size in (None, input_size)
+    require(agrees, "data.input_size", f"{size}, as backbone.name says (or a name without it)", input_size)
 
 
 def require(holds: bool, key: str, expected: str, value: object) -> None:

@@ -1,11 +1,11 @@
-"""Predictions for a whole split: the one evaluation loop, and a picture of some of them."""
+"""Predictions for a whole split: the one evaluation loop, and pictures of some of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,20 +18,31 @@ from datasets.types import Batch, Image
 from tasks.common.device import autocast, compute_dtype, in_fp32
 from tasks.common.distributed import ALONE, World
 from tasks.common.draw import contact_sheet
-from tasks.common.task import Task
+from tasks.common.task import Metric, Task
 from tasks.common.unreadable import UnreadableImages
 
 T = TypeVar("T")
 NUM_PICTURES = 12
 
 
-def evaluation_loader(task: Task[T], source: Source[T], batch_size: int, world: World = ALONE) -> DataLoader[Batch[T]]:
+class Result(NamedTuple, Generic[T]):
+    """What was predicted for one example, and what is true of it."""
+
+    id: str
+    predicted: T
+    truth: T
+
+
+def evaluation_loader(
+    task: Task[T], source: Source[T], batch_size: int, world: World = ALONE, *, keep_workers: bool = False
+) -> DataLoader[Batch[T]]:
     """All examples of a source once, over all processes: images preprocessed, truth as stored."""
     dataset = TransformedDataset(source, partial(_plain, task.preprocess), seed=0)
     return build_loader(
         dataset,
         ordered_batches(len(dataset), batch_size)[world.rank :: world.size],
         num_workers=task.config.loop.num_workers,
+        keep_workers=keep_workers,
     )
 
 
@@ -39,18 +50,30 @@ def _plain(preprocess: Callable[[Image], Image], image: Image, truth: T, _seed: 
     return preprocess(image), truth
 
 
-def evaluate(
+def readable_batches(task: Task[T], loader: DataLoader[Batch[T]]) -> Iterator[Batch[T]]:
+    """The batches of `evaluation_loader`, some perhaps empty.
+
+    Raises:
+        ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
+    """
+    unreadable = UnreadableImages(len(loader.dataset), task.config.loop.max_unreadable_share)  # type: ignore[arg-type]
+    for batch in loader:
+        unreadable.add(batch.unreadable)
+        yield batch
+
+
+def predict_split(
     task: Task[T],
     model: nn.Module,
     loader: DataLoader[Batch[T]],
     *,
     world: World = ALONE,
     on_batch: Callable[[Batch[T]], None] = lambda batch: None,
-) -> dict[str, float]:
-    """The task's metric over the examples of all processes' loaders, the same in every process.
+) -> list[Result[T]]:
+    """A prediction for each example of all processes' loaders, in the first process; in the others none.
 
     Args:
-        task: decodes and scores.
+        task: decodes.
         model: on its device; left in evaluation mode.
         loader: from `evaluation_loader`.
         world: the processes that share the work.
@@ -60,18 +83,33 @@ def evaluate(
         ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
     """
     world.share_buffers(model)
-    results: list[tuple[T, T]] = []
-    unreadable = UnreadableImages(len(loader.dataset), task.config.loop.max_unreadable_share)  # type: ignore[arg-type]
-    for batch in loader:
-        unreadable.add(batch.unreadable)
+    results: list[Result[T]] = []
+    for batch in readable_batches(task, loader):
         if batch.ids:
-            results += zip(predict_batch(task, model, batch.images), batch.truth, strict=True)
+            predicted = predict_batch(task, model, batch.images)
+            results += map(Result, batch.ids, predicted, batch.truth)
         on_batch(batch)
-    results = world.gather(results)
+    return world.gather(results)
+
+
+def score(task: Task[T], results: Sequence[Result[T]]) -> Metric[T]:
+    """The task's metric, which has taken in the results."""
     metric = task.metric()
     if results:
-        metric.update(*zip(*results, strict=True))
-    return world.share(metric.compute() if world.is_main else {})
+        metric.update([result.predicted for result in results], [result.truth for result in results])
+    return metric
+
+
+def evaluate(
+    task: Task[T], model: nn.Module, loader: DataLoader[Batch[T]], *, world: World = ALONE
+) -> dict[str, float]:
+    """The task's scores over the examples of all processes' loaders, the same in every process.
+
+    Raises:
+        ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
+    """
+    results = predict_split(task, model, loader, world=world)
+    return world.share(score(task, results).compute() if world.is_main else {})
 
 
 @torch.inference_mode()
@@ -103,3 +141,17 @@ def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path
         pictures.append(task.draw(example.image, predicted, example.truth))
     if pictures:
         write_image(path, contact_sheet(pictures))
+
+
+def draw_mistakes(task: Task[T], results: Sequence[Result[T]], source: Source[T], path: Path) -> bool:
+    """A sheet of the most confident mistakes, the worst first; returns whether there are any."""
+    wrong = [(task.mistake(result.predicted, result.truth), result) for result in results]
+    worst = sorted((pair for pair in wrong if pair[0] > 0), key=lambda pair: -pair[0])[:NUM_PICTURES]
+    if not worst:
+        return False
+    row_of = {source.id(row): row for row in range(len(source))}
+    examples = ((source[row_of[result.id]], result) for _, result in worst)
+    write_image(
+        path, contact_sheet([task.draw(example.image, result.predicted, result.truth) for example, result in examples])
+    )
+    return True

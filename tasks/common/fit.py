@@ -26,9 +26,10 @@ from tasks.common.device import autocast, compute_dtype, in_fp32, open_device
 from tasks.common.distributed import ALONE, World
 from tasks.common.draw import draw_curves
 from tasks.common.evaluate import draw_examples, evaluate, evaluation_loader
+from tasks.common.freeze import freeze, frozen_stages
 from tasks.common.optim import averaged_copy, build_optimizer, learning_rate
 from tasks.common.progress import Progress
-from tasks.common.report import best_score, epoch_line, metrics_as_json, write_log
+from tasks.common.report import best_score, epoch_line, metrics_as_json, write_csv
 from tasks.common.state import TrainingState
 from tasks.common.task import Task
 from tasks.common.unreadable import UnreadableImages
@@ -106,9 +107,9 @@ class _Trainer(Generic[T]):
         )
         self.steps_per_epoch = len(self.batches) // optim.accumulate
         self.total_steps = optim.epochs * self.steps_per_epoch
-        dataset = TransformedDataset(train_source, task.augmentation(), task.config.seed)
-        self.train_loader = build_loader(dataset, self.batches, num_workers=loop.num_workers)
-        self.val_loader = evaluation_loader(task, self.val_source, optim.batch_size, world)
+        dataset = TransformedDataset(train_source, task.augmentation(), task.config.seed, task.mixing())
+        self.train_loader = build_loader(dataset, self.batches, num_workers=loop.num_workers, keep_workers=True)
+        self.val_loader = evaluation_loader(task, self.val_source, optim.batch_size, world, keep_workers=True)
         self.unreadable = UnreadableImages(num_images, loop.max_unreadable_share)
 
         model = task.build_model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -118,7 +119,8 @@ class _Trainer(Generic[T]):
             build_optimizer(model, optim),
             torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16),
         )
-        self.network = world.wrap(model)
+        self.network = model
+        self.frozen: list[nn.Sequential] | None = None  # none was chosen yet
         self.identity = {"task": task.name, "vocabulary": dict(task.vocabulary)}
         self.shape = {"num_images": num_images, "steps_per_epoch": self.steps_per_epoch}
         self.saved_at_s = time.monotonic()
@@ -127,6 +129,11 @@ class _Trainer(Generic[T]):
         """Do the steps that are left in the current epoch, one each time."""
         epoch, step_in_epoch = divmod(self.state.step, self.steps_per_epoch)
         self.batches.start_at(epoch, step_in_epoch * self.task.config.optim.accumulate)
+        frozen = frozen_stages(self.state.model, self.task.config.optim, epoch)
+        if frozen != self.frozen:
+            freeze(self.state.model, frozen)
+            self.frozen = frozen
+            self.network = self.world.wrap(self.state.model)  # it looks at once at what there is to learn
         arriving = iter(self.train_loader)
         for _ in range(step_in_epoch, self.steps_per_epoch):
             self._step(arriving)
@@ -136,6 +143,7 @@ class _Trainer(Generic[T]):
         """One optimiser step on the next `accumulate` batches."""
         optim, state = self.task.config.optim, self.state
         self.network.train()
+        freeze(state.model, self.frozen or [])
         for _ in range(optim.accumulate):
             waiting_since = time.perf_counter()
             batch = next(arriving)
@@ -188,7 +196,7 @@ class _Trainer(Generic[T]):
         state.history.append(row)
         self.save()
         if self.world.is_main:
-            write_log(self.run / LOG, state.history)
+            write_csv(self.run / LOG, state.history)
         return row
 
     def checkpoint_is_due(self) -> bool:
@@ -216,7 +224,8 @@ class _Trainer(Generic[T]):
         self.state.load_state_dict(content)
 
     def finish(self) -> dict[str, float]:
-        """Write what a person looks at, for the best checkpoint; returns its metrics."""
+        """End the loading, and write what a person looks at, for the best checkpoint; returns its metrics."""
+        del self.train_loader, self.val_loader  # matplotlib's import keeps this frame, and so would keep the workers
         return self.world.share(self._present() if self.world.is_main else {})
 
     def _present(self) -> dict[str, float]:

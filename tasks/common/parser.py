@@ -27,7 +27,7 @@ _HELP: dict[Verb, tuple[str, str]] = {
         "example: python -m tasks.{task} train --optim.epochs 10 --run_dir runs/first",
     ),
     "evaluate": (
-        "Score a run's best checkpoint on a split",
+        "Score a run's best checkpoint, or published weights (--backbone.pretrained), on a split",
         "example: python -m tasks.{task} evaluate --run runs/first --json",
     ),
     "predict": (
@@ -41,7 +41,7 @@ _HELP: dict[Verb, tuple[str, str]] = {
 }
 
 
-_REQUIRED: dict[Verb, str] = {"evaluate": " --run RUN", "predict": " --run RUN INPUT..."}
+_REQUIRED: dict[Verb, str] = {"evaluate": " [--run RUN]", "predict": " [--run RUN] INPUT..."}
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ def parse_arguments(task: str, config_class: type[TaskConfig], sample_config: Pa
             parsed = parser.parse_args([*words[:at], "--config", str(base), *words[at:]])
         verb, options = parsed.verb, parsed[parsed.verb]
         config = _build(config_class, options)
+        if "run" in options and options.run is None and config.backbone.pretrained == "none":
+            raise ValueError("--run: expected a run folder, or published weights as --backbone.pretrained")
     except (argparse.ArgumentError, ValueError) as error:
         known = {action.dest for verb_parser in verb_parsers.values() for action in verb_parser._actions}
         print(f"error: {_explain(str(error), known)}{_config_files(words)}; --help lists the settings", file=sys.stderr)
@@ -106,12 +108,12 @@ def _verb_parser(task: str, verb: Verb, config_class: type[TaskConfig]) -> Argum
         parser.add_argument("--run_dir", type=str | None, help="folder to make (default: runs/<task>/<date and time>)")
         parser.add_argument("--resume", type=str | None, metavar="RUN", help="continue that run exactly")
     if verb in ("evaluate", "predict"):
-        parser.add_argument("--run", required=True, type=str, help="run folder made by train")
+        parser.add_argument("--run", type=str | None, help="run folder made by train; without it, published weights")
+        parser.add_argument("--out", type=str | None, help=f"folder to make (default: <run>/{verb})")
     if verb == "evaluate":
         parser.add_argument("--split", type=Literal["train", "val"], default="val", help="which images")
     if verb == "predict":
         parser.add_argument("inputs", nargs="+", type=str, help="image, folder, glob or video")
-        parser.add_argument("--out", type=str | None, help="folder to make (default: <run>/predict)")
     if verb == "cost":
         parser.add_argument("--num_classes", type=int | None, help="classes without background (default: the paper's)")
     if verb in ("evaluate", "cost"):

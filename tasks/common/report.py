@@ -13,14 +13,16 @@ from rich.table import Table
 
 from datasets.files import atomic_write
 
+PER_CLASS = "per_class.csv"
 
-def write_log(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """A row for each epoch as CSV; what was not measured in an epoch stays empty."""
-    columns = list(dict.fromkeys(key for row in history for key in row))
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as CSV, atomically; a row without a value for a column leaves it empty."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
     with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        for row in history:
+        for row in rows:
             writer.writerow({key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()})
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol, Self, TypeVar
 
 from torch import Tensor, nn
 
-from datasets.loader import Source, Transform
+from datasets.loader import Mixing, Source, Transform
 from datasets.types import Image
 
 T = TypeVar("T")
@@ -24,6 +25,9 @@ class Metric(Protocol[T_contra]):
 
     def compute(self) -> dict[str, float]:
         """The scores of all that was taken in; a score that is not defined is NaN."""
+
+    def write_details(self, folder: Path) -> None:
+        """Tables and pictures that say more than the scores do."""
 
 
 class Task(Protocol[T]):
@@ -51,6 +55,14 @@ class Task(Protocol[T]):
     def with_num_classes(cls, config: Any, num_classes: int | None) -> Self:
         """The task without data, for as many classes as said, or as the paper's."""
 
+    @classmethod
+    def from_published(cls, config: Any) -> Self:
+        """The task of published weights, whose network needs no training.
+
+        Raises:
+            ValueError: if no published weights have this task's outputs.
+        """
+
     def build_model(self) -> nn.Module:
         """The network with its initial weights: uint8 images (N, 3, S, S) -> Outputs."""
 
@@ -59,6 +71,9 @@ class Task(Protocol[T]):
 
     def augmentation(self) -> Transform[T]:
         """What is done to an example for training."""
+
+    def mixing(self) -> Mixing[T] | None:
+        """What is then done to the examples of a batch together, if anything."""
 
     def preprocess(self, image: Image) -> Image:
         """What is done to an image for prediction: (H, W, 3) -> (S, S, 3)."""
@@ -71,6 +86,9 @@ class Task(Protocol[T]):
 
     def metric(self) -> Metric[T]:
         """An empty metric."""
+
+    def mistake(self, predicted: T, truth: T) -> float:
+        """How confident the prediction is in what is not true; 0 where nothing is wrong."""
 
     def draw(self, image: Image, predicted: T, truth: T | None = None) -> Image:
         """A picture of a prediction, beside the truth where it is known."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from backbone.names import parse_name
-from tasks.common.config import TaskConfig, require
+from tasks.common.config import TaskConfig, require, require_size_of_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +59,5 @@ class DetectionConfig(TaskConfig):
         require(0 < self.nms_iou <= 1, "nms_iou", "over 0 and at most 1", self.nms_iou)
         require(self.max_detections >= 1, "max_detections", "1 or more", self.max_detections)
         require(0 <= self.show_score <= 1, "show_score", "from 0 to 1", self.show_score)
-        size = parse_name(self.backbone.name).input_size
-        agrees = size in (None, self.data.input_size)
-        require(
-            agrees, "data.input_size", f"{size}, as backbone.name says (or a name without it)", self.data.input_size
-        )
+        require(self.optim.layers != "head", "optim.layers", "all or gradual in this task", self.optim.layers)
+        require_size_of_name(self.backbone, self.data.input_size)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from pycocotools.mask import iou
 
 from datasets.types import Detections
+from tasks.common.report import PER_CLASS, write_csv
 
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")  # the first of COCOeval's twelve
+MATCH_IOU = 0.5
 NOT_DEFINED = -1.0  # what COCOeval says where there is no object to find
 
 
@@ -37,19 +42,39 @@ class DetectionMetric:
 
     def compute(self) -> dict[str, float]:
         """AP, AP50, AP75, AP_small, AP_medium, AP_large in [0, 1]; NaN where there is nothing to find."""
+        evaluation = self._evaluation()
+        if evaluation is None:
+            return dict.fromkeys(NAMES, 0.0 if any(map(len, self._truth)) else float("nan"))
+        values = [float(value) for value in evaluation.stats[: len(NAMES)]]
+        return {k: float("nan") if v == NOT_DEFINED else v for k, v in zip(NAMES, values, strict=True)}
+
+    def write_details(self, folder: Path) -> None:
+        """AP and AP50 of each class, and how many objects of it there are: `per_class.csv`."""
+        evaluation = self._evaluation()
+        objects = Counter(class_id for truth in self._truth for class_id in truth.class_ids.tolist())
+        rows = []
+        for class_id, name in enumerate(self._class_names):
+            row: dict[str, str | int] = {"class": name, "objects": objects[class_id], "AP": "", "AP50": ""}
+            if evaluation is not None and objects[class_id]:
+                precision = evaluation.eval["precision"][:, :, class_id, 0, -1]  # IoUs, recalls; all areas
+                row |= {"AP": f"{precision.mean():.4f}", "AP50": f"{precision[0].mean():.4f}"}
+            rows.append(row)
+        write_csv(folder / PER_CLASS, rows)
+
+    def _evaluation(self) -> COCOeval | None:
+        """Pycocotools' finished evaluation; None where nothing was predicted, which it does not accept."""
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
             truth = COCO()
             truth.dataset = self._truth_as_coco()
             truth.createIndex()
             predicted = self._predictions_as_coco()
             if not predicted:
-                return dict.fromkeys(NAMES, 0.0 if truth.anns else float("nan"))
+                return None
             evaluation = COCOeval(truth, truth.loadRes(predicted), "bbox")
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
-        values = [float(value) for value in evaluation.stats[: len(NAMES)]]
-        return {k: float("nan") if v == NOT_DEFINED else v for k, v in zip(NAMES, values, strict=True)}
+        return evaluation
 
     def _truth_as_coco(self) -> dict[str, Any]:
         annotations: list[dict[str, Any]] = []
@@ -84,6 +109,20 @@ class DetectionMetric:
                     {"image_id": image_id, "category_id": int(class_id), "bbox": box.tolist(), "score": float(score)}
                 )
         return results
+
+
+def worst_false_positive(predicted: Detections, truth: Detections) -> float:
+    """The highest score of a box that no object of its class overlaps by half; 0 where there is none."""
+    placed = predicted.resized(truth.image_hw)
+    if placed.scores is None or not len(placed):
+        return 0.0
+    is_false = np.ones(len(placed), bool)
+    if len(truth):
+        is_crowd = np.zeros(len(truth), bool) if truth.is_crowd is None else truth.is_crowd
+        overlaps = iou(_to_xywh(placed), _to_xywh(truth), is_crowd.astype(np.uint8))
+        same_class = placed.class_ids[:, None] == truth.class_ids
+        is_false = ~((overlaps >= MATCH_IOU) & same_class).any(1)
+    return float(placed.scores[is_false].max(initial=0.0))
 
 
 def _to_xywh(objects: Detections) -> np.ndarray:

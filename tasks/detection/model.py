@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
+from backbone import Backbone
 from backbone.layers import ConvBNReLU
-from backbone.mobilenet import MobileNet
 from datasets.types import Detections
 from tasks.detection.anchors import FEATURE_STRIDES, anchor_shapes, decode
 
@@ -38,7 +38,7 @@ class SSD(nn.Module):
     Source: Howard et al. 2017, section 4.6 and Table 13; Liu et al. 2016 (arXiv:1512.02325).
     """
 
-    def __init__(self, backbone: MobileNet, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
         """Build with random weights for all but the backbone.
 
         Args:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from torch import Tensor
 
-from backbone import build_backbone, load_pretrained
 from datasets.coco import Categories, CocoDetection
 from datasets.sample.detection import sample_root
 from datasets.transforms import DetectionAugmentation, resize
 from datasets.types import Detections, Image
+from tasks.common.pretrained import build_pretrained
 from tasks.common.task import Split, Task
 from tasks.detection.anchors import build_anchors
 from tasks.detection.config import DetectionConfig
 from tasks.detection.draw import draw_detections
 from tasks.detection.loss import detection_loss
-from tasks.detection.metric import DetectionMetric
+from tasks.detection.metric import DetectionMetric, worst_false_positive
 from tasks.detection.model import SSD, DetectionOutputs, decode_detections
 
 PAPER_NUM_CLASSES = 90  # outputs of the paper's detectors without background: COCO's ids from 1 to 90
@@ -53,12 +53,18 @@ class DetectionTask:
         ids = tuple(range(1, (num_classes or PAPER_NUM_CLASSES) + 1))
         return cls(config, _vocabulary(Categories(ids, tuple(map(str, ids)))))
 
+    @classmethod
+    def from_published(cls, config: DetectionConfig) -> Self:
+        """There is none: published weights are of classifiers.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("--run: expected a run folder; there are no published weights of our detectors")
+
     def build_model(self) -> SSD:
         """SSD with the backbone's published weights, where the configuration names some."""
-        backbone = build_backbone(self.config.backbone.name)
-        if self.config.backbone.pretrained != "none":
-            load_pretrained(backbone, self.config.backbone.pretrained, input_size=self.config.data.input_size)
-        return SSD(backbone, len(self.class_names))
+        return SSD(build_pretrained(self.config), len(self.class_names))
 
     def source(self, split: Split) -> CocoDetection:
         """The annotated images of a split.
@@ -80,6 +86,9 @@ class DetectionTask:
     def augmentation(self) -> DetectionAugmentation:
         """SSD's."""
         return DetectionAugmentation(self.config.data.input_size)
+
+    def mixing(self) -> None:
+        """None."""
 
     def preprocess(self, image: Image) -> Image:
         """Stretch to the input size."""
@@ -104,6 +113,10 @@ class DetectionTask:
     def metric(self) -> DetectionMetric:
         """COCO's average precision."""
         return DetectionMetric(self.class_names)
+
+    def mistake(self, predicted: Detections, truth: Detections) -> float:
+        """The score of the best box that no object of its class overlaps by half."""
+        return worst_false_positive(predicted, truth)
 
     def draw(self, image: Image, predicted: Detections, truth: Detections | None = None) -> Image:
         """The boxes that score `show_score` or more, beside the true ones."""

@@ -1,0 +1,100 @@
+"""What every backbone offers, whatever it is made of: maps by stride, two halves, pooled features, a classifier."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from backbone.layers import Conventions, Normalize
+
+
+class Backbone(nn.Module):
+    """A chain of layers without a classifier.
+
+    Attributes:
+        width_mult: the multiplier of its channels.
+        conventions: what the weights need; layers added on top do well to share it.
+        layers: from normalised pixels to the last map.
+        channels: stride -> channels of the last map of that stride; for a MobileNet, strides 2, 4, 8, 16, 32.
+        num_features: channels of the last map.
+    """
+
+    def __init__(self, layers: Iterable[nn.Module], *, width_mult: float, conventions: Conventions) -> None:
+        """Args: layers: each with at least one convolution, whose last one makes its output."""
+        super().__init__()
+        self.width_mult = width_mult
+        self.conventions = conventions
+        self.normalize = Normalize(conventions)
+        self.layers = nn.Sequential(*layers)
+        self.channels: dict[int, int] = {}
+        self._last_layer: dict[int, int] = {}
+        stride = 1
+        for index, layer in enumerate(self.layers):
+            convolutions = [module for module in layer.modules() if isinstance(module, nn.Conv2d)]
+            stride *= math.prod(convolution.stride[0] for convolution in convolutions)
+            self.channels[stride] = convolutions[-1].out_channels
+            self._last_layer[stride] = index
+        self.num_features = self.channels[stride]
+        self.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
+
+    def features(self, images: Tensor) -> dict[int, Tensor]:
+        """The last map at each stride.
+
+        Args:
+            images: uint8 RGB (N, 3, H, W).
+
+        Returns:
+            stride -> (N, channels[stride], ceil(H / stride), ceil(W / stride)).
+        """
+        x = self.normalize(images)
+        maps = {}
+        at_layer = {index: stride for stride, index in self._last_layer.items()}
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index in at_layer:
+                maps[at_layer[index]] = x
+        return maps
+
+    def split(self, stride: int) -> tuple[nn.Sequential, nn.Sequential]:
+        """Two halves that share this network's weights: images -> map at `stride`, and that map -> the last one.
+
+        Raises:
+            ValueError: if no map has that stride.
+        """
+        if stride not in self._last_layer:
+            raise ValueError(f"split: no feature map at stride {stride}; there are {sorted(self._last_layer)}")
+        cut = self._last_layer[stride] + 1
+        return nn.Sequential(self.normalize, *self.layers[:cut]), self.layers[cut:]
+
+    def stages(self) -> list[nn.Sequential]:
+        """The layers in groups of one stride, first the one next to the pixels; they share this network's weights."""
+        ends = [index + 1 for index in self._last_layer.values()]
+        return [self.layers[start:end] for start, end in pairwise([0, *ends])]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 RGB (N, 3, H, W) -> globally average-pooled features (N, num_features)."""
+        pooled: Tensor = self.layers(self.normalize(images)).mean((2, 3))
+        return pooled
+
+    def build_head(self, num_outputs: int) -> nn.Module:
+        """A new classifier for pooled features: (N, num_features) -> (N, num_outputs); here Table 1's last rows."""
+        return nn.Linear(self.num_features, num_outputs)
+
+
+class Classifier(nn.Module):
+    """A backbone, and its kind of classifier on the pooled features."""
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        """Args: backbone: gives the features; num_classes: outputs."""
+        super().__init__()
+        self.backbone = backbone
+        self.head = backbone.build_head(num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 RGB (N, 3, H, W) -> logits (N, num_classes)."""
+        logits: Tensor = self.head(self.backbone(images))
+        return logits

@@ -1,0 +1,208 @@
+"""Images with one class each: a folder for each class, ImageNet's layout, Stanford Dogs' layout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from datasets.files import missing_files, path_inside
+from datasets.images import IMAGE_SUFFIXES, read_image
+from datasets.types import Example, Label
+
+Split = Literal["train", "val"]
+# Lines `wnid name`: ours, and the one in Kaggle's copy of ImageNet.
+IMAGENET_CLASS_LISTS = ("classes.txt", "LOC_synset_mapping.txt")
+SPLIT_SEED = 0
+
+
+class LabelledImages(Dataset[Example[Label]]):
+    """Images and their classes.
+
+    File names and class ids are kept as arrays (not as a million Python objects), so loader processes share them.
+
+    Attributes:
+        class_names: by class id.
+        min_side_px: files may be decoded at a smaller size down to this, see `read_image`; None for the stored one.
+        warnings: what was passed over while reading.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        names: Sequence[str],
+        class_ids: Sequence[int] | NDArray[np.int64],
+        class_names: Sequence[str],
+        warnings: Sequence[str] = (),
+    ) -> None:
+        """Args: root: folder; names: of image files below it; class_ids: of each; class_names: by class id."""
+        self.min_side_px: int | None = None
+        if not len(names):
+            raise ValueError(f"{root}: there are no images in it")
+        self._root = os.fspath(root)
+        self._names = np.array([os.fsencode(name) for name in names])
+        self._class_ids = np.asarray(class_ids, np.int64)
+        self.class_names = tuple(class_names)
+        self.warnings = list(warnings)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Example[Label]:
+        """The image as stored.
+
+        Raises:
+            UnreadableImageError: if the file cannot be read.
+        """
+        path = self.id(index)
+        return Example(read_image(Path(path), min_side_px=self.min_side_px), self.truth(index), path)
+
+    def id(self, index: int) -> str:
+        """The path of an image's file."""
+        return os.path.join(self._root, os.fsdecode(self._names[index]))
+
+    def truth(self, index: int) -> Label:
+        """The class of an image, without opening it."""
+        return Label(int(self._class_ids[index]))
+
+
+def read_folders(root: Path, split: Split, *, val_share: float) -> LabelledImages:
+    """A folder for each class: `root/train/<class>/*` and `root/val/<class>/*`, or `root/<class>/*` alone.
+
+    Where there is no `train`, every class's images are split at random, always in the same way.
+
+    Args:
+        root: the folder.
+        split: which images.
+        val_share: of each class's images, where the split is ours; at least one on either side.
+
+    Raises:
+        ValueError: naming the folder: not there, fewer than two classes, a class with too few images to split, a class
+            in `val` that is not in `train`.
+    """
+    if (root / "train").is_dir():
+        return _read_class_folders(root / split, _subfolders(root / "train"))
+    folders = _subfolders(root)
+    rng = np.random.default_rng(SPLIT_SEED)
+    names: list[str] = []
+    class_ids: list[int] = []
+    for class_id, folder in enumerate(folders):
+        files = _image_files(root, folder)
+        if len(files) < 2:
+            raise ValueError(
+                f"{root / folder}: {len(files)} images; a class needs 2 or more to be split into train and val"
+            )
+        order = rng.permutation(len(files))
+        num_val = min(max(1, round(val_share * len(files))), len(files) - 1)
+        mine = order[:num_val] if split == "val" else order[num_val:]
+        names += [files[row] for row in np.sort(mine)]
+        class_ids += [class_id] * len(mine)
+    return LabelledImages(root, names, class_ids, folders)
+
+
+def read_imagenet(root: Path, split: Split) -> LabelledImages:
+    """ImageNet's layout: `root/train/<wnid>/*` and `root/val/<wnid>/*`.
+
+    Class ids are positions in `classes.txt` or `LOC_synset_mapping.txt` (lines `wnid name`) where there is one, so that
+    they are right although some classes have no image; else in the sorted folders of `train`, or of `val` alone.
+
+    Raises:
+        ValueError: naming the file or folder: not there, a list that cannot be read, a folder that it does not name.
+    """
+    for file in IMAGENET_CLASS_LISTS:
+        if (root / file).is_file():
+            wnids, class_names = _read_class_list(root / file)
+            return _read_class_folders(root / split, wnids, class_names)
+    wnids = _subfolders(root / "train" if (root / "train").is_dir() else root / "val")
+    return _read_class_folders(root / split, wnids)
+
+
+def read_stanford_dogs(root: Path, split: Split) -> LabelledImages:
+    """Stanford Dogs' official layout: `Images/<wnid>-<Breed>/*`, `train_list.mat`, `test_list.mat` (which is val).
+
+    Raises:
+        ValueError: naming the file: not there, not such a list, images that are not there.
+    """
+    lists = {"train": root / "train_list.mat", "val": root / "test_list.mat"}
+    names, labels = _read_dogs_list(lists[split])
+    train_names, train_labels = (names, labels) if split == "train" else _read_dogs_list(lists["train"])
+    folders = dict(zip(train_labels.tolist(), (name.split("/")[0] for name in train_names), strict=True))
+    if sorted(folders) != list(range(1, len(folders) + 1)):
+        raise ValueError(f"{lists['train']}: expected labels 1 to {len(folders)} in 'labels', without a gap")
+    for name, label in zip(names, labels.tolist(), strict=True):
+        if name.split("/")[0] != folders.get(label):
+            raise ValueError(f"{lists[split]}: {name!r} has label {label}, which is {folders.get(label)!r}")
+    images = root / "Images"
+    missing = missing_files([path_inside(images, name) for name in names])
+    if missing:
+        raise ValueError(f"{len(missing)} of {len(names)} images of {lists[split]} are missing; first {missing[0]}")
+    class_names = [folders[label].split("-", 1)[-1].replace("_", " ") for label in sorted(folders)]
+    return LabelledImages(images, names, labels - 1, class_names)
+
+
+def _read_class_folders(root: Path, folders: Sequence[str], class_names: Sequence[str] | None = None) -> LabelledImages:
+    """All images below `root`, whose subfolders are some of `folders`."""
+    here = _subfolders(root)
+    class_id_of = {folder: class_id for class_id, folder in enumerate(folders)}
+    unknown = [folder for folder in here if folder not in class_id_of]
+    if unknown:
+        raise ValueError(f"{root / unknown[0]}: not one of the {len(folders)} classes ({', '.join(folders[:3])}, ...)")
+    names: list[str] = []
+    class_ids: list[int] = []
+    empty: list[str] = []
+    for folder in here:
+        files = _image_files(root, folder)
+        names += files
+        class_ids += [class_id_of[folder]] * len(files)
+        if not files:
+            empty.append(folder)
+    warnings = [f"{root}: {len(empty)} class folders hold no image, the first is {empty[0]}"] if empty else []
+    return LabelledImages(root, names, class_ids, class_names or folders, warnings)
+
+
+def _subfolders(root: Path) -> list[str]:
+    if not root.is_dir():
+        raise ValueError(f"{root}: there is no such folder; expected one subfolder for each class in it")
+    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    if len(folders) < 2:
+        raise ValueError(f"{root}: {len(folders)} subfolders; expected one for each class, and two classes or more")
+    return folders
+
+
+def _image_files(root: Path, folder: str) -> list[str]:
+    return sorted(
+        f"{folder}/{entry.name}"
+        for entry in os.scandir(root / folder)
+        if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
+    )
+
+
+def _read_class_list(path: Path) -> tuple[list[str], list[str]]:
+    lines = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if len(lines) < 2 or any(len(words) < 2 for words in lines):
+        raise ValueError(f"{path}: expected a line 'wnid name' for each class")
+    wnids = [words[0] for words in lines]
+    if len(set(wnids)) < len(wnids):
+        raise ValueError(f"{path}: a wnid occurs twice")
+    return wnids, [words[1].strip() for words in lines]
+
+
+def _read_dogs_list(path: Path) -> tuple[list[str], NDArray[np.int64]]:
+    expected = f"{path}: expected one of Stanford Dogs' lists, a .mat file with 'file_list' and 'labels'"
+    try:
+        content: dict[str, Any] = scipy.io.loadmat(path)
+        names = [str(cell.item()) for cell in content["file_list"].ravel()]
+        labels = content["labels"].ravel().astype(np.int64)
+    except FileNotFoundError as error:
+        raise ValueError(f"{expected}; there is no such file") from error
+    except Exception as error:  # scipy raises whatever the bytes lead it to
+        raise ValueError(f"{expected} ({type(error).__name__}: {error})") from error
+    if len(names) != len(labels) or not names:
+        raise ValueError(f"{expected} of equal length, got {len(names)} and {len(labels)}")
+    return names, labels

@@ -1,0 +1,76 @@
+"""What the drawn samples share: a brush for objects in a unit square, and the cache that samples are drawn into."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.files import cache_dir, new_folder
+from datasets.types import Image
+
+Colour = tuple[int, int, int]
+Points = list[tuple[float, float]]
+
+
+def cached(name: str, write: Callable[[Path], None]) -> Path:
+    """The folder of that name in the cache; where there is none, `write` fills it first, whole or not at all."""
+    root = cache_dir() / name
+    if not root.is_dir():
+        unfinished = new_folder(root.with_name(f"{root.name}-unfinished"))
+        write(unfinished)
+        try:
+            unfinished.rename(root)
+        except OSError:  # another process was faster
+            shutil.rmtree(unfinished)
+    return root
+
+
+class Brush:
+    """Draws one object in a unit square, placed on the canvas, and remembers which pixels it covered."""
+
+    def __init__(
+        self, canvas: Image, left: float, top: float, side: float, rng: np.random.Generator, *, tilt: float = 0.12
+    ) -> None:
+        """Args: canvas: drawn on; left, top, side: of the square in pixels; tilt: its angle's deviation, radians."""
+        self.rng = rng
+        self._canvas = canvas
+        self._mask = np.zeros(canvas.shape[:2], np.uint8)
+        self._origin = np.array([left, top])
+        self._side = side
+        angle = rng.normal(0, tilt)
+        stretch = rng.uniform(0.75, 1.25)
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        self._matrix = turn @ np.diag([stretch * (1 if rng.random() < 0.5 else -1), 1 / stretch])
+
+    def paint(self, painter: Callable[[Brush], None]) -> NDArray[np.bool_]:
+        """Let a painter draw; returns the pixels that the object covers, (H, W)."""
+        painter(self)
+        return self._mask > 0
+
+    def colour(self, *base: Colour) -> Colour:
+        """One of some colours, a little changed."""
+        chosen = np.array(base[int(self.rng.integers(len(base)))])
+        red, green, blue = np.clip(chosen + self.rng.normal(0, 22, 3), 0, 255)
+        return int(red), int(green), int(blue)
+
+    def polygon(self, points: Points, colour: Colour) -> None:
+        """Fill a polygon whose corners are given in the unit square."""
+        placed = (np.array(points) - 0.5) @ self._matrix.T + 0.5
+        pixels = np.round(self._origin + placed * self._side).astype(np.int32)
+        cv2.fillPoly(self._canvas, [pixels], colour, cv2.LINE_AA)
+        cv2.fillPoly(self._mask, [pixels], 1)
+
+    def rectangle(self, x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
+        """Fill a rectangle."""
+        self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour)
+
+    def ellipse(self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour) -> None:
+        """Fill an ellipse."""
+        angles = np.linspace(0, 2 * math.pi, 24, endpoint=False)
+        self.polygon([(x + radius_x * math.cos(a), y + radius_y * math.sin(a)) for a in angles], colour)

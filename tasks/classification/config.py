@@ -1,0 +1,77 @@
+"""Settings of the classification task; `configs/classification/` has recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tasks.common.config import TaskConfig, require, require_size_of_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationDataConfig:
+    """Images with one class each.
+
+    Args:
+        root: folder of the data; null for the drawn sample.
+        name: the layout below root. folder: train/<class> and val/<class>, or <class> alone, which is then split;
+            imagenet: train/<wnid> and val/<wnid>, class ids by classes.txt or LOC_synset_mapping.txt where there is
+            one; stanford_dogs: Images, train_list.mat and test_list.mat.
+        val_share: of each class's images, where the data have no split of their own.
+        input_size: side of the network's square input in pixels; free at test time too.
+        crop_share: for prediction the shorter side is scaled to input_size / crop_share, and the centre cut out.
+    """
+
+    root: str | None = None
+    name: Literal["folder", "imagenet", "stanford_dogs"] = "folder"
+    val_share: float = 0.2
+    input_size: int = 224
+    crop_share: float = 0.875
+
+    def __post_init__(self) -> None:
+        require(0 < self.val_share < 1, "data.val_share", "over 0 and under 1", self.val_share)
+        require(self.input_size >= 32, "data.input_size", "32 pixels or more", self.input_size)
+        require(0 < self.crop_share <= 1, "data.crop_share", "over 0 and at most 1", self.crop_share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What is done to the training images.
+
+    Args:
+        min_crop_area: smallest share of the image that a training crop has; the paper limits small crops.
+        randaugment_ops: RandAugment's number of operations; 0 for none.
+        mixup_alpha: strength of MixUp; 0 for none. With CutMix too, each batch has one of them.
+        cutmix_alpha: strength of CutMix; 0 for none.
+    """
+
+    min_crop_area: float = 0.25
+    randaugment_ops: int = 0
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 < self.min_crop_area <= 1, "augment.min_crop_area", "over 0 and at most 1", self.min_crop_area)
+        require(self.randaugment_ops >= 0, "augment.randaugment_ops", "0 or more", self.randaugment_ops)
+        require(self.mixup_alpha >= 0, "augment.mixup_alpha", "0 or more", self.mixup_alpha)
+        require(self.cutmix_alpha >= 0, "augment.cutmix_alpha", "0 or more", self.cutmix_alpha)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationConfig(TaskConfig):
+    """A backbone and a softmax over classes (Howard et al. 2017, sections 4.1-4.3, Tables 4-10).
+
+    Args:
+        data: the images.
+        augment: what is done to the training images.
+        label_smoothing: share of the true class's probability that is spread over all classes in training.
+    """
+
+    data: ClassificationDataConfig = field(default_factory=ClassificationDataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.label_smoothing < 1, "label_smoothing", "0 or more and under 1", self.label_smoothing)
+        require_size_of_name(self.backbone, self.data.input_size)

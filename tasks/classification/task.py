@@ -1,0 +1,175 @@
+"""The parts of classification, named in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor
+from torchvision.models import MobileNet_V2_Weights
+
+from backbone import Weights, load_weights
+from datasets.labelled import LabelledImages, read_folders, read_imagenet, read_stanford_dogs
+from datasets.mixing import LabelMixing
+from datasets.sample.classification import sample_root
+from datasets.transforms import ClassificationAugmentation, center_crop
+from datasets.types import Image, Label
+from tasks.classification.config import ClassificationConfig
+from tasks.classification.draw import draw_label, most_probable
+from tasks.classification.loss import classification_loss
+from tasks.classification.metric import ClassificationMetric
+from tasks.classification.model import ClassificationModel, ClassificationOutputs, decode_labels
+from tasks.common.pretrained import build_pretrained, open_pretrained
+from tasks.common.task import Split, Task
+
+PAPER_NUM_CLASSES = 1000
+DESCRIBED = 5  # classes in a record of predictions.jsonl
+
+
+class ClassificationTask:
+    """A softmax over classes: a `tasks.common.task.Task[Label]`."""
+
+    name = "classification"
+    score_name = "top1"
+
+    def __init__(self, config: ClassificationConfig, vocabulary: Mapping[str, Any]) -> None:
+        """Args: config: settings; vocabulary: `data` (its `data.name`), and `class_names` by class id."""
+        self.config = config
+        self.vocabulary = vocabulary
+        self.class_names: list[str] = vocabulary["class_names"]
+
+    @classmethod
+    def from_data(cls, config: ClassificationConfig) -> Self:
+        """The task for the classes of the training images."""
+        return cls(config, _vocabulary(config, _read_split(config, "train").class_names))
+
+    @classmethod
+    def with_num_classes(cls, config: ClassificationConfig, num_classes: int | None) -> Self:
+        """The task for nameless classes; by default ImageNet's number of them."""
+        return cls(config, _vocabulary(config, list(map(str, range(num_classes or PAPER_NUM_CLASSES)))))
+
+    @classmethod
+    def from_published(cls, config: ClassificationConfig) -> Self:
+        """The task of the weights' own classes: those of the data where there are any, else ImageNet's.
+
+        Raises:
+            ValueError: if the weights' classes are not those of the data.
+        """
+        weights = open_pretrained(config)
+        assert weights is not None
+        if config.data.root is not None:
+            class_names: Sequence[str] = _read_split(config, "val").class_names
+            task = cls(config, _vocabulary(config, class_names))
+        else:
+            class_names = weights.class_names or MobileNet_V2_Weights.DEFAULT.meta["categories"]
+            task = cls(config, {"data": "imagenet", "class_names": list(class_names)})
+        if not task._classifies(weights):
+            raise ValueError(
+                f"backbone.pretrained: {weights.origin} has {weights.num_classes or 'no'} classes, which are not the "
+                f"{len(class_names)} of the data (for ImageNet's: data.name: imagenet); train first, and give its --run"
+            )
+        return task
+
+    def build_model(self) -> ClassificationModel:
+        """The network with published weights where the configuration names some; the classifier's too, if it fits."""
+        model = ClassificationModel(build_pretrained(self.config), len(self.class_names))
+        weights = open_pretrained(self.config)
+        if weights is not None and self._classifies(weights):
+            load_weights(model, weights)
+        return model
+
+    def source(self, split: Split) -> LabelledImages:
+        """The images of a split.
+
+        Raises:
+            ValueError: if they cannot be read or have other classes than the task.
+        """
+        source = _read_split(self.config, split)
+        if list(source.class_names) != self.class_names:
+            raise ValueError(
+                f"the {len(source.class_names)} classes of the data ({', '.join(source.class_names[:3])}, ...) are not "
+                f"the {len(self.class_names)} that the model has outputs for ({', '.join(self.class_names[:3])}, ...)"
+            )
+        return source
+
+    def augmentation(self) -> ClassificationAugmentation:
+        """A random part of the image, and what `augment` asks for."""
+        augment = self.config.augment
+        return ClassificationAugmentation(
+            self.config.data.input_size, min_crop_area=augment.min_crop_area, randaugment_ops=augment.randaugment_ops
+        )
+
+    def mixing(self) -> LabelMixing | None:
+        """MixUp and CutMix, where `augment` asks for them."""
+        alphas = {"mixup_alpha": self.config.augment.mixup_alpha, "cutmix_alpha": self.config.augment.cutmix_alpha}
+        return LabelMixing(len(self.class_names), **alphas) if any(alphas.values()) else None
+
+    def preprocess(self, image: Image) -> Image:
+        """The centre of the image, scaled."""
+        return center_crop(image, self.config.data.input_size, self.config.data.crop_share)
+
+    def loss(self, outputs: ClassificationOutputs, truth: Sequence[Label]) -> dict[str, Tensor]:
+        """Cross-entropy."""
+        return classification_loss(outputs, truth, label_smoothing=self.config.label_smoothing)
+
+    def decode(self, outputs: ClassificationOutputs) -> list[Label]:
+        """The most probable class, and all probabilities."""
+        return decode_labels(outputs)
+
+    def metric(self) -> ClassificationMetric:
+        """Top-1 and top-5."""
+        return ClassificationMetric(self.class_names)
+
+    def mistake(self, predicted: Label, truth: Label) -> float:
+        """The probability of the predicted class where it is not the true one."""
+        if predicted.class_id == truth.class_id or predicted.probabilities is None:
+            return 0.0
+        return float(predicted.probabilities[predicted.class_id])
+
+    def draw(self, image: Image, predicted: Label, truth: Label | None = None) -> Image:
+        """The image with its most probable classes."""
+        return draw_label(image, predicted, truth, self.class_names)
+
+    def describe(self, predicted: Label, image_hw: tuple[int, int]) -> dict[str, Any]:
+        """The five most probable classes, the best first."""
+        assert predicted.probabilities is not None
+        return {
+            "classes": [
+                {
+                    "class_name": self.class_names[class_id],
+                    "class_id": class_id,
+                    "probability": round(float(predicted.probabilities[class_id]), 4),
+                }
+                for class_id in most_probable(predicted)[:DESCRIBED]
+            ]
+        }
+
+    def _classifies(self, weights: Weights) -> bool:
+        """Whether the weights hold a classifier for this very list of classes."""
+        if weights.class_names is None:  # ImageNet's
+            return self.vocabulary["data"] == "imagenet" and weights.num_classes == len(self.class_names)
+        return list(weights.class_names) == self.class_names and weights.num_classes == len(self.class_names)
+
+
+if TYPE_CHECKING:
+    _is_a_task: type[Task[Label]] = ClassificationTask
+
+
+def _vocabulary(config: ClassificationConfig, class_names: Sequence[str]) -> dict[str, Any]:
+    return {"data": config.data.name, "class_names": list(class_names)}
+
+
+def _read_split(config: ClassificationConfig, split: Split) -> LabelledImages:
+    data = config.data
+    root = sample_root() if data.root is None else Path(data.root)
+    if not root.is_dir():
+        raise ValueError(f"data.root: there is no folder {root}")
+    if data.name == "imagenet":
+        source = read_imagenet(root, split)
+    elif data.name == "stanford_dogs":
+        source = read_stanford_dogs(root, split)
+    else:
+        source = read_folders(root, split, val_share=data.val_share)
+    source.min_side_px = 2 * data.input_size  # no crop of a larger photo shows more
+    return source

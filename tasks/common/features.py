@@ -1,0 +1,83 @@
+"""Pooled features of a frozen backbone, computed once for each data set and kept on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbone import Backbone
+from datasets.files import atomic_write, cache_dir
+from datasets.loader import Source
+from tasks.common.device import autocast, compute_dtype
+from tasks.common.evaluate import evaluation_loader, readable_batches
+from tasks.common.progress import Progress
+from tasks.common.task import Task
+
+T = TypeVar("T")
+
+
+class Features(NamedTuple):
+    """Pooled features of the readable examples of a source.
+
+    Attributes:
+        values: (N, num_features), on the CPU.
+        rows: (N,) of the source.
+    """
+
+    values: Tensor
+    rows: list[int]
+
+
+@torch.no_grad()
+def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title: str) -> Features:
+    """The features of all preprocessed images, from the cache where the same ones were computed before.
+
+    The cache's key covers the weights, the preprocessing, and each file's path, size and time of change; it lies under
+    `features` in the cache folder and may be deleted at any time.
+
+    Raises:
+        ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
+    """
+    path = cache_dir() / "features" / f"{_key(task, backbone, source)}.npz"
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as kept:
+            return Features(torch.from_numpy(kept["values"]), kept["rows"].tolist())
+    backbone.eval()
+    device = next(backbone.parameters()).device
+    dtype = compute_dtype(task.config.loop, device)
+    row_of = {source.id(row): row for row in range(len(source))}
+    values: list[Tensor] = []
+    rows: list[int] = []
+    loader = evaluation_loader(task, source, task.config.optim.batch_size)
+    with Progress(title, len(source)) as progress:
+        for batch in readable_batches(task, loader):
+            if batch.ids:
+                with autocast(device, dtype):
+                    values.append(backbone(batch.images.to(device)).float().cpu())
+                rows += [row_of[name] for name in batch.ids]
+            progress.advance(len(batch.ids))
+    features = Features(torch.cat(values), rows)
+    with atomic_write(path) as temporary:
+        np.savez(temporary, values=features.values.numpy(), rows=np.array(rows))
+    return features
+
+
+def _key(task: Task[T], backbone: Backbone, source: Source[T]) -> str:
+    digest = hashlib.sha256()
+    digest.update(str(backbone.conventions).encode())
+    digest.update(json.dumps([dataclasses.asdict(task.config.data), task.config.loop.precision]).encode())
+    for name, value in backbone.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    for row in range(len(source)):
+        path = Path(source.id(row))
+        status = path.stat() if path.is_file() else None
+        digest.update(f"{path} {status and (status.st_size, status.st_mtime_ns)}".encode())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,79 @@
+"""Only the head learns (`optim.layers: head`): solved for on the frozen backbone's features, which are computed once.
+
+With a linear head and cross-entropy that is logistic regression: convex, so L-BFGS on all data at once finds the
+optimum in seconds, and there is no learning rate to choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from datasets.files import write_json
+from datasets.loader import Source
+from tasks.common import checkpoint
+from tasks.common.device import open_device
+from tasks.common.evaluate import Result, draw_examples, score
+from tasks.common.features import pooled_features
+from tasks.common.fit import METRICS, PICTURE
+from tasks.common.optim import split_decayed
+from tasks.common.report import metrics_as_json
+from tasks.common.task import Task
+
+T = TypeVar("T")
+MAX_ITERATIONS = 500
+
+
+def fit_head(task: Task[T], run: Path) -> dict[str, float]:
+    """Minimise the task's loss over the head, and leave a run folder as `fit` does, without log and curves.
+
+        loss + optim.weight_decay / 2 * sum of squared kernels
+
+    Args:
+        task: its model has `backbone`, `head` and `from_features`.
+        run: the run's folder; exists.
+
+    Returns:
+        The metrics on the validation images, as in `metrics.json`.
+    """
+    torch.manual_seed(task.config.seed)
+    model: Any = task.build_model().to(open_device(task.config.loop)).eval()
+    values, truth = _examples(task, model, task.source("train"), "features of the training images")
+    minimise(model.head, lambda: task.loss(model.from_features(values), truth)["total"], task.config.optim.weight_decay)
+
+    source = task.source("val")
+    values, truth = _examples(task, model, source, "features of the validation images")
+    with torch.inference_mode():
+        predicted = task.decode(model.from_features(values))
+    metrics = score(task, list(map(Result, [""] * len(truth), predicted, truth))).compute()
+    content = {"task": task.name, "vocabulary": dict(task.vocabulary), "model": model.state_dict(), "metrics": metrics}
+    checkpoint.save_best(run, content)
+    write_json(run / METRICS, metrics_as_json(metrics, len(source)))
+    draw_examples(task, model, source, run / PICTURE)
+    return metrics
+
+
+def minimise(head: nn.Module, loss: Callable[[], Tensor], weight_decay: float) -> None:
+    """Bring `loss()` plus the penalty on the head's kernels to its minimum, in place, by L-BFGS."""
+    kernels, _ = split_decayed(head)
+    optimizer = torch.optim.LBFGS(
+        head.parameters(), max_iter=MAX_ITERATIONS, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total: Tensor = loss() + weight_decay / 2 * sum(kernel.square().sum() for kernel in kernels)
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+
+
+def _examples(task: Task[T], model: Any, source: Source[T], title: str) -> tuple[Tensor, list[T]]:
+    features = pooled_features(task, model.backbone, source, title)
+    device = next(model.parameters()).device
+    return features.values.to(device), [source.truth(row) for row in features.rows]
