@@ -195,12 +195,12 @@ def _read_class_list(path: Path) -> tuple[list[str], list[str]]:
 
 def _read_dogs_list(path: Path) -> tuple[list[str], NDArray[np.int64]]:
     expected = f"{path}: expected one of Stanford Dogs' lists, a .mat file with 'file_list' and 'labels'"
+    if not path.is_file():
+        raise ValueError(f"{expected}; there is no such file")
     try:
         content: dict[str, Any] = scipy.io.loadmat(path)
         names = [str(cell.item()) for cell in content["file_list"].ravel()]
         labels = content["labels"].ravel().astype(np.int64)
-    except FileNotFoundError as error:
-        raise ValueError(f"{expected}; there is no such file") from error
     except Exception as error:  # scipy raises whatever the bytes lead it to
         raise ValueError(f"{expected} ({type(error).__name__}: {error})") from error
     if len(names) != len(labels) or not names:

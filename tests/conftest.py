@@ -1,6 +1,9 @@
 """Fixtures that all tests share: real data where it is there, and small drawn data anywhere."""
 
+import functools
+import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +36,20 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few drawn scenes in COCO's layout: 24 for training, 8 for validation."""
-    from datasets.sample.detection import write_sample
+def drawn_roots(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a few drawn examples for a task; each task's are drawn once."""
+    num_images = {"classification": {"train": 2, "test": 1}, "detection": {"train2017": 24, "val2017": 8}}
 
-    root = tmp_path_factory.mktemp("drawn")
-    write_sample(root, {"train2017": 24, "val2017": 8})
-    return root
+    @functools.cache
+    def draw(task: str) -> Path:
+        root = tmp_path_factory.mktemp("drawn")
+        importlib.import_module(f"datasets.sample.{task}").write_sample(root, num_images[task])
+        return root
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def drawn_root(drawn_roots: Callable[[str], Path]) -> Path:
+    """A few drawn scenes in COCO's layout: 24 for training, 8 for validation."""
+    return drawn_roots("detection")

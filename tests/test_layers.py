@@ -18,7 +18,7 @@ ALLOWED = {
     "tasks.<one>": {"backbone", "datasets", "tasks.common"},
 }
 # Third-party packages that only one module may import.
-ONLY_IN = {"albumentations": "datasets/transforms.py", "h5py": "backbone/weights.py"}
+ONLY_IN = {"albumentations": "datasets/transforms.py", "h5py": "backbone/formats.py"}
 MODULES = sorted(
     path.relative_to(REPOSITORY) for package in FIRST_PARTY for path in (REPOSITORY / package).rglob("*.py")
 )

@@ -11,10 +11,16 @@ def images(size: int, number: int = 2) -> torch.Tensor:
     return torch.randint(0, 256, (number, 3, size, size), dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("variant", ["separable", "conv", "shallow"])
-def test_features_have_the_size_and_channels_of_their_stride(variant: str) -> None:
+NAMES = [
+    *("mobilenet_0.25", "mobilenet_0.25_conv", "mobilenet_0.25_shallow", "mobilenet_0.25_head"),
+    *("mobilenet_v2_0.5", "mobilenet_v3_large_0.5", "mobilenet_v3_small_0.5"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_features_have_the_size_and_channels_of_their_stride(name: str) -> None:
     size = 75  # odd at several strides
-    network = MobileNet(0.25, variant=variant).eval()  # type: ignore[arg-type]
+    network = build_backbone(name).eval()
     maps = network.features(images(size))
     assert sorted(maps) == [2, 4, 8, 16, 32]
     for stride, feature_map in maps.items():
@@ -28,13 +34,23 @@ def test_width_mult_scales_channels() -> None:
     assert MobileNet(0.3).channels == {stride: int(0.3 * channels) for stride, channels in full.items()}
 
 
-def test_split_halves_give_the_same_map() -> None:
-    network = MobileNet(0.25).eval()
+@pytest.mark.parametrize("name", NAMES)
+def test_split_halves_and_stages_give_the_same_map(name: str) -> None:
+    network = build_backbone(name).eval()
     x = images(64)
     trunk, tail = network.split(16)
     maps = network.features(x)
     torch.testing.assert_close(trunk(x), maps[16])
     torch.testing.assert_close(tail(maps[16]), maps[32])
+    in_stages = network.normalize(x)
+    for stage, stride in zip(network.stages(), maps, strict=True):
+        in_stages = stage(in_stages)
+        torch.testing.assert_close(in_stages, maps[stride])
+
+
+def test_the_tail_starts_with_the_twelfth_convolution() -> None:
+    network = MobileNet(0.25)
+    _, tail = network.split(16)
     assert next(tail.parameters()) is network.layers[12].depthwise.conv.weight  # conv 12 starts the tail
 
 

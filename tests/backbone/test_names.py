@@ -10,17 +10,26 @@ from backbone import BackboneName, parse_name
     ("name", "expected"),
     [
         ("mobilenet_1.0", BackboneName(1.0)),
-        ("mobilenet_0.5_160", BackboneName(0.5, "separable", 160)),
-        ("mobilenet_1.0_conv", BackboneName(1.0, "conv")),
-        ("mobilenet_1.0_shallow_192", BackboneName(1.0, "shallow", 192)),
+        ("mobilenet_0.5_160", BackboneName(0.5, input_size=160)),
+        ("mobilenet_1.0_conv", BackboneName(1.0, variant="conv")),
+        ("mobilenet_1.0_shallow_192", BackboneName(1.0, variant="shallow", input_size=192)),
         ("mobilenet_1.37", BackboneName(1.37)),
+        ("mobilenet_1.0_head", BackboneName(1.0, variant="head")),
+        ("mobilenet_v2_0.5", BackboneName(0.5, "v2")),
+        ("mobilenet_v3_small_1.0_192", BackboneName(1.0, "v3_small", input_size=192)),
     ],
 )
 def test_names_say_width_variant_and_size(name: str, expected: BackboneName) -> None:
     assert parse_name(name) == expected
 
 
-@pytest.mark.parametrize("name", ["mobilenet", "mobilenet_0", "mobilenet_0.5_", "mobilnet_1.0", "mobilenet_1.0_0", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mobilenet", "mobilenet_0", "mobilenet_0.5_", "mobilnet_1.0", "mobilenet_1.0_0", ""),
+        *("mobilenet_v2_1.0_conv", "mobilenet_v4_1.0"),
+    ],
+)
 def test_other_names_are_refused_with_an_example(name: str) -> None:
     with pytest.raises(ValueError, match="backbone name"):
         parse_name(name)

@@ -1,20 +1,40 @@
 """Published weights: against Keras itself, against real images, and what is said of files that do not fit."""
 
+import base64
+import dataclasses
+import hashlib
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import safetensors.torch
+import timm
 import torch
+import torchvision
 from PIL import Image as Pillow
+from torch import nn
 
-from backbone import Classifier, MobileNet, load_pretrained
-from backbone import weights as weights_module
-from backbone.weights import fetch_keras, keras_file_name
+from backbone import Backbone, Classifier, MobileNet, build_backbone, load_weights, open_weights
+from backbone.published import PUBLISHED, Published, fetch, find_published
 from datasets.images import read_image
+
+
+def load(model: Backbone | Classifier, path: Path) -> None:
+    load_weights(model, open_weights(str(path), "mobilenet_1.0", input_size=128))
+
+
+def shake_norms(network: nn.Module) -> None:
+    """Batch normalisations that are not the identity."""
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, 0, 0.2)
+            norm.running_mean.normal_(0, 0.2)
+            norm.running_var.uniform_(0.5, 1.5)
 
 
 def keras_file(path: Path, width: float, *, top: bool = True) -> "tuple[Path, object]":
@@ -41,7 +61,7 @@ def keras_file(path: Path, width: float, *, top: bool = True) -> "tuple[Path, ob
 def test_logits_equal_those_of_keras(width: float, tmp_path: Path, rng: np.random.Generator) -> None:
     path, network = keras_file(tmp_path / "weights.h5", width)
     ours = Classifier(MobileNet(width), 1000)
-    load_pretrained(ours, str(path), input_size=128)
+    load(ours, path)
     images = rng.integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
     with torch.no_grad():
         theirs = network(torch.from_numpy(images.astype(np.float32) / 127.5 - 1)).cpu()  # type: ignore[operator]
@@ -52,9 +72,9 @@ def test_logits_equal_those_of_keras(width: float, tmp_path: Path, rng: np.rando
 
 def test_a_file_without_top_fits_a_backbone_alone(tmp_path: Path) -> None:
     path, _ = keras_file(tmp_path / "weights.h5", 0.25, top=False)
-    load_pretrained(MobileNet(0.25), str(path), input_size=128)
+    load(MobileNet(0.25), path)
     with pytest.raises(ValueError, match="head"):
-        load_pretrained(Classifier(MobileNet(0.25), 1000), str(path), input_size=128)
+        load(Classifier(MobileNet(0.25), 1000), path)
 
 
 REAL = [
@@ -83,7 +103,7 @@ def test_real_weights_classify_real_images(
     folder = shared / "data" / "imagenet_sample"
     wnids = [line.split()[0] for line in (folder / "classes.txt").read_text().splitlines()]
     network = Classifier(MobileNet(width), 1000).eval()
-    load_pretrained(network, str(shared / "weights" / name), input_size=size)
+    load(network, shared / "weights" / name)
     files = sorted((folder / "val").glob("*/*"))
     correct = torch.zeros(5)
     for start in range(0, len(files), 50):
@@ -96,24 +116,114 @@ def test_real_weights_classify_real_images(
     assert correct.sum().item() / len(files) == pytest.approx(top5, abs=0.005)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("mobilenetv1_100", "mobilenet_1.0"),
+        ("mobilenetv1_100h", "mobilenet_1.0_head"),
+        ("mobilenetv1_125", "mobilenet_1.25"),
+    ],
+)
+@pytest.mark.parametrize("size", [128, 75])
+def test_logits_equal_those_of_timm(theirs: str, ours: str, size: int, tmp_path: Path) -> None:
+    network = timm.create_model(theirs, pretrained=False).eval()
+    shake_norms(network)
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file(network.state_dict(), path)
+    weights = open_weights(str(path), ours, input_size=size)
+    model = Classifier(build_backbone(ours, weights.conventions), 1000).eval()
+    load_weights(model, weights)
+    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = network((images.float() / 255 - 0.5) / 0.5)
+        torch.testing.assert_close(model(images), expected, atol=1e-4, rtol=0)
+    assert expected.std() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("build", "ours"),
+    [
+        (lambda: torchvision.models.mobilenet_v2(), "mobilenet_v2_1.0"),
+        (lambda: torchvision.models.mobilenet_v2(width_mult=0.5), "mobilenet_v2_0.5"),
+        (lambda: torchvision.models.mobilenet_v3_large(), "mobilenet_v3_large_1.0"),
+        (lambda: torchvision.models.mobilenet_v3_small(width_mult=0.75), "mobilenet_v3_small_0.75"),
+    ],
+)
+def test_logits_equal_those_of_torchvision(build: Callable[[], nn.Module], ours: str, tmp_path: Path) -> None:
+    network = build().eval()
+    shake_norms(network)
+    path = tmp_path / "model.pth"
+    torch.save(network.state_dict(), path)
+    weights = open_weights(str(path), ours, input_size=96)
+    model = Classifier(build_backbone(ours, weights.conventions), 1000).eval()
+    load_weights(model, weights)
+    images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
+    preset = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    with torch.no_grad():
+        expected = network(preset(images.float() / 255))
+        torch.testing.assert_close(model(images), expected, atol=1e-4, rtol=0)
+    assert expected.std() > 1e-3
+
+
 def test_the_file_nearest_in_size_is_taken() -> None:
-    assert keras_file_name(1.0, 224) == "mobilenet_1_0_224_tf.h5"
-    assert keras_file_name(0.75, 300) == "mobilenet_7_5_224_tf.h5"
-    assert keras_file_name(0.25, 150) == "mobilenet_2_5_160_tf.h5"
-    with pytest.raises(ValueError, match=r"width 0\.3; there are 1\.0, 0\.75, 0\.5, 0\.25"):
-        keras_file_name(0.3, 224)
+    def found(asked: str, name: str, size: int) -> str:
+        row = find_published(asked, name, size)
+        assert row is not None
+        return row.name
+
+    assert found("keras", "mobilenet_1.0", 224) == "mobilenet_1_0_224_tf.h5"
+    assert found("keras", "mobilenet_0.75", 300) == "mobilenet_7_5_224_tf.h5"
+    assert found("keras", "mobilenet_0.25_150", 150) == "mobilenet_2_5_160_tf.h5"
+    assert found("timm", "mobilenet_1.0_head", 224) == "mobilenetv1_100h"
+    assert found("torchvision", "mobilenet_v3_small_1.0", 224).startswith("mobilenet_v3_small-")
+    assert found("mobilenetv1_125", "mobilenet_1.25", 224) == "mobilenetv1_125"
+    with pytest.raises(ValueError, match=r"keras published no weights for mobilenet_0\.3; it has mobilenet_1\.0, "):
+        find_published("keras", "mobilenet_0.3", 224)
+    with pytest.raises(ValueError, match=r"keras published no weights for mobilenet_1\.0_conv"):
+        find_published("keras", "mobilenet_1.0_conv", 224)
+    assert find_published("no such thing", "mobilenet_1.0", 224) is None
+
+
+def test_every_published_row_is_of_a_backbone_that_exists() -> None:
+    assert len([row for row in PUBLISHED if row.publisher == "keras"]) == 16
+    assert len({row.name for row in PUBLISHED}) == len(PUBLISHED)
+    for row in PUBLISHED:
+        with torch.device("meta"):
+            build_backbone(row.backbone, row.publisher)
+        assert 0.4 < row.top1 < row.top5 < 0.95
+
+
+def test_conventions_of_another_publisher_are_refused() -> None:
+    with pytest.raises(ValueError, match="no such network with the conventions of torchvision"):
+        build_backbone("mobilenet_1.0", "torchvision")
 
 
 def test_file_of_another_width_is_named(tmp_path: Path) -> None:
     path, _ = keras_file(tmp_path / "weights.h5", 0.25, top=False)
     with pytest.raises(ValueError, match=r"weights\.h5: made for width 0\.25, but the backbone has width 0\.5"):
-        load_pretrained(MobileNet(0.5), str(path), input_size=128)
+        load(MobileNet(0.5), path)
+
+
+def test_another_number_of_classes_and_another_network_are_named(tmp_path: Path) -> None:
+    path, _ = keras_file(tmp_path / "weights.h5", 0.25)
+    with pytest.raises(ValueError, match=r"weights\.h5: has 1000 classes, but 120 are needed"):
+        load(Classifier(MobileNet(0.25), 120), path)
+    with pytest.raises(ValueError, match=r"weights\.h5: made for another network: layers\.1\.bn\.bias is nothing"):
+        load(MobileNet(0.25, variant="conv"), path)
 
 
 def test_damaged_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     path, _ = keras_file(tmp_path / "weights.h5", 0.25, top=False)
     cut = tmp_path / "cut.h5"
     cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    cut_tensors = tmp_path / "cut.safetensors"
+    safetensors.torch.save_file({"conv_stem.weight": torch.zeros(32, 3, 3, 3)}, cut_tensors)
+    cut_tensors.write_bytes(cut_tensors.read_bytes()[:200])
+    cut_torch = tmp_path / "cut.pth"
+    torch.save({"features.0.0.weight": torch.zeros(32, 3, 3, 3)}, cut_torch)
+    cut_torch.write_bytes(cut_torch.read_bytes()[:300])
+    whole_model = tmp_path / "model.pth"
+    torch.save(nn.Linear(2, 2), whole_model)  # would have to be unpickled
     foreign = tmp_path / "foreign.h5"
     with h5py.File(foreign, "w") as file:
         file["dense/dense/kernel:0"] = np.zeros((2, 2))
@@ -124,21 +234,21 @@ def test_damaged_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
         next(iter(group.values()))[0, 0, 0, 0] = np.nan
     for file, what in (
         (cut, "not a readable HDF5 file"),
+        (cut_tensors, "not a readable safetensors file"),
+        (cut_torch, "not a readable file of weights"),
+        (whole_model, "not a readable file of weights"),
         (tmp_path / "none.h5", "no such file"),
-        (foreign, "expected the weights of a Keras MobileNet"),
+        (foreign, "not the weights of a MobileNet as Keras, timm or torchvision write them"),
         (not_finite, "not finite"),
     ):
         with pytest.raises(ValueError, match=what) as raised:
-            load_pretrained(MobileNet(0.25), str(file), input_size=128)
+            load(MobileNet(0.25), file)
         assert str(file) in str(raised.value)
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[str, str], Published]]:
     """A server of checkpoints on this machine; the header it sends can be set."""
-    import base64
-    import hashlib
-
     content = b"not really weights"
     digest = base64.b64encode(hashlib.md5(content).digest()).decode()
     headers = {"x-goog-hash": f"crc32c=AAAA,md5={digest}"}
@@ -156,36 +266,66 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
 
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    monkeypatch.setattr(weights_module, "KERAS_URL", f"http://127.0.0.1:{httpd.server_port}/")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    yield headers
+    row = Published("file.h5", "keras", "mobilenet_1.0_224", 0, 0, "", f"http://127.0.0.1:{httpd.server_port}/", "")
+    yield headers, row
     httpd.shutdown()
     httpd.server_close()
 
 
-def test_download_is_kept_once_its_hash_is_right(server: dict[str, str]) -> None:
-    path = fetch_keras("file.h5")
+Server = tuple[dict[str, str], Published]
+
+
+def test_download_is_kept_once_its_hash_is_right(server: Server) -> None:
+    headers, row = server
+    path = fetch(row)
     assert path.read_bytes() == b"not really weights"
-    server.clear()  # a second download would have no hash to check
-    assert fetch_keras("file.h5") == path
+    headers.clear()  # a second download would have no hash to check
+    assert fetch(row) == path
 
 
-def test_download_with_another_hash_leaves_nothing(server: dict[str, str], tmp_path: Path) -> None:
-    server["x-goog-hash"] = "md5=AAAAAAAAAAAAAAAAAAAAAA=="
+def test_download_with_another_hash_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    headers, row = server
+    headers["x-goog-hash"] = "md5=AAAAAAAAAAAAAAAAAAAAAA=="
     with pytest.raises(ValueError, match="hash"):
-        fetch_keras("file.h5")
+        fetch(row)
     assert not list(tmp_path.rglob("*.h5"))
 
 
-def test_download_that_breaks_off_leaves_nothing(server: dict[str, str], tmp_path: Path) -> None:
-    server["Content-Length"] = "1000"
+def test_download_that_breaks_off_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    headers, row = server
+    headers["Content-Length"] = "1000"
     with pytest.raises(ValueError, match=r"download failed.*put the file at"):
-        fetch_keras("file.h5")
+        fetch(row)
     assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_torchvisions_file_is_checked_by_the_hash_in_its_name(server: Server, tmp_path: Path) -> None:
+    _, keras = server
+    digest = hashlib.sha256(b"not really weights").hexdigest()
+    row = Published(f"net-{digest[:8]}.pth", "torchvision", "mobilenet_v2_1.0_224", 0, 0, "", keras.url, "")
+    assert fetch(row).read_bytes() == b"not really weights"
+    with pytest.raises(ValueError, match="invalid hash value"):
+        fetch(dataclasses.replace(row, name="net-00000000.pth"))
+    assert not list(tmp_path.rglob("net-00000000*"))
 
 
 def test_without_network_it_says_where_to_put_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights_module, "KERAS_URL", "http://127.0.0.1:9/")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(ValueError, match=r"put the file at .*checkpoints.file\.h5"):
-        fetch_keras("file.h5")
+    for publisher in ("keras", "torchvision"):
+        row = Published("net-00000000.h5", publisher, "", 0, 0, "", "http://127.0.0.1:9/", "")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"put the file at .*checkpoints.net-00000000\.h5"):
+            fetch(row)
+
+
+def test_without_network_timms_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def fail(repository: str, file: str) -> str:
+        assert (repository, file) == ("timm/mobilenetv1_100.ra4_e3600_r224_in1k", "model.safetensors")
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(ValueError, match=r"download of model\.safetensors failed .* by hand and pass its path"):
+        open_weights("timm", "mobilenet_1.0", input_size=224)

@@ -97,3 +97,29 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     for name in ("text.jpg", "empty.jpg", "none.jpg"):
         with pytest.raises(UnreadableImageError, match=name):
             read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_photo_may_be_decoded_smaller(tmp_path: Path, picture: np.ndarray, orientation: int) -> None:
+    """With and without EXIF, which take different ways; never below the size that was asked for."""
+    large = np.asarray(Pillow.fromarray(picture).resize((1280, 960), Pillow.Resampling.BILINEAR))
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    Pillow.fromarray(large).save(tmp_path / "plain.jpg", quality=95)
+    Pillow.fromarray(large).save(tmp_path / "exif.jpg", quality=95, exif=exif)
+    for name in ("plain.jpg", "exif.jpg"):
+        whole = read_image(tmp_path / name)
+        assert whole.shape[:2] == ((1280, 960) if (name, orientation) == ("exif.jpg", 6) else (960, 1280))
+        small = read_image(tmp_path / name, min_side_px=200)
+        assert 200 <= min(small.shape[:2]) < 500
+        expected = Pillow.fromarray(whole).resize(small.shape[1::-1], Pillow.Resampling.BOX)
+        np.testing.assert_allclose(small.astype(int), np.asarray(expected).astype(int), atol=6)
+        assert read_image(tmp_path / name, min_side_px=2000).shape == whole.shape
+
+
+def test_both_jpeg_decoders_give_the_same_pixels(tmp_path: Path, picture: np.ndarray) -> None:
+    Pillow.fromarray(picture).save(tmp_path / "plain.jpg", quality=80)
+    exif = Pillow.Exif()
+    exif[0x0131] = "a camera"
+    Pillow.fromarray(picture).save(tmp_path / "exif.jpg", quality=80, exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "plain.jpg"), read_image(tmp_path / "exif.jpg"))

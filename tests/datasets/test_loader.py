@@ -21,6 +21,12 @@ class Numbers:
             raise UnreadableImageError("3.jpg: truncated image")
         return Example(np.full((4, 6, 3), index, np.uint8), index, str(index))
 
+    def id(self, index: int) -> str:
+        return str(index)
+
+    def truth(self, index: int) -> int:
+        return index
+
 
 def add_noise(image: Image, truth: int, seed: int) -> tuple[Image, int]:
     return image + np.random.default_rng(seed).integers(0, 99, image.shape, dtype=np.uint8), truth

@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
+from tasks.classification import ClassificationConfig, ClassificationTask
 from tasks.detection import DetectionConfig, DetectionTask
 
-TASKS: dict[str, tuple[type[Any], type[Any]]] = {"detection": (DetectionConfig, DetectionTask)}
+TASKS: dict[str, tuple[type[Any], type[Any]]] = {
+    "classification": (ClassificationConfig, ClassificationTask),
+    "detection": (DetectionConfig, DetectionTask),
+}
 
 
 def build_config(config_class: type[Any], *files: Path, **changes: dict[str, Any]) -> Any:
@@ -27,9 +31,10 @@ def build_config(config_class: type[Any], *files: Path, **changes: dict[str, Any
 
 
 @pytest.fixture(params=TASKS)
-def tiny_task(request: pytest.FixtureRequest, drawn_root: Path) -> Callable[..., Any]:
+def tiny_task(request: pytest.FixtureRequest, drawn_roots: Callable[[str], Path]) -> Callable[..., Any]:
     """Each task in turn on a few drawn examples: a function of further settings."""
     config_class, task_class = TASKS[request.param]
+    drawn_root = drawn_roots(request.param)
     sample = Path(__file__).resolve().parents[2] / "configs" / request.param / "sample.yaml"
 
     def build(**changes: dict[str, Any]) -> Any:

@@ -1,0 +1,151 @@
+"""Readers of labelled images: official layouts give the right classes, and each mistake is named."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+
+from datasets.images import write_image
+from datasets.labelled import LabelledImages, read_folders, read_imagenet, read_stanford_dogs
+from datasets.sample.classification import SPECIES, write_sample
+
+
+def make_images(root: Path, **numbers: int) -> None:
+    """Folders with so many images; each image is filled with its number."""
+    for folder, number in numbers.items():
+        (root / folder).mkdir(parents=True)
+        for index in range(number):
+            write_image(root / folder / f"{index}.png", np.full((8, 8, 3), index, np.uint8))
+
+
+def contents(source: LabelledImages) -> list[tuple[str, int]]:
+    return [(Path(source.id(i)).parent.name, source.truth(i).class_id) for i in range(len(source))]
+
+
+def test_train_and_val_folders(tmp_path: Path) -> None:
+    make_images(tmp_path / "train", cat=2, dog=1, eel=1)
+    make_images(tmp_path / "val", cat=1, eel=2)
+    (tmp_path / "train" / ".cache").mkdir()
+    (tmp_path / "train" / "cat" / "notes.txt").write_text("no image")
+    train, val = (read_folders(tmp_path, split, val_share=0.2) for split in ("train", "val"))
+    assert contents(train) == [("cat", 0), ("cat", 0), ("dog", 1), ("eel", 2)]
+    assert contents(val) == [("cat", 0), ("eel", 2), ("eel", 2)]
+    assert val.class_names == train.class_names == ("cat", "dog", "eel")
+    assert train[1].image[0, 0, 0] == 1
+    assert train[1].id == str(tmp_path / "train" / "cat" / "1.png")
+
+
+def test_folders_without_a_split_are_split_by_us(tmp_path: Path) -> None:
+    make_images(tmp_path, cat=10, dog=2, eel=5)
+    train, val = (read_folders(tmp_path, split, val_share=0.2) for split in ("train", "val"))
+    ids = [{source.id(i) for i in range(len(source))} for source in (train, val)]
+    assert not ids[0] & ids[1]
+    assert len(ids[0] | ids[1]) == 17
+    assert [sum(c == class_id for _, c in contents(val)) for class_id in range(3)] == [2, 1, 1]
+    again = read_folders(tmp_path, "val", val_share=0.2)
+    assert {again.id(i) for i in range(len(again))} == ids[1]
+
+
+@pytest.mark.parametrize(
+    ("folders", "what"),
+    [
+        ({}, "0 subfolders; expected one for each class"),
+        ({"cat": 3}, "1 subfolders"),
+        ({"cat": 3, "dog": 1}, "dog: 1 images; a class needs 2 or more"),
+        ({"train/cat": 1, "train/dog": 1, "val/fox": 1, "val/cat": 1}, r"val.fox: not one of the 2 classes \(cat, dog"),
+        ({"train/cat": 1, "train/dog": 1}, "val: there is no such folder"),
+        ({"train/cat": 1, "train/dog": 1, "val/cat": 0, "val/dog": 0}, "there are no images in it"),
+    ],
+)
+def test_folders_that_do_not_fit_are_named(tmp_path: Path, folders: dict[str, int], what: str) -> None:
+    make_images(tmp_path, **folders)
+    with pytest.raises(ValueError, match=what):
+        read_folders(tmp_path, "val", val_share=0.5)
+
+
+def test_an_empty_class_is_warned_of(tmp_path: Path) -> None:
+    make_images(tmp_path / "train", cat=1, dog=0)
+    assert read_folders(tmp_path, "train", val_share=0.5).warnings == [
+        f"{tmp_path / 'train'}: 1 class folders hold no image, the first is dog"
+    ]
+
+
+@pytest.mark.parametrize("file", ["classes.txt", "LOC_synset_mapping.txt"])
+def test_imagenet_class_ids_come_from_the_list_where_there_is_one(tmp_path: Path, file: str) -> None:
+    """Half of the classes have no image: their folders would be numbered 0 and 1."""
+    make_images(tmp_path / "val", n02=1, n04=1)
+    (tmp_path / file).write_text("n01 a fish\nn02 a cat\nn03 a dog\nn04 an eel, a long one\n")
+    source = read_imagenet(tmp_path, "val")
+    assert contents(source) == [("n02", 1), ("n04", 3)]
+    assert source.class_names == ("a fish", "a cat", "a dog", "an eel, a long one")
+
+
+def test_imagenet_without_a_list_is_numbered_by_the_training_folders(tmp_path: Path) -> None:
+    make_images(tmp_path / "train", n01=1, n02=1, n03=1)
+    make_images(tmp_path / "val", n01=1, n03=1)
+    assert contents(read_imagenet(tmp_path, "val")) == [("n01", 0), ("n03", 2)]
+
+
+def test_imagenet_lists_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    make_images(tmp_path / "val", n02=1, n04=1)
+    for text, what in (("n02\nn04\n", "a line 'wnid name'"), ("n02 a\nn02 b\n", "twice"), ("n01 a\nn02 b\n", "n04")):
+        (tmp_path / "classes.txt").write_text(text)
+        with pytest.raises(ValueError, match=what):
+            read_imagenet(tmp_path, "val")
+
+
+@pytest.fixture
+def dogs(tmp_path: Path) -> Path:
+    write_sample(tmp_path, {"train": 2, "test": 1})
+    return tmp_path
+
+
+def test_stanford_dogs_layout(dogs: Path) -> None:
+    train, val = read_stanford_dogs(dogs, "train"), read_stanford_dogs(dogs, "val")
+    assert (len(train), len(val)) == (2 * len(SPECIES), len(SPECIES))
+    assert train.class_names == val.class_names == tuple(species.name.replace("_", " ") for species in SPECIES)
+    assert [val.truth(i).class_id for i in range(len(val))] == list(range(len(SPECIES)))
+    assert val[3].image.shape == (160, 160, 3)
+
+
+def test_stanford_dogs_mistakes_are_named(dogs: Path) -> None:
+    good = scipy.io.loadmat(dogs / "test_list.mat")
+
+    def write(**changes: object) -> None:
+        content = {k: v for k, v in (good | changes).items() if v is not None and not k.startswith("_")}
+        scipy.io.savemat(dogs / "test_list.mat", content)
+
+    def fails(match: str) -> None:
+        with pytest.raises(ValueError, match=match) as raised:
+            read_stanford_dogs(dogs, "val")
+        assert "\n" not in str(raised.value)
+
+    write(labels=np.roll(good["labels"], 1))
+    fails(r"test_list\.mat: 'n00000000-Round_plain/.*' has label 16, which is 'n00000015-")
+    write(labels=None)
+    fails(r"test_list\.mat: expected one of Stanford Dogs' lists.*KeyError")
+    write(labels=good["labels"][:3])
+    fails("of equal length, got 16 and 3")
+    write()
+    (dogs / "test_list.mat").write_bytes((dogs / "test_list.mat").read_bytes()[:300])
+    fails(r"test_list\.mat: expected one of Stanford Dogs' lists")
+    (dogs / "test_list.mat").unlink()
+    fails("there is no such file")
+    write()
+    shutil.rmtree(next((dogs / "Images").iterdir()))
+    fails(r"images of .* are missing")
+
+
+@pytest.mark.data
+def test_real_data_sets(shared: Path) -> None:
+    """What ../shared/data/README.md says of them."""
+    train, val = (read_stanford_dogs(shared / "data" / "stanford_dogs", split) for split in ("train", "val"))
+    assert (len(train), len(val), len(train.class_names)) == (1440, 720, 120)
+    assert train.class_names[:2] == ("Chihuahua", "Japanese spaniel")
+    sample = read_imagenet(shared / "data" / "imagenet_sample", "val")
+    assert (len(sample), len(sample.class_names)) == (500, 1000)
+    by_id = {Path(sample.id(i)).name: sample.truth(i).class_id for i in range(len(sample))}
+    assert by_id["n02012849_crane.JPEG"] == 134  # the bird; the machine is 517
+    assert sorted(by_id.values()) == list(range(0, 1000, 2))

@@ -1,0 +1,118 @@
+"""Which classifier is loaded when, and what is said when it does not fit."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from datasets.images import write_image
+from tasks.classification import ClassificationConfig, ClassificationTask
+from tests.tasks.conftest import build_config
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights as timm publishes them, made up."""
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    safetensors.torch.save_file(timm.create_model("mobilenetv1_100").state_dict(), path)
+    return path
+
+
+def imagenet(root: Path, num_classes: int = 1000) -> Path:
+    """A folder in ImageNet's layout with images of two classes."""
+    for class_id in (4, 7):
+        folder = root / "val" / f"n{class_id:04d}"
+        folder.mkdir(parents=True)
+        write_image(folder / "1.jpg", np.full((40, 50, 3), 20 * class_id, np.uint8))
+    (root / "classes.txt").write_text("".join(f"n{k:04d} thing {k}\n" for k in range(num_classes)))
+    return root
+
+
+def config_for(pretrained: Path, **data: Any) -> ClassificationConfig:
+    backbone = {"name": "mobilenet_1.0", "pretrained": str(pretrained)}
+    config: ClassificationConfig = build_config(
+        ClassificationConfig, backbone=backbone, data={"input_size": 64, **data}
+    )
+    return config
+
+
+def test_published_classifier_is_used_for_imagenet(published: Path, tmp_path: Path) -> None:
+    head = safetensors.torch.load_file(published)["classifier.weight"]
+    config = config_for(published, root=str(imagenet(tmp_path)), name="imagenet")
+    task = ClassificationTask.from_published(config)
+    assert torch.equal(task.build_model().head.weight, head)
+    source = task.source("val")
+    assert [source.truth(row).class_id for row in range(len(source))] == [4, 7]
+    assert task.class_names[7] == "thing 7"
+
+
+def test_published_classifier_names_imagenets_classes_without_data(published: Path) -> None:
+    task = ClassificationTask.from_published(config_for(published))
+    assert len(task.class_names) == 1000
+    assert task.class_names[:2] == ["tench", "goldfish"]
+    model = task.build_model().eval()
+    with torch.inference_mode():
+        (predicted,) = task.decode(model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)))
+    record = task.describe(predicted, (64, 64))["classes"]
+    assert len(record) == 5
+    assert record[0]["probability"] >= record[4]["probability"]
+
+
+@pytest.mark.parametrize(("name", "num_classes"), [("imagenet", 120), ("folder", 1000)])
+def test_published_classifier_of_other_classes_is_refused(
+    published: Path, tmp_path: Path, name: str, num_classes: int
+) -> None:
+    root = imagenet(tmp_path, num_classes)
+    shutil.copytree(root / "val", root / "train")
+    with pytest.raises(ValueError, match=r"has 1000 classes, which are not the (120|2) of the data .* train first"):
+        ClassificationTask.from_published(config_for(published, root=str(root), name=name))
+
+
+def test_another_task_starts_with_a_new_head(published: Path, drawn_roots: Any) -> None:
+    root = str(drawn_roots("classification"))
+    task = ClassificationTask.from_data(config_for(published, root=root, name="stanford_dogs"))
+    model = task.build_model()
+    stem = safetensors.torch.load_file(published)["conv_stem.weight"]
+    assert model.head.weight.shape == (16, 1024)
+    assert torch.equal(model.backbone.layers[0].conv.weight, stem)  # type: ignore[union-attr]
+    assert model.backbone.layers[0].bn.eps == 1e-5  # type: ignore[union-attr]  # timm's
+
+
+def test_conventions_that_the_weights_do_not_have_are_refused(published: Path) -> None:
+    config = build_config(
+        ClassificationConfig, backbone={"name": "mobilenet_1.0", "pretrained": str(published), "conventions": "keras"}
+    )
+    with pytest.raises(ValueError, match=r"backbone\.conventions: keras, but the weights .* need timm"):
+        ClassificationTask.with_num_classes(config, 10).build_model()
+
+
+def test_data_of_other_classes_are_refused(drawn_roots: Any) -> None:
+    config = build_config(
+        ClassificationConfig, data={"root": str(drawn_roots("classification")), "name": "stanford_dogs"}
+    )
+    with pytest.raises(ValueError, match=r"the 16 classes of the data \(Round plain, .* are not the 3 that the model"):
+        ClassificationTask(config, {"data": "folder", "class_names": ["a", "b", "c"]}).source("val")
+
+
+@pytest.mark.data
+def test_real_weights_through_the_task(shared: Path) -> None:
+    """Top-1 and top-5 of ../shared/weights/README.md: the crop and the filter are those of its figures."""
+    from tasks.common.evaluate import evaluate, evaluation_loader
+
+    config = build_config(
+        ClassificationConfig,
+        backbone={
+            "name": "mobilenet_0.5",
+            "pretrained": str(shared / "weights" / "mobilenet_5_0_160_tf.h5"),
+        },
+        data={"root": str(shared / "data" / "imagenet_sample"), "name": "imagenet", "input_size": 160},
+    )
+    task = ClassificationTask.from_published(config)
+    scores = evaluate(task, task.build_model(), evaluation_loader(task, task.source("val"), 50))
+    assert scores["top1"] == pytest.approx(0.680, abs=0.003)
+    assert scores["top5"] == pytest.approx(0.872, abs=0.003)

@@ -1,0 +1,38 @@
+"""Gradual unfreezing: what is frozen stays as it was, statistics included."""
+
+import torch
+from torch.nn import functional
+
+from backbone import Classifier, MobileNet
+from tasks.common.config import OptimConfig
+from tasks.common.freeze import freeze, frozen_stages
+from tasks.common.optim import build_optimizer
+
+GRADUAL = OptimConfig(layers="gradual", unfreeze_epochs=2, lr=0.1)
+
+
+def test_one_stage_more_every_two_epochs_from_the_last() -> None:
+    model = Classifier(MobileNet(0.25), 3)
+    assert [len(frozen_stages(model, GRADUAL, epoch)) for epoch in range(13)] == [5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0, 0]
+    assert frozen_stages(model, OptimConfig(), 0) == []
+    assert frozen_stages(model, GRADUAL, 8)[0][0] is model.backbone.layers[0]
+
+
+def test_frozen_stages_do_not_change_and_others_do() -> None:
+    model = Classifier(MobileNet(0.25), 3)
+    optimizer = build_optimizer(model, GRADUAL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    freeze(model, frozen_stages(model, GRADUAL, 3))  # the last stage and the head learn
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    functional.cross_entropy(model(images), torch.tensor([0, 1, 2, 0])).backward()
+    optimizer.step()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    first_learning = sum(len(stage) for stage in model.backbone.stages()[:-1])
+    learning = tuple(f"backbone.layers.{index}." for index in range(first_learning, len(model.backbone.layers)))
+    assert all(name.startswith((*learning, "head.")) for name in changed)
+    assert any("running_mean" in name for name in changed)
+
+    freeze(model, [])
+    assert all(parameter.requires_grad for parameter in model.parameters())

@@ -1,0 +1,81 @@
+"""Only the head learns: the same optimum as scikit-learn's, on features that are computed once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+from torch.nn import functional
+
+from datasets.files import CACHE_VARIABLE
+from tasks.classification import ClassificationConfig, ClassificationTask
+from tasks.common.features import pooled_features
+from tasks.common.head import fit_head, minimise
+from tests.tasks.conftest import build_config
+
+
+def test_optimum_is_that_of_logistic_regression(rng: np.random.Generator) -> None:
+    """Mean loss + d / 2 |W|^2 has the minimum of scikit-learn's C * sum of losses + |W|^2 / 2 for C = 1 / (d N)."""
+    x = rng.normal(size=(120, 8)).astype(np.float32)
+    y = (x[:, :3] + rng.normal(0, 0.5, (120, 3))).argmax(1)
+    head = nn.Linear(8, 3)
+    features, truth = torch.from_numpy(x), torch.from_numpy(y)
+    minimise(head, lambda: functional.cross_entropy(head(features), truth), 0.02)
+    reference = LogisticRegression(C=1 / (0.02 * 120), tol=1e-8, max_iter=1000).fit(x, y)
+    np.testing.assert_allclose(head.weight.detach().numpy(), reference.coef_, atol=2e-3)
+
+
+@pytest.fixture
+def task(drawn_roots: "object", monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ClassificationTask:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    root = drawn_roots("classification")  # type: ignore[operator]
+    config = build_config(
+        ClassificationConfig,
+        data={"root": str(root), "name": "stanford_dogs", "input_size": 64},
+        backbone={"name": "mobilenet_0.25"},
+        optim={"layers": "head", "weight_decay": 0.001},
+        loop={"num_workers": 0},
+    )
+    return ClassificationTask.from_data(config)
+
+
+def test_run_folder_holds_the_whole_network(task: ClassificationTask, tmp_path: Path) -> None:
+    from tasks.common.checkpoint import load_checkpoint
+
+    run = tmp_path / "run"
+    run.mkdir()
+    metrics = fit_head(task, run)
+    assert set(metrics) == {"top1", "top5", "mean_per_class"}
+    content = load_checkpoint(run / "best.pt", "classification")
+    torch.manual_seed(0)
+    before = task.build_model()
+    after = task.build_model()
+    after.load_state_dict(content["model"])
+    assert all(
+        torch.equal(a, b) for a, b in zip(before.backbone.parameters(), after.backbone.parameters(), strict=True)
+    )
+    assert not torch.equal(before.head.weight, after.head.weight)
+    assert (run / "metrics.json").is_file()
+    assert (run / "predictions.png").is_file()
+
+
+def test_features_are_those_of_the_network_and_computed_once(task: ClassificationTask, tmp_path: Path) -> None:
+    model, source = task.build_model().eval(), task.source("val")
+    features = pooled_features(task, model.backbone, source, "")
+    images = np.stack([task.preprocess(source[row].image) for row in features.rows])
+    with torch.no_grad():
+        expected = model.backbone(torch.from_numpy(images).permute(0, 3, 1, 2))
+    torch.testing.assert_close(features.values, expected)
+    (file,) = (tmp_path / "cache" / "features").iterdir()
+    written = file.stat().st_mtime_ns
+    again = pooled_features(task, model.backbone, source, "")
+    assert torch.equal(again.values, features.values)
+    assert file.stat().st_mtime_ns == written
+
+    with torch.no_grad():
+        next(model.backbone.parameters()).add_(0.01)  # other weights: other features
+    other = pooled_features(task, model.backbone, source, "")
+    assert not torch.equal(other.values, features.values)
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 2
