@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from backbone.layers import Conventions
     from backbone.mobilenet import MobileNet
     from backbone.names import BackboneName, parse_name
-    from backbone.weights import Weights, load_weights, open_weights
+    from backbone.weights import Weights, load_classes, load_weights, open_weights
 
 __all__ = [
     "Backbone",
@@ -23,6 +23,7 @@ __all__ = [
     "Weights",
     "build_backbone",
     "count_cost",
+    "load_classes",
     "load_weights",
     "open_weights",
     "parse_name",
@@ -37,6 +38,6 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "layers": ["Conventions"],
         "mobilenet": ["MobileNet"],
         "names": ["BackboneName", "parse_name"],
-        "weights": ["Weights", "load_weights", "open_weights"],
+        "weights": ["Weights", "load_classes", "load_weights", "open_weights"],
     },
 )

@@ -101,6 +101,7 @@ def _torchvision() -> list[Published]:
     return rows
 
 
+IMAGENET_CLASS_NAMES: tuple[str, ...] = tuple(MobileNet_V2_Weights.DEFAULT.meta["categories"])  # by class id
 PUBLISHED = (*_keras(), *_timm(), *_torchvision())
 
 

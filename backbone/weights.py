@@ -12,7 +12,7 @@ from backbone.base import Backbone, Classifier
 from backbone.formats import read_state
 from backbone.mobilenet import STEM
 from backbone.names import ConventionsName
-from backbone.published import fetch, find_published
+from backbone.published import IMAGENET_CLASS_NAMES, fetch, find_published
 
 _NOT_LEARNT = ("num_batches_tracked", "normalize.mean", "normalize.std")
 
@@ -25,19 +25,13 @@ class Weights:
         state: by the names of `Classifier`: `backbone...` and, where there is a classifier, `head...`.
         conventions: the name of those that `build_backbone` must be given.
         origin: file or run that they came from, for people.
-        class_names: of the classifier; None for ImageNet's 1,000 in their usual order.
+        class_names: of the classifier, by class id; empty where there is none or they are not known.
     """
 
     state: Mapping[str, Tensor]
     conventions: ConventionsName | None
     origin: str
-    class_names: tuple[str, ...] | None = None
-
-    @property
-    def num_classes(self) -> int | None:
-        """Outputs of the classifier, None where there is none."""
-        rows = [len(tensor) for name, tensor in self.state.items() if name.startswith("head.")]
-        return rows[-1] if rows else None
+    class_names: tuple[str, ...] = ()
 
 
 def open_weights(pretrained: str, backbone_name: str, *, input_size: int) -> Weights:
@@ -57,7 +51,9 @@ def open_weights(pretrained: str, backbone_name: str, *, input_size: int) -> Wei
         published = find_published(pretrained, backbone_name, input_size)
         path = path if published is None else fetch(published)
     state, conventions = read_state(path)
-    return Weights(state, conventions, str(path))
+    num_outputs = [len(tensor) for name, tensor in state.items() if name.startswith("head.")]
+    is_imagenet = num_outputs[-1:] == [len(IMAGENET_CLASS_NAMES)]
+    return Weights(state, conventions, str(path), IMAGENET_CLASS_NAMES if is_imagenet else ())
 
 
 def load_weights(model: Backbone | Classifier, weights: Weights) -> None:
@@ -84,6 +80,22 @@ def load_weights(model: Backbone | Classifier, weights: Weights) -> None:
         if theirs != ours:
             raise ValueError(f"{weights.origin}: made for another network: {name} is {theirs} there, {ours} here")
     model.load_state_dict(given, strict=False)  # what it lacks is not learnt
+
+
+def load_classes(model: Classifier, weights: Weights, row_of: Mapping[int, int]) -> None:
+    """Let outputs of a classifier start as those of the weights' own; where it has a hidden layer, that too.
+
+    Args:
+        model: gets the weights, in place; its backbone stays as it is.
+        weights: of the same kind of network, with a classifier.
+        row_of: class id of the model -> class id of the weights.
+    """
+    head = model.head.state_dict()
+    *hidden, kernel, bias = head
+    for name in hidden:
+        head[name].copy_(weights.state[f"head.{name}"])
+    for name in (kernel, bias):
+        head[name][list(row_of)] = weights.state[f"head.{name}"][list(row_of.values())].to(head[name])
 
 
 def _stem_channels(state: Mapping[str, Tensor]) -> int:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
-from torchvision.models import MobileNet_V2_Weights
 
-from backbone import Weights, load_weights
+from backbone import Weights, load_classes
+from backbone.published import IMAGENET_CLASS_NAMES
 from datasets.labelled import LabelledImages, read_folders, read_imagenet, read_stanford_dogs
 from datasets.mixing import LabelMixing
 from datasets.sample.classification import sample_root
@@ -51,32 +51,34 @@ class ClassificationTask:
 
     @classmethod
     def from_published(cls, config: ClassificationConfig) -> Self:
-        """The task of the weights' own classes: those of the data where there are any, else ImageNet's.
+        """The task of the weights' own classes, or of those of them that the data have.
 
         Raises:
-            ValueError: if the weights' classes are not those of the data.
+            ValueError: if the data have classes that the weights do not know.
         """
         weights = open_pretrained(config)
         assert weights is not None
-        if config.data.root is not None:
-            class_names: Sequence[str] = _read_split(config, "val").class_names
-            task = cls(config, _vocabulary(config, class_names))
+        if config.data.root is None:
+            task = cls(config, {"data": config.data.name, "class_names": list(weights.class_names)})
         else:
-            class_names = weights.class_names or MobileNet_V2_Weights.DEFAULT.meta["categories"]
-            task = cls(config, {"data": "imagenet", "class_names": list(class_names)})
-        if not task._classifies(weights):
+            task = cls(config, _vocabulary(config, _read_split(config, "val").class_names))
+        num_known, num_classes = len(task._rows_in(weights)), len(task.class_names)
+        if num_known < num_classes or not num_classes:
             raise ValueError(
-                f"backbone.pretrained: {weights.origin} has {weights.num_classes or 'no'} classes, which are not the "
-                f"{len(class_names)} of the data (for ImageNet's: data.name: imagenet); train first, and give its --run"
+                f"backbone.pretrained: the classifier of {weights.origin} has {len(weights.class_names)} classes, and "
+                f"{num_known} of the data's {num_classes} are among them, by name (all of ImageNet: data.name: "
+                "imagenet); train first, and give its --run"
             )
         return task
 
     def build_model(self) -> ClassificationModel:
-        """The network with published weights where the configuration names some; the classifier's too, if it fits."""
+        """The network with the configured weights; a class that their classifier has too starts as it is there."""
         model = ClassificationModel(build_pretrained(self.config), len(self.class_names))
         weights = open_pretrained(self.config)
-        if weights is not None and self._classifies(weights):
-            load_weights(model, weights)
+        if weights is not None:
+            rows = self._rows_in(weights)
+            if rows:
+                load_classes(model, weights, rows)
         return model
 
     def source(self, split: Split) -> LabelledImages:
@@ -145,11 +147,14 @@ class ClassificationTask:
             ]
         }
 
-    def _classifies(self, weights: Weights) -> bool:
-        """Whether the weights hold a classifier for this very list of classes."""
-        if weights.class_names is None:  # ImageNet's
-            return self.vocabulary["data"] == "imagenet" and weights.num_classes == len(self.class_names)
-        return list(weights.class_names) == self.class_names and weights.num_classes == len(self.class_names)
+    def _rows_in(self, weights: Weights) -> dict[int, int]:
+        """Class id here -> class id in the weights' classifier, of the classes that both have."""
+        theirs = weights.class_names
+        is_imagenet = self.vocabulary["data"] == "imagenet" and theirs == IMAGENET_CLASS_NAMES
+        if list(theirs) == self.class_names or (is_imagenet and len(theirs) == len(self.class_names)):
+            return {class_id: class_id for class_id in range(len(theirs))}
+        id_of = {name: class_id for class_id, name in enumerate(theirs) if theirs.count(name) == 1}
+        return {class_id: id_of[name] for class_id, name in enumerate(self.class_names) if name in id_of}
 
 
 if TYPE_CHECKING:

@@ -51,6 +51,8 @@ class OptimConfig:
             the head is solved for on them, without augmentation, within seconds); or gradual (the head first, then one
             stage of the backbone more every unfreeze_epochs, from the last to the first).
         unfreeze_epochs: see layers.
+        keep_statistics: batch normalisation keeps the means and variances of the first weights, which know more images
+            than a small data set has.
     """
 
     name: Literal["sgd", "adamw", "rmsprop"] = "sgd"
@@ -66,6 +68,7 @@ class OptimConfig:
     ema_decay: float | None = 0.999
     layers: Literal["all", "head", "gradual"] = "all"
     unfreeze_epochs: float = 1.0
+    keep_statistics: bool = False
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", "a positive number", self.lr)

@@ -26,7 +26,7 @@ from tasks.common.device import autocast, compute_dtype, in_fp32, open_device
 from tasks.common.distributed import ALONE, World
 from tasks.common.draw import draw_curves
 from tasks.common.evaluate import draw_examples, evaluate, evaluation_loader
-from tasks.common.freeze import freeze, frozen_stages
+from tasks.common.freeze import frozen_stages, set_learning
 from tasks.common.optim import averaged_copy, build_optimizer, learning_rate
 from tasks.common.progress import Progress
 from tasks.common.report import best_score, epoch_line, metrics_as_json, write_csv
@@ -131,19 +131,22 @@ class _Trainer(Generic[T]):
         self.batches.start_at(epoch, step_in_epoch * self.task.config.optim.accumulate)
         frozen = frozen_stages(self.state.model, self.task.config.optim, epoch)
         if frozen != self.frozen:
-            freeze(self.state.model, frozen)
             self.frozen = frozen
+            self._set_learning()
             self.network = self.world.wrap(self.state.model)  # it looks at once at what there is to learn
         arriving = iter(self.train_loader)
         for _ in range(step_in_epoch, self.steps_per_epoch):
             self._step(arriving)
             yield
 
+    def _set_learning(self) -> None:
+        keep_statistics = self.task.config.optim.keep_statistics
+        set_learning(self.state.model, self.frozen or [], keep_statistics=keep_statistics)
+
     def _step(self, arriving: Iterator[Batch[T]]) -> None:
         """One optimiser step on the next `accumulate` batches."""
         optim, state = self.task.config.optim, self.state
-        self.network.train()
-        freeze(state.model, self.frozen or [])
+        self._set_learning()
         for _ in range(optim.accumulate):
             waiting_since = time.perf_counter()
             batch = next(arriving)

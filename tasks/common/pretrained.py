@@ -36,10 +36,15 @@ def open_pretrained(config: Any) -> Weights | None:
 
 
 def with_conventions(config: Any) -> Any:
-    """The same settings, in which the conventions of the weights are written down: a run must not depend on a file."""
+    """The same settings, in which the conventions of the weights are written down: a run must not depend on a file.
+
+    Raises:
+        ValueError: if the weights cannot be read or were made for another network.
+    """
     weights = open_pretrained(config)
     if weights is None:
         return config
+    build_pretrained(config)  # checks that they fit
     backbone = dataclasses.replace(config.backbone, conventions=weights.conventions)
     return dataclasses.replace(config, backbone=backbone)
 
@@ -63,5 +68,5 @@ def _weights_of_run(run: Path) -> Weights:
     if not (run / CONFIG).is_file():
         raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
     conventions = yaml.safe_load((run / CONFIG).read_text())["backbone"].get("conventions")
-    class_names = content["vocabulary"].get("class_names")
-    return Weights(content["model"], conventions, str(run), class_names and tuple(class_names))
+    names = content["vocabulary"]["class_names"] if content["task"] == "classification" else ()
+    return Weights(content["model"], conventions, str(run), tuple(names))

@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from torchvision.models import mobilenet_v2, mobilenet_v3_small
 
 from datasets.images import write_image
 from tasks.classification import ClassificationConfig, ClassificationTask
@@ -69,7 +70,7 @@ def test_published_classifier_of_other_classes_is_refused(
 ) -> None:
     root = imagenet(tmp_path, num_classes)
     shutil.copytree(root / "val", root / "train")
-    with pytest.raises(ValueError, match=r"has 1000 classes, which are not the (120|2) of the data .* train first"):
+    with pytest.raises(ValueError, match=r"has 1000 classes, and 0 of the data's (120|2) are among them.* train first"):
         ClassificationTask.from_published(config_for(published, root=str(root), name=name))
 
 
@@ -81,6 +82,41 @@ def test_another_task_starts_with_a_new_head(published: Path, drawn_roots: Any) 
     assert model.head.weight.shape == (16, 1024)
     assert torch.equal(model.backbone.layers[0].conv.weight, stem)  # type: ignore[union-attr]
     assert model.backbone.layers[0].bn.eps == 1e-5  # type: ignore[union-attr]  # timm's
+
+
+def test_classes_of_the_same_name_start_from_the_published_ones(published: Path, tmp_path: Path) -> None:
+    """By name, in whatever order; "cardigan" is the garment, "Cardigan" the dog."""
+    for split in ("train", "val"):
+        for name in ("Cardigan", "cardigan", "my own", "tench"):
+            (tmp_path / split / name).mkdir(parents=True)
+            write_image(tmp_path / split / name / "1.jpg", np.zeros((40, 50, 3), np.uint8))
+    config = config_for(published, root=str(tmp_path))
+    state = safetensors.torch.load_file(published)
+    head = ClassificationTask.from_data(config).build_model().head
+    for class_id, row in ((0, 264), (1, 474), (3, 0)):
+        assert torch.equal(head.weight[class_id], state["classifier.weight"][row])
+        assert torch.equal(head.bias[class_id], state["classifier.bias"][row])
+    with pytest.raises(ValueError, match="1000 classes, and 3 of the data's 4 are among them"):
+        ClassificationTask.from_published(config)
+    for split in ("train", "val"):
+        shutil.rmtree(tmp_path / split / "my own")
+    assert ClassificationTask.from_published(config).class_names == ["Cardigan", "cardigan", "tench"]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2_1.0", "mobilenet_v3_small_1.0"])
+def test_classes_of_torchvisions_heads_start_too(name: str, tmp_path: Path) -> None:
+    network = {"mobilenet_v2_1.0": mobilenet_v2, "mobilenet_v3_small_1.0": mobilenet_v3_small}[name]()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    config = build_config(
+        ClassificationConfig,
+        backbone={"name": name, "pretrained": str(tmp_path / "weights.pth")},
+        data={"input_size": 64},
+    )
+    model = ClassificationTask(config, {"data": "folder", "class_names": ["goldfish", "new", "tench"]}).build_model()
+    last = network.classifier[-1]
+    assert torch.equal(model.head[-1].weight[[0, 2]], last.weight[[1, 0]])  # type: ignore[index]
+    if name == "mobilenet_v3_small_1.0":
+        assert torch.equal(model.head[0].weight, network.classifier[0].weight)  # type: ignore[index]
 
 
 def test_conventions_that_the_weights_do_not_have_are_refused(published: Path) -> None:

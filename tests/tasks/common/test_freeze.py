@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from backbone import Classifier, MobileNet
 from tasks.common.config import OptimConfig
-from tasks.common.freeze import freeze, frozen_stages
+from tasks.common.freeze import frozen_stages, set_learning
 from tasks.common.optim import build_optimizer
 
 GRADUAL = OptimConfig(layers="gradual", unfreeze_epochs=2, lr=0.1)
@@ -22,8 +22,7 @@ def test_frozen_stages_do_not_change_and_others_do() -> None:
     model = Classifier(MobileNet(0.25), 3)
     optimizer = build_optimizer(model, GRADUAL)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    model.train()
-    freeze(model, frozen_stages(model, GRADUAL, 3))  # the last stage and the head learn
+    set_learning(model, frozen_stages(model, GRADUAL, 3), keep_statistics=False)  # the last stage and the head learn
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     functional.cross_entropy(model(images), torch.tensor([0, 1, 2, 0])).backward()
     optimizer.step()
@@ -34,5 +33,18 @@ def test_frozen_stages_do_not_change_and_others_do() -> None:
     assert all(name.startswith((*learning, "head.")) for name in changed)
     assert any("running_mean" in name for name in changed)
 
-    freeze(model, [])
+    set_learning(model, [], keep_statistics=False)
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_statistics_are_kept_where_asked() -> None:
+    model = Classifier(MobileNet(0.25), 3)
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    set_learning(model, [], keep_statistics=True)
+    model(images)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    set_learning(model, [], keep_statistics=False)
+    model(images)
+    assert not all(torch.equal(value, before[name]) for name, value in model.named_buffers())
