@@ -29,7 +29,7 @@ class Weights:
     """
 
     state: Mapping[str, Tensor]
-    conventions: ConventionsName | None
+    conventions: ConventionsName
     origin: str
     class_names: tuple[str, ...] = ()
 

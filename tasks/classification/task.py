@@ -73,8 +73,8 @@ class ClassificationTask:
 
     def build_model(self) -> ClassificationModel:
         """The network with the configured weights; a class that their classifier has too starts as it is there."""
-        model = ClassificationModel(build_pretrained(self.config), len(self.class_names))
         weights = open_pretrained(self.config)
+        model = ClassificationModel(build_pretrained(self.config, weights), len(self.class_names))
         if weights is not None:
             rows = self._rows_in(weights)
             if rows:

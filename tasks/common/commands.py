@@ -14,7 +14,6 @@ import torch
 import yaml
 from torch import nn
 
-from backbone import build_backbone
 from backbone.cost import count_cost, format_cost
 from datasets.files import atomic_write, new_folder, write_json
 from datasets.loader import Source
@@ -26,7 +25,7 @@ from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
 from tasks.common.head import fit_head
 from tasks.common.parser import CONFIG, Arguments
 from tasks.common.predict import find_files, predict_files
-from tasks.common.pretrained import open_pretrained, with_conventions
+from tasks.common.pretrained import build_pretrained, open_pretrained
 from tasks.common.progress import Progress
 from tasks.common.report import metrics_as_json, print_metrics
 from tasks.common.task import Task
@@ -52,7 +51,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
         _check_unchanged(config, run / CONFIG)
         config = _without_pretrained(config)  # the checkpoint has the weights; their file may be gone
     else:
-        config = with_conventions(config)
+        config = _with_conventions(config)
     solves = config.optim.layers == "head"
     if solves and (resume is not None or world.size > 1):
         raise ValueError(
@@ -67,8 +66,6 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
         if resume is None and config.backbone.pretrained == "none" and config.data.root is not None:
             print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
         print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
-        if resume is None and config.backbone.pretrained != "none":
-            print(_origin(config), file=sys.stderr)
     try:
         metrics = fit_head(task, run) if solves else fit(task, run, resume=resume is not None, world=world)
     except InterruptedRunError as stop:
@@ -134,8 +131,7 @@ def cost(task_class: type[Task[Any]], arguments: Arguments) -> int:
 def _load(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[Any], nn.Module]:
     """The task of a run or of published weights, and its best model on the device that the configuration names."""
     if arguments.options["run"] is None:
-        config = with_conventions(arguments.config)
-        print(_origin(config), file=sys.stderr)
+        config = _with_conventions(arguments.config)
         task = task_class.from_published(config)
         return task, task.build_model().to(open_device(config.loop))
     path = Path(arguments.options["run"]) / checkpoint.BEST
@@ -160,11 +156,19 @@ def _out_folder(task: Task[Any], options: dict[str, Any], default: str) -> Path:
     return new_folder(Path("runs") / task.name / f"{task.config.backbone.name}-{default}")
 
 
-def _origin(config: Any) -> str:
+def _with_conventions(config: Any) -> Any:
+    """The same settings with the conventions of the weights written down, since a run must not depend on a file.
+
+    Raises:
+        ValueError: if the weights cannot be read or do not fit the backbone.
+    """
     weights = open_pretrained(config)
-    assert weights is not None
-    conventions = build_backbone(config.backbone.name, weights.conventions).conventions
-    return f"weights {weights.origin}, conventions of {weights.conventions}: {conventions}"
+    if weights is None:
+        return config
+    conventions = build_pretrained(config, weights).conventions
+    print(f"weights {weights.origin}, conventions of {weights.conventions}: {conventions}", file=sys.stderr)
+    backbone = dataclasses.replace(config.backbone, conventions=weights.conventions)
+    return dataclasses.replace(config, backbone=backbone)
 
 
 def _without_pretrained(config: Any) -> Any:

@@ -17,7 +17,7 @@ from datasets.files import write_json
 from datasets.loader import Source
 from tasks.common import checkpoint
 from tasks.common.device import open_device
-from tasks.common.evaluate import Result, draw_examples, score
+from tasks.common.evaluate import draw_examples
 from tasks.common.features import pooled_features
 from tasks.common.fit import METRICS, PICTURE
 from tasks.common.optim import split_decayed
@@ -47,9 +47,10 @@ def fit_head(task: Task[T], run: Path) -> dict[str, float]:
 
     source = task.source("val")
     values, truth = _examples(task, model, source, "features of the validation images")
+    metric = task.metric()
     with torch.inference_mode():
-        predicted = task.decode(model.from_features(values))
-    metrics = score(task, list(map(Result, [""] * len(truth), predicted, truth))).compute()
+        metric.update(task.decode(model.from_features(values)), truth)
+    metrics = metric.compute()
     content = {"task": task.name, "vocabulary": dict(task.vocabulary), "model": model.state_dict(), "metrics": metrics}
     checkpoint.save_best(run, content)
     write_json(run / METRICS, metrics_as_json(metrics, len(source)))

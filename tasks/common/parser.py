@@ -70,11 +70,12 @@ def parse_arguments(task: str, config_class: type[TaskConfig], sample_config: Pa
     verb_parsers = {verb: _verb_parser(task, verb, config_class) for verb in _HELP}
     for verb, verb_parser in verb_parsers.items():
         commands.add_subcommand(verb, verb_parser, help=_HELP[verb][0].split(". ")[0].rstrip("."))
+    words = _files_first(words)
     try:
-        parsed = parser.parse_args(list(words))
+        parsed = parser.parse_args(words)
         base = _base_config(parsed.verb, parsed[parsed.verb], sample_config)
         if base is not None:
-            at = list(words).index(parsed.verb) + 1
+            at = words.index(parsed.verb) + 1
             parsed = parser.parse_args([*words[:at], "--config", str(base), *words[at:]])
         verb, options = parsed.verb, parsed[parsed.verb]
         config = _build(config_class, options)
@@ -103,7 +104,7 @@ def _verb_parser(task: str, verb: Verb, config_class: type[TaskConfig]) -> Argum
     usage = f"python -m tasks.{task} {verb}{_REQUIRED.get(verb, '')} [--config FILE] [--setting VALUE ...]"
     description, example = (text.format(task=task) for text in _HELP[verb])
     parser = ArgumentParser(usage=usage, description=description, epilog=example, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file with settings; later flags change them")
+    parser.add_argument("--config", action="config", help="YAML file with settings; flags change them")
     if verb == "train":
         parser.add_argument("--run_dir", type=str | None, help="folder to make (default: runs/<task>/<date and time>)")
         parser.add_argument("--resume", type=str | None, metavar="RUN", help="continue that run exactly")
@@ -145,6 +146,20 @@ def _explain(message: str, known: set[str]) -> str:
     key = unknown[1] or unknown[2]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"unknown setting {key}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _files_first(words: Sequence[str]) -> list[str]:
+    """The words with each `--config FILE` moved to the front, since flags change files wherever they stand."""
+    files, others = [], []
+    arriving = iter(words)
+    for word in arriving:
+        if word == "--config":
+            files += [word, *[file for file in [next(arriving, None)] if file is not None]]
+        elif word.startswith("--config="):
+            files.append(word)
+        else:
+            others.append(word)
+    return [*others[:1], *files, *others[1:]]
 
 
 def _config_files(words: Sequence[str]) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from backbone import Backbone, Weights, build_backbone, load_weights, open_weights
+from backbone.build import default_conventions
 from tasks.common.checkpoint import BEST, load_checkpoint
 from tasks.common.config import BackboneConfig
 from tasks.common.parser import CONFIG
@@ -35,27 +35,12 @@ def open_pretrained(config: Any) -> Weights | None:
     return weights
 
 
-def with_conventions(config: Any) -> Any:
-    """The same settings, in which the conventions of the weights are written down: a run must not depend on a file.
+def build_pretrained(config: Any, weights: Weights | None) -> Backbone:
+    """The backbone that a task's settings name, with those weights.
 
     Raises:
-        ValueError: if the weights cannot be read or were made for another network.
+        ValueError: if they were made for another network.
     """
-    weights = open_pretrained(config)
-    if weights is None:
-        return config
-    build_pretrained(config)  # checks that they fit
-    backbone = dataclasses.replace(config.backbone, conventions=weights.conventions)
-    return dataclasses.replace(config, backbone=backbone)
-
-
-def build_pretrained(config: Any) -> Backbone:
-    """The backbone that a task's settings name, with the weights that they name.
-
-    Raises:
-        ValueError: if the weights cannot be read or were made for another network.
-    """
-    weights = open_pretrained(config)
     conventions = config.backbone.conventions if weights is None else weights.conventions
     backbone = build_backbone(config.backbone.name, conventions)
     if weights is not None:
@@ -67,6 +52,7 @@ def _weights_of_run(run: Path) -> Weights:
     content = load_checkpoint(run / BEST)
     if not (run / CONFIG).is_file():
         raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
-    conventions = yaml.safe_load((run / CONFIG).read_text())["backbone"].get("conventions")
+    settings = yaml.safe_load((run / CONFIG).read_text())["backbone"]
+    conventions = settings["conventions"] or default_conventions(settings["name"])
     names = content["vocabulary"]["class_names"] if content["task"] == "classification" else ()
     return Weights(content["model"], conventions, str(run), tuple(names))

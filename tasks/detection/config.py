@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tasks.common.config import TaskConfig, require, require_size_of_name
+
+Predictor = Literal["pointwise", "separable"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,8 @@ class DetectionConfig(TaskConfig):
 
     Args:
         data: images and boxes.
+        predictor: of classes and boxes on each map: pointwise (1x1, the paper's), or separable (3x3 depthwise, then
+            1x1: SSDLite's, Sandler et al. 2018).
         match_iou: in training, an anchor stands for the object that it overlaps at least so much; less than the
             paper's 0.5 gives more anchors to learn from, which small data need.
         score_threshold: boxes that score less are dropped before evaluation.
@@ -46,6 +51,7 @@ class DetectionConfig(TaskConfig):
     """
 
     data: DetectionDataConfig = field(default_factory=DetectionDataConfig)
+    predictor: Predictor = "pointwise"
     match_iou: float = 0.5
     score_threshold: float = 0.01
     nms_iou: float = 0.5

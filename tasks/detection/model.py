@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from backbone import Backbone
+from backbone import Backbone, Conventions
 from backbone.layers import ConvBNReLU
 from datasets.types import Detections
 from tasks.detection.anchors import FEATURE_STRIDES, anchor_shapes, decode
+from tasks.detection.config import Predictor
 
 EXTRA_CHANNELS = ((256, 512), (128, 256), (128, 256), (64, 128))  # of each pair: 1x1, then 3x3 with stride 2
 MAX_CANDIDATES = 1000  # boxes of one image that enter non-maximum suppression
@@ -30,7 +32,7 @@ class DetectionOutputs(NamedTuple):
 
 
 class SSD(nn.Module):
-    """Single shot detector with 1x1 predictors on six maps.
+    """Single shot detector on six maps.
 
     At 300 px and width 1.0: grids 19, 10, 5, 3, 2, 1 and 1,917 anchors; with 91 outputs 1,237 M mult-adds and 6.82 M
     parameters.
@@ -38,12 +40,13 @@ class SSD(nn.Module):
     Source: Howard et al. 2017, section 4.6 and Table 13; Liu et al. 2016 (arXiv:1512.02325).
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, *, predictor: Predictor = "pointwise") -> None:
         """Build with random weights for all but the backbone.
 
         Args:
             backbone: gives maps at strides 16 and 32; its width also scales the extra maps.
             num_classes: K, without background.
+            predictor: `pointwise` convolutions of 1x1, or `separable` ones of 3x3 (Sandler et al. 2018, section 6.2).
         """
         super().__init__()
         self.backbone = backbone
@@ -60,11 +63,12 @@ class SSD(nn.Module):
             channels.append(out_channels)
         shapes_per_map = [len(shapes) for shapes in anchor_shapes()]
         pairs = list(zip(channels, shapes_per_map, strict=True))
-        self.class_predictors = nn.ModuleList(nn.Conv2d(c, n * (num_classes + 1), 1) for c, n in pairs)
-        self.box_predictors = nn.ModuleList(nn.Conv2d(c, n * 4, 1) for c, n in pairs)
-        for predictor in (*self.class_predictors, *self.box_predictors):
-            nn.init.normal_(predictor.weight, std=0.01)
-            nn.init.zeros_(predictor.bias)
+        build = partial(_build_predictor, predictor, backbone.conventions)
+        self.class_predictors = nn.ModuleList(build(c, n * (num_classes + 1)) for c, n in pairs)
+        self.box_predictors = nn.ModuleList(build(c, n * 4) for c, n in pairs)
+        for layers in (*self.class_predictors, *self.box_predictors):
+            nn.init.normal_(layers[-1].weight, std=0.01)
+            nn.init.zeros_(layers[-1].bias)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> DetectionOutputs:
@@ -76,6 +80,13 @@ class SSD(nn.Module):
         return DetectionOutputs(
             _predict(self.class_predictors, maps, self.num_classes + 1), _predict(self.box_predictors, maps, 4)
         )
+
+
+def _build_predictor(kind: Predictor, conventions: Conventions, in_channels: int, out_channels: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, 1)]
+    if kind == "separable":
+        layers.insert(0, ConvBNReLU(in_channels, in_channels, 3, conventions, groups=in_channels))
+    return nn.Sequential(*layers)
 
 
 def _predict(predictors: nn.ModuleList, maps: list[Tensor], size: int) -> Tensor:

@@ -13,7 +13,7 @@ from datasets.coco import Categories, CocoDetection
 from datasets.sample.detection import sample_root
 from datasets.transforms import DetectionAugmentation, resize
 from datasets.types import Detections, Image
-from tasks.common.pretrained import build_pretrained
+from tasks.common.pretrained import build_pretrained, open_pretrained
 from tasks.common.task import Split, Task
 from tasks.detection.anchors import build_anchors
 from tasks.detection.config import DetectionConfig
@@ -64,7 +64,8 @@ class DetectionTask:
 
     def build_model(self) -> SSD:
         """SSD with the backbone's published weights, where the configuration names some."""
-        return SSD(build_pretrained(self.config), len(self.class_names))
+        backbone = build_pretrained(self.config, open_pretrained(self.config))
+        return SSD(backbone, len(self.class_names), predictor=self.config.predictor)
 
     def source(self, split: Split) -> CocoDetection:
         """The annotated images of a split.

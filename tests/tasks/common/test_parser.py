@@ -32,9 +32,12 @@ def mistake(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_defaults_then_yaml_then_flags(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("optim: {lr: 0.5, epochs: 7}\n")
-    arguments = parse("cost", "--config", str(file), "--optim.epochs", "9")
-    optim = arguments.config.optim
-    assert (optim.lr, optim.epochs, optim.batch_size) == (0.5, 9, 16)
+    second = tmp_path / "b.yaml"
+    second.write_text("optim: {batch_size: 4}\n")
+    files, flags = ["--config", str(file), f"--config={second}"], ["--optim.epochs", "9"]
+    for words in ([*files, *flags], [*flags, *files]):  # whatever the order
+        optim = parse("cost", *words).config.optim
+        assert (optim.lr, optim.epochs, optim.batch_size, optim.momentum) == (0.5, 9, 4, 0.9)
 
 
 def test_training_without_config_and_data_takes_the_sample(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torchvision.ops import nms
 
-from backbone import MobileNet
+from backbone import MobileNet, build_backbone
 from tasks.detection.anchors import build_anchors, decode, encode
+from tasks.detection.config import Predictor
 from tasks.detection.model import SSD, DetectionOutputs, decode_detections
 
 SETTINGS = {"input_size": 96, "score_threshold": 0.05, "nms_iou": 0.5, "max_detections": 100}
@@ -18,6 +19,25 @@ def test_outputs_have_a_row_for_each_anchor() -> None:
         num_anchors = len(build_anchors(size))
         assert outputs.class_logits.shape == (2, num_anchors, 5)
         assert outputs.box_deltas.shape == (2, num_anchors, 4)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2_0.5", "mobilenet_v3_large_0.5", "mobilenet_v3_small_0.5"])
+@pytest.mark.parametrize("predictor", ["pointwise", "separable"])
+def test_detects_on_every_backbone(name: str, predictor: Predictor) -> None:
+    size = 96
+    model = SSD(build_backbone(name), 4, predictor=predictor)
+    outputs = model(torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8))
+    assert outputs.class_logits.shape == (2, len(build_anchors(size)), 5)
+    (outputs.class_logits.sum() + outputs.box_deltas.sum()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_separable_predictors_add_a_depthwise_kernel_and_its_norm_to_each_map() -> None:
+    """Counted by hand, for classes and for boxes."""
+    plain, separable = (SSD(MobileNet(1.0), 90, predictor=kind) for kind in ("pointwise", "separable"))
+    channels = (512, 1024, 512, 256, 256, 128)
+    difference = sum(p.numel() for p in separable.parameters()) - sum(p.numel() for p in plain.parameters())
+    assert difference == 2 * sum(c * 9 + 2 * c for c in channels)
 
 
 def test_row_of_an_anchor_depends_on_the_pixels_there() -> None:
