@@ -52,7 +52,7 @@ def read_image(path: Path, *, expected_hw: tuple[int, int] | None = None, min_si
     for magic, (start, end) in _STARTS_AND_ENDS.items():
         if data.startswith(magic) and data.rfind(end) <= data.rfind(start):
             raise UnreadableImageError(f"{path}: truncated image")
-    image = _decode_jpeg(data, min_side_px) if data.startswith(_JPEG) else None
+    image = _decode_jpeg(data, path, min_side_px) if data.startswith(_JPEG) else None
     if image is None:
         image = _decode(data, path, cv2.IMREAD_COLOR_RGB)
     if expected_hw is not None and image.shape[:2] != expected_hw:
@@ -72,7 +72,7 @@ def write_image(path: Path, image: Image) -> None:
         raise OSError(f"{path}: could not be written")
 
 
-def _decode_jpeg(data: bytes, min_side_px: int | None) -> Image | None:
+def _decode_jpeg(data: bytes, path: Path, min_side_px: int | None) -> Image | None:
     """The pixels, or None where OpenCV must do it: what simplejpeg does not read, and whole files with EXIF data."""
     try:
         if _EXIF not in data[:_EXIF_WITHIN]:
@@ -83,8 +83,7 @@ def _decode_jpeg(data: bytes, min_side_px: int | None) -> Image | None:
         return None
     for factor, flag in _REDUCED.items():
         if min_side_px is not None and min(height, width) >= factor * min_side_px:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-            return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+            return cv2.cvtColor(_decode(data, path, flag), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
     return None
 
 

@@ -54,16 +54,18 @@ class ClassificationTask:
         """The task of the weights' own classes, or of those of them that the data have.
 
         Raises:
-            ValueError: if the data have classes that the weights do not know.
+            ValueError: if the weights have no classifier, or the data have classes that it does not know.
         """
         weights = open_pretrained(config)
         assert weights is not None
+        if not weights.class_names:
+            raise ValueError(f"backbone.pretrained: {weights.origin} has no classifier; train one, and give its --run")
         if config.data.root is None:
             task = cls(config, {"data": config.data.name, "class_names": list(weights.class_names)})
         else:
             task = cls(config, _vocabulary(config, _read_split(config, "val").class_names))
         num_known, num_classes = len(task._rows_in(weights)), len(task.class_names)
-        if num_known < num_classes or not num_classes:
+        if num_known < num_classes:
             raise ValueError(
                 f"backbone.pretrained: the classifier of {weights.origin} has {len(weights.class_names)} classes, and "
                 f"{num_known} of the data's {num_classes} are among them, by name (all of ImageNet: data.name: "

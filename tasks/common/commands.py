@@ -19,7 +19,7 @@ from datasets.files import atomic_write, new_folder, write_json
 from datasets.loader import Source
 from tasks.common import checkpoint
 from tasks.common.device import open_device
-from tasks.common.distributed import World, join_world
+from tasks.common.distributed import ALONE, World, join_world
 from tasks.common.evaluate import draw_examples, draw_mistakes, evaluation_loader, predict_split, score
 from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
 from tasks.common.head import fit_head
@@ -51,7 +51,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
         _check_unchanged(config, run / CONFIG)
         config = _without_pretrained(config)  # the checkpoint has the weights; their file may be gone
     else:
-        config = _with_conventions(config)
+        config = _with_conventions(config, world)
     solves = config.optim.layers == "head"
     if solves and (resume is not None or world.size > 1):
         raise ValueError(
@@ -156,7 +156,7 @@ def _out_folder(task: Task[Any], options: dict[str, Any], default: str) -> Path:
     return new_folder(Path("runs") / task.name / f"{task.config.backbone.name}-{default}")
 
 
-def _with_conventions(config: Any) -> Any:
+def _with_conventions(config: Any, world: World = ALONE) -> Any:
     """The same settings with the conventions of the weights written down, since a run must not depend on a file.
 
     Raises:
@@ -166,7 +166,8 @@ def _with_conventions(config: Any) -> Any:
     if weights is None:
         return config
     conventions = build_pretrained(config, weights).conventions
-    print(f"weights {weights.origin}, conventions of {weights.conventions}: {conventions}", file=sys.stderr)
+    if world.is_main:
+        print(f"weights {weights.origin}, conventions of {weights.conventions}: {conventions}", file=sys.stderr)
     backbone = dataclasses.replace(config.backbone, conventions=weights.conventions)
     return dataclasses.replace(config, backbone=backbone)
 

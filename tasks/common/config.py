@@ -17,6 +17,7 @@ class BackboneConfig:
             mobilenet_v3_small_<width>, for example mobilenet_0.5.
         pretrained: none (random weights); keras, timm or torchvision (the published file that fits, downloaded once);
             the name of one (`python -m backbone weights` lists them); a .h5, .safetensors or .pth file; a run folder.
+            In classification, classes that these weights have by name start as they are there.
         conventions: padding, epsilon and normalisation; null for those that come with the weights.
     """
 

@@ -152,3 +152,10 @@ def test_real_weights_through_the_task(shared: Path) -> None:
     scores = evaluate(task, task.build_model(), evaluation_loader(task, task.source("val"), 50))
     assert scores["top1"] == pytest.approx(0.680, abs=0.003)
     assert scores["top5"] == pytest.approx(0.872, abs=0.003)
+
+
+def test_weights_without_a_classifier_are_refused(tmp_path: Path) -> None:
+    state = {k: v for k, v in timm.create_model("mobilenetv1_100").state_dict().items() if "classifier" not in k}
+    safetensors.torch.save_file(state, tmp_path / "body.safetensors")
+    with pytest.raises(ValueError, match=r"body\.safetensors has no classifier; train one"):
+        ClassificationTask.from_published(config_for(tmp_path / "body.safetensors"))
