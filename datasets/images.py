@@ -39,8 +39,8 @@ def read_image(path: Path, *, expected_hw: tuple[int, int] | None = None, min_si
         path: a file in any format that OpenCV reads.
         expected_hw: the size that annotations were made for. Some tools annotate the pixels as stored, without
             turning them; where only those have the expected size, they are returned.
-        min_side_px: a JPEG file may be decoded at a smaller size, as long as both its sides keep so many pixels. That
-            takes a seventh of the time for a photo of 12 megapixels; None for the size as stored.
+        min_side_px: a JPEG file may be decoded at a smaller size, as long as both its sides keep so many pixels, which
+            is much faster for large photos; None for the size as stored.
 
     Raises:
         UnreadableImageError: naming the file, if it cannot be read in full or its size is not the expected one.

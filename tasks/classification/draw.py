@@ -64,7 +64,7 @@ def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], path: 
     pairs = [divmod(int(place), len(matrix)) for place in np.argsort(-wrong, axis=None, kind="stable")[:NUM_PAIRS]]
     lines = [f"{wrong[i, j]:>4} x {class_names[i]} -> {class_names[j]}" for i, j in pairs if wrong[i, j]]
     text.axis("off")
-    text.text(0, 1, "\n".join(["most often confused (true -> predicted)", "", *lines]), va="top", fontsize=9)
+    text.text(0, 1, "\n".join(["most often confused (true -> predicted)", "", *lines]), va="top", fontsize=8)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=100)
 
