@@ -38,11 +38,15 @@ class ClassificationTask:
         self.config = config
         self.vocabulary = vocabulary
         self.class_names: list[str] = vocabulary["class_names"]
+        self._sources: dict[Split, LabelledImages] = {}  # read once: ImageNet has a million files
 
     @classmethod
     def from_data(cls, config: ClassificationConfig) -> Self:
         """The task for the classes of the training images."""
-        return cls(config, _vocabulary(config, _read_split(config, "train").class_names))
+        train = _read_split(config, "train")
+        task = cls(config, _vocabulary(config, train.class_names))
+        task._sources["train"] = train
+        return task
 
     @classmethod
     def with_num_classes(cls, config: ClassificationConfig, num_classes: int | None) -> Self:
@@ -89,7 +93,9 @@ class ClassificationTask:
         Raises:
             ValueError: if they cannot be read or have other classes than the task.
         """
-        source = _read_split(self.config, split)
+        if split not in self._sources:
+            self._sources[split] = _read_split(self.config, split)
+        source = self._sources[split]
         if list(source.class_names) != self.class_names:
             raise ValueError(
                 f"the {len(source.class_names)} classes of the data ({', '.join(source.class_names[:3])}, ...) are not "

@@ -5,8 +5,8 @@
 
 `loading`: JPEG files to batches at 224 px, a random crop and a flip, on one core in one process. Ours gives uint8,
 which the network normalises; the others do so too, and once more with the floats that they usually give.
-`training`: MobileNet 1.0 at 224 px with SGD on images in memory, beside timm's mobilenetv1_100 as timm's own script
-runs it, and with our two settings.
+`training`: MobileNet 1.0 at 224 px with SGD on images in memory, beside timm's mobilenetv1_100 with torch's
+defaults, and with our two settings.
 """
 
 from __future__ import annotations

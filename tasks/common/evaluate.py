@@ -143,15 +143,14 @@ def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path
         write_image(path, contact_sheet(pictures))
 
 
-def draw_mistakes(task: Task[T], results: Sequence[Result[T]], source: Source[T], path: Path) -> bool:
-    """A sheet of the most confident mistakes, the worst first; returns whether there are any."""
+def draw_mistakes(task: Task[T], results: Sequence[Result[T]], source: Source[T], path: Path) -> None:
+    """A sheet of the most confident mistakes, the worst first; no file where there are none."""
     wrong = [(task.mistake(result.predicted, result.truth), result) for result in results]
     worst = sorted((pair for pair in wrong if pair[0] > 0), key=lambda pair: -pair[0])[:NUM_PICTURES]
     if not worst:
-        return False
+        return
     row_of = {source.id(row): row for row in range(len(source))}
     examples = ((source[row_of[result.id]], result) for _, result in worst)
     write_image(
         path, contact_sheet([task.draw(example.image, result.predicted, result.truth) for example, result in examples])
     )
-    return True

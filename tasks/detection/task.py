@@ -89,7 +89,7 @@ class DetectionTask:
         return DetectionAugmentation(self.config.data.input_size)
 
     def mixing(self) -> None:
-        """None."""
+        """Nothing: images with boxes are not mixed."""
 
     def preprocess(self, image: Image) -> Image:
         """Stretch to the input size."""

@@ -1,6 +1,7 @@
 """Only the head learns: the same optimum as scikit-learn's, on features that are computed once."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,9 +29,9 @@ def test_optimum_is_that_of_logistic_regression(rng: np.random.Generator) -> Non
 
 
 @pytest.fixture
-def task(drawn_roots: "object", monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ClassificationTask:
+def task(drawn_roots: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ClassificationTask:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    root = drawn_roots("classification")  # type: ignore[operator]
+    root = drawn_roots("classification")
     config = build_config(
         ClassificationConfig,
         data={"root": str(root), "name": "stanford_dogs", "input_size": 64},
@@ -79,3 +80,26 @@ def test_features_are_those_of_the_network_and_computed_once(task: Classificatio
     other = pooled_features(task, model.backbone, source, "")
     assert not torch.equal(other.values, features.values)
     assert len(list((tmp_path / "cache" / "features").iterdir())) == 2
+
+
+def test_mistakes_are_drawn_worst_first_and_only_where_there_are_any(task: ClassificationTask, tmp_path: Path) -> None:
+    from datasets.images import read_image
+    from datasets.types import Label
+    from tasks.common.evaluate import Result, draw_mistakes
+
+    source = task.source("val")
+    right = [Result(source.id(row), source.truth(row), source.truth(row)) for row in range(4)]
+    draw_mistakes(task, right, source, tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+    def wrong(row: int, confidence: float) -> Result[Label]:
+        probabilities = np.full(16, (1 - confidence) / 15, np.float32)
+        probabilities[15] = confidence
+        return Result(source.id(row), Label(15, probabilities), source.truth(row))
+
+    draw_mistakes(task, [*right, wrong(1, 0.5), wrong(2, 0.9)], source, tmp_path / "two.png")
+    sheet = read_image(tmp_path / "two.png")
+    draw_mistakes(task, [wrong(2, 0.9)], source, tmp_path / "worst.png")
+    worst = read_image(tmp_path / "worst.png")
+    np.testing.assert_array_equal(sheet[:, : worst.shape[1]], worst)
+    assert sheet.shape[1] == 2 * worst.shape[1]

@@ -1,6 +1,7 @@
 """COCO AP: a perfect and a shifted oracle by hand, and real annotations as pycocotools scores them by itself."""
 
 import contextlib
+import csv
 import io
 import math
 from pathlib import Path
@@ -13,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from datasets.coco import CocoDetection
 from datasets.types import Detections
-from tasks.detection.metric import NAMES, DetectionMetric
+from tasks.detection.metric import NAMES, DetectionMetric, worst_false_positive
 
 
 def objects(rng: np.random.Generator, num_images: int = 6) -> list[Detections]:
@@ -120,3 +121,43 @@ def test_equals_pycocotools_on_real_annotations(rng: np.random.Generator, shared
     assert evaluation.stats[0] > 0.05
     for name, expected in zip(NAMES, evaluation.stats, strict=False):
         assert metric.compute()[name] == pytest.approx(expected, abs=1e-4), name
+
+
+def test_per_class_table_averages_to_the_score(rng: np.random.Generator, tmp_path: Path) -> None:
+    """COCO's AP is the mean of its classes' APs; a class without objects has none."""
+    truth = objects(rng)
+    shifted = [
+        Detections(t.boxes_xyxy + rng.uniform(0, 8, t.boxes_xyxy.shape).astype(np.float32), t.class_ids, t.image_hw)
+        for t in truth
+    ]
+    metric = DetectionMetric(["a", "b", "c", "never"])
+    metric.update(shifted, truth)
+    metric.write_details(tmp_path)
+    with (tmp_path / "per_class.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == ["a", "b", "c", "never"]
+    assert sum(int(row["objects"]) for row in rows) == 24
+    assert (rows[3]["objects"], rows[3]["AP"]) == ("0", "")
+    scores = metric.compute()
+    for name in ("AP", "AP50"):
+        assert np.mean([float(row[name]) for row in rows[:3]]) == pytest.approx(scores[name], abs=1e-4)
+    assert 0.05 < scores["AP"] < 0.95
+
+
+def test_worst_false_positive_by_hand() -> None:
+    """Of the right class and place; of the right place and another class; beside everything; in another frame."""
+    truth = Detections(np.array([[0, 0, 50, 50]], np.float32), np.array([1]), (100, 100))
+
+    def worst(boxes: list[list[float]], class_ids: list[int], scores: list[float]) -> float:
+        predicted = Detections(
+            np.array(boxes, np.float32), np.array(class_ids), (200, 200), scores=np.array(scores, np.float32)
+        )
+        return worst_false_positive(predicted, truth)
+
+    right, beside = [0.0, 0, 100, 104], [120.0, 120, 190, 190]
+    assert worst([right], [1], [0.9]) == 0
+    assert worst([right, right], [1, 2], [0.9, 0.4]) == pytest.approx(0.4)
+    assert worst([right, beside, beside], [1, 1, 1], [0.9, 0.3, 0.7]) == pytest.approx(0.7)
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (100, 100))
+    assert worst_false_positive(nothing, truth) == 0
+    assert worst_false_positive(truth.resized((200, 200)), truth) == 0  # it has no scores
