@@ -21,7 +21,7 @@ from tasks.classification.loss import classification_loss
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.model import ClassificationModel, ClassificationOutputs, decode_labels
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.task import Split, Task
+from tasks.common.task import Mistake, Split, Task
 
 PAPER_NUM_CLASSES = 1000
 DESCRIBED = 5  # classes in a record of predictions.jsonl
@@ -119,6 +119,10 @@ class ClassificationTask:
         """The centre of the image, scaled."""
         return center_crop(image, self.config.data.input_size, self.config.data.crop_share)
 
+    def hints(self, truth: Sequence[Label]) -> tuple[()]:
+        """Nothing."""
+        return ()
+
     def loss(self, outputs: ClassificationOutputs, truth: Sequence[Label]) -> dict[str, Tensor]:
         """Cross-entropy."""
         return classification_loss(outputs, truth, label_smoothing=self.config.label_smoothing)
@@ -131,11 +135,12 @@ class ClassificationTask:
         """Top-1 and top-5."""
         return ClassificationMetric(self.class_names)
 
-    def mistake(self, predicted: Label, truth: Label) -> float:
-        """The probability of the predicted class where it is not the true one."""
+    def mistake(self, predicted: Label, truth: Label) -> Mistake[Label] | None:
+        """The predicted class where it is not the true one."""
         if predicted.class_id == truth.class_id or predicted.probabilities is None:
-            return 0.0
-        return float(predicted.probabilities[predicted.class_id])
+            return None
+        what = f"{self.class_names[predicted.class_id]}: is {self.class_names[truth.class_id]}"
+        return Mistake(float(predicted.probabilities[predicted.class_id]), what, predicted)
 
     def draw(self, image: Image, predicted: Label, truth: Label | None = None) -> Image:
         """The image with its most probable classes."""

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 WARMUP_STEPS = 3
@@ -23,21 +23,19 @@ def compare(
     module: str,
     parser: argparse.ArgumentParser,
     words: Sequence[str],
-    modes: Sequence[str],
+    modes: Mapping[str, str],
     measure: Callable[[str, argparse.Namespace], list[Step]],
     *,
-    baseline: str,
     images_per_step: int,
 ) -> int:
-    """Measure every mode, or with `--only` one in this process; print rates and their ratios to the baseline.
+    """Measure every mode, or with `--only` one in this process; print rates and their ratios.
 
     Args:
         module: that `python -m` runs.
         parser: has the benchmark's own flags.
         words: of the command line.
-        modes: names of the ways.
+        modes: name of each way -> the one whose rate it is divided by.
         measure: times the steps of one of them.
-        baseline: the mode that ratios are to.
         images_per_step: makes rates of times.
 
     Returns:
@@ -60,10 +58,12 @@ def compare(
     medians = {mode: statistics.median(sum(step.values()) for step in timed) for mode, timed in steps.items()}
     print(f"{images_per_step} images a step, medians of {options.rounds} x {options.steps} steps")
     for mode, median in medians.items():
-        rate, ratio = images_per_step / median, medians[baseline] / median
+        rate, ratio = images_per_step / median, medians[modes[mode]] / median
         parts = {part: statistics.median(step[part] for step in steps[mode]) for part in steps[mode][0]}
         shares = ", ".join(f"{part} {100 * value / sum(parts.values()):.0f}%" for part, value in parts.items())
-        print(f"{mode:<34}{rate:8.1f} images/s   {ratio:5.2f} x {baseline}{f'   ({shares})' if len(parts) > 1 else ''}")
+        print(
+            f"{mode:<50}{rate:9.1f} images/s   {ratio:5.2f} x {modes[mode]}{f'   ({shares})' if len(parts) > 1 else ''}"
+        )
     return 0
 
 
@@ -87,12 +87,12 @@ def time_training(arriving: Iterator[Any], loss_of: Callable[[Any], Any], optimi
     return steps
 
 
-def time_loading(batches: Iterator[Any], num_steps: int) -> list[Step]:
-    """Seconds until each batch is there, after some that are not counted."""
+def time_calls(name: str, call: Callable[[], Any], num_steps: int, *, num_warmup: int = WARMUP_STEPS) -> list[Step]:
+    """Seconds that each call takes, after some that are not counted."""
     steps = []
-    for step in range(WARMUP_STEPS + num_steps):
+    for step in range(num_warmup + num_steps):
         started = time.perf_counter()
-        next(batches)
-        if step >= WARMUP_STEPS:
-            steps.append({"loading": time.perf_counter() - started})
+        call()
+        if step >= num_warmup:
+            steps.append({name: time.perf_counter() - started})
     return steps

@@ -20,7 +20,7 @@ from datasets.loader import Source
 from tasks.common import checkpoint
 from tasks.common.device import open_device
 from tasks.common.distributed import ALONE, World, join_world
-from tasks.common.evaluate import draw_examples, draw_mistakes, evaluation_loader, predict_split, score
+from tasks.common.evaluate import draw_examples, evaluation_loader, predict_split, score, write_mistakes
 from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
 from tasks.common.head import fit_head
 from tasks.common.parser import CONFIG, Arguments
@@ -31,7 +31,6 @@ from tasks.common.report import metrics_as_json, print_metrics
 from tasks.common.task import Task
 
 INTERRUPTED = 130
-MISTAKES = "mistakes.png"
 # Settings without any effect on the weights that a run ends with.
 RESUME_MAY_CHANGE = frozenset(
     {"data.root", "loop.device", "loop.num_workers", "loop.checkpoint_minutes", "loop.max_unreadable_share"}
@@ -94,7 +93,7 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     write_json(folder / METRICS, content)
     metric.write_details(folder)
     draw_examples(task, model, source, folder / PICTURE)
-    draw_mistakes(task, results, source, folder / MISTAKES)
+    write_mistakes(task, results, source, folder)
     if arguments.options["json"]:
         print(json.dumps(content, indent=2))
     else:
@@ -119,12 +118,13 @@ def cost(task_class: type[Task[Any]], arguments: Arguments) -> int:
     config = _without_pretrained(arguments.config)
     task = task_class.with_num_classes(config, arguments.options["num_classes"])
     input_size = config.data.input_size
-    with torch.device("meta"):
-        counted = count_cost(task.build_model(), torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8))
+    model = task.build_model()
+    # Not on the meta device: which regions a detector looks at depends on what it sees.
+    counted = count_cost(model, torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8))
     if arguments.options["json"]:
         print(json.dumps(counted.to_json(), indent=2))
     else:
-        print(format_cost(counted, f"{task.name} on {config.backbone.name} at {input_size} px"))
+        print(format_cost(counted, f"{type(model).__name__} on {config.backbone.name} at {input_size} px"))
     return 0
 
 

@@ -17,12 +17,15 @@ from datasets.loader import Source, TransformedDataset, build_loader, ordered_ba
 from datasets.types import Batch, Image
 from tasks.common.device import autocast, compute_dtype, in_fp32
 from tasks.common.distributed import ALONE, World
-from tasks.common.draw import contact_sheet
+from tasks.common.draw import contact_sheet, put_label
+from tasks.common.report import write_csv
 from tasks.common.task import Metric, Task
 from tasks.common.unreadable import UnreadableImages
 
 T = TypeVar("T")
 NUM_PICTURES = 12
+MISTAKES = Path("mistakes.png")
+BLACK = (0, 0, 0)
 
 
 class Result(NamedTuple, Generic[T]):
@@ -143,14 +146,21 @@ def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path
         write_image(path, contact_sheet(pictures))
 
 
-def draw_mistakes(task: Task[T], results: Sequence[Result[T]], source: Source[T], path: Path) -> None:
-    """A sheet of the most confident mistakes, the worst first; no file where there are none."""
-    wrong = [(task.mistake(result.predicted, result.truth), result) for result in results]
-    worst = sorted((pair for pair in wrong if pair[0] > 0), key=lambda pair: -pair[0])[:NUM_PICTURES]
-    if not worst:
+def write_mistakes(task: Task[T], results: Sequence[Result[T]], source: Source[T], folder: Path) -> None:
+    """The most confident mistake of each image as a table, `mistakes.csv`, and the worst as a sheet, `mistakes.png`.
+
+    The most confident first; no files where there are none.
+    """
+    found = [(task.mistake(result.predicted, result.truth), result) for result in results]
+    wrong = sorted(((m, result) for m, result in found if m is not None), key=lambda pair: -pair[0].confidence)
+    if not wrong:
         return
+    rows = [{"image": result.id, "confidence": mistake.confidence, "what": mistake.what} for mistake, result in wrong]
+    write_csv(folder / MISTAKES.with_suffix(".csv"), rows)
     row_of = {source.id(row): row for row in range(len(source))}
-    examples = ((source[row_of[result.id]], result) for _, result in worst)
-    write_image(
-        path, contact_sheet([task.draw(example.image, result.predicted, result.truth) for example, result in examples])
-    )
+    pictures = []
+    for mistake, result in wrong[:NUM_PICTURES]:
+        picture = task.draw(source[row_of[result.id]].image, mistake.predicted, result.truth)
+        put_label(picture, f"{mistake.confidence:.2f} {mistake.what}", 0, len(picture), BLACK)
+        pictures.append(picture)
+    write_image(folder / MISTAKES, contact_sheet(pictures))

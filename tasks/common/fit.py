@@ -173,7 +173,8 @@ class _Trainer(Generic[T]):
     def _backward(self, batch: Batch[T]) -> None:
         """Add a batch's gradients and losses to those of the step and of the epoch."""
         with autocast(self.device, self.dtype):
-            outputs = self.network(batch.images.to(self.device, non_blocking=True))
+            images = batch.images.to(self.device, non_blocking=True)
+            outputs = self.network(images, *self.task.hints(batch.truth))
         losses = self.task.loss(in_fp32(outputs), batch.truth)
         self.state.scaler.scale(losses["total"] / self.task.config.optim.accumulate).backward()
         values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))

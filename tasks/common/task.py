@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from torch import Tensor, nn
 
@@ -15,6 +15,20 @@ T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 Split = Literal["train", "val"]
 Outputs = Any  # a NamedTuple of raw tensors, one kind for each task
+
+
+class Mistake(NamedTuple, Generic[T]):
+    """What a prediction states and is not true.
+
+    Attributes:
+        confidence: of the prediction, in [0, 1].
+        what: in a few words.
+        predicted: the wrong part of the prediction.
+    """
+
+    confidence: float
+    what: str
+    predicted: T
 
 
 class Metric(Protocol[T_contra]):
@@ -78,6 +92,9 @@ class Task(Protocol[T]):
     def preprocess(self, image: Image) -> Image:
         """What is done to an image for prediction: (H, W, 3) -> (S, S, 3)."""
 
+    def hints(self, truth: Sequence[T]) -> tuple[Any, ...]:
+        """What the network is told of the truth while it learns, after the images; mostly nothing."""
+
     def loss(self, outputs: Outputs, truth: Sequence[T]) -> dict[str, Tensor]:
         """Scalars: `total`, which is minimised, and its parts."""
 
@@ -87,8 +104,8 @@ class Task(Protocol[T]):
     def metric(self) -> Metric[T]:
         """An empty metric."""
 
-    def mistake(self, predicted: T, truth: T) -> float:
-        """How confident the prediction is in what is not true; 0 where nothing is wrong."""
+    def mistake(self, predicted: T, truth: T) -> Mistake[T] | None:
+        """The most confident mistake of a prediction; None where nothing is wrong."""
 
     def draw(self, image: Image, predicted: T, truth: T | None = None) -> Image:
         """A picture of a prediction, beside the truth where it is known."""

@@ -1,26 +1,30 @@
-"""Anchors of SSD, and boxes as offsets from them.
+"""Anchors: boxes of some shapes at every place of some maps, which both detectors start from.
 
-All boxes in this module are shares of the image's side, so nothing depends on its size.
+torchvision's generator is not used: it takes 300 px over 19 cells for a stride of 15, so its anchors drift off their
+cells. All boxes in this module are shares of the image's side.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+Shapes = list[tuple[float, float]]  # (width, height) of the anchors at each place of a map
+
 MIN_SCALE, MAX_SCALE = 0.2, 0.95
 LOWEST_LAYER = ((0.1, 1.0), (MIN_SCALE, 2.0), (MIN_SCALE, 0.5))  # (scale, aspect ratio) of the finest map
 ASPECT_RATIOS = (1.0, 2.0, 0.5, 3.0, 1 / 3)
-VARIANCES = (0.1, 0.2)  # of centres and of sizes: brings both deltas to about unit spread
 NUM_MAPS = 6
-FEATURE_STRIDES = (16, 32)  # the backbone's maps: conv 11 and conv 13 of Table 1
+
+REGION_RATIOS = (0.5, 1.0, 2.0)
 
 
-def anchor_shapes() -> list[list[tuple[float, float]]]:
-    """(width, height) of the anchors at each place of each map: 3 on the finest, 6 on the others.
+def ssd_shapes() -> list[Shapes]:
+    """SSD's anchors for each map: 3 on the finest, 6 on the others.
 
         s_k = s_min + (s_max - s_min) k / 5;    width = s sqrt(a),  height = s / sqrt(a)
 
@@ -33,64 +37,36 @@ def anchor_shapes() -> list[list[tuple[float, float]]]:
     pairs = [list(LOWEST_LAYER)]
     for scale, next_scale in itertools.pairwise(scales[1:]):
         pairs.append([(scale, ratio) for ratio in ASPECT_RATIOS] + [(math.sqrt(scale * next_scale), 1.0)])
-    return [[(s * math.sqrt(a), s / math.sqrt(a)) for s, a in map_pairs] for map_pairs in pairs]
+    return [_shapes(map_pairs) for map_pairs in pairs]
 
 
-def grid_sizes(input_size: int) -> list[int]:
-    """The side of each map in cells: strides 16 and 32, then half of the one before; 300 px: 19, 10, 5, 3, 2, 1."""
-    grids = [math.ceil(input_size / stride) for stride in FEATURE_STRIDES]
-    while len(grids) < NUM_MAPS:
-        grids.append(math.ceil(grids[-1] / 2))
-    return grids
+def region_shapes(scales: Sequence[float]) -> Shapes:
+    """Faster R-CNN's anchors: each scale, a share of the image, in 3 aspect ratios.
+
+    Source: Ren et al. 2015 (arXiv:1506.01497), section 3.1.1.
+    """
+    return _shapes(itertools.product(scales, REGION_RATIOS))
 
 
-def build_anchors(input_size: int) -> Tensor:
-    """All anchors, in the order of the predictors: map, row, column, shape.
+def _shapes(pairs: Iterable[tuple[float, float]]) -> Shapes:
+    return [(scale * math.sqrt(ratio), scale / math.sqrt(ratio)) for scale, ratio in pairs]
+
+
+def build_anchors(maps: Sequence[Tensor], shapes_per_map: Sequence[Shapes]) -> Tensor:
+    """All anchors, in the order of predictions: map, row, column, shape.
 
     Args:
-        input_size: side of the network's input in pixels.
+        maps: (N, C, H, W) each; only their sizes and device count.
+        shapes_per_map: the anchors at each place.
 
     Returns:
         (A, 4): centre x, centre y, width, height.
     """
     parts = []
-    for grid, shapes in zip(grid_sizes(input_size), anchor_shapes(), strict=True):
-        centres = (torch.arange(grid) + 0.5) / grid
-        y, x = torch.meshgrid(centres, centres, indexing="ij")
+    for feature_map, shapes in zip(maps, shapes_per_map, strict=True):
+        rows, columns = feature_map.shape[2:]
+        y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
         places = torch.stack([x, y], -1)[:, :, None].expand(-1, -1, len(shapes), -1)
-        sizes = torch.tensor(shapes).expand(grid, grid, -1, -1)
+        sizes = torch.tensor(shapes).expand(rows, columns, -1, -1)
         parts.append(torch.cat([places, sizes], -1).reshape(-1, 4))
-    return torch.cat(parts)
-
-
-def encode(boxes_xyxy: Tensor, anchors_cxcywh: Tensor) -> Tensor:
-    """Boxes as offsets from anchors.
-
-        d_x = (c_x - a_x) / (0.1 a_w)        d_w = ln(w / a_w) / 0.2
-
-    Args:
-        boxes_xyxy: (..., 4), with positive width and height.
-        anchors_cxcywh: (..., 4).
-
-    Returns:
-        (..., 4): d_x, d_y, d_w, d_h.
-
-    Source: Liu et al. 2016, equation 2; variances of the authors' code.
-    """
-    centres = (boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2
-    sizes = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
-    offsets = (centres - anchors_cxcywh[..., :2]) / (VARIANCES[0] * anchors_cxcywh[..., 2:])
-    return torch.cat([offsets, torch.log(sizes / anchors_cxcywh[..., 2:]) / VARIANCES[1]], -1)
-
-
-def decode(deltas: Tensor, anchors_cxcywh: Tensor) -> Tensor:
-    """The inverse of `encode`: (..., 4) offsets -> (..., 4) boxes xyxy."""
-    centres = deltas[..., :2] * VARIANCES[0] * anchors_cxcywh[..., 2:] + anchors_cxcywh[..., :2]
-    half_sizes = torch.exp(deltas[..., 2:] * VARIANCES[1]) * anchors_cxcywh[..., 2:] / 2
-    return torch.cat([centres - half_sizes, centres + half_sizes], -1)
-
-
-def to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
-    """(..., 4) centre and size -> (..., 4) corners."""
-    half_sizes = boxes_cxcywh[..., 2:] / 2
-    return torch.cat([boxes_cxcywh[..., :2] - half_sizes, boxes_cxcywh[..., :2] + half_sizes], -1)
+    return torch.cat(parts).to(maps[0].device)

@@ -11,6 +11,46 @@ Predictor = Literal["pointwise", "separable"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class SSDConfig:
+    """SSD's own settings.
+
+    Args:
+        predictor: of classes and boxes on each map: pointwise (1x1, the paper's), or separable (3x3 depthwise, then
+            1x1: SSDLite's, Sandler et al. 2018).
+        match_iou: in training, an anchor stands for the object that it overlaps at least so much; less than the
+            paper's 0.5 gives more anchors to learn from, which small data need.
+    """
+
+    predictor: Predictor = "pointwise"
+    match_iou: float = 0.5
+
+    def __post_init__(self) -> None:
+        require(0 < self.match_iou <= 1, "ssd.match_iou", "over 0 and at most 1", self.match_iou)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FasterRCNNConfig:
+    """Faster R-CNN's own settings.
+
+    Args:
+        anchor_scales: sizes of objects to start from, as shares of the image's side; four of them, each in three
+            aspect ratios, are the paper's 12 anchors. Small objects need small ones.
+        num_proposals: regions that the second stage looks at in an image.
+        num_sampled: regions of an image that it learns from.
+    """
+
+    anchor_scales: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
+    num_proposals: int = 300
+    num_sampled: int = 64
+
+    def __post_init__(self) -> None:
+        fits = bool(self.anchor_scales) and all(0 < scale <= 1 for scale in self.anchor_scales)
+        require(fits, "faster_rcnn.anchor_scales", "one or more, each over 0 and at most 1", self.anchor_scales)
+        require(self.num_proposals >= 1, "faster_rcnn.num_proposals", "1 or more", self.num_proposals)
+        require(self.num_sampled >= 1, "faster_rcnn.num_sampled", "1 or more", self.num_sampled)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DetectionDataConfig:
     """Images and boxes in COCO's format. The defaults are the official layout under `root`.
 
@@ -36,14 +76,13 @@ class DetectionDataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionConfig(TaskConfig):
-    """SSD on MobileNet (Howard et al. 2017, section 4.6, Table 13).
+    """SSD or Faster R-CNN on MobileNet (Howard et al. 2017, section 4.6, Table 13).
 
     Args:
         data: images and boxes.
-        predictor: of classes and boxes on each map: pointwise (1x1, the paper's), or separable (3x3 depthwise, then
-            1x1: SSDLite's, Sandler et al. 2018).
-        match_iou: in training, an anchor stands for the object that it overlaps at least so much; less than the
-            paper's 0.5 gives more anchors to learn from, which small data need.
+        model: ssd (one stage, small and fast), or faster_rcnn (two stages, 20 times the mult-adds).
+        ssd: settings of ssd.
+        faster_rcnn: settings of faster_rcnn.
         score_threshold: boxes that score less are dropped before evaluation.
         nms_iou: of two boxes of one class that overlap by more, the better stays.
         max_detections: boxes kept in an image; COCO's protocol looks at 100.
@@ -51,8 +90,9 @@ class DetectionConfig(TaskConfig):
     """
 
     data: DetectionDataConfig = field(default_factory=DetectionDataConfig)
-    predictor: Predictor = "pointwise"
-    match_iou: float = 0.5
+    model: Literal["ssd", "faster_rcnn"] = "ssd"
+    ssd: SSDConfig = field(default_factory=SSDConfig)
+    faster_rcnn: FasterRCNNConfig = field(default_factory=FasterRCNNConfig)
     score_threshold: float = 0.01
     nms_iou: float = 0.5
     max_detections: int = 100
@@ -60,7 +100,6 @@ class DetectionConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 < self.match_iou <= 1, "match_iou", "over 0 and at most 1", self.match_iou)
         require(0 <= self.score_threshold < 1, "score_threshold", "0 or more and under 1", self.score_threshold)
         require(0 < self.nms_iou <= 1, "nms_iou", "over 0 and at most 1", self.nms_iou)
         require(self.max_detections >= 1, "max_detections", "1 or more", self.max_detections)

@@ -1,14 +1,19 @@
-"""Boxes on the image: predictions in colour with name and score, truth as thin white lines."""
+"""Boxes on the image: predictions in colour with name and score, truth as thin white lines. Precision over recall."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
+from datasets.files import atomic_write
 from datasets.types import Detections, Image
 from tasks.common.draw import colour, put_label
 
+MAX_NAMED_CLASSES = 12  # curves of more would not be told apart
 MIN_SIDE_PX = 320  # smaller images are enlarged, so that labels can be read
 
 
@@ -38,3 +43,37 @@ def draw_detections(image: Image, predicted: Detections, truth: Detections | Non
         score = "" if placed.scores is None else f" {placed.scores[row]:.2f}"
         put_label(canvas, f"{class_names[class_id]}{score}", boxes[row][0], boxes[row][1] - 14, colour(class_id))
     return canvas
+
+
+def draw_precision_recall(
+    precision: NDArray[np.float64], recalls: NDArray[np.float64], class_names: Sequence[str], path: Path
+) -> None:
+    """Precision over recall of each class, and their mean.
+
+    Args:
+        precision: (R, K), at each recall and of each class; -1 for a class without objects.
+        recalls: (R,), ascending from 0 to 1.
+        class_names: in the order of class ids.
+        path: of the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    known = np.flatnonzero(precision[0] >= 0)
+    best_first = known[np.argsort(-precision[:, known].mean(0), kind="stable")]
+    for class_id in best_first.tolist():
+        named = len(known) <= MAX_NAMED_CLASSES
+        label = f"{class_names[class_id]} {precision[:, class_id].mean():.3f}" if named else None
+        rgb = [value / 255 for value in colour(class_id)] if named else (0.8, 0.8, 0.8)
+        axes.plot(recalls, precision[:, class_id], color=rgb, linewidth=1.2 if named else 0.6, label=label)
+    if len(known):
+        mean = precision[:, known].mean(1)
+        axes.plot(recalls, mean, color="black", linewidth=2.5, label=f"mean of {len(known)} classes {mean.mean():.3f}")
+        axes.legend(title="AP50", fontsize=8)
+    axes.set(xlabel="recall", ylabel="precision", title="at an IoU of 0.50", xlim=(0, 1), ylim=(0, 1.01))
+    axes.grid(alpha=0.3)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=100)

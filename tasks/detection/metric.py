@@ -1,25 +1,31 @@
-"""COCO's average precision, computed by pycocotools from our own types."""
+"""COCO's average precision from our own types, and what kind of mistake a false box is.
+
+Computed by faster-coco-eval: pycocotools' numbers (tests/tasks/detection/test_metric.py) in a sixth of its time
+(`python -m tasks.detection.throughput evaluation`).
+"""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-from pycocotools.mask import iou
+from faster_coco_eval import COCO, COCOeval_faster
+from faster_coco_eval.core.mask import iou
+from numpy.typing import NDArray
 
 from datasets.types import Detections
 from tasks.common.report import PER_CLASS, write_csv
+from tasks.common.task import Mistake
+from tasks.detection.draw import draw_precision_recall
 
-NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")  # the first of COCOeval's twelve
+NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")  # the first of COCO's twelve
+PRECISION_RECALL = "precision_recall.png"
 MATCH_IOU = 0.5
-NOT_DEFINED = -1.0  # what COCOeval says where there is no object to find
+NEAR_IOU = 0.1  # a box that overlaps an object of its class by so much means that object
+NOT_DEFINED = -1.0  # what COCO's evaluation says where there is no object to find
 
 
 class DetectionMetric:
@@ -42,89 +48,116 @@ class DetectionMetric:
 
     def compute(self) -> dict[str, float]:
         """AP, AP50, AP75, AP_small, AP_medium, AP_large in [0, 1]; NaN where there is nothing to find."""
-        evaluation = self._evaluation()
-        if evaluation is None:
-            return dict.fromkeys(NAMES, 0.0 if any(map(len, self._truth)) else float("nan"))
-        values = [float(value) for value in evaluation.stats[: len(NAMES)]]
+        values = [float(value) for value in self._evaluation().stats[: len(NAMES)]]
         return {k: float("nan") if v == NOT_DEFINED else v for k, v in zip(NAMES, values, strict=True)}
 
     def write_details(self, folder: Path) -> None:
-        """AP and AP50 of each class, and how many objects of it there are: `per_class.csv`."""
+        """What each class scores: `per_class.csv`; precision over recall: `precision_recall.png`."""
         evaluation = self._evaluation()
+        precision = evaluation.eval["precision"][:, :, :, 0, -1]  # (IoUs, recalls, classes), of all areas
+        recall = evaluation.eval["recall"][:, :, 0, -1]  # (IoUs, classes)
         objects = Counter(class_id for truth in self._truth for class_id in truth.class_ids.tolist())
         rows = []
         for class_id, name in enumerate(self._class_names):
-            row: dict[str, str | int] = {"class": name, "objects": objects[class_id], "AP": "", "AP50": ""}
-            if evaluation is not None and objects[class_id]:
-                precision = evaluation.eval["precision"][:, :, class_id, 0, -1]  # IoUs, recalls; all areas
-                row |= {"AP": f"{precision.mean():.4f}", "AP50": f"{precision[0].mean():.4f}"}
-            rows.append(row)
+            row: dict[str, str | int | float] = {"class": name, "objects": objects[class_id]}
+            scores = {
+                "AP": precision[..., class_id].mean(),
+                "AP50": precision[0, :, class_id].mean(),
+                "AP75": precision[5, :, class_id].mean(),
+                "recall_of_100": recall[:, class_id].mean(),
+            }
+            rows.append(row | {key: "" if value == NOT_DEFINED else float(value) for key, value in scores.items()})
         write_csv(folder / PER_CLASS, rows)
+        draw_precision_recall(precision[0], evaluation.params.recThrs, self._class_names, folder / PRECISION_RECALL)
 
-    def _evaluation(self) -> COCOeval | None:
-        """Pycocotools' finished evaluation; None where nothing was predicted, which it does not accept."""
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
-            truth = COCO()
-            truth.dataset = self._truth_as_coco()
-            truth.createIndex()
-            predicted = self._predictions_as_coco()
-            if not predicted:
-                return None
-            evaluation = COCOeval(truth, truth.loadRes(predicted), "bbox")
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
+    def _evaluation(self) -> COCOeval_faster:
+        truth = COCO(coco_truth(self._truth, self._class_names))
+        evaluation = COCOeval_faster(truth, truth.loadRes(coco_results(self._predicted)), "bbox")
+        evaluation.run()
         return evaluation
 
-    def _truth_as_coco(self) -> dict[str, Any]:
-        annotations: list[dict[str, Any]] = []
-        for image_id, truth in enumerate(self._truth):
-            boxes_xywh = _to_xywh(truth)
-            areas = boxes_xywh[:, 2] * boxes_xywh[:, 3] if truth.areas_px is None else truth.areas_px
-            is_crowd = np.zeros(len(truth), bool) if truth.is_crowd is None else truth.is_crowd
-            for box, class_id, area, crowd in zip(boxes_xywh, truth.class_ids, areas, is_crowd, strict=True):
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,  # COCOeval takes a match with id 0 for none
-                        "image_id": image_id,
-                        "category_id": int(class_id),
-                        "bbox": box.tolist(),
-                        "area": float(area),
-                        "iscrowd": int(crowd),
-                    }
-                )
-        return {
-            "info": {},
-            "images": [{"id": image_id} for image_id in range(len(self._truth))],
-            "annotations": annotations,
-            "categories": [{"id": class_id, "name": name} for class_id, name in enumerate(self._class_names)],
-        }
 
-    def _predictions_as_coco(self) -> list[dict[str, Any]]:
-        results = []
-        for image_id, predicted in enumerate(self._predicted):
-            scores = np.ones(len(predicted)) if predicted.scores is None else predicted.scores
-            for box, class_id, score in zip(_to_xywh(predicted), predicted.class_ids, scores, strict=True):
-                results.append(
-                    {"image_id": image_id, "category_id": int(class_id), "bbox": box.tolist(), "score": float(score)}
-                )
-        return results
+def coco_truth(truth: Sequence[Detections], class_names: Sequence[str]) -> dict[str, Any]:
+    """True objects as the content of a COCO file; image and category ids are positions."""
+    annotations: list[dict[str, Any]] = []
+    for image_id, objects in enumerate(truth):
+        boxes_xywh = _to_xywh(objects)
+        areas = boxes_xywh[:, 2] * boxes_xywh[:, 3] if objects.areas_px is None else objects.areas_px
+        for box, class_id, area, crowd in zip(
+            boxes_xywh.tolist(), objects.class_ids.tolist(), areas.tolist(), _is_crowd(objects).tolist(), strict=True
+        ):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,  # a match with id 0 would be taken for none
+                    "image_id": image_id,
+                    "category_id": class_id,
+                    "bbox": box,
+                    "area": area,
+                    "iscrowd": int(crowd),
+                }
+            )
+    return {
+        "info": {},
+        "images": [{"id": image_id} for image_id in range(len(truth))],
+        "annotations": annotations,
+        "categories": [{"id": class_id, "name": name} for class_id, name in enumerate(class_names)],
+    }
 
 
-def worst_false_positive(predicted: Detections, truth: Detections) -> float:
-    """The highest score of a box that no object of its class overlaps by half; 0 where there is none."""
+def coco_results(predicted: Sequence[Detections]) -> list[dict[str, Any]]:
+    """Predicted boxes as the content of a COCO results file; a box without a score has 1."""
+    results = []
+    for image_id, found in enumerate(predicted):
+        scores = np.ones(len(found)) if found.scores is None else found.scores
+        rows = zip(_to_xywh(found).tolist(), found.class_ids.tolist(), scores.tolist(), strict=True)
+        results += [
+            {"image_id": image_id, "category_id": class_id, "bbox": box, "score": score}
+            for box, class_id, score in rows
+        ]
+    return results
+
+
+def worst_false_positive(
+    predicted: Detections, truth: Detections, class_names: Sequence[str]
+) -> Mistake[Detections] | None:
+    """The box with the highest score that COCO's protocol counts as false at an IoU of one half, and why.
+
+    Better boxes choose their object first. A false box is another class's, a second one for its object, not well
+    placed, or around nothing.
+    """
     placed = predicted.resized(truth.image_hw)
-    if placed.scores is None or not len(placed):
-        return 0.0
-    is_false = np.ones(len(placed), bool)
-    if len(truth):
-        is_crowd = np.zeros(len(truth), bool) if truth.is_crowd is None else truth.is_crowd
-        overlaps = iou(_to_xywh(placed), _to_xywh(truth), is_crowd.astype(np.uint8))
-        same_class = placed.class_ids[:, None] == truth.class_ids
-        is_false = ~((overlaps >= MATCH_IOU) & same_class).any(1)
-    return float(placed.scores[is_false].max(initial=0.0))
+    if placed.scores is None:
+        return None
+    overlaps, is_crowd = np.zeros((len(placed), len(truth))), _is_crowd(truth)
+    if overlaps.size:
+        overlaps[:] = iou(_to_xywh(placed), _to_xywh(truth), is_crowd.astype(np.uint8))
+    free = np.ones(len(truth), bool)
+    for row in np.argsort(-placed.scores, kind="stable"):
+        own_class = truth.class_ids == placed.class_ids[row]
+        fits = overlaps[row] * (own_class & (free | is_crowd))
+        if len(truth) and fits.max() >= MATCH_IOU:
+            free[fits.argmax()] = False
+            continue
+        what = f"{class_names[placed.class_ids[row]]}: {_why_false(overlaps[row], own_class, truth, class_names)}"
+        return Mistake(float(placed.scores[row]), what, placed.select(np.array([row])))
+    return None
 
 
-def _to_xywh(objects: Detections) -> np.ndarray:
+def _why_false(
+    overlaps: NDArray[np.float64], own_class: NDArray[np.bool_], truth: Detections, class_names: Sequence[str]
+) -> str:
+    own, other = (float((overlaps * which).max(initial=0)) for which in (own_class, ~own_class))
+    if own >= MATCH_IOU:
+        return "a second box"
+    if other >= MATCH_IOU:
+        return f"is {class_names[truth.class_ids[int((overlaps * ~own_class).argmax())]]}"
+    return f"badly placed, IoU {own:.2f}" if own >= NEAR_IOU else "nothing there"
+
+
+def _is_crowd(truth: Detections) -> NDArray[np.bool_]:
+    return np.zeros(len(truth), bool) if truth.is_crowd is None else truth.is_crowd
+
+
+def _to_xywh(objects: Detections) -> NDArray[np.float64]:
     boxes = objects.boxes_xyxy.astype(np.float64)
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets.coco import Categories, CocoDetection
 from datasets.sample.detection import sample_root
 from datasets.transforms import DetectionAugmentation, resize
 from datasets.types import Detections, Image
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.task import Split, Task
-from tasks.detection.anchors import build_anchors
+from tasks.common.task import Mistake, Split, Task
 from tasks.detection.config import DetectionConfig
 from tasks.detection.draw import draw_detections
-from tasks.detection.loss import detection_loss
+from tasks.detection.faster_rcnn import FasterRCNN, decode_regions
+from tasks.detection.loss import faster_rcnn_loss, ssd_loss
+from tasks.detection.matching import pack
 from tasks.detection.metric import DetectionMetric, worst_false_positive
-from tasks.detection.model import SSD, DetectionOutputs, decode_detections
+from tasks.detection.model import Detector
+from tasks.detection.postprocess import Limits
+from tasks.detection.ssd import SSD, decode_ssd
 
 PAPER_NUM_CLASSES = 90  # outputs of the paper's detectors without background: COCO's ids from 1 to 90
 
 
 class DetectionTask:
-    """SSD on MobileNet: a `tasks.common.task.Task[Detections]`."""
+    """SSD or Faster R-CNN on MobileNet: a `tasks.common.task.Task[Detections]`."""
 
     name = "detection"
     score_name = "AP"
@@ -36,7 +41,7 @@ class DetectionTask:
         self.config = config
         self.vocabulary = vocabulary
         self.class_names: list[str] = vocabulary["class_names"]
-        self._anchors = build_anchors(config.data.input_size)
+        self._detector = _detector(config)
         self._sources: dict[Split, CocoDetection] = {}  # read once: COCO's own are large
 
     @classmethod
@@ -62,10 +67,10 @@ class DetectionTask:
         """
         raise ValueError("--run: expected a run folder; there are no published weights of our detectors")
 
-    def build_model(self) -> SSD:
-        """SSD with the backbone's published weights, where the configuration names some."""
+    def build_model(self) -> nn.Module:
+        """The detector with the backbone's published weights, where the configuration names some."""
         backbone = build_pretrained(self.config, open_pretrained(self.config))
-        return SSD(backbone, len(self.class_names), predictor=self.config.predictor)
+        return self._detector.build(backbone, len(self.class_names))
 
     def source(self, split: Split) -> CocoDetection:
         """The annotated images of a split.
@@ -95,29 +100,27 @@ class DetectionTask:
         """Stretch to the input size."""
         return resize(image, self.config.data.input_size)
 
-    def loss(self, outputs: DetectionOutputs, truth: Sequence[Detections]) -> dict[str, Tensor]:
-        """Multibox loss."""
-        anchors = self._anchors.to(outputs.box_deltas.device)
-        return detection_loss(outputs, truth, anchors, match_iou=self.config.match_iou)
+    def hints(self, truth: Sequence[Detections]) -> tuple[Any, ...]:
+        """The true boxes, for a detector that samples regions around them."""
+        return (pack(truth),) if self._detector.samples_regions else ()
 
-    def decode(self, outputs: DetectionOutputs) -> list[Detections]:
+    def loss(self, outputs: Any, truth: Sequence[Detections]) -> dict[str, Tensor]:
+        """The detector's."""
+        return self._detector.loss(outputs, truth)
+
+    def decode(self, outputs: Any) -> list[Detections]:
         """Boxes in the frame of the network's input."""
-        return decode_detections(
-            outputs,
-            self._anchors.to(outputs.box_deltas.device),
-            input_size=self.config.data.input_size,
-            score_threshold=self.config.score_threshold,
-            nms_iou=self.config.nms_iou,
-            max_detections=self.config.max_detections,
-        )
+        config = self.config
+        limits = Limits(config.data.input_size, config.score_threshold, config.nms_iou, config.max_detections)
+        return self._detector.decode(outputs, limits)
 
     def metric(self) -> DetectionMetric:
         """COCO's average precision."""
         return DetectionMetric(self.class_names)
 
-    def mistake(self, predicted: Detections, truth: Detections) -> float:
-        """The score of the best box that no object of its class overlaps by half."""
-        return worst_false_positive(predicted, truth)
+    def mistake(self, predicted: Detections, truth: Detections) -> Mistake[Detections] | None:
+        """The best box that no object of its class overlaps by half, or only one that has a better box."""
+        return worst_false_positive(predicted, truth, self.class_names)
 
     def draw(self, image: Image, predicted: Detections, truth: Detections | None = None) -> Image:
         """The boxes that score `show_score` or more, beside the true ones."""
@@ -147,6 +150,15 @@ class DetectionTask:
 
 if TYPE_CHECKING:
     _is_a_task: type[Task[Detections]] = DetectionTask
+
+
+def _detector(config: DetectionConfig) -> Detector:
+    if config.model == "ssd":
+        return Detector(
+            partial(SSD, predictor=config.ssd.predictor), partial(ssd_loss, match_iou=config.ssd.match_iou), decode_ssd
+        )
+    build = partial(FasterRCNN, **dataclasses.asdict(config.faster_rcnn))
+    return Detector(build, faster_rcnn_loss, decode_regions, samples_regions=True)
 
 
 def _read_split(config: DetectionConfig, split: Split) -> CocoDetection:

@@ -1,10 +1,16 @@
-"""Training images per second, where the time goes, and torchvision's SSDlite on the same images beside it.
+"""How fast detectors learn and predict, and how fast their boxes are chosen and scored, beside the usual tools.
 
-    python -m tasks.detection.throughput
-    python -m tasks.detection.throughput --data.root ../shared/data/coco128
+    python -m tasks.detection.throughput training --data.root ../shared/data/coco128
+    python -m tasks.detection.throughput prediction
+    python -m tasks.detection.throughput postprocessing
+    python -m tasks.detection.throughput evaluation --steps 1 --rounds 1
 
-Our SSD300 and torchvision's ssdlite320_mobilenet_v3_large (0.58 G mult-adds against our 1.24 G), each with the memory
-setting of `datasets.memory` and without. All load through our loader; torchvision gets what its own API asks for.
+`training`: SSD300 and torchvision's ssdlite320_mobilenet_v3_large (0.58 G mult-adds against our 1.24 G), each with the
+memory setting of `datasets.memory` and without; all load through our loader.
+`prediction`: from pixels to boxes, one image at a time, 90 classes, random weights.
+`postprocessing`: from raw outputs to boxes, 80 classes, beside torchvision's `SSD` and `RoIHeads` on the same tensors
+(`reference.py`), one image at a time and 16 at once.
+`evaluation`: COCO's metrics of 100 boxes in each of 5,000 images, beside pycocotools.
 """
 
 from __future__ import annotations
@@ -15,21 +21,49 @@ from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from typing import Any
 
-from tasks.common.benchmark import Step, compare, time_training
+from tasks.common.benchmark import Step, compare, time_calls, time_training
 
-BATCH_SIZE = 16
-MODES = ("ours", "ours, default malloc", "torchvision, kept memory", "torchvision")
+TRAINING_BATCH, CHOSEN_BATCH, NUM_EVALUATED, NUM_CLASSES = 16, 16, 5000, 80
+ALONE = " one by one"
+# Of each benchmark: its ways, and to which of them the rate of each is put in proportion.
+TRAINING = dict.fromkeys(("ours", "ours, default malloc", "torchvision, kept memory", "torchvision"), "torchvision")
+PREDICTION = dict.fromkeys(
+    (
+        "ssd 300",
+        "faster_rcnn 300",
+        "faster_rcnn 600",
+        "torchvision ssdlite320_mobilenet_v3_large",
+        "torchvision fasterrcnn_mobilenet_v3_large_320_fpn",
+    ),
+    "ssd 300",
+)
+POSTPROCESSING = {
+    f"{whose} {model}{alone}": f"torchvision {model}{alone}"
+    for model in ("ssd", "faster_rcnn")
+    for alone in (ALONE, "")
+    for whose in ("ours", "torchvision")
+}
+EVALUATION = dict.fromkeys(("ours", "pycocotools"), "pycocotools")
 
 
 def main(words: list[str]) -> int:
-    """Measure all modes, or one in this process."""
+    """Measure all ways of one of the four, or one way in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data.root", dest="root", help="folder in COCO's official layout (default: the sample)")
+    benchmarks: dict[str, tuple[dict[str, str], Callable[[str, argparse.Namespace], list[Step]], int]] = {
+        "training": (TRAINING, _training, TRAINING_BATCH),
+        "prediction": (PREDICTION, _prediction, 1),
+        "postprocessing": (POSTPROCESSING, _postprocessing, CHOSEN_BATCH),
+        "evaluation": (EVALUATION, _evaluation, NUM_EVALUATED),
+    }
+    parser.add_argument("what", choices=benchmarks)
+    parser.add_argument("--data.root", dest="root", help="training: folder in COCO's layout (default: the sample)")
+    chosen = next((word for word in words if word in benchmarks), "training")
+    modes, measure, images_per_step = benchmarks[chosen]
     name = "tasks.detection.throughput"
-    return compare(name, parser, words, MODES, _measure, baseline="torchvision", images_per_step=BATCH_SIZE)
+    return compare(name, parser, words, modes, measure, images_per_step=images_per_step)
 
 
-def _measure(mode: str, options: argparse.Namespace) -> list[Step]:
+def _training(mode: str, options: argparse.Namespace) -> list[Step]:
     import torch
 
     from datasets.loader import TrainingBatches, TransformedDataset, build_loader
@@ -45,19 +79,18 @@ def _measure(mode: str, options: argparse.Namespace) -> list[Step]:
     data = DetectionDataConfig(root=options.root, input_size=300 if is_ours else 320)
     task = DetectionTask.from_data(DetectionConfig(data=data))
     dataset = TransformedDataset(task.source("train"), task.augmentation(), seed=0)
-    batches = TrainingBatches(len(dataset), BATCH_SIZE, seed=0)
+    batches = TrainingBatches(len(dataset), TRAINING_BATCH, seed=0)
     loader = build_loader(dataset, batches, num_workers=2, keep_workers=True)
     arriving: Iterator[Any] = chain.from_iterable(repeat(loader))
-    model, loss_of = _ours(task) if is_ours else _torchvision(len(task.class_names))
+    if is_ours:
+        model = task.build_model()
+        loss_of: Callable[[Any], Any] = lambda batch: task.loss(model(batch.images), batch.truth)["total"]  # noqa: E731
+    else:
+        model, loss_of = _torchvision_learner(len(task.class_names))
     return time_training(arriving, loss_of, build_optimizer(model.train(), task.config.optim), options.steps)
 
 
-def _ours(task: Any) -> tuple[Any, Callable[[Any], Any]]:
-    model = task.build_model()
-    return model, lambda batch: task.loss(model(batch.images), batch.truth)["total"]
-
-
-def _torchvision(num_classes: int) -> tuple[Any, Callable[[Any], Any]]:
+def _torchvision_learner(num_classes: int) -> tuple[Any, Callable[[Any], Any]]:
     import torch
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
@@ -70,6 +103,78 @@ def _torchvision(num_classes: int) -> tuple[Any, Callable[[Any], Any]]:
         return sum(model(list(batch.images.float() / 255), targets).values())
 
     return model, loss_of
+
+
+def _prediction(mode: str, options: argparse.Namespace) -> list[Step]:
+    import torch
+
+    from datasets.memory import keep_freed_memory
+    from tasks.common.evaluate import predict_batch
+    from tasks.detection import DetectionConfig, DetectionTask
+    from tasks.detection.config import DetectionDataConfig
+
+    keep_freed_memory()
+    torch.manual_seed(0)
+    whose, name = mode.split()
+    if whose == "torchvision":
+        from torchvision.models import detection
+
+        network: Any = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=91).eval()
+        picture = torch.rand(3, 320, 320)
+        return time_calls("prediction", torch.inference_mode()(lambda: network([picture])), options.steps)
+    config: Any = DetectionConfig(model=whose, data=DetectionDataConfig(input_size=int(name)))  # type: ignore[arg-type]
+    task = DetectionTask.with_num_classes(config, None)
+    model = task.build_model()
+    image = torch.randint(0, 256, (1, 3, int(name), int(name)), dtype=torch.uint8)
+    return time_calls("prediction", lambda: predict_batch(task, model, image), options.steps)
+
+
+def _postprocessing(mode: str, options: argparse.Namespace) -> list[Step]:
+    from functools import partial
+
+    import torch
+
+    from tasks.detection import reference
+    from tasks.detection.faster_rcnn import decode_regions
+    from tasks.detection.postprocess import Limits
+    from tasks.detection.ssd import decode_ssd
+
+    torch.manual_seed(0)
+    whose, model = mode.removesuffix(ALONE).split()
+    limits = Limits(300, 0.01, 0.5, 100) if model == "ssd" else Limits(300, 0.05, 0.5, 100)  # torchvision's defaults
+    number, times = (1, CHOSEN_BATCH) if mode.endswith(ALONE) else (CHOSEN_BATCH, 1)
+    if model == "ssd":
+        batches: list[Any] = [reference.ssd_outputs(number, NUM_CLASSES) for _ in range(times)]
+        decode: Any = partial(decode_ssd, limits=limits) if whose == "ours" else reference.torchvision_ssd(limits)
+    else:
+        batches = [reference.faster_rcnn_outputs(number, NUM_CLASSES) for _ in range(times)]
+        decode = partial(decode_regions, limits=limits) if whose == "ours" else reference.torchvision_roi_heads(limits)
+
+    def decode_all() -> None:
+        for outputs in batches:
+            decode(outputs)
+
+    return time_calls("postprocessing", torch.inference_mode()(decode_all), options.steps)
+
+
+def _evaluation(mode: str, options: argparse.Namespace) -> list[Step]:
+    import numpy as np
+
+    from tasks.detection.metric import DetectionMetric
+    from tasks.detection.reference import pycocotools_scores, random_results
+
+    class_names = list(map(str, range(NUM_CLASSES)))
+    predicted, truth = random_results(np.random.default_rng(0), NUM_EVALUATED, 100, NUM_CLASSES)
+
+    def score() -> None:
+        if mode == "pycocotools":
+            pycocotools_scores(predicted, truth, class_names)
+            return
+        metric = DetectionMetric(class_names)
+        metric.update(predicted, truth)
+        metric.compute()
+
+    return time_calls("evaluation", score, options.steps, num_warmup=0)
 
 
 if __name__ == "__main__":

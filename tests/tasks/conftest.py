@@ -1,4 +1,4 @@
-"""The tasks that the contract test runs over. A new task adds a line."""
+"""The tasks and models that the contract test runs over. A new one adds a line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +16,14 @@ TASKS: dict[str, tuple[type[Any], type[Any]]] = {
 }
 
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SAMPLES: dict[str, dict[str, Any]] = {  # each model, and settings that make it quicker to test
+    "classification/sample": {},
+    "detection/sample": {},
+    "detection/faster_rcnn_sample": {"faster_rcnn": {"num_sampled": 24}},
+}
+
+
 def build_config(config_class: type[Any], *files: Path, **changes: dict[str, Any]) -> Any:
     """A configuration from YAML files and groups of changes, by the same parser as the command line."""
     from tasks.common.parser import parse_arguments
@@ -30,15 +38,17 @@ def build_config(config_class: type[Any], *files: Path, **changes: dict[str, Any
     return parse_arguments(name, config_class, Path("unused.yaml"), ["cost", *words]).config
 
 
-@pytest.fixture(params=TASKS)
+@pytest.fixture(params=SAMPLES)
 def tiny_task(request: pytest.FixtureRequest, drawn_roots: Callable[[str], Path]) -> Callable[..., Any]:
-    """Each task in turn on a few drawn examples: a function of further settings."""
-    config_class, task_class = TASKS[request.param]
-    drawn_root = drawn_roots(request.param)
-    sample = Path(__file__).resolve().parents[2] / "configs" / request.param / "sample.yaml"
+    """Each task and model in turn on a few drawn examples: a function of further settings."""
+    sample = CONFIGS / f"{request.param}.yaml"
+    config_class, task_class = TASKS[sample.parent.name]
+    drawn_root = drawn_roots(sample.parent.name)
 
     def build(**changes: dict[str, Any]) -> Any:
-        settings = {"data": {"root": str(drawn_root), "input_size": 96}, "loop": {"num_workers": 0}}
+        settings = {"data": {"root": str(drawn_root), "input_size": 96}, "loop": {"num_workers": 0}} | SAMPLES[
+            request.param
+        ]
         for group, values in changes.items():
             settings[group] = settings.get(group, {}) | values
         return task_class.from_data(build_config(config_class, sample, **settings))

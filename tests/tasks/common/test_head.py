@@ -1,5 +1,6 @@
 """Only the head learns: the same optimum as scikit-learn's, on features that are computed once."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -85,21 +86,29 @@ def test_features_are_those_of_the_network_and_computed_once(task: Classificatio
 def test_mistakes_are_drawn_worst_first_and_only_where_there_are_any(task: ClassificationTask, tmp_path: Path) -> None:
     from datasets.images import read_image
     from datasets.types import Label
-    from tasks.common.evaluate import Result, draw_mistakes
+    from tasks.common.evaluate import Result, write_mistakes
 
     source = task.source("val")
     right = [Result(source.id(row), source.truth(row), source.truth(row)) for row in range(4)]
-    draw_mistakes(task, right, source, tmp_path / "none.png")
-    assert not (tmp_path / "none.png").exists()
+    write_mistakes(task, right, source, tmp_path)
+    assert not list(tmp_path.glob("mistakes.*"))
 
     def wrong(row: int, confidence: float) -> Result[Label]:
         probabilities = np.full(16, (1 - confidence) / 15, np.float32)
         probabilities[15] = confidence
         return Result(source.id(row), Label(15, probabilities), source.truth(row))
 
-    draw_mistakes(task, [*right, wrong(1, 0.5), wrong(2, 0.9)], source, tmp_path / "two.png")
-    sheet = read_image(tmp_path / "two.png")
-    draw_mistakes(task, [wrong(2, 0.9)], source, tmp_path / "worst.png")
-    worst = read_image(tmp_path / "worst.png")
+    write_mistakes(task, [*right, wrong(1, 0.5), wrong(2, 0.9)], source, tmp_path)
+    sheet = read_image(tmp_path / "mistakes.png")
+    with (tmp_path / "mistakes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["image"], float(row["confidence"])) for row in rows] == [
+        (source.id(2), pytest.approx(0.9)),
+        (source.id(1), pytest.approx(0.5)),
+    ]
+    true_name = task.class_names[source.truth(2).class_id]
+    assert rows[0]["what"] == f"{task.class_names[15]}: is {true_name}"
+    write_mistakes(task, [wrong(2, 0.9)], source, tmp_path)
+    worst = read_image(tmp_path / "mistakes.png")
     np.testing.assert_array_equal(sheet[:, : worst.shape[1]], worst)
     assert sheet.shape[1] == 2 * worst.shape[1]

@@ -3,28 +3,42 @@ import math
 import pytest
 import torch
 
-from tasks.detection.anchors import anchor_shapes, build_anchors, decode, encode, grid_sizes, to_xyxy
+from tasks.detection.anchors import build_anchors, region_shapes, ssd_shapes
+from tasks.detection.boxes import decode, encode, have_area, to_cxcywh, to_xyxy
+
+GRIDS_300 = (19, 10, 5, 3, 2, 1)
 
 
-def test_ssd300_has_the_papers_grids_and_1917_anchors() -> None:
-    assert grid_sizes(300) == [19, 10, 5, 3, 2, 1]
-    assert [len(shapes) for shapes in anchor_shapes()] == [3, 6, 6, 6, 6, 6]
-    assert build_anchors(300).shape == (19 * 19 * 3 + (100 + 25 + 9 + 4 + 1) * 6, 4)
+def ssd_anchors(*grids: int) -> torch.Tensor:
+    return build_anchors([torch.zeros(1, 1, grid, grid) for grid in grids], ssd_shapes())
+
+
+def test_ssd300_has_1917_anchors() -> None:
+    assert [len(shapes) for shapes in ssd_shapes()] == [3, 6, 6, 6, 6, 6]
+    assert ssd_anchors(*GRIDS_300).shape == (19 * 19 * 3 + (100 + 25 + 9 + 4 + 1) * 6, 4)
+
+
+def test_region_anchors_by_hand() -> None:
+    """Squares, and boxes of the same area with sides of 2 to 1."""
+    shapes = region_shapes((0.1, 0.2, 0.4, 0.8))
+    assert len(shapes) == 12
+    assert [math.sqrt(w * h) for w, h in shapes] == pytest.approx([s for s in (0.1, 0.2, 0.4, 0.8) for _ in "abc"])
+    assert [w / h for w, h in shapes] == pytest.approx([0.5, 1, 2] * 4)
 
 
 def test_shapes_by_hand() -> None:
-    lowest, second = anchor_shapes()[:2]
+    lowest, second = ssd_shapes()[:2]
     assert lowest[0] == pytest.approx((0.1, 0.1))
     assert lowest[1] == pytest.approx((0.2 * math.sqrt(2), 0.2 / math.sqrt(2)))
     assert lowest[2] == pytest.approx((0.2 / math.sqrt(2), 0.2 * math.sqrt(2)))
     assert second[0] == pytest.approx((0.35, 0.35))  # 0.2 + (0.95 - 0.2) * 1 / 5
     assert second[1] == pytest.approx((0.35 * math.sqrt(2), 0.35 / math.sqrt(2)))
     assert second[5] == pytest.approx((math.sqrt(0.35 * 0.5),) * 2)
-    assert anchor_shapes()[5][5] == pytest.approx((math.sqrt(0.95),) * 2)
+    assert ssd_shapes()[5][5] == pytest.approx((math.sqrt(0.95),) * 2)
 
 
 def test_order_is_row_then_column_then_shape() -> None:
-    anchors = build_anchors(300)
+    anchors = ssd_anchors(*GRIDS_300)
     assert anchors[0, :2].tolist() == pytest.approx([0.5 / 19, 0.5 / 19])
     assert anchors[3, :2].tolist() == pytest.approx([1.5 / 19, 0.5 / 19])  # next column: x grows
     assert anchors[19 * 3, :2].tolist() == pytest.approx([0.5 / 19, 1.5 / 19])
@@ -39,8 +53,22 @@ def test_encode_by_hand() -> None:
 
 
 def test_decode_inverts_encode() -> None:
-    anchors = build_anchors(128)
+    anchors = ssd_anchors(8, 4, 2, 1, 1, 1)
     corners = torch.rand(len(anchors), 2, 2).sort(1).values
     boxes = torch.cat([corners[:, 0], corners[:, 1] + 0.01], 1)
     torch.testing.assert_close(decode(encode(boxes, anchors), anchors), boxes, atol=1e-5, rtol=0)
     torch.testing.assert_close(decode(torch.zeros(len(anchors), 4), anchors), to_xyxy(anchors))
+
+
+def test_maps_need_not_be_square() -> None:
+    anchors = build_anchors([torch.zeros(1, 1, 2, 4)], [[(0.5, 0.25)]])
+    assert anchors[:, 0].tolist() == pytest.approx([0.125, 0.375, 0.625, 0.875] * 2)
+    assert anchors[:, 1].tolist() == pytest.approx([0.25] * 4 + [0.75] * 4)
+    assert anchors[:, 2:].unique(dim=0).tolist() == [[0.5, 0.25]]
+
+
+def test_corners_and_centres() -> None:
+    boxes = torch.tensor([[0.1, 0.2, 0.5, 0.4], [0.3, 0.3, 0.3, 0.6], [0.0, 0.0, 0.0, 0.0]])
+    torch.testing.assert_close(to_xyxy(to_cxcywh(boxes)), boxes)
+    assert to_cxcywh(boxes)[0].tolist() == pytest.approx([0.3, 0.3, 0.4, 0.2])
+    assert have_area(boxes).tolist() == [True, False, False]

@@ -7,11 +7,14 @@ from torch.nn import functional
 from torchvision.ops import box_iou
 
 from datasets.types import Detections
-from tasks.detection.anchors import build_anchors, encode, to_xyxy
-from tasks.detection.loss import detection_loss, match, pack
-from tasks.detection.model import DetectionOutputs
+from tasks.detection.anchors import build_anchors, ssd_shapes
+from tasks.detection.boxes import encode, to_xyxy
+from tasks.detection.loss import ssd_loss
+from tasks.detection.matching import match_anchors, pack
+from tasks.detection.ssd import SSDOutputs
 
-INPUT_SIZE, NUM_CLASSES = 96, 4
+NUM_CLASSES = 4
+ANCHORS = build_anchors([torch.zeros(1, 1, grid, grid) for grid in (6, 3, 2, 1, 1, 1)], ssd_shapes())
 
 
 def random_truth(rng: np.random.Generator, counts: tuple[int, ...] = (3, 1, 0, 6)) -> list[Detections]:
@@ -23,29 +26,30 @@ def random_truth(rng: np.random.Generator, counts: tuple[int, ...] = (3, 1, 0, 6
     return truth
 
 
-def random_outputs(num_images: int) -> DetectionOutputs:
-    num_anchors = len(build_anchors(INPUT_SIZE))
-    return DetectionOutputs(
+def random_outputs(num_images: int) -> SSDOutputs:
+    num_anchors = len(ANCHORS)
+    return SSDOutputs(
         torch.randn(num_images, num_anchors, NUM_CLASSES + 1, requires_grad=True),
         torch.randn(num_images, num_anchors, 4, requires_grad=True),
+        ANCHORS,
     )
 
 
-def slow_loss(outputs: DetectionOutputs, truth: list[Detections], anchors: torch.Tensor) -> tuple[float, float]:
+def slow_loss(outputs: SSDOutputs, truth: list[Detections]) -> tuple[float, float]:
     classes = boxes = 0.0
     num_positives = 0
     for logits, deltas, objects in zip(outputs.class_logits, outputs.box_deltas, truth, strict=True):
         stands_for: dict[int, int] = {}
         true_boxes = torch.from_numpy(objects.boxes_xyxy / 96)
         if len(objects):
-            iou = box_iou(to_xyxy(anchors), true_boxes)
-            for anchor in range(len(anchors)):
+            iou = box_iou(to_xyxy(ANCHORS), true_boxes)
+            for anchor in range(len(ANCHORS)):
                 if iou[anchor].max() >= 0.5:
                     stands_for[anchor] = int(iou[anchor].argmax())
             for row in reversed(range(len(objects))):
                 stands_for[int(iou[:, row].argmax())] = row
         background = []
-        for anchor in range(len(anchors)):
+        for anchor in range(len(ANCHORS)):
             row = stands_for.get(anchor)
             target = 0 if row is None else int(objects.class_ids[row]) + 1
             value = functional.cross_entropy(logits[anchor][None], torch.tensor([target])).item()
@@ -53,7 +57,7 @@ def slow_loss(outputs: DetectionOutputs, truth: list[Detections], anchors: torch
                 background.append(value)
             else:
                 classes += value
-                expected = encode(true_boxes[row], anchors[anchor])
+                expected = encode(true_boxes[row], ANCHORS[anchor])
                 boxes += functional.smooth_l1_loss(deltas[anchor], expected, reduction="sum").item()
         num_positives += len(stands_for)
         classes += sum(sorted(background)[::-1][: max(3, 3 * len(stands_for))])
@@ -61,10 +65,10 @@ def slow_loss(outputs: DetectionOutputs, truth: list[Detections], anchors: torch
 
 
 def test_equals_the_slow_one(rng: np.random.Generator) -> None:
-    anchors, truth = build_anchors(INPUT_SIZE), random_truth(rng)
+    truth = random_truth(rng)
     outputs = random_outputs(len(truth))
-    losses = detection_loss(outputs, truth, anchors, match_iou=0.5)
-    classes, boxes = slow_loss(outputs, truth, anchors)
+    losses = ssd_loss(outputs, truth, match_iou=0.5)
+    classes, boxes = slow_loss(outputs, truth)
     assert losses["classes"].item() == pytest.approx(classes, rel=1e-5)
     assert losses["boxes"].item() == pytest.approx(boxes, rel=1e-5)
     assert losses["total"].item() == pytest.approx(classes + boxes, rel=1e-5)
@@ -72,43 +76,41 @@ def test_equals_the_slow_one(rng: np.random.Generator) -> None:
 
 def test_every_object_has_its_best_anchor() -> None:
     """Even where no anchor overlaps it by enough; of two objects with one best anchor the first has it."""
-    anchors = build_anchors(INPUT_SIZE)
     boxes = np.array([[2, 2, 9, 9], [40, 50, 47, 57], [3, 3, 10, 10], [10, 20, 96, 90]], np.float32)
     truth = [Detections(boxes, np.zeros(4, np.int64), (96, 96))]
-    matched, positive = match(pack(truth, anchors.device), anchors, 0.99)
-    best = box_iou(to_xyxy(anchors), torch.from_numpy(boxes / 96)).argmax(0).tolist()
+    matched, positive = match_anchors(pack(truth), ANCHORS, 0.99)
+    best = box_iou(to_xyxy(ANCHORS), torch.from_numpy(boxes / 96)).argmax(0).tolist()
     assert best[0] == best[2]
     assert positive[0].nonzero()[:, 0].tolist() == sorted({*best})
     assert [matched[0, anchor].item() for anchor in best] == [0, 1, 0, 3]
 
 
 def test_perfect_outputs_cost_nothing(rng: np.random.Generator) -> None:
-    anchors, truth = build_anchors(INPUT_SIZE), random_truth(rng)
-    packed = pack(truth, anchors.device)
-    matched, positive = match(packed, anchors, 0.5)
+    truth = random_truth(rng)
+    packed = pack(truth)
+    matched, positive = match_anchors(packed, ANCHORS, 0.5)
     targets = torch.where(positive, packed.class_ids.gather(1, matched) + 1, 0)
     boxes = packed.boxes_xyxy.gather(1, matched[..., None].expand(-1, -1, 4))
-    deltas = torch.where(positive[..., None], encode(boxes, anchors), 0.0)
+    deltas = torch.where(positive[..., None], encode(boxes, ANCHORS), 0.0)
     logits = 50.0 * functional.one_hot(targets, NUM_CLASSES + 1)
-    losses = detection_loss(DetectionOutputs(logits, deltas), truth, anchors, match_iou=0.5)
+    losses = ssd_loss(SSDOutputs(logits, deltas, ANCHORS), truth, match_iou=0.5)
     assert losses["total"].item() < 1e-6
 
 
 def test_frame_of_the_truth_does_not_matter(rng: np.random.Generator) -> None:
-    anchors, truth = build_anchors(INPUT_SIZE), random_truth(rng)
+    truth = random_truth(rng)
     outputs = random_outputs(len(truth))
     here, there = (
-        detection_loss(outputs, some, anchors, match_iou=0.5)["total"].item()
+        ssd_loss(outputs, some, match_iou=0.5)["total"].item()
         for some in (truth, [objects.resized((480, 333)) for objects in truth])
     )
     assert here == pytest.approx(there, rel=1e-4)
 
 
 def test_images_without_objects_teach_background() -> None:
-    anchors = build_anchors(INPUT_SIZE)
     nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (96, 96))
     outputs = random_outputs(2)
-    losses = detection_loss(outputs, [nothing, nothing], anchors, match_iou=0.5)
+    losses = ssd_loss(outputs, [nothing, nothing], match_iou=0.5)
     losses["total"].backward()
     assert losses["boxes"].item() == 0
     assert outputs.class_logits.grad is not None

@@ -13,8 +13,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from datasets.coco import CocoDetection
+from datasets.images import read_image
 from datasets.types import Detections
 from tasks.detection.metric import NAMES, DetectionMetric, worst_false_positive
+from tasks.detection.reference import pycocotools_scores, random_results
 
 
 def objects(rng: np.random.Generator, num_images: int = 6) -> list[Detections]:
@@ -120,7 +122,7 @@ def test_equals_pycocotools_on_real_annotations(rng: np.random.Generator, shared
         metric.update(predicted[start : start + 32], truth[start : start + 32])
     assert evaluation.stats[0] > 0.05
     for name, expected in zip(NAMES, evaluation.stats, strict=False):
-        assert metric.compute()[name] == pytest.approx(expected, abs=1e-4), name
+        assert metric.compute()[name] == pytest.approx(expected, abs=1e-6), name
 
 
 def test_per_class_table_averages_to_the_score(rng: np.random.Generator, tmp_path: Path) -> None:
@@ -145,19 +147,66 @@ def test_per_class_table_averages_to_the_score(rng: np.random.Generator, tmp_pat
 
 
 def test_worst_false_positive_by_hand() -> None:
-    """Of the right class and place; of the right place and another class; beside everything; in another frame."""
+    """Each kind of mistake, in another frame than the truth's; boxes that are right are none, whatever their score."""
     truth = Detections(np.array([[0, 0, 50, 50]], np.float32), np.array([1]), (100, 100))
 
-    def worst(boxes: list[list[float]], class_ids: list[int], scores: list[float]) -> float:
+    def worst(boxes: list[list[float]], class_ids: list[int], scores: list[float]) -> tuple[float, str] | None:
         predicted = Detections(
             np.array(boxes, np.float32), np.array(class_ids), (200, 200), scores=np.array(scores, np.float32)
         )
-        return worst_false_positive(predicted, truth)
+        mistake = worst_false_positive(predicted, truth, ["cat", "dog", "hen"])
+        if mistake is None:
+            return None
+        assert len(mistake.predicted) == 1
+        assert mistake.predicted.scores is not None
+        assert mistake.predicted.scores[0] == np.float32(mistake.confidence)
+        return round(mistake.confidence, 4), mistake.what
 
-    right, beside = [0.0, 0, 100, 104], [120.0, 120, 190, 190]
-    assert worst([right], [1], [0.9]) == 0
-    assert worst([right, right], [1, 2], [0.9, 0.4]) == pytest.approx(0.4)
-    assert worst([right, beside, beside], [1, 1, 1], [0.9, 0.3, 0.7]) == pytest.approx(0.7)
+    right, beside, half_off = [0.0, 0, 100, 104], [120.0, 120, 190, 190], [50.0, 0, 150, 100]
+    assert worst([right], [1], [0.9]) is None
+    assert worst([right, right], [1, 2], [0.9, 0.4]) == (0.4, "hen: is dog")
+    assert worst([right, right], [1, 1], [0.4, 0.9]) == (0.4, "dog: a second box")  # the better one has the object
+    assert worst([right, beside, beside], [1, 1, 1], [0.9, 0.3, 0.7]) == (0.7, "dog: nothing there")
+    assert worst([half_off], [1], [0.8]) == (0.8, "dog: badly placed, IoU 0.33")
+    assert worst([half_off], [0], [0.8]) == (0.8, "cat: nothing there")
+    crowd = Detections(truth.boxes_xyxy, truth.class_ids, (100, 100), is_crowd=np.array([True]))
     nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (100, 100))
-    assert worst_false_positive(nothing, truth) == 0
-    assert worst_false_positive(truth.resized((200, 200)), truth) == 0  # it has no scores
+    inside = Detections(
+        np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32),
+        np.array([1, 1]),
+        (100, 100),
+        scores=np.ones(2, np.float32),
+    )
+    assert worst_false_positive(inside, crowd, ["cat", "dog"]) is None  # a crowd has room for many
+    assert worst_false_positive(inside, nothing, ["cat", "dog"]) is not None
+    assert worst_false_positive(truth.resized((200, 200)), truth, ["cat", "dog"]) is None  # it has no scores
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_pycocotools_on_random_results(seed: int) -> None:
+    """All twelve numbers and every precision, with crowds, areas by annotation, and equal scores."""
+    class_names = [f"class {number}" for number in range(12)]  # the twelfth never occurs
+    predicted, truth = random_results(np.random.default_rng(seed), 60, 40, 11)
+    metric = DetectionMetric(class_names)
+    metric.update(predicted, truth)
+    scores = metric.compute()
+    stats, precision = pycocotools_scores(predicted, truth, class_names)
+    assert 0.05 < stats[0] < 0.9
+    assert sum(objects.is_crowd.sum() for objects in truth if objects.is_crowd is not None) > 3
+    assert list(scores.values()) == pytest.approx(stats[:6], abs=1e-6)
+    np.testing.assert_allclose(metric._evaluation().eval["precision"], precision, atol=1e-6)
+    np.testing.assert_allclose(metric._evaluation().stats[:12], stats, atol=1e-6)
+
+
+def test_details_are_a_table_and_a_picture(tmp_path: Path) -> None:
+    """Also where nothing was found, and where there are too many classes to name their curves."""
+    for num_classes, num_boxes in ((3, 10), (40, 10), (3, 0)):
+        folder = tmp_path / f"{num_classes}-{num_boxes}"
+        folder.mkdir()
+        names = [f"class {number}" for number in range(num_classes)]
+        metric = DetectionMetric(names)
+        metric.update(*random_results(np.random.default_rng(0), 8, num_boxes, num_classes))
+        metric.write_details(folder)
+        with (folder / "per_class.csv").open() as file:
+            assert [row["class"] for row in csv.DictReader(file)] == names
+        assert read_image(folder / "precision_recall.png").std() > 5

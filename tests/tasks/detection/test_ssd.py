@@ -6,17 +6,20 @@ import torch
 from torchvision.ops import nms
 
 from backbone import MobileNet, build_backbone
-from tasks.detection.anchors import build_anchors, decode, encode
+from tasks.detection.anchors import build_anchors, ssd_shapes
+from tasks.detection.boxes import decode, encode
 from tasks.detection.config import Predictor
-from tasks.detection.model import SSD, DetectionOutputs, decode_detections
+from tasks.detection.postprocess import Limits
+from tasks.detection.ssd import SSD, SSDOutputs, decode_ssd
 
-SETTINGS = {"input_size": 96, "score_threshold": 0.05, "nms_iou": 0.5, "max_detections": 100}
+LIMITS = Limits(input_size=96, score_threshold=0.05, nms_iou=0.5, max_detections=100)
+ANCHORS = build_anchors([torch.zeros(1, 1, grid, grid) for grid in (6, 3, 2, 1, 1, 1)], ssd_shapes())
 
 
 def test_outputs_have_a_row_for_each_anchor() -> None:
-    for size in (96, 130):
+    for size, num_anchors in ((96, len(ANCHORS)), (300, 1917)):
         outputs = SSD(MobileNet(0.25), 4).eval()(torch.zeros(2, 3, size, size, dtype=torch.uint8))
-        num_anchors = len(build_anchors(size))
+        assert outputs.anchors.shape == (num_anchors, 4)
         assert outputs.class_logits.shape == (2, num_anchors, 5)
         assert outputs.box_deltas.shape == (2, num_anchors, 4)
 
@@ -27,7 +30,7 @@ def test_detects_on_every_backbone(name: str, predictor: Predictor) -> None:
     size = 96
     model = SSD(build_backbone(name), 4, predictor=predictor)
     outputs = model(torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8))
-    assert outputs.class_logits.shape == (2, len(build_anchors(size)), 5)
+    assert outputs.class_logits.shape == (2, len(ANCHORS), 5)
     (outputs.class_logits.sum() + outputs.box_deltas.sum()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -41,7 +44,7 @@ def test_separable_predictors_add_a_depthwise_kernel_and_its_norm_to_each_map() 
 
 
 def test_row_of_an_anchor_depends_on_the_pixels_there() -> None:
-    """Order of predictions and order of anchors agree: only anchors near a changed pixel change."""
+    """Order of predictions and order of ANCHORS agree: only ANCHORS near a changed pixel change."""
     size = 300
     model = SSD(MobileNet(0.25), 4).eval()
     images = torch.zeros(1, 3, size, size, dtype=torch.uint8)
@@ -49,17 +52,16 @@ def test_row_of_an_anchor_depends_on_the_pixels_there() -> None:
     changed[..., 40:50, 240:250] = 255
     with torch.no_grad():
         difference = (model(changed).class_logits - model(images).class_logits).abs().sum(-1)[0]
-    strongest = build_anchors(size)[: 19 * 19 * 3][difference[: 19 * 19 * 3].argmax()]
+    strongest = model(images).anchors[: 19 * 19 * 3][difference[: 19 * 19 * 3].argmax()]
     assert strongest[:2].tolist() == pytest.approx([245 / size, 45 / size], abs=0.15)
 
 
 def test_equals_suppression_of_one_class_at_a_time() -> None:
-    anchors = build_anchors(96)
-    outputs = DetectionOutputs(3 * torch.randn(3, len(anchors), 5), 0.5 * torch.randn(3, len(anchors), 4))
-    decoded = decode_detections(outputs, anchors, **SETTINGS)
+    outputs = SSDOutputs(3 * torch.randn(3, len(ANCHORS), 5), 0.5 * torch.randn(3, len(ANCHORS), 4), ANCHORS)
+    decoded = decode_ssd(outputs, LIMITS)
     for image, detections in enumerate(decoded):
         scores = outputs.class_logits[image].softmax(-1)
-        boxes = decode(outputs.box_deltas[image], anchors).clamp(0, 1) * 96
+        boxes = decode(outputs.box_deltas[image], ANCHORS).clamp(0, 1) * 96
         expected = []
         for class_id in range(4):
             candidates = (scores[:, class_id + 1] >= 0.05).nonzero()[:, 0]
@@ -74,21 +76,19 @@ def test_equals_suppression_of_one_class_at_a_time() -> None:
 
 
 def test_a_certain_box_comes_back_where_it_was() -> None:
-    anchors = build_anchors(96)
     box = torch.tensor([0.2, 0.3, 0.5, 0.9])
-    logits = torch.zeros(1, len(anchors), 5)
+    logits = torch.zeros(1, len(ANCHORS), 5)
     logits[..., 0] = 20
     logits[0, 40, :] = torch.tensor([0.0, 0.0, 0.0, 20.0, 0.0])
-    deltas = encode(box.expand(len(anchors), 4), anchors)[None]
-    (detections,) = decode_detections(DetectionOutputs(logits, deltas), anchors, **SETTINGS)
+    deltas = encode(box.expand(len(ANCHORS), 4), ANCHORS)[None]
+    (detections,) = decode_ssd(SSDOutputs(logits, deltas, ANCHORS), LIMITS)
     assert detections.class_ids.tolist() == [2]
     np.testing.assert_allclose(detections.boxes_xyxy[0], 96 * box.numpy(), atol=1e-3)
     assert detections.image_hw == (96, 96)
 
 
 def test_nothing_certain_gives_nothing() -> None:
-    anchors = build_anchors(96)
-    logits = torch.zeros(1, len(anchors), 5)
+    logits = torch.zeros(1, len(ANCHORS), 5)
     logits[..., 0] = 20
-    (detections,) = decode_detections(DetectionOutputs(logits, torch.zeros(1, len(anchors), 4)), anchors, **SETTINGS)
+    (detections,) = decode_ssd(SSDOutputs(logits, torch.zeros(1, len(ANCHORS), 4), ANCHORS), LIMITS)
     assert len(detections) == 0

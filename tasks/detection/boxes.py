@@ -1,0 +1,63 @@
+"""Boxes: corners or centre and size, their overlaps, and boxes as offsets from others.
+
+All boxes here are shares of the image's side, so nothing depends on its size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+VARIANCES = (0.1, 0.2)  # of centres and of sizes: brings both deltas to about unit spread
+
+
+def encode(boxes_xyxy: Tensor, anchors_cxcywh: Tensor) -> Tensor:
+    """Boxes as offsets from anchors.
+
+        d_x = (c_x - a_x) / (0.1 a_w)        d_w = ln(w / a_w) / 0.2
+
+    Args:
+        boxes_xyxy: (..., 4), with positive width and height.
+        anchors_cxcywh: (..., 4), of the same shape.
+
+    Returns:
+        (..., 4): d_x, d_y, d_w, d_h.
+
+    Source: Liu et al. 2016 (arXiv:1512.02325), equation 2; variances of the authors' code.
+    """
+    boxes_cxcywh = to_cxcywh(boxes_xyxy)
+    offsets = (boxes_cxcywh[..., :2] - anchors_cxcywh[..., :2]) / (VARIANCES[0] * anchors_cxcywh[..., 2:])
+    return torch.cat([offsets, torch.log(boxes_cxcywh[..., 2:] / anchors_cxcywh[..., 2:]) / VARIANCES[1]], -1)
+
+
+def decode(deltas: Tensor, anchors_cxcywh: Tensor) -> Tensor:
+    """The inverse of `encode`: (..., 4) offsets -> (..., 4) boxes xyxy."""
+    centres = deltas[..., :2] * VARIANCES[0] * anchors_cxcywh[..., 2:] + anchors_cxcywh[..., :2]
+    half_sizes = torch.exp(deltas[..., 2:] * VARIANCES[1]) * anchors_cxcywh[..., 2:] / 2
+    return torch.cat([centres - half_sizes, centres + half_sizes], -1)
+
+
+def to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
+    """(..., 4) centre and size -> (..., 4) corners."""
+    half_sizes = boxes_cxcywh[..., 2:] / 2
+    return torch.cat([boxes_cxcywh[..., :2] - half_sizes, boxes_cxcywh[..., :2] + half_sizes], -1)
+
+
+def to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
+    """(..., 4) corners -> (..., 4) centre and size."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return torch.cat([(low + high) / 2, high - low], -1)
+
+
+def have_area(boxes_xyxy: Tensor) -> Tensor:
+    """(..., 4) -> (...): whether width and height are positive. A box without area stands for none."""
+    return (boxes_xyxy[..., 2:] > boxes_xyxy[..., :2]).all(-1)
+
+
+def iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    """Overlap of every box (N or 1, A, 4) with every other of its image (N, M, 4): (N, A, M) in [0, 1]."""
+    a, b = boxes_xyxy[:, :, None], others_xyxy[:, None]
+    sides = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    shared = sides.prod(-1)
+    area_a, area_b = ((box[..., 2:] - box[..., :2]).prod(-1) for box in (a, b))
+    return shared / (area_a + area_b - shared)

@@ -1,0 +1,196 @@
+"""Faster R-CNN on MobileNet: the network, and what its raw outputs mean. The loss is in `loss.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection._utils import Matcher
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import nms
+
+from backbone import Backbone
+from datasets.types import Detections
+from tasks.detection.anchors import build_anchors, region_shapes
+from tasks.detection.boxes import decode, have_area, to_cxcywh
+from tasks.detection.matching import Truth, assign, sample
+from tasks.detection.postprocess import Limits, best_boxes, gather_rows
+
+STRIDE = 16  # where the backbone is cut in two: after conv 11 of Table 1
+CROP_CELLS = 14
+MAX_CANDIDATES = 2000  # anchors of an image that enter non-maximum suppression
+PROPOSAL_NMS_IOU = 0.7
+REGION_IOU = 0.5  # a region stands for the object that it overlaps by so much, and otherwise for background
+POSITIVE_SHARE = 0.25  # of the regions that training samples, at most
+
+
+class FasterRCNNOutputs(NamedTuple):
+    """Raw outputs of both stages, for every anchor and every region.
+
+    Attributes:
+        objectness: (N, A) logits.
+        anchor_deltas: (N, A, 4), offsets from the anchors.
+        anchors: (A, 4) centre and size, as shares of the image.
+        regions_xyxy: (N, R, 4), as shares of the image; one without area stands for none.
+        class_logits: (N, R, K + 1), background first.
+        box_deltas: (N, R, K + 1, 4), offsets from the regions, for each class its own.
+    """
+
+    objectness: Tensor
+    anchor_deltas: Tensor
+    anchors: Tensor
+    regions_xyxy: Tensor
+    class_logits: Tensor
+    box_deltas: Tensor
+
+
+class FasterRCNN(nn.Module):
+    """Region proposals on the map of conv 11; each region is cut out of it and goes through conv 12-13.
+
+    At width 1.0, 300 proposals and 91 outputs: 25.2 B mult-adds at 300 px, 30.5 B at 600 px, 6.06 M parameters.
+
+    Source: Howard et al. 2017, section 4.6 and Table 13; Ren et al. 2015 (arXiv:1506.01497); sizes of Huang et al. 2017
+    (arXiv:1611.10012).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        anchor_scales: Sequence[float] = (0.1, 0.2, 0.4, 0.8),
+        num_proposals: int = 300,
+        num_sampled: int = 64,
+    ) -> None:
+        """Build with random weights for all but the backbone.
+
+        Args:
+            backbone: its layers up to stride 16 see the image, the others each region.
+            num_classes: K, without background.
+            anchor_scales: of the anchors, as shares of the image's side, each in three aspect ratios.
+            num_proposals: regions of an image.
+            num_sampled: regions of an image in training.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.anchor_shapes = region_shapes(anchor_scales)
+        self.num_proposals = num_proposals
+        self.num_sampled = num_sampled
+        self.rpn = RPNHead(backbone.channels[STRIDE], len(self.anchor_shapes))
+        self.predictor = FastRCNNPredictor(backbone.num_features, num_classes + 1)
+        for layer, spread in ((self.predictor.cls_score, 0.01), (self.predictor.bbox_pred, 0.001)):
+            nn.init.normal_(layer.weight, std=spread)
+            nn.init.zeros_(layer.bias)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor, truth: Truth | None = None) -> FasterRCNNOutputs:
+        """Raw outputs for A anchors and R regions.
+
+        Args:
+            images: uint8 RGB (N, 3, S, S).
+            truth: if given, the regions are a sample of proposals and true boxes, to learn from; if not, the proposals.
+        """
+        trunk, box_head = self.backbone.split(STRIDE)
+        features = trunk(images)
+        (objectness,), (anchor_deltas,) = self.rpn([features])
+        objectness = objectness.permute(0, 2, 3, 1).flatten(1)  # (N, A), in the order of the anchors
+        anchor_deltas = anchor_deltas.permute(0, 2, 3, 1).reshape(*objectness.shape, 4)
+        anchors = build_anchors([features], [self.anchor_shapes])
+        regions_xyxy = propose(objectness, anchor_deltas, anchors, self.num_proposals)
+        if truth is not None:
+            regions_xyxy = sample_regions(regions_xyxy, truth.to(features.device), self.num_sampled)
+
+        class_logits, box_deltas = self.predictor(box_head(crop(features, regions_xyxy)).mean((2, 3)))
+        return FasterRCNNOutputs(
+            objectness,
+            anchor_deltas,
+            anchors,
+            regions_xyxy,
+            class_logits.reshape(*regions_xyxy.shape[:2], -1),
+            box_deltas.reshape(*regions_xyxy.shape[:2], -1, 4),
+        )
+
+
+@torch.no_grad()
+def propose(objectness: Tensor, anchor_deltas: Tensor, anchors: Tensor, number: int) -> Tensor:
+    """The best boxes of the first stage that do not overlap much.
+
+    Args:
+        objectness: (N, A) logits.
+        anchor_deltas: (N, A, 4).
+        anchors: (A, 4) centre and size.
+        number: of proposals.
+
+    Returns:
+        (N, number, 4), as shares of the image, best first; without area where there are fewer.
+    """
+    scores, rows = objectness.float().topk(min(MAX_CANDIDATES, len(anchors)))
+    boxes_xyxy = decode(gather_rows(anchor_deltas.float(), rows), anchors[rows]).clamp(0, 1)
+    proposals = boxes_xyxy.new_zeros(len(objectness), number, 4)
+    for image, (boxes, values) in enumerate(zip(boxes_xyxy, scores, strict=True)):
+        has_area = have_area(boxes)
+        boxes, values = boxes[has_area], values[has_area]
+        kept = boxes[nms(boxes, values, PROPOSAL_NMS_IOU)[:number]]
+        proposals[image, : len(kept)] = kept
+    return proposals
+
+
+def crop(features: Tensor, regions_xyxy: Tensor) -> Tensor:
+    """Regions cut out of maps, by bilinear interpolation at the centre of each cell of a crop.
+
+    It is torchvision's `roi_align` with one sample in a cell, whose own backward pass takes half of a training step.
+
+    Args:
+        features: (N, C, H, W).
+        regions_xyxy: (N, R, 4), as shares of the image.
+
+    Returns:
+        (N * R, C, 14, 14), channels last in memory.
+
+    Source: He et al. 2017 (arXiv:1703.06870), section 3, "RoIAlign"; one sample, since crops are finer than the map.
+    """
+    num_images, num_regions = regions_xyxy.shape[:2]
+    shares = (torch.arange(CROP_CELLS, device=features.device) + 0.5) / CROP_CELLS
+    low, high = regions_xyxy[:, :, None, :2], regions_xyxy[:, :, None, 2:]
+    x, y = (low + (high - low) * shares[:, None]).unbind(-1)  # (N, R, 14) each
+    shape = (num_images, num_regions, CROP_CELLS, CROP_CELLS)
+    places = torch.stack([x[:, :, None].expand(shape), y[..., None].expand(shape)], -1)
+    samples = functional.grid_sample(
+        features, 2 * places.flatten(1, 2) - 1, padding_mode="border", align_corners=False
+    )  # (N, C, R * 14, 14)
+    crops = samples.unflatten(2, (num_regions, CROP_CELLS)).permute(0, 2, 3, 4, 1)
+    return crops.reshape(-1, CROP_CELLS, CROP_CELLS, features.shape[1]).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def sample_regions(proposals: Tensor, truth: Truth, number: int) -> Tensor:
+    """Some of the proposals and the true boxes, at most a quarter of them around objects: (N, number, 4)."""
+    candidates = torch.cat([proposals, truth.boxes_xyxy], 1)
+    assigned = assign(candidates, truth, region_matcher())
+    positive, negative = sample(assigned, number, POSITIVE_SHARE)
+    regions = proposals.new_zeros(len(proposals), number, 4)
+    for image, chosen in enumerate(positive | negative):
+        regions[image, : int(chosen.sum())] = candidates[image, chosen]
+    return regions
+
+
+def region_matcher() -> Matcher:
+    """A region stands for the object that it overlaps most, by half or more."""
+    return Matcher(REGION_IOU, REGION_IOU, allow_low_quality_matches=False)
+
+
+def decode_regions(outputs: FasterRCNNOutputs, limits: Limits) -> list[Detections]:
+    """Scored boxes of each image, best first."""
+    num_images, num_regions, num_outputs = outputs.class_logits.shape
+    regions_cxcywh = to_cxcywh(outputs.regions_xyxy)
+    deltas = outputs.box_deltas.reshape(num_images, num_regions * num_outputs, 4)
+
+    def boxes_of(regions: Tensor, class_ids: Tensor) -> Tensor:
+        own_deltas = gather_rows(deltas, regions * num_outputs + class_ids + 1)
+        return decode(own_deltas, gather_rows(regions_cxcywh, regions))
+
+    return best_boxes(outputs.class_logits.softmax(-1)[..., 1:], boxes_of, limits)

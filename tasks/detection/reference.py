@@ -1,0 +1,162 @@
+"""Made-up outputs and results, and what torchvision and pycocotools make of them: for the benchmark and the tests."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datasets.types import Detections
+from tasks.detection.anchors import build_anchors, ssd_shapes
+from tasks.detection.boxes import encode, iou, to_cxcywh, to_xyxy
+from tasks.detection.faster_rcnn import FasterRCNNOutputs
+from tasks.detection.metric import coco_results, coco_truth
+from tasks.detection.postprocess import Limits, gather_rows
+from tasks.detection.ssd import SSDOutputs
+
+Decoder = Callable[[Any], list[Detections]]
+
+NUM_OBJECTS = 7  # in an image: about COCO's mean
+GRIDS_300 = (19, 10, 5, 3, 2, 1)
+BACKGROUND_LOGIT, NOISE, OBJECT_LOGIT = 8.0, 1.5, 16.0  # gives 5,000 pairs of anchor and class over 0.01
+
+
+def ssd_outputs(num_images: int, num_classes: int) -> SSDOutputs:
+    """Outputs like those of a trained SSD300: high scores near some objects, and a long tail of low ones."""
+    anchors = build_anchors([torch.zeros(1, 1, grid, grid) for grid in GRIDS_300], ssd_shapes())
+    objects = anchors[torch.randint(len(anchors), (num_images, NUM_OBJECTS))]
+    logits, deltas = _answers(anchors.expand(num_images, -1, -1), objects, num_classes)
+    return SSDOutputs(logits, deltas, anchors)
+
+
+def faster_rcnn_outputs(num_images: int, num_classes: int, num_regions: int = 300) -> FasterRCNNOutputs:
+    """Outputs like those of a trained Faster R-CNN; those of its first stage are not looked at again, and empty."""
+    centres, sizes = torch.rand(num_images, num_regions, 2), torch.rand(num_images, num_regions, 2) * 0.6 + 0.03
+    regions = torch.cat([centres, sizes], -1)
+    objects = regions[:, :NUM_OBJECTS].clone()
+    num_near = num_regions // 3
+    nearest = objects[:, torch.arange(num_near) % NUM_OBJECTS]
+    regions[:, :num_near] = nearest * torch.empty_like(nearest).uniform_(0.9, 1.1)
+    regions_xyxy = to_xyxy(regions).clamp(0, 1)
+    logits, deltas = _answers(to_cxcywh(regions_xyxy), objects, num_classes)
+    class_deltas = deltas[:, :, None] + 0.2 * torch.randn(num_images, num_regions, num_classes + 1, 4)
+    none = torch.zeros(num_images, 0)
+    return FasterRCNNOutputs(none, none[..., None].expand(-1, -1, 4), none[0], regions_xyxy, logits, class_deltas)
+
+
+def _answers(places_cxcywh: Tensor, objects_cxcywh: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Logits (N, P, K + 1) and deltas (N, P, 4) of places that know objects by how much they overlap them."""
+    logits = NOISE * torch.randn(*places_cxcywh.shape[:2], num_classes + 1)
+    logits[..., 0] += BACKGROUND_LOGIT
+    overlap, nearest = iou(to_xyxy(places_cxcywh), to_xyxy(objects_cxcywh)).max(-1)
+    class_ids = torch.randint(1, num_classes + 1, objects_cxcywh.shape[:2]).gather(1, nearest)
+    logits.scatter_add_(2, class_ids[..., None], OBJECT_LOGIT * overlap[..., None])
+    deltas = encode(to_xyxy(gather_rows(objects_cxcywh, nearest)), places_cxcywh)
+    return logits, torch.where(overlap[..., None] > 0.3, deltas, 0.0) + 0.2 * torch.randn(deltas.shape)
+
+
+def torchvision_ssd(limits: Limits, *, topk_candidates: int = 400) -> Decoder:
+    """How `torchvision.models.detection.SSD` chooses boxes; by default from 400 of each class."""
+    from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+
+    model = ssdlite320_mobilenet_v3_large(
+        weights=None,
+        weights_backbone=None,
+        score_thresh=limits.score_threshold,
+        nms_thresh=limits.nms_iou,
+        detections_per_img=limits.max_detections,
+        topk_candidates=topk_candidates,
+    )
+
+    def decode(outputs: SSDOutputs) -> list[Detections]:
+        num_images, size = len(outputs.class_logits), limits.input_size
+        found = model.postprocess_detections(
+            {"cls_logits": outputs.class_logits, "bbox_regression": outputs.box_deltas},
+            [to_xyxy(outputs.anchors) * size] * num_images,
+            [(size, size)] * num_images,
+        )
+        return [_detections(image["boxes"], image["labels"], image["scores"], size) for image in found]
+
+    return decode
+
+
+def torchvision_roi_heads(limits: Limits) -> Decoder:
+    """How `torchvision.models.detection.roi_heads.RoIHeads` chooses boxes."""
+    from torchvision.models.detection.roi_heads import RoIHeads
+
+    nothing_to_train = (None, None, None, 0.5, 0.5, 1, 0.5, None)
+    heads = RoIHeads(*nothing_to_train, limits.score_threshold, limits.nms_iou, limits.max_detections)
+
+    def decode(outputs: FasterRCNNOutputs) -> list[Detections]:
+        num_images, size = len(outputs.class_logits), limits.input_size
+        found = heads.postprocess_detections(
+            outputs.class_logits.flatten(0, 1),
+            outputs.box_deltas.flatten(0, 1).flatten(1),
+            list(outputs.regions_xyxy * size),
+            [(size, size)] * num_images,
+        )
+        return [_detections(boxes, labels, scores, size) for boxes, scores, labels in zip(*found, strict=True)]
+
+    return decode
+
+
+def _detections(boxes_xyxy: Tensor, labels: Tensor, scores: Tensor, size: int) -> Detections:
+    return Detections(boxes_xyxy.numpy(), labels.numpy() - 1, (size, size), scores=scores.numpy())
+
+
+def random_results(
+    rng: np.random.Generator, num_images: int, num_boxes: int, num_classes: int
+) -> tuple[list[Detections], list[Detections]]:
+    """Predictions and truth, 480 by 640 px: half of the boxes near objects, one object in fifty a crowd."""
+    predicted, truth = [], []
+    for _ in range(num_images):
+        boxes = _boxes(rng, rng.poisson(NUM_OBJECTS))
+        class_ids = rng.integers(0, num_classes, len(boxes))
+        areas = ((boxes[:, 2:] - boxes[:, :2]).prod(1) * rng.uniform(0.3, 1, len(boxes))).astype(np.float32)
+        crowd = rng.random(len(boxes)) < 0.02
+        truth.append(Detections(boxes, class_ids, (480, 640), is_crowd=crowd, areas_px=areas))
+        guesses, guessed_ids = _boxes(rng, num_boxes), rng.integers(0, num_classes, num_boxes)
+        if len(boxes):
+            near = np.flatnonzero(rng.random(num_boxes) < 0.5)
+            meant = rng.integers(0, len(boxes), len(near))
+            shift = rng.normal(0, 0.08, (len(near), 4)) * np.tile(boxes[meant, 2:] - boxes[meant, :2], 2)
+            guesses[near] = _ordered(boxes[meant] + shift)
+            guessed_ids[near] = class_ids[meant]
+        scores = rng.random(num_boxes).round(3).astype(np.float32)  # rounded: some are equal
+        predicted.append(Detections(guesses, guessed_ids, (480, 640), scores=scores))
+    return predicted, truth
+
+
+def _boxes(rng: np.random.Generator, number: int) -> NDArray[np.float32]:
+    low = rng.uniform(0, (500, 400), (number, 2))
+    return _ordered(np.concatenate([low, low + rng.lognormal(4, 0.9, (number, 2))], 1))
+
+
+def _ordered(boxes_xyxy: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    return np.concatenate([np.minimum(boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - 1), boxes_xyxy[:, 2:]], 1).astype(
+        np.float32
+    )
+
+
+def pycocotools_scores(
+    predicted: Sequence[Detections], truth: Sequence[Detections], class_names: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """COCO's twelve numbers, and the precisions that they are means of, by pycocotools."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+        reference = COCO()
+        reference.dataset = coco_truth(truth, class_names)
+        reference.createIndex()
+        evaluation = COCOeval(reference, reference.loadRes(coco_results(predicted)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats, evaluation.eval["precision"]
