@@ -162,8 +162,8 @@ def crop(features: Tensor, regions_xyxy: Tensor) -> Tensor:
     samples = functional.grid_sample(
         features, 2 * places.flatten(1, 2) - 1, padding_mode="border", align_corners=False
     )  # (N, C, R * 14, 14)
-    crops = samples.unflatten(2, (num_regions, CROP_CELLS)).permute(0, 2, 3, 4, 1)
-    return crops.reshape(-1, CROP_CELLS, CROP_CELLS, features.shape[1]).permute(0, 3, 1, 2)
+    crops = samples.reshape(num_images, -1, num_regions, CROP_CELLS, CROP_CELLS).permute(0, 2, 3, 4, 1)
+    return crops.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()

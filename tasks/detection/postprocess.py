@@ -54,8 +54,8 @@ def best_boxes(scores: Tensor, boxes_of: Callable[[Tensor, Tensor], Tensor], lim
         boxes_xyxy = boxes_of(rows // num_classes, class_ids).clamp(0, 1) * limits.input_size
         candidates = (best >= limits.score_threshold) & have_area(boxes_xyxy)
         detections = [
-            _suppress(*(values[keep] for values in image), limits)
-            for keep, *image in zip(candidates, boxes_xyxy, best, class_ids, strict=True)
+            _suppress(boxes[keep], values[keep], classes[keep], limits)
+            for keep, boxes, values, classes in zip(candidates, boxes_xyxy, best, class_ids, strict=True)
         ]
         if number == num_places * num_classes or all(
             len(found) == limits.max_detections or last < limits.score_threshold
