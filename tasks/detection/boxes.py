@@ -32,8 +32,9 @@ def encode(boxes_xyxy: Tensor, anchors_cxcywh: Tensor) -> Tensor:
 
 def decode(deltas: Tensor, anchors_cxcywh: Tensor) -> Tensor:
     """The inverse of `encode`: (..., 4) offsets -> (..., 4) boxes xyxy."""
-    centres = deltas[..., :2] * VARIANCES[0] * anchors_cxcywh[..., 2:] + anchors_cxcywh[..., :2]
-    half_sizes = torch.exp(deltas[..., 2:] * VARIANCES[1]) * anchors_cxcywh[..., 2:] / 2
+    places, sizes = anchors_cxcywh[..., :2], anchors_cxcywh[..., 2:]
+    centres = torch.addcmul(places, deltas[..., :2], sizes, value=VARIANCES[0])
+    half_sizes = torch.exp(deltas[..., 2:] * VARIANCES[1]) * sizes / 2
     return torch.cat([centres - half_sizes, centres + half_sizes], -1)
 
 

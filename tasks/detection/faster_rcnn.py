@@ -18,7 +18,7 @@ from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, region_shapes
 from tasks.detection.boxes import decode, have_area, to_cxcywh
 from tasks.detection.matching import Truth, assign, sample
-from tasks.detection.postprocess import Limits, best_boxes, gather_rows
+from tasks.detection.postprocess import Limits, best_boxes
 
 STRIDE = 16  # where the backbone is cut in two: after conv 11 of Table 1
 CROP_CELLS = 14
@@ -129,7 +129,8 @@ def propose(objectness: Tensor, anchor_deltas: Tensor, anchors: Tensor, number: 
         (N, number, 4), as shares of the image, best first; without area where there are fewer.
     """
     scores, rows = objectness.float().topk(min(MAX_CANDIDATES, len(anchors)))
-    boxes_xyxy = decode(gather_rows(anchor_deltas.float(), rows), anchors[rows]).clamp(0, 1)
+    deltas = anchor_deltas.float().gather(1, rows[..., None].expand(-1, -1, 4))
+    boxes_xyxy = decode(deltas, anchors[rows]).clamp(0, 1)
     proposals = boxes_xyxy.new_zeros(len(objectness), number, 4)
     for image, (boxes, values) in enumerate(zip(boxes_xyxy, scores, strict=True)):
         has_area = have_area(boxes)
@@ -185,12 +186,9 @@ def region_matcher() -> Matcher:
 
 def decode_regions(outputs: FasterRCNNOutputs, limits: Limits) -> list[Detections]:
     """Scored boxes of each image, best first."""
-    num_images, num_regions, num_outputs = outputs.class_logits.shape
-    regions_cxcywh = to_cxcywh(outputs.regions_xyxy)
-    deltas = outputs.box_deltas.reshape(num_images, num_regions * num_outputs, 4)
 
-    def boxes_of(regions: Tensor, class_ids: Tensor) -> Tensor:
-        own_deltas = gather_rows(deltas, regions * num_outputs + class_ids + 1)
-        return decode(own_deltas, gather_rows(regions_cxcywh, regions))
+    def boxes_of(places: Tensor, class_ids: Tensor) -> Tensor:
+        own_deltas = outputs.box_deltas.flatten(0, 1)[places, class_ids + 1]
+        return decode(own_deltas, to_cxcywh(outputs.regions_xyxy.flatten(0, 1)[places]))
 
     return best_boxes(outputs.class_logits.softmax(-1)[..., 1:], boxes_of, limits)

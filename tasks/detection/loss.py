@@ -13,8 +13,7 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 from datasets.types import Detections
 from tasks.detection.boxes import encode, to_cxcywh, to_xyxy
 from tasks.detection.faster_rcnn import FasterRCNNOutputs, region_matcher
-from tasks.detection.matching import assign, match_anchors, pack, sample
-from tasks.detection.postprocess import gather_rows
+from tasks.detection.matching import assign, gather_rows, match_anchors, pack, sample
 from tasks.detection.ssd import SSDOutputs
 
 NEGATIVES_PER_POSITIVE = 3  # of SSD

@@ -42,6 +42,11 @@ def pack(truth: Sequence[Detections]) -> Truth:
     return Truth(torch.from_numpy(boxes_xyxy), torch.from_numpy(class_ids))
 
 
+def gather_rows(values: Tensor, rows: Tensor) -> Tensor:
+    """(N, M, D) values and (N, R) rows -> (N, R, D)."""
+    return values.gather(1, rows[..., None].expand(-1, -1, values.shape[-1]))
+
+
 def match_anchors(truth: Truth, anchors: Tensor, match_iou: float) -> tuple[Tensor, Tensor]:
     """Which object each anchor stands for: the one it overlaps most, if that is enough; and every object has the
     anchor that overlaps it most, whatever the overlap (of two objects with the same best anchor, the first has it).

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import nms
 
 from datasets.types import Detections
-from tasks.detection.boxes import have_area
 
-FIRST_CANDIDATES = 1000  # of an image: enough in nearly all
+CANDIDATES_PER_DETECTION = 5  # enough in nearly all images
 
 
 class Limits(NamedTuple):
@@ -36,41 +37,59 @@ def best_boxes(scores: Tensor, boxes_of: Callable[[Tensor, Tensor], Tensor], lim
 
     Every place may give a box for several classes; of overlapping boxes of one class the best stays.
 
-    Which boxes survive depends only on those that score more. So the best 1,000 candidates are looked at first, and
-    more only if too few of these survive: the result is that of all, and few boxes are computed at all.
+    Which boxes survive depends only on those that score more. So the best few hundred candidates are looked at first,
+    and more only if too few of these survive: the result is that of all, and few boxes are computed at all.
 
     Args:
         scores: (N, P, K), of each place and class.
-        boxes_of: (N, C) place and (N, C) class of C candidates in each image -> their boxes (N, C, 4), as shares.
+        boxes_of: (C,) places from 0 to N * P and (C,) classes -> their boxes (C, 4), as shares of the image.
         limits: what is kept.
     """
-    num_images, num_places, num_classes = scores.shape
-    scores = scores.reshape(num_images, -1)
-    number = FIRST_CANDIDATES
+    num_images, num_places, _ = scores.shape
+    scores = scores.flatten(0, 1)
+    places, class_ids = (scores >= limits.score_threshold).nonzero().unbind(1)  # of the candidates, image by image
+    values = scores[places, class_ids]
+    counts = torch.bincount(places // num_places, minlength=num_images).tolist()
+    number = CANDIDATES_PER_DETECTION * limits.max_detections
     while True:
-        number = min(number, num_places * num_classes)
-        best, rows = scores.topk(number)
-        class_ids = rows % num_classes
-        boxes_xyxy = boxes_of(rows // num_classes, class_ids).clamp(0, 1) * limits.input_size
-        candidates = (best >= limits.score_threshold) & have_area(boxes_xyxy)
-        detections = [
-            _suppress(boxes[keep], values[keep], classes[keep], limits)
-            for keep, boxes, values, classes in zip(candidates, boxes_xyxy, best, class_ids, strict=True)
-        ]
-        if number == num_places * num_classes or all(
-            len(found) == limits.max_detections or last < limits.score_threshold
-            for found, last in zip(detections, best[:, -1].tolist(), strict=True)
+        fewer = [min(count, number) for count in counts]
+        some = (places, class_ids, values)
+        if fewer != counts:
+            chosen = _best_of_each(values, counts, number)
+            some = (places[chosen], class_ids[chosen], values[chosen])
+        boxes_xyxy = boxes_of(some[0], some[1]).clamp(0, 1) * limits.input_size
+        detections = _suppress(boxes_xyxy, some[1], some[2], fewer, limits)
+        if all(
+            len(found) == limits.max_detections or less == count
+            for found, less, count in zip(detections, fewer, counts, strict=True)
         ):
             return detections
         number *= 4
 
 
-def _suppress(boxes_xyxy: Tensor, scores: Tensor, class_ids: Tensor, limits: Limits) -> Detections:
-    kept = batched_nms(boxes_xyxy, scores, class_ids, limits.nms_iou)[: limits.max_detections]
-    boxes, classes, values = (tensor[kept].cpu().numpy() for tensor in (boxes_xyxy, class_ids, scores))
-    return Detections(boxes, classes, (limits.input_size, limits.input_size), scores=values)
+def _best_of_each(values: Tensor, counts: list[int], number: int) -> Tensor:
+    """Where the highest values of each image are, at most `number` of them; `counts` is how many an image has."""
+    firsts = itertools.accumulate(counts, initial=0)
+    pairs = zip(firsts, torch.split(values, counts), strict=False)
+    return torch.cat([first + own.topk(min(len(own), number)).indices for first, own in pairs])
 
 
-def gather_rows(values: Tensor, rows: Tensor) -> Tensor:
-    """(N, P, D) values and (N, C) rows -> (N, C, D)."""
-    return torch.gather(values, 1, rows[..., None].expand(-1, -1, values.shape[-1]))
+def _suppress(
+    boxes_xyxy: Tensor, class_ids: Tensor, scores: Tensor, counts: list[int], limits: Limits
+) -> list[Detections]:
+    """Of the candidates of all images, one after the other, those that no better one of their image and class overlaps.
+
+    torchvision's `batched_nms` for many images, whose small operations are done for all at once.
+    """
+    apart = torch.add(boxes_xyxy, class_ids[:, None], alpha=limits.input_size + 1)  # no two classes overlap
+    boxes, classes, values = (tensor.cpu().numpy() for tensor in (boxes_xyxy, class_ids, scores))
+    has_area = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+    frame = (limits.input_size, limits.input_size)
+    detections = []
+    first = 0
+    for own_boxes, own_scores in zip(torch.split(apart, counts), torch.split(scores, counts), strict=True):
+        kept = first + nms(own_boxes, own_scores, limits.nms_iou).cpu().numpy()
+        kept = kept[has_area[kept]][: limits.max_detections]
+        detections.append(Detections(boxes[kept], classes[kept], frame, scores=values[kept]))
+        first += len(own_boxes)
+    return detections

@@ -16,8 +16,9 @@ from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, ssd_shapes
 from tasks.detection.boxes import encode, iou, to_cxcywh, to_xyxy
 from tasks.detection.faster_rcnn import FasterRCNNOutputs
+from tasks.detection.matching import gather_rows
 from tasks.detection.metric import coco_results, coco_truth
-from tasks.detection.postprocess import Limits, gather_rows
+from tasks.detection.postprocess import Limits
 from tasks.detection.ssd import SSDOutputs
 
 Decoder = Callable[[Any], list[Detections]]

@@ -14,7 +14,7 @@ from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, ssd_shapes
 from tasks.detection.boxes import decode
 from tasks.detection.config import Predictor
-from tasks.detection.postprocess import Limits, best_boxes, gather_rows
+from tasks.detection.postprocess import Limits, best_boxes
 
 FEATURE_STRIDES = (16, 32)  # the backbone's maps: conv 11 and conv 13 of Table 1
 EXTRA_CHANNELS = ((256, 512), (128, 256), (128, 256), (64, 128))  # of each pair: 1x1, then 3x3 with stride 2
@@ -104,6 +104,6 @@ def decode_ssd(outputs: SSDOutputs, limits: Limits) -> list[Detections]:
     """Scored boxes of each image, best first."""
 
     def boxes_of(places: Tensor, _class_ids: Tensor) -> Tensor:
-        return decode(gather_rows(outputs.box_deltas, places), outputs.anchors[places])
+        return decode(outputs.box_deltas.flatten(0, 1)[places], outputs.anchors[places % len(outputs.anchors)])
 
     return best_boxes(outputs.class_logits.softmax(-1)[..., 1:], boxes_of, limits)

@@ -48,12 +48,12 @@ def test_faster_rcnn_chooses_as_torchvision(num_images: int, threshold: float, n
 
 @pytest.mark.parametrize("outputs", [reference.ssd_outputs, reference.faster_rcnn_outputs])
 def test_more_candidates_change_nothing(outputs: Callable[[int, int], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """From 5 candidates on, as many as it takes; and from all of them."""
+    """From one candidate for each detection on, as many as it takes; and from all of them."""
     decode: Callable[..., list[Detections]] = decode_ssd if outputs is reference.ssd_outputs else decode_regions
     raw, limits = outputs(3, 10), Limits(300, 0.01, 0.5, 200)
     found = []
-    for first in (5, 1000, 10**9):
-        monkeypatch.setattr(postprocess, "FIRST_CANDIDATES", first)
+    for first in (1, 8, 10**9):
+        monkeypatch.setattr(postprocess, "CANDIDATES_PER_DETECTION", first)
         found.append(decode(raw, limits))
     for other in found[1:]:
         assert_same(found[0], other)
