@@ -63,7 +63,8 @@ def parse_arguments(task: str, config_class: type[TaskConfig], sample_config: Pa
     """Settings and flags from words; exits with status 2 and one line after a mistake.
 
     The settings of `--run` and `--resume` are those that the run was made with, and `train` without `--config` and
-    `--data.root` takes `sample_config`; other flags change them.
+    `--data.root` takes `sample_config`, or the file beside it that has the model's name in front; other flags change
+    them.
     """
     parser = ArgumentParser(prog=f"python -m tasks.{task}", description=f"The {task} task.", exit_on_error=False)
     commands = parser.add_subcommands(dest="verb", metavar="{" + ",".join(_HELP) + "}")
@@ -96,7 +97,8 @@ def _base_config(verb: Verb, options: Namespace, sample_config: Path) -> Path | 
             raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
         return Path(run) / CONFIG
     if verb == "train" and options.config is None and options.data.root is None:
-        return sample_config
+        of_model = sample_config.with_name(f"{options.get('model')}_{sample_config.name}")
+        return of_model if of_model.is_file() else sample_config
     return None
 
 

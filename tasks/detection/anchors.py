@@ -17,10 +17,10 @@ Shapes = list[tuple[float, float]]  # (width, height) of the anchors at each pla
 
 MIN_SCALE, MAX_SCALE = 0.2, 0.95
 LOWEST_LAYER = ((0.1, 1.0), (MIN_SCALE, 2.0), (MIN_SCALE, 0.5))  # (scale, aspect ratio) of the finest map
-ASPECT_RATIOS = (1.0, 2.0, 0.5, 3.0, 1 / 3)
+SSD_RATIOS = (1.0, 2.0, 0.5, 3.0, 1 / 3)
 NUM_MAPS = 6
 
-REGION_RATIOS = (0.5, 1.0, 2.0)
+RATIOS = (0.5, 1.0, 2.0)
 
 
 def ssd_shapes() -> list[Shapes]:
@@ -36,8 +36,17 @@ def ssd_shapes() -> list[Shapes]:
     scales = [MIN_SCALE + (MAX_SCALE - MIN_SCALE) * k / (NUM_MAPS - 1) for k in range(NUM_MAPS)] + [1.0]
     pairs = [list(LOWEST_LAYER)]
     for scale, next_scale in itertools.pairwise(scales[1:]):
-        pairs.append([(scale, ratio) for ratio in ASPECT_RATIOS] + [(math.sqrt(scale * next_scale), 1.0)])
+        pairs.append([(scale, ratio) for ratio in SSD_RATIOS] + [(math.sqrt(scale * next_scale), 1.0)])
     return [_shapes(map_pairs) for map_pairs in pairs]
+
+
+def pyramid_shapes() -> list[Shapes]:
+    """Six anchors on each of five maps: two scales, half an octave apart, in three aspect ratios.
+
+    s_k = 0.05 * 2^k
+    """
+    octaves = [0.05 * 2**k for k in range(5)]
+    return [_shapes(itertools.product((scale, scale * math.sqrt(2)), RATIOS)) for scale in octaves]
 
 
 def region_shapes(scales: Sequence[float]) -> Shapes:
@@ -45,7 +54,7 @@ def region_shapes(scales: Sequence[float]) -> Shapes:
 
     Source: Ren et al. 2015 (arXiv:1506.01497), section 3.1.1.
     """
-    return _shapes(itertools.product(scales, REGION_RATIOS))
+    return _shapes(itertools.product(scales, RATIOS))
 
 
 def _shapes(pairs: Iterable[tuple[float, float]]) -> Shapes:

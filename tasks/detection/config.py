@@ -7,6 +7,7 @@ from typing import Literal
 
 from tasks.common.config import TaskConfig, require, require_size_of_name
 
+Maps = Literal["halving", "pyramid"]
 Predictor = Literal["pointwise", "separable"]
 
 
@@ -15,12 +16,15 @@ class SSDConfig:
     """SSD's own settings.
 
     Args:
+        maps: that predictions are made from: halving (six, each half the size of the one before, the paper's), or
+            pyramid (five from stride 8 on, what coarse maps know added to the finer ones), which sees small objects.
         predictor: of classes and boxes on each map: pointwise (1x1, the paper's), or separable (3x3 depthwise, then
             1x1: SSDLite's, Sandler et al. 2018).
         match_iou: in training, an anchor stands for the object that it overlaps at least so much; less than the
             paper's 0.5 gives more anchors to learn from, which small data need.
     """
 
+    maps: Maps = "halving"
     predictor: Predictor = "pointwise"
     match_iou: float = 0.5
 

@@ -151,7 +151,7 @@ def _why_false(
         return "a second box"
     if other >= MATCH_IOU:
         return f"is {class_names[truth.class_ids[int((overlaps * ~own_class).argmax())]]}"
-    return f"badly placed, IoU {own:.2f}" if own >= NEAR_IOU else "nothing there"
+    return f"badly placed, IoU {own:.2f}" if own >= NEAR_IOU else "nothing annotated there"
 
 
 def _is_crowd(truth: Detections) -> NDArray[np.bool_]:

@@ -11,13 +11,11 @@ from torch import Tensor, nn
 from backbone import Backbone, Conventions
 from backbone.layers import ConvBNReLU
 from datasets.types import Detections
-from tasks.detection.anchors import build_anchors, ssd_shapes
+from tasks.detection.anchors import build_anchors
 from tasks.detection.boxes import decode
-from tasks.detection.config import Predictor
+from tasks.detection.config import Maps, Predictor
+from tasks.detection.maps import HalvingMaps, Pyramid
 from tasks.detection.postprocess import Limits, best_boxes
-
-FEATURE_STRIDES = (16, 32)  # the backbone's maps: conv 11 and conv 13 of Table 1
-EXTRA_CHANNELS = ((256, 512), (128, 256), (128, 256), (64, 128))  # of each pair: 1x1, then 3x3 with stride 2
 
 
 class SSDOutputs(NamedTuple):
@@ -35,37 +33,30 @@ class SSDOutputs(NamedTuple):
 
 
 class SSD(nn.Module):
-    """Single shot detector on six maps.
+    """Single shot detector: classes and boxes straight from several maps of different sizes.
 
-    At 300 px and width 1.0: grids 19, 10, 5, 3, 2, 1 and 1,917 anchors; with 91 outputs 1,237 M mult-adds and 6.82 M
-    parameters.
+    As the paper's, at 300 px and width 1.0: grids 19, 10, 5, 3, 2, 1 and 1,917 anchors; with 91 outputs 1,237 M
+    mult-adds and 6.82 M parameters.
 
     Source: Howard et al. 2017, section 4.6 and Table 13; Liu et al. 2016 (arXiv:1512.02325).
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, *, predictor: Predictor = "pointwise") -> None:
+    def __init__(
+        self, backbone: Backbone, num_classes: int, *, maps: Maps = "halving", predictor: Predictor = "pointwise"
+    ) -> None:
         """Build with random weights for all but the backbone.
 
         Args:
-            backbone: gives maps at strides 16 and 32; its width also scales the extra maps.
+            backbone: its width also scales the maps on top of it.
             num_classes: K, without background.
+            maps: what predictions are made from: `halving` maps, the paper's, or a feature `pyramid`.
             predictor: `pointwise` convolutions of 1x1, or `separable` ones of 3x3 (Sandler et al. 2018, section 6.2).
         """
         super().__init__()
         self.backbone = backbone
         self.num_classes = num_classes
-        channels = [backbone.channels[stride] for stride in FEATURE_STRIDES]
-        self.extras = nn.ModuleList()
-        for squeezed, out_channels in EXTRA_CHANNELS:
-            squeezed, out_channels = (max(1, int(c * backbone.width_mult)) for c in (squeezed, out_channels))
-            pair = (
-                ConvBNReLU(channels[-1], squeezed, 1, backbone.conventions),
-                ConvBNReLU(squeezed, out_channels, 3, backbone.conventions, stride=2),
-            )
-            self.extras.append(nn.Sequential(*pair))
-            channels.append(out_channels)
-        shapes_per_map = [len(shapes) for shapes in ssd_shapes()]
-        pairs = list(zip(channels, shapes_per_map, strict=True))
+        self.maps = Pyramid(backbone) if maps == "pyramid" else HalvingMaps(backbone)
+        pairs = [(c, len(shapes)) for c, shapes in zip(self.maps.channels, self.maps.anchor_shapes, strict=True)]
         build = partial(_build_predictor, predictor, backbone.conventions)
         self.class_predictors = nn.ModuleList(build(c, n * (num_classes + 1)) for c, n in pairs)
         self.box_predictors = nn.ModuleList(build(c, n * 4) for c, n in pairs)
@@ -76,14 +67,11 @@ class SSD(nn.Module):
 
     def forward(self, images: Tensor) -> SSDOutputs:
         """uint8 RGB (N, 3, S, S) -> raw outputs for A anchors."""
-        features = self.backbone.features(images)
-        maps = [features[stride] for stride in FEATURE_STRIDES]
-        for extra in self.extras:
-            maps.append(extra(maps[-1]))
+        maps = self.maps(self.backbone.features(images))
         return SSDOutputs(
             _predict(self.class_predictors, maps, self.num_classes + 1),
             _predict(self.box_predictors, maps, 4),
-            build_anchors(maps, ssd_shapes()),
+            build_anchors(maps, self.maps.anchor_shapes),
         )
 
 

@@ -155,7 +155,9 @@ if TYPE_CHECKING:
 def _detector(config: DetectionConfig) -> Detector:
     if config.model == "ssd":
         return Detector(
-            partial(SSD, predictor=config.ssd.predictor), partial(ssd_loss, match_iou=config.ssd.match_iou), decode_ssd
+            partial(SSD, maps=config.ssd.maps, predictor=config.ssd.predictor),
+            partial(ssd_loss, match_iou=config.ssd.match_iou),
+            decode_ssd,
         )
     build = partial(FasterRCNN, **dataclasses.asdict(config.faster_rcnn))
     return Detector(build, faster_rcnn_loss, decode_regions, samples_regions=True)

@@ -47,6 +47,13 @@ def test_training_without_config_and_data_takes_the_sample(tmp_path: Path) -> No
     assert own == DetectionConfig(data=type(own.data)(root=str(tmp_path)))
 
 
+def test_a_model_may_have_a_sample_recipe_of_its_own() -> None:
+    own, recipe = parse("train", "--model", "faster_rcnn").config, SAMPLE.with_name("faster_rcnn_sample.yaml")
+    assert own == parse("train", "--config", str(recipe)).config
+    assert own.optim != parse("train").config.optim
+    assert parse("train", "--model", "ssd").config == parse("train").config
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

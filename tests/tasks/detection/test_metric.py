@@ -166,9 +166,9 @@ def test_worst_false_positive_by_hand() -> None:
     assert worst([right], [1], [0.9]) is None
     assert worst([right, right], [1, 2], [0.9, 0.4]) == (0.4, "hen: is dog")
     assert worst([right, right], [1, 1], [0.4, 0.9]) == (0.4, "dog: a second box")  # the better one has the object
-    assert worst([right, beside, beside], [1, 1, 1], [0.9, 0.3, 0.7]) == (0.7, "dog: nothing there")
+    assert worst([right, beside, beside], [1, 1, 1], [0.9, 0.3, 0.7]) == (0.7, "dog: nothing annotated there")
     assert worst([half_off], [1], [0.8]) == (0.8, "dog: badly placed, IoU 0.33")
-    assert worst([half_off], [0], [0.8]) == (0.8, "cat: nothing there")
+    assert worst([half_off], [0], [0.8]) == (0.8, "cat: nothing annotated there")
     crowd = Detections(truth.boxes_xyxy, truth.class_ids, (100, 100), is_crowd=np.array([True]))
     nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (100, 100))
     inside = Detections(

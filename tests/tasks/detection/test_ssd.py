@@ -8,7 +8,7 @@ from torchvision.ops import nms
 from backbone import MobileNet, build_backbone
 from tasks.detection.anchors import build_anchors, ssd_shapes
 from tasks.detection.boxes import decode, encode
-from tasks.detection.config import Predictor
+from tasks.detection.config import Maps, Predictor
 from tasks.detection.postprocess import Limits
 from tasks.detection.ssd import SSD, SSDOutputs, decode_ssd
 
@@ -26,11 +26,12 @@ def test_outputs_have_a_row_for_each_anchor() -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2_0.5", "mobilenet_v3_large_0.5", "mobilenet_v3_small_0.5"])
 @pytest.mark.parametrize("predictor", ["pointwise", "separable"])
-def test_detects_on_every_backbone(name: str, predictor: Predictor) -> None:
+@pytest.mark.parametrize("maps", ["halving", "pyramid"])
+def test_detects_on_every_backbone(name: str, maps: Maps, predictor: Predictor) -> None:
     size = 96
-    model = SSD(build_backbone(name), 4, predictor=predictor)
+    model = SSD(build_backbone(name), 4, maps=maps, predictor=predictor)
     outputs = model(torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8))
-    assert outputs.class_logits.shape == (2, len(ANCHORS), 5)
+    assert outputs.class_logits.shape == (2, len(outputs.anchors), 5)
     (outputs.class_logits.sum() + outputs.box_deltas.sum()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
@@ -43,16 +44,39 @@ def test_separable_predictors_add_a_depthwise_kernel_and_its_norm_to_each_map() 
     assert difference == 2 * sum(c * 9 + 2 * c for c in channels)
 
 
-def test_row_of_an_anchor_depends_on_the_pixels_there() -> None:
-    """Order of predictions and order of ANCHORS agree: only ANCHORS near a changed pixel change."""
+@pytest.mark.parametrize(("size", "grids"), [(320, (40, 20, 10, 5, 3)), (300, (38, 19, 10, 5, 3))])
+def test_pyramid_has_five_maps_from_stride_8(size: int, grids: tuple[int, ...]) -> None:
+    model = SSD(MobileNet(0.25), 4, maps="pyramid").eval()
+    features = model.backbone.features(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+    assert [m.shape[1:] for m in model.maps(features)] == [(32, grid, grid) for grid in grids]
+    outputs = model(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+    assert outputs.anchors.shape == (6 * sum(grid**2 for grid in grids), 4)
+    scales = outputs.anchors[:, 2:].prod(1).sqrt().unique().tolist()
+    octaves = [0.05 * 2 ** (k / 2) for k in range(10)]
+    assert sorted({round(scale, 4) for scale in scales}) == pytest.approx(octaves, abs=1e-4)
+
+
+def test_fine_maps_of_the_pyramid_know_what_coarse_ones_see() -> None:
+    """The finest map depends on the backbone's last layer; that of the halving maps does not."""
+    images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
+    for maps, depends in (("pyramid", True), ("halving", False)):
+        model = SSD(MobileNet(0.25), 4, maps=maps)  # type: ignore[arg-type]
+        model.maps(model.backbone.features(images))[0].sum().backward()
+        last = next(iter(model.backbone.layers[-1].parameters()))
+        assert (last.grad is not None) == depends
+
+
+@pytest.mark.parametrize(("maps", "finest"), [("halving", 19 * 19 * 3), ("pyramid", 38 * 38 * 6)])
+def test_row_of_an_anchor_depends_on_the_pixels_there(maps: Maps, finest: int) -> None:
+    """Order of predictions and order of anchors agree: those near a changed pixel change most."""
     size = 300
-    model = SSD(MobileNet(0.25), 4).eval()
+    model = SSD(MobileNet(0.25), 4, maps=maps).eval()
     images = torch.zeros(1, 3, size, size, dtype=torch.uint8)
     changed = images.clone()
     changed[..., 40:50, 240:250] = 255
     with torch.no_grad():
         difference = (model(changed).class_logits - model(images).class_logits).abs().sum(-1)[0]
-    strongest = model(images).anchors[: 19 * 19 * 3][difference[: 19 * 19 * 3].argmax()]
+    strongest = model(images).anchors[:finest][difference[:finest].argmax()]
     assert strongest[:2].tolist() == pytest.approx([245 / size, 45 / size], abs=0.15)
 
 
