@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -147,6 +148,9 @@ class _Trainer(Generic[T]):
         """One optimiser step on the next `accumulate` batches."""
         optim, state = self.task.config.optim, self.state
         self._set_learning()
+        # Dropout and sampled regions, too, are a function of seed and step, not of what was drawn before.
+        lots = np.random.SeedSequence([self.task.config.seed, state.step, self.world.rank])
+        torch.manual_seed(int(lots.generate_state(1)[0]))
         for _ in range(optim.accumulate):
             waiting_since = time.perf_counter()
             batch = next(arriving)

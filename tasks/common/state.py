@@ -56,7 +56,6 @@ class TrainingState:
             "step": self.step,
             "sums": dict(self.sums),
             "history": self.history,
-            "rng": torch.get_rng_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -67,7 +66,6 @@ class TrainingState:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.sums, self.history = state["step"], defaultdict(float, state["sums"]), state["history"]
-        torch.set_rng_state(state["rng"])
 
     def close_epoch(self, epoch: int, images_per_step: int) -> dict[str, Any]:
         """The finished epoch's row of the log; the sums start anew."""

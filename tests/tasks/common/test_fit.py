@@ -115,6 +115,33 @@ def test_stopped_beside_and_at_the_end_of_an_epoch(
     assert_same_end(tmp_path, unbroken)
 
 
+def test_a_network_that_samples_resumes_the_same(
+    drawn_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the middle of the second epoch, Faster R-CNN sees the same regions after that."""
+    small = ("--model", "faster_rcnn", "--faster_rcnn.num_sampled", "4", "--faster_rcnn.num_proposals", "20")
+    words = words_of(drawn_root, *small, "--optim.epochs", "2", "--loop.num_workers", "0")[3:]
+    config = parse_arguments("detection", DetectionConfig, Path(), words).config
+    unbroken, stopped = tmp_path / "unbroken", tmp_path / "stopped"
+    for run in (unbroken, stopped):
+        run.mkdir()
+    fit_module.fit(DetectionTask.from_data(config), unbroken)
+    save = fit_module.checkpoint.save_last
+
+    def save_and_stop(run: Path, content: dict[str, Any]) -> None:
+        save(run, content)
+        if content["step"] == STEPS_PER_EPOCH + 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(fit_module.checkpoint, "save_last", save_and_stop)
+    with pytest.raises(fit_module.InterruptedRunError):
+        fit_module.fit(DetectionTask.from_data(config), stopped)
+    monkeypatch.undo()
+    torch.manual_seed(99)  # another process knows nothing of the first one's lots
+    fit_module.fit(DetectionTask.from_data(config), stopped, resume=True)
+    assert_same_end(stopped, unbroken)
+
+
 def test_two_processes_train_one_model(drawn_root: Path, tmp_path: Path) -> None:
     """Evaluation counts each image once: the saved model, evaluated by one process, scores the same."""
     run = tmp_path / "run"
