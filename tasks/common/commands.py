@@ -185,12 +185,16 @@ def _warn_of_repairs(source: Source[Any]) -> None:
 def _check_unchanged(config: Any, path: Path) -> None:
     """A run that is resumed ends as if it had never stopped, so only how it runs and where its data are may change."""
     saved = _flatten(yaml.safe_load(path.read_text()))
-    for key, value in _flatten(dataclasses.asdict(config)).items():
+    for key, value in _flatten(yaml.safe_load(_as_yaml(config))).items():
         if value != saved.get(key, value) and key not in RESUME_MAY_CHANGE:
             raise ValueError(
                 f"{key}: the run was made with {saved[key]!r}, and --resume continues it exactly; to change it to "
                 f"{value!r} start a new run"
             )
+
+
+def _as_yaml(config: Any) -> str:
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
 
 
 def _flatten(settings: dict[str, Any]) -> dict[str, Any]:
@@ -209,7 +213,7 @@ def _new_run(task_name: str, config: Any, run_dir: str | None) -> Path:
     else:
         run = new_folder(Path("runs") / task_name / time.strftime("%Y-%m-%d_%H-%M-%S"))
     with atomic_write(run / CONFIG) as temporary:
-        temporary.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+        temporary.write_text(_as_yaml(config))
     return run
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from tasks.common.config import TaskConfig, require, require_size_of_name
 
+BACKGROUND_IOU = 0.3  # of Faster R-CNN: an anchor that overlaps no object by so much stands for none
 Maps = Literal["halving", "pyramid"]
 Predictor = Literal["pointwise", "separable"]
 
@@ -39,17 +40,22 @@ class FasterRCNNConfig:
     Args:
         anchor_scales: sizes of objects to start from, as shares of the image's side; four of them, each in three
             aspect ratios, are the paper's 12 anchors. Small objects need small ones.
+        match_iou: in training, an anchor stands for the object that it overlaps at least so much; less gives more
+            anchors to learn from, which small data need.
         num_proposals: regions that the second stage looks at in an image.
         num_sampled: regions of an image that it learns from.
     """
 
     anchor_scales: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
+    match_iou: float = 0.7
     num_proposals: int = 300
     num_sampled: int = 64
 
     def __post_init__(self) -> None:
         fits = bool(self.anchor_scales) and all(0 < scale <= 1 for scale in self.anchor_scales)
         require(fits, "faster_rcnn.anchor_scales", "one or more, each over 0 and at most 1", self.anchor_scales)
+        fits = BACKGROUND_IOU < self.match_iou <= 1
+        require(fits, "faster_rcnn.match_iou", f"over {BACKGROUND_IOU} and at most 1", self.match_iou)
         require(self.num_proposals >= 1, "faster_rcnn.num_proposals", "1 or more", self.num_proposals)
         require(self.num_sampled >= 1, "faster_rcnn.num_sampled", "1 or more", self.num_sampled)
 

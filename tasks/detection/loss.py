@@ -12,12 +12,12 @@ from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from datasets.types import Detections
 from tasks.detection.boxes import encode, to_cxcywh, to_xyxy
+from tasks.detection.config import BACKGROUND_IOU
 from tasks.detection.faster_rcnn import FasterRCNNOutputs, region_matcher
 from tasks.detection.matching import assign, gather_rows, match_anchors, pack, sample
 from tasks.detection.ssd import SSDOutputs
 
 NEGATIVES_PER_POSITIVE = 3  # of SSD
-ANCHOR_IOUS = (0.7, 0.3)  # of Faster R-CNN: over the first an anchor stands for an object, under the second for none
 NUM_SAMPLED_ANCHORS = 256
 POSITIVE_SHARE = 0.5
 SMOOTH_L1_BETA = 1 / 9  # as in fastrcnn_loss
@@ -60,7 +60,7 @@ def ssd_loss(outputs: SSDOutputs, truth: Sequence[Detections], *, match_iou: flo
     return {"total": classes + boxes, "classes": classes, "boxes": boxes}
 
 
-def faster_rcnn_loss(outputs: FasterRCNNOutputs, truth: Sequence[Detections]) -> dict[str, Tensor]:
+def faster_rcnn_loss(outputs: FasterRCNNOutputs, truth: Sequence[Detections], *, match_iou: float) -> dict[str, Tensor]:
     """Both stages, each by classification and by offsets of what stands for an object.
 
         total = cross-entropy and smooth L1 over 256 sampled anchors + the same over the regions, each by their number
@@ -68,6 +68,7 @@ def faster_rcnn_loss(outputs: FasterRCNNOutputs, truth: Sequence[Detections]) ->
     Args:
         outputs: of N images, with the regions sampled from `truth`.
         truth: N sets of objects, in any frame.
+        match_iou: an anchor stands for the object that it overlaps at least so much.
 
     Returns:
         Scalars `total`, `objectness`, `proposals`, `classes`, `boxes`.
@@ -75,7 +76,9 @@ def faster_rcnn_loss(outputs: FasterRCNNOutputs, truth: Sequence[Detections]) ->
     Source: Ren et al. 2015 (arXiv:1506.01497), equation 1; Girshick 2015 (arXiv:1504.08083), equation 1.
     """
     packed = pack(truth).to(outputs.anchors.device)
-    assigned = assign(to_xyxy(outputs.anchors)[None], packed, Matcher(*ANCHOR_IOUS, allow_low_quality_matches=True))
+    assigned = assign(
+        to_xyxy(outputs.anchors)[None], packed, Matcher(match_iou, BACKGROUND_IOU, allow_low_quality_matches=True)
+    )
     positive, negative = sample(assigned, NUM_SAMPLED_ANCHORS, POSITIVE_SHARE)
     sampled = positive | negative
     objectness = functional.binary_cross_entropy_with_logits(outputs.objectness[sampled], positive[sampled].float())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from torch import Tensor, nn
 
+from backbone import Backbone
 from datasets.coco import Categories, CocoDetection
 from datasets.sample.detection import sample_root
 from datasets.transforms import DetectionAugmentation, resize
@@ -154,13 +154,14 @@ if TYPE_CHECKING:
 
 def _detector(config: DetectionConfig) -> Detector:
     if config.model == "ssd":
-        return Detector(
-            partial(SSD, maps=config.ssd.maps, predictor=config.ssd.predictor),
-            partial(ssd_loss, match_iou=config.ssd.match_iou),
-            decode_ssd,
-        )
-    build = partial(FasterRCNN, **dataclasses.asdict(config.faster_rcnn))
-    return Detector(build, faster_rcnn_loss, decode_regions, samples_regions=True)
+        ssd = config.ssd
+        build: Callable[[Backbone, int], nn.Module] = partial(SSD, maps=ssd.maps, predictor=ssd.predictor)
+        return Detector(build, partial(ssd_loss, match_iou=ssd.match_iou), decode_ssd)
+    own = config.faster_rcnn
+    build = partial(
+        FasterRCNN, anchor_scales=own.anchor_scales, num_proposals=own.num_proposals, num_sampled=own.num_sampled
+    )
+    return Detector(build, partial(faster_rcnn_loss, match_iou=own.match_iou), decode_regions, samples_regions=True)
 
 
 def _read_split(config: DetectionConfig, split: Split) -> CocoDetection:

@@ -57,7 +57,7 @@ def test_outputs_have_a_row_for_each_anchor_and_each_region(rng: np.random.Gener
 def test_learns_on_every_backbone(name: str, rng: np.random.Generator) -> None:
     model = FasterRCNN(build_backbone(name), NUM_CLASSES)
     truth = random_truth(rng, 3, 2)
-    faster_rcnn_loss(model(images(2), pack(truth)), truth)["total"].backward()
+    faster_rcnn_loss(model(images(2), pack(truth)), truth, match_iou=0.7)["total"].backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
@@ -108,7 +108,8 @@ def test_sampled_regions_are_a_quarter_around_objects(rng: np.random.Generator) 
     assert have_area(few).sum(1).tolist() != [64, 64, 64]
 
 
-def test_equals_torchvisions_losses(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("match_iou", [0.7, 0.4])
+def test_equals_torchvisions_losses(rng: np.random.Generator, match_iou: float) -> None:
     """All anchors and regions are in the sample, so that it is the same in both."""
     truth = random_truth(rng, 3, 1)
     anchors = build_anchors([torch.zeros(1, 1, 4, 4)], [region_shapes((0.1, 0.2, 0.4, 0.8))])  # 192 of at most 256
@@ -121,14 +122,14 @@ def test_equals_torchvisions_losses(rng: np.random.Generator) -> None:
         torch.randn(2, regions.shape[1], NUM_CLASSES + 1),
         torch.randn(2, regions.shape[1], NUM_CLASSES + 1, 4),
     )
-    losses = faster_rcnn_loss(outputs, truth)
+    losses = faster_rcnn_loss(outputs, truth, match_iou=match_iou)
 
     targets = [
         {"boxes": torch.from_numpy(t.resized((1, 1)).boxes_xyxy), "labels": torch.from_numpy(t.class_ids) + 1}
         for t in truth
     ]
     counts = {"training": 1, "testing": 1}, {"training": 1, "testing": 1}
-    rpn = RegionProposalNetwork(AnchorGenerator(), torch.nn.Identity(), 0.7, 0.3, 256, 0.5, *counts, 0.7)
+    rpn = RegionProposalNetwork(AnchorGenerator(), torch.nn.Identity(), match_iou, 0.3, 256, 0.5, *counts, 0.7)
     labels, matched = rpn.assign_targets_to_anchors([to_xyxy(anchors)] * 2, targets)
     objectness, proposals = rpn.compute_loss(
         outputs.objectness.reshape(-1, 1),
@@ -162,7 +163,7 @@ def test_equals_torchvisions_losses(rng: np.random.Generator) -> None:
 def test_images_without_objects_teach_background() -> None:
     model = FasterRCNN(MobileNet(0.25), NUM_CLASSES)
     outputs = model(images(2), pack([NOTHING, NOTHING]))
-    losses = faster_rcnn_loss(outputs, [NOTHING, NOTHING])
+    losses = faster_rcnn_loss(outputs, [NOTHING, NOTHING], match_iou=0.7)
     assert losses["proposals"].item() == losses["boxes"].item() == 0
     assert losses["objectness"].item() == pytest.approx(math.log(2), rel=0.1)
     background = -outputs.class_logits.log_softmax(-1)[..., 0].mean()
