@@ -99,12 +99,16 @@ class FasterRCNN(nn.Module):
         (objectness,), (anchor_deltas,) = self.rpn([features])
         objectness = objectness.permute(0, 2, 3, 1).flatten(1)  # (N, A), in the order of the anchors
         anchor_deltas = anchor_deltas.permute(0, 2, 3, 1).reshape(*objectness.shape, 4)
+        extent = map_extent(features, images)
         anchors = build_anchors([features], [self.anchor_shapes])
+        anchors = torch.cat([anchors[:, :2] * extent, anchors[:, 2:]], 1)
         regions_xyxy = propose(objectness, anchor_deltas, anchors, self.num_proposals)
         if truth is not None:
             regions_xyxy = sample_regions(regions_xyxy, truth.to(features.device), self.num_sampled)
 
-        class_logits, box_deltas = self.predictor(box_head(crop(features, regions_xyxy)).mean((2, 3)))
+        class_logits, box_deltas = self.predictor(
+            box_head(crop(features, regions_xyxy / extent.repeat(2))).mean((2, 3))
+        )
         return FasterRCNNOutputs(
             objectness,
             anchor_deltas,
@@ -140,6 +144,15 @@ def propose(objectness: Tensor, anchor_deltas: Tensor, anchors: Tensor, number: 
     return proposals
 
 
+def map_extent(features: Tensor, images: Tensor) -> Tensor:
+    """Width and height of a map at stride 16, as shares of the image.
+
+    Cells are 16 px apart whatever the image's size, so the last ones may reach over its edge: at 300 px there are 19,
+    which are 304 px wide.
+    """
+    return STRIDE * features.new_tensor(features.shape[:1:-1]) / features.new_tensor(images.shape[:1:-1])
+
+
 def crop(features: Tensor, regions_xyxy: Tensor) -> Tensor:
     """Regions cut out of maps, by bilinear interpolation at the centre of each cell of a crop.
 
@@ -147,7 +160,7 @@ def crop(features: Tensor, regions_xyxy: Tensor) -> Tensor:
 
     Args:
         features: (N, C, H, W).
-        regions_xyxy: (N, R, 4), as shares of the image.
+        regions_xyxy: (N, R, 4), as shares of the map's extent.
 
     Returns:
         (N * R, C, 14, 14), channels last in memory.

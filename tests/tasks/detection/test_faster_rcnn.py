@@ -14,7 +14,7 @@ from backbone import MobileNet, build_backbone
 from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, region_shapes
 from tasks.detection.boxes import decode, encode, have_area, to_cxcywh, to_xyxy
-from tasks.detection.faster_rcnn import FasterRCNN, FasterRCNNOutputs, crop, propose, sample_regions
+from tasks.detection.faster_rcnn import FasterRCNN, FasterRCNNOutputs, crop, map_extent, propose, sample_regions
 from tasks.detection.loss import faster_rcnn_loss
 from tasks.detection.matching import pack
 
@@ -59,6 +59,21 @@ def test_learns_on_every_backbone(name: str, rng: np.random.Generator) -> None:
     truth = random_truth(rng, 3, 2)
     faster_rcnn_loss(model(images(2), pack(truth)), truth, match_iou=0.7)["total"].backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_anchors_are_16_px_apart() -> None:
+    """Also at 300 px, where 19 of them are 304 px wide."""
+    anchors = FasterRCNN(MobileNet(0.25), NUM_CLASSES)(images(1, 300)).anchors * 300
+    assert anchors[: 12 * 19 : 12, 0].tolist() == pytest.approx([16 * column + 8 for column in range(19)])
+    assert anchors[:: 12 * 19, 1].tolist() == pytest.approx([16 * row + 8 for row in range(19)])
+
+
+def test_crops_of_an_image_whose_side_is_no_multiple_of_16() -> None:
+    features, pixels, regions = torch.rand(1, 5, 19, 19), torch.zeros(1, 3, 300, 300), random_boxes(1, 7)
+    expected = roi_align(features, list(regions * 300), 14, spatial_scale=1 / 16, sampling_ratio=1, aligned=True)
+    cropped = crop(features, regions / map_extent(features, pixels).repeat(2))
+    torch.testing.assert_close(cropped, expected, atol=1e-5, rtol=0)
+    assert map_extent(torch.zeros(1, 1, 10, 19), torch.zeros(1, 3, 160, 300)).tolist() == pytest.approx([304 / 300, 1])
 
 
 def test_crops_are_those_of_roi_align() -> None:
