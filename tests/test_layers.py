@@ -21,6 +21,7 @@ ALLOWED = {
 ONLY_IN = {
     "albumentations": {"datasets/transforms.py", "tasks/classification/throughput.py"},
     "h5py": {"backbone/formats.py"},
+    "pycocotools": {"tasks/detection/reference.py"},  # of the development environment alone
 }
 MODULES = sorted(
     path.relative_to(REPOSITORY) for package in FIRST_PARTY for path in (REPOSITORY / package).rglob("*.py")

@@ -156,7 +156,7 @@ def map_extent(features: Tensor, images: Tensor) -> Tensor:
 def crop(features: Tensor, regions_xyxy: Tensor) -> Tensor:
     """Regions cut out of maps, by bilinear interpolation at the centre of each cell of a crop.
 
-    It is torchvision's `roi_align` with one sample in a cell, whose own backward pass takes half of a training step.
+    It is torchvision's `roi_align` with one sample in a cell, whose backward pass on a CPU keeps to one core.
 
     Args:
         features: (N, C, H, W).

@@ -17,18 +17,9 @@ from tasks.detection.boxes import decode, encode, have_area, to_cxcywh, to_xyxy
 from tasks.detection.faster_rcnn import FasterRCNN, FasterRCNNOutputs, crop, map_extent, propose, sample_regions
 from tasks.detection.loss import faster_rcnn_loss
 from tasks.detection.matching import pack
+from tests.tasks.detection.objects import NUM_CLASSES, random_truth
 
-NUM_CLASSES = 4
 NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (96, 96))
-
-
-def random_truth(rng: np.random.Generator, *counts: int) -> list[Detections]:
-    truth = []
-    for count in counts:
-        low = rng.uniform(0, 60, (count, 2))
-        boxes = np.concatenate([low, low + rng.uniform(8, 36, (count, 2))], 1).astype(np.float32)
-        truth.append(Detections(boxes, rng.integers(0, NUM_CLASSES, count), (96, 96)))
-    return truth
 
 
 def random_boxes(*shape: int) -> torch.Tensor:

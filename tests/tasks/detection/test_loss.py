@@ -12,18 +12,9 @@ from tasks.detection.boxes import encode, to_xyxy
 from tasks.detection.loss import ssd_loss
 from tasks.detection.matching import match_anchors, pack
 from tasks.detection.ssd import SSDOutputs
+from tests.tasks.detection.objects import NUM_CLASSES, random_truth
 
-NUM_CLASSES = 4
 ANCHORS = build_anchors([torch.zeros(1, 1, grid, grid) for grid in (6, 3, 2, 1, 1, 1)], ssd_shapes())
-
-
-def random_truth(rng: np.random.Generator, counts: tuple[int, ...] = (3, 1, 0, 6)) -> list[Detections]:
-    truth = []
-    for count in counts:
-        low = rng.uniform(0, 60, (count, 2))
-        boxes = np.concatenate([low, low + rng.uniform(5, 36, (count, 2))], 1).astype(np.float32)
-        truth.append(Detections(boxes, rng.integers(0, NUM_CLASSES, count), (96, 96)))
-    return truth
 
 
 def random_outputs(num_images: int) -> SSDOutputs:
@@ -65,7 +56,7 @@ def slow_loss(outputs: SSDOutputs, truth: list[Detections]) -> tuple[float, floa
 
 
 def test_equals_the_slow_one(rng: np.random.Generator) -> None:
-    truth = random_truth(rng)
+    truth = random_truth(rng, 3, 1, 0, 6)
     outputs = random_outputs(len(truth))
     losses = ssd_loss(outputs, truth, match_iou=0.5)
     classes, boxes = slow_loss(outputs, truth)
@@ -86,7 +77,7 @@ def test_every_object_has_its_best_anchor() -> None:
 
 
 def test_perfect_outputs_cost_nothing(rng: np.random.Generator) -> None:
-    truth = random_truth(rng)
+    truth = random_truth(rng, 3, 1, 0, 6)
     packed = pack(truth)
     matched, positive = match_anchors(packed, ANCHORS, 0.5)
     targets = torch.where(positive, packed.class_ids.gather(1, matched) + 1, 0)
@@ -98,7 +89,7 @@ def test_perfect_outputs_cost_nothing(rng: np.random.Generator) -> None:
 
 
 def test_frame_of_the_truth_does_not_matter(rng: np.random.Generator) -> None:
-    truth = random_truth(rng)
+    truth = random_truth(rng, 3, 1, 0, 6)
     outputs = random_outputs(len(truth))
     here, there = (
         ssd_loss(outputs, some, match_iou=0.5)["total"].item()
