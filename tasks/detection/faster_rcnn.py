@@ -23,6 +23,7 @@ from tasks.detection.postprocess import Limits, best_boxes
 STRIDE = 16  # where the backbone is cut in two: after conv 11 of Table 1
 CROP_CELLS = 14
 MAX_CANDIDATES = 2000  # anchors of an image that enter non-maximum suppression
+CANDIDATES_PER_PROPOSAL = 4  # enough in nearly all images
 PROPOSAL_NMS_IOU = 0.7
 REGION_IOU = 0.5  # a region stands for the object that it overlaps by so much, and otherwise for background
 POSITIVE_SHARE = 0.25  # of the regions that training samples, at most
@@ -139,8 +140,11 @@ def propose(objectness: Tensor, anchor_deltas: Tensor, anchors: Tensor, number: 
     for image, (boxes, values) in enumerate(zip(boxes_xyxy, scores, strict=True)):
         has_area = have_area(boxes)
         boxes, values = boxes[has_area], values[has_area]
-        kept = boxes[nms(boxes, values, PROPOSAL_NMS_IOU)[:number]]
-        proposals[image, : len(kept)] = kept
+        for count in (CANDIDATES_PER_PROPOSAL * number, len(boxes)):  # what survives depends on better ones alone
+            kept = nms(boxes[:count], values[:count], PROPOSAL_NMS_IOU)[:number]
+            if len(kept) == number:
+                break
+        proposals[image, : len(kept)] = boxes[kept]
     return proposals
 
 
