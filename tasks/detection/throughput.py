@@ -30,6 +30,7 @@ TRAINING = dict.fromkeys(("ours", "ours, default malloc", "torchvision, kept mem
 PREDICTION = dict.fromkeys(
     (
         "ssd 300",
+        "ssd 320 pyramid",
         "faster_rcnn 300",
         "faster_rcnn 600",
         "torchvision ssdlite320_mobilenet_v3_large",
@@ -111,18 +112,19 @@ def _prediction(mode: str, options: argparse.Namespace) -> list[Step]:
     from datasets.memory import keep_freed_memory
     from tasks.common.evaluate import predict_batch
     from tasks.detection import DetectionConfig, DetectionTask
-    from tasks.detection.config import DetectionDataConfig
+    from tasks.detection.config import DetectionDataConfig, SSDConfig
 
     keep_freed_memory()
     torch.manual_seed(0)
-    whose, name = mode.split()
+    whose, name, *maps = mode.split()
     if whose == "torchvision":
         from torchvision.models import detection
 
         network: Any = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=91).eval()
         picture = torch.rand(3, 320, 320)
         return time_calls("prediction", torch.inference_mode()(lambda: network([picture])), options.steps)
-    config: Any = DetectionConfig(model=whose, data=DetectionDataConfig(input_size=int(name)))  # type: ignore[arg-type]
+    ssd = SSDConfig(maps="pyramid", predictor="separable") if maps else SSDConfig()
+    config = DetectionConfig(model=whose, ssd=ssd, data=DetectionDataConfig(input_size=int(name)))  # type: ignore[arg-type]
     task = DetectionTask.with_num_classes(config, None)
     model = task.build_model()
     image = torch.randint(0, 256, (1, 3, int(name), int(name)), dtype=torch.uint8)
