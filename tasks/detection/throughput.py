@@ -83,12 +83,13 @@ def _training(mode: str, options: argparse.Namespace) -> list[Step]:
     batches = TrainingBatches(len(dataset), TRAINING_BATCH, seed=0)
     loader = build_loader(dataset, batches, num_workers=2, keep_workers=True)
     arriving: Iterator[Any] = chain.from_iterable(repeat(loader))
-    if is_ours:
-        model = task.build_model()
-        loss_of: Callable[[Any], Any] = lambda batch: task.loss(model(batch.images), batch.truth)["total"]  # noqa: E731
-    else:
-        model, loss_of = _torchvision_learner(len(task.class_names))
+    model, loss_of = _our_learner(task) if is_ours else _torchvision_learner(len(task.class_names))
     return time_training(arriving, loss_of, build_optimizer(model.train(), task.config.optim), options.steps)
+
+
+def _our_learner(task: Any) -> tuple[Any, Callable[[Any], Any]]:
+    model = task.build_model()
+    return model, lambda batch: task.loss(model(batch.images), batch.truth)["total"]
 
 
 def _torchvision_learner(num_classes: int) -> tuple[Any, Callable[[Any], Any]]:
