@@ -28,19 +28,7 @@ class UnreadableImageError(ValueError):
 
 
 def read_image(path: Path, *, expected_hw: tuple[int, int] | None = None, min_side_px: int | None = None) -> Image:
-    """One image file as it is meant to be seen: RGB, 8 bits, turned as its EXIF orientation says.
-
-    Grey, palette, CMYK and 16-bit files are converted.
-
-    JPEG files are decoded by libjpeg-turbo, through simplejpeg or, where there is EXIF data, through OpenCV; both give
-    the same pixels.
-
-    Args:
-        path: a file in any format that OpenCV reads.
-        expected_hw: the size that annotations were made for. Some tools annotate the pixels as stored, without
-            turning them; where only those have the expected size, they are returned.
-        min_side_px: a JPEG file may be decoded at a smaller size, as long as both its sides keep so many pixels, which
-            is much faster for large photos; None for the size as stored.
+    """One image file as it is meant to be seen, see `decode_image`.
 
     Raises:
         UnreadableImageError: naming the file, if it cannot be read in full or its size is not the expected one.
@@ -49,6 +37,30 @@ def read_image(path: Path, *, expected_hw: tuple[int, int] | None = None, min_si
         data = path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(f"{path}: {error.strerror}") from error
+    return decode_image(data, path, expected_hw=expected_hw, min_side_px=min_side_px)
+
+
+def decode_image(
+    data: bytes, path: Path, *, expected_hw: tuple[int, int] | None = None, min_side_px: int | None = None
+) -> Image:
+    """The bytes of an image file as it is meant to be seen: RGB, 8 bits, turned as its EXIF orientation says.
+
+    Grey, palette, CMYK and 16-bit files are converted.
+
+    JPEG files are decoded by libjpeg-turbo, through simplejpeg or, where there is EXIF data, through OpenCV; both give
+    the same pixels.
+
+    Args:
+        data: in any format that OpenCV reads.
+        path: what to call it in a message.
+        expected_hw: the size that annotations were made for. Some tools annotate the pixels as stored, without
+            turning them; where only those have the expected size, they are returned.
+        min_side_px: a JPEG file may be decoded at a smaller size, as long as both its sides keep so many pixels, which
+            is much faster for large photos; None for the size as stored.
+
+    Raises:
+        UnreadableImageError: naming the file, if it cannot be read in full or its size is not the expected one.
+    """
     for magic, (start, end) in _STARTS_AND_ENDS.items():
         if data.startswith(magic) and data.rfind(end) <= data.rfind(start):
             raise UnreadableImageError(f"{path}: truncated image")

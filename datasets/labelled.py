@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from datasets.files import missing_files, path_inside
-from datasets.images import IMAGE_SUFFIXES, read_image
+from datasets.images import IMAGE_SUFFIXES
+from datasets.stores import ImageFiles
 from datasets.types import Example, Label
 
 Split = Literal["train", "val"]
@@ -24,8 +25,6 @@ SPLIT_SEED = 0
 
 class LabelledImages(Dataset[Example[Label]]):
     """Images and their classes.
-
-    File names and class ids are kept as arrays (not as a million Python objects), so loader processes share them.
 
     Attributes:
         class_names: by class id.
@@ -45,14 +44,13 @@ class LabelledImages(Dataset[Example[Label]]):
         self.min_side_px: int | None = None
         if not len(names):
             raise ValueError(f"{root}: there are no images in it")
-        self._root = os.fspath(root)
-        self._names = np.array([os.fsencode(name) for name in names])
+        self._files = ImageFiles(root, names)
         self._class_ids = np.asarray(class_ids, np.int64)
         self.class_names = tuple(class_names)
         self.warnings = list(warnings)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._files)
 
     def __getitem__(self, index: int) -> Example[Label]:
         """The image as stored.
@@ -60,12 +58,11 @@ class LabelledImages(Dataset[Example[Label]]):
         Raises:
             UnreadableImageError: if the file cannot be read.
         """
-        path = self.id(index)
-        return Example(read_image(Path(path), min_side_px=self.min_side_px), self.truth(index), path)
+        return Example(self._files.read(index, self.min_side_px), self.truth(index), self.id(index))
 
     def id(self, index: int) -> str:
         """The path of an image's file."""
-        return os.path.join(self._root, os.fsdecode(self._names[index]))
+        return self._files.id(index)
 
     def truth(self, index: int) -> Label:
         """The class of an image, without opening it."""

@@ -68,6 +68,23 @@ class Label:
 
 
 @dataclass(frozen=True, eq=False)
+class Place:
+    """Where one photo was taken, true or predicted.
+
+    Attributes:
+        lat_deg: latitude in [-90, 90].
+        lng_deg: longitude in [-180, 180].
+        cell_id: the cell thought most probable, a position among the model's cells; None for a truth.
+        probabilities: float32 (cells,), of each cell; they sum to 1, or less where some of it lies in no cell.
+    """
+
+    lat_deg: float
+    lng_deg: float
+    cell_id: int | None = None
+    probabilities: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Detections:
     """Objects in one image, true or predicted.
 

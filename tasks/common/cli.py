@@ -1,4 +1,4 @@
-"""The command line of every task: train, evaluate, predict, cost.
+"""The command line of every task: train, evaluate, predict, cost, and what a task adds to them.
 
 Settings come from a task's frozen dataclass, a YAML file and flags, in this order. Nothing heavy is imported before
 the arguments are parsed, so that `--help` and a typing mistake are answered at once.
@@ -6,39 +6,45 @@ the arguments are parsed, so that `--help` and a typing mistake are answered at 
 
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tasks.common.config import TaskConfig
-from tasks.common.parser import parse_arguments
+from tasks.common.parser import COMMANDS, Command, parse_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE_CONFIG = "sample.yaml"
 
 
-def main(config_class: type[TaskConfig], load_task: Callable[[], type[Any]], arguments: Sequence[str]) -> int:
+def main(
+    config_class: type[TaskConfig],
+    load_task: Callable[[], type[Any]],
+    arguments: Sequence[str],
+    commands: Mapping[str, Command] = COMMANDS,
+) -> int:
     """Run one command of a task.
 
     Args:
         config_class: the task's settings.
         load_task: gives the task's class; called once the arguments are known to be right.
         arguments: the words after `python -m tasks.<task>`.
+        commands: by verb.
 
     Returns:
         The exit status: 0, or 1 after a mistake in the data, 2 after one in the arguments, 130 when interrupted.
     """
     name = config_class.__module__.split(".")[1]
     sample_config = ROOT / "configs" / name / SAMPLE_CONFIG
-    parsed = parse_arguments(name, config_class, sample_config, arguments)
+    parsed = parse_arguments(name, config_class, sample_config, arguments, commands)
     warnings.showwarning = _print_warning  # type: ignore[assignment]
     try:
         _check_packages()
-        from tasks.common import commands  # only now: torch takes seconds to import
-
-        return int(getattr(commands, parsed.verb)(load_task(), parsed))
+        module = importlib.import_module(commands[parsed.verb].module)  # only now: torch takes seconds to import
+        return int(getattr(module, parsed.verb)(load_task(), parsed))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -7,9 +7,9 @@ import dataclasses
 import difflib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,31 +17,95 @@ from jsonargparse import ArgumentParser, Namespace
 
 from tasks.common.config import TaskConfig
 
-Verb = Literal["train", "evaluate", "predict", "cost"]
 CONFIG = "config.yaml"  # in a run folder
 
-_HELP: dict[Verb, tuple[str, str]] = {
-    "train": (
+
+@dataclass(frozen=True)
+class Command:
+    """One verb of the command line.
+
+    Attributes:
+        help: what it does; `{task}` stands for the task's name, here and in `example`.
+        example: words that run.
+        module: has a function of the verb's name, (task class, arguments) -> exit status; imported when it is called.
+        add_flags: gives a parser what the verb takes besides the settings.
+        usage: what must or may be said before the settings.
+        knows_sample: without `--config` and `--data.root` the settings are the sample's.
+    """
+
+    help: str
+    example: str
+    module: str
+    add_flags: Callable[[ArgumentParser], None]
+    usage: str = ""
+    knows_sample: bool = False
+
+
+def _train_flags(parser: ArgumentParser) -> None:
+    add_run_dir(parser)
+    parser.add_argument("--resume", type=str | None, metavar="RUN", help="continue that run exactly")
+
+
+def _evaluate_flags(parser: ArgumentParser) -> None:
+    _add_run(parser, "evaluate")
+    parser.add_argument("--split", type=Literal["train", "val"], default="val", help="which images")
+    _add_json(parser)
+
+
+def _predict_flags(parser: ArgumentParser) -> None:
+    _add_run(parser, "predict")
+    parser.add_argument("inputs", nargs="+", type=str, help="image, folder, glob or video")
+
+
+def _cost_flags(parser: ArgumentParser) -> None:
+    parser.add_argument("--num_classes", type=int | None, help="classes without background (default: the paper's)")
+    _add_json(parser)
+
+
+def add_run_dir(parser: ArgumentParser) -> None:
+    """The flag of verbs that make a run folder."""
+    parser.add_argument("--run_dir", type=str | None, help="folder to make (default: runs/<task>/<date and time>)")
+
+
+def _add_run(parser: ArgumentParser, folder: str) -> None:
+    parser.add_argument("--run", type=str | None, help="run folder made by train; without it, published weights")
+    parser.add_argument("--out", type=str | None, help=f"folder to make (default: <run>/{folder})")
+
+
+def _add_json(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+COMMANDS = {
+    "train": Command(
         "Train, evaluate, and leave a run folder with log, checkpoints, metrics and pictures. Without --config and "
         "--data.root it trains on the drawn sample, by configs/{task}/sample.yaml.",
-        "example: python -m tasks.{task} train --optim.epochs 10 --run_dir runs/first",
+        "python -m tasks.{task} train --optim.epochs 10 --run_dir runs/first",
+        "tasks.common.commands",
+        _train_flags,
+        knows_sample=True,
     ),
-    "evaluate": (
+    "evaluate": Command(
         "Score a run's best checkpoint, or published weights (--backbone.pretrained), on a split",
-        "example: python -m tasks.{task} evaluate --run runs/first --json",
+        "python -m tasks.{task} evaluate --run runs/first --json",
+        "tasks.common.commands",
+        _evaluate_flags,
+        usage=" [--run RUN]",
     ),
-    "predict": (
+    "predict": Command(
         "Draw predictions for images, folders, globs and videos, and write predictions.jsonl",
-        "example: python -m tasks.{task} predict --run runs/first photo.jpg holiday/ 'more/*.png' clip.mp4",
+        "python -m tasks.{task} predict --run runs/first photo.jpg holiday/ 'more/*.png' clip.mp4",
+        "tasks.common.commands",
+        _predict_flags,
+        usage=" [--run RUN] INPUT...",
     ),
-    "cost": (
+    "cost": Command(
         "Mult-adds and parameters of the configured model",
-        "example: python -m tasks.{task} cost --backbone.name mobilenet_0.5 --json",
+        "python -m tasks.{task} cost --backbone.name mobilenet_0.5 --json",
+        "tasks.common.commands",
+        _cost_flags,
     ),
 }
-
-
-_REQUIRED: dict[Verb, str] = {"evaluate": " [--run RUN]", "predict": " [--run RUN] INPUT..."}
 
 
 @dataclass(frozen=True)
@@ -54,27 +118,34 @@ class Arguments:
         options: the command's own flags.
     """
 
-    verb: Verb
+    verb: str
     config: Any
     options: dict[str, Any]
 
 
-def parse_arguments(task: str, config_class: type[TaskConfig], sample_config: Path, words: Sequence[str]) -> Arguments:
+def parse_arguments(
+    task: str,
+    config_class: type[TaskConfig],
+    sample_config: Path,
+    words: Sequence[str],
+    commands: Mapping[str, Command] = COMMANDS,
+) -> Arguments:
     """Settings and flags from words; exits with status 2 and one line after a mistake.
 
-    The settings of `--run` and `--resume` are those that the run was made with, and `train` without `--config` and
-    `--data.root` takes `sample_config`, or the file beside it that has the model's name in front; other flags change
-    them.
+    The settings of `--run` and `--resume` are those that the run was made with, and a verb that knows the sample takes
+    `sample_config` where there is neither `--config` nor `--data.root`, or the file beside it that has the model's name
+    in front; other flags change them.
     """
     parser = ArgumentParser(prog=f"python -m tasks.{task}", description=f"The {task} task.", exit_on_error=False)
-    commands = parser.add_subcommands(dest="verb", metavar="{" + ",".join(_HELP) + "}")
-    verb_parsers = {verb: _verb_parser(task, verb, config_class) for verb in _HELP}
+    verbs = parser.add_subcommands(dest="verb", metavar="{" + ",".join(commands) + "}")
+    verb_parsers = {verb: _verb_parser(task, verb, command, config_class) for verb, command in commands.items()}
     for verb, verb_parser in verb_parsers.items():
-        commands.add_subcommand(verb, verb_parser, help=_HELP[verb][0].split(". ")[0].rstrip("."))
-    words = _files_first(words)
+        verbs.add_subcommand(verb, verb_parser, help=commands[verb].help.split(". ")[0].rstrip("."))
+    known = {action.dest for verb_parser in verb_parsers.values() for action in verb_parser._actions}
+    words = _files_first(_complete_switches(words, config_class))
     try:
         parsed = parser.parse_args(words)
-        base = _base_config(parsed.verb, parsed[parsed.verb], sample_config)
+        base = _base_config(commands[parsed.verb], parsed[parsed.verb], sample_config)
         if base is not None:
             at = words.index(parsed.verb) + 1
             parsed = parser.parse_args([*words[:at], "--config", str(base), *words[at:]])
@@ -83,44 +154,30 @@ def parse_arguments(task: str, config_class: type[TaskConfig], sample_config: Pa
         if "run" in options and options.run is None and config.backbone.pretrained == "none":
             raise ValueError("--run: expected a run folder, or published weights as --backbone.pretrained")
     except (argparse.ArgumentError, ValueError) as error:
-        known = {action.dest for verb_parser in verb_parsers.values() for action in verb_parser._actions}
         print(f"error: {_explain(str(error), known)}{_config_files(words)}; --help lists the settings", file=sys.stderr)
         sys.exit(2)
     own = set(vars(options)) - {field.name for field in dataclasses.fields(config_class)} - {"config"}
     return Arguments(verb, config, {key: options[key] for key in own})
 
 
-def _base_config(verb: Verb, options: Namespace, sample_config: Path) -> Path | None:
+def _base_config(command: Command, options: Namespace, sample_config: Path) -> Path | None:
     run = options.get("run") or options.get("resume")
     if run is not None:
         if not (Path(run) / CONFIG).is_file():
             raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
         return Path(run) / CONFIG
-    if verb == "train" and options.config is None and options.data.root is None:
+    if command.knows_sample and options.config is None and options.data.root is None:
         of_model = sample_config.with_name(f"{options.get('model')}_{sample_config.name}")
         return of_model if of_model.is_file() else sample_config
     return None
 
 
-def _verb_parser(task: str, verb: Verb, config_class: type[TaskConfig]) -> ArgumentParser:
-    usage = f"python -m tasks.{task} {verb}{_REQUIRED.get(verb, '')} [--config FILE] [--setting VALUE ...]"
-    description, example = (text.format(task=task) for text in _HELP[verb])
+def _verb_parser(task: str, verb: str, command: Command, config_class: type[TaskConfig]) -> ArgumentParser:
+    usage = f"python -m tasks.{task} {verb}{command.usage} [--config FILE] [--setting VALUE ...]"
+    description, example = command.help.format(task=task), f"example: {command.example.format(task=task)}"
     parser = ArgumentParser(usage=usage, description=description, epilog=example, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with settings; flags change them")
-    if verb == "train":
-        parser.add_argument("--run_dir", type=str | None, help="folder to make (default: runs/<task>/<date and time>)")
-        parser.add_argument("--resume", type=str | None, metavar="RUN", help="continue that run exactly")
-    if verb in ("evaluate", "predict"):
-        parser.add_argument("--run", type=str | None, help="run folder made by train; without it, published weights")
-        parser.add_argument("--out", type=str | None, help=f"folder to make (default: <run>/{verb})")
-    if verb == "evaluate":
-        parser.add_argument("--split", type=Literal["train", "val"], default="val", help="which images")
-    if verb == "predict":
-        parser.add_argument("inputs", nargs="+", type=str, help="image, folder, glob or video")
-    if verb == "cost":
-        parser.add_argument("--num_classes", type=int | None, help="classes without background (default: the paper's)")
-    if verb in ("evaluate", "cost"):
-        parser.add_argument("--json", action="store_true", help="print JSON")
+    command.add_flags(parser)
     parser.add_class_arguments(config_class)
     return parser
 
@@ -148,6 +205,23 @@ def _explain(message: str, known: set[str]) -> str:
     key = unknown[1] or unknown[2]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"unknown setting {key}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _complete_switches(words: Sequence[str], config_class: type[TaskConfig]) -> list[str]:
+    """The words with `true` after each setting that is true or false and stands alone, as in `--exact photo.jpg`."""
+    switches = {f"--{key}" for key in _switches(config_class)}
+    completed: list[str] = []
+    for word, after in zip_longest(words, words[1:], fillvalue=""):
+        completed += [word, "true"] if word in switches and after not in ("true", "false") else [word]
+    return completed
+
+
+def _switches(config_class: type[Any]) -> Iterator[str]:
+    for field in dataclasses.fields(config_class):
+        if isinstance(field.default_factory, type):
+            yield from (f"{field.name}.{key}" for key in _switches(field.default_factory))
+        elif isinstance(field.default, bool):
+            yield field.name
 
 
 def _files_first(words: Sequence[str]) -> list[str]:

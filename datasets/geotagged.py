@@ -1,0 +1,99 @@
+"""Photos with a place each, split so that no place is on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from datasets.groups import groups_by_name, groups_by_place, validation_rows
+from datasets.places import Photos
+from datasets.sphere import Floats
+from datasets.stores import ImageStore, Rows
+from datasets.types import Example, Place
+
+Split = Literal["train", "val"]
+
+
+class GeotaggedPhotos(Dataset[Example[Place]]):
+    """Photos and where they were taken.
+
+    Attributes:
+        lat_deg: (N,) latitudes.
+        lng_deg: (N,) longitudes.
+        min_side_px: files may be decoded at a smaller size down to this; None for the stored one.
+        warnings: what was passed over while reading.
+    """
+
+    def __init__(self, images: ImageStore, lat_deg: Floats, lng_deg: Floats, warnings: Sequence[str] = ()) -> None:
+        """Args: images: N; lat_deg, lng_deg: of each; warnings: of the reader."""
+        self._images = images
+        self.lat_deg, self.lng_deg = lat_deg, lng_deg
+        self.min_side_px: int | None = None
+        self.warnings = list(warnings)
+
+    def __len__(self) -> int:
+        return len(self.lat_deg)
+
+    def __getitem__(self, index: int) -> Example[Place]:
+        """The photo as stored.
+
+        Raises:
+            UnreadableImageError: if the file cannot be read.
+        """
+        return Example(self._images.read(index, self.min_side_px), self.truth(index), self.id(index))
+
+    def id(self, index: int) -> str:
+        """The path of a photo."""
+        return self._images.id(index)
+
+    def truth(self, index: int) -> Place:
+        """Where a photo was taken, without opening it."""
+        return Place(float(self.lat_deg[index]), float(self.lng_deg[index]))
+
+    def select(self, rows: Rows) -> GeotaggedPhotos:
+        """Some of the photos, in that order."""
+        some = GeotaggedPhotos(self._images.select(rows), self.lat_deg[rows], self.lng_deg[rows], self.warnings)
+        some.min_side_px = self.min_side_px
+        return some
+
+
+def split_photos(
+    photos: Photos, split: Split, *, val_share: float, group_by: Literal["place", "author"], group_km: float
+) -> GeotaggedPhotos:
+    """The photos of a split: the data's own, or where they have none, ours, which keeps groups together.
+
+    Args:
+        photos: all.
+        split: which.
+        val_share: of the photos, where the split is ours; 1 leaves none for training.
+        group_by: what is never on both sides: photos near each other, or photos of one author.
+        group_km: how near.
+
+    Raises:
+        ValueError: if the split is empty, or the data name no authors.
+    """
+    warnings = list(photos.warnings)
+    if photos.splits is not None:
+        rows = photos.splits == split
+        others = sorted(set(photos.splits.tolist()) - {"train", "val"})
+        if others and split == "train":
+            number = int((~np.isin(photos.splits, ["train", "val"])).sum())
+            warnings.append(f"{number} photos are of neither train nor val ({', '.join(others[:3])}); left out")
+        if not rows.any():
+            raise ValueError(f"no photo has split {split!r}; the column has {', '.join(map(repr, others)) or 'others'}")
+    else:
+        if group_by == "author":
+            if photos.authors is None:
+                raise ValueError("data.group_by: the data have no column AUTHOR; use place")
+            groups = groups_by_name(photos.authors.tolist())
+        else:
+            groups = groups_by_place(photos.lat_deg, photos.lng_deg, group_km)
+        is_val = validation_rows(groups, val_share)
+        rows = is_val if split == "val" else ~is_val
+        if not rows.any():
+            raise ValueError(f"data.val_share: {val_share:g} leaves no photo for {split}")
+    kept = photos.select(rows)
+    return GeotaggedPhotos(kept.images, kept.lat_deg, kept.lng_deg, warnings)

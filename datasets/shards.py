@@ -1,0 +1,158 @@
+"""Photos in tar files, in WebDataset's manner, read in any order by their offsets.
+
+So training draws them as it draws files: the order is a function of seed and epoch, and a run resumes exactly, which a
+stream of shards cannot do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.images import IMAGE_SUFFIXES, decode_image
+from datasets.places import AUTHOR, LAT, LNG, SPLIT, Photos, check_places, texts_of
+from datasets.stores import Rows
+from datasets.types import Image
+
+Member = tuple[str, int, int]  # name, offset and number of bytes
+# What a JSON record calls them, in small letters.
+RECORD_KEYS = {
+    LAT: ("lat", "latitude"),
+    LNG: ("lon", "lng", "longitude"),
+    SPLIT: ("split",),
+    AUTHOR: ("author",),
+}
+
+
+class ShardedImages:
+    """Members of tar files, read in any order by their offsets: an `ImageStore`."""
+
+    def __init__(
+        self, shards: Sequence[Path], shard_ids: NDArray[np.int64], spans: NDArray[np.int64], names: NDArray[np.bytes_]
+    ) -> None:
+        """Members of some shards.
+
+        Args:
+            shards: tar files, not compressed.
+            shard_ids: (N,), positions in `shards`.
+            spans: (N, 2), offset and number of bytes of each member's content.
+            names: (N,), of the members.
+        """
+        self._shards, self._shard_ids, self._spans, self._names = list(shards), shard_ids, spans, names
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def id(self, row: int) -> str:
+        """The shard's path and the member's name."""
+        return os.path.join(self._shards[self._shard_ids[row]], os.fsdecode(self._names[row]))
+
+    def read(self, row: int, min_side_px: int | None) -> Image:
+        """The image as stored, or smaller.
+
+        Raises:
+            UnreadableImageError: if the member is not an image.
+        """
+        offset, size = self._spans[row].tolist()
+        with self._shards[self._shard_ids[row]].open("rb") as file:
+            file.seek(offset)
+            return decode_image(file.read(size), Path(self.id(row)), min_side_px=min_side_px)
+
+    def select(self, rows: Rows) -> ShardedImages:
+        """Some of the members."""
+        return ShardedImages(self._shards, self._shard_ids[rows], self._spans[rows], self._names[rows])
+
+
+def read_shards(root: Path) -> Photos:
+    """Photos in the tar files below a folder, in WebDataset's manner: `key.jpg` beside `key.json` with its coordinates.
+
+    The record has `lat` (or `latitude`) and `lon` (`lng`, `longitude`), and may have `split` and `author`.
+
+    Raises:
+        ValueError: naming the shard: no tar file, a record that cannot be read, no such place on Earth, no photo.
+    """
+    shards = sorted(root.rglob("*.tar"))
+    names: list[str] = []
+    shard_ids: list[int] = []
+    spans: list[tuple[int, int]] = []
+    records: list[dict[str, Any]] = []
+    num_alone = 0
+    for shard_id, shard in enumerate(shards):
+        pictures, texts = _pairs(shard)
+        num_alone += len(pictures.keys() ^ texts.keys())
+        with shard.open("rb") as file:
+            for key in filter(texts.__contains__, pictures):
+                name, offset, size = pictures[key]
+                file.seek(texts[key][1])
+                records.append(_read_record(f"{shard}/{texts[key][0]}", file.read(texts[key][2])))
+                names.append(name)
+                spans.append((offset, size))
+                shard_ids.append(shard_id)
+    if not names:
+        raise ValueError(
+            f"{root}: expected tar files with pairs of key.jpg and key.json, found {len(shards)} tar files"
+        )
+    lat_deg, lng_deg = (np.array([record[column] for record in records], float) for column in (LAT, LNG))
+    check_places(root, lat_deg, lng_deg, names)
+    images = ShardedImages(
+        shards, np.array(shard_ids), np.array(spans), np.array([os.fsencode(name) for name in names])
+    )
+    columns = {
+        column: [str(record[column]) for record in records]
+        for column in (SPLIT, AUTHOR)
+        if all(column in record for record in records)
+    }
+    lines = [f"{num_alone} members of {root} have no partner (key.jpg and key.json); left out"] if num_alone else []
+    return Photos(images, lat_deg, lng_deg, texts_of(columns, SPLIT), texts_of(columns, AUTHOR), lines)
+
+
+def _pairs(shard: Path) -> tuple[dict[str, Member], dict[str, Member]]:
+    """Images and records by key, which is the name up to its first dot, as name, offset and size."""
+    pictures: dict[str, Member] = {}
+    texts: dict[str, Member] = {}
+    for name, offset, size in _members(shard):
+        folder, _, base = name.rpartition("/")
+        stem, _, suffix = base.partition(".")
+        key = f"{folder}/{stem}"
+        if f".{suffix.lower()}" in IMAGE_SUFFIXES:
+            pictures[key] = (name, offset, size)
+        elif suffix.lower() == "json":
+            texts[key] = (name, offset, size)
+    return pictures, texts
+
+
+def _read_record(name: str, data: bytes) -> dict[str, Any]:
+    """The values that we know, by column."""
+    expected = f"{name}: expected a JSON record with numbers for lat and lon"
+    try:
+        content = {str(key).lower(): value for key, value in json.loads(data).items()}
+    except (ValueError, AttributeError) as error:
+        raise ValueError(expected) from error
+    record = {
+        column: next(content[key] for key in keys if key in content)
+        for column, keys in RECORD_KEYS.items()
+        if any(key in content for key in keys)
+    }
+    try:
+        record |= {column: float(record[column]) for column in (LAT, LNG)}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{expected}, got the keys {', '.join(content)[:200]!r}") from error
+    return record
+
+
+def _members(shard: Path) -> Iterator[Member]:
+    """Each file in a tar file."""
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for member in archive:
+                if member.isfile():
+                    yield member.name, member.offset_data, member.size
+    except (tarfile.TarError, OSError) as error:
+        raise ValueError(f"{shard}: not a tar file, or a compressed or damaged one ({error})") from error

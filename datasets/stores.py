@@ -1,0 +1,66 @@
+"""Where the images of a data set lie: files below a folder (here), or members of tar files (`shards.py`).
+
+A store is an array of names, not a million Python objects, so loader processes share it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.images import read_image
+from datasets.types import Image
+
+Rows = NDArray[np.int64] | NDArray[np.bool_]
+
+
+class ImageStore(Protocol):
+    """Images that can be read in any order."""
+
+    def __len__(self) -> int: ...
+
+    def id(self, row: int) -> str:
+        """The path of an image; within a shard, the shard's path and the member's name."""
+
+    def read(self, row: int, min_side_px: int | None) -> Image:
+        """The image as stored, or smaller, see `datasets.images.decode_image`.
+
+        Raises:
+            UnreadableImageError: if it cannot be read.
+        """
+
+    def select(self, rows: Rows) -> ImageStore:
+        """Some of the images, in that order."""
+
+
+class ImageFiles:
+    """Files below a folder: an `ImageStore`."""
+
+    def __init__(self, root: Path, names: Sequence[str] | NDArray[np.bytes_]) -> None:
+        """Args: root: folder; names: of files below it, or as `np.bytes_` the same encoded by the file system."""
+        self.root = root
+        self.names = names if isinstance(names, np.ndarray) else np.array([os.fsencode(name) for name in names])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def id(self, row: int) -> str:
+        """The path of a file."""
+        return os.path.join(self.root, os.fsdecode(self.names[row]))
+
+    def read(self, row: int, min_side_px: int | None) -> Image:
+        """The image as stored, or smaller.
+
+        Raises:
+            UnreadableImageError: if the file cannot be read.
+        """
+        return read_image(Path(self.id(row)), min_side_px=min_side_px)
+
+    def select(self, rows: Rows) -> ImageFiles:
+        """Some of the files."""
+        return ImageFiles(self.root, self.names[rows])
