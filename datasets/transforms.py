@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import PIL.Image
 
-from datasets.types import Detections, Image, Label
+from datasets.types import Detections, Image
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read when albumentations is imported: no network access
 import albumentations as A
 
+T = TypeVar("T")
 GREY = (127, 127, 127)
 # A box cut down to less than this share of its area says little about its object. SSD keeps a box whose centre is in
 # the crop, which for a box cut at one side is a share of one half and for one cut at a corner one quarter.
@@ -40,25 +42,33 @@ def center_crop(image: Image, input_size: int, crop_share: float) -> Image:
     return np.asarray(resized.crop((left, top, left + input_size, top + input_size)))
 
 
-class ClassificationAugmentation:
+class CropAugmentation:
     """A random part of the image, stretched to the input size, perhaps mirrored; then RandAugment's operations.
 
     Source: Szegedy et al. 2015 (arXiv:1409.4842), section 6, for the crops; Cubuk et al. 2020 (arXiv:1909.13719).
     """
 
-    def __init__(self, input_size: int, *, min_crop_area: float, randaugment_ops: int) -> None:
-        """Args: input_size: side of the result, pixels; min_crop_area: share of the image; randaugment_ops: number."""
+    def __init__(self, input_size: int, *, min_crop_area: float, randaugment_ops: int, may_mirror: bool = True) -> None:
+        """How images are varied.
+
+        Args:
+            input_size: side of the result in pixels.
+            min_crop_area: smallest share of the image.
+            randaugment_ops: number of RandAugment's operations.
+            may_mirror: every second image is, at random.
+        """
+        self._may_mirror = may_mirror
         self._size = (input_size, input_size)
         self._min_area = min_crop_area
         self._operations = A.Compose([A.SomeOf(_randaugment(), randaugment_ops, p=1)]) if randaugment_ops else None
 
-    def __call__(self, image: Image, truth: Label, seed: int) -> tuple[Image, Label]:
+    def __call__(self, image: Image, truth: T, seed: int) -> tuple[Image, T]:
         """A random variant of an image; the same seed gives the same one."""
         rng = np.random.default_rng(seed)
         top, left, height, width = _random_crop(image.shape[:2], self._min_area, rng)
         part = image[top : top + height, left : left + width]
         result = cv2.resize(part, self._size, interpolation=cv2.INTER_LINEAR)
-        if rng.random() < 0.5:
+        if self._may_mirror and rng.random() < 0.5:
             result = cv2.flip(result, 1)
         if self._operations is not None:
             self._operations.set_random_seed(seed)

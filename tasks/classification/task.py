@@ -10,10 +10,11 @@ from torch import Tensor
 
 from backbone import Weights, load_classes
 from backbone.published import IMAGENET_CLASS_NAMES
+from datasets.files import write_json
 from datasets.labelled import LabelledImages, read_folders, read_imagenet, read_stanford_dogs
 from datasets.mixing import LabelMixing
 from datasets.sample.classification import sample_root
-from datasets.transforms import ClassificationAugmentation, center_crop
+from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Image, Label
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.draw import draw_label, most_probable
@@ -21,7 +22,7 @@ from tasks.classification.loss import classification_loss
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.model import ClassificationModel, ClassificationOutputs, decode_labels
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.task import Mistake, Split, Task
+from tasks.common.task import VOCABULARY, Mistake, Split, Task
 
 PAPER_NUM_CLASSES = 1000
 DESCRIBED = 5  # classes in a record of predictions.jsonl
@@ -103,10 +104,10 @@ class ClassificationTask:
             )
         return source
 
-    def augmentation(self) -> ClassificationAugmentation:
+    def augmentation(self) -> CropAugmentation:
         """A random part of the image, and what `augment` asks for."""
         augment = self.config.augment
-        return ClassificationAugmentation(
+        return CropAugmentation(
             self.config.data.input_size, min_crop_area=augment.min_crop_area, randaugment_ops=augment.randaugment_ops
         )
 
@@ -159,6 +160,10 @@ class ClassificationTask:
                 for class_id in most_probable(predicted)[:DESCRIBED]
             ]
         }
+
+    def write_vocabulary(self, folder: Path) -> None:
+        """The classes."""
+        write_json(folder / VOCABULARY, dict(self.vocabulary))
 
     def _rows_in(self, weights: Weights) -> dict[int, int]:
         """Class id here -> class id in the weights' classifier, of the classes that both have."""

@@ -68,12 +68,12 @@ def _loading(mode: str, options: argparse.Namespace) -> list[Step]:
     if mode == "ours":
         from datasets.labelled import LabelledImages
         from datasets.memory import keep_freed_memory
-        from datasets.transforms import ClassificationAugmentation
+        from datasets.transforms import CropAugmentation
 
         keep_freed_memory()  # as in every loader process
         source = LabelledImages(root, [str(path.relative_to(root)) for path in files], [0] * len(files), ["any"])
         source.min_side_px = 2 * INPUT_SIZE
-        crop = ClassificationAugmentation(INPUT_SIZE, min_crop_area=MIN_CROP_AREA, randaugment_ops=0)
+        crop = CropAugmentation(INPUT_SIZE, min_crop_area=MIN_CROP_AREA, randaugment_ops=0)
         batches = TrainingBatches(len(files), LOADING_BATCH, seed=0)
         loader: Any = build_loader(TransformedDataset(source, crop, seed=0), batches, num_workers=0)
     else:

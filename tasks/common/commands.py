@@ -50,17 +50,17 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
         _check_unchanged(config, run / CONFIG)
         config = _without_pretrained(config)  # the checkpoint has the weights; their file may be gone
     else:
-        config = _with_conventions(config, world)
+        config = with_conventions(config, world)
     solves = config.optim.layers == "head"
     if solves and (resume is not None or world.size > 1):
         raise ValueError(
             "optim.layers: head is solved for at once, in one process; there is nothing to resume or share"
         )
     task = task_class.from_data(config)
-    _warn_of_repairs(task.source("train"))
-    _warn_of_repairs(task.source("val"))
+    warn_of_repairs(task.source("train"))
+    warn_of_repairs(task.source("val"))
     if resume is None:
-        run = world.share(_new_run(task.name, config, arguments.options["run_dir"]) if world.is_main else Path())
+        run = world.share(new_run(task, arguments.options["run_dir"]) if world.is_main else Path())
     if world.is_main:
         if resume is None and config.backbone.pretrained == "none" and config.data.root is not None:
             print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
@@ -82,7 +82,7 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     split = arguments.options["split"]
     task, model = _load(task_class, arguments)
     source = task.source(split)
-    _warn_of_repairs(source)
+    warn_of_repairs(source)
     loader = evaluation_loader(task, source, task.config.optim.batch_size)
     with Progress("evaluating", len(source)) as progress:
         results = predict_split(task, model, loader, on_batch=lambda batch: progress.advance(len(batch.ids)))
@@ -131,7 +131,7 @@ def cost(task_class: type[Task[Any]], arguments: Arguments) -> int:
 def _load(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[Any], nn.Module]:
     """The task of a run or of published weights, and its best model on the device that the configuration names."""
     if arguments.options["run"] is None:
-        config = _with_conventions(arguments.config)
+        config = with_conventions(arguments.config)
         task = task_class.from_published(config)
         return task, task.build_model().to(open_device(config.loop))
     path = Path(arguments.options["run"]) / checkpoint.BEST
@@ -156,7 +156,7 @@ def _out_folder(task: Task[Any], options: dict[str, Any], default: str) -> Path:
     return new_folder(Path("runs") / task.name / f"{task.config.backbone.name}-{default}")
 
 
-def _with_conventions(config: Any, world: World = ALONE) -> Any:
+def with_conventions(config: Any, world: World = ALONE) -> Any:
     """The same settings with the conventions of the weights written down, since a run must not depend on a file.
 
     Raises:
@@ -177,7 +177,8 @@ def _without_pretrained(config: Any) -> Any:
     return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, pretrained="none"))
 
 
-def _warn_of_repairs(source: Source[Any]) -> None:
+def warn_of_repairs(source: Source[Any]) -> None:
+    """Say what was passed over while reading."""
     for line in source.warnings:
         warnings.warn(line, stacklevel=2)
 
@@ -206,14 +207,15 @@ def _flatten(settings: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _new_run(task_name: str, config: Any, run_dir: str | None) -> Path:
-    """A new run folder with the settings in it."""
+def new_run(task: Task[Any], run_dir: str | None) -> Path:
+    """A new run folder with the task's settings in it, and what its outputs stand for."""
     if run_dir is not None:
         run = _make_folder(Path(run_dir), "--run_dir")
     else:
-        run = new_folder(Path("runs") / task_name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+        run = new_folder(Path("runs") / task.name / time.strftime("%Y-%m-%d_%H-%M-%S"))
     with atomic_write(run / CONFIG) as temporary:
-        temporary.write_text(_as_yaml(config))
+        temporary.write_text(_as_yaml(task.config))
+    task.write_vocabulary(run)
     return run
 
 

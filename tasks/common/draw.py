@@ -33,21 +33,26 @@ def put_label(image: Image, text: str, left_px: int, top_px: int, background: tu
     cv2.putText(image, text, (left + 2, top + height + 1), FONT, 0.4, ink, 1, cv2.LINE_AA)
 
 
-def contact_sheet(pictures: Sequence[Image], *, columns: int = 4) -> Image:
-    """Pictures side by side, each scaled to a tile's width or height, whichever is reached first."""
+def contact_sheet(pictures: Sequence[Image]) -> Image:
+    """Pictures side by side, each scaled to a tile's width or height, whichever is reached first.
+
+    Four in a row, or two where they are more than twice as wide as high.
+    """
+    is_wide = max(picture.shape[1] / picture.shape[0] for picture in pictures) > 2
+    columns, side = (2, 2 * TILE_PX) if is_wide else (4, TILE_PX)
     rows = []
     for start in range(0, len(pictures), columns):
-        tiles = [_fit(picture) for picture in pictures[start : start + columns]]
-        row = np.full((max(len(tile) for tile in tiles), min(columns, len(pictures)) * TILE_PX, 3), 255, np.uint8)
+        tiles = [_fit(picture, side - GAP_PX) for picture in pictures[start : start + columns]]
+        row = np.full((max(len(tile) for tile in tiles), min(columns, len(pictures)) * side, 3), 255, np.uint8)
         for number, tile in enumerate(tiles):
-            left = number * TILE_PX + (TILE_PX - tile.shape[1]) // 2
+            left = number * side + (side - tile.shape[1]) // 2
             row[: len(tile), left : left + tile.shape[1]] = tile
         rows.append(cv2.copyMakeBorder(row, 0, GAP_PX, 0, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
     return np.concatenate(rows)
 
 
-def _fit(picture: Image) -> Image:
-    scale = (TILE_PX - GAP_PX) / max(picture.shape[:2])
+def _fit(picture: Image, side: int) -> Image:
+    scale = side / max(picture.shape[:2])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return cv2.resize(picture, size, interpolation=interpolation)  # type: ignore[return-value]

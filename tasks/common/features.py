@@ -78,6 +78,7 @@ def _key(task: Task[T], backbone: Backbone, source: Source[T]) -> str:
         digest.update(value.cpu().contiguous().numpy().tobytes())
     for row in range(len(source)):
         path = Path(source.id(row))
-        status = path.stat() if path.is_file() else None
+        file = next((place for place in (path, path.parent) if place.is_file()), None)  # the parent: a shard
+        status = file and file.stat()
         digest.update(f"{path} {status and (status.st_size, status.st_mtime_ns)}".encode())
     return digest.hexdigest()[:32]

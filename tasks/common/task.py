@@ -14,6 +14,7 @@ from datasets.types import Image
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 Split = Literal["train", "val"]
+VOCABULARY = "vocabulary.json"  # in a run folder
 Outputs = Any  # a NamedTuple of raw tensors, one kind for each task
 
 
@@ -112,3 +113,6 @@ class Task(Protocol[T]):
 
     def describe(self, predicted: T, image_hw: tuple[int, int]) -> dict[str, Any]:
         """A prediction for an image of that size as one JSON record."""
+
+    def write_vocabulary(self, folder: Path) -> None:
+        """What the outputs stand for, as files that a person can read."""

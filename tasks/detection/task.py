@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from backbone import Backbone
 from datasets.coco import Categories, CocoDetection
+from datasets.files import write_json
 from datasets.sample.detection import sample_root
 from datasets.transforms import DetectionAugmentation, resize
 from datasets.types import Detections, Image
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.task import Mistake, Split, Task
+from tasks.common.task import VOCABULARY, Mistake, Split, Task
 from tasks.detection.config import DetectionConfig
 from tasks.detection.draw import draw_detections
 from tasks.detection.faster_rcnn import FasterRCNN, decode_regions
@@ -146,6 +147,10 @@ class DetectionTask:
         if predicted.scores is None:
             return predicted
         return predicted.select(np.asarray(predicted.scores >= self.config.show_score))
+
+    def write_vocabulary(self, folder: Path) -> None:
+        """The classes."""
+        write_json(folder / VOCABULARY, dict(self.vocabulary))
 
 
 if TYPE_CHECKING:

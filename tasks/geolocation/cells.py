@@ -93,9 +93,7 @@ def divide(lat_deg: Floats, lng_deg: Floats, *, max_photos: Sequence[int], min_p
     return [_with_means(cells, starts, ends, lat_deg, lng_deg, order) for cells, starts, ends in partitionings]
 
 
-def _divide(
-    leaves: s2.Ids, max_photos: int, min_photos: int
-) -> tuple[s2.Ids, NDArray[np.int64], NDArray[np.int64]]:
+def _divide(leaves: s2.Ids, max_photos: int, min_photos: int) -> tuple[s2.Ids, NDArray[np.int64], NDArray[np.int64]]:
     """Cells, and the rows of the sorted leaves that are in each: from `starts` to `ends`."""
     cells, kept = s2.face_cells(), []
     while len(cells):
@@ -164,11 +162,11 @@ def read_cells(path: Path) -> list[Partitioning]:
         rows_of: dict[int, list[tuple[int, float, float, int]]] = {}
         for row in reader:
             try:
-                number, token, lat_deg, lng_deg, num_photos = row
+                which, token, lat_deg, lng_deg, num_photos = row
                 if not s2cell.token_is_valid(token):
                     raise ValueError(f"{token!r} is no S2 cell")
                 place = (s2cell.token_to_cell_id(token), float(lat_deg), float(lng_deg), int(num_photos))
-                rows_of.setdefault(int(number), []).append(place)
+                rows_of.setdefault(int(which), []).append(place)
             except ValueError as error:
                 raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
     if sorted(rows_of) != list(range(len(rows_of))) or not rows_of:

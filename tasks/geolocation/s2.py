@@ -107,7 +107,8 @@ def _lookup() -> NDArray[np.int64]:
         digit = _POSITION[orientation, quadrant]
         position = (position << 2) | digit
         orientation = orientation ^ _TURN[digit]
-    return (position << 2) | orientation
+    found: NDArray[np.int64] = (position << 2) | orientation
+    return found
 
 
 _LOOKUP = _lookup()

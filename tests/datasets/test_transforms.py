@@ -5,7 +5,7 @@ import pytest
 from PIL import Image as Pillow
 from torchvision.transforms import v2
 
-from datasets.transforms import ClassificationAugmentation, DetectionAugmentation, center_crop, resize
+from datasets.transforms import CropAugmentation, DetectionAugmentation, center_crop, resize
 from datasets.types import Detections, Label
 
 PAINT = (250, 10, 10)
@@ -79,7 +79,7 @@ def test_classification_crops_keep_to_their_area_and_shape() -> None:
     """Each pixel knows its place, so a result tells which part of the image it shows."""
     rows, columns = np.mgrid[0:200, 0:250]
     image = np.stack([rows, columns, np.zeros_like(rows)], -1).astype(np.uint8)
-    augmentation = ClassificationAugmentation(32, min_crop_area=0.3, randaugment_ops=0)
+    augmentation = CropAugmentation(32, min_crop_area=0.3, randaugment_ops=0)
     areas, mirrored = [], 0
     for seed in range(200):
         result, truth = augmentation(image, Label(3), seed)
@@ -98,17 +98,17 @@ def test_classification_crops_keep_to_their_area_and_shape() -> None:
 
 def test_classification_augmentation_is_a_function_of_its_seed(rng: np.random.Generator) -> None:
     image = rng.integers(0, 256, (80, 90, 3), dtype=np.uint8)
-    augmentation = ClassificationAugmentation(48, min_crop_area=0.2, randaugment_ops=2)
+    augmentation = CropAugmentation(48, min_crop_area=0.2, randaugment_ops=2)
     first, again, other = (augmentation(image, Label(0), seed)[0] for seed in (5, 5, 6))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
-    fresh = ClassificationAugmentation(48, min_crop_area=0.2, randaugment_ops=2)
+    fresh = CropAugmentation(48, min_crop_area=0.2, randaugment_ops=2)
     np.testing.assert_array_equal(fresh(image, Label(0), 5)[0], first)
 
 
 def test_every_operation_of_randaugment_runs(rng: np.random.Generator) -> None:
     image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    many = ClassificationAugmentation(64, min_crop_area=1.0, randaugment_ops=14)
+    many = CropAugmentation(64, min_crop_area=1.0, randaugment_ops=14)
     result, _ = many(image, Label(0), 1)
     assert result.shape == (64, 64, 3)
     assert result.dtype == np.uint8

@@ -1,0 +1,10 @@
+"""`python -m tasks.geolocation train`."""
+
+import sys
+
+from tasks import geolocation
+from tasks.common.cli import main
+from tasks.geolocation.cli import COMMANDS
+
+if __name__ == "__main__":
+    sys.exit(main(geolocation.GeolocationConfig, lambda: geolocation.GeolocationTask, sys.argv[1:], COMMANDS))

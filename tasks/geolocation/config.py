@@ -1,0 +1,111 @@
+"""Settings of the geolocation task; `configs/geolocation/` has recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tasks.common.config import TaskConfig, require, require_size_of_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeolocationDataConfig:
+    """Photos with a place each.
+
+    Args:
+        root: folder of the data; null for the drawn sample.
+        name: where places come from. csv: a file with the columns IMG_ID, LAT, LON, and perhaps split and AUTHOR; exif:
+            the photos' own GPS data; shards: tar files of WebDataset, key.jpg beside key.json.
+        csv: the file, below root.
+        images: the folder below root that IMG_ID is below.
+        val_share: of the photos, where the data have no split of their own; 1 takes all for validation.
+        group_by: what such a split keeps on one side: photos of one place, or of one author.
+        group_km: photos so near each other, or linked by others that are, are of one place.
+        input_size: side of the network's square input in pixels; free at test time too.
+        crop_share: for prediction the shorter side is scaled to input_size / crop_share, and the centre cut out.
+    """
+
+    root: str | None = None
+    name: Literal["csv", "exif", "shards"] = "csv"
+    csv: str = "places.csv"
+    images: str = "images"
+    val_share: float = 0.1
+    group_by: Literal["place", "author"] = "place"
+    group_km: float = 1.0
+    input_size: int = 224
+    crop_share: float = 0.875
+
+    def __post_init__(self) -> None:
+        require(0 < self.val_share <= 1, "data.val_share", "over 0 and at most 1", self.val_share)
+        require(self.group_km > 0, "data.group_km", "a positive number", self.group_km)
+        require(self.input_size >= 32, "data.input_size", "32 pixels or more", self.input_size)
+        require(0 < self.crop_share <= 1, "data.crop_share", "over 0 and at most 1", self.crop_share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellsConfig:
+    """How the Earth is divided; PlaNet's numbers are the defaults.
+
+    Args:
+        max_photos: a cell with more training photos is split into four. Several numbers, the largest first, make
+            several partitionings, coarse to fine, each with outputs of its own on one forward pass.
+        min_photos: a cell with fewer is dropped, and its photos are not learnt from.
+        file: take the cells of this file (a run's cells.csv) instead of dividing the training photos; null to divide.
+    """
+
+    max_photos: tuple[int, ...] = (10_000,)
+    min_photos: int = 50
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        limits = list(self.max_photos)
+        is_descending = bool(limits) and limits == sorted(set(limits), reverse=True)
+        require(is_descending and limits[-1] >= 1, "cells.max_photos", "positive numbers, the largest first", limits)
+        require(self.min_photos >= 1, "cells.min_photos", "1 or more", self.min_photos)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeolocationConfig(TaskConfig):
+    """PlaNet on MobileNet (Howard et al. 2017, section 4.4, Table 11), and the Im2GPS baseline.
+
+    Args:
+        method: classification: a softmax over cells (PlaNet); retrieval: the most similar training photos (Im2GPS),
+            from `index`, or found anew by `evaluate` where --backbone.pretrained is given instead of --run.
+        data: the photos.
+        cells: how the Earth is divided.
+        combine_partitionings: a cell's probability is multiplied by those of the coarser cells around it.
+        num_neighbours: of retrieval.
+        bandwidth_km: the predicted place is where cells or neighbours are densest, seen through a bell of this
+            deviation; null for the mean place of the most probable cell, or the most similar photo's place.
+        min_crop_area: smallest share of the photo that a training crop has.
+        label_smoothing: share of the true cell's probability that is spread over all cells in training.
+        thresholds_km: the score is the share of photos that are placed within each of these distances.
+        score_km: the one of them by which the best checkpoint is chosen.
+        exact: predict names the point too, not only the region; see the README on responsible use.
+    """
+
+    method: Literal["classification", "retrieval"] = "classification"
+    data: GeolocationDataConfig = field(default_factory=GeolocationDataConfig)
+    cells: CellsConfig = field(default_factory=CellsConfig)
+    combine_partitionings: bool = True
+    num_neighbours: int = 10
+    bandwidth_km: float | None = None
+    min_crop_area: float = 0.35
+    label_smoothing: float = 0.0
+    thresholds_km: tuple[float, ...] = (1, 25, 200, 750, 2500)
+    score_km: float = 750
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.num_neighbours >= 1, "num_neighbours", "1 or more", self.num_neighbours)
+        require(
+            self.bandwidth_km is None or self.bandwidth_km > 0, "bandwidth_km", "positive or null", self.bandwidth_km
+        )
+        require(0 < self.min_crop_area <= 1, "min_crop_area", "over 0 and at most 1", self.min_crop_area)
+        require(0 <= self.label_smoothing < 1, "label_smoothing", "0 or more and under 1", self.label_smoothing)
+        require(all(km > 0 for km in self.thresholds_km), "thresholds_km", "positive numbers", self.thresholds_km)
+        require(
+            self.score_km in self.thresholds_km, "score_km", f"one of thresholds_km {self.thresholds_km}", self.score_km
+        )
+        require_size_of_name(self.backbone, self.data.input_size)

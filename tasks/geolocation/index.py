@@ -1,0 +1,27 @@
+"""`python -m tasks.geolocation index`: a run folder whose network is a gallery of the training photos."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+from tasks.common import checkpoint
+from tasks.common.commands import new_run, warn_of_repairs, with_conventions
+from tasks.common.parser import Arguments
+
+
+def index(task_class: type[Any], arguments: Arguments) -> int:
+    """Compute the features of the training photos and keep them as a run."""
+    config = with_conventions(dataclasses.replace(arguments.config, method="retrieval"))
+    task = task_class.from_published(config)
+    source = task.source("train")
+    warn_of_repairs(source)
+    if config.backbone.pretrained == "none":
+        print("features of random weights; --backbone.pretrained names better ones", file=sys.stderr)
+    model = task.build_model()
+    run = new_run(task, arguments.options["run_dir"])
+    content = {"task": task.name, "vocabulary": dict(task.vocabulary), "model": model.state_dict()}
+    checkpoint.save_best(run, content)
+    print(f"{len(source)} photos in {run}; score it: python -m tasks.{task.name} evaluate --run {run}", file=sys.stderr)
+    return 0

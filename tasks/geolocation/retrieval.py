@@ -1,0 +1,102 @@
+"""Im2GPS: where the most similar training photos were taken.
+
+The gallery of training photos is part of the network's state, so a checkpoint holds all that a prediction needs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from backbone import Backbone
+from datasets.sphere import Floats
+from datasets.types import Place
+from tasks.geolocation.cells import Partitioning
+from tasks.geolocation.density import densest_place
+
+TEMPERATURE = 0.05  # of cosine similarities: a neighbour that is less similar by so much weighs a third
+
+
+class NeighbourOutputs(NamedTuple):
+    """The most similar photos of the gallery, the best first.
+
+    Attributes:
+        similarities: (N, K) cosines.
+        lat_deg: (N, K), where they were taken.
+        lng_deg: (N, K).
+    """
+
+    similarities: Tensor
+    lat_deg: Tensor
+    lng_deg: Tensor
+
+
+class Im2GPS(nn.Module):
+    """A backbone, and the features and places of the training photos in an exact faiss index."""
+
+    def __init__(self, backbone: Backbone, num_neighbours: int) -> None:
+        """Args: backbone: gives the features; num_neighbours: K. The gallery is empty until `fill` or a checkpoint."""
+        super().__init__()
+        self.backbone = backbone
+        self._num_neighbours = num_neighbours
+        self._index: Any = faiss.IndexFlatIP(backbone.num_features)
+        self._places = torch.zeros(0, 2, dtype=torch.float64)
+
+    def fill(self, features: Tensor, lat_deg: Floats, lng_deg: Floats) -> None:
+        """Add photos to the gallery: pooled features (M, num_features) and places."""
+        self._index.add(functional.normalize(features).cpu().numpy())
+        self._places = torch.cat([self._places, torch.from_numpy(np.stack([lat_deg, lng_deg], 1))])
+
+    def forward(self, images: Tensor) -> NeighbourOutputs:
+        """uint8 RGB (N, 3, S, S) -> the K most similar photos; fewer where the gallery has fewer."""
+        return self.from_features(self.backbone(images))
+
+    def from_features(self, features: Tensor) -> NeighbourOutputs:
+        """Pooled features (N, num_features) -> the K most similar photos."""
+        queries = functional.normalize(features.float()).cpu().numpy()
+        num_found = min(self._num_neighbours, self._index.ntotal)
+        if num_found == 0:
+            empty = torch.zeros(len(queries), 0)
+            return NeighbourOutputs(empty, empty, empty)
+        similarities, rows = self._index.search(queries, num_found)
+        places = self._places[torch.from_numpy(rows)]
+        return NeighbourOutputs(torch.from_numpy(similarities), places[..., 0], places[..., 1])
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """The gallery, for a checkpoint."""
+        return {"index": torch.from_numpy(faiss.serialize_index(self._index)), "places": self._places}
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """The gallery of a checkpoint."""
+        self._index, self._places = faiss.deserialize_index(state["index"].numpy()), state["places"]
+
+
+def decode_neighbours(
+    outputs: NeighbourOutputs, partitioning: Partitioning, *, bandwidth_km: float | None
+) -> list[Place]:
+    """The place of each photo, and how probable its neighbours make each cell.
+
+        w_k = softmax over neighbours of similarity_k / 0.05;    p(cell) = sum of w_k of the neighbours in it
+
+    Args:
+        outputs: of N photos.
+        partitioning: cells, for the map and the regions.
+        bandwidth_km: see `densest_place`; None for the most similar photo's place.
+
+    Source: Hays and Efros 2008 (Im2GPS), section 5; Vo et al. 2017 (arXiv:1705.04838), section 3.2, for the weights.
+    """
+    weights = (outputs.similarities / TEMPERATURE).softmax(1).cpu().numpy()
+    lats, lngs = outputs.lat_deg.double().cpu().numpy(), outputs.lng_deg.double().cpu().numpy()
+    places = []
+    for weight, lat_deg, lng_deg in zip(weights, lats, lngs, strict=True):
+        cell_ids = partitioning.find(lat_deg, lng_deg)
+        kept = cell_ids >= 0
+        probabilities = np.bincount(cell_ids[kept], weight[kept], len(partitioning)).astype(np.float32)
+        lat, lng = densest_place(lat_deg, lng_deg, weight, bandwidth_km)
+        places.append(Place(lat, lng, int(probabilities.argmax()), probabilities))
+    return places

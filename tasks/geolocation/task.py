@@ -1,0 +1,250 @@
+"""The parts of geolocation, named in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from torch import Tensor
+
+from datasets.geotagged import GeotaggedPhotos, split_photos
+from datasets.images import write_image
+from datasets.places import read_csv, read_exif
+from datasets.sample.geolocation import sample_root
+from datasets.shards import read_shards
+from datasets.sphere import distance_km
+from datasets.transforms import CropAugmentation, center_crop
+from datasets.types import Image, Place
+from tasks.common.device import open_device
+from tasks.common.features import pooled_features
+from tasks.common.pretrained import build_pretrained, open_pretrained
+from tasks.common.task import Mistake, Split, Task
+from tasks.geolocation.cells import Partitioning, divide, read_cells, write_cells
+from tasks.geolocation.config import GeolocationConfig
+from tasks.geolocation.draw import draw_place
+from tasks.geolocation.loss import cell_loss
+from tasks.geolocation.map import CellMap
+from tasks.geolocation.metric import GeolocationMetric, within
+from tasks.geolocation.model import PlaNet, decode_cells
+from tasks.geolocation.regions import Region, most_probable_regions
+from tasks.geolocation.retrieval import Im2GPS, decode_neighbours
+
+PAPER_NUM_CELLS = 9560  # 1025 parameters each: the 10 M that section 4.4 gives the head; PlaNet itself has 26,263 cells
+CELLS = Path("cells.csv")
+NUM_GUESSES = 1000  # training places that the constant guess is chosen from
+
+
+class GeolocationTask:
+    """PlaNet or Im2GPS: a `tasks.common.task.Task[Place]`."""
+
+    name = "geolocation"
+    score_name: str
+
+    def __init__(self, config: GeolocationConfig, vocabulary: Mapping[str, Any]) -> None:
+        """Args: config: settings; vocabulary: `partitionings`, coarse to fine, and `guesses`, some training places.
+
+        Raises:
+            ValueError: if `cells.file` has other cells than the vocabulary.
+        """
+        self.config = config
+        self.vocabulary = vocabulary
+        self.score_name = within(config.score_km)
+        self.partitionings = [Partitioning.from_json(columns) for columns in vocabulary["partitionings"]]
+        self._sources: dict[Split, GeotaggedPhotos] = {}
+        if config.cells.file is not None:
+            _check_same_cells(config.cells.file, self.partitionings)
+
+    @classmethod
+    def from_data(cls, config: GeolocationConfig) -> Self:
+        """The task for cells of the training photos.
+
+        Raises:
+            ValueError: if the method is retrieval, which does not learn.
+        """
+        if config.method == "retrieval":
+            raise ValueError("method: retrieval learns nothing; `index` keeps the training photos' features")
+        return cls._from_training_photos(config, min_photos=config.cells.min_photos)
+
+    @classmethod
+    def _from_training_photos(cls, config: GeolocationConfig, *, min_photos: int) -> Self:
+        photos = _read_split(config, "train")
+        if config.cells.file is not None:
+            partitionings = read_cells(Path(config.cells.file))
+        else:
+            limits = config.cells.max_photos
+            partitionings = divide(photos.lat_deg, photos.lng_deg, max_photos=limits, min_photos=min_photos)
+        task = cls(config, _vocabulary(partitionings, photos))
+        task._sources["train"] = task._in_cells(photos)
+        return task
+
+    @classmethod
+    def with_num_classes(cls, config: GeolocationConfig, num_classes: int | None) -> Self:
+        """The task for so many cells in each partitioning; by default the paper's number."""
+        ids, zeros = np.arange(num_classes or PAPER_NUM_CELLS, dtype=np.uint64) * np.uint64(2) + np.uint64(1), np.zeros
+        some = Partitioning(ids, zeros(len(ids)), zeros(len(ids)), zeros(len(ids), np.int64))  # of the smallest cells
+        return cls(config, {"partitionings": [some.to_json() for _ in config.cells.max_photos], "guesses": []})
+
+    @classmethod
+    def from_published(cls, config: GeolocationConfig) -> Self:
+        """The task of searching the training photos with published weights.
+
+        Raises:
+            ValueError: if the method is classification, of which there are no published weights.
+        """
+        if config.method == "classification":
+            raise ValueError(
+                "--run: expected a run folder; there are no published weights of PlaNet on MobileNet (--method "
+                "retrieval needs none)"
+            )
+        # A photo of the gallery needs no company in its cell, since nothing is learnt of it.
+        return cls._from_training_photos(config, min_photos=1)
+
+    def build_model(self) -> PlaNet | Im2GPS:
+        """The network with the configured weights; retrieval's with its gallery, if the task was made from photos."""
+        backbone = build_pretrained(self.config, open_pretrained(self.config))
+        if self.config.method == "classification":
+            return PlaNet(backbone, sum(map(len, self.partitionings)))
+        model = Im2GPS(backbone, self.config.num_neighbours)
+        if "train" in self._sources:
+            photos = self._sources["train"]
+            features = pooled_features(
+                self, backbone.to(open_device(self.config.loop)), photos, "features of the gallery"
+            )
+            model.fill(features.values, photos.lat_deg[features.rows], photos.lng_deg[features.rows])
+        return model
+
+    def source(self, split: Split) -> GeotaggedPhotos:
+        """The photos of a split; for training, those that are in a cell of some partitioning.
+
+        Raises:
+            ValueError: if they cannot be read, or none is in a cell.
+        """
+        if split not in self._sources:
+            photos = _read_split(self.config, split)
+            self._sources[split] = self._in_cells(photos) if split == "train" else photos
+        return self._sources[split]
+
+    def augmentation(self) -> CropAugmentation:
+        """A random part of the photo; not mirrored, since the sun, the traffic and writing are not either."""
+        size, area = self.config.data.input_size, self.config.min_crop_area
+        return CropAugmentation(size, min_crop_area=area, randaugment_ops=0, may_mirror=False)
+
+    def mixing(self) -> None:
+        """Nothing."""
+
+    def preprocess(self, image: Image) -> Image:
+        """The centre of the photo, scaled."""
+        return center_crop(image, self.config.data.input_size, self.config.data.crop_share)
+
+    def hints(self, truth: Sequence[Place]) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def loss(self, outputs: Any, truth: Sequence[Place]) -> dict[str, Tensor]:
+        """Cross-entropy over cells."""
+        return cell_loss(outputs, truth, self.partitionings, label_smoothing=self.config.label_smoothing)
+
+    def decode(self, outputs: Any) -> list[Place]:
+        """A place for each photo, and each cell's probability."""
+        config = self.config
+        if config.method == "retrieval":
+            return decode_neighbours(outputs, self.partitionings[-1], bandwidth_km=config.bandwidth_km)
+        combine = config.combine_partitionings
+        return decode_cells(outputs, self.partitionings, combine=combine, bandwidth_km=config.bandwidth_km)
+
+    def metric(self) -> GeolocationMetric:
+        """Shares within distances, beside the best constant guess."""
+        guesses = np.array(self.vocabulary["guesses"], float).reshape(-1, 2).T
+        return GeolocationMetric(self.config.thresholds_km, (guesses[0], guesses[1]))
+
+    def mistake(self, predicted: Place, truth: Place) -> Mistake[Place] | None:
+        """A place further away than `score_km`, as confident as its cell is probable."""
+        away_km = float(distance_km(predicted.lat_deg, predicted.lng_deg, truth.lat_deg, truth.lng_deg))
+        if away_km <= self.config.score_km or predicted.probabilities is None:
+            return None
+        return Mistake(float(predicted.probabilities.max()), f"{away_km:.0f} km away", predicted)
+
+    def draw(self, image: Image, predicted: Place, truth: Place | None = None) -> Image:
+        """The photo beside a map."""
+        regions = self._regions(predicted) if truth is None else []
+        return draw_place(image, predicted, truth, self._map, regions, exact=self.config.exact)
+
+    def describe(self, predicted: Place, image_hw: tuple[int, int]) -> dict[str, Any]:
+        """The most probable regions; with `exact` the point and its cell too."""
+        regions = {"regions": [region._asdict() for region in self._regions(predicted)]}
+        if not self.config.exact:
+            return regions
+        assert predicted.cell_id is not None
+        assert predicted.probabilities is not None
+        return regions | {
+            "lat_deg": round(predicted.lat_deg, 5),
+            "lng_deg": round(predicted.lng_deg, 5),
+            "cell": self.vocabulary["partitionings"][-1]["cell"][predicted.cell_id],
+            "probability": round(float(predicted.probabilities[predicted.cell_id]), 4),
+        }
+
+    def write_vocabulary(self, folder: Path) -> None:
+        """The cells as a table, and a map of them."""
+        write_cells(folder / CELLS, self.partitionings)
+        write_image(folder / CELLS.with_suffix(".png"), self._map.draw(None))
+
+    @cached_property
+    def _map(self) -> CellMap:
+        return CellMap(self.partitionings[-1])
+
+    def _regions(self, predicted: Place) -> list[Region]:
+        return most_probable_regions(predicted, self.partitionings[-1])
+
+    def _in_cells(self, photos: GeotaggedPhotos) -> GeotaggedPhotos:
+        """The photos that are in a cell of some partitioning."""
+        kept = np.any([p.find(photos.lat_deg, photos.lng_deg) >= 0 for p in self.partitionings], 0)
+        if not kept.any():
+            raise ValueError("cells.file: no training photo is in any of its cells")
+        some = photos.select(kept)
+        if not kept.all():
+            number = len(photos) - len(some)
+            some.warnings.append(f"{number} of {len(photos)} training photos are in no kept cell and are left out")
+        return some
+
+
+if TYPE_CHECKING:
+    _is_a_task: type[Task[Place]] = GeolocationTask
+
+
+def _vocabulary(partitionings: Sequence[Partitioning], photos: GeotaggedPhotos) -> dict[str, Any]:
+    places = np.stack([photos.lat_deg, photos.lng_deg], 1)
+    some = np.random.default_rng(0).permutation(len(places))[:NUM_GUESSES]
+    return {"partitionings": [p.to_json() for p in partitionings], "guesses": places[np.sort(some)].tolist()}
+
+
+def _check_same_cells(file: str, partitionings: Sequence[Partitioning]) -> None:
+    theirs = read_cells(Path(file))
+    if [p.cells.tolist() for p in theirs] != [p.cells.tolist() for p in partitionings]:
+        raise ValueError(
+            f"cells.file: {file} has the {_count(theirs)} cells of another model; this one has {_count(partitionings)} "
+            "of its own, and needs no file (--cells.file null)"
+        )
+
+
+def _count(partitionings: Sequence[Partitioning]) -> str:
+    return " + ".join(str(len(partitioning)) for partitioning in partitionings)
+
+
+def _read_split(config: GeolocationConfig, split: Split) -> GeotaggedPhotos:
+    data = config.data
+    root = sample_root() if data.root is None else Path(data.root)
+    if not root.is_dir():
+        raise ValueError(f"data.root: there is no folder {root}")
+    if data.name == "exif":
+        photos = read_exif(root)
+    elif data.name == "shards":
+        photos = read_shards(root)
+    else:
+        share = config.loop.max_unreadable_share
+        photos = read_csv(root / data.csv, root / data.images, max_missing_share=share)
+    source = split_photos(photos, split, val_share=data.val_share, group_by=data.group_by, group_km=data.group_km)
+    source.min_side_px = 2 * data.input_size  # no crop of a larger photo shows more
+    return source
