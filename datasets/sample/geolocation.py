@@ -117,21 +117,20 @@ def _draw_road(canvas: Image, lat_deg: float, lng_deg: float, rng: np.random.Gen
         cv2.line(canvas, (80, y), (80, y + 6), marking, 2)
     if rng.random() < 0.7:
         side = -1 if keeps_left(lat_deg, lng_deg) else 1
-        distance = rng.uniform(0.35, 0.9)
-        x, bottom, width = 80 + side * 32 * distance, HORIZON_PX + 46 * distance, 30 * distance
-        colour = tuple(int(value) for value in rng.integers(30, 230, 3))
-        cv2.rectangle(canvas, _at(x - width / 2, bottom - 0.7 * width), _at(x + width / 2, bottom), colour, cv2.FILLED)
-        cv2.rectangle(
-            canvas,
-            _at(x - 0.35 * width, bottom - 0.6 * width),
-            _at(x + 0.35 * width, bottom - 0.35 * width),
-            (40, 50, 60),
-            -1,
-        )
-        for lamp in (-0.4, 0.4):  # seen from behind
-            cv2.circle(
-                canvas, _at(x + lamp * width, bottom - 0.2 * width), max(1, round(0.07 * width)), (220, 20, 20), -1
-            )
+        _draw_car(canvas, side, rng.uniform(0.35, 0.9), rng)
+
+
+def _draw_car(canvas: Image, side: int, nearness: float, rng: np.random.Generator) -> None:
+    """From behind, on the left (-1) or the right (1)."""
+    x, bottom, width = 80 + side * 32 * nearness, HORIZON_PX + 46 * nearness, 30 * nearness
+
+    def at(right: float, up: float) -> tuple[int, int]:
+        return round(x + right * width), round(bottom - up * width)
+
+    cv2.rectangle(canvas, at(-0.5, 0.7), at(0.5, 0), rng.integers(30, 230, 3).tolist(), cv2.FILLED)
+    cv2.rectangle(canvas, at(-0.35, 0.6), at(0.35, 0.35), (40, 50, 60), cv2.FILLED)
+    for lamp in (-0.4, 0.4):
+        cv2.circle(canvas, at(lamp, 0.2), max(1, round(0.07 * width)), (220, 20, 20), cv2.FILLED)
 
 
 def keeps_left(lat_deg: float, lng_deg: float) -> bool:
@@ -173,7 +172,3 @@ def _draw_tree(brush: Brush, distance_deg: float, *, has_snow: bool) -> None:
     else:
         for top in (0.0, 0.22, 0.44):
             brush.polygon([(0.5, top), (0.22 - top / 4, top + 0.36), (0.78 + top / 4, top + 0.36)], leaves)
-
-
-def _at(x: float, y: float) -> tuple[int, int]:
-    return round(x), round(y)

@@ -72,7 +72,7 @@ class GeolocationConfig(TaskConfig):
         method: classification: a softmax over cells (PlaNet); retrieval: the most similar training photos (Im2GPS),
             from `index`, or found anew by `evaluate` where --backbone.pretrained is given instead of --run.
         data: the photos.
-        cells: how the Earth is divided.
+        cells: how the Earth is divided, for classification.
         combine_partitionings: a cell's probability is multiplied by those of the coarser cells around it.
         num_neighbours: of retrieval.
         bandwidth_km: the predicted place is where cells or neighbours are densest, seen through a bell of this

@@ -94,7 +94,8 @@ def _grid(u: Floats) -> NDArray[np.int64]:
     """A face's coordinate in [-1, 1] as one of 2^30 steps: s = √(1 + 3u) / 2, or 1 - √(1 - 3u) / 2 where u < 0."""
     root = 0.5 * np.sqrt(1 + 3 * np.abs(u))
     s = np.where(u >= 0, root, 1 - root)
-    return np.clip(np.floor(s * (1 << MAX_LEVEL)), 0, (1 << MAX_LEVEL) - 1).astype(np.int64)
+    steps: NDArray[np.int64] = np.clip(np.floor(s * (1 << MAX_LEVEL)), 0, (1 << MAX_LEVEL) - 1).astype(np.int64)
+    return steps
 
 
 def _lookup() -> NDArray[np.int64]:

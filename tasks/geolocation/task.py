@@ -34,6 +34,7 @@ from tasks.geolocation.retrieval import Im2GPS, decode_neighbours
 
 PAPER_NUM_CELLS = 9560  # 1025 parameters each: the 10 M that section 4.4 gives the head; PlaNet itself has 26,263 cells
 CELLS = Path("cells.csv")
+GALLERY_CELLS = 200  # about, that the photos of retrieval are sorted into
 NUM_GUESSES = 1000  # training places that the constant guess is chosen from
 
 
@@ -66,16 +67,21 @@ class GeolocationTask:
         """
         if config.method == "retrieval":
             raise ValueError("method: retrieval learns nothing; `index` keeps the training photos' features")
-        return cls._from_training_photos(config, min_photos=config.cells.min_photos)
+        photos, cells = _read_split(config, "train"), config.cells
+        if cells.file is not None:
+            return cls._from_photos(config, photos, read_cells(Path(cells.file)))
+        partitionings = divide(photos.lat_deg, photos.lng_deg, max_photos=cells.max_photos, min_photos=cells.min_photos)
+        if len(partitionings[-1]) < 2:
+            raise ValueError(
+                f"cells.max_photos: {cells.max_photos[-1]} of {len(photos)} training photos in a cell make one cell, and "
+                "there is nothing to learn; a smaller number makes more"
+            )
+        return cls._from_photos(config, photos, partitionings)
 
     @classmethod
-    def _from_training_photos(cls, config: GeolocationConfig, *, min_photos: int) -> Self:
-        photos = _read_split(config, "train")
-        if config.cells.file is not None:
-            partitionings = read_cells(Path(config.cells.file))
-        else:
-            limits = config.cells.max_photos
-            partitionings = divide(photos.lat_deg, photos.lng_deg, max_photos=limits, min_photos=min_photos)
+    def _from_photos(
+        cls, config: GeolocationConfig, photos: GeotaggedPhotos, partitionings: Sequence[Partitioning]
+    ) -> Self:
         task = cls(config, _vocabulary(partitionings, photos))
         task._sources["train"] = task._in_cells(photos)
         return task
@@ -99,8 +105,11 @@ class GeolocationTask:
                 "--run: expected a run folder; there are no published weights of PlaNet on MobileNet (--method "
                 "retrieval needs none)"
             )
-        # A photo of the gallery needs no company in its cell, since nothing is learnt of it.
-        return cls._from_training_photos(config, min_photos=1)
+        photos = _read_split(config, "train")
+        # Nothing is learnt of these cells: they are for the map and the regions, and every photo is in one.
+        limit = max(1, len(photos) // GALLERY_CELLS)
+        cells = divide(photos.lat_deg, photos.lng_deg, max_photos=(limit,), min_photos=1)
+        return cls._from_photos(config, photos, cells)
 
     def build_model(self) -> PlaNet | Im2GPS:
         """The network with the configured weights; retrieval's with its gallery, if the task was made from photos."""
