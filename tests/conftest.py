@@ -38,7 +38,11 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def drawn_roots(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a few drawn examples for a task; each task's are drawn once."""
-    num_images = {"classification": {"train": 2, "test": 1}, "detection": {"train2017": 24, "val2017": 8}}
+    num_images = {
+        "classification": {"train": 2, "test": 1},
+        "detection": {"train2017": 24, "val2017": 8},
+        "geolocation": {"train": 24, "val": 8},
+    }
 
     @functools.cache
     def draw(task: str) -> Path:

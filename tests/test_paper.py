@@ -11,6 +11,7 @@ from backbone import Classifier, build_backbone, count_cost, parse_name
 from backbone.cost import Cost
 from tasks.detection import DetectionConfig, DetectionTask
 from tasks.detection.config import DetectionDataConfig
+from tasks.geolocation import GeolocationConfig, GeolocationTask
 
 PAPER = Path(__file__).resolve().parents[1] / "results" / "paper.csv"
 NAMES = {
@@ -117,3 +118,15 @@ def test_table_13(model: Literal["ssd", "faster_rcnn"], input_size: int, mult_ad
     printed = {r["quantity"]: float(r["value"]) * 1e6 for r in paper_rows({"13"}) if r["row"] == row}
     assert cost.mult_adds == pytest.approx(printed["mult_adds"], rel=0.04)  # 1.2 B is all that is printed of SSD's
     assert cost.num_params == pytest.approx(printed["params"], abs=0.05e6)
+
+
+def test_table_11_planet() -> None:
+    """Section 4.4: 13 M parameters, about 3 M of the body and 10 M of the head; 0.58 "Million" is billion mult-adds."""
+    network = GeolocationTask.with_num_classes(GeolocationConfig(), None).build_model()
+    cost = count_cost(network, torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
+    head = sum(parameter.numel() for parameter in network.head.parameters())
+    printed = {r["quantity"]: float(r["value"]) * 1e6 for r in paper_rows({"11"}) if r["row"] == "planet mobilenet"}
+    assert cost.num_params == pytest.approx(printed["params"], abs=0.5e6)
+    assert (cost.num_params - head) / 1e6 == pytest.approx(3.2, abs=0.05)
+    assert head / 1e6 == pytest.approx(10, abs=0.5)
+    assert cost.mult_adds == pytest.approx(printed["mult_adds"], rel=0.01)

@@ -16,12 +16,11 @@ from tasks.geolocation.map import CellMap
 from tasks.geolocation.regions import Region
 
 WHITE = (255, 255, 255)
-MAX_PHOTO_WIDTH_PX = 480
+MAX_PHOTO_WIDTH_PX, GAP_PX = 480, 4
+NUM_NAMED = 3
 
 
-def draw_place(
-    image: Image, predicted: Place, truth: Place | None, cell_map: CellMap, regions: Sequence[Region], *, exact: bool
-) -> Image:
+def draw_place(image: Image, predicted: Place, truth: Place | None, cell_map: CellMap) -> Image:
     """The photo, and beside it a map with each cell's probability; the predicted place is a cross, the true one a dot.
 
     Args:
@@ -29,27 +28,33 @@ def draw_place(
         predicted: where it is thought to be.
         truth: where it is, if that is known.
         cell_map: of the model's cells.
-        regions: what is said of the prediction, the most probable first.
-        exact: show the predicted point also where the truth is not known.
     """
     beside = cell_map.draw(predicted.probabilities)
-    scale = min(len(beside) / len(image), MAX_PHOTO_WIDTH_PX / image.shape[1])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    photo = cv2.resize(image, size, interpolation=interpolation)
-    frame = np.full((len(beside), size[0], 3), 255, np.uint8)
-    top = (len(beside) - size[1]) // 2
-    frame[top : top + size[1]] = photo
-    if exact or truth is not None:
-        cell_map.put_guess(beside, predicted.lat_deg, predicted.lng_deg)
+    cell_map.put_guess(beside, predicted.lat_deg, predicted.lng_deg)
     if truth is not None:
         cell_map.put_truth(beside, truth.lat_deg, truth.lng_deg)
         away_km = float(distance_km(predicted.lat_deg, predicted.lng_deg, truth.lat_deg, truth.lng_deg))
         put_label(beside, f"{away_km:.3g} km away" if away_km < 1000 else f"{away_km:.0f} km away", 4, 4, WHITE)
-    else:
-        for number, region in enumerate(regions[:3]):
-            put_label(beside, f"{region.name} {100 * region.probability:.0f}%", 4, 4 + 18 * number, WHITE)
-    return np.concatenate([frame, np.full((len(beside), 4, 3), 255, np.uint8), beside], 1)
+    return _side_by_side(image, beside)
+
+
+def draw_regions(image: Image, drawn_map: Image, regions: Sequence[Region]) -> Image:
+    """The photo beside a map that shows no more than the regions, and their names, the most probable first."""
+    for number, region in enumerate(regions[:NUM_NAMED]):
+        put_label(drawn_map, f"{region.name} {100 * region.probability:.0f}%", 4, 4 + 18 * number, WHITE)
+    return _side_by_side(image, drawn_map)
+
+
+def _side_by_side(image: Image, beside: Image) -> Image:
+    scale = min(len(beside) / len(image), MAX_PHOTO_WIDTH_PX / image.shape[1])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    photo = cv2.resize(image, size, interpolation=interpolation)
+    canvas = np.full((len(beside), size[0] + GAP_PX + beside.shape[1], 3), 255, np.uint8)
+    top = (len(beside) - size[1]) // 2
+    canvas[top : top + size[1], : size[0]] = photo
+    canvas[:, size[0] + GAP_PX :] = beside
+    return canvas
 
 
 def draw_distances(distances_km: Floats, baseline: Mapping[float, float], path: Path) -> None:

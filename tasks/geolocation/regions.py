@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import s2cell
 import tzfpy
+from numpy.typing import NDArray
 
 from datasets.sphere import EARTH_RADIUS_KM
 from datasets.types import Place
@@ -46,11 +47,19 @@ def region_cells(partitioning: Partitioning) -> s2.Ids:
 
 def most_probable_regions(predicted: Place, partitioning: Partitioning) -> list[Region]:
     """The regions that a prediction thinks most probable, the best first."""
-    assert predicted.probabilities is not None
     regions, region_of = np.unique(region_cells(partitioning), return_inverse=True)
-    probabilities = np.bincount(region_of, predicted.probabilities)
+    probabilities = np.zeros(len(regions))
+    probabilities[region_of] = region_probabilities(predicted, partitioning)
     best = np.argsort(-probabilities, kind="stable")[:NUM_REGIONS]
     return [_describe(int(regions[row]), float(probabilities[row])) for row in best if probabilities[row] > 0]
+
+
+def region_probabilities(predicted: Place, partitioning: Partitioning) -> NDArray[np.float32]:
+    """For each of a model's cells, (cells,), the probability of the region that it is in."""
+    assert predicted.probabilities is not None
+    _, region_of = np.unique(region_cells(partitioning), return_inverse=True)
+    sums: NDArray[np.float32] = np.bincount(region_of, predicted.probabilities).astype(np.float32)[region_of]
+    return sums
 
 
 def _describe(cell: int, probability: float) -> Region:

@@ -24,12 +24,12 @@ from tasks.common.pretrained import build_pretrained, open_pretrained
 from tasks.common.task import Mistake, Split, Task
 from tasks.geolocation.cells import Partitioning, divide, read_cells, write_cells
 from tasks.geolocation.config import GeolocationConfig
-from tasks.geolocation.draw import draw_place
+from tasks.geolocation.draw import draw_place, draw_regions
 from tasks.geolocation.loss import cell_loss
 from tasks.geolocation.map import CellMap
 from tasks.geolocation.metric import GeolocationMetric, within
 from tasks.geolocation.model import PlaNet, decode_cells
-from tasks.geolocation.regions import Region, most_probable_regions
+from tasks.geolocation.regions import Region, most_probable_regions, region_probabilities
 from tasks.geolocation.retrieval import Im2GPS, decode_neighbours
 
 PAPER_NUM_CELLS = 9560  # 1025 parameters each: the 10 M that section 4.4 gives the head; PlaNet itself has 26,263 cells
@@ -73,8 +73,8 @@ class GeolocationTask:
         partitionings = divide(photos.lat_deg, photos.lng_deg, max_photos=cells.max_photos, min_photos=cells.min_photos)
         if len(partitionings[-1]) < 2:
             raise ValueError(
-                f"cells.max_photos: {cells.max_photos[-1]} of {len(photos)} training photos in a cell make one cell, and "
-                "there is nothing to learn; a smaller number makes more"
+                f"cells.max_photos: with {cells.max_photos[-1]} the {len(photos)} training photos are in one cell, and there "
+                "is nothing to learn; a smaller number makes more cells"
             )
         return cls._from_photos(config, photos, partitionings)
 
@@ -177,9 +177,11 @@ class GeolocationTask:
         return Mistake(float(predicted.probabilities.max()), f"{away_km:.0f} km away", predicted)
 
     def draw(self, image: Image, predicted: Place, truth: Place | None = None) -> Image:
-        """The photo beside a map."""
-        regions = self._regions(predicted) if truth is None else []
-        return draw_place(image, predicted, truth, self._map, regions, exact=self.config.exact)
+        """The photo beside a map: of the regions, or where the truth is known anyway or with `exact`, of the cells."""
+        if truth is None and not self.config.exact:
+            coarse = region_probabilities(predicted, self.partitionings[-1])
+            return draw_regions(image, self._map.draw(coarse), self._regions(predicted))
+        return draw_place(image, predicted, truth, self._map)
 
     def describe(self, predicted: Place, image_hw: tuple[int, int]) -> dict[str, Any]:
         """The most probable regions; with `exact` the point and its cell too."""

@@ -9,10 +9,12 @@ import yaml
 
 from tasks.classification import ClassificationConfig, ClassificationTask
 from tasks.detection import DetectionConfig, DetectionTask
+from tasks.geolocation import GeolocationConfig, GeolocationTask
 
 TASKS: dict[str, tuple[type[Any], type[Any]]] = {
     "classification": (ClassificationConfig, ClassificationTask),
     "detection": (DetectionConfig, DetectionTask),
+    "geolocation": (GeolocationConfig, GeolocationTask),
 }
 
 
@@ -21,6 +23,7 @@ SAMPLES: dict[str, dict[str, Any]] = {  # each model, and settings that make it 
     "classification/sample": {},
     "detection/sample": {},
     "detection/faster_rcnn_sample": {"faster_rcnn": {"num_sampled": 24}},
+    "geolocation/sample": {"cells": {"max_photos": [6, 2], "min_photos": 1}},
 }
 
 
@@ -30,7 +33,7 @@ def build_config(config_class: type[Any], *files: Path, **changes: dict[str, Any
 
     words = [word for file in files for word in ("--config", str(file))]
     words += [
-        f"--{group}.{key}={yaml.safe_dump(value).splitlines()[0]}"
+        f"--{group}.{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"
         for group, settings in changes.items()
         for key, value in settings.items()
     ]

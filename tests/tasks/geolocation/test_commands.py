@@ -1,0 +1,111 @@
+"""The commands: train, index, evaluate by both methods, predict coarsely; and what is said of mistakes."""
+
+import contextlib
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasets.files import CACHE_VARIABLE
+from tasks.common.cli import main
+from tasks.geolocation import GeolocationConfig, GeolocationTask
+from tasks.geolocation.cells import divide, write_cells
+from tasks.geolocation.cli import COMMANDS
+from tests.tasks.geolocation.places import LAT_DEG, LNG_DEG
+
+
+@pytest.fixture
+def words(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    root = str(drawn_roots("geolocation"))
+    small = ("--data.root", root, "--data.input_size", "64", "--loop.num_workers", "0")
+    return [*small, "--backbone.name", "mobilenet_0.25"]
+
+
+CELLS = ("--cells.max_photos", "[6,2]", "--cells.min_photos", "1")
+HEAD = (*CELLS, "--optim.layers", "head", "--optim.weight_decay", "1e-5")
+
+
+def run(*words: str) -> int:
+    return main(GeolocationConfig, lambda: GeolocationTask, words, COMMANDS)
+
+
+def test_from_training_to_regions(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = str(tmp_path / "run")
+    assert run("train", *words, *HEAD, "--run_dir", at) == 0
+    with (tmp_path / "run" / "cells.csv").open() as file:
+        cells = list(csv.DictReader(file))
+    assert sum(int(cell["num_photos"]) for cell in cells if cell["partitioning"] == "1") == 24
+    assert (tmp_path / "run" / "cells.png").is_file()
+    capsys.readouterr()
+    assert run("evaluate", "--run", at, "--split", "train", "--out", str(tmp_path / "scores"), "--json") == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["within_750km"] > scores["constant_within_750km"]  # its own 24 photos
+    written = {path.name for path in (tmp_path / "scores").iterdir()}
+    assert written >= {"metrics.json", "distances.png", "predictions.png"}
+
+    image = str(next(Path(words[1]).rglob("*.jpg")))
+    assert run("predict", "--run", at, image, "--out", str(tmp_path / "coarse")) == 0
+    coarse = json.loads((tmp_path / "coarse" / "predictions.jsonl").read_text())
+    assert not {"lat_deg", "lng_deg", "cell"} & set(coarse)
+    assert coarse["regions"][0]["width_km"] >= 500
+    assert run("predict", "--run", at, "--exact", image, "--out", str(tmp_path / "exact")) == 0
+    exact = json.loads((tmp_path / "exact" / "predictions.jsonl").read_text())
+    assert exact["regions"] == coarse["regions"]
+    assert exact["cell"] in {cell["cell"] for cell in cells}
+
+    # the same cells for another run; those of another model are refused
+    own = ("--cells.file", str(tmp_path / "run" / "cells.csv"))
+    assert run("train", *words, *HEAD, *own, "--run_dir", str(tmp_path / "second")) == 0
+    assert (tmp_path / "second" / "cells.csv").read_text() == (tmp_path / "run" / "cells.csv").read_text()
+    other = tmp_path / "other.csv"
+    write_cells(other, divide(LAT_DEG, LNG_DEG, max_photos=[4], min_photos=1))
+    capsys.readouterr()
+    assert run("evaluate", "--run", at, "--cells.file", str(other)) == 1
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: cells.file: {other} has the 3 cells of another model; this one has ")
+    assert line.count("\n") == 1
+
+
+def test_retrieval_is_the_same_from_an_index_and_on_the_fly(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained, gallery = str(tmp_path / "run"), str(tmp_path / "gallery")
+    assert run("train", *words, *HEAD, "--run_dir", trained) == 0
+    assert run("index", *words, "--backbone.pretrained", trained, "--run_dir", gallery) == 0
+    capsys.readouterr()
+    assert run("evaluate", "--run", gallery, "--split", "train", "--json", "--out", str(tmp_path / "a")) == 0
+    indexed = json.loads(capsys.readouterr().out)
+    fly = ("evaluate", "--method", "retrieval", *words, "--backbone.pretrained", trained, "--split", "train")
+    assert run(*fly, "--json", "--out", str(tmp_path / "b")) == 0
+    assert json.loads(capsys.readouterr().out) == indexed
+    assert indexed["within_1km"] == 1  # each photo finds itself
+    image = str(next(Path(words[1]).rglob("*.jpg")))
+    assert run("predict", "--run", gallery, image, "--out", str(tmp_path / "seen")) == 0
+    assert json.loads((tmp_path / "seen" / "predictions.jsonl").read_text())["regions"]
+
+
+def test_mistakes_are_one_line_and_leave_no_run(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def error(*more: str) -> str:
+        with contextlib.suppress(SystemExit):
+            assert run(*more) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert not (tmp_path / "run").exists()
+        return line
+
+    at = ("--run_dir", str(tmp_path / "run"))
+    assert "retrieval learns nothing; `index`" in error("train", *words, *at, "--method", "retrieval")
+    assert "cells.min_photos: no cell has 50 of the 24" in error("train", *words, *at)
+    assert "are in one cell" in error("train", *words, *at, "--cells.min_photos", "9", "--cells.max_photos", "[23]")
+    assert "cells.max_photos: expected positive numbers, the largest first" in error(
+        "train", *words, *at, "--cells.max_photos", "[2,6]"
+    )
+    assert "score_km: expected one of thresholds_km" in error("train", *words, *at, "--score_km", "3")
+    assert "other.csv: there is no such file; data.csv" in error("train", *words, *at, "--data.csv", "other.csv")
+    assert "images of" in error("train", *words, *at, "--data.images", "elsewhere")
+    with pytest.raises(ValueError, match="no published weights of PlaNet"):
+        GeolocationTask.from_published(GeolocationConfig())

@@ -1,0 +1,81 @@
+"""The map knows where it is; regions are coarse and add up."""
+
+import numpy as np
+import pytest
+import s2cell
+
+from datasets.types import Place
+from tasks.geolocation.cells import divide
+from tasks.geolocation.draw import draw_place
+from tasks.geolocation.map import LAND, SEA, TRUE, CellMap, window_around
+from tasks.geolocation.regions import most_probable_regions, region_probabilities
+from tests.tasks.geolocation.places import LAT_DEG, LNG_DEG, towns
+
+
+def test_window_crosses_the_antimeridian_where_that_is_shorter() -> None:
+    window = window_around(np.array([-20.0, -10, -15]), np.array([170.0, -170, 175]))
+    assert window.east - window.west == pytest.approx(20 * 1.16)
+    assert window.west < 170 < 190 < window.east
+    assert window_around(LAT_DEG, np.repeat([-100.0, 0, 100], 4)) == (-60, 84, -180, 180)
+    one = window_around(np.array([5.0]), np.array([6.0]))
+    assert one.south < 5 < one.north
+    assert one.west < 6 < one.east
+
+
+def test_a_place_is_drawn_at_the_pixel_that_has_it() -> None:
+    for window in (window_around(LAT_DEG, LNG_DEG), window_around(np.array([-20.0, -10]), np.array([170.0, -170]))):
+        lat_deg, lng_deg = window.places()
+        for row, column in ((0, 0), (20, 30), (100, 400)):
+            x, y = window.pixel(lat_deg[row, column], lng_deg[row, column])
+            assert (x - column, y - row) in {(0, 0), (1, 0), (0, 1), (1, 1)}  # the pixel's middle, rounded
+
+
+def test_land_and_sea_and_the_reddest_cell() -> None:
+    partitioning = divide(
+        np.array([60.0, 61, -33, -34, 37]), np.array([25.0, 26, 150, 151, -122]), max_photos=[2], min_photos=1
+    )[0]
+    cell_map = CellMap(partitioning)
+    x, y = cell_map.window.pixel(20, -30)  # the Atlantic
+    assert tuple(cell_map._background[y, x]) == SEA
+    x, y = cell_map.window.pixel(24, 10)  # the Sahara
+    assert tuple(cell_map._background[y, x]) == LAND
+    at = int(partitioning.find(np.array([60.5]), np.array([25.5]))[0])
+    probabilities = np.full(len(partitioning), 0.05, np.float32)
+    probabilities[at] = 0.8
+    x, y = cell_map.window.pixel(60.5, 25.5)
+    red, green, blue = cell_map.draw(probabilities)[y, x].tolist()
+    assert red > 150 > 100 > max(green, blue)
+
+
+def test_guess_and_truth_are_drawn() -> None:
+    (partitioning,) = towns(4)
+    cell_map, image = CellMap(partitioning), np.full((50, 70, 3), 90, np.uint8)
+    predicted = Place(50.0, 9.0, 1, np.array([0.2, 0.7, 0.1], np.float32))
+    alone, known = (draw_place(image, predicted, truth, cell_map) for truth in (None, Place(48.0, 2.0)))
+    plain = cell_map.draw(predicted.probabilities)
+    assert (alone[:, -plain.shape[1] :] != plain).any()
+    assert not (alone == TRUE).all(2).any()
+    assert (known == TRUE).all(2).any()
+
+
+def test_regions_are_coarse_and_their_probabilities_add_up() -> None:
+    lat_deg, lng_deg = np.repeat([52.50, 52.51, -33.9], 4), np.repeat([13.40, 13.42, 151.2], 4)
+    (partitioning,) = divide(lat_deg, lng_deg, max_photos=[4], min_photos=1)
+    assert len(partitioning) == 3
+    berlin = partitioning.find(np.array([52.50, 52.51]), np.array([13.40, 13.42]))
+    probabilities = np.full(3, 0.3, np.float32)
+    probabilities[berlin] = 0.35
+    regions = most_probable_regions(Place(52.5, 13.4, int(berlin[0]), probabilities), partitioning)
+    assert len(regions) == 2
+    assert regions[0].probability == pytest.approx(0.7)
+    assert regions[0].name.startswith("Europe/")
+    for region in regions:
+        assert s2cell.token_to_level(region.cell) <= 4
+        assert region.width_km >= 500
+        assert isinstance(region.lat_deg, int)
+    # what is shown of them does not depend on where inside the region the probability is
+    moved = probabilities.copy()
+    moved[berlin] = (0.6, 0.1)
+    shown = [region_probabilities(Place(0, 0, 0, values), partitioning) for values in (probabilities, moved)]
+    np.testing.assert_allclose(*shown)
+    assert shown[0][berlin].tolist() == pytest.approx([0.7, 0.7])
