@@ -73,8 +73,8 @@ class GeolocationTask:
         partitionings = divide(photos.lat_deg, photos.lng_deg, max_photos=cells.max_photos, min_photos=cells.min_photos)
         if len(partitionings[-1]) < 2:
             raise ValueError(
-                f"cells.max_photos: with {cells.max_photos[-1]} the {len(photos)} training photos are in one cell, and there "
-                "is nothing to learn; a smaller number makes more cells"
+                f"cells.max_photos: with {cells.max_photos[-1]} the {len(photos)} training photos are in one cell, and "
+                "there is nothing to learn; a smaller number makes more cells"
             )
         return cls._from_photos(config, photos, partitionings)
 

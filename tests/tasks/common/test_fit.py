@@ -58,7 +58,7 @@ def stop_in_the_middle(words: list[str], run: Path, number: int) -> subprocess.C
 def test_run_folder_has_what_a_person_looks_at(unbroken: Path) -> None:
     names = {path.name for path in unbroken.iterdir()}
     assert names == {
-        *("config.yaml", "log.csv", "metrics.json", "curves.png", "predictions.png"),
+        *("config.yaml", "vocabulary.json", "log.csv", "metrics.json", "curves.png", "predictions.png"),
         *("last.pt", "previous.pt", "best.pt"),
     }
     rows = read_log(unbroken)

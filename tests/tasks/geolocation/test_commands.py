@@ -25,7 +25,7 @@ def words(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 CELLS = ("--cells.max_photos", "[6,2]", "--cells.min_photos", "1")
-HEAD = (*CELLS, "--optim.layers", "head", "--optim.weight_decay", "1e-5")
+HEAD = (*CELLS, "--optim.layers", "head", "--optim.weight_decay", "1e-7")
 
 
 def run(*words: str) -> int:
