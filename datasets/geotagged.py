@@ -6,48 +6,28 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from datasets.groups import groups_by_name, groups_by_place, validation_rows
 from datasets.places import Photos
 from datasets.sphere import Floats
-from datasets.stores import ImageStore, Rows
-from datasets.types import Example, Place
+from datasets.stores import ImageStore, Rows, StoredExamples
+from datasets.types import Place
 
 Split = Literal["train", "val"]
 
 
-class GeotaggedPhotos(Dataset[Example[Place]]):
+class GeotaggedPhotos(StoredExamples[Place]):
     """Photos and where they were taken.
 
     Attributes:
         lat_deg: (N,) latitudes.
         lng_deg: (N,) longitudes.
-        min_side_px: files may be decoded at a smaller size down to this; None for the stored one.
-        warnings: what was passed over while reading.
     """
 
     def __init__(self, images: ImageStore, lat_deg: Floats, lng_deg: Floats, warnings: Sequence[str] = ()) -> None:
         """Args: images: N; lat_deg, lng_deg: of each; warnings: of the reader."""
-        self._images = images
+        super().__init__(images, warnings)
         self.lat_deg, self.lng_deg = lat_deg, lng_deg
-        self.min_side_px: int | None = None
-        self.warnings = list(warnings)
-
-    def __len__(self) -> int:
-        return len(self.lat_deg)
-
-    def __getitem__(self, index: int) -> Example[Place]:
-        """The photo as stored.
-
-        Raises:
-            UnreadableImageError: if the file cannot be read.
-        """
-        return Example(self._images.read(index, self.min_side_px), self.truth(index), self.id(index))
-
-    def id(self, index: int) -> str:
-        """The path of a photo."""
-        return self._images.id(index)
 
     def truth(self, index: int) -> Place:
         """Where a photo was taken, without opening it."""
@@ -55,7 +35,7 @@ class GeotaggedPhotos(Dataset[Example[Place]]):
 
     def select(self, rows: Rows) -> GeotaggedPhotos:
         """Some of the photos, in that order."""
-        some = GeotaggedPhotos(self._images.select(rows), self.lat_deg[rows], self.lng_deg[rows], self.warnings)
+        some = GeotaggedPhotos(self.images.select(rows), self.lat_deg[rows], self.lng_deg[rows], self.warnings)
         some.min_side_px = self.min_side_px
         return some
 

@@ -10,12 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from datasets.files import missing_files, path_inside
 from datasets.images import IMAGE_SUFFIXES
-from datasets.stores import ImageFiles
-from datasets.types import Example, Label
+from datasets.stores import ImageFiles, StoredExamples
+from datasets.types import Label
 
 Split = Literal["train", "val"]
 # Lines `wnid name`: ours, and the one in Kaggle's copy of ImageNet.
@@ -23,13 +22,11 @@ IMAGENET_CLASS_LISTS = ("classes.txt", "LOC_synset_mapping.txt")
 SPLIT_SEED = 0
 
 
-class LabelledImages(Dataset[Example[Label]]):
+class LabelledImages(StoredExamples[Label]):
     """Images and their classes.
 
     Attributes:
         class_names: by class id.
-        min_side_px: files may be decoded at a smaller size down to this, see `read_image`; None for the stored one.
-        warnings: what was passed over while reading.
     """
 
     def __init__(
@@ -41,28 +38,11 @@ class LabelledImages(Dataset[Example[Label]]):
         warnings: Sequence[str] = (),
     ) -> None:
         """Args: root: folder; names: of image files below it; class_ids: of each; class_names: by class id."""
-        self.min_side_px: int | None = None
         if not len(names):
             raise ValueError(f"{root}: there are no images in it")
-        self._files = ImageFiles(root, names)
+        super().__init__(ImageFiles(root, names), warnings)
         self._class_ids = np.asarray(class_ids, np.int64)
         self.class_names = tuple(class_names)
-        self.warnings = list(warnings)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, index: int) -> Example[Label]:
-        """The image as stored.
-
-        Raises:
-            UnreadableImageError: if the file cannot be read.
-        """
-        return Example(self._files.read(index, self.min_side_px), self.truth(index), self.id(index))
-
-    def id(self, index: int) -> str:
-        """The path of an image's file."""
-        return self._files.id(index)
 
     def truth(self, index: int) -> Label:
         """The class of an image, without opening it."""

@@ -1,21 +1,25 @@
 """Where the images of a data set lie: files below a folder (here), or members of tar files (`shards.py`).
 
-A store is an array of names, not a million Python objects, so loader processes share it.
+A store is an array of names, not a million Python objects, so loader processes share it. `StoredExamples` is what data
+sets of whole images have in common.
 """
 
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 from datasets.images import read_image
-from datasets.types import Image
+from datasets.types import Example, Image
 
+T = TypeVar("T")
 Rows = NDArray[np.int64] | NDArray[np.bool_]
 
 
@@ -64,3 +68,37 @@ class ImageFiles:
     def select(self, rows: Rows) -> ImageFiles:
         """Some of the files."""
         return ImageFiles(self.root, self.names[rows])
+
+
+class StoredExamples(Dataset[Example[T]], Generic[T]):
+    """Images of a store with a truth each, which a data set adds as `truth(index)`: a `datasets.loader.Source`.
+
+    Attributes:
+        min_side_px: images may be decoded at a smaller size down to this; None for the stored one.
+        warnings: what was passed over while reading.
+    """
+
+    def __init__(self, images: ImageStore, warnings: Sequence[str]) -> None:
+        """Args: images: the store; warnings: of the reader."""
+        self.images = images
+        self.min_side_px: int | None = None
+        self.warnings = list(warnings)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Example[T]:
+        """The image as stored.
+
+        Raises:
+            UnreadableImageError: if it cannot be read.
+        """
+        return Example(self.images.read(index, self.min_side_px), self.truth(index), self.id(index))
+
+    def id(self, index: int) -> str:
+        """The path of an image."""
+        return self.images.id(index)
+
+    @abstractmethod
+    def truth(self, index: int) -> T:
+        """What is true of an image, without opening it."""

@@ -8,6 +8,7 @@ checkpoint.
 from __future__ import annotations
 
 import math
+import reprlib
 import signal
 import time
 from collections.abc import Iterator
@@ -227,7 +228,8 @@ class _Trainer(Generic[T]):
         for key, value in (self.identity | self.shape).items():
             if content.get(key) != value:
                 raise ValueError(
-                    f"{self.run}: cannot resume: its {key} is {content.get(key)!r}, but the data now give {value!r}"
+                    f"{self.run}: cannot resume: its {key} is {reprlib.repr(content.get(key))}, but the data now give "
+                    f"{reprlib.repr(value)}"
                 )
         self.state.load_state_dict(content)
 
