@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datasets.groups import groups_by_name, groups_by_place, validation_rows
 from datasets.places import Photos
@@ -14,6 +15,7 @@ from datasets.stores import ImageStore, Rows, StoredExamples
 from datasets.types import Place
 
 Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = ("train", "val")
 
 
 class GeotaggedPhotos(StoredExamples[Place]):
@@ -41,39 +43,43 @@ class GeotaggedPhotos(StoredExamples[Place]):
 
 
 def split_photos(
-    photos: Photos, split: Split, *, val_share: float, group_by: Literal["place", "author"], group_km: float
-) -> GeotaggedPhotos:
-    """The photos of a split: the data's own, or where they have none, ours, which keeps groups together.
+    photos: Photos, *, val_share: float, group_by: Literal["place", "author"], group_km: float
+) -> dict[Split, GeotaggedPhotos]:
+    """The photos of each split: the data's own, or where they have none, ours, which keeps groups together.
 
     Args:
         photos: all.
-        split: which.
         val_share: of the photos, where the split is ours; 1 leaves none for training.
         group_by: what is never on both sides: photos near each other, or photos of one author.
         group_km: how near.
 
+    Returns:
+        Those of the splits that have photos.
+
     Raises:
-        ValueError: if the split is empty, or the data name no authors.
+        ValueError: if the photos cannot be split, or the data name no authors.
     """
     warnings = list(photos.warnings)
     if photos.splits is not None:
-        rows = photos.splits == split
-        others = sorted(set(photos.splits.tolist()) - {"train", "val"})
-        if others and split == "train":
-            number = int((~np.isin(photos.splits, ["train", "val"])).sum())
-            warnings.append(f"{number} photos are of neither train nor val ({', '.join(others[:3])}); left out")
-        if not rows.any():
-            raise ValueError(f"no photo has split {split!r}; the column has {', '.join(map(repr, others)) or 'others'}")
+        rows = {name: photos.splits == name for name in SPLITS}
+        others = ~np.any(list(rows.values()), 0)
+        if others.any():
+            names = ", ".join(np.unique(photos.splits[others])[:3].tolist())
+            warnings.append(f"{others.sum()} photos are of neither train nor val ({names}); left out")
     else:
-        if group_by == "author":
-            if photos.authors is None:
-                raise ValueError("data.group_by: the data have no column AUTHOR; use place")
-            groups = groups_by_name(photos.authors.tolist())
-        else:
-            groups = groups_by_place(photos.lat_deg, photos.lng_deg, group_km)
-        is_val = validation_rows(groups, val_share)
-        rows = is_val if split == "val" else ~is_val
-        if not rows.any():
-            raise ValueError(f"data.val_share: {val_share:g} leaves no photo for {split}")
-    kept = photos.select(rows)
-    return GeotaggedPhotos(kept.images, kept.lat_deg, kept.lng_deg, warnings)
+        is_val = validation_rows(_groups(photos, group_by, group_km), val_share)
+        rows = {"train": ~is_val, "val": is_val}
+    splits: dict[Split, GeotaggedPhotos] = {}
+    for name in SPLITS:
+        if rows[name].any():
+            some = photos.select(rows[name])
+            splits[name] = GeotaggedPhotos(some.images, some.lat_deg, some.lng_deg, warnings)
+    return splits
+
+
+def _groups(photos: Photos, group_by: Literal["place", "author"], group_km: float) -> NDArray[np.int64]:
+    if group_by == "place":
+        return groups_by_place(photos.lat_deg, photos.lng_deg, group_km)
+    if photos.authors is None:
+        raise ValueError("data.group_by: the data have no column AUTHOR; use place")
+    return groups_by_name(photos.authors.tolist())

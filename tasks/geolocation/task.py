@@ -36,6 +36,7 @@ PAPER_NUM_CELLS = 9560  # 1025 parameters each: the 10 M that section 4.4 gives 
 CELLS = Path("cells.csv")
 GALLERY_CELLS = 200  # about, that the photos of retrieval are sorted into
 NUM_GUESSES = 1000  # training places that the constant guess is chosen from
+Splits = dict[Split, GeotaggedPhotos]
 
 
 class GeolocationTask:
@@ -54,7 +55,8 @@ class GeolocationTask:
         self.vocabulary = vocabulary
         self.score_name = within(config.score_km)
         self.partitionings = [Partitioning.from_json(columns) for columns in vocabulary["partitionings"]]
-        self._sources: dict[Split, GeotaggedPhotos] = {}
+        self._splits: Splits | None = None  # read once, when they are needed
+        self._fills_gallery = False  # a run brings its own
         if config.cells.file is not None:
             _check_same_cells(config.cells.file, self.partitionings)
 
@@ -67,23 +69,24 @@ class GeolocationTask:
         """
         if config.method == "retrieval":
             raise ValueError("method: retrieval learns nothing; `index` keeps the training photos' features")
-        photos, cells = _read_split(config, "train"), config.cells
+        splits, cells = _read_splits(config), config.cells
         if cells.file is not None:
-            return cls._from_photos(config, photos, read_cells(Path(cells.file)))
+            return cls._from_splits(config, splits, read_cells(Path(cells.file)))
+        photos = _one_of(splits, "train")
         partitionings = divide(photos.lat_deg, photos.lng_deg, max_photos=cells.max_photos, min_photos=cells.min_photos)
         if len(partitionings[-1]) < 2:
             raise ValueError(
                 f"cells.max_photos: with {cells.max_photos[-1]} the {len(photos)} training photos are in one cell, and "
                 "there is nothing to learn; a smaller number makes more cells"
             )
-        return cls._from_photos(config, photos, partitionings)
+        return cls._from_splits(config, splits, partitionings)
 
     @classmethod
-    def _from_photos(
-        cls, config: GeolocationConfig, photos: GeotaggedPhotos, partitionings: Sequence[Partitioning]
-    ) -> Self:
-        task = cls(config, _vocabulary(partitionings, photos))
-        task._sources["train"] = task._in_cells(photos)
+    def _from_splits(cls, config: GeolocationConfig, splits: Splits, partitionings: Sequence[Partitioning]) -> Self:
+        task = cls(config, _vocabulary(partitionings, _one_of(splits, "train")))
+        task._splits = task._learnable(splits)
+        if "train" not in task._splits:
+            raise ValueError(f"cells.file: no training photo is in one of the cells of {config.cells.file}")
         return task
 
     @classmethod
@@ -105,11 +108,14 @@ class GeolocationTask:
                 "--run: expected a run folder; there are no published weights of PlaNet on MobileNet (--method "
                 "retrieval needs none)"
             )
-        photos = _read_split(config, "train")
+        splits = _read_splits(config)
+        photos = _one_of(splits, "train")
         # Nothing is learnt of these cells: they are for the map and the regions, and every photo is in one.
         limit = max(1, len(photos) // GALLERY_CELLS)
         cells = divide(photos.lat_deg, photos.lng_deg, max_photos=(limit,), min_photos=1)
-        return cls._from_photos(config, photos, cells)
+        task = cls._from_splits(config, splits, cells)
+        task._fills_gallery = True
+        return task
 
     def build_model(self) -> PlaNet | Im2GPS:
         """The network with the configured weights; retrieval's with its gallery, if the task was made from photos."""
@@ -117,8 +123,8 @@ class GeolocationTask:
         if self.config.method == "classification":
             return PlaNet(backbone, sum(map(len, self.partitionings)))
         model = Im2GPS(backbone, self.config.num_neighbours)
-        if "train" in self._sources:
-            photos = self._sources["train"]
+        if self._fills_gallery:
+            photos = self.source("train")
             features = pooled_features(
                 self, backbone.to(open_device(self.config.loop)), photos, "features of the gallery"
             )
@@ -131,10 +137,9 @@ class GeolocationTask:
         Raises:
             ValueError: if they cannot be read, or none is in a cell.
         """
-        if split not in self._sources:
-            photos = _read_split(self.config, split)
-            self._sources[split] = self._in_cells(photos) if split == "train" else photos
-        return self._sources[split]
+        if self._splits is None:
+            self._splits = self._learnable(_read_splits(self.config))
+        return _one_of(self._splits, split)
 
     def augmentation(self) -> CropAugmentation:
         """A random part of the photo; not mirrored, since the sun, the traffic and writing are not either."""
@@ -209,16 +214,19 @@ class GeolocationTask:
     def _regions(self, predicted: Place) -> list[Region]:
         return most_probable_regions(predicted, self.partitionings[-1])
 
-    def _in_cells(self, photos: GeotaggedPhotos) -> GeotaggedPhotos:
-        """The photos that are in a cell of some partitioning."""
+    def _learnable(self, splits: Splits) -> Splits:
+        """The splits without the training photos that are in no cell of any partitioning."""
+        if "train" not in splits:
+            return splits
+        photos = splits["train"]
         kept = np.any([p.find(photos.lat_deg, photos.lng_deg) >= 0 for p in self.partitionings], 0)
         if not kept.any():
-            raise ValueError("cells.file: no training photo is in any of its cells")
+            return {name: source for name, source in splits.items() if name != "train"}
         some = photos.select(kept)
         if not kept.all():
             number = len(photos) - len(some)
             some.warnings.append(f"{number} of {len(photos)} training photos are in no kept cell and are left out")
-        return some
+        return {**splits, "train": some}
 
 
 if TYPE_CHECKING:
@@ -244,7 +252,13 @@ def _count(partitionings: Sequence[Partitioning]) -> str:
     return " + ".join(str(len(partitioning)) for partitioning in partitionings)
 
 
-def _read_split(config: GeolocationConfig, split: Split) -> GeotaggedPhotos:
+def _one_of(splits: Splits, split: Split) -> GeotaggedPhotos:
+    if split not in splits:
+        raise ValueError(f"no photo is for {split}: the column 'split', data.val_share or the cells leave none")
+    return splits[split]
+
+
+def _read_splits(config: GeolocationConfig) -> Splits:
     data = config.data
     root = sample_root() if data.root is None else Path(data.root)
     if not root.is_dir():
@@ -256,6 +270,7 @@ def _read_split(config: GeolocationConfig, split: Split) -> GeotaggedPhotos:
     else:
         share = config.loop.max_unreadable_share
         photos = read_csv(root / data.csv, root / data.images, max_missing_share=share)
-    source = split_photos(photos, split, val_share=data.val_share, group_by=data.group_by, group_km=data.group_km)
-    source.min_side_px = 2 * data.input_size  # no crop of a larger photo shows more
-    return source
+    splits = split_photos(photos, val_share=data.val_share, group_by=data.group_by, group_km=data.group_km)
+    for source in splits.values():
+        source.min_side_px = 2 * data.input_size  # no crop of a larger photo shows more
+    return splits

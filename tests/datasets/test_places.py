@@ -40,7 +40,7 @@ def test_columns_in_any_order_among_others(tmp_path: Path) -> None:
     photos = read(tmp_path, "LON,city,IMG_ID,LAT,Split", "10.5,X,a.jpg,-3,train", "20,Y,b/c.jpg,4.25,val")
     assert photos.lat_deg.tolist() == [-3, 4.25]
     assert photos.lng_deg.tolist() == [10.5, 20]
-    source = split_photos(photos, "val", **SPLIT)
+    source = split_photos(photos, **SPLIT)["val"]
     example = source[0]
     assert len(source) == 1
     assert (example.truth.lat_deg, example.truth.lng_deg) == (4.25, 20)
@@ -92,16 +92,18 @@ def test_a_few_missing_images_are_left_out_and_counted(tmp_path: Path) -> None:
 
 def test_an_empty_split_and_authors(tmp_path: Path) -> None:
     photos = read(tmp_path, "IMG_ID,LAT,LON,split", "a.jpg,5,10,train", "d.jpg,7,10,test")
-    with pytest.raises(ValueError, match="no photo has split 'val'"):
-        split_photos(photos, "val", **SPLIT)
-    (warning,) = split_photos(photos, "train", **SPLIT).warnings
+    splits = split_photos(photos, **SPLIT)
+    assert set(splits) == {"train"}
+    (warning,) = splits["train"].warnings
     assert warning.startswith("1 photos are of neither train nor val (test)")
     lines = ("IMG_ID,LAT,LON,AUTHOR", "a.jpg,5,10,x", "b/c.jpg,50,10,x", "d.jpg,7,10,y")
     by_author = SPLIT | {"group_by": "author"}
-    val = split_photos(read(tmp_path, *lines), "val", **by_author)
-    assert val.lat_deg.tolist() == [7]  # two of three are too many
+    splits = split_photos(read(tmp_path, *lines), **by_author)
+    assert splits["val"].lat_deg.tolist() == [7]  # two of three are too many
+    assert splits["train"].lat_deg.tolist() == [5, 50]
+    assert set(split_photos(read(tmp_path, *lines), **SPLIT | {"val_share": 1})) == {"val"}
     with pytest.raises(ValueError, match="no column AUTHOR"):
-        split_photos(read(tmp_path, "IMG_ID,LAT,LON", "a.jpg,5,10"), "val", **by_author)
+        split_photos(read(tmp_path, "IMG_ID,LAT,LON", "a.jpg,5,10"), **by_author)
 
 
 def write_with_gps(path: Path, gps: dict[int, Any]) -> None:
@@ -148,7 +150,7 @@ def test_shards_of_webdataset(tmp_path: Path, rng: np.random.Generator) -> None:
         value = photos.images.read(int(row), None).mean()
         assert photos.lat_deg[row] == pytest.approx(value / 4, abs=0.5)
         assert photos.lng_deg[row] == pytest.approx(-value / 4, abs=0.5)
-    val = split_photos(photos, "val", **SPLIT)
+    val = split_photos(photos, **SPLIT)["val"]
     assert [val[row].truth.lat_deg for row in range(2)] == [15, 40]
     assert val.id(0) == str(tmp_path / "0.tar" / "x" / "02.jpg")
 

@@ -54,6 +54,14 @@ def test_a_model_may_have_a_sample_recipe_of_its_own() -> None:
     assert parse("train", "--model", "ssd").config == parse("train").config
 
 
+def test_a_switch_may_stand_alone() -> None:
+    for words, expected in (((), True), (("true",), True), (("false",), False)):
+        config = parse("train", "--optim.keep_statistics", *words, "--optim.epochs", "3").config
+        assert (config.optim.keep_statistics, config.optim.epochs) == (expected, 3)
+    predict = parse("predict", "--backbone.pretrained", "keras", "--optim.keep_statistics", "photo.jpg")
+    assert predict.options["inputs"] == ["photo.jpg"]
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

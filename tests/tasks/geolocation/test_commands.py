@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from datasets.files import CACHE_VARIABLE
@@ -13,7 +14,6 @@ from tasks.common.cli import main
 from tasks.geolocation import GeolocationConfig, GeolocationTask
 from tasks.geolocation.cells import divide, write_cells
 from tasks.geolocation.cli import COMMANDS
-from tests.tasks.geolocation.places import LAT_DEG, LNG_DEG
 
 
 @pytest.fixture
@@ -61,11 +61,13 @@ def test_from_training_to_regions(words: list[str], tmp_path: Path, capsys: pyte
     assert run("train", *words, *HEAD, *own, "--run_dir", str(tmp_path / "second")) == 0
     assert (tmp_path / "second" / "cells.csv").read_text() == (tmp_path / "run" / "cells.csv").read_text()
     other = tmp_path / "other.csv"
-    write_cells(other, divide(LAT_DEG, LNG_DEG, max_photos=[4], min_photos=1))
+    write_cells(other, divide(np.linspace(-60, -59, 4), np.full(4, -120.0), max_photos=[1], min_photos=1))  # in the sea
     capsys.readouterr()
+    assert run("train", *words, *HEAD, "--cells.file", str(other), "--run_dir", str(tmp_path / "third")) == 1
+    assert "no training photo is in one of the cells of" in capsys.readouterr().err
     assert run("evaluate", "--run", at, "--cells.file", str(other)) == 1
     line = capsys.readouterr().err
-    assert line.startswith(f"error: cells.file: {other} has the 3 cells of another model; this one has ")
+    assert line.startswith(f"error: cells.file: {other} has the 4 cells of another model; this one has ")
     assert line.count("\n") == 1
 
 
@@ -97,6 +99,9 @@ def test_mistakes_are_one_line_and_leave_no_run(
         assert not (tmp_path / "run").exists()
         return line
 
+    root = Path(words[1])
+    lines = (root / "places.csv").read_text().splitlines()
+    (root / "val.csv").write_text("\n".join([lines[0], *(line for line in lines if line.endswith("val"))]))
     at = ("--run_dir", str(tmp_path / "run"))
     assert "retrieval learns nothing; `index`" in error("train", *words, *at, "--method", "retrieval")
     assert "cells.min_photos: no cell has 50 of the 24" in error("train", *words, *at)
@@ -106,6 +111,7 @@ def test_mistakes_are_one_line_and_leave_no_run(
     )
     assert "score_km: expected one of thresholds_km" in error("train", *words, *at, "--score_km", "3")
     assert "other.csv: there is no such file; data.csv" in error("train", *words, *at, "--data.csv", "other.csv")
+    assert "no photo is for train" in error("train", *words, *at, "--data.csv", "val.csv")
     assert "images of" in error("train", *words, *at, "--data.images", "elsewhere")
     with pytest.raises(ValueError, match="no published weights of PlaNet"):
         GeolocationTask.from_published(GeolocationConfig())
