@@ -115,3 +115,20 @@ def test_mistakes_are_one_line_and_leave_no_run(
     assert "images of" in error("train", *words, *at, "--data.images", "elsewhere")
     with pytest.raises(ValueError, match="no published weights of PlaNet"):
         GeolocationTask.from_published(GeolocationConfig())
+
+
+@pytest.mark.data
+def test_nearest_photos_of_san_francisco_are_as_near_as_the_reference_finds(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """.18/.31/.61/.75 by another implementation, whose crops differ; constant guess .04/.07/.27/.56, which is exact."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    data = ("--data.root", str(shared / "data" / "geo"), "--data.csv", "sf.csv", "--data.images", "sf")
+    weights = ("--backbone.pretrained", str(shared / "weights" / "mobilenet_1_0_224_tf.h5"), "--data.crop_share", "1")
+    ask = ("--num_neighbours", "1", "--thresholds_km", "[0.05,0.1,0.25,0.5]", "--score_km", "0.1")
+    words = ("evaluate", "--method", "retrieval", *data, *weights, *ask, "--out", str(tmp_path / "scores"))
+    assert run(*words) == 0
+    scores = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    names = [f"within_{km}km" for km in (0.05, 0.1, 0.25, 0.5)]
+    assert [scores[name] for name in names] == pytest.approx([0.18, 0.31, 0.61, 0.75], abs=0.08)
+    assert [scores[f"constant_{name}"] for name in names] == pytest.approx([0.04, 0.07, 0.27, 0.56], abs=0.005)
