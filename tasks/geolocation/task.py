@@ -15,7 +15,7 @@ from datasets.images import write_image
 from datasets.places import read_csv, read_exif
 from datasets.sample.geolocation import sample_root
 from datasets.shards import read_shards
-from datasets.sphere import distance_km
+from datasets.sphere import Floats, distance_km
 from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Image, Place
 from tasks.common.device import open_device
@@ -46,11 +46,20 @@ class GeolocationTask:
     score_name: str
 
     def __init__(self, config: GeolocationConfig, vocabulary: Mapping[str, Any]) -> None:
-        """Args: config: settings; vocabulary: `partitionings`, coarse to fine, and `guesses`, some training places.
+        """A task for cells that are known.
+
+        Args:
+            config: settings.
+            vocabulary: `method`; `partitionings`, coarse to fine; `guesses`, some training places.
 
         Raises:
-            ValueError: if `cells.file` has other cells than the vocabulary.
+            ValueError: if the settings have another method, or `cells.file` other cells, than the vocabulary.
         """
+        if config.method != vocabulary["method"]:
+            raise ValueError(
+                f"method: the run is of {vocabulary['method']}; to search with the features of a run give it as "
+                "--backbone.pretrained with --method retrieval, instead of --run"
+            )
         self.config = config
         self.vocabulary = vocabulary
         self.score_name = within(config.score_km)
@@ -83,7 +92,9 @@ class GeolocationTask:
 
     @classmethod
     def _from_splits(cls, config: GeolocationConfig, splits: Splits, partitionings: Sequence[Partitioning]) -> Self:
-        task = cls(config, _vocabulary(partitionings, _one_of(splits, "train")))
+        photos = _one_of(splits, "train")
+        places = np.stack([photos.lat_deg, photos.lng_deg], 1)
+        task = cls(config, _vocabulary(config.method, partitionings, places))
         task._splits = task._learnable(splits)
         if "train" not in task._splits:
             raise ValueError(f"cells.file: no training photo is in one of the cells of {config.cells.file}")
@@ -92,9 +103,10 @@ class GeolocationTask:
     @classmethod
     def with_num_classes(cls, config: GeolocationConfig, num_classes: int | None) -> Self:
         """The task for so many cells in each partitioning; by default the paper's number."""
-        ids, zeros = np.arange(num_classes or PAPER_NUM_CELLS, dtype=np.uint64) * np.uint64(2) + np.uint64(1), np.zeros
-        some = Partitioning(ids, zeros(len(ids)), zeros(len(ids)), zeros(len(ids), np.int64))  # of the smallest cells
-        return cls(config, {"partitionings": [some.to_json() for _ in config.cells.max_photos], "guesses": []})
+        odd = 2 * np.arange(num_classes or PAPER_NUM_CELLS) + 1  # ids of smallest cells, for want of others
+        zero = np.zeros(len(odd))
+        some = Partitioning(odd.astype(np.uint64), zero, zero, zero.astype(np.int64))
+        return cls(config, _vocabulary(config.method, [some for _ in config.cells.max_photos], np.zeros((0, 2))))
 
     @classmethod
     def from_published(cls, config: GeolocationConfig) -> Self:
@@ -233,10 +245,10 @@ if TYPE_CHECKING:
     _is_a_task: type[Task[Place]] = GeolocationTask
 
 
-def _vocabulary(partitionings: Sequence[Partitioning], photos: GeotaggedPhotos) -> dict[str, Any]:
-    places = np.stack([photos.lat_deg, photos.lng_deg], 1)
+def _vocabulary(method: str, partitionings: Sequence[Partitioning], places: Floats) -> dict[str, Any]:
     some = np.random.default_rng(0).permutation(len(places))[:NUM_GUESSES]
-    return {"partitionings": [p.to_json() for p in partitionings], "guesses": places[np.sort(some)].tolist()}
+    guesses = places[np.sort(some)].tolist()
+    return {"method": method, "partitionings": [p.to_json() for p in partitionings], "guesses": guesses}
 
 
 def _check_same_cells(file: str, partitionings: Sequence[Partitioning]) -> None:

@@ -78,6 +78,8 @@ def test_retrieval_is_the_same_from_an_index_and_on_the_fly(
     assert run("train", *words, *HEAD, "--run_dir", trained) == 0
     assert run("index", *words, "--backbone.pretrained", trained, "--run_dir", gallery) == 0
     capsys.readouterr()
+    assert run("evaluate", "--run", trained, "--method", "retrieval") == 1
+    assert "error: method: the run is of classification; to search with the features" in capsys.readouterr().err
     assert run("evaluate", "--run", gallery, "--split", "train", "--json", "--out", str(tmp_path / "a")) == 0
     indexed = json.loads(capsys.readouterr().out)
     fly = ("evaluate", "--method", "retrieval", *words, "--backbone.pretrained", trained, "--split", "train")
