@@ -27,7 +27,7 @@ def densest_place(
     Returns:
         Latitude and longitude in degrees.
 
-    Source: Comaniciu and Meer 2002, section 2; on places: Hays and Efros 2008 (Im2GPS), section 5.
+    Source: Comaniciu and Meer 2002, section 2; on places: Hays and Efros 2008 (Im2GPS).
     """
     if bandwidth_km is None:
         row = int(weights.argmax())

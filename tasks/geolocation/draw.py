@@ -12,7 +12,7 @@ from datasets.files import atomic_write
 from datasets.sphere import Floats, distance_km
 from datasets.types import Image, Place
 from tasks.common.draw import put_label
-from tasks.geolocation.map import CellMap
+from tasks.geolocation.map import CellMap, length_text
 from tasks.geolocation.regions import Region
 
 WHITE = (255, 255, 255)
@@ -34,7 +34,7 @@ def draw_place(image: Image, predicted: Place, truth: Place | None, cell_map: Ce
     if truth is not None:
         cell_map.put_truth(beside, truth.lat_deg, truth.lng_deg)
         away_km = float(distance_km(predicted.lat_deg, predicted.lng_deg, truth.lat_deg, truth.lng_deg))
-        put_label(beside, f"{away_km:.3g} km away" if away_km < 1000 else f"{away_km:.0f} km away", 4, 4, WHITE)
+        put_label(beside, f"{length_text(away_km)} away", 4, 4, WHITE)
     return _side_by_side(image, beside)
 
 

@@ -92,7 +92,7 @@ class CellMap:
             cv2.drawMarker(picture, at, colour, cv2.MARKER_TILTED_CROSS, 12, width, cv2.LINE_AA)
 
     def _put_scale(self, picture: Image) -> None:
-        """A bar of a round number of kilometres, true at its own latitude."""
+        """A bar of a round length, true at the map's middle latitude."""
         south, north, west, east = self.window
         middle = (south + north) / 2
         width_km = 2 * float(distance_km(middle, west, middle, west + (east - west) / 2))
@@ -100,8 +100,16 @@ class CellMap:
         length_km *= max(step for step in (1, 2, 5) if step * length_km <= width_km / 3)
         length_px, bottom = round(WIDTH_PX * length_km / width_km), len(picture) - 8
         cv2.line(picture, (8, bottom), (8 + length_px, bottom), INK, 2)
-        text = f"{length_km:g} km" if length_km >= 1 else f"{1000 * length_km:g} m"
-        cv2.putText(picture, text, (8, bottom - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.35, INK, 1, cv2.LINE_AA)
+        cv2.putText(
+            picture, length_text(length_km), (8, bottom - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.35, INK, 1, cv2.LINE_AA
+        )
+
+
+def length_text(length_km: float) -> str:
+    """A length as people say it: 633 m, 97.8 km, 1432 km."""
+    if length_km < 1:
+        return f"{1000 * length_km:.3g} m"
+    return f"{length_km:.3g} km" if length_km < 1000 else f"{length_km:.0f} km"
 
 
 def window_around(lat_deg: Floats, lng_deg: Floats) -> Window:

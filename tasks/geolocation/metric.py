@@ -18,9 +18,9 @@ class GeolocationMetric:
     """Shares within thresholds, and the median distance in km.
 
     The baseline, `constant_...`, is one and the same guess for all photos: that of the training places which scores
-    best on these very photos, chosen anew for each number. So it is what looking at no photo could reach at most.
+    best on these very photos, chosen anew for each number: no other constant guess at one of them scores more.
 
-    Source: Hays and Efros 2008 (Im2GPS), section 6; Weyand et al. 2016, section 4.
+    Source: Hays and Efros 2008 (Im2GPS) for the distances; Weyand et al. 2016 (arXiv:1602.05314), section 4.
     """
 
     def __init__(self, thresholds_km: Sequence[float], guesses: tuple[Floats, Floats]) -> None:
@@ -37,17 +37,18 @@ class GeolocationMetric:
 
     def compute(self) -> dict[str, float]:
         """within_<t>km in [0, 1] for each threshold, median_km, and the same of the best constant guess."""
-        distances = self.distances_km()
+        distances = self._distances_km()
         scores = {within(t): _share(distances, t) for t in self._thresholds_km}
         scores["median_km"] = float(np.median(distances)) if len(distances) else float("nan")
         return scores | self._baseline()
 
     def write_details(self, folder: Path) -> None:
         """The share of photos within every distance, beside the best constant guesses: `distances.png`."""
-        baseline = {t: self._baseline()[f"constant_{within(t)}"] for t in self._thresholds_km}
-        draw_distances(self.distances_km(), baseline, folder / DISTANCES)
+        scores = self._baseline()
+        baseline = {t: scores[f"constant_{within(t)}"] for t in self._thresholds_km}
+        draw_distances(self._distances_km(), baseline, folder / DISTANCES)
 
-    def distances_km(self) -> Floats:
+    def _distances_km(self) -> Floats:
         """From prediction to truth, (N,)."""
         if not self._truth:
             return np.zeros(0)

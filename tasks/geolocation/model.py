@@ -51,8 +51,7 @@ def decode_cells(
         combine: use all partitionings, else the finest alone.
         bandwidth_km: see `densest_place`; None for the mean place of the most probable cell.
 
-    Source: Weyand et al. 2016 (arXiv:1602.05314), section 3; Mueller-Budack et al. 2018 (ECCV), section 3.3, for the
-    product.
+    Source: Weyand et al. 2016 (arXiv:1602.05314), section 3; Mueller-Budack et al. 2018 (ECCV) for the product.
     """
     by_partitioning = torch.split(outputs.logits, [len(partitioning) for partitioning in partitionings], 1)
     finest = partitionings[-1]

@@ -47,9 +47,8 @@ def region_cells(partitioning: Partitioning) -> s2.Ids:
 
 def most_probable_regions(predicted: Place, partitioning: Partitioning) -> list[Region]:
     """The regions that a prediction thinks most probable, the best first."""
-    regions, region_of = np.unique(region_cells(partitioning), return_inverse=True)
-    probabilities = np.zeros(len(regions))
-    probabilities[region_of] = region_probabilities(predicted, partitioning)
+    regions, first_cell = np.unique(region_cells(partitioning), return_index=True)
+    probabilities = region_probabilities(predicted, partitioning)[first_cell]
     best = np.argsort(-probabilities, kind="stable")[:NUM_REGIONS]
     return [_describe(int(regions[row]), float(probabilities[row])) for row in best if probabilities[row] > 0]
 

@@ -88,7 +88,7 @@ def decode_neighbours(
         partitioning: cells, for the map and the regions.
         bandwidth_km: see `densest_place`; None for the most similar photo's place.
 
-    Source: Hays and Efros 2008 (Im2GPS), section 5; Vo et al. 2017 (arXiv:1705.04838), section 3.2, for the weights.
+    Source: Hays and Efros 2008 (Im2GPS); the softmax is ours.
     """
     weights = (outputs.similarities / TEMPERATURE).softmax(1).cpu().numpy()
     lats, lngs = outputs.lat_deg.double().cpu().numpy(), outputs.lng_deg.double().cpu().numpy()

@@ -26,7 +26,7 @@ from tasks.geolocation.cells import Partitioning, divide, read_cells, write_cell
 from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.draw import draw_place, draw_regions
 from tasks.geolocation.loss import cell_loss
-from tasks.geolocation.map import CellMap
+from tasks.geolocation.map import CellMap, length_text
 from tasks.geolocation.metric import GeolocationMetric, within
 from tasks.geolocation.model import PlaNet, decode_cells
 from tasks.geolocation.regions import Region, most_probable_regions, region_probabilities
@@ -191,7 +191,7 @@ class GeolocationTask:
         away_km = float(distance_km(predicted.lat_deg, predicted.lng_deg, truth.lat_deg, truth.lng_deg))
         if away_km <= self.config.score_km or predicted.probabilities is None:
             return None
-        return Mistake(float(predicted.probabilities.max()), f"{away_km:.0f} km away", predicted)
+        return Mistake(float(predicted.probabilities.max()), f"{length_text(away_km)} away", predicted)
 
     def draw(self, image: Image, predicted: Place, truth: Place | None = None) -> Image:
         """The photo beside a map: of the regions, or where the truth is known anyway or with `exact`, of the cells."""

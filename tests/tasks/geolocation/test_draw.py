@@ -7,7 +7,7 @@ import s2cell
 from datasets.types import Place
 from tasks.geolocation.cells import divide
 from tasks.geolocation.draw import draw_place
-from tasks.geolocation.map import LAND, SEA, TRUE, CellMap, window_around
+from tasks.geolocation.map import LAND, SEA, TRUE, CellMap, length_text, window_around
 from tasks.geolocation.regions import most_probable_regions, region_probabilities
 from tests.tasks.geolocation.places import LAT_DEG, LNG_DEG, towns
 
@@ -45,6 +45,16 @@ def test_land_and_sea_and_the_reddest_cell() -> None:
     x, y = cell_map.window.pixel(60.5, 25.5)
     red, green, blue = cell_map.draw(probabilities)[y, x].tolist()
     assert red > 150 > 100 > max(green, blue)
+
+
+def test_lengths_are_said_as_people_say_them() -> None:
+    assert [length_text(km) for km in (0.0396, 0.633, 1, 97.84, 10_000)] == [
+        "39.6 m",
+        "633 m",
+        "1 km",
+        "97.8 km",
+        "10000 km",
+    ]
 
 
 def test_guess_and_truth_are_drawn() -> None:
