@@ -66,7 +66,10 @@ def read_csv(path: Path, images: Path, *, max_missing_share: float) -> Photos:
     Raises:
         ValueError: naming file and line: other columns, no numbers, no such place on Earth, images that are missing.
     """
-    columns = _read_columns(path)
+    try:
+        columns = _read_columns(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a CSV file in UTF-8 ({error})") from error
     lat_deg, lng_deg = np.array(columns[LAT]), np.array(columns[LNG])
     check_places(path, lat_deg, lng_deg, columns[ID])
     if len(set(columns[ID])) < len(columns[ID]):

@@ -81,6 +81,13 @@ def test_swapped_columns_are_not_suspected_where_they_cannot_be(tmp_path: Path) 
     assert "look swapped" not in str(error.value)
 
 
+@pytest.mark.parametrize("content", [b"IMG_ID,LAT,LON\n\xe9t\xe9.jpg,1,2\n", b"IMG_ID,LAT,LON\n" + b"x" * 200_000])
+def test_a_file_that_is_no_csv_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "places.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"places\.csv: not a CSV file in UTF-8"):
+        read_csv(tmp_path / "places.csv", tmp_path, max_missing_share=0)
+
+
 def test_a_few_missing_images_are_left_out_and_counted(tmp_path: Path) -> None:
     photos = read(tmp_path, "IMG_ID,LAT,LON", "a.jpg,5,10", "gone.jpg,6,10", "d.jpg,7,10", share=0.4)
     assert photos.lat_deg.tolist() == [5, 7]
