@@ -13,6 +13,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.images import UnreadableImageError
@@ -25,6 +26,8 @@ T = TypeVar("T")
 Transform = Callable[[Image, T, int], tuple[Image, T]]
 # (examples of one batch after their transforms, seed) -> as many, mixed with each other
 Mixing = Callable[[list[Example[T]], int], list[Example[T]]]
+# (random numbers of an epoch, size of its batches) -> the rows of its batches, one after the other
+Order = Callable[[np.random.Generator, int], NDArray[np.int64]]
 
 
 class Source(Protocol[T]):
@@ -78,7 +81,10 @@ class TransformedDataset(Dataset[Example[T] | Unreadable], Generic[T]):
             example = self.source[key.row]
         except UnreadableImageError as error:
             return Unreadable(str(error))
-        image, truth = self.transform(example.image, example.truth, self._seed_of(key))
+        try:
+            image, truth = self.transform(example.image, example.truth, self._seed_of(key))
+        except UnreadableImageError as error:  # there is no face to cut out
+            return Unreadable(f"{example.id}: {error}")
         return Example(image, truth, example.id)
 
     def __getitems__(self, keys: list[Key]) -> list[Example[T] | Unreadable]:
@@ -95,22 +101,33 @@ class TransformedDataset(Dataset[Example[T] | Unreadable], Generic[T]):
 
 
 class TrainingBatches(Sampler[list[Key]]):
-    """Keys of one epoch's batches in an order shuffled by (seed, epoch); an incomplete last batch is left out."""
+    """Keys of one epoch's batches in an order that (seed, epoch) gives; an incomplete last batch is left out."""
 
-    def __init__(self, num_examples: int, batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        num_examples: int,
+        batch_size: int,
+        seed: int,
+        *,
+        order: Order | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         """Batches of one process of a run.
 
         Args:
             num_examples: of the data set.
             batch_size: at most; shared by all processes.
             seed: of the run.
-            rank: of this process, which has every `world_size`-th example of a batch.
+            order: of the examples in an epoch; None for each once, shuffled.
+            rank: of this process, which has the `rank`-th part of each batch.
             world_size: number of processes.
         """
         self.num_examples = num_examples
         self.batch_size = min(batch_size, num_examples)
         self.seed = seed
-        self._mine = slice(rank, None, world_size)
+        self._order = order
+        self._rank, self._world_size = rank, world_size
         self.epoch = 0
         self.first_batch = 0
 
@@ -122,10 +139,13 @@ class TrainingBatches(Sampler[list[Key]]):
         return self.num_examples // self.batch_size
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_examples)
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(self.num_examples) if self._order is None else self._order(rng, self.batch_size)
         for batch in range(self.first_batch, len(self)):
             rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [Key(self.epoch, int(row)) for row in rows[self._mine]]
+            # In one piece, not every `world_size`-th: a person's photos stay together.
+            mine = np.array_split(rows, self._world_size)[self._rank]
+            yield [Key(self.epoch, int(row)) for row in mine]
 
 
 def ordered_batches(num_examples: int, batch_size: int) -> list[list[Key]]:

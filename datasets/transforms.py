@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -40,6 +41,18 @@ def center_crop(image: Image, input_size: int, crop_share: float) -> Image:
     resized = PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BILINEAR)
     left, top = (size[0] - input_size) // 2, (size[1] - input_size) // 2
     return np.asarray(resized.crop((left, top, left + input_size, top + input_size)))
+
+
+class Prepared(Generic[T]):
+    """A transform of a part of the image that is cut out first."""
+
+    def __init__(self, cut: Callable[[Image], Image], transform: Callable[[Image, T, int], tuple[Image, T]]) -> None:
+        """Args: cut: image -> part; transform: of the part."""
+        self._cut, self._transform = cut, transform
+
+    def __call__(self, image: Image, truth: T, seed: int) -> tuple[Image, T]:
+        """What the transform makes of the part."""
+        return self._transform(self._cut(image), truth, seed)
 
 
 class CropAugmentation:

@@ -85,6 +85,32 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
+class Attributes:
+    """What one image has of some attributes, true or predicted.
+
+    Attributes:
+        values: float32 (K,) in [0, 1]: of a truth 0 or 1, of a prediction how probable each is.
+    """
+
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """Whose face one image shows, or where a network puts it among all faces.
+
+    Attributes:
+        identity: the person; None for a prediction.
+        number: of the photo among the person's, as the data count them; None for a prediction.
+        embedding: float32 (D,) of length 1; None for a truth.
+    """
+
+    identity: str | None = None
+    number: int | None = None
+    embedding: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Detections:
     """Objects in one image, true or predicted.
 

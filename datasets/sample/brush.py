@@ -35,18 +35,39 @@ class Brush:
     """Draws one object in a unit square, placed on the canvas, and remembers which pixels it covered."""
 
     def __init__(
-        self, canvas: Image, left: float, top: float, side: float, rng: np.random.Generator, *, tilt: float = 0.12
+        self,
+        canvas: Image,
+        left: float,
+        top: float,
+        side: float,
+        rng: np.random.Generator,
+        *,
+        tilt: float = 0.12,
+        stretch: float = 0.25,
+        may_mirror: bool = True,
     ) -> None:
-        """Args: canvas: drawn on; left, top, side: of the square in pixels; tilt: its angle's deviation, radians."""
+        """A square somewhere on a canvas.
+
+        Args:
+            canvas: drawn on.
+            left: of the square, in pixels.
+            top: of the square, in pixels.
+            side: of the square, in pixels.
+            rng: of its angle and shape.
+            tilt: its angle's deviation, radians.
+            stretch: its width changes by so much at most, its height the other way.
+            may_mirror: every second one is.
+        """
         self.rng = rng
         self._canvas = canvas
         self._mask = np.zeros(canvas.shape[:2], np.uint8)
         self._origin = np.array([left, top])
         self._side = side
         angle = rng.normal(0, tilt)
-        stretch = rng.uniform(0.75, 1.25)
+        wide = rng.uniform(1 - stretch, 1 + stretch)
+        sign = 1 if rng.random() < 0.5 or not may_mirror else -1
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        self._matrix = turn @ np.diag([stretch * (1 if rng.random() < 0.5 else -1), 1 / stretch])
+        self._matrix = turn @ np.diag([wide * sign, 1 / wide])
 
     def paint(self, painter: Callable[[Brush], None]) -> NDArray[np.bool_]:
         """Let a painter draw; returns the pixels that the object covers, (H, W)."""

@@ -111,6 +111,9 @@ class ClassificationTask:
             self.config.data.input_size, min_crop_area=augment.min_crop_area, randaugment_ops=augment.randaugment_ops
         )
 
+    def order(self) -> None:
+        """Shuffled."""
+
     def mixing(self) -> LabelMixing | None:
         """MixUp and CutMix, where `augment` asks for them."""
         alphas = {"mixup_alpha": self.config.augment.mixup_alpha, "cutmix_alpha": self.config.augment.cutmix_alpha}

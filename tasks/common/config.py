@@ -141,6 +141,13 @@ def require_size_of_name(backbone: BackboneConfig, input_size: int) -> None:
     require(agrees, "data.input_size", f"{size}, as backbone.name says (or a name without it)", input_size)
 
 
+def require_face_part(key: str, part: tuple[float, float, float, float]) -> None:
+    """Raise a ValueError unless it is a part of an image: x0, y0, x1, y1 in shares of its width and height."""
+    x0, y0, x1, y1 = part
+    holds = 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
+    require(holds, key, "x0, y0, x1, y1 with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1", list(part))
+
+
 def require(holds: bool, key: str, expected: str, value: object) -> None:
     """Raise a ValueError that names a key, what was expected of it and what it got, unless the condition holds."""
     if not holds:

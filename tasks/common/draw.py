@@ -33,6 +33,14 @@ def put_label(image: Image, text: str, left_px: int, top_px: int, background: tu
     cv2.putText(image, text, (left + 2, top + height + 1), FONT, 0.4, ink, 1, cv2.LINE_AA)
 
 
+def scaled_to(image: Image, height_px: int) -> Image:
+    """The image at that height."""
+    scale = height_px / image.shape[0]
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    size = (max(1, round(image.shape[1] * scale)), height_px)
+    return cv2.resize(image, size, interpolation=interpolation)  # type: ignore[return-value]
+
+
 def contact_sheet(pictures: Sequence[Image]) -> Image:
     """Pictures side by side, each scaled to a tile's width or height, whichever is reached first.
 

@@ -104,6 +104,7 @@ class _Trainer(Generic[T]):
             num_images,
             min(optim.batch_size, num_images // optim.accumulate),
             task.config.seed,
+            order=task.order(),
             rank=world.rank,
             world_size=world.size,
         )

@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from torch import Tensor, nn
 
-from datasets.loader import Mixing, Source, Transform
+from datasets.loader import Mixing, Order, Source, Transform
 from datasets.types import Image
 
 T = TypeVar("T")
@@ -86,6 +86,9 @@ class Task(Protocol[T]):
 
     def augmentation(self) -> Transform[T]:
         """What is done to an example for training."""
+
+    def order(self) -> Order | None:
+        """In which order training images come; None for each once in an epoch, shuffled."""
 
     def mixing(self) -> Mixing[T] | None:
         """What is then done to the examples of a batch together, if anything."""

@@ -94,6 +94,9 @@ class DetectionTask:
         """SSD's."""
         return DetectionAugmentation(self.config.data.input_size)
 
+    def order(self) -> None:
+        """Shuffled."""
+
     def mixing(self) -> None:
         """Nothing: images with boxes are not mixed."""
 

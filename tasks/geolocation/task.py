@@ -158,6 +158,9 @@ class GeolocationTask:
         size, area = self.config.data.input_size, self.config.min_crop_area
         return CropAugmentation(size, min_crop_area=area, randaugment_ops=0, may_mirror=False)
 
+    def order(self) -> None:
+        """Shuffled."""
+
     def mixing(self) -> None:
         """Nothing."""
 

@@ -1,0 +1,39 @@
+"""Drawn faces in CelebA's official layout: each picture is somebody else, with attributes that come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from datasets.celeba import ATTRIBUTE_LIST, IMAGES, PARTITION_LIST, PARTITIONS
+from datasets.images import write_image
+from datasets.sample.brush import cached
+from datasets.sample.faces import ATTRIBUTES, draw_attributes, draw_face, draw_identity
+
+VERSION = 1  # goes up with every change of a picture
+NUM_IMAGES = {"train": 1600, "val": 400}
+SEED = 1704
+
+
+def sample_root() -> Path:
+    """The folder of the sample, drawn on first use into the cache."""
+    return cached(f"sample-attributes-v{VERSION}", write_sample)
+
+
+def write_sample(root: Path, num_images_of: Mapping[str, int] = NUM_IMAGES) -> None:
+    """Write so many faces for `train` and `val`, and the lists of their attributes and partitions, below a folder."""
+    (root / IMAGES).mkdir()
+    rows, partitions = [], []
+    for split, num_images in num_images_of.items():
+        for _ in range(num_images):
+            number = len(rows) + 1
+            rng = np.random.default_rng([SEED, number])
+            name, attributes = f"{number:06d}.jpg", draw_attributes(rng)
+            write_image(root / IMAGES / name, draw_face(draw_identity(rng), attributes, rng))
+            rows.append(" ".join([name, *(f"{1 if attribute in attributes else -1:2d}" for attribute in ATTRIBUTES)]))
+            partitions.append(f"{name} {PARTITIONS.index(split)}")
+    lines = [str(len(rows)), " ".join(ATTRIBUTES), *rows]
+    (root / ATTRIBUTE_LIST).write_text("\n".join(lines) + "\n")
+    (root / PARTITION_LIST).write_text("\n".join(partitions) + "\n")

@@ -1,0 +1,284 @@
+"""Drawn faces for both face tasks: an identity is geometry and colours, attributes come and go, the rest is chance.
+
+What tells two identities apart: the proportions of head, eyes, brows, nose and mouth, and the colours of skin, eyes and
+hair, each only a little. What changes from photo to photo: attributes, pose, light, sharpness, what is behind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from datasets.sample.brush import Brush, Colour
+from datasets.types import Image
+
+SIDE_PX = 112
+ATTRIBUTES = {  # share of photos that have it
+    "Bangs": 0.25,
+    "Beard": 0.2,
+    "Bushy_Eyebrows": 0.15,
+    "Earrings": 0.2,
+    "Eyeglasses": 0.15,
+    "Freckles": 0.1,
+    "Long_Hair": 0.4,
+    "Mouth_Open": 0.3,
+    "Smiling": 0.5,
+    "Wearing_Hat": 0.08,
+}
+SKINS: tuple[Colour, ...] = ((92, 60, 42), (141, 92, 62), (188, 132, 96), (222, 170, 134), (240, 200, 172))
+HAIRS: tuple[Colour, ...] = ((30, 24, 22), (72, 46, 30), (120, 76, 42), (196, 156, 88), (150, 150, 150), (140, 60, 30))
+IRISES: tuple[Colour, ...] = ((60, 40, 24), (96, 66, 34), (70, 110, 150), (74, 116, 74), (110, 120, 126))
+INK: Colour = (28, 22, 22)
+
+
+class Identity(NamedTuple):
+    """Who somebody is: lengths in shares of the picture's side, and colours."""
+
+    head_width: float
+    head_height: float
+    jaw: float
+    eye_distance: float
+    eye_height: float
+    eye_size: float
+    brow_height: float
+    brow_slope: float
+    nose_length: float
+    nose_width: float
+    mouth_height: float
+    mouth_width: float
+    lips: float
+    skin: Colour
+    hair: Colour
+    iris: Colour
+
+
+def draw_identity(rng: np.random.Generator) -> Identity:
+    """Somebody, at random."""
+
+    def near(base: tuple[Colour, ...]) -> Colour:
+        chosen = np.array(base[int(rng.integers(len(base)))]) + rng.normal(0, 8, 3)
+        red, green, blue = np.clip(chosen, 0, 255)
+        return int(red), int(green), int(blue)
+
+    return Identity(
+        head_width=rng.uniform(0.23, 0.31),
+        head_height=rng.uniform(0.31, 0.39),
+        jaw=rng.uniform(0.55, 0.95),
+        eye_distance=rng.uniform(0.095, 0.14),
+        eye_height=rng.uniform(0.42, 0.48),
+        eye_size=rng.uniform(0.03, 0.05),
+        brow_height=rng.uniform(0.055, 0.085),
+        brow_slope=rng.uniform(-0.025, 0.03),
+        nose_length=rng.uniform(0.1, 0.17),
+        nose_width=rng.uniform(0.03, 0.065),
+        mouth_height=rng.uniform(0.69, 0.75),
+        mouth_width=rng.uniform(0.075, 0.13),
+        lips=rng.uniform(0.012, 0.03),
+        skin=near(SKINS),
+        hair=near(HAIRS),
+        iris=near(IRISES),
+    )
+
+
+def draw_attributes(rng: np.random.Generator) -> set[str]:
+    """Some attributes, each as often as it should be."""
+    return {name for name, share in ATTRIBUTES.items() if rng.random() < share}
+
+
+def draw_face(identity: Identity, attributes: Collection[str], rng: np.random.Generator) -> Image:
+    """One photo of somebody, (SIDE_PX, SIDE_PX, 3)."""
+    canvas = _background(rng)
+    side = rng.uniform(0.94, 1.06) * SIDE_PX
+    left, top = (SIDE_PX - side) / 2 + rng.normal(0, 0.02 * SIDE_PX, 2)
+    brush = Brush(canvas, left, top, side, rng, tilt=0.07, stretch=0.03, may_mirror=False)
+    _draw_head(_Pen(brush, yaw=rng.normal(0, 0.25), pitch=rng.normal(0, 0.2)), identity, attributes, rng)
+    return _photograph(canvas, rng)
+
+
+class _Pen:
+    """Draws on the front of a head that is turned a little: what is nearer to the viewer moves further."""
+
+    def __init__(self, brush: Brush, *, yaw: float, pitch: float) -> None:
+        self.brush = brush
+        self._shift = (0.09 * math.sin(yaw), 0.06 * math.sin(pitch))
+        self._narrow = math.cos(yaw)
+
+    def at(self, x: float, y: float, depth: float = 1) -> tuple[float, float]:
+        """Where a point goes that is so far in front of the ears; x counts from the middle of the face."""
+        return 0.5 + x * self._narrow + depth * self._shift[0], y + depth * self._shift[1]
+
+    def ellipse(self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour, depth: float = 1) -> None:
+        self.brush.ellipse(*self.at(x, y, depth), radius_x * self._narrow, radius_y, colour)
+
+    def polygon(self, points: list[tuple[float, float]], colour: Colour, depth: float = 1) -> None:
+        self.brush.polygon([self.at(x, y, depth) for x, y in points], colour)
+
+    def stroke(self, points: list[tuple[float, float]], width: float, colour: Colour, depth: float = 1) -> None:
+        """A line of some width through points from left to right."""
+        upper = [(x, y - width / 2) for x, y in points]
+        lower = [(x, y + width / 2) for x, y in reversed(points)]
+        self.polygon(upper + lower, colour, depth)
+
+
+def _draw_head(pen: _Pen, who: Identity, attributes: Collection[str], rng: np.random.Generator) -> None:
+    """From the back to the front."""
+    width, height = who.head_width, who.head_height
+    dark = _shade(who.skin, 0.8)
+    pen.ellipse(0, 1.02, 0.42, 0.2, _clothes(rng), depth=-0.5)  # clothes
+    pen.polygon([(-0.1, 0.7), (0.1, 0.7), (0.12, 0.95), (-0.12, 0.95)], dark, depth=0)
+    if "Long_Hair" in attributes:
+        pen.ellipse(0, 0.5, width + 0.09, height + 0.02, who.hair, depth=-0.5)
+        pen.polygon(
+            [(-width - 0.08, 0.5), (width + 0.08, 0.5), (width + 0.1, 0.9), (-width - 0.1, 0.9)], who.hair, -0.5
+        )
+        pen.polygon([(-0.1, 0.7), (0.1, 0.7), (0.12, 0.95), (-0.12, 0.95)], dark, depth=0)
+    else:
+        pen.ellipse(0, 0.42, width + 0.03, height - 0.04, who.hair, depth=-0.3)
+    for side in (-1, 1):
+        pen.ellipse(side * (width + 0.005), who.eye_height + 0.05, 0.03, 0.055, dark, depth=0)
+        if "Earrings" in attributes:
+            pen.ellipse(side * (width + 0.012), who.eye_height + 0.125, 0.02, 0.02, (235, 205, 90), depth=0)
+    pen.ellipse(0, 0.5, width, height, who.skin, depth=0.3)
+    pen.polygon(_jaw(who), who.skin, depth=0.3)
+    if "Beard" in attributes:
+        _draw_beard(pen, who)
+    _draw_hair(pen, who, attributes)
+    if "Freckles" in attributes:
+        for x, y in rng.uniform((-0.16, who.eye_height + 0.06), (0.16, who.eye_height + 0.16), (26, 2)):
+            pen.ellipse(float(x), float(y), 0.008, 0.008, _shade(who.skin, 0.68))
+    for side in (-1, 1):
+        _draw_eye(pen, who, side, attributes)
+    _draw_nose(pen, who)
+    _draw_mouth(pen, who, attributes)
+    if "Eyeglasses" in attributes:
+        _draw_glasses(pen, who)
+
+
+def _jaw(who: Identity) -> list[tuple[float, float]]:
+    width, bottom = who.head_width, 0.5 + who.head_height
+    return [
+        (-width, 0.5),
+        (width, 0.5),
+        (who.jaw * width, bottom - 0.13),
+        (0.4 * who.jaw * width, bottom),
+        (-0.4 * who.jaw * width, bottom),
+        (-who.jaw * width, bottom - 0.13),
+    ]
+
+
+def _draw_beard(pen: _Pen, who: Identity) -> None:
+    width, bottom = who.head_width, 0.5 + who.head_height
+    colour, top = _shade(who.hair, 0.9), who.mouth_height - 0.045
+    pen.polygon(
+        [(-width + 0.01, 0.58), (-0.12, top), (0.12, top), (width - 0.01, 0.58), (who.jaw * width, bottom - 0.1)]
+        + [(0.4 * who.jaw * width, bottom + 0.03), (-0.4 * who.jaw * width, bottom + 0.03)]
+        + [(-who.jaw * width, bottom - 0.1)],
+        colour,
+        depth=0.4,
+    )
+
+
+def _draw_hair(pen: _Pen, who: Identity, attributes: Collection[str]) -> None:
+    width, top = who.head_width, 0.5 - who.head_height
+    line = top + (0.17 if "Bangs" in attributes else 0.09)
+    pen.polygon(
+        [(-width - 0.02, 0.42), (-width, top + 0.1), (-0.6 * width, top - 0.01), (0, top - 0.03)]
+        + [
+            (0.6 * width, top - 0.01),
+            (width, top + 0.1),
+            (width + 0.02, 0.42),
+            (0.8 * width, line),
+            (-0.8 * width, line),
+        ],
+        who.hair,
+        depth=0.4,
+    )
+    if "Wearing_Hat" in attributes:
+        pen.polygon(
+            [(-0.9 * width, line), (-0.8 * width, top - 0.09), (0.8 * width, top - 0.09), (0.9 * width, line)], INK, 0.5
+        )
+        pen.stroke([(-width - 0.1, line), (0, line + 0.02), (width + 0.1, line)], 0.04, INK, 0.8)
+
+
+def _draw_eye(pen: _Pen, who: Identity, side: int, attributes: Collection[str]) -> None:
+    x, y, size = side * who.eye_distance, who.eye_height, who.eye_size
+    pen.ellipse(x, y, 1.35 * size, 0.75 * size, (245, 244, 240))
+    pen.ellipse(x, y, 0.68 * size, 0.68 * size, who.iris)
+    pen.ellipse(x, y, 0.3 * size, 0.3 * size, INK)
+    brow, slope = y - who.brow_height, side * who.brow_slope
+    thick = 0.034 if "Bushy_Eyebrows" in attributes else 0.014
+    pen.stroke(
+        [(x - 1.5 * size, brow + slope), (x, brow - 0.008), (x + 1.5 * size, brow - slope)],
+        thick,
+        _shade(who.hair, 0.8),
+    )
+
+
+def _draw_nose(pen: _Pen, who: Identity) -> None:
+    tip, shade = who.eye_height + who.nose_length, _shade(who.skin, 0.84)
+    pen.polygon(
+        [(-0.012, who.eye_height), (0.012, who.eye_height), (who.nose_width, tip), (-who.nose_width, tip)], shade, 1.4
+    )
+    for side in (-1, 1):
+        pen.ellipse(side * 0.55 * who.nose_width, tip, 0.4 * who.nose_width, 0.013, _shade(who.skin, 0.55), 1.4)
+
+
+def _draw_mouth(pen: _Pen, who: Identity, attributes: Collection[str]) -> None:
+    width, y = who.mouth_width, who.mouth_height
+    lift = 0.035 if "Smiling" in attributes else -0.006
+    colour = (150, 70, 70)
+    corners = [(-width, y - lift), (-0.5 * width, y), (0, y + 0.3 * lift), (0.5 * width, y), (width, y - lift)]
+    if "Mouth_Open" in attributes:
+        pen.ellipse(0, y + 0.012, 0.72 * width, 0.034, INK)
+        pen.stroke([(-0.5 * width, y - 0.008), (0.5 * width, y - 0.008)], 0.012, (240, 238, 230))
+    pen.stroke(corners, who.lips, colour)
+
+
+def _draw_glasses(pen: _Pen, who: Identity) -> None:
+    for side in (-1, 1):
+        for start in np.linspace(0, 2 * math.pi, 16, endpoint=False):
+            ends = [
+                (side * who.eye_distance + 0.075 * math.cos(a), who.eye_height + 0.06 * math.sin(a))
+                for a in (start, start + 0.4)
+            ]
+            pen.stroke(sorted(ends), 0.016, INK, 1.2)
+        pen.stroke(
+            sorted(
+                [(side * (who.eye_distance + 0.07), who.eye_height), (side * who.head_width, who.eye_height - 0.01)]
+            ),
+            0.014,
+            INK,
+            1,
+        )
+    pen.stroke([(-who.eye_distance + 0.07, who.eye_height), (who.eye_distance - 0.07, who.eye_height)], 0.014, INK, 1.2)
+
+
+def _clothes(rng: np.random.Generator) -> Colour:
+    red, green, blue = rng.integers(20, 220, 3).tolist()
+    return red, green, blue
+
+
+def _shade(colour: Colour, factor: float) -> Colour:
+    red, green, blue = (int(channel * factor) for channel in colour)
+    return red, green, blue
+
+
+def _background(rng: np.random.Generator) -> Image:
+    """Large soft spots."""
+    spots = rng.uniform(60, 200, (4, 4, 3)).astype(np.float32)
+    return cv2.resize(spots, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+
+
+def _photograph(canvas: Image, rng: np.random.Generator) -> Image:
+    """Light from one side, its colour, blur, noise."""
+    across, down = np.meshgrid(np.linspace(-1, 1, SIDE_PX), np.linspace(-1, 1, SIDE_PX))
+    angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.35)
+    light = 1 + strength * (math.cos(angle) * across + math.sin(angle) * down)
+    tint = rng.uniform(0.65, 1.15) + rng.normal(0, 0.06, 3)
+    blurred = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 1.5))
+    noisy = blurred * light[..., None] * tint + rng.normal(0, rng.uniform(2, 9), canvas.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8)

@@ -1,0 +1,14 @@
+"""What faces (or other images) have: CelebA's layout, any attributes."""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from tasks.attributes.config import AttributesConfig
+    from tasks.attributes.task import AttributesTask
+
+__all__ = ["AttributesConfig", "AttributesTask"]
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__, submod_attrs={"config": ["AttributesConfig"], "task": ["AttributesTask"]}
+)

@@ -1,0 +1,68 @@
+"""The image beside a bar for each attribute, and the average precisions of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datasets.files import atomic_write
+from datasets.types import Attributes, Image
+from tasks.common.draw import FONT, scaled_to
+
+HEIGHT_PX, BARS_WIDTH_PX, ROW_PX = 320, 300, 20
+NAME_WIDTH_PX = 150
+MAX_BARS = HEIGHT_PX // ROW_PX
+RIGHT, WRONG, UNKNOWN, INK = (0, 158, 115), (213, 94, 0), (86, 180, 233), (0, 0, 0)
+
+
+def draw_attributes(image: Image, predicted: Attributes, truth: Attributes | None, names: Sequence[str]) -> Image:
+    """The image, and beside it a bar for each attribute, as long as it is probable; the line is 1/2.
+
+    Green where the right side is more probable, red where the wrong one is, blue where the truth is not known; a star
+    stands at what is true. Where there are more attributes than room, the most probable ones.
+    """
+    photo = scaled_to(image, HEIGHT_PX)
+    bars = np.full((HEIGHT_PX, BARS_WIDTH_PX, 3), 255, np.uint8)
+    shown = np.sort(np.argsort(-predicted.values, kind="stable")[:MAX_BARS])
+    room = BARS_WIDTH_PX - NAME_WIDTH_PX - 4
+    for row, column in enumerate(shown.tolist()):
+        value, top = float(predicted.values[column]), row * ROW_PX
+        is_true = None if truth is None else bool(truth.values[column] > 0.5)
+        colour = UNKNOWN if is_true is None else RIGHT if is_true == (value > 0.5) else WRONG
+        end = NAME_WIDTH_PX + round(room * value)
+        cv2.rectangle(bars, (NAME_WIDTH_PX, top + 4), (end, top + ROW_PX - 4), colour, cv2.FILLED)
+        text = f"{'* ' if is_true else ''}{names[column]}"
+        cv2.putText(bars, text, (4, top + 14), FONT, 0.38, INK, 1, cv2.LINE_AA)
+    middle = NAME_WIDTH_PX + room // 2
+    cv2.line(bars, (middle, 0), (middle, len(shown) * ROW_PX), (150, 150, 150), 1)
+    return np.concatenate([photo, bars], 1)
+
+
+def draw_average_precisions(scores: Mapping[str, tuple[float, float]], path: Path) -> None:
+    """A bar for each attribute, the best first, and a mark at what chance scores.
+
+    Args:
+        scores: attribute -> average precision, prevalence.
+        path: of the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    ordered = sorted(scores.items(), key=lambda item: item[1][0])
+    figure = Figure(figsize=(8, 1.5 + 0.25 * len(ordered)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    rows = range(len(ordered))
+    axes.barh(rows, [ap for _, (ap, _) in ordered], color="#56b4e9", label="average precision")
+    axes.plot([prevalence for _, (_, prevalence) in ordered], rows, "k|", markersize=10, label="chance: prevalence")
+    for row, (_, (ap, _)) in enumerate(ordered):
+        axes.text(ap + 0.005, row, f"{ap:.3f}", va="center", fontsize=8)
+    axes.set_yticks(rows, [name for name, _ in ordered])
+    axes.set(xlim=(0, 1.08), title=f"mean {np.mean([ap for _, (ap, _) in ordered]):.3f}" if ordered else "")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, -0.02 - 2 / (len(ordered) + 6)), ncols=2)
+    axes.grid(alpha=0.3, axis="x")
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=100)

@@ -1,0 +1,82 @@
+"""Average precision of each attribute, beside what chance scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+from datasets.types import Attributes
+from tasks.attributes.draw import draw_average_precisions
+from tasks.common.report import write_csv
+
+PER_ATTRIBUTE, PICTURE = "per_attribute.csv", "average_precision.png"
+
+
+class AttributeScore(NamedTuple):
+    """How well one attribute is told; NaN where all images or none have it."""
+
+    attribute: str
+    positives: int
+    prevalence: float
+    ap: float
+    accuracy: float
+
+
+class AttributesMetric:
+    """Mean average precision, and accuracy at probability 1/2.
+
+    chance_mean_ap is what a random order scores on average: the mean prevalence. constant_accuracy is what always
+    saying the more frequent side scores. Attributes that all images have, or none, do not count.
+
+    Source: Howard et al. 2017, Table 12, for the mean average precision.
+    """
+
+    def __init__(self, attribute_names: Sequence[str]) -> None:
+        """Args: attribute_names: K."""
+        self._names = attribute_names
+        self._predicted: list[Attributes] = []
+        self._truth: list[Attributes] = []
+
+    def update(self, predicted: Sequence[Attributes], truth: Sequence[Attributes]) -> None:
+        """Take in some images."""
+        self._predicted += predicted
+        self._truth += truth
+
+    def compute(self) -> dict[str, float]:
+        """mean_ap, chance_mean_ap, accuracy, constant_accuracy in [0, 1]; NaN where nothing can be told."""
+        scores = [score for score in self._scores() if not np.isnan(score.ap)]
+        if not scores:
+            return dict.fromkeys(("mean_ap", "chance_mean_ap", "accuracy", "constant_accuracy"), float("nan"))
+        return {
+            "mean_ap": float(np.mean([score.ap for score in scores])),
+            "chance_mean_ap": float(np.mean([score.prevalence for score in scores])),
+            "accuracy": float(np.mean([score.accuracy for score in scores])),
+            "constant_accuracy": float(np.mean([max(score.prevalence, 1 - score.prevalence) for score in scores])),
+        }
+
+    def write_details(self, folder: Path) -> None:
+        """A row for each attribute: `per_attribute.csv`; the same as bars: `average_precision.png`."""
+        scores = self._scores()
+        write_csv(folder / PER_ATTRIBUTE, [score._asdict() for score in scores])
+        draw_average_precisions(
+            {score.attribute: (score.ap, score.prevalence) for score in scores if not np.isnan(score.ap)},
+            folder / PICTURE,
+        )
+
+    def _scores(self) -> list[AttributeScore]:
+        if not self._truth:
+            return []
+        predicted = np.stack([attributes.values for attributes in self._predicted])
+        truth = np.stack([attributes.values for attributes in self._truth]) > 0.5
+        scores = []
+        for column, name in enumerate(self._names):
+            here, values = truth[:, column], predicted[:, column]
+            can_be_told = here.any() and not here.all()
+            ap = float(average_precision_score(here, values)) if can_be_told else float("nan")
+            accuracy = float(((values > 0.5) == here).mean())
+            scores.append(AttributeScore(name, int(here.sum()), float(here.mean()), ap, accuracy))
+        return scores

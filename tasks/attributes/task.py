@@ -1,0 +1,162 @@
+"""The parts of the attributes task, named in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from torch import Tensor
+
+from datasets.alignment import FaceCrop
+from datasets.celeba import AttributedImages, Partition, read_celeba
+from datasets.files import write_json
+from datasets.sample.attributes import sample_root
+from datasets.transforms import CropAugmentation, Prepared, center_crop
+from datasets.types import Attributes, Image
+from tasks.attributes.config import AttributesConfig
+from tasks.attributes.draw import draw_attributes
+from tasks.attributes.loss import attribute_loss, positive_weights
+from tasks.attributes.metric import AttributesMetric
+from tasks.attributes.model import AttributeNet, AttributeOutputs, decode_attributes
+from tasks.common.pretrained import build_pretrained, open_pretrained
+from tasks.common.task import VOCABULARY, Mistake, Split, Task
+
+CELEBA_NUM_ATTRIBUTES = 40  # the paper does not state its own data's number
+
+
+class AttributesTask:
+    """A sigmoid for each attribute: a `tasks.common.task.Task[Attributes]`."""
+
+    name = "attributes"
+    score_name = "mean_ap"
+
+    def __init__(self, config: AttributesConfig, vocabulary: Mapping[str, Any]) -> None:
+        """Args: config: settings; vocabulary: `attribute_names`, and the `prevalence` of each in the training images."""
+        self.config = config
+        self.vocabulary = vocabulary
+        self.attribute_names: list[str] = vocabulary["attribute_names"]
+        self._positive_weights = positive_weights(vocabulary["prevalence"], config.balance)
+        self._cut = FaceCrop(config.data.face_part, config.data.align)
+        self._sources: Mapping[Partition, AttributedImages] | None = None  # read once: CelebA has 200,000 lines
+
+    @classmethod
+    def from_data(cls, config: AttributesConfig) -> Self:
+        """The task for the attributes of the training images."""
+        sources = _read(config)
+        if "train" not in sources:
+            raise ValueError(f"{config.data.root}: the list of partitions has no image for train (0)")
+        train = sources["train"]
+        prevalence = train.values.mean(0).round(6).tolist()
+        task = cls(config, {"attribute_names": list(train.attribute_names), "prevalence": prevalence})
+        task._sources = sources
+        return task
+
+    @classmethod
+    def with_num_classes(cls, config: AttributesConfig, num_classes: int | None) -> Self:
+        """The task for nameless attributes; by default CelebA's number of them."""
+        number = num_classes or CELEBA_NUM_ATTRIBUTES
+        return cls(config, {"attribute_names": list(map(str, range(number))), "prevalence": [0.5] * number})
+
+    @classmethod
+    def from_published(cls, config: AttributesConfig) -> Self:
+        """There is none.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("--run: expected a run folder; there are no published weights of a MobileNet for attributes")
+
+    def build_model(self) -> AttributeNet:
+        """The network with the configured weights."""
+        return AttributeNet(build_pretrained(self.config, open_pretrained(self.config)), len(self.attribute_names))
+
+    def source(self, split: Split) -> AttributedImages:
+        """The images of a split.
+
+        Raises:
+            ValueError: if they cannot be read or have other attributes than the task.
+        """
+        if self._sources is None:
+            self._sources = _read(self.config)
+        partition: Partition = "train" if split == "train" else self.config.data.validate_on
+        if partition not in self._sources:
+            raise ValueError(f"{self.config.data.root}: no image is in the partition {partition} (data.validate_on)")
+        source = self._sources[partition]
+        if list(source.attribute_names) != self.attribute_names:
+            raise ValueError(
+                f"the {len(source.attribute_names)} attributes of the data ({', '.join(source.attribute_names[:3])}, "
+                f"...) are not the {len(self.attribute_names)} that the model has outputs for "
+                f"({', '.join(self.attribute_names[:3])}, ...)"
+            )
+        return source
+
+    def augmentation(self) -> Prepared[Attributes]:
+        """A random part of the face, perhaps mirrored."""
+        config = self.config
+        return Prepared(
+            self._cut,
+            CropAugmentation(
+                config.data.input_size, min_crop_area=config.min_crop_area, randaugment_ops=config.randaugment_ops
+            ),
+        )
+
+    def order(self) -> None:
+        """Shuffled."""
+
+    def mixing(self) -> None:
+        """Nothing."""
+
+    def preprocess(self, image: Image) -> Image:
+        """The face, scaled."""
+        return center_crop(self._cut(image), self.config.data.input_size, 1)
+
+    def hints(self, truth: Sequence[Attributes]) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def loss(self, outputs: AttributeOutputs, truth: Sequence[Attributes]) -> dict[str, Tensor]:
+        """Binary cross-entropy."""
+        return attribute_loss(outputs, truth, self._positive_weights)
+
+    def decode(self, outputs: AttributeOutputs) -> list[Attributes]:
+        """How probable each attribute is."""
+        return decode_attributes(outputs, self._positive_weights)
+
+    def metric(self) -> AttributesMetric:
+        """Mean average precision."""
+        return AttributesMetric(self.attribute_names)
+
+    def mistake(self, predicted: Attributes, truth: Attributes) -> Mistake[Attributes] | None:
+        """The attribute that is most confidently put on the wrong side."""
+        wrong = np.where(truth.values > 0.5, 1 - predicted.values, predicted.values)  # the wrong side's probability
+        column = int(wrong.argmax())
+        if wrong[column] <= 0.5:
+            return None
+        claim, fact = ("no ", "has it") if truth.values[column] > 0.5 else ("", "has it not")
+        return Mistake(float(wrong[column]), f"{claim}{self.attribute_names[column]}: {fact}", predicted)
+
+    def draw(self, image: Image, predicted: Attributes, truth: Attributes | None = None) -> Image:
+        """The image beside its bars."""
+        return draw_attributes(image, predicted, truth, self.attribute_names)
+
+    def describe(self, predicted: Attributes, image_hw: tuple[int, int]) -> dict[str, Any]:
+        """How probable each attribute is."""
+        values = (round(float(value), 4) for value in predicted.values)
+        return {"attributes": dict(zip(self.attribute_names, values, strict=True))}
+
+    def write_vocabulary(self, folder: Path) -> None:
+        """The attributes."""
+        write_json(folder / VOCABULARY, dict(self.vocabulary))
+
+
+if TYPE_CHECKING:
+    _is_a_task: type[Task[Attributes]] = AttributesTask
+
+
+def _read(config: AttributesConfig) -> Mapping[Partition, AttributedImages]:
+    root = sample_root() if config.data.root is None else Path(config.data.root)
+    if not root.is_dir():
+        raise ValueError(f"data.root: there is no folder {root}")
+    return read_celeba(root)
