@@ -79,7 +79,8 @@ def detect_points(image: Image, detector: str) -> NDArray[np.float64]:
     if faces is None or not len(faces):
         raise NoFaceError("no face found")
     largest = max(faces, key=lambda face: face[2] * face[3])
-    return np.asarray(largest[4:14], np.float64).reshape(5, 2) / scale
+    points: NDArray[np.float64] = np.asarray(largest[4:14], np.float64).reshape(5, 2) / scale
+    return points
 
 
 def align(image: Image, points: NDArray[np.float64]) -> Image:

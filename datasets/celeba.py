@@ -15,8 +15,8 @@ from datasets.stores import ImageFiles, ImageStore, StoredExamples
 from datasets.types import Attributes
 
 IMAGES, ATTRIBUTE_LIST, PARTITION_LIST = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
-PARTITIONS = ("train", "val", "test")  # by their number in the list
 Partition = Literal["train", "val", "test"]
+PARTITION_IDS: dict[Partition, int] = {"train": 0, "val": 1, "test": 2}
 
 
 class AttributedImages(StoredExamples[Attributes]):
@@ -67,7 +67,7 @@ def read_celeba(root: Path) -> Mapping[Partition, AttributedImages]:
         )
     encoded = np.array([os.fsencode(name) for name in names])
     found: dict[Partition, AttributedImages] = {}
-    for number, partition in enumerate(PARTITIONS):
+    for partition, number in PARTITION_IDS.items():
         rows = np.flatnonzero(partitions == number)
         if len(rows):
             found[partition] = AttributedImages(ImageFiles(folder, encoded[rows]), values[rows], attribute_names)

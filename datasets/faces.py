@@ -119,25 +119,29 @@ def split_identities(root: Path, *, val_share: float) -> dict[Split, FaceImages]
 
     Args:
         root: the folder.
-        val_share: of the photos, where the split is ours.
+        val_share: of the photos, where the split is ours; 0 leaves none for validation and 1 none for training.
+
+    Returns:
+        Those of the splits that have photos.
 
     Raises:
-        ValueError: naming the folder: no photos, a person on both sides, too few persons to split.
+        ValueError: naming the folder: no photos, a person on both sides, persons too large to split.
     """
     if (root / "train").is_dir():
         found: dict[Split, FaceImages] = {}
-        for split, folders in SPLIT_FOLDERS.items():
-            for folder in (root / name for name in folders if (root / name).is_dir()):
-                found.setdefault(split, read_identities(folder))
+        for split, names in SPLIT_FOLDERS.items():
+            for folder in [root / name for name in names if (root / name).is_dir()][:1]:
+                found[split] = read_identities(folder)
         both = set(found["train"].identities) & set(found["val"].identities if "val" in found else ())
         if both:
             raise ValueError(f"{root}: {len(both)} persons are in train and in val too; first {min(both)}")
         return found
     photos = read_identities(root)
-    if len(photos.identities) < 4:
-        raise ValueError(f"{root}: {len(photos.identities)} persons; to split them there must be 4 or more")
+    if val_share == 0:
+        return {"train": photos}
     is_val = validation_rows(photos.identity_ids, val_share)
-    return {"train": photos.select(~is_val), "val": photos.select(is_val)}
+    rows_of: dict[Split, NDArray[np.bool_]] = {"train": ~is_val, "val": is_val}
+    return {split: photos.select(rows) for split, rows in rows_of.items() if rows.any()}
 
 
 def read_lfw(root: Path) -> tuple[FaceImages, list[list[Pair]]]:

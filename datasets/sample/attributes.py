@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.celeba import ATTRIBUTE_LIST, IMAGES, PARTITION_LIST, PARTITIONS
+from datasets.celeba import ATTRIBUTE_LIST, IMAGES, PARTITION_IDS, PARTITION_LIST, Partition
 from datasets.images import write_image
 from datasets.sample.brush import cached
 from datasets.sample.faces import ATTRIBUTES, draw_attributes, draw_face, draw_identity
 
 VERSION = 1  # goes up with every change of a picture
-NUM_IMAGES = {"train": 1600, "val": 400}
+NUM_IMAGES: dict[Partition, int] = {"train": 1600, "val": 400}
 SEED = 1704
 
 
@@ -22,10 +22,11 @@ def sample_root() -> Path:
     return cached(f"sample-attributes-v{VERSION}", write_sample)
 
 
-def write_sample(root: Path, num_images_of: Mapping[str, int] = NUM_IMAGES) -> None:
+def write_sample(root: Path, num_images_of: Mapping[Partition, int] = NUM_IMAGES) -> None:
     """Write so many faces for `train` and `val`, and the lists of their attributes and partitions, below a folder."""
     (root / IMAGES).mkdir()
-    rows, partitions = [], []
+    rows: list[str] = []
+    partitions: list[str] = []
     for split, num_images in num_images_of.items():
         for _ in range(num_images):
             number = len(rows) + 1
@@ -33,7 +34,7 @@ def write_sample(root: Path, num_images_of: Mapping[str, int] = NUM_IMAGES) -> N
             name, attributes = f"{number:06d}.jpg", draw_attributes(rng)
             write_image(root / IMAGES / name, draw_face(draw_identity(rng), attributes, rng))
             rows.append(" ".join([name, *(f"{1 if attribute in attributes else -1:2d}" for attribute in ATTRIBUTES)]))
-            partitions.append(f"{name} {PARTITIONS.index(split)}")
+            partitions.append(f"{name} {PARTITION_IDS[split]}")
     lines = [str(len(rows)), " ".join(ATTRIBUTES), *rows]
     (root / ATTRIBUTE_LIST).write_text("\n".join(lines) + "\n")
     (root / PARTITION_LIST).write_text("\n".join(partitions) + "\n")

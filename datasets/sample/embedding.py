@@ -1,4 +1,4 @@
-"""Drawn faces: a folder for each identity, and unseen ones in LFW's official layout with pairs."""
+"""Drawn faces: `train` has a folder for each identity, `val` unseen ones in LFW's official layout with its pairs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from datasets.sample.brush import cached
 from datasets.sample.faces import draw_attributes, draw_face, draw_identity
 
 VERSION = 1  # goes up with every change of a picture
-IDENTITIES, LFW = "identities", "lfw"
-NUM_IDENTITIES = {IDENTITIES: 160, LFW: 50}
-NUM_PHOTOS = {IDENTITIES: 12, LFW: 6}  # of each
+LFW = "val"
+SIZES = {"train": (160, 12), LFW: (50, 6)}  # identities, and photos of each
 NUM_FOLDS, MAX_PAIRS = 10, 60  # matched ones in a fold, and as many mismatched
 SEED = 1704
 
@@ -26,28 +25,27 @@ def sample_root() -> Path:
     return cached(f"sample-embedding-v{VERSION}", write_sample)
 
 
-def write_sample(root: Path, num_identities_of: Mapping[str, int] = NUM_IDENTITIES) -> None:
-    """Write so many identities below `identities` and `lfw`, and the pairs of the latter."""
-    for part_number, (part, num_identities) in enumerate(num_identities_of.items()):
+def write_sample(root: Path, sizes: Mapping[str, tuple[int, int]] = SIZES) -> None:
+    """Write so many identities with so many photos each below `train` and `val`, and the pairs of the latter."""
+    for part_number, (part, (num_identities, num_photos)) in enumerate(sizes.items()):
         for person in range(num_identities):
             identity = draw_identity(np.random.default_rng([SEED, part_number, person]))
             name = _name(part_number, person)
             (root / part / name).mkdir(parents=True)
-            for photo in range(1, NUM_PHOTOS[part] + 1):
+            for photo in range(1, num_photos + 1):
                 rng = np.random.default_rng([SEED, part_number, person, photo])
                 picture = draw_face(identity, draw_attributes(rng), rng)
                 write_image(root / part / name / f"{name}_{photo:04d}.jpg", picture)
-    if LFW in num_identities_of:
-        (root / LFW / PAIRS).write_text(_pairs(num_identities_of[LFW]))
+    (root / LFW / PAIRS).write_text(_pairs(*sizes[LFW]))
 
 
-def _pairs(num_identities: int) -> str:
+def _pairs(num_identities: int, num_photos: int) -> str:
     """Each fold has identities of its own, so that no threshold is tried on whom it was chosen with."""
     rng = np.random.default_rng(SEED)
     folds = []
     for persons in np.array_split(np.arange(num_identities), min(NUM_FOLDS, num_identities // 2)):
         names = [_name(1, int(person)) for person in persons]
-        photos = [(name, number) for name in names for number in range(1, NUM_PHOTOS[LFW] + 1)]
+        photos = [(name, number) for name in names for number in range(1, num_photos + 1)]
         pairs = list(combinations(photos, 2))
         same = [f"{a}\t{i}\t{j}" for (a, i), (b, j) in pairs if a == b]
         other = [f"{a}\t{i}\t{b}\t{j}" for (a, i), (b, j) in pairs if a != b]

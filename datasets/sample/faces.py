@@ -33,6 +33,8 @@ SKINS: tuple[Colour, ...] = ((92, 60, 42), (141, 92, 62), (188, 132, 96), (222, 
 HAIRS: tuple[Colour, ...] = ((30, 24, 22), (72, 46, 30), (120, 76, 42), (196, 156, 88), (150, 150, 150), (140, 60, 30))
 IRISES: tuple[Colour, ...] = ((60, 40, 24), (96, 66, 34), (70, 110, 150), (74, 116, 74), (110, 120, 126))
 INK: Colour = (28, 22, 22)
+LIPS: Colour = (150, 70, 70)
+TEETH: Colour = (240, 238, 230)
 
 
 class Identity(NamedTuple):
@@ -141,15 +143,15 @@ def _draw_head(pen: _Pen, who: Identity, attributes: Collection[str], rng: np.ra
     for side in (-1, 1):
         pen.ellipse(side * (width + 0.005), who.eye_height + 0.05, 0.03, 0.055, dark, depth=0)
         if "Earrings" in attributes:
-            pen.ellipse(side * (width + 0.012), who.eye_height + 0.125, 0.02, 0.02, (235, 205, 90), depth=0)
+            pen.ellipse(side * (width + 0.012), who.eye_height + 0.13, 0.026, 0.034, (235, 205, 90), depth=0)
     pen.ellipse(0, 0.5, width, height, who.skin, depth=0.3)
     pen.polygon(_jaw(who), who.skin, depth=0.3)
     if "Beard" in attributes:
         _draw_beard(pen, who)
     _draw_hair(pen, who, attributes)
     if "Freckles" in attributes:
-        for x, y in rng.uniform((-0.16, who.eye_height + 0.06), (0.16, who.eye_height + 0.16), (26, 2)):
-            pen.ellipse(float(x), float(y), 0.008, 0.008, _shade(who.skin, 0.68))
+        for x, y in rng.uniform((-0.16, who.eye_height + 0.06), (0.16, who.eye_height + 0.16), (34, 2)):
+            pen.ellipse(float(x), float(y), 0.011, 0.011, _shade(who.skin, 0.62))
     for side in (-1, 1):
         _draw_eye(pen, who, side, attributes)
     _draw_nose(pen, who)
@@ -174,9 +176,16 @@ def _draw_beard(pen: _Pen, who: Identity) -> None:
     width, bottom = who.head_width, 0.5 + who.head_height
     colour, top = _shade(who.hair, 0.9), who.mouth_height - 0.045
     pen.polygon(
-        [(-width + 0.01, 0.58), (-0.12, top), (0.12, top), (width - 0.01, 0.58), (who.jaw * width, bottom - 0.1)]
-        + [(0.4 * who.jaw * width, bottom + 0.03), (-0.4 * who.jaw * width, bottom + 0.03)]
-        + [(-who.jaw * width, bottom - 0.1)],
+        [
+            (-width + 0.01, 0.58),
+            (-0.12, top),
+            (0.12, top),
+            (width - 0.01, 0.58),
+            (who.jaw * width, bottom - 0.1),
+            (0.4 * who.jaw * width, bottom + 0.03),
+            (-0.4 * who.jaw * width, bottom + 0.03),
+            (-who.jaw * width, bottom - 0.1),
+        ],
         colour,
         depth=0.4,
     )
@@ -186,8 +195,11 @@ def _draw_hair(pen: _Pen, who: Identity, attributes: Collection[str]) -> None:
     width, top = who.head_width, 0.5 - who.head_height
     line = top + (0.17 if "Bangs" in attributes else 0.09)
     pen.polygon(
-        [(-width - 0.02, 0.42), (-width, top + 0.1), (-0.6 * width, top - 0.01), (0, top - 0.03)]
-        + [
+        [
+            (-width - 0.02, 0.42),
+            (-width, top + 0.1),
+            (-0.6 * width, top - 0.01),
+            (0, top - 0.03),
             (0.6 * width, top - 0.01),
             (width, top + 0.1),
             (width + 0.02, 0.42),
@@ -210,7 +222,7 @@ def _draw_eye(pen: _Pen, who: Identity, side: int, attributes: Collection[str]) 
     pen.ellipse(x, y, 0.68 * size, 0.68 * size, who.iris)
     pen.ellipse(x, y, 0.3 * size, 0.3 * size, INK)
     brow, slope = y - who.brow_height, side * who.brow_slope
-    thick = 0.034 if "Bushy_Eyebrows" in attributes else 0.014
+    thick = 0.042 if "Bushy_Eyebrows" in attributes else 0.014
     pen.stroke(
         [(x - 1.5 * size, brow + slope), (x, brow - 0.008), (x + 1.5 * size, brow - slope)],
         thick,
@@ -228,14 +240,15 @@ def _draw_nose(pen: _Pen, who: Identity) -> None:
 
 
 def _draw_mouth(pen: _Pen, who: Identity, attributes: Collection[str]) -> None:
-    width, y = who.mouth_width, who.mouth_height
-    lift = 0.035 if "Smiling" in attributes else -0.006
-    colour = (150, 70, 70)
-    corners = [(-width, y - lift), (-0.5 * width, y), (0, y + 0.3 * lift), (0.5 * width, y), (width, y - lift)]
+    smiles = "Smiling" in attributes
+    width, y, lift = (1.25 if smiles else 1) * who.mouth_width, who.mouth_height, 0.05 if smiles else -0.012
     if "Mouth_Open" in attributes:
         pen.ellipse(0, y + 0.012, 0.72 * width, 0.034, INK)
-        pen.stroke([(-0.5 * width, y - 0.008), (0.5 * width, y - 0.008)], 0.012, (240, 238, 230))
-    pen.stroke(corners, who.lips, colour)
+        pen.stroke([(-0.5 * width, y - 0.008), (0.5 * width, y - 0.008)], 0.012, TEETH)
+    if smiles:
+        pen.polygon([(-width, y - lift), (width, y - lift), (0.5 * width, y), (-0.5 * width, y)], TEETH)
+    corners = [(-width, y - lift), (-0.5 * width, y), (0, y + 0.3 * lift), (0.5 * width, y), (width, y - lift)]
+    pen.stroke(corners, who.lips, LIPS)
 
 
 def _draw_glasses(pen: _Pen, who: Identity) -> None:

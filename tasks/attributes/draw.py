@@ -12,7 +12,7 @@ from datasets.files import atomic_write
 from datasets.types import Attributes, Image
 from tasks.common.draw import FONT, scaled_to
 
-HEIGHT_PX, BARS_WIDTH_PX, ROW_PX = 320, 300, 20
+HEIGHT_PX, BARS_WIDTH_PX, ROW_PX = 320, 340, 20
 NAME_WIDTH_PX = 150
 MAX_BARS = HEIGHT_PX // ROW_PX
 RIGHT, WRONG, UNKNOWN, INK = (0, 158, 115), (213, 94, 0), (86, 180, 233), (0, 0, 0)

@@ -33,7 +33,7 @@ class AttributesTask:
     score_name = "mean_ap"
 
     def __init__(self, config: AttributesConfig, vocabulary: Mapping[str, Any]) -> None:
-        """Args: config: settings; vocabulary: `attribute_names`, and the `prevalence` of each in the training images."""
+        """Args: config: settings; vocabulary: `attribute_names`, and `prevalence` of each in training images."""
         self.config = config
         self.vocabulary = vocabulary
         self.attribute_names: list[str] = vocabulary["attribute_names"]

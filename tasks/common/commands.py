@@ -80,7 +80,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
 def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """Score a run's best checkpoint, or published weights, on a split."""
     split = arguments.options["split"]
-    task, model = _load(task_class, arguments)
+    task, model = load_model(task_class, arguments)
     source = task.source(split)
     warn_of_repairs(source)
     loader = evaluation_loader(task, source, task.config.optim.batch_size)
@@ -88,7 +88,7 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
         results = predict_split(task, model, loader, on_batch=lambda batch: progress.advance(len(batch.ids)))
     metric = score(task, results)
     metrics = metric.compute()
-    folder = _out_folder(task, arguments.options, f"evaluate-{split}")
+    folder = out_folder(task, arguments.options, f"evaluate-{split}")
     content = metrics_as_json(metrics, len(source))
     write_json(folder / METRICS, content)
     metric.write_details(folder)
@@ -106,8 +106,8 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
 def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """Draw and write predictions for images and videos."""
     paths = find_files(arguments.options["inputs"])
-    task, model = _load(task_class, arguments)
-    folder = _out_folder(task, arguments.options, "predict")
+    task, model = load_model(task_class, arguments)
+    folder = out_folder(task, arguments.options, "predict")
     num_pictures = predict_files(task, model, paths, folder)
     print(f"wrote predictions for {num_pictures} pictures to {folder}", file=sys.stderr)
     return 0
@@ -128,7 +128,7 @@ def cost(task_class: type[Task[Any]], arguments: Arguments) -> int:
     return 0
 
 
-def _load(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[Any], nn.Module]:
+def load_model(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[Any], nn.Module]:
     """The task of a run or of published weights, and its best model on the device that the configuration names."""
     if arguments.options["run"] is None:
         config = with_conventions(arguments.config)
@@ -147,7 +147,7 @@ def _load(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[Any],
     return task, model.to(open_device(task.config.loop))
 
 
-def _out_folder(task: Task[Any], options: dict[str, Any], default: str) -> Path:
+def out_folder(task: Task[Any], options: dict[str, Any], default: str) -> Path:
     """The folder that the user names; else a new one in the run, or where runs are."""
     if options["out"] is not None:
         return _make_folder(Path(options["out"]), "--out")

@@ -41,13 +41,13 @@ def scaled_to(image: Image, height_px: int) -> Image:
     return cv2.resize(image, size, interpolation=interpolation)  # type: ignore[return-value]
 
 
-def contact_sheet(pictures: Sequence[Image]) -> Image:
+def contact_sheet(pictures: Sequence[Image], columns: int | None = None) -> Image:
     """Pictures side by side, each scaled to a tile's width or height, whichever is reached first.
 
-    Four in a row, or two where they are more than twice as wide as high.
+    So many in a row; by default four, or two where they are more than twice as wide as high.
     """
     is_wide = max(picture.shape[1] / picture.shape[0] for picture in pictures) > 2
-    columns, side = (2, 2 * TILE_PX) if is_wide else (4, TILE_PX)
+    columns, side = columns or (2 if is_wide else 4), TILE_PX * (2 if is_wide else 1)
     rows = []
     for start in range(0, len(pictures), columns):
         tiles = [_fit(picture, side - GAP_PX) for picture in pictures[start : start + columns]]

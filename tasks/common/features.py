@@ -6,11 +6,11 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbone import Backbone
 from datasets.files import atomic_write, cache_dir
@@ -69,13 +69,18 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
     return features
 
 
-def _key(task: Task[T], backbone: Backbone, source: Source[T]) -> str:
-    digest = hashlib.sha256()
-    digest.update(str(backbone.conventions).encode())
-    digest.update(json.dumps([dataclasses.asdict(task.config.data), task.config.loop.precision]).encode())
-    for name, value in backbone.state_dict().items():
+def network_digest(network: nn.Module, settings: Any) -> hashlib._Hash:
+    """A hash of a network's weights, and of settings that JSON can hold, which more can be added to."""
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for name, value in network.state_dict().items():
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest
+
+
+def _key(task: Task[T], backbone: Backbone, source: Source[T]) -> str:
+    settings = [dataclasses.asdict(task.config.data), task.config.loop.precision, str(backbone.conventions)]
+    digest = network_digest(backbone, settings)
     for row in range(len(source)):
         path = Path(source.id(row))
         file = next((place for place in (path, path.parent) if place.is_file()), None)  # the parent: a shard

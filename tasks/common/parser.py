@@ -47,13 +47,13 @@ def _train_flags(parser: ArgumentParser) -> None:
 
 
 def _evaluate_flags(parser: ArgumentParser) -> None:
-    _add_run(parser, "evaluate")
+    add_run(parser, "evaluate")
     parser.add_argument("--split", type=Literal["train", "val"], default="val", help="which images")
     _add_json(parser)
 
 
 def _predict_flags(parser: ArgumentParser) -> None:
-    _add_run(parser, "predict")
+    add_run(parser, "predict")
     parser.add_argument("inputs", nargs="+", type=str, help="image, folder, glob or video")
 
 
@@ -67,7 +67,8 @@ def add_run_dir(parser: ArgumentParser) -> None:
     parser.add_argument("--run_dir", type=str | None, help="folder to make (default: runs/<task>/<date and time>)")
 
 
-def _add_run(parser: ArgumentParser, folder: str) -> None:
+def add_run(parser: ArgumentParser, folder: str) -> None:
+    """The flags of verbs that take a run, or published weights, and leave a folder."""
     parser.add_argument("--run", type=str | None, help="run folder made by train; without it, published weights")
     parser.add_argument("--out", type=str | None, help=f"folder to make (default: <run>/{folder})")
 

@@ -16,9 +16,9 @@ from datasets.files import atomic_write
 PER_CLASS = "per_class.csv"
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as CSV, atomically; a row without a value for a column leaves it empty."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Rows as CSV, atomically; a row without a value for a column leaves it empty. By default all the rows' columns."""
+    columns = columns or list(dict.fromkeys(key for row in rows for key in row))
     with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()

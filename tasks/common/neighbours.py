@@ -1,0 +1,156 @@
+"""Which of many vectors are most similar: a faiss index whose kind follows its size."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.files import atomic_write
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Kind = Literal["flat", "hnsw", "ivfpq"]
+MAX_SIZES: dict[Kind, float] = {"flat": 50_000, "hnsw": 200_000, "ivfpq": math.inf}
+HNSW_LINKS, HNSW_BREADTH_BUILD, HNSW_BREADTH_SEARCH = 16, 60, 64
+PQ_BYTES_PER_NUMBER = 0.25  # 64 codes of 4 bits for 128 numbers
+TRAINING_VECTORS_PER_LIST = 50
+NUM_PROBES = 24  # lists that a query looks into
+REFINE_FACTOR = 16  # so many times the neighbours asked for are compared exactly
+
+
+def kind_for(size: int) -> Kind:
+    """What suits so many vectors: exact search, a graph, or lists of short codes with exact comparison at the end."""
+    return next(kind for kind, max_size in MAX_SIZES.items() if size <= max_size)
+
+
+class SimilarityIndex:
+    """Vectors of length 1, each with an id of its own; the most similar ones by cosine.
+
+    All kinds keep the vectors as they are: so an index that has grown becomes the next kind, and one that vectors are
+    removed from is made anew, and nothing of a removed vector is left.
+    """
+
+    def __init__(self, dim: int) -> None:
+        """Args: dim: of the vectors. The index is empty."""
+        self.dim = dim
+        self.kind: Kind = "flat"
+        self._index: Any = faiss.IndexIDMap2(_build(self.kind, dim, 0))
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def ids(self) -> Ids:
+        """Of all vectors."""
+        ids: Ids = faiss.vector_to_array(self._index.id_map).astype(np.int64)
+        return ids
+
+    def vectors(self) -> Floats:
+        """All vectors, in the order of `ids`."""
+        stored: Any = faiss.downcast_index(self._index.index)
+        stored = stored.refine_index if self.kind == "ivfpq" else stored
+        return np.asarray(stored.reconstruct_n(0, len(self)), np.float32).reshape(-1, self.dim)
+
+    def add(self, ids: Ids, vectors: Floats) -> None:
+        """Add vectors (M, dim) of length 1 under new ids (M,)."""
+        size = len(self) + len(ids)
+        if kind_for(size) == self.kind:
+            self._index.add_with_ids(np.ascontiguousarray(vectors, np.float32), ids)
+        else:
+            self._rebuild(np.concatenate([self.ids, ids]), np.concatenate([self.vectors(), vectors]))
+
+    def remove(self, ids: Ids) -> None:
+        """Remove the vectors of these ids; those that are not there are no mistake."""
+        keep = ~np.isin(self.ids, ids)
+        if not keep.all():
+            self._rebuild(self.ids[keep], self.vectors()[keep])
+
+    def search(self, queries: Floats, num_neighbours: int) -> tuple[Floats, Ids]:
+        """The most similar vectors of each query, the best first.
+
+        Args:
+            queries: (N, dim), of length 1.
+            num_neighbours: K; fewer are found in a smaller index.
+
+        Returns:
+            Cosines (N, K) and ids (N, K).
+        """
+        number = min(num_neighbours, len(self))
+        if number == 0:
+            return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
+        similarities, ids = self._index.search(np.ascontiguousarray(queries, np.float32), number)
+        return similarities, ids
+
+    def write(self, path: Path) -> None:
+        """Write a file that `faiss.read_index` reads too, atomically."""
+        with atomic_write(path) as temporary:
+            faiss.write_index(self._index, str(temporary))
+
+    @classmethod
+    def read(cls, path: Path) -> SimilarityIndex:
+        """An index that was written.
+
+        Raises:
+            ValueError: if the file is damaged, or no such index.
+        """
+        try:
+            stored = faiss.read_index(str(path))
+        except RuntimeError as error:
+            raise ValueError(f"{path}: not an index that faiss can read; it may be damaged") from error
+        return cls._of(stored, str(path))
+
+    @classmethod
+    def _of(cls, stored: Any, name: str) -> SimilarityIndex:
+        if not isinstance(stored, faiss.IndexIDMap2):
+            raise ValueError(f"{name}: an index of another program; expected one that `index` wrote")
+        index = cls(stored.d)
+        index._index = stored
+        inner = faiss.downcast_index(stored.index)
+        if not isinstance(inner, faiss.IndexFlat):
+            index.kind = "hnsw" if isinstance(inner, faiss.IndexHNSW) else "ivfpq"
+        _tune(index.kind, inner)
+        return index
+
+    def _rebuild(self, ids: Ids, vectors: Floats) -> None:
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        self.kind = kind_for(len(ids))
+        inner = _build(self.kind, self.dim, len(ids))
+        if not inner.is_trained:
+            number = min(len(ids), TRAINING_VECTORS_PER_LIST * _num_lists(len(ids)))
+            inner.train(vectors[np.random.default_rng(0).permutation(len(ids))[:number]])
+        self._index = faiss.IndexIDMap2(inner)
+        self._index.add_with_ids(vectors, np.ascontiguousarray(ids))
+
+
+def _build(kind: Kind, dim: int, size: int) -> Any:
+    if kind == "flat":
+        return faiss.IndexFlatIP(dim)
+    index: Any
+    if kind == "hnsw":
+        index = faiss.IndexHNSWFlat(dim, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = HNSW_BREADTH_BUILD
+    else:
+        num_codes = max(1, 2 * round(dim * PQ_BYTES_PER_NUMBER))
+        text = f"IVF{_num_lists(size)},PQ{num_codes}x4fs,RFlat"
+        index = faiss.index_factory(dim, text, faiss.METRIC_INNER_PRODUCT)
+    _tune(kind, index)
+    return index
+
+
+def _tune(kind: Kind, index: Any) -> None:
+    """How hard a search tries; faiss does not keep all of it in a file."""
+    if kind == "hnsw":
+        index.hnsw.efSearch = HNSW_BREADTH_SEARCH
+    elif kind == "ivfpq":
+        index.k_factor = REFINE_FACTOR
+        faiss.extract_index_ivf(index).nprobe = NUM_PROBES
+
+
+def _num_lists(size: int) -> int:
+    """A power of two near the square root."""
+    return int(2 ** round(math.log2(math.sqrt(max(size, 1)))))

@@ -1,0 +1,38 @@
+"""The verbs of embedding: every task's, `index` and `search`."""
+
+from jsonargparse import ArgumentParser
+
+from tasks.common import parser
+
+
+def _index_flags(flags: ArgumentParser) -> None:
+    flags.add_argument("--run", type=str | None, help="run folder made by train; without it, published weights")
+    flags.add_argument("--out", type=str, default="gallery.faiss", help="the gallery, made or added to")
+    flags.add_argument("--remove", action="store_true", help="remove these photos, and those below these folders")
+    flags.add_argument("inputs", nargs="+", type=str, help="image, folder or glob")
+
+
+def _search_flags(flags: ArgumentParser) -> None:
+    parser.add_run(flags, "search")
+    flags.add_argument("--gallery", type=str, default="gallery.faiss", help="what `index` made")
+    flags.add_argument("--num_matches", type=int, default=5, help="photos to find for each")
+    flags.add_argument("inputs", nargs="+", type=str, help="image, folder or glob")
+
+
+COMMANDS = parser.COMMANDS | {
+    "index": parser.Command(
+        "Embed photos into a gallery that can be searched, or add to one what is new or changed since. The files are "
+        "GALLERY.faiss and, beside it, GALLERY.csv and GALLERY.json",
+        "python -m tasks.{task} index --run runs/first photos/ --out gallery.faiss",
+        "tasks.embedding.search",
+        _index_flags,
+        usage=" [--run RUN] INPUT... [--out GALLERY]",
+    ),
+    "search": parser.Command(
+        "Find the most similar photos of a gallery; draws them beside each photo, and writes matches.jsonl",
+        "python -m tasks.{task} search --run runs/first --gallery gallery.faiss who.jpg",
+        "tasks.embedding.search",
+        _search_flags,
+        usage=" [--run RUN] INPUT... [--gallery GALLERY]",
+    ),
+}

@@ -1,0 +1,81 @@
+"""Settings of the embedding task; `configs/embedding/` has recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tasks.common.config import TaskConfig, require, require_face_part, require_size_of_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingDataConfig:
+    """Photos of persons, a folder for each.
+
+    Args:
+        root: folder with train/<person> and val/<person>, or <person> alone, which is then split; null for the drawn
+            sample.
+        lfw: folder in LFW's layout with pairs.txt: validation is by its pairs, and all persons of root are trained on;
+            null: validation is by all pairs of the persons in val.
+        val_share: of the photos, of whole persons, where root has no split of its own; 1 takes all for validation.
+        input_size: side of the network's square input in pixels; free at test time too.
+        face_part: what is cut out of each photo: x0, y0, x1, y1 in shares of its width and height.
+        align: YuNet's ONNX file: faces are found and aligned by five points first; null where they are aligned already.
+    """
+
+    root: str | None = None
+    lfw: str | None = None
+    val_share: float = 0.2
+    input_size: int = 128
+    face_part: tuple[float, float, float, float] = (0, 0, 1, 1)
+    align: str | None = None
+
+    def __post_init__(self) -> None:
+        require(0 < self.val_share <= 1, "data.val_share", "over 0 and at most 1", self.val_share)
+        require(self.input_size >= 32, "data.input_size", "32 pixels or more", self.input_size)
+        require_face_part("data.face_part", self.face_part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingConfig(TaskConfig):
+    """FaceNet on MobileNet (Howard et al. 2017, section 4.7, Table 14).
+
+    Args:
+        data: the photos.
+        embedding_dim: numbers in an embedding; null for the backbone's pooled features as they are.
+        loss: what is learnt by. cosface, arcface: a softmax over the training persons, with a margin; triplet: each
+            photo nearer to the person's others than to a semi-hard other person's.
+        margin: by which the right person must win: of cosines (cosface; 0.35 is usual), of angles in radians (arcface,
+            0.5), of squared distances (triplet, 0.2).
+        scale: of the cosines, of cosface and arcface.
+        photos_per_identity: K of each person in a batch, which so has batch_size / K persons.
+        min_crop_area: smallest share of the face that a training crop has.
+        fars: false accept rates that the true accept rate is reported at; those that too few pairs of different persons
+            support are left out.
+    """
+
+    data: EmbeddingDataConfig = field(default_factory=EmbeddingDataConfig)
+    embedding_dim: int | None = 128
+    loss: Literal["cosface", "arcface", "triplet"] = "cosface"
+    margin: float = 0.35
+    scale: float = 30.0
+    photos_per_identity: int = 4
+    min_crop_area: float = 0.8
+    fars: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.embedding_dim is None or self.embedding_dim >= 2, "embedding_dim", "2 or more", self.embedding_dim)
+        require(0 <= self.margin < 2, "margin", "0 or more and under 2", self.margin)
+        require(self.scale > 0, "scale", "a positive number", self.scale)
+        size, photos = self.optim.batch_size, self.photos_per_identity
+        require(photos >= 2, "photos_per_identity", "2 or more", photos)
+        require(
+            size % photos == 0 and size >= 2 * photos,
+            "photos_per_identity",
+            f"a number of which optim.batch_size, {size}, is at least twice as large and a multiple",
+            photos,
+        )
+        require(0 < self.min_crop_area <= 1, "min_crop_area", "over 0 and at most 1", self.min_crop_area)
+        require(all(0 < far < 1 for far in self.fars), "fars", "numbers over 0 and under 1", self.fars)
+        require_size_of_name(self.backbone, self.data.input_size)

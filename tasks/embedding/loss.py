@@ -1,0 +1,75 @@
+"""Margin softmax and semi-hard triplets."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tasks.embedding.model import EmbeddingOutputs
+
+
+def margin_softmax_loss(
+    outputs: EmbeddingOutputs, identity_ids: Tensor, *, kind: Literal["cosface", "arcface"], margin: float, scale: float
+) -> dict[str, Tensor]:
+    """Cross-entropy over the training persons, where the right one must win by a margin.
+
+        total = mean of - log softmax(s z)_y,   z_k = cos(embedding, centre_k) for k other than y,
+        z_y = cos - m (CosFace),  cos(angle + m) (ArcFace; cos - m sin m where angle + m is over pi)
+
+    Args:
+        outputs: of N photos.
+        identity_ids: y (N,), positions of the persons among the centres.
+        kind: of margin.
+        margin: m.
+        scale: s.
+
+    Returns:
+        The scalar `total`.
+
+    Source: Wang et al. 2018 (arXiv:1801.09414), equation 4; Deng et al. 2019 (arXiv:1801.07698), equation 3.
+    """
+    cosines = outputs.embeddings @ functional.normalize(outputs.centres).T
+    own = cosines.gather(1, identity_ids[:, None])
+    if kind == "cosface":
+        pushed = own - margin
+    else:
+        inside = own.clamp(-1 + 1e-6, 1 - 1e-6)
+        angle = inside.acos()
+        pushed = torch.where(angle + margin <= math.pi, (angle + margin).cos(), inside - margin * math.sin(margin))
+    logits = scale * cosines.scatter(1, identity_ids[:, None], pushed)
+    return {"total": functional.cross_entropy(logits, identity_ids)}
+
+
+def triplet_loss(embeddings: Tensor, identity_ids: Tensor, *, margin: float) -> dict[str, Tensor]:
+    """The mean hinge over all pairs of photos of one person, each with a semi-hard photo of another.
+
+        total = mean over (a, p) of max(0, |a - p|^2 - |a - n|^2 + m)
+
+    n is the nearest photo of another person that is further from a than p is, and where there is none, the furthest.
+
+    Args:
+        embeddings: (N, D), of length 1.
+        identity_ids: (N,).
+        margin: m.
+
+    Returns:
+        The scalar `total`, zero where no person has two photos or there is but one person.
+
+    Source: Schroff et al. 2015 (arXiv:1503.03832), sections 3.1 and 3.2.
+    """
+    distances = 2 - 2 * embeddings @ embeddings.T
+    same = identity_ids[:, None] == identity_ids
+    anchors, positives = torch.nonzero(same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)).T
+    is_other = ~same[anchors]
+    if not is_other.any():
+        return {"total": 0 * distances.sum()}
+    to_positive, to_all = distances[anchors, positives], distances[anchors]
+    further = is_other & (to_all > to_positive[:, None])
+    nearest = to_all.masked_fill(~further, math.inf).amin(1)
+    furthest = to_all.masked_fill(~is_other, -math.inf).amax(1)
+    to_negative = torch.where(further.any(1), nearest, furthest)
+    return {"total": functional.relu(to_positive - to_negative + margin).mean()}

@@ -1,0 +1,70 @@
+"""FaceNet on a MobileNet: pooled features to a point on the unit sphere."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from backbone import Backbone
+from datasets.types import Face
+
+
+class EmbeddingOutputs(NamedTuple):
+    """Raw outputs.
+
+    Attributes:
+        embeddings: (N, D), of length 1.
+        centres: (C, D), of the training persons and of any length, which a margin softmax compares with; (0, D) where
+            none are learnt.
+    """
+
+    embeddings: Tensor
+    centres: Tensor
+
+
+class EmbeddingHead(nn.Module):
+    """A linear layer and batch normalisation, and beside them a centre for each training person."""
+
+    def __init__(self, num_features: int, embedding_dim: int | None, num_centres: int) -> None:
+        """Args: num_features: of the backbone; embedding_dim: D, None for the features as they are; num_centres: C."""
+        super().__init__()
+        self.embedding_dim = embedding_dim or num_features
+        self.projection = (
+            nn.Identity()
+            if embedding_dim is None
+            else nn.Sequential(nn.Linear(num_features, embedding_dim, bias=False), nn.BatchNorm1d(embedding_dim))
+        )
+        self.centres = nn.Parameter(torch.randn(num_centres, self.embedding_dim)) if num_centres else None
+
+    def forward(self, features: Tensor) -> EmbeddingOutputs:
+        """Pooled features (N, num_features) -> embeddings."""
+        embeddings = functional.normalize(self.projection(features))
+        centres = embeddings.new_zeros(0, self.embedding_dim) if self.centres is None else self.centres
+        return EmbeddingOutputs(embeddings, centres)
+
+
+class FaceNet(nn.Module):
+    """A backbone and an embedding of its pooled features."""
+
+    def __init__(self, backbone: Backbone, embedding_dim: int | None, num_centres: int) -> None:
+        """Args: backbone: gives the features; embedding_dim, num_centres: see `EmbeddingHead`."""
+        super().__init__()
+        self.backbone = backbone
+        self.head = EmbeddingHead(backbone.num_features, embedding_dim, num_centres)
+
+    def forward(self, images: Tensor) -> EmbeddingOutputs:
+        """uint8 RGB (N, 3, S, S) -> embeddings."""
+        return self.from_features(self.backbone(images))
+
+    def from_features(self, features: Tensor) -> EmbeddingOutputs:
+        """Pooled features (N, num_features) -> embeddings."""
+        outputs: EmbeddingOutputs = self.head(features)
+        return outputs
+
+
+def decode_faces(outputs: EmbeddingOutputs) -> list[Face]:
+    """The embedding of each photo."""
+    return [Face(embedding=row) for row in outputs.embeddings.cpu().numpy()]

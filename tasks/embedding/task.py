@@ -1,0 +1,172 @@
+"""The parts of the embedding task, named in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.alignment import FaceCrop
+from datasets.faces import FaceImages, IdentityBalance, Pair, read_lfw, split_identities, without_identities
+from datasets.files import write_json
+from datasets.sample.embedding import LFW, sample_root
+from datasets.transforms import CropAugmentation, Prepared, center_crop
+from datasets.types import Face, Image
+from tasks.common.pretrained import build_pretrained, open_pretrained
+from tasks.common.task import VOCABULARY, Split, Task
+from tasks.embedding.config import EmbeddingConfig
+from tasks.embedding.draw import draw_face
+from tasks.embedding.loss import margin_softmax_loss, triplet_loss
+from tasks.embedding.metric import VerificationMetric
+from tasks.embedding.model import EmbeddingOutputs, FaceNet, decode_faces
+
+Splits = Mapping[Split, FaceImages]
+
+
+class EmbeddingTask:
+    """FaceNet: a `tasks.common.task.Task[Face]`."""
+
+    name = "embedding"
+    score_name: str
+
+    def __init__(self, config: EmbeddingConfig, vocabulary: Mapping[str, Any]) -> None:
+        """Args: config: settings; vocabulary: `identities`, the training persons, none for published weights."""
+        self.config = config
+        self.vocabulary = vocabulary
+        self.score_name = "auc" if _lfw_root(config) is None else "lfw_accuracy"
+        self._cut = FaceCrop(config.data.face_part, config.data.align)
+        self._id_of = {identity: row for row, identity in enumerate(vocabulary["identities"])}
+        self._splits: Splits | None = None  # read once, when they are needed
+        self._folds: list[list[Pair]] | None = None
+
+    @classmethod
+    def from_data(cls, config: EmbeddingConfig) -> Self:
+        """The task for the training persons."""
+        splits, folds = _read(config)
+        task = cls(config, {"identities": _one_of(splits, "train").identities})
+        task._splits, task._folds = splits, folds
+        return task
+
+    @classmethod
+    def with_num_classes(cls, config: EmbeddingConfig, num_classes: int | None) -> Self:
+        """The task for so many nameless training persons; by default none, since an embedding needs none of them."""
+        return cls(config, {"identities": list(map(str, range(num_classes or 0)))})
+
+    @classmethod
+    def from_published(cls, config: EmbeddingConfig) -> Self:
+        """The task of published weights' pooled features, which are taken for embeddings as they are."""
+        return cls(dataclasses.replace(config, embedding_dim=None), {"identities": []})
+
+    def build_model(self) -> FaceNet:
+        """The network with the configured weights."""
+        num_centres = 0 if self.config.loss == "triplet" else len(self._id_of)
+        return FaceNet(
+            build_pretrained(self.config, open_pretrained(self.config)), self.config.embedding_dim, num_centres
+        )
+
+    def source(self, split: Split) -> FaceImages:
+        """The photos of a split.
+
+        Raises:
+            ValueError: if they cannot be read.
+        """
+        self._read_once()
+        assert self._splits is not None
+        return _one_of(self._splits, split)
+
+    def augmentation(self) -> Prepared[Face]:
+        """A random part of the face, perhaps mirrored."""
+        size, area = self.config.data.input_size, self.config.min_crop_area
+        return Prepared(self._cut, CropAugmentation(size, min_crop_area=area, randaugment_ops=0))
+
+    def order(self) -> IdentityBalance:
+        """Batches of some persons with some photos each."""
+        return IdentityBalance(self.source("train").identity_ids, self.config.photos_per_identity)
+
+    def mixing(self) -> None:
+        """Nothing."""
+
+    def preprocess(self, image: Image) -> Image:
+        """The face, scaled."""
+        return center_crop(self._cut(image), self.config.data.input_size, 1)
+
+    def hints(self, truth: Sequence[Face]) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def loss(self, outputs: EmbeddingOutputs, truth: Sequence[Face]) -> dict[str, Tensor]:
+        """Margin softmax or triplets."""
+        config = self.config
+        ids = [self._id_of[face.identity] for face in truth if face.identity is not None]
+        identity_ids = torch.tensor(ids, device=outputs.embeddings.device)
+        if config.loss == "triplet":
+            return triplet_loss(outputs.embeddings, identity_ids, margin=config.margin)
+        return margin_softmax_loss(outputs, identity_ids, kind=config.loss, margin=config.margin, scale=config.scale)
+
+    def decode(self, outputs: EmbeddingOutputs) -> list[Face]:
+        """The embedding of each photo."""
+        return decode_faces(outputs)
+
+    def metric(self) -> VerificationMetric:
+        """LFW's pairs where there are some, else all pairs."""
+        if _lfw_root(self.config) is not None:
+            self._read_once()
+        return VerificationMetric(self.config.fars, self._folds)
+
+    def mistake(self, predicted: Face, truth: Face) -> None:
+        """An embedding alone states nothing."""
+
+    def draw(self, image: Image, predicted: Face, truth: Face | None = None) -> Image:
+        """The photo above its embedding."""
+        return draw_face(image, predicted, truth)
+
+    def describe(self, predicted: Face, image_hw: tuple[int, int]) -> dict[str, Any]:
+        """The embedding."""
+        assert predicted.embedding is not None
+        return {"embedding": predicted.embedding.astype(np.float64).round(6).tolist()}
+
+    def write_vocabulary(self, folder: Path) -> None:
+        """The training persons."""
+        write_json(folder / VOCABULARY, dict(self.vocabulary))
+
+    def _read_once(self) -> None:
+        if self._splits is None:
+            self._splits, self._folds = _read(self.config)
+
+
+if TYPE_CHECKING:
+    _is_a_task: type[Task[Face]] = EmbeddingTask
+
+
+def _lfw_root(config: EmbeddingConfig) -> Path | None:
+    """The folder with the pairs that are validated on, if any."""
+    if config.data.lfw is not None:
+        return Path(config.data.lfw)
+    return sample_root() / LFW if config.data.root is None else None
+
+
+def _read(config: EmbeddingConfig) -> tuple[dict[Split, FaceImages], list[list[Pair]] | None]:
+    root = sample_root() if config.data.root is None else Path(config.data.root)
+    if not root.is_dir():
+        raise ValueError(f"data.root: there is no folder {root}")
+    lfw = _lfw_root(config)
+    if lfw is None:
+        return split_identities(root, val_share=config.data.val_share), None
+    train = split_identities(root, val_share=0)["train"]
+    photos, folds = read_lfw(lfw)
+    seen = set(train.identities) & set(photos.identities)
+    if seen:  # whom a network has seen it knows better
+        train = without_identities(train, sorted(seen))
+        train.warnings.append(f"{len(seen)} persons of {lfw} are among those of {root}; they are not trained on")
+    return {"train": train, "val": photos}, folds
+
+
+def _one_of(splits: Splits, split: Split) -> FaceImages:
+    if split not in splits:
+        raise ValueError(f"no photo is for {split}: data.root has no such folder, or data.val_share leaves none")
+    return splits[split]
