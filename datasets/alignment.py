@@ -60,6 +60,7 @@ class FaceCrop:
             return align(image, detect_points(image, self.detector))
         height, width = image.shape[:2]
         x0, y0, x1, y1 = (round(share * side) for share, side in zip(self.part, (width, height) * 2, strict=True))
+        x0, y0 = min(x0, width - 1), min(y0, height - 1)
         return image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
 
 

@@ -5,6 +5,7 @@ import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,9 +39,11 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def drawn_roots(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a few drawn examples for a task; each task's are drawn once."""
-    num_images = {
+    num_images: dict[str, dict[str, Any]] = {
+        "attributes": {"train": 24, "val": 8},
         "classification": {"train": 2, "test": 1},
         "detection": {"train2017": 24, "val2017": 8},
+        "embedding": {"train": (12, 2), "val": (6, 4)},
         "geolocation": {"train": 24, "val": 8},
     }
 

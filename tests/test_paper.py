@@ -2,15 +2,18 @@
 
 import csv
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 
 from backbone import Classifier, build_backbone, count_cost, parse_name
 from backbone.cost import Cost
+from tasks.attributes import AttributesConfig, AttributesTask
+from tasks.common.config import BackboneConfig
 from tasks.detection import DetectionConfig, DetectionTask
 from tasks.detection.config import DetectionDataConfig
+from tasks.embedding import EmbeddingConfig, EmbeddingTask
 from tasks.geolocation import GeolocationConfig, GeolocationTask
 
 PAPER = Path(__file__).resolve().parents[1] / "results" / "paper.csv"
@@ -118,6 +121,34 @@ def test_table_13(model: Literal["ssd", "faster_rcnn"], input_size: int, mult_ad
     printed = {r["quantity"]: float(r["value"]) * 1e6 for r in paper_rows({"13"}) if r["row"] == row}
     assert cost.mult_adds == pytest.approx(printed["mult_adds"], rel=0.04)  # 1.2 B is all that is printed of SSD's
     assert cost.num_params == pytest.approx(printed["params"], abs=0.05e6)
+
+
+@pytest.mark.parametrize(
+    ("table", "task", "config_class"),
+    [("12", AttributesTask, AttributesConfig), ("14", EmbeddingTask, EmbeddingConfig)],
+)
+def test_tables_12_and_14_faces(table: str, task: Any, config_class: Any) -> None:
+    """40 attributes, 128-d embeddings; results/paper.csv notes what the paper prints otherwise than it counts."""
+    printed: dict[str, dict[str, tuple[float, str]]] = {}
+    for row in paper_rows({table}):
+        printed.setdefault(row["row"], {})[row["quantity"]] = float(row["value"]), row["note"]
+    assert len(printed) == {"12": 6, "14": 4}[table]
+    for name, quantities in printed.items():
+        parsed = parse_name(name)
+        data = type(config_class().data)(input_size=parsed.input_size)
+        config = config_class(backbone=BackboneConfig(name=name), data=data)
+        network = task.with_num_classes(config, None).build_model()
+        cost = count_cost(network, torch.zeros(1, 3, parsed.input_size, parsed.input_size, dtype=torch.uint8))
+        mult_adds, note = quantities["mult_adds"]
+        if note.startswith("the count is "):
+            mult_adds = float(note.removeprefix("the count is "))
+        assert cost.mult_adds / 1e6 == pytest.approx(mult_adds, abs=1), name
+        num_params, note = quantities["params"]
+        if table == "12":
+            assert cost.num_params / 1e6 == pytest.approx(num_params, abs=0.05), name
+        else:  # no size of one linear layer gives all four
+            assert note
+            assert cost.num_params / 1e6 < num_params
 
 
 def test_table_11_planet() -> None:

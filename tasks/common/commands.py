@@ -151,7 +151,7 @@ def out_folder(task: Task[Any], options: dict[str, Any], default: str) -> Path:
     """The folder that the user names; else a new one in the run, or where runs are."""
     if options["out"] is not None:
         return _make_folder(Path(options["out"]), "--out")
-    if options["run"] is not None:
+    if options.get("run") is not None:
         return new_folder(Path(options["run"]) / default)
     return new_folder(Path("runs") / task.name / f"{task.config.backbone.name}-{default}")
 

@@ -49,7 +49,7 @@ def _train_flags(parser: ArgumentParser) -> None:
 def _evaluate_flags(parser: ArgumentParser) -> None:
     add_run(parser, "evaluate")
     parser.add_argument("--split", type=Literal["train", "val"], default="val", help="which images")
-    _add_json(parser)
+    add_json(parser)
 
 
 def _predict_flags(parser: ArgumentParser) -> None:
@@ -59,7 +59,7 @@ def _predict_flags(parser: ArgumentParser) -> None:
 
 def _cost_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--num_classes", type=int | None, help="classes without background (default: the paper's)")
-    _add_json(parser)
+    add_json(parser)
 
 
 def add_run_dir(parser: ArgumentParser) -> None:
@@ -70,10 +70,16 @@ def add_run_dir(parser: ArgumentParser) -> None:
 def add_run(parser: ArgumentParser, folder: str) -> None:
     """The flags of verbs that take a run, or published weights, and leave a folder."""
     parser.add_argument("--run", type=str | None, help="run folder made by train; without it, published weights")
-    parser.add_argument("--out", type=str | None, help=f"folder to make (default: <run>/{folder})")
+    add_out(parser, f"<run>/{folder}")
 
 
-def _add_json(parser: ArgumentParser) -> None:
+def add_out(parser: ArgumentParser, default: str) -> None:
+    """The flag of verbs that leave a folder."""
+    parser.add_argument("--out", type=str | None, help=f"folder to make (default: {default})")
+
+
+def add_json(parser: ArgumentParser) -> None:
+    """The flag of verbs that print figures."""
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -19,6 +19,12 @@ def _search_flags(flags: ArgumentParser) -> None:
     flags.add_argument("inputs", nargs="+", type=str, help="image, folder or glob")
 
 
+def _peer_flags(flags: ArgumentParser) -> None:
+    flags.add_argument("onnx", type=str, help="network: RGB with ImageNet's mean and deviation, one face -> a vector")
+    parser.add_out(flags, "runs/embedding/<backbone>-peer")
+    parser.add_json(flags)
+
+
 COMMANDS = parser.COMMANDS | {
     "index": parser.Command(
         "Embed photos into a gallery that can be searched, or add to one what is new or changed since. The files are "
@@ -34,5 +40,12 @@ COMMANDS = parser.COMMANDS | {
         "tasks.embedding.search",
         _search_flags,
         usage=" [--run RUN] INPUT... [--gallery GALLERY]",
+    ),
+    "peer": parser.Command(
+        "Score another embedding network, an ONNX file, on the very same photos",
+        "python -m tasks.{task} peer mobilefacenet.onnx --data.input_size 112 --data.root photos/ --data.val_share 1",
+        "tasks.embedding.peer",
+        _peer_flags,
+        usage=" ONNX",
     ),
 }

@@ -59,7 +59,13 @@ def draw_roc(similarities: Floats, same: Bools, points: Sequence[FarPoint], path
         if len(values):
             weights = np.full(len(values), 1 / len(values))
             bars.hist(
-                values, 50, (-1, 1), weights=weights, color=colour, alpha=0.6, label=f"{len(values)} pairs of {name}"
+                values,
+                50,
+                range=(-1, 1),
+                weights=weights,
+                color=colour,
+                alpha=0.6,
+                label=f"{len(values)} pairs of {name}",
             )
     bars.set(xlabel="similarity (cosine)", ylabel="share of pairs")
     if same.any() and not same.all():

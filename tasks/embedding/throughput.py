@@ -61,9 +61,8 @@ def main() -> int:
         found = _time(rates["ours"], lambda: index.search(queries, 10)[1])
     medians = {name: statistics.median(values) for name, values in rates.items()}
     recall_at_10 = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(true, found, strict=True)])
-    print(
-        f"queries/s: exact {medians['exact']:.0f}, ours {medians['ours']:.0f}, ratio {medians['ours'] / medians['exact']:.1f}"
-    )
+    ratio = medians["ours"] / medians["exact"]
+    print(f"queries/s: exact {medians['exact']:.0f}, ours {medians['ours']:.0f}, ratio {ratio:.1f}")
     print(f"recall@1 {(true[:, 0] == found[:, 0]).mean():.4f}, recall@10 {recall_at_10:.4f}")
     return 0
 
@@ -83,7 +82,8 @@ def _photos(whose: np.ndarray, persons: Floats, rng: np.random.Generator) -> Flo
 
 
 def _unit(vectors: Floats) -> Floats:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
 
 
 def _time(rates: list[float], search: Callable[[], np.ndarray]) -> np.ndarray:

@@ -1,30 +1,46 @@
 """The tasks and models that the contract test runs over. A new one adds a line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from datasets.types import Face
+from tasks.attributes import AttributesConfig, AttributesTask
 from tasks.classification import ClassificationConfig, ClassificationTask
 from tasks.detection import DetectionConfig, DetectionTask
+from tasks.embedding import EmbeddingConfig, EmbeddingTask
 from tasks.geolocation import GeolocationConfig, GeolocationTask
 
 TASKS: dict[str, tuple[type[Any], type[Any]]] = {
+    "attributes": (AttributesConfig, AttributesTask),
     "classification": (ClassificationConfig, ClassificationTask),
     "detection": (DetectionConfig, DetectionTask),
+    "embedding": (EmbeddingConfig, EmbeddingTask),
     "geolocation": (GeolocationConfig, GeolocationTask),
 }
 
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SAMPLES: dict[str, dict[str, Any]] = {  # each model, and settings that make it quicker to test
+    "attributes/sample": {},
     "classification/sample": {},
     "detection/sample": {},
     "detection/faster_rcnn_sample": {"faster_rcnn": {"num_sampled": 24}},
+    "embedding/sample": {},
     "geolocation/sample": {"cells": {"max_photos": [6, 2], "min_photos": 1}},
 }
+
+
+def as_prediction(truth: Sequence[Any]) -> list[Any]:
+    """What a network would predict that knows the truth: the truth, or for a face an axis of the person's own."""
+    if not isinstance(truth[0], Face):
+        return list(truth)
+    persons = sorted({face.identity for face in truth})
+    return [Face(embedding=np.eye(len(persons), dtype=np.float32)[persons.index(face.identity)]) for face in truth]
 
 
 def build_config(config_class: type[Any], *files: Path, **changes: dict[str, Any]) -> Any:

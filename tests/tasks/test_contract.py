@@ -17,7 +17,7 @@ import yaml
 from datasets.loader import Key, TransformedDataset, collate
 from tasks.common.checkpoint import load_checkpoint, save_best
 from tasks.common.evaluate import evaluate, evaluation_loader, predict_batch
-from tests.tasks.conftest import CONFIGS, TASKS, build_config
+from tests.tasks.conftest import CONFIGS, TASKS, as_prediction, build_config
 
 TinyTask = Callable[..., Any]
 
@@ -79,8 +79,9 @@ def test_truth_fed_back_scores_perfectly(tiny_task: TinyTask) -> None:
     task = tiny_task()
     batch = plain_batch(task, 8)
     metric = task.metric()
-    metric.update(batch.truth[:3], batch.truth[:3])
-    metric.update(batch.truth[3:], batch.truth[3:])
+    predicted = as_prediction(batch.truth)
+    metric.update(predicted[:3], batch.truth[:3])
+    metric.update(predicted[3:], batch.truth[3:])
     assert metric.compute()[task.score_name] == pytest.approx(1)
 
 

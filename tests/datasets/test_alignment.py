@@ -1,0 +1,141 @@
+"""Five points go where they belong; a detector is asked in its own colours and pixels."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from datasets.alignment import ALIGNED_PX, TEMPLATE, FaceCrop, NoFaceError, align, detect_points
+from datasets.images import UnreadableImageError
+from datasets.loader import Key, TransformedDataset
+from datasets.transforms import Prepared
+from datasets.types import Example, Image
+
+# Of the made-up detector, in cells of 8 px from the cell that is red.
+POINTS = np.array([(-1.5, -1), (1.5, -1), (0, 0.5), (-1, 2), (1, 2)], np.float32)
+
+
+def write_detector(path: Path) -> str:
+    """A network with YuNet's inputs and outputs that takes each cell of 8 x 8 red pixels for a face."""
+    nodes, weights, outputs = [], [], []
+
+    def convolve(name: str, kernel: np.ndarray, bias: np.ndarray, stride: int) -> None:
+        weights.extend([numpy_helper.from_array(kernel, f"{name}_w"), numpy_helper.from_array(bias, f"{name}_b")])
+        weights.append(numpy_helper.from_array(np.array([1, -1, len(bias)]), f"{name}_shape"))
+        sides = {"kernel_shape": [stride, stride], "strides": [stride, stride]}
+        nodes.append(helper.make_node("Conv", ["input", f"{name}_w", f"{name}_b"], [f"{name}_map"], **sides))
+        nodes.append(helper.make_node("Transpose", [f"{name}_map"], [f"{name}_last"], perm=[0, 2, 3, 1]))
+        nodes.append(helper.make_node("Reshape", [f"{name}_last", f"{name}_shape"], [name]))
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, None, len(bias)]))
+
+    for stride in (8, 16, 32):
+        red = np.zeros((1, 3, stride, stride), np.float32)
+        if stride == 8:
+            red[0, 2] = 1 / 255 / 64  # OpenCV gives it blue, green, red
+            red[0, :2] = -1 / 255 / 64
+        for name, kernel, bias in (
+            ("cls", red, np.zeros(1, np.float32)),
+            ("obj", red, np.zeros(1, np.float32)),
+            ("bbox", np.zeros((4, 3, stride, stride), np.float32), np.array([0, 0, 1.5, 1.5], np.float32)),
+            ("kps", np.zeros((10, 3, stride, stride), np.float32), POINTS.ravel()),
+        ):
+            convolve(f"{name}_{stride}", kernel, bias, stride)
+    pixels = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, None, None])
+    order = sorted(outputs, key=lambda output: ("cls", "obj", "bbox", "kps").index(output.name.split("_")[0]))
+    graph = helper.make_graph(nodes, "detector", [pixels], order, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, str(path))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_detector(tmp_path_factory.mktemp("detector") / "yunet.onnx")
+
+
+def picture(height: int, width: int, *corners: tuple[int, int], side: int = 8) -> Image:
+    """Grey-blue, with red squares at these places (x, y)."""
+    image = np.full((height, width, 3), (40, 60, 90), np.uint8)
+    for x, y in corners:
+        image[y : y + side, x : x + side] = (255, 0, 0)
+    return image
+
+
+def test_points_that_differ_by_a_similarity_are_met_exactly(rng: np.random.Generator) -> None:
+    """So a picture that is turned, scaled and moved gives the same face."""
+    image = rng.integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    angle, scale, shift = 0.4, 0.5, np.array([180, 90])
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = ALIGNED_PX * TEMPLATE @ turn.T + shift
+    image[:] = 0
+    image[:, :, 1] = np.linspace(0, 255, 400)[None]
+    aligned = align(image, points)
+    assert aligned.shape == (ALIGNED_PX, ALIGNED_PX, 3)
+    for x, y in ((30, 40), (112, 112), (200, 150)):
+        source = turn @ (x, y) + shift
+        assert aligned[y, x, 1] == pytest.approx(source[0] / 399 * 255, abs=1.5)
+
+
+def test_template_is_a_face() -> None:
+    """Eyes above the nose above the mouth, left of each pair on the left, all in the middle of the picture."""
+    left_eye, right_eye, nose, left_mouth, right_mouth = TEMPLATE
+    assert left_eye[0] < nose[0] < right_eye[0]
+    assert left_mouth[0] < nose[0] < right_mouth[0]
+    assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
+    assert TEMPLATE.mean(0) == pytest.approx([0.5, 0.64], abs=0.02)
+
+
+def test_points_are_in_pixels_of_the_photo(detector: str) -> None:
+    found = detect_points(picture(128, 160, (64, 40)), detector)
+    np.testing.assert_allclose(found, 8 * (POINTS + np.array([8, 5])), atol=1e-3)
+    large = detect_points(picture(1024, 1280, (512, 320), side=16), detector)  # looked at half as large
+    np.testing.assert_allclose(large, 16 * (POINTS + np.array([32, 20])), atol=1e-3)
+
+
+def test_faces_are_cut_out_aligned(detector: str) -> None:
+    crop = FaceCrop(detector=detector)
+    image = picture(128, 160, (64, 40))
+    np.testing.assert_array_equal(crop(image), align(image, 8 * (POINTS.astype(float) + np.array([8, 5]))))
+    with pytest.raises(NoFaceError):
+        crop(picture(128, 160))
+
+
+def test_photos_without_a_face_are_named_and_left_out(detector: str) -> None:
+    class Photos:
+        warnings: list[str] = []  # noqa: RUF012
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> Example[int]:
+            return Example(picture(128, 160), 0, "wall.jpg")
+
+        def id(self, index: int) -> str:
+            return "wall.jpg"
+
+        def truth(self, index: int) -> int:
+            return 0
+
+    def keep(image: Image, truth: int, seed: int) -> tuple[Image, int]:
+        return image, truth
+
+    dataset = TransformedDataset(Photos(), Prepared(FaceCrop(detector=detector), keep), seed=0)
+    assert dataset[Key(0, 0)].reason == "wall.jpg: no face found"  # type: ignore[union-attr]
+
+
+def test_a_fixed_part_is_a_share_of_the_photo() -> None:
+    image = np.arange(20 * 10 * 3, dtype=np.uint8).reshape(20, 10, 3)
+    np.testing.assert_array_equal(FaceCrop((0.2, 0.5, 0.8, 1))(image), image[10:20, 2:8])
+    np.testing.assert_array_equal(FaceCrop()(image), image)
+    assert FaceCrop((0.99, 0.99, 1, 1))(image).shape == (1, 1, 3)
+
+
+def test_a_missing_or_wrong_detector_says_where_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"align: there is no file .*YuNet .*github.com/opencv/opencv_zoo"):
+        FaceCrop(detector=str(tmp_path / "yunet.onnx"))
+    (tmp_path / "no.onnx").write_text("not a network")
+    with pytest.raises(ValueError, match=r"not a face detector that OpenCV can read; OpenCV's face detector YuNet"):
+        FaceCrop(detector=str(tmp_path / "no.onnx"))(picture(64, 64))
+    assert issubclass(NoFaceError, UnreadableImageError)

@@ -1,0 +1,102 @@
+"""The commands, from training to a record, on drawn faces and on real ones."""
+
+import contextlib
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasets.files import CACHE_VARIABLE
+from datasets.sample.faces import ATTRIBUTES
+from tasks.attributes import AttributesConfig, AttributesTask
+from tasks.common.cli import main
+
+
+@pytest.fixture
+def words(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    root = str(drawn_roots("attributes"))
+    small = ("--data.root", root, "--data.input_size", "64", "--loop.num_workers", "0")
+    return [*small, "--backbone.name", "mobilenet_0.25"]
+
+
+def run(*words: str) -> int:
+    return main(AttributesConfig, lambda: AttributesTask, words)
+
+
+def test_from_training_to_a_record(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = str(tmp_path / "run")
+    assert run("train", *words, "--optim.layers", "head", "--optim.weight_decay", "1e-6", "--run_dir", at) == 0
+    vocabulary = json.loads((tmp_path / "run" / "vocabulary.json").read_text())
+    assert vocabulary["attribute_names"] == list(ATTRIBUTES)
+    capsys.readouterr()
+    assert run("evaluate", "--run", at, "--split", "train", "--json", "--out", str(tmp_path / "scores")) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["mean_ap"] > 0.8  # a head of 2,570 weights nearly knows 24 images by heart
+    assert scores["chance_mean_ap"] < 0.4
+    written = {path.name for path in (tmp_path / "scores").iterdir()}
+    assert written >= {"metrics.json", "per_attribute.csv", "average_precision.png", "predictions.png"}
+
+    image = str(Path(words[1]) / "img_align_celeba" / "000001.jpg")
+    assert run("predict", "--run", at, image, "--out", str(tmp_path / "seen")) == 0
+    record = json.loads((tmp_path / "seen" / "predictions.jsonl").read_text())
+    assert list(record["attributes"]) == list(ATTRIBUTES)
+    assert all(0 <= value <= 1 for value in record["attributes"].values())
+
+
+def test_mistakes_are_one_line_and_leave_no_run(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def error(*more: str) -> str:
+        with contextlib.suppress(SystemExit):
+            assert run(*more) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert not (tmp_path / "run").exists()
+        return line
+
+    at = ("--run_dir", str(tmp_path / "run"))
+    assert "balance: expected in [0, 1], got 2.0" in error("train", *words, *at, "--balance", "2")
+    assert "no image is in the partition test" in error("train", *words, *at, "--data.validate_on", "test")
+    assert "align: there is no file yunet.onnx; OpenCV's" in error("train", *words, *at, "--data.align", "yunet.onnx")
+    part = error("train", *words, *at, "--data.face_part", "[0,0,0,1]")
+    assert "data.face_part: expected x0, y0, x1, y1 with 0 <= x0 < x1 <= 1" in part
+    assert "there is no folder" in error("train", "--data.root", str(tmp_path / "nowhere"), *at)
+    with pytest.raises(ValueError, match="no published weights of a MobileNet for attributes"):
+        AttributesTask.from_published(AttributesConfig())
+
+
+def test_data_with_other_attributes_are_refused(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = str(tmp_path / "run")
+    assert run("train", *words, "--optim.layers", "head", "--run_dir", at) == 0
+    other = tmp_path / "other"
+    (other / "img_align_celeba").mkdir(parents=True)
+    source = Path(words[1])
+    (other / "img_align_celeba" / "000001.jpg").write_bytes((source / "img_align_celeba" / "000001.jpg").read_bytes())
+    (other / "list_attr_celeba.txt").write_text("1\nHungry\n000001.jpg 1\n")
+    (other / "list_eval_partition.txt").write_text("000001.jpg 1\n")
+    capsys.readouterr()
+    assert run("evaluate", "--run", at, "--data.root", str(other)) == 1
+    assert "the 1 attributes of the data (Hungry, ...) are not the 10 that the model has" in capsys.readouterr().err
+
+
+@pytest.mark.data
+def test_linear_probe_on_fairface_is_as_good_as_the_reference(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.531 at width 0.25 by scikit-learn's logistic regression on the pooled features, as issue 6 states."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    weights = str(shared / "weights" / "mobilenet_2_5_224_tf.h5")
+    data = ("--data.root", str(shared / "data" / "fairface"), "--data.input_size", "128")
+    head = ("--optim.layers", "head", "--optim.weight_decay", "0.01", "--balance", "0")
+    words = (*data, *head, "--backbone.name", "mobilenet_0.25", "--backbone.pretrained", weights)
+    assert run("train", *words, "--run_dir", str(tmp_path / "run")) == 0
+    scores = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert scores["mean_ap"] == pytest.approx(0.531, abs=0.02)
+    assert scores["chance_mean_ap"] == pytest.approx(0.257, abs=1e-3)
+    assert run("evaluate", "--run", str(tmp_path / "run"), "--out", str(tmp_path / "scores")) == 0
+    with (tmp_path / "scores" / "per_attribute.csv").open() as file:
+        assert all(float(row["ap"]) > 1.2 * float(row["prevalence"]) for row in csv.DictReader(file))

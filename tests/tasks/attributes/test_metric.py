@@ -1,0 +1,69 @@
+"""Average precision by hand and by scikit-learn, and what chance scores."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, average_precision_score
+
+from datasets.types import Attributes
+from tasks.attributes.metric import AttributesMetric
+
+
+def attributes(*rows: list[float]) -> list[Attributes]:
+    return [Attributes(np.array(row, np.float32)) for row in rows]
+
+
+def test_average_precision_by_hand() -> None:
+    """Ranks 1 and 3 of 4 are right: (1/1 + 2/3) / 2."""
+    metric = AttributesMetric(["Hat"])
+    metric.update(attributes([0.9], [0.8], [0.7], [0.1]), attributes([1], [0], [1], [0]))
+    assert metric.compute() == {
+        "mean_ap": pytest.approx((1 + 2 / 3) / 2),
+        "chance_mean_ap": 0.5,
+        "accuracy": 0.75,
+        "constant_accuracy": 0.5,
+    }
+
+
+def test_scores_equal_scikit_learns(rng: np.random.Generator, tmp_path: Path) -> None:
+    truth = rng.random((200, 5)) < np.array([0.05, 0.2, 0.5, 0.9, 0.3])
+    values = np.clip(0.4 * truth + rng.uniform(0, 0.6, truth.shape), 0, 1).astype(np.float32)
+    metric = AttributesMetric(list("abcde"))
+    predicted, true = attributes(*values.tolist()), attributes(*truth.astype(float).tolist())
+    metric.update(predicted[:70], true[:70])
+    metric.update(predicted[70:], true[70:])
+    scores = metric.compute()
+    assert scores["mean_ap"] == pytest.approx(average_precision_score(truth, values, average="macro"))
+    assert scores["accuracy"] == pytest.approx(accuracy_score(truth.ravel(), values.ravel() > 0.5))
+    assert scores["chance_mean_ap"] == pytest.approx(truth.mean())
+    assert scores["constant_accuracy"] == pytest.approx(np.maximum(truth.mean(0), 1 - truth.mean(0)).mean())
+    metric.write_details(tmp_path)
+    with (tmp_path / "per_attribute.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["attribute"] for row in rows] == list("abcde")
+    assert [int(row["positives"]) for row in rows] == truth.sum(0).tolist()
+    for column, row in enumerate(rows):
+        ap = average_precision_score(truth[:, column], values[:, column])
+        assert float(row["ap"]) == pytest.approx(ap, abs=1e-6)
+    assert (tmp_path / "average_precision.png").is_file()
+
+
+def test_a_random_order_scores_the_prevalence(rng: np.random.Generator) -> None:
+    truth = rng.random((5000, 8)) < 0.3
+    metric = AttributesMetric(list("abcdefgh"))
+    metric.update(
+        [Attributes(row) for row in rng.random(truth.shape).astype(np.float32)],
+        [Attributes(row) for row in truth.astype(np.float32)],
+    )
+    scores = metric.compute()
+    assert scores["mean_ap"] == pytest.approx(scores["chance_mean_ap"], abs=0.02)
+
+
+def test_attributes_that_all_or_none_have_do_not_count() -> None:
+    metric = AttributesMetric(["all", "none", "some"])
+    assert np.isnan(metric.compute()["mean_ap"])
+    metric.update(attributes([0.1, 0.1, 0.9], [0.1, 0.1, 0.1]), attributes([1, 0, 1], [1, 0, 0]))
+    assert metric.compute()["mean_ap"] == 1
+    assert metric.compute()["chance_mean_ap"] == 0.5

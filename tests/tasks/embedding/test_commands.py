@@ -1,0 +1,166 @@
+"""The commands: train, evaluate, index, search, and another network on the same photos."""
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from datasets.files import CACHE_VARIABLE
+from tasks.common.cli import main
+from tasks.embedding import EmbeddingConfig, EmbeddingTask
+from tasks.embedding.cli import COMMANDS
+from tasks.embedding.gallery import Gallery
+
+
+@pytest.fixture
+def words(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    root = str(drawn_roots("embedding"))
+    small = ("--data.root", root, "--data.input_size", "64", "--loop.num_workers", "0")
+    return [*small, "--backbone.name", "mobilenet_0.25"]
+
+
+HEAD = ("--optim.layers", "head", "--optim.batch_size", "8", "--optim.weight_decay", "0.001", "--margin", "0")
+
+
+def run(*words: str) -> int:
+    return main(EmbeddingConfig, lambda: EmbeddingTask, words, COMMANDS)
+
+
+def test_from_training_to_search(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", *words, *HEAD, "--run_dir", "run") == 0
+    capsys.readouterr()
+    lfw = str(Path(words[1]) / "val")  # the drawn validation photos are in LFW's layout, too
+    assert run("evaluate", "--run", "run", "--data.lfw", lfw, "--json", "--out", "scores") == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert 0 <= scores["lfw_accuracy"] <= 1
+    assert scores["tar_at_far_1e-4"] is None
+    written = {path.name for path in Path("scores").iterdir()}
+    assert written >= {"metrics.json", "roc.png", "rates.csv", "embeddings.png", "hardest_pairs.csv", "predictions.png"}
+
+    shutil.copytree(Path(words[1]) / "train", "photos")
+    persons = sorted(Path("photos").iterdir())
+    assert run("index", "--run", "run", *map(str, persons[:8]), "--out", "g.faiss") == 0
+    assert "16 photos are new or changed; g.faiss (flat) has 16" in capsys.readouterr().err
+    assert run("index", "--run", "run", "photos", "--out", "g.faiss") == 0
+    assert "8 photos are new or changed; g.faiss (flat) has 24" in capsys.readouterr().err
+    query = sorted(persons[3].iterdir())[0]
+    assert (
+        run("search", "--run", "run", "--gallery", "g.faiss", str(query), "--num_matches", "4", "--out", "found") == 0
+    )
+    record = json.loads(Path("found/matches.jsonl").read_text())
+    assert record["image"] == record["matches"][0]["path"] == str(tmp_path / query)
+    similarities = [match["similarity"] for match in record["matches"]]
+    assert similarities[0] == pytest.approx(1, abs=1e-4)
+    assert similarities == sorted(similarities, reverse=True)
+    sheet = cv2.imread("found/matches.png")
+    assert sheet is not None
+    assert sheet.shape[1] > 4 * sheet.shape[0]  # a row of the photo and four matches
+
+    cv2.imwrite(str(query), np.zeros((64, 64, 3), np.uint8))
+    capsys.readouterr()
+    assert run("index", "--run", "run", "photos", "--out", "g.faiss") == 0
+    assert "1 photos are new or changed; g.faiss (flat) has 24" in capsys.readouterr().err
+    shutil.rmtree(persons[3])
+    assert run("index", "--run", "run", "--remove", str(persons[3]), "--out", "g.faiss") == 0
+    assert "removed 2 photos; g.faiss has 22" in capsys.readouterr().err
+    assert len(Gallery.read(Path("g.faiss"))) == 22
+
+    # embeddings of another network, or of the same one on other pixels, do not compare
+    other = ("--run", "run", "--data.input_size", "96", "--gallery", "g.faiss", str(persons[0]))
+    assert run("search", *other) == 1
+    assert "g.faiss: was made with another network, or another data.input_size" in capsys.readouterr().err
+
+
+def test_all_pairs_of_unseen_persons_by_default(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", *words, *HEAD, "--loss", "triplet", "--run_dir", "run") == 0
+    scores = json.loads(Path("run/metrics.json").read_text())
+    assert {"auc", "nn_accuracy", "chance_nn_accuracy"} <= set(scores)
+    assert "lfw_accuracy" not in scores
+    assert scores["num_images"] == 24
+
+
+def test_photos_that_cannot_be_used_cost_nothing(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", *words, *HEAD, "--run_dir", "run") == 0
+    shutil.copytree(Path(words[1]) / "train", "photos")
+    assert run("index", "--run", "run", "photos", "--out", "g.faiss") == 0
+    before = {path: path.read_bytes() for path in tmp_path.glob("g.*")}
+    assert len(before) == 3
+    Path("photos/broken.jpg").write_text("no picture")
+    capsys.readouterr()
+    assert run("index", "--run", "run", "photos", "--out", "g.faiss") == 1
+    assert "broken.jpg" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.glob("g.*")} == before
+    assert run("index", "--run", "run", "photos", "--out", "gallery.txt") == 1
+    assert "--out: expected a name that ends in .faiss" in capsys.readouterr().err
+
+
+def test_published_weights_need_no_training(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Their pooled features are embeddings as they are; here those of a run."""
+    assert run("train", *words, *HEAD, "--run_dir", "run") == 0
+    capsys.readouterr()
+    assert run("evaluate", *words, "--backbone.pretrained", "run", "--json", "--out", "scores") == 0
+    assert json.loads(capsys.readouterr().out)["auc"] > 0.3
+
+
+def test_persons_of_lfw_are_not_trained_on(words: list[str], tmp_path: Path) -> None:
+    root, lfw = tmp_path / "faces", Path(words[1]) / "val"
+    shutil.copytree(Path(words[1]) / "train", root)
+    shutil.copytree(lfw / "person_1000", root / "person_1000")
+    arguments = ("--data.lfw", str(lfw), *HEAD, "--run_dir", "run")
+    with pytest.warns(UserWarning, match=r"1 persons of .* are among those of .*; they are not trained on"):
+        assert run("train", "--data.root", str(root), *words[2:], *arguments) == 0
+    persons = json.loads(Path("run/vocabulary.json").read_text())["identities"]
+    assert len(persons) == 12
+    assert "person_1000" not in persons
+
+
+def test_mistakes_are_one_line(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def error(*more: str) -> str:
+        with contextlib.suppress(SystemExit):
+            assert run(*more) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    odd = error("train", *words, "--photos_per_identity", "5")
+    assert "photos_per_identity: expected a number of which optim.batch_size, 16, is at least twice as large" in odd
+    assert "fars: expected numbers over 0 and under 1" in error("train", *words, "--fars", "[2]")
+    assert "pairs.txt: there is no such file" in error("train", *words, "--data.lfw", str(tmp_path))
+    alone = str(Path(words[1]) / "train")
+    assert "no photo is for train" in error("train", *words, "--data.root", alone, "--data.val_share", "1")
+    assert "--onnx: there is no file net.onnx" in error("peer", "net.onnx", *words)
+    (tmp_path / "net.onnx").write_text("no network")
+    assert "not a network that ONNX Runtime can read" in error("peer", "net.onnx", *words)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("folder", "part", "auc", "nn_accuracy"),
+    [("identities", "[0,0,1,1]", 0.980, 0.983), ("lfw", "[0.26,0.3,0.74,0.78]", 0.820, 0.920)],
+)
+def test_another_network_scores_what_its_readme_states(
+    shared: Path,
+    folder: str,
+    part: str,
+    auc: float,
+    nn_accuracy: float,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    peer = str(shared / "weights" / "peers" / "mobilefacenet.onnx")
+    data = ("--data.root", str(shared / "data" / "faces" / folder), "--data.val_share", "1", "--data.face_part", part)
+    out = ("--json", "--out", str(tmp_path / "scores"))
+    assert run("peer", peer, *data, "--data.input_size", "112", "--loop.num_workers", "0", *out) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["auc"] == pytest.approx(auc, abs=0.002)
+    assert scores["nn_accuracy"] == pytest.approx(nn_accuracy, abs=0.006)
+    assert run("peer", peer, *data, "--data.input_size", "128", *out) == 1
+    assert "takes 112" in capsys.readouterr().err

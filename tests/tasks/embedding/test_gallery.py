@@ -1,0 +1,201 @@
+"""A gallery finds what exact search finds, grows and shrinks, and survives a crash at any moment of a write."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.common import neighbours
+from tasks.common.neighbours import SimilarityIndex
+from tasks.embedding.gallery import Gallery, photo_id
+
+DIM = 16
+
+
+def unit(rng: np.random.Generator, number: int) -> np.ndarray:
+    vectors = rng.normal(size=(number, DIM)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def small_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind of index, at sizes that a test can have."""
+    monkeypatch.setattr(neighbours, "MAX_SIZES", {"flat": 40, "hnsw": 400, "ivfpq": np.inf})
+
+
+@pytest.mark.usefixtures("small_kinds")
+@pytest.mark.parametrize(("size", "kind"), [(40, "flat"), (400, "hnsw"), (1500, "ivfpq")])
+def test_every_kind_finds_adds_and_removes(size: int, kind: str, rng: np.random.Generator, tmp_path: Path) -> None:
+    vectors, ids = unit(rng, size), rng.permutation(10 * size)[:size].astype(np.int64)
+    index = SimilarityIndex(DIM)
+    index.add(ids[: size - 5], vectors[: size - 5])
+    index.add(ids[size - 5 :], vectors[size - 5 :])  # one kind for both
+    assert index.kind == kind
+    similarities, found = index.search(vectors[::7], 3)
+    assert found[:, 0].tolist() == ids[::7].tolist()
+    assert similarities[:, 0] == pytest.approx(1, abs=1e-5)
+    exact = np.sort(vectors[::7] @ vectors.T, 1)[:, ::-1][:, :3]
+    assert (np.abs(similarities - exact) < 1e-5).mean() > 0.95  # nearly all of the second and third, too
+
+    index.remove(ids[:10])
+    assert len(index) == size - 10
+    assert not np.isin(index.search(vectors[:10], 5)[1], ids[:10]).any()
+    index.write(tmp_path / "index.faiss")
+    again = SimilarityIndex.read(tmp_path / "index.faiss")
+    assert (again.kind, len(again)) == (index.kind, len(index))
+    np.testing.assert_array_equal(again.search(vectors, 3)[1], index.search(vectors, 3)[1])
+    order = np.argsort(index.ids)
+    np.testing.assert_array_equal(index.vectors()[order], vectors[10:][np.argsort(ids[10:])])
+
+
+@pytest.mark.usefixtures("small_kinds")
+def test_growing_changes_the_kind_and_keeps_every_vector(rng: np.random.Generator) -> None:
+    vectors = unit(rng, 600)
+    index, kinds = SimilarityIndex(DIM), []
+    for start in range(0, 600, 30):
+        index.add(np.arange(start, start + 30), vectors[start : start + 30])
+        kinds.append(index.kind)
+        np.testing.assert_array_equal(index.search(vectors[: start + 30], 1)[1][:, 0], np.arange(start + 30))
+    assert [kind for kind, _ in itertools.groupby(kinds)] == ["flat", "hnsw", "ivfpq"]
+    index.remove(np.arange(20, 600))
+    assert index.kind == "flat"
+    np.testing.assert_array_equal(index.vectors(), vectors[:20])
+
+
+def test_an_empty_index_finds_nothing(rng: np.random.Generator) -> None:
+    index = SimilarityIndex(DIM)
+    assert index.search(unit(rng, 2), 3)[1].shape == (2, 0)
+    index.add(np.array([7]), unit(rng, 1))
+    assert index.search(unit(rng, 2), 3)[1].tolist() == [[7], [7]]
+    index.remove(np.array([7, 8]))
+    assert len(index) == 0
+
+
+def write_photos(folder: Path, number: int) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    names = [str(folder / f"{i}.jpg") for i in range(number)]
+    for name in names:
+        Path(name).write_text(name)
+    return names
+
+
+def test_photos_are_replaced_when_they_change(tmp_path: Path, rng: np.random.Generator) -> None:
+    photos, vectors = write_photos(tmp_path / "photos", 4), unit(rng, 5)
+    gallery = Gallery.new(tmp_path / "g.faiss", DIM, "net")
+    gallery.add(photos, vectors[:4])
+    assert gallery.missing(photos) == []
+    Path(photos[2]).write_text("another picture")
+    again = Gallery.read(tmp_path / "g.faiss")
+    assert again.missing(photos) == [photos[2]]
+    again.add([photos[2]], vectors[4:])
+    again = Gallery.read(tmp_path / "g.faiss")
+    assert len(again) == 4
+    (best, *_), *_ = again.search(vectors[4:], 4)
+    assert (best.path, best.similarity) == (photos[2], pytest.approx(1, abs=1e-5))
+    assert again.search(vectors[2:3], 1)[0][0].similarity < 0.999  # nothing is left of the old version
+
+
+def test_photos_and_folders_are_removed(tmp_path: Path, rng: np.random.Generator) -> None:
+    ann, anna = write_photos(tmp_path / "ann", 3), write_photos(tmp_path / "anna", 2)
+    gallery = Gallery.new(tmp_path / "g.faiss", DIM, "net")
+    vectors = unit(rng, 5)
+    gallery.add([*ann, *anna], vectors)
+    assert gallery.remove([anna[0]]) == 1
+    assert gallery.remove([str(tmp_path / "ann")]) == 3  # not those of anna
+    assert gallery.remove([str(tmp_path / "nobody")]) == 0
+    left = Gallery.read(tmp_path / "g.faiss")
+    assert [match.path for match in left.search(vectors[:1], 9)[0]] == [anna[1]]
+    gallery.remove([anna[1]])
+    assert Gallery.read(tmp_path / "g.faiss").search(vectors[:1], 9) == [[]]
+
+
+class _CrashError(Exception):
+    pass
+
+
+def crashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Before the first, the second, ... file is put into its place; ends when an update puts none more."""
+    replace = os.replace
+    for number in itertools.count():
+        left = [number]
+
+        def crash(a: Any, b: Any, left: list[int] = left) -> None:
+            if left[0] == 0:
+                raise _CrashError
+            left[0] -= 1
+            replace(a, b)
+
+        monkeypatch.setattr(os, "replace", crash)
+        yield
+        monkeypatch.setattr(os, "replace", replace)
+        if left[0] > 0:
+            return
+
+
+def content(path: Path) -> dict[str, tuple[float, ...]]:
+    """Photo -> vector, as a new reader finds them."""
+    gallery = Gallery.read(path)
+    vectors = dict(zip(gallery._index.ids.tolist(), gallery._index.vectors().tolist(), strict=True))
+    assert set(vectors) == set(gallery._paths)
+    return {photo: tuple(vectors[id_]) for id_, photo in gallery._paths.items()}
+
+
+@pytest.mark.parametrize("update", ["add", "change", "remove"])
+def test_a_crash_in_the_middle_of_a_write_loses_nothing(
+    update: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, vectors, path = write_photos(tmp_path / "photos", 6), unit(rng, 8), tmp_path / "g.faiss"
+    Gallery.new(path, DIM, "net").add(photos[:4], vectors[:4])
+    states = [content(path)]
+
+    def apply() -> None:
+        gallery = Gallery.read(path)
+        if update == "remove":
+            gallery.remove(photos[:2])
+        else:
+            gallery.add(*((photos[4:], vectors[4:6]) if update == "add" else (photos[:2], vectors[6:])))
+
+    if update == "change":
+        for photo in photos[:2]:
+            Path(photo).write_text("another picture")
+    num_crashes = 0
+    for _ in crashes(monkeypatch):
+        try:
+            apply()
+        except _CrashError:
+            num_crashes += 1
+        states.append(content(path))
+    assert num_crashes >= 2
+    before, after = states[0], states[-1]
+    assert before != after
+    assert all(state in (before, after) for state in states)  # never a part of an update
+    assert {photo: vector for photo, vector in before.items() if photo in photos[2:4]}.items() <= after.items()
+    assert not list(tmp_path.glob(".*"))  # no litter
+
+
+def test_ids_are_of_one_version_of_one_photo(tmp_path: Path) -> None:
+    first, second = write_photos(tmp_path / "photos", 2)
+    ids = {photo_id(first), photo_id(second)}
+    assert photo_id(first) in ids
+    os.utime(first, ns=(0, 0))
+    assert photo_id(first) not in ids
+    assert all(0 <= id_ < 2**63 for id_ in ids)
+
+
+def test_damaged_files_are_named(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = tmp_path / "g.faiss"
+    with pytest.raises(ValueError, match=r"g.faiss: there is no such gallery; `index FOLDER --out"):
+        Gallery.read(path)
+    Gallery.new(path, DIM, "net").add(write_photos(tmp_path / "photos", 3), unit(rng, 3))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"g.faiss: not an index that faiss can read"):
+        Gallery.read(path)
+    path.write_bytes(whole)
+    (tmp_path / "g.csv").write_text("not,a\n1,2\n")
+    with pytest.raises(ValueError, match=r"g.csv and g.json, which belong beside it, cannot be read"):
+        Gallery.read(path)

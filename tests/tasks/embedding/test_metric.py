@@ -1,0 +1,103 @@
+"""LFW's protocol and all pairs, by hand and by scikit-learn."""
+
+import csv
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from datasets.faces import Pair, Photo
+from datasets.types import Face
+from tasks.embedding.metric import VerificationMetric
+
+FARS = (1e-1, 1e-4)
+
+
+def faces(rng: np.random.Generator, num_persons: int, num_photos: int, spread: float) -> tuple[list[Face], list[Face]]:
+    predicted, truth = [], []
+    for person in range(num_persons):
+        middle = rng.normal(size=16)
+        for number in range(1, num_photos + 1):
+            vector = middle + spread * rng.normal(size=16)
+            predicted.append(Face(embedding=(vector / np.linalg.norm(vector)).astype(np.float32)))
+            truth.append(Face(f"p{person}", number))
+    return predicted, truth
+
+
+def test_all_pairs_equal_a_loop_and_scikit_learn(rng: np.random.Generator, tmp_path: Path) -> None:
+    predicted, truth = faces(rng, 8, 5, 1.2)
+    metric = VerificationMetric(FARS, None)
+    metric.update(predicted[:13], truth[:13])
+    metric.update(predicted[13:], truth[13:])
+    scores = metric.compute()
+    embeddings = [face.embedding for face in predicted]
+    pairs = list(combinations(range(40), 2))
+    similarities = [float(embeddings[i] @ embeddings[j]) for i, j in pairs]  # type: ignore[operator]
+    same = [truth[i].identity == truth[j].identity for i, j in pairs]
+    assert scores["auc"] == pytest.approx(roc_auc_score(same, similarities))
+    right = 0
+    for i in range(40):
+        others = [j for j in range(40) if j != i]
+        nearest = max(others, key=lambda j: float(embeddings[i] @ embeddings[j]))  # type: ignore[operator]
+        right += truth[nearest].identity == truth[i].identity
+    assert scores["nn_accuracy"] == pytest.approx(right / 40)
+    assert scores["chance_nn_accuracy"] == pytest.approx(4 / 39)
+    assert np.isnan(scores["tar_at_far_1e-4"])
+    assert 0 < scores["tar_at_far_1e-1"] <= 1
+
+    metric.write_details(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"roc.png", "rates.csv", "embeddings.png", "hardest_pairs.csv"}
+    with (tmp_path / "rates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["impostor_pairs"]) for row in rows] == [same.count(False)] * 2
+    with (tmp_path / "hardest_pairs.csv").open() as file:
+        hardest = list(csv.DictReader(file))
+    of_one_person = [s for s, is_same in zip(similarities, same, strict=True) if is_same]
+    assert float(hardest[0]["similarity"]) == pytest.approx(min(of_one_person), abs=1e-6)
+
+
+def test_pairs_in_folds_by_hand() -> None:
+    """Two axes for two persons; the third photo of `a` looks like `b`."""
+    x, y = np.eye(2, dtype=np.float32)
+    photos = {Photo("a", 1): x, Photo("a", 2): x, Photo("a", 3): y, Photo("b", 1): y, Photo("b", 2): y}
+
+    def pair(a: tuple[str, int], b: tuple[str, int]) -> Pair:
+        return Pair(Photo(*a), Photo(*b), a[0] == b[0])
+
+    folds = [
+        [pair(("a", 1), ("a", 2)), pair(("a", 1), ("b", 1))],
+        [pair(("b", 1), ("b", 2)), pair(("a", 2), ("b", 2))],
+        [pair(("a", 1), ("a", 3)), pair(("a", 1), ("b", 1))],  # the first one looks like two persons
+    ]
+    metric = VerificationMetric(FARS, folds)
+    metric.update([Face(embedding=vector) for vector in photos.values()], [Face(*photo) for photo in photos])
+    scores = metric.compute()
+    assert scores["lfw_accuracy"] == pytest.approx(2.5 / 3)
+    assert scores["lfw_accuracy_std"] == pytest.approx(np.std([1, 1, 0.5]))
+    assert scores["chance_accuracy"] == 0.5
+    assert scores["auc"] == pytest.approx(roc_auc_score([1, 0, 1, 0, 1, 0], [1, 0, 1, 0, 0, 0]))
+    assert "nn_accuracy" not in scores
+
+
+def test_pairs_without_a_photo_are_left_out_aloud(rng: np.random.Generator) -> None:
+    predicted, truth = faces(rng, 2, 2, 0.1)
+    folds = [
+        [Pair(Photo("p0", 1), Photo("p0", 2), True), Pair(Photo("p0", 1), Photo("p1", 1), False)],
+        [Pair(Photo("p1", 1), Photo("p1", 2), True), Pair(Photo("p0", 2), Photo("gone", 1), False)],
+    ]
+    metric = VerificationMetric(FARS, folds)
+    metric.update(predicted, truth)
+    with pytest.warns(UserWarning, match="1 of 4 pairs are left out: a photo is missing"):
+        assert metric.compute()["lfw_accuracy"] == 1
+
+
+@pytest.mark.parametrize("folds", [None, [[Pair(Photo("a", 1), Photo("b", 1), False)]] * 2])
+def test_nothing_taken_in_is_not_defined(folds: list[list[Pair]] | None) -> None:
+    metric = VerificationMetric(FARS, folds)
+    if folds is None:
+        assert np.isnan(list(metric.compute().values())).all()
+    else:
+        with pytest.warns(UserWarning, match="2 of 2 pairs are left out"):
+            assert np.isnan(list(metric.compute().values())).all()
