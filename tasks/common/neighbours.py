@@ -86,6 +86,16 @@ class SimilarityIndex:
         similarities, ids = self._index.search(np.ascontiguousarray(queries, np.float32), number)
         return similarities, ids
 
+    def to_bytes(self) -> NDArray[np.uint8]:
+        """What `write` writes."""
+        content: NDArray[np.uint8] = faiss.serialize_index(self._index)
+        return content
+
+    @classmethod
+    def from_bytes(cls, content: NDArray[np.uint8]) -> SimilarityIndex:
+        """An index that `to_bytes` gave."""
+        return cls._of(faiss.deserialize_index(content), "a checkpoint")
+
     def write(self, path: Path) -> None:
         """Write a file that `faiss.read_index` reads too, atomically."""
         with atomic_write(path) as temporary:

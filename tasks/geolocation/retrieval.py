@@ -5,9 +5,8 @@ The gallery of training photos is part of the network's state, so a checkpoint h
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import faiss
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch.nn import functional
 from backbone import Backbone
 from datasets.sphere import Floats
 from datasets.types import Place
+from tasks.common.neighbours import SimilarityIndex
 from tasks.geolocation.cells import Partitioning
 from tasks.geolocation.density import densest_place
 
@@ -37,19 +37,20 @@ class NeighbourOutputs(NamedTuple):
 
 
 class Im2GPS(nn.Module):
-    """A backbone, and the features and places of the training photos in an exact faiss index."""
+    """A backbone, and the features and places of the training photos; up to 50,000 are searched exactly."""
 
     def __init__(self, backbone: Backbone, num_neighbours: int) -> None:
         """Args: backbone: gives the features; num_neighbours: K. The gallery is empty until `fill` or a checkpoint."""
         super().__init__()
         self.backbone = backbone
         self._num_neighbours = num_neighbours
-        self._index: Any = faiss.IndexFlatIP(backbone.num_features)
+        self._index = SimilarityIndex(backbone.num_features)
         self._places = torch.zeros(0, 2, dtype=torch.float64)
 
     def fill(self, features: Tensor, lat_deg: Floats, lng_deg: Floats) -> None:
         """Add photos to the gallery: pooled features (M, num_features) and places."""
-        self._index.add(functional.normalize(features).cpu().numpy())
+        rows = np.arange(len(self._index), len(self._index) + len(features))
+        self._index.add(rows, functional.normalize(features).cpu().numpy())
         self._places = torch.cat([self._places, torch.from_numpy(np.stack([lat_deg, lng_deg], 1))])
 
     def forward(self, images: Tensor) -> NeighbourOutputs:
@@ -59,21 +60,17 @@ class Im2GPS(nn.Module):
     def from_features(self, features: Tensor) -> NeighbourOutputs:
         """Pooled features (N, num_features) -> the K most similar photos."""
         queries = functional.normalize(features.float()).cpu().numpy()
-        num_found = min(self._num_neighbours, self._index.ntotal)
-        if num_found == 0:
-            empty = torch.zeros(len(queries), 0)
-            return NeighbourOutputs(empty, empty, empty)
-        similarities, rows = self._index.search(queries, num_found)
+        similarities, rows = self._index.search(queries, self._num_neighbours)
         places = self._places[torch.from_numpy(rows)]
         return NeighbourOutputs(torch.from_numpy(similarities), places[..., 0], places[..., 1])
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """The gallery, for a checkpoint."""
-        return {"index": torch.from_numpy(faiss.serialize_index(self._index)), "places": self._places}
+        return {"index": torch.from_numpy(self._index.to_bytes()), "places": self._places}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
         """The gallery of a checkpoint."""
-        self._index, self._places = faiss.deserialize_index(state["index"].numpy()), state["places"]
+        self._index, self._places = SimilarityIndex.from_bytes(state["index"].numpy()), state["places"]
 
 
 def decode_neighbours(
