@@ -99,6 +99,7 @@ def align(image: Image, points: NDArray[np.float64]) -> Image:
 
 @functools.cache  # one for each process; it cannot be sent to another
 def _open(detector: str) -> cv2.FaceDetectorYN:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of what it asks of itself
     try:
         return cv2.FaceDetectorYN.create(detector, "", (ALIGNED_PX, ALIGNED_PX), score_threshold=MIN_SCORE)
     except cv2.error as error:

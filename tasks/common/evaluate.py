@@ -125,10 +125,9 @@ def predict_batch(task: Task[T], model: nn.Module, images: torch.Tensor) -> list
     return task.decode(in_fp32(outputs))
 
 
-def predict_images(task: Task[T], model: nn.Module, images: Sequence[Image]) -> list[T]:
-    """One prediction for each image of any size."""
-    pixels = np.stack([task.preprocess(image) for image in images])
-    return predict_batch(task, model, torch.from_numpy(pixels).permute(0, 3, 1, 2))
+def predict_pixels(task: Task[T], model: nn.Module, pixels: Sequence[Image]) -> list[T]:
+    """One prediction for each preprocessed image (S, S, 3)."""
+    return predict_batch(task, model, torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
 
 
 def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path) -> None:
@@ -138,9 +137,9 @@ def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path
     for row in rows:
         try:
             example = source[int(row)]
+            (predicted,) = predict_pixels(task, model, [task.preprocess(example.image)])
         except UnreadableImageError:
             continue  # named when the split was evaluated
-        (predicted,) = predict_images(task, model, [example.image])
         pictures.append(task.draw(example.image, predicted, example.truth))
     if pictures:
         write_image(path, contact_sheet(pictures))

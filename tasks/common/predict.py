@@ -15,7 +15,7 @@ from torch import nn
 from datasets.files import atomic_write
 from datasets.images import IMAGE_SUFFIXES, UnreadableImageError, read_image, write_image
 from datasets.types import Image
-from tasks.common.evaluate import predict_images
+from tasks.common.evaluate import predict_pixels
 from tasks.common.progress import Progress
 from tasks.common.task import Task
 
@@ -55,9 +55,9 @@ def predict_files(task: Task[T], model: nn.Module, paths: Sequence[Path], out: P
         temporary.open("w") as records,
         _Canvas(out) as canvas,
     ):
-        for batch in _batches(_pictures(paths, progress)):
-            predictions = predict_images(task, model, [picture.image for picture in batch])
-            for picture, predicted in zip(batch, predictions, strict=True):
+        for batch in _batches(_prepared(task, _pictures(paths, progress))):
+            predictions = predict_pixels(task, model, [pixels for _, pixels in batch])
+            for (picture, _), predicted in zip(batch, predictions, strict=True):
                 height, width = picture.image.shape[:2]
                 place = {"image": str(picture.path), "frame": picture.frame, "width": width, "height": height}
                 records.write(json.dumps(place | task.describe(predicted, (height, width))) + "\n")
@@ -158,8 +158,17 @@ def _frames(path: Path) -> Iterator[Picture]:
         warnings.warn(f"{path}: not a video that OpenCV can read; left out", stacklevel=2)
 
 
-def _batches(pictures: Iterator[Picture]) -> Iterator[list[Picture]]:
-    batch: list[Picture] = []
+def _prepared(task: Task[T], pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Image]]:
+    """Each picture, and what the network sees of it; those without a face to cut out are left out."""
+    for picture in pictures:
+        try:
+            yield picture, task.preprocess(picture.image)
+        except UnreadableImageError as error:
+            warnings.warn(f"{picture.path}: {error}; left out", stacklevel=2)
+
+
+def _batches(pictures: Iterator[tuple[Picture, Image]]) -> Iterator[list[tuple[Picture, Image]]]:
+    batch: list[tuple[Picture, Image]] = []
     for picture in pictures:
         batch.append(picture)
         if len(batch) == BATCH_SIZE:

@@ -15,6 +15,7 @@ from tasks.common.cli import main
 from tasks.embedding import EmbeddingConfig, EmbeddingTask
 from tasks.embedding.cli import COMMANDS
 from tasks.embedding.gallery import Gallery
+from tests.yunet import picture, write_detector
 
 
 @pytest.fixture
@@ -102,6 +103,31 @@ def test_photos_that_cannot_be_used_cost_nothing(
     assert {path: path.read_bytes() for path in tmp_path.glob("g.*")} == before
     assert run("index", "--run", "run", "photos", "--out", "gallery.txt") == 1
     assert "--out: expected a name that ends in .faiss" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_faces_are_aligned_and_photos_without_one_left_out(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    align = ("--data.align", write_detector(tmp_path / "yunet.onnx"))
+    assert run("train", *words, *HEAD, "--run_dir", "run") == 0
+    for name, image in {
+        "far": picture(160, 160, (64, 64)),
+        "near": picture(320, 320, (176, 112), side=16),
+        "wall": picture(160, 160),
+    }.items():
+        cv2.imwrite(f"{name}.png", image[..., ::-1])
+    capsys.readouterr()
+    assert run("index", "--run", "run", *align, "far.png", "--out", "g.faiss") == 0
+    assert run("search", "--run", "run", *align, "near.png", "--gallery", "g.faiss", "--out", "found") == 0
+    record = json.loads(Path("found/matches.jsonl").read_text())
+    assert [match["path"] for match in record["matches"]] == [str(tmp_path / "far.png")]
+    capsys.readouterr()
+    assert run("search", "--run", "run", "near.png", "--gallery", "g.faiss") == 1  # not aligned: does not compare
+    assert "or data.align" in capsys.readouterr().err
+    assert run("predict", "--run", "run", *align, "far.png", "wall.png", "--out", "seen") == 0
+    assert "warning: wall.png: no face found; left out" in capsys.readouterr().err
+    assert len(Path("seen/predictions.jsonl").read_text().splitlines()) == 1
 
 
 def test_published_weights_need_no_training(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
