@@ -27,7 +27,18 @@ def words(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return [*small, "--backbone.name", "mobilenet_0.25"]
 
 
-HEAD = ("--optim.layers", "head", "--optim.batch_size", "8", "--optim.weight_decay", "0.001", "--margin", "0")
+HEAD = (
+    "--optim.layers",
+    "head",
+    "--optim.batch_size",
+    "8",
+    "--optim.weight_decay",
+    "0.001",
+    "--margin",
+    "0",
+    "--embedding_dim",
+    "8",
+)
 
 
 def run(*words: str) -> int:
@@ -113,7 +124,7 @@ def test_faces_are_aligned_and_photos_without_one_left_out(
     assert run("train", *words, *HEAD, "--run_dir", "run") == 0
     for name, image in {
         "far": picture(160, 160, (64, 64)),
-        "near": picture(320, 320, (176, 112), side=16),
+        "near": picture(1280, 1280, (704, 448), side=16),
         "wall": picture(160, 160),
     }.items():
         cv2.imwrite(f"{name}.png", image[..., ::-1])
