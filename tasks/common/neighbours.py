@@ -59,7 +59,7 @@ class SimilarityIndex:
     def add(self, ids: Ids, vectors: Floats) -> None:
         """Add vectors (M, dim) of length 1 under new ids (M,)."""
         size = len(self) + len(ids)
-        if kind_for(size) == self.kind:
+        if self._suits(size):
             self._index.add_with_ids(np.ascontiguousarray(vectors, np.float32), ids)
         else:
             self._rebuild(np.concatenate([self.ids, ids]), np.concatenate([self.vectors(), vectors]))
@@ -125,6 +125,12 @@ class SimilarityIndex:
             index.kind = "hnsw" if isinstance(inner, faiss.IndexHNSW) else "ivfpq"
         _tune(index.kind, inner)
         return index
+
+    def _suits(self, size: int) -> bool:
+        """Whether an index of so many vectors would be made like this one."""
+        if self.kind == "ivfpq" and faiss.extract_index_ivf(self._index.index).nlist < _num_lists(size):
+            return False
+        return kind_for(size) == self.kind
 
     def _rebuild(self, ids: Ids, vectors: Floats) -> None:
         vectors = np.ascontiguousarray(vectors, np.float32)

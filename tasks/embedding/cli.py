@@ -1,4 +1,4 @@
-"""The verbs of embedding: every task's, `index` and `search`."""
+"""The verbs of embedding: every task's, `index`, `search` and `remove`, and `peer`."""
 
 from jsonargparse import ArgumentParser
 
@@ -8,15 +8,23 @@ from tasks.common import parser
 def _index_flags(flags: ArgumentParser) -> None:
     flags.add_argument("--run", type=str | None, help="run folder made by train; without it, published weights")
     flags.add_argument("--out", type=str, default="gallery.faiss", help="the gallery, made or added to")
-    flags.add_argument("--remove", action="store_true", help="remove these photos, and those below these folders")
     flags.add_argument("inputs", nargs="+", type=str, help="image, folder or glob")
 
 
 def _search_flags(flags: ArgumentParser) -> None:
     parser.add_run(flags, "search")
-    flags.add_argument("--gallery", type=str, default="gallery.faiss", help="what `index` made")
+    _add_gallery(flags)
     flags.add_argument("--num_matches", type=int, default=5, help="photos to find for each")
     flags.add_argument("inputs", nargs="+", type=str, help="image, folder or glob")
+
+
+def _remove_flags(flags: ArgumentParser) -> None:
+    _add_gallery(flags)
+    flags.add_argument("inputs", nargs="+", type=str, help="photo, or folder with all that is below it")
+
+
+def _add_gallery(flags: ArgumentParser) -> None:
+    flags.add_argument("--gallery", type=str, default="gallery.faiss", help="what `index` made")
 
 
 def _peer_flags(flags: ArgumentParser) -> None:
@@ -40,6 +48,13 @@ COMMANDS = parser.COMMANDS | {
         "tasks.embedding.search",
         _search_flags,
         usage=" [--run RUN] INPUT... [--gallery GALLERY]",
+    ),
+    "remove": parser.Command(
+        "Remove photos from a gallery, whether their files are still there or not",
+        "python -m tasks.{task} remove --gallery gallery.faiss photos/someone/",
+        "tasks.embedding.search",
+        _remove_flags,
+        usage=" INPUT... [--gallery GALLERY]",
     ),
     "peer": parser.Command(
         "Score another embedding network, an ONNX file, on the very same photos",

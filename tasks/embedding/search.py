@@ -1,4 +1,4 @@
-"""`python -m tasks.embedding index` and `search`: a gallery of photos, and who in it is like somebody."""
+"""`python -m tasks.embedding index`, `search` and `remove`: a gallery of photos, and who in it is like somebody."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tasks.common.task import Task
 from tasks.embedding.gallery import Gallery, Match
 
 BATCH_SIZE = 32
-NUM_WRITTEN_AT_ONCE = 20_000  # photos that a crash costs at most
+NUM_WRITTEN_AT_ONCE = 50_000  # photos that a crash costs at most
 SHEET, MATCHES = "matches.png", "matches.jsonl"
 NUM_DRAWN = 12  # photos that were searched for
 HEIGHT_PX = 200
@@ -37,16 +37,11 @@ WHITE, GREEN = (255, 255, 255), (0, 158, 115)
 
 
 def index(task_class: type[Task[Face]], arguments: Arguments) -> int:
-    """Add photos to a gallery, or remove them."""
+    """Add photos to a gallery."""
     options = arguments.options
     out = Path(options["out"])
     if out.suffix != ".faiss":
         raise ValueError(f"--out: expected a name that ends in .faiss, got {out}")
-    if options["remove"]:
-        gallery = Gallery.read(out)
-        number = gallery.remove([os.path.abspath(place) for place in options["inputs"]])
-        print(f"removed {number} photos; {out} has {len(gallery)}", file=sys.stderr)
-        return 0
     photos = _photos(options["inputs"])
     task, model = load_model(task_class, arguments)
     gallery = _open_gallery(out, task, model) if out.exists() else _new_gallery(out, task, model)
@@ -57,6 +52,14 @@ def index(task_class: type[Task[Face]], arguments: Arguments) -> int:
             if names:
                 gallery.add(names, embeddings)
     print(f"{len(new)} photos are new or changed; {out} ({gallery.kind}) has {len(gallery)}", file=sys.stderr)
+    return 0
+
+
+def remove(_task_class: type[Task[Face]], arguments: Arguments) -> int:
+    """Remove photos from a gallery; their files may be gone."""
+    gallery = Gallery.read(Path(arguments.options["gallery"]))
+    number = gallery.remove([os.path.abspath(place) for place in arguments.options["inputs"]])
+    print(f"removed {number} photos; {gallery.path} has {len(gallery)}", file=sys.stderr)
     return 0
 
 

@@ -38,7 +38,7 @@ class EmbeddingTask:
         """Args: config: settings; vocabulary: `identities`, the training persons, none for published weights."""
         self.config = config
         self.vocabulary = vocabulary
-        self.score_name = "auc" if _lfw_root(config) is None else "lfw_accuracy"
+        self.score_name = "lfw_accuracy" if _has_pairs(config) else "auc"
         self._cut = FaceCrop(config.data.face_part, config.data.align)
         self._id_of = {identity: row for row, identity in enumerate(vocabulary["identities"])}
         self._splits: Splits | None = None  # read once, when they are needed
@@ -114,7 +114,7 @@ class EmbeddingTask:
 
     def metric(self) -> VerificationMetric:
         """LFW's pairs where there are some, else all pairs."""
-        if _lfw_root(self.config) is not None:
+        if _has_pairs(self.config):
             self._read_once()
         return VerificationMetric(self.config.fars, self._folds)
 
@@ -143,20 +143,18 @@ if TYPE_CHECKING:
     _is_a_task: type[Task[Face]] = EmbeddingTask
 
 
-def _lfw_root(config: EmbeddingConfig) -> Path | None:
-    """The folder with the pairs that are validated on, if any."""
-    if config.data.lfw is not None:
-        return Path(config.data.lfw)
-    return sample_root() / LFW if config.data.root is None else None
+def _has_pairs(config: EmbeddingConfig) -> bool:
+    """Whether validation is by LFW's pairs; the sample has some."""
+    return config.data.lfw is not None or config.data.root is None
 
 
 def _read(config: EmbeddingConfig) -> tuple[dict[Split, FaceImages], list[list[Pair]] | None]:
     root = sample_root() if config.data.root is None else Path(config.data.root)
     if not root.is_dir():
         raise ValueError(f"data.root: there is no folder {root}")
-    lfw = _lfw_root(config)
-    if lfw is None:
+    if not _has_pairs(config):
         return split_identities(root, val_share=config.data.val_share), None
+    lfw = sample_root() / LFW if config.data.lfw is None else Path(config.data.lfw)
     train = split_identities(root, val_share=0)["train"]
     photos, folds = read_lfw(lfw)
     seen = set(train.identities) & set(photos.identities)

@@ -80,7 +80,7 @@ def test_from_training_to_search(words: list[str], tmp_path: Path, capsys: pytes
     assert run("index", "--run", "run", "photos", "--out", "g.faiss") == 0
     assert "1 photos are new or changed; g.faiss (flat) has 24" in capsys.readouterr().err
     shutil.rmtree(persons[3])
-    assert run("index", "--run", "run", "--remove", str(persons[3]), "--out", "g.faiss") == 0
+    assert run("remove", str(persons[3]), "--gallery", "g.faiss") == 0
     assert "removed 2 photos; g.faiss has 22" in capsys.readouterr().err
     assert len(Gallery.read(Path("g.faiss"))) == 22
 

@@ -1,0 +1,96 @@
+"""Drawn faces are data like any other, and cannot be told by their pixels alone."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from datasets.celeba import read_celeba
+from datasets.faces import read_lfw, split_identities
+from datasets.sample import attributes, embedding
+from datasets.sample.faces import ATTRIBUTES, SIDE_PX, draw_attributes, draw_face, draw_identity
+
+
+def face(person: int, photo: int, *names: str) -> np.ndarray:
+    rng = np.random.default_rng([person, photo])
+    return draw_face(draw_identity(np.random.default_rng(person)), names, rng)
+
+
+def test_faces_are_functions_of_their_seed() -> None:
+    np.testing.assert_array_equal(face(1, 2), face(1, 2))
+    assert face(1, 2).shape == (SIDE_PX, SIDE_PX, 3)
+    assert (face(1, 2) != face(1, 3)).any()
+    assert (face(1, 2) != face(2, 2)).any()
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_every_attribute_can_be_seen(name: str) -> None:
+    """All else equal, some pixels differ."""
+    change = [np.abs(face(p, 0, name).astype(int) - face(p, 0)).max() for p in range(4)]
+    assert min(change) > 20
+
+
+def test_attributes_are_as_frequent_as_stated(rng: np.random.Generator) -> None:
+    counts = dict.fromkeys(ATTRIBUTES, 0)
+    for _ in range(2000):
+        for name in draw_attributes(rng):
+            counts[name] += 1
+    for name, share in ATTRIBUTES.items():
+        assert counts[name] / 2000 == pytest.approx(share, abs=0.04)
+
+
+def test_layouts_are_the_official_ones(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    attributes.write_sample(tmp_path / "a", {"train": 6, "val": 3})
+    found = read_celeba(tmp_path / "a")
+    assert {partition: len(images) for partition, images in found.items()} == {"train": 6, "val": 3}
+    assert found["train"].attribute_names == tuple(ATTRIBUTES)
+    embedding.write_sample(tmp_path / "e", {"train": (5, 3), "val": (6, 4)})
+    splits = split_identities(tmp_path / "e", val_share=0.5)
+    assert {split: (len(photos.identities), len(photos)) for split, photos in splits.items()} == {
+        "train": (5, 15),
+        "val": (6, 24),
+    }
+    photos, folds = read_lfw(tmp_path / "e" / "val")
+    assert set(photos.identities) <= set(splits["val"].identities)
+    persons = [{photo.identity for pair in fold for photo in pair[:2]} for fold in folds]
+    assert len(folds) == 3
+    assert not set.intersection(*persons)  # each fold has its own
+    assert all(sum(pair.same for pair in fold) == len(fold) / 2 for fold in folds)
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+    return cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA).ravel() / 255
+
+
+def test_attributes_cannot_be_told_by_a_linear_model_of_the_pixels() -> None:
+    rng = np.random.default_rng(0)
+    images, truth = [], []
+    for _ in range(1200):
+        names = draw_attributes(rng)
+        images.append(pixels(draw_face(draw_identity(rng), names, rng)))
+        truth.append([name in names for name in ATTRIBUTES])
+    x, y = np.stack(images), np.array(truth)
+    scores = [
+        average_precision_score(
+            y[900:, column],
+            LogisticRegression(C=0.01, max_iter=300).fit(x[:900], y[:900, column]).decision_function(x[900:]),
+        )
+        for column in range(len(ATTRIBUTES))
+    ]
+    print(f"logistic regression on the pixels of the drawn faces: mean AP {np.mean(scores):.3f}, chance {y.mean():.3f}")
+    assert np.mean(scores) < 0.6
+
+
+def test_persons_cannot_be_told_by_their_pixels() -> None:
+    photos = np.stack([pixels(face(person, photo)) for person in range(40) for photo in range(4)])
+    photos -= photos.mean(0)
+    photos /= np.linalg.norm(photos, axis=1, keepdims=True)
+    person = np.repeat(np.arange(40), 4)
+    first, second = np.triu_indices(len(person), 1)
+    auc = roc_auc_score(person[first] == person[second], (photos @ photos.T)[first, second])
+    print(f"cosine of the pixels of the drawn faces: AUC {auc:.3f}")
+    assert auc < 0.75
