@@ -62,7 +62,7 @@ def draw_average_precisions(scores: Mapping[str, tuple[float, float]], path: Pat
         axes.text(ap + 0.005, row, f"{ap:.3f}", va="center", fontsize=8)
     axes.set_yticks(rows, [name for name, _ in ordered])
     axes.set(xlim=(0, 1.08), title=f"mean {np.mean([ap for _, (ap, _) in ordered]):.3f}" if ordered else "")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, -0.02 - 2 / (len(ordered) + 6)), ncols=2)
+    figure.legend(loc="outside lower center", ncols=2)
     axes.grid(alpha=0.3, axis="x")
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=100)

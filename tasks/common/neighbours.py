@@ -15,12 +15,12 @@ from datasets.files import atomic_write
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Kind = Literal["flat", "hnsw", "ivfpq"]
-MAX_SIZES: dict[Kind, float] = {"flat": 50_000, "hnsw": 200_000, "ivfpq": math.inf}
-HNSW_LINKS, HNSW_BREADTH_BUILD, HNSW_BREADTH_SEARCH = 16, 60, 64
+MAX_SIZES: dict[Kind, float] = {"flat": 50_000, "hnsw": 100_000, "ivfpq": math.inf}
+HNSW_LINKS, HNSW_BREADTH_BUILD, HNSW_BREADTH_SEARCH = 16, 60, 96
 PQ_BYTES_PER_NUMBER = 0.25  # 64 codes of 4 bits for 128 numbers
 TRAINING_VECTORS_PER_LIST = 50
-NUM_PROBES = 24  # lists that a query looks into
-REFINE_FACTOR = 16  # so many times the neighbours asked for are compared exactly
+PROBED_SHARE = 0.25  # of the lists, that a query looks into; `tasks.embedding.throughput` says what that is worth
+REFINE_FACTOR = 10  # so many times the neighbours asked for are compared exactly
 
 
 def kind_for(size: int) -> Kind:
@@ -164,7 +164,8 @@ def _tune(kind: Kind, index: Any) -> None:
         index.hnsw.efSearch = HNSW_BREADTH_SEARCH
     elif kind == "ivfpq":
         index.k_factor = REFINE_FACTOR
-        faiss.extract_index_ivf(index).nprobe = NUM_PROBES
+        lists = faiss.extract_index_ivf(index)
+        lists.nprobe = max(1, round(PROBED_SHARE * lists.nlist))
 
 
 def _num_lists(size: int) -> int:
