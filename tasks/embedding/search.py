@@ -32,7 +32,7 @@ BATCH_SIZE = 32
 NUM_WRITTEN_AT_ONCE = 50_000  # photos that a crash costs at most
 SHEET, MATCHES = "matches.png", "matches.jsonl"
 NUM_DRAWN = 12  # photos that were searched for
-HEIGHT_PX = 200
+HEIGHT_PX, NAME_LENGTH = 200, 26  # of a drawn photo, and letters that fit below it
 WHITE, GREEN = (255, 255, 255), (0, 158, 115)
 
 
@@ -135,7 +135,7 @@ def _draw_row(name: str, matches: Sequence[Match], columns: int) -> list[Image]:
             tile = scaled_to(read_image(Path(match.path)), HEIGHT_PX)
         except UnreadableImageError:  # it is gone since it was indexed
             tile = np.full((HEIGHT_PX, HEIGHT_PX, 3), 127, np.uint8)
-        place = Path(match.path)
-        put_label(tile, f"{match.similarity:.3f} {place.parent.name}/{place.name}", 0, 0, WHITE)
+        put_label(tile, f"{match.similarity:.3f}", 0, 0, WHITE)
+        put_label(tile, Path(match.path).name[-NAME_LENGTH:], 0, HEIGHT_PX, WHITE)
         tiles.append(tile)
     return tiles + [np.full((HEIGHT_PX, HEIGHT_PX, 3), 255, np.uint8)] * (columns - len(tiles))
