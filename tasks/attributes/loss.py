@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.types import Attributes
-from tasks.attributes.model import AttributeOutputs
+from tasks.common.logits import Logits
 
 NEVER_RARER_THAN = 1e-3  # so that an attribute which no training image has does not weigh infinitely
 
 
 def attribute_loss(
-    outputs: AttributeOutputs, truth: Sequence[Attributes], positive_weights: NDArray[np.float32]
+    outputs: Logits, truth: Sequence[Attributes], positive_weights: NDArray[np.float32]
 ) -> dict[str, Tensor]:
     """The mean binary cross-entropy over images and attributes.
 

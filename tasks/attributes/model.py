@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from backbone import Classifier
 from datasets.types import Attributes
+from tasks.common.logits import Logits, LogitsModel
 
 
-class AttributeOutputs(NamedTuple):
-    """Raw outputs.
-
-    Attributes:
-        logits: (N, K).
-    """
-
-    logits: Tensor
-
-
-class AttributeNet(Classifier):
+class AttributeNet(LogitsModel):
     """Pooled features to a logit for each attribute."""
 
-    def forward(self, images: Tensor) -> AttributeOutputs:  # type: ignore[override]  # a NamedTuple, as in all tasks
-        """uint8 RGB (N, 3, S, S) -> logits of K attributes."""
-        return self.from_features(self.backbone(images))
 
-    def from_features(self, features: Tensor) -> AttributeOutputs:
-        """Pooled features (N, num_features) -> logits of K attributes."""
-        return AttributeOutputs(self.head(features))
-
-
-def decode_attributes(outputs: AttributeOutputs, positive_weights: NDArray[np.float32]) -> list[Attributes]:
+def decode_attributes(outputs: Logits, positive_weights: NDArray[np.float32]) -> list[Attributes]:
     """How probable each attribute is.
 
         value = sigmoid(logit - log w)

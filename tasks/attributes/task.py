@@ -19,7 +19,8 @@ from tasks.attributes.config import AttributesConfig
 from tasks.attributes.draw import draw_attributes
 from tasks.attributes.loss import attribute_loss, positive_weights
 from tasks.attributes.metric import AttributesMetric
-from tasks.attributes.model import AttributeNet, AttributeOutputs, decode_attributes
+from tasks.attributes.model import AttributeNet, decode_attributes
+from tasks.common.logits import Logits
 from tasks.common.pretrained import build_pretrained, open_pretrained
 from tasks.common.task import VOCABULARY, Mistake, Split, Task
 
@@ -116,11 +117,11 @@ class AttributesTask:
         """Nothing."""
         return ()
 
-    def loss(self, outputs: AttributeOutputs, truth: Sequence[Attributes]) -> dict[str, Tensor]:
+    def loss(self, outputs: Logits, truth: Sequence[Attributes]) -> dict[str, Tensor]:
         """Binary cross-entropy."""
         return attribute_loss(outputs, truth, self._positive_weights)
 
-    def decode(self, outputs: AttributeOutputs) -> list[Attributes]:
+    def decode(self, outputs: Logits) -> list[Attributes]:
         """How probable each attribute is."""
         return decode_attributes(outputs, self._positive_weights)
 

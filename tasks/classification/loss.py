@@ -10,12 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.types import Label
-from tasks.classification.model import ClassificationOutputs
+from tasks.common.logits import Logits
 
 
-def classification_loss(
-    outputs: ClassificationOutputs, truth: Sequence[Label], *, label_smoothing: float
-) -> dict[str, Tensor]:
+def classification_loss(outputs: Logits, truth: Sequence[Label], *, label_smoothing: float) -> dict[str, Tensor]:
     """The mean cross-entropy.
 
         total = - mean over images of sum_k q_k log softmax(logits)_k,   q = (1 - s) p + s / K

@@ -20,7 +20,8 @@ from tasks.classification.config import ClassificationConfig
 from tasks.classification.draw import draw_label, most_probable
 from tasks.classification.loss import classification_loss
 from tasks.classification.metric import ClassificationMetric
-from tasks.classification.model import ClassificationModel, ClassificationOutputs, decode_labels
+from tasks.classification.model import ClassificationModel, decode_labels
+from tasks.common.logits import Logits
 from tasks.common.pretrained import build_pretrained, open_pretrained
 from tasks.common.task import VOCABULARY, Mistake, Split, Task
 
@@ -127,11 +128,11 @@ class ClassificationTask:
         """Nothing."""
         return ()
 
-    def loss(self, outputs: ClassificationOutputs, truth: Sequence[Label]) -> dict[str, Tensor]:
+    def loss(self, outputs: Logits, truth: Sequence[Label]) -> dict[str, Tensor]:
         """Cross-entropy."""
         return classification_loss(outputs, truth, label_smoothing=self.config.label_smoothing)
 
-    def decode(self, outputs: ClassificationOutputs) -> list[Label]:
+    def decode(self, outputs: Logits) -> list[Label]:
         """The most probable class, and all probabilities."""
         return decode_labels(outputs)
 

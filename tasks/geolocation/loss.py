@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.types import Place
+from tasks.common.logits import Logits
 from tasks.geolocation.cells import Partitioning
-from tasks.geolocation.model import CellOutputs
 
 IN_NO_CELL = -1
 
 
 def cell_loss(
-    outputs: CellOutputs, truth: Sequence[Place], partitionings: Sequence[Partitioning], *, label_smoothing: float
+    outputs: Logits, truth: Sequence[Place], partitionings: Sequence[Partitioning], *, label_smoothing: float
 ) -> dict[str, Tensor]:
     """The mean over partitionings of the mean cross-entropy of the photos that are in one of its cells.
 

@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from backbone import Classifier
 from datasets.types import Place
+from tasks.common.logits import Logits, LogitsModel
 from tasks.geolocation.cells import Partitioning, inside
 from tasks.geolocation.density import densest_place
 
 
-class CellOutputs(NamedTuple):
-    """Raw outputs.
-
-    Attributes:
-        logits: (N, cells of all partitionings, the coarsest first).
-    """
-
-    logits: Tensor
-
-
-class PlaNet(Classifier):
+class PlaNet(LogitsModel):
     """Pooled features to logits of all partitionings' cells."""
-
-    def forward(self, images: Tensor) -> CellOutputs:  # type: ignore[override]  # a NamedTuple, as in all tasks
-        """uint8 RGB (N, 3, S, S) -> logits."""
-        return self.from_features(self.backbone(images))
-
-    def from_features(self, features: Tensor) -> CellOutputs:
-        """Pooled features (N, num_features) -> logits."""
-        return CellOutputs(self.head(features))
 
 
 def decode_cells(
-    outputs: CellOutputs, partitionings: Sequence[Partitioning], *, combine: bool, bandwidth_km: float | None
+    outputs: Logits, partitionings: Sequence[Partitioning], *, combine: bool, bandwidth_km: float | None
 ) -> list[Place]:
     """The place of each photo, and the probability of each cell of the finest partitioning.
 

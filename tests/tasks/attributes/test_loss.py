@@ -7,7 +7,8 @@ from torch.nn import functional
 
 from datasets.types import Attributes
 from tasks.attributes.loss import attribute_loss, positive_weights
-from tasks.attributes.model import AttributeOutputs, decode_attributes
+from tasks.attributes.model import decode_attributes
+from tasks.common.logits import Logits
 
 
 def test_weights_by_hand() -> None:
@@ -20,7 +21,7 @@ def test_weights_by_hand() -> None:
 def test_loss_without_balance_is_the_usual_one(rng: np.random.Generator) -> None:
     logits = torch.randn(6, 4)
     truth = rng.random((6, 4)).astype(np.float32)  # a teacher's probabilities
-    loss = attribute_loss(AttributeOutputs(logits), [Attributes(row) for row in truth], np.ones(4, np.float32))
+    loss = attribute_loss(Logits(logits), [Attributes(row) for row in truth], np.ones(4, np.float32))
     expected = functional.binary_cross_entropy(logits.sigmoid(), torch.from_numpy(truth))
     assert loss["total"].item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -35,12 +36,12 @@ def test_decoding_gives_the_true_probability_whatever_the_balance(balance: float
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        total = attribute_loss(AttributeOutputs(logits.expand(100, 2)), truth, weights)["total"]
+        total = attribute_loss(Logits(logits.expand(100, 2)), truth, weights)["total"]
         total.backward()
         return total
 
     optimizer.step(closure)
-    (decoded,) = decode_attributes(AttributeOutputs(logits.detach()[None]), weights)
+    (decoded,) = decode_attributes(Logits(logits.detach()[None]), weights)
     assert decoded.values == pytest.approx([0.07, 0.6], abs=1e-3)
 
 
@@ -48,6 +49,6 @@ def test_balance_one_gives_both_sides_the_same_weight() -> None:
     """A constant answer of 1/2 is then as good as any: the gradient at logit 0 is zero."""
     truth = [Attributes(np.array([i < 7], np.float32)) for i in range(100)]
     logits = torch.zeros(100, 1, requires_grad=True)
-    attribute_loss(AttributeOutputs(logits), truth, positive_weights([0.07], 1))["total"].backward()
+    attribute_loss(Logits(logits), truth, positive_weights([0.07], 1))["total"].backward()
     assert logits.grad is not None
     assert logits.grad.sum().item() == pytest.approx(0, abs=1e-6)

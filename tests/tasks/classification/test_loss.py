@@ -6,7 +6,7 @@ import torch
 
 from datasets.types import Label
 from tasks.classification.loss import classification_loss
-from tasks.classification.model import ClassificationOutputs
+from tasks.common.logits import Logits
 
 
 def by_hand(logits: np.ndarray, targets: np.ndarray, smoothing: float) -> float:
@@ -24,6 +24,6 @@ def test_certain_mixed_and_both_together(smoothing: float, rng: np.random.Genera
         (certain, np.eye(4)[[2, 0, 3]]),
         ([Label(2, mixture), *certain[1:]], np.stack([mixture, *np.eye(4)[[0, 3]]])),
     ):
-        outputs = ClassificationOutputs(torch.from_numpy(logits).float())
+        outputs = Logits(torch.from_numpy(logits).float())
         loss = classification_loss(outputs, truth, label_smoothing=smoothing)
         assert loss["total"].item() == pytest.approx(by_hand(logits, targets, smoothing), abs=1e-5)

@@ -11,10 +11,11 @@ from torch.nn import functional
 from backbone import build_backbone
 from datasets.sphere import distance_km
 from datasets.types import Place
+from tasks.common.logits import Logits
 from tasks.geolocation.cells import inside
 from tasks.geolocation.density import densest_place
 from tasks.geolocation.loss import cell_loss
-from tasks.geolocation.model import CellOutputs, decode_cells
+from tasks.geolocation.model import decode_cells
 from tasks.geolocation.retrieval import TEMPERATURE, Im2GPS, NeighbourOutputs, decode_neighbours
 from tests.tasks.geolocation.places import LAT_DEG, LNG_DEG, towns
 
@@ -23,7 +24,7 @@ def test_loss_is_the_mean_cross_entropy_of_the_partitionings() -> None:
     coarse, fine = towns(8, 4)
     logits = torch.randn(3, len(coarse) + len(fine))
     truth = [Place(LAT_DEG[row], LNG_DEG[row]) for row in (0, 4, 8)]
-    losses = cell_loss(CellOutputs(logits), truth, [coarse, fine], label_smoothing=0)
+    losses = cell_loss(Logits(logits), truth, [coarse, fine], label_smoothing=0)
     expected = []
     for part, cells in ((logits[:, : len(coarse)], coarse), (logits[:, len(coarse) :], fine)):
         ids = cells.find(LAT_DEG[[0, 4, 8]], LNG_DEG[[0, 4, 8]]).tolist()
@@ -37,11 +38,11 @@ def test_a_photo_in_no_cell_does_not_count() -> None:
     (cells,) = towns(4)
     logits = torch.randn(2, len(cells), requires_grad=True)
     known, unknown = Place(LAT_DEG[0], LNG_DEG[0]), Place(-50, -100)
-    both = cell_loss(CellOutputs(logits), [known, unknown], [cells], label_smoothing=0.1)
-    alone = cell_loss(CellOutputs(logits[:1]), [known], [cells], label_smoothing=0.1)
+    both = cell_loss(Logits(logits), [known, unknown], [cells], label_smoothing=0.1)
+    alone = cell_loss(Logits(logits[:1]), [known], [cells], label_smoothing=0.1)
     assert set(both) == {"total"}
     assert both["total"].item() == pytest.approx(alone["total"].item())
-    nothing = cell_loss(CellOutputs(logits), [unknown, unknown], [cells], label_smoothing=0)["total"]
+    nothing = cell_loss(Logits(logits), [unknown, unknown], [cells], label_smoothing=0)["total"]
     nothing.backward()
     assert nothing.item() == 0
     assert not logits.grad.abs().any()
@@ -50,7 +51,7 @@ def test_a_photo_in_no_cell_does_not_count() -> None:
 def test_the_most_probable_cells_mean_place_is_predicted() -> None:
     (cells,) = towns(4)
     logits = torch.tensor([[math.log(0.2), math.log(0.7), math.log(0.1)], [0.0, 0.0, 3.0]])
-    first, second = decode_cells(CellOutputs(logits), [cells], combine=True, bandwidth_km=None)
+    first, second = decode_cells(Logits(logits), [cells], combine=True, bandwidth_km=None)
     np.testing.assert_allclose(first.probabilities, [0.2, 0.7, 0.1], atol=1e-6)
     assert (first.cell_id, second.cell_id) == (1, 2)
     assert (first.lat_deg, first.lng_deg) == (cells.lat_deg[1], cells.lng_deg[1])
@@ -63,9 +64,9 @@ def test_partitionings_are_combined_by_their_product() -> None:
     p, q = np.array([0.3, 0.7]), np.array([0.5, 0.2, 0.3])
     logits = torch.from_numpy(np.log(np.r_[p, q])[None]).float()
     expected = q * p[around]
-    (combined,) = decode_cells(CellOutputs(logits), [coarse, fine], combine=True, bandwidth_km=None)
+    (combined,) = decode_cells(Logits(logits), [coarse, fine], combine=True, bandwidth_km=None)
     np.testing.assert_allclose(combined.probabilities, expected / expected.sum(), atol=1e-6)
-    (alone,) = decode_cells(CellOutputs(logits), [coarse, fine], combine=False, bandwidth_km=None)
+    (alone,) = decode_cells(Logits(logits), [coarse, fine], combine=False, bandwidth_km=None)
     np.testing.assert_allclose(alone.probabilities, q, atol=1e-6)
 
 

@@ -1,0 +1,31 @@
+"""A backbone with a linear head on its pooled features: the network of every task whose outputs are logits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from backbone import Classifier
+
+
+class Logits(NamedTuple):
+    """Raw outputs.
+
+    Attributes:
+        logits: (N, K), of classes, cells or attributes.
+    """
+
+    logits: Tensor
+
+
+class LogitsModel(Classifier):
+    """Table 1 of the paper, for any number of outputs."""
+
+    def forward(self, images: Tensor) -> Logits:  # type: ignore[override]  # a NamedTuple, as in all tasks
+        """uint8 RGB (N, 3, S, S) -> K logits each."""
+        return self.from_features(self.backbone(images))
+
+    def from_features(self, features: Tensor) -> Logits:
+        """Pooled features (N, num_features) -> K logits each."""
+        return Logits(self.head(features))
