@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
 CACHE_VARIABLE = "MOBILENET_SUITE_CACHE"
+LEFTOVER_S = 3600  # nobody writes one file for so long
 
 
 def cache_dir() -> Path:
@@ -24,9 +27,11 @@ def cache_dir() -> Path:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which becomes `path` only if the block ends well.
 
-    A reader, or a crash at any moment, finds the old file or the new one, never a part of it.
+    A reader, or a crash at any moment, finds the old file or the new one, never a part of it. What a process that was
+    killed has left of the same file goes with the next write, once it is an hour old.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
@@ -35,6 +40,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Those of `atomic_write` alone: between stem and suffix they have the number of a process."""
+    for other in path.parent.glob(f".{glob.escape(path.stem)}.*{path.suffix}"):
+        number = other.name[len(path.stem) + 2 : len(other.name) - len(path.suffix)]
+        with suppress(FileNotFoundError):  # another process was faster
+            if number.isdigit() and time.time() - other.stat().st_mtime > LEFTOVER_S:
+                other.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

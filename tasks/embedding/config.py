@@ -78,4 +78,6 @@ class EmbeddingConfig(TaskConfig):
         )
         require(0 < self.min_crop_area <= 1, "min_crop_area", "over 0 and at most 1", self.min_crop_area)
         require(all(0 < far < 1 for far in self.fars), "fars", "numbers over 0 and under 1", self.fars)
+        solves_triplets = self.loss == "triplet" and self.optim.layers == "head"
+        require(not solves_triplets, "loss", "cosface or arcface where optim.layers is head", self.loss)
         require_size_of_name(self.backbone, self.data.input_size)

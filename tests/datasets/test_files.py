@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,17 @@ def test_a_write_that_ends_well_replaces_it(tmp_path: Path) -> None:
         temporary.write_text("new")
         assert not path.exists()
     assert path.read_text() == "new"
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    names = (".a.123.txt", ".a.124.txt", ".a.backup.txt", ".b.123.txt", ".a.123.csv", "a.123.txt")
+    for name in names:
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (0, 0))
+    os.utime(tmp_path / ".a.124.txt")  # somebody may be writing it
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", *names} - {".a.123.txt"}
 
 
 def test_new_folder_never_gives_one_that_exists(tmp_path: Path) -> None:

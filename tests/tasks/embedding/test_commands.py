@@ -91,7 +91,7 @@ def test_from_training_to_search(words: list[str], tmp_path: Path, capsys: pytes
 
 
 def test_all_pairs_of_unseen_persons_by_default(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("train", *words, *HEAD, "--loss", "triplet", "--run_dir", "run") == 0
+    assert run("train", *words, *HEAD, "--loss", "arcface", "--run_dir", "run") == 0
     scores = json.loads(Path("run/metrics.json").read_text())
     assert {"auc", "nn_accuracy", "chance_nn_accuracy"} <= set(scores)
     assert "lfw_accuracy" not in scores
@@ -173,6 +173,8 @@ def test_mistakes_are_one_line(words: list[str], tmp_path: Path, capsys: pytest.
 
     odd = error("train", *words, "--photos_per_identity", "5")
     assert "photos_per_identity: expected a number of which optim.batch_size, 16, is at least twice as large" in odd
+    alone = error("train", *words, *HEAD, "--loss", "triplet")
+    assert "loss: expected cosface or arcface where optim.layers is head, got 'triplet'" in alone
     assert "fars: expected numbers over 0 and under 1" in error("train", *words, "--fars", "[2]")
     assert "pairs.txt: there is no such file" in error("train", *words, "--data.lfw", str(tmp_path))
     alone = str(Path(words[1]) / "train")
