@@ -17,7 +17,6 @@ Ids = NDArray[np.int64]
 Kind = Literal["flat", "hnsw", "ivfpq"]
 MAX_SIZES: dict[Kind, float] = {"flat": 50_000, "hnsw": 100_000, "ivfpq": math.inf}
 HNSW_LINKS, HNSW_BREADTH_BUILD, HNSW_BREADTH_SEARCH = 16, 60, 96
-PQ_BYTES_PER_NUMBER = 0.25  # 64 codes of 4 bits for 128 numbers
 TRAINING_VECTORS_PER_LIST = 50
 PROBED_SHARE = 0.25  # of the lists, that a query looks into; `tasks.embedding.throughput` says what that is worth
 REFINE_FACTOR = 10  # so many times the neighbours asked for are compared exactly
@@ -151,7 +150,9 @@ def _build(kind: Kind, dim: int, size: int) -> Any:
         index = faiss.IndexHNSWFlat(dim, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = HNSW_BREADTH_BUILD
     else:
-        num_codes = max(1, 2 * round(dim * PQ_BYTES_PER_NUMBER))
+        num_codes = next(
+            number for number in range(max(1, dim // 2), 0, -1) if dim % number == 0
+        )  # they must divide it
         text = f"IVF{_num_lists(size)},PQ{num_codes}x4fs,RFlat"
         index = faiss.index_factory(dim, text, faiss.METRIC_INNER_PRODUCT)
     _tune(kind, index)
