@@ -153,7 +153,8 @@ def _build(kind: Kind, dim: int, size: int) -> Any:
         num_codes = next(
             number for number in range(max(1, dim // 2), 0, -1) if dim % number == 0
         )  # they must divide it
-        text = f"IVF{_num_lists(size)},PQ{num_codes}x4fs,RFlat"
+        coding = f"PQ{num_codes}x4fs" if 4 * num_codes >= dim else "SQ8"  # a prime has no parts
+        text = f"IVF{_num_lists(size)},{coding},RFlat"
         index = faiss.index_factory(dim, text, faiss.METRIC_INNER_PRODUCT)
     _tune(kind, index)
     return index

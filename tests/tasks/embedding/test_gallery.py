@@ -67,15 +67,14 @@ def test_growing_changes_the_kind_and_keeps_every_vector(rng: np.random.Generato
 
 
 @pytest.mark.usefixtures("small_kinds")
-@pytest.mark.parametrize("dim", [2, 7, 30, 96, 130])
+@pytest.mark.parametrize("dim", [7, 30, 96, 127, 130])
 def test_vectors_may_have_any_length(dim: int, rng: np.random.Generator) -> None:
     vectors = rng.normal(size=(500, dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     index = SimilarityIndex(dim)
     index.add(np.arange(500), vectors)
     assert index.kind == "ivfpq"
-    found = index.search(vectors, 1)[0][:, 0] > 1 - 1e-4
-    assert found.all() if dim >= 30 else found.mean() > 0.5  # a prime is coded as a whole, which says little
+    assert index.search(vectors, 1)[0][:, 0] == pytest.approx(1, abs=1e-4)
 
 
 def test_an_empty_index_finds_nothing(rng: np.random.Generator) -> None:
