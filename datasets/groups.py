@@ -58,6 +58,7 @@ def validation_rows(groups: NDArray[np.int64], val_share: float) -> NDArray[np.b
     if not chosen.any():
         raise ValueError(
             f"the {len(groups)} photos cannot be split: they are in {len(sizes)} groups that belong together, the "
-            f"smallest of {sizes.min()}, and data.val_share is {val_share:g}; a larger one helps, or with places a smaller data.group_km helps"
+            f"smallest of {sizes.min()}, and data.val_share is {val_share:g}; a larger one helps, "
+            "or with places a smaller data.group_km helps"
         )
     return chosen[groups]
