@@ -48,7 +48,7 @@ class FaceCrop:
 
     def __post_init__(self) -> None:
         if self.detector is not None and not Path(self.detector).is_file():
-            raise ValueError(f"align: there is no file {self.detector}; {WHERE_TO_GET_IT}")
+            raise ValueError(f"data.align: there is no file {self.detector}; {WHERE_TO_GET_IT}")
 
     def __call__(self, image: Image) -> Image:
         """The face, of any size; aligned ones (ALIGNED_PX, ALIGNED_PX, 3).
@@ -103,4 +103,4 @@ def _open(detector: str) -> cv2.FaceDetectorYN:
     try:
         return cv2.FaceDetectorYN.create(detector, "", (ALIGNED_PX, ALIGNED_PX), score_threshold=MIN_SCORE)
     except cv2.error as error:
-        raise ValueError(f"align: {detector}: not a face detector that OpenCV can read; {WHERE_TO_GET_IT}") from error
+        raise ValueError(f"data.align: {detector}: not a face detector that OpenCV can read; {WHERE_TO_GET_IT}") from error
