@@ -103,4 +103,6 @@ def _open(detector: str) -> cv2.FaceDetectorYN:
     try:
         return cv2.FaceDetectorYN.create(detector, "", (ALIGNED_PX, ALIGNED_PX), score_threshold=MIN_SCORE)
     except cv2.error as error:
-        raise ValueError(f"data.align: {detector}: not a face detector that OpenCV can read; {WHERE_TO_GET_IT}") from error
+        raise ValueError(
+            f"data.align: {detector}: not a face detector that OpenCV can read; {WHERE_TO_GET_IT}"
+        ) from error
