@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from datasets.files import missing_files
 from datasets.groups import validation_rows
-from datasets.images import IMAGE_SUFFIXES
+from datasets.images import image_names
 from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples
 from datasets.types import Face
 
@@ -65,6 +65,10 @@ class FaceImages(StoredExamples[Face]):
         some.min_side_px = self.min_side_px
         return some
 
+    def without(self, identities: Collection[str]) -> FaceImages:
+        """The photos of all other persons."""
+        return self.select(~np.isin(self.identities, list(identities))[self.identity_ids])
+
 
 class IdentityBalance:
     """Batches of P persons with K photos each, every person as often as the others: a `datasets.loader.Order`.
@@ -91,7 +95,7 @@ class IdentityBalance:
 
 
 def read_identities(root: Path) -> FaceImages:
-    """A folder for each identity: `root/<identity>/*`, photos at any depth.
+    """A folder for each identity: `root/<identity>/*`.
 
     Raises:
         ValueError: naming the folder: not there, or without photos in subfolders.
@@ -102,7 +106,7 @@ def read_identities(root: Path) -> FaceImages:
     identities: list[str] = []
     numbers: list[int] = []
     for folder in sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")):
-        photos = sorted(_image_files(root, folder))
+        photos = image_names(root, folder)
         names += photos
         identities += [folder] * len(photos)
         numbers += range(1, len(photos) + 1)
@@ -201,18 +205,3 @@ def _read_pair(path: Path, number: int, line: str) -> Pair:
         if Path(photo.identity).name != photo.identity:
             raise ValueError(f"{path}: line {number}: {photo.identity!r} is not the name of a folder")
     return pair
-
-
-def _image_files(root: Path, folder: str) -> list[str]:
-    return [
-        os.path.relpath(os.path.join(at, name), root)
-        for at, _, files in os.walk(root / folder)
-        for name in files
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-    ]
-
-
-def without_identities(photos: FaceImages, names: Sequence[str]) -> FaceImages:
-    """The photos of all other persons."""
-    unwanted = np.isin(photos.identities, list(names))
-    return photos.select(~unwanted[photos.identity_ids])

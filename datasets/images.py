@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,15 @@ _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2
 
 class UnreadableImageError(ValueError):
     """An image file that is missing, truncated, or not an image."""
+
+
+def image_names(root: Path, folder: str) -> list[str]:
+    """The image files in a folder below `root`, named from there, in order; hidden ones are none."""
+    return sorted(
+        f"{folder}/{entry.name}"
+        for entry in os.scandir(root / folder)
+        if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
+    )
 
 
 def read_image(path: Path, *, expected_hw: tuple[int, int] | None = None, min_side_px: int | None = None) -> Image:

@@ -12,7 +12,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from datasets.files import missing_files, path_inside
-from datasets.images import IMAGE_SUFFIXES
+from datasets.images import image_names
 from datasets.stores import ImageFiles, StoredExamples
 from datasets.types import Label
 
@@ -70,7 +70,7 @@ def read_folders(root: Path, split: Split, *, val_share: float) -> LabelledImage
     names: list[str] = []
     class_ids: list[int] = []
     for class_id, folder in enumerate(folders):
-        files = _image_files(root, folder)
+        files = image_names(root, folder)
         if len(files) < 2:
             raise ValueError(
                 f"{root / folder}: {len(files)} images; a class needs 2 or more to be split into train and val"
@@ -134,7 +134,7 @@ def _read_class_folders(root: Path, folders: Sequence[str], class_names: Sequenc
     class_ids: list[int] = []
     empty: list[str] = []
     for folder in here:
-        files = _image_files(root, folder)
+        files = image_names(root, folder)
         names += files
         class_ids += [class_id_of[folder]] * len(files)
         if not files:
@@ -150,14 +150,6 @@ def _subfolders(root: Path) -> list[str]:
     if len(folders) < 2:
         raise ValueError(f"{root}: {len(folders)} subfolders; expected one for each class, and two classes or more")
     return folders
-
-
-def _image_files(root: Path, folder: str) -> list[str]:
-    return sorted(
-        f"{folder}/{entry.name}"
-        for entry in os.scandir(root / folder)
-        if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
-    )
 
 
 def _read_class_list(path: Path) -> tuple[list[str], list[str]]:

@@ -28,7 +28,7 @@ from tasks.common.predict import find_files, predict_files
 from tasks.common.pretrained import build_pretrained, open_pretrained
 from tasks.common.progress import Progress
 from tasks.common.report import metrics_as_json, print_metrics
-from tasks.common.task import Task
+from tasks.common.task import Metric, Task
 
 INTERRUPTED = 130
 # Settings without any effect on the weights that a run ends with.
@@ -87,20 +87,27 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     with Progress("evaluating", len(source)) as progress:
         results = predict_split(task, model, loader, on_batch=lambda batch: progress.advance(len(batch.ids)))
     metric = score(task, results)
-    metrics = metric.compute()
     folder = out_folder(task, arguments.options, f"evaluate-{split}")
-    content = metrics_as_json(metrics, len(source))
-    write_json(folder / METRICS, content)
-    metric.write_details(folder)
     draw_examples(task, model, source, folder / PICTURE)
     write_mistakes(task, results, source, folder)
-    if arguments.options["json"]:
+    model_name = arguments.options["run"] or f"{task.config.backbone.name} {task.config.backbone.pretrained}"
+    report(
+        metric, len(source), folder, f"{model_name}, {len(source)} {split} images", as_json=arguments.options["json"]
+    )
+    return 0
+
+
+def report(metric: Metric[Any], num_images: int, folder: Path, title: str, *, as_json: bool) -> None:
+    """Write scores and details to a folder, and print the scores, as a table or as JSON."""
+    metrics = metric.compute()
+    content = metrics_as_json(metrics, num_images)
+    write_json(folder / METRICS, content)
+    metric.write_details(folder)
+    if as_json:
         print(json.dumps(content, indent=2))
     else:
-        model_name = arguments.options["run"] or f"{task.config.backbone.name} {task.config.backbone.pretrained}"
-        print_metrics(metrics, f"{model_name}, {len(source)} {split} images")
+        print_metrics(metrics, title)
     print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} to {folder}", file=sys.stderr)
-    return 0
 
 
 def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:

@@ -150,10 +150,9 @@ def _build(kind: Kind, dim: int, size: int) -> Any:
         index = faiss.IndexHNSWFlat(dim, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = HNSW_BREADTH_BUILD
     else:
-        num_codes = next(
-            number for number in range(max(1, dim // 2), 0, -1) if dim % number == 0
-        )  # they must divide it
-        coding = f"PQ{num_codes}x4fs" if 4 * num_codes >= dim else "SQ8"  # a prime has no parts
+        # A code for each two numbers, or for as many as divide them; a prime has no parts.
+        num_codes = next(number for number in range(max(1, dim // 2), 0, -1) if dim % number == 0)
+        coding = f"PQ{num_codes}x4fs" if 4 * num_codes >= dim else "SQ8"
         text = f"IVF{_num_lists(size)},{coding},RFlat"
         index = faiss.index_factory(dim, text, faiss.METRIC_INNER_PRODUCT)
     _tune(kind, index)
@@ -161,7 +160,7 @@ def _build(kind: Kind, dim: int, size: int) -> Any:
 
 
 def _tune(kind: Kind, index: Any) -> None:
-    """How hard a search tries; faiss does not keep all of it in a file."""
+    """How hard a search tries: as this program says, whichever version of it wrote the index."""
     if kind == "hnsw":
         index.hnsw.efSearch = HNSW_BREADTH_SEARCH
     elif kind == "ivfpq":

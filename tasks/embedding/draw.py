@@ -19,7 +19,7 @@ from tasks.embedding.verification import Bools, FarPoint, Floats
 HEIGHT_PX, STRIP_PX, STRIP_ROWS = 280, 10, 4
 POSITIVE, NEGATIVE, WHITE = (213, 94, 0), (0, 114, 178), (255, 255, 255)
 MAX_PERSONS, MAX_POINTS = 20, 600  # of the picture of the space
-MARKERS = "osD^v"
+MARKERS = "os"  # ten colours each
 
 
 def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
@@ -108,7 +108,7 @@ def draw_space(embeddings: NDArray[np.float32], identities: Sequence[str], path:
     axes = figure.subplots()
     for number, person in enumerate(np.sort(shown).tolist()):
         mine = places[ids[rows] == person]
-        marker = MARKERS[number // 10 % len(MARKERS)]
+        marker = MARKERS[number // 10]
         axes.scatter(mine[:, 0], mine[:, 1], 24, color=f"C{number % 10}", marker=marker, label=str(names[person]))
     axes.set(xticks=[], yticks=[], title=f"{len(rows)} photos of {len(shown)} persons, t-SNE")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)

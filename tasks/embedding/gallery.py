@@ -76,24 +76,23 @@ class Gallery:
         """Of the index: flat, hnsw or ivfpq."""
         return self._index.kind
 
-    @property
-    def dim(self) -> int:
-        """Of the vectors."""
-        return self._index.dim
+    def missing(self, photos: Sequence[str]) -> dict[str, int]:
+        """Those that are not in it as they are now, with their ids."""
+        return {photo: id_ for photo, id_ in photo_ids(photos).items() if id_ not in self._paths}
 
-    def missing(self, photos: Sequence[str]) -> list[str]:
-        """Those that are not in it as they are now."""
-        return [photo for photo in photos if photo_id(photo) not in self._paths]
+    def add(self, ids: Mapping[str, int], embeddings: Floats) -> None:
+        """Add photos with embeddings (M, dim), in place of older versions of theirs, and write the files.
 
-    def add(self, photos: Sequence[str], embeddings: Floats) -> None:
-        """Add photos with embeddings (M, dim), in place of older versions of theirs, and write the files."""
-        ids = [photo_id(photo) for photo in photos]
-        new, before = set(photos), self._paths
-        replaced = [id_ for id_, photo in before.items() if photo in new]
+        Args:
+            ids: photo -> id, taken before it was read: if it has changed since, the next update finds it missing.
+            embeddings: in the same order.
+        """
+        before = self._paths
+        replaced = [id_ for id_, photo in before.items() if photo in ids]
         self._index.remove(np.array(replaced, np.int64))
-        self._index.add(np.array(ids, np.int64), embeddings)
-        kept = {id_: photo for id_, photo in before.items() if photo not in new}
-        self._paths = kept | dict(zip(ids, photos, strict=True))
+        self._index.add(np.array(list(ids.values()), np.int64), embeddings)
+        kept = {id_: photo for id_, photo in before.items() if photo not in ids}
+        self._paths = kept | {id_: photo for photo, id_ in ids.items()}
         self._write(before)
 
     def remove(self, below: Sequence[str]) -> int:
@@ -129,7 +128,12 @@ class Gallery:
         write_csv(self.path.with_suffix(".csv"), rows, columns=("id", "path"))
 
 
-def photo_id(photo: str) -> int:
+def photo_ids(photos: Sequence[str]) -> dict[str, int]:
+    """Photo -> its id as it is now."""
+    return {photo: _photo_id(photo) for photo in photos}
+
+
+def _photo_id(photo: str) -> int:
     """63 bits of a hash of path, size and time of change: another photo, or another version, has another id."""
     status = os.stat(photo)
     text = f"{photo}\0{status.st_size}\0{status.st_mtime_ns}"

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.files import write_json
 from datasets.types import Face
-from tasks.common.commands import out_folder, warn_of_repairs
+from tasks.common.commands import out_folder, report, warn_of_repairs
 from tasks.common.evaluate import evaluation_loader, readable_batches
-from tasks.common.fit import METRICS
 from tasks.common.parser import Arguments
 from tasks.common.progress import Progress
-from tasks.common.report import metrics_as_json, print_metrics
 from tasks.common.task import Task
 
 # ImageNet's, which most networks that were made with torch expect, in shares of 255.
@@ -38,15 +33,7 @@ def peer(task_class: type[Task[Face]], arguments: Arguments) -> int:
             metric.update([Face(embedding=network(image)) for image in batch.images.numpy()], batch.truth)
             progress.advance(len(batch.ids))
     folder = out_folder(task, options, "peer")
-    metrics = metric.compute()
-    content = metrics_as_json(metrics, len(source))
-    write_json(folder / METRICS, content)
-    metric.write_details(folder)
-    if options["json"]:
-        print(json.dumps(content, indent=2))
-    else:
-        print_metrics(metrics, f"{options['onnx']}, {len(source)} photos")
-    print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} to {folder}", file=sys.stderr)
+    report(metric, len(source), folder, f"{options['onnx']}, {len(source)} photos", as_json=options["json"])
     return 0
 
 

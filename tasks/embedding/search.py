@@ -48,9 +48,9 @@ def index(task_class: type[Task[Face]], arguments: Arguments) -> int:
     new = gallery.missing(photos)
     with Progress("embedding", len(new)) as progress:
         for start in range(0, len(new), NUM_WRITTEN_AT_ONCE):
-            names, embeddings = _embed(task, model, new[start : start + NUM_WRITTEN_AT_ONCE], progress)
+            names, embeddings = _embed(task, model, list(new)[start : start + NUM_WRITTEN_AT_ONCE], progress)
             if names:
-                gallery.add(names, embeddings)
+                gallery.add({name: new[name] for name in names}, embeddings)
     print(f"{len(new)} photos are new or changed; {out} ({gallery.kind}) has {len(gallery)}", file=sys.stderr)
     return 0
 
@@ -90,8 +90,9 @@ def search(task_class: type[Task[Face]], arguments: Arguments) -> int:
 
 
 def _photos(inputs: Sequence[str]) -> list[str]:
-    """Absolute paths of the images among files, folders and globs."""
-    return [os.path.abspath(path) for path in find_files(inputs) if path.suffix.lower() in IMAGE_SUFFIXES]
+    """Absolute paths of the images among files, folders and globs, each once."""
+    found = (os.path.abspath(path) for path in find_files(inputs) if path.suffix.lower() in IMAGE_SUFFIXES)
+    return list(dict.fromkeys(found))
 
 
 def _embed(task: Task[Face], model: Any, photos: Sequence[str], progress: Progress) -> tuple[list[str], Floats]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from datasets.alignment import FaceCrop
-from datasets.faces import FaceImages, IdentityBalance, Pair, read_lfw, split_identities, without_identities
+from datasets.faces import FaceImages, IdentityBalance, Pair, read_lfw, split_identities
 from datasets.files import write_json
 from datasets.sample.embedding import LFW, sample_root
 from datasets.transforms import CropAugmentation, Prepared, center_crop
@@ -159,7 +159,7 @@ def _read(config: EmbeddingConfig) -> tuple[dict[Split, FaceImages], list[list[P
     photos, folds = read_lfw(lfw)
     seen = set(train.identities) & set(photos.identities)
     if seen:  # whom a network has seen it knows better
-        train = without_identities(train, sorted(seen))
+        train = train.without(seen)
         train.warnings.append(f"{len(seen)} persons of {lfw} are among those of {root}; they are not trained on")
     return {"train": train, "val": photos}, folds
 

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.common import neighbours
 from tasks.common.neighbours import SimilarityIndex
-from tasks.embedding.gallery import Gallery, photo_id
+from tasks.embedding.gallery import Gallery, photo_ids
 
 DIM = 16
 
@@ -97,12 +97,12 @@ def write_photos(folder: Path, number: int) -> list[str]:
 def test_photos_are_replaced_when_they_change(tmp_path: Path, rng: np.random.Generator) -> None:
     photos, vectors = write_photos(tmp_path / "photos", 4), unit(rng, 5)
     gallery = Gallery.new(tmp_path / "g.faiss", DIM, "net")
-    gallery.add(photos, vectors[:4])
-    assert gallery.missing(photos) == []
+    gallery.add(photo_ids(photos), vectors[:4])
+    assert gallery.missing(photos) == {}
     Path(photos[2]).write_text("another picture")
     again = Gallery.read(tmp_path / "g.faiss")
-    assert again.missing(photos) == [photos[2]]
-    again.add([photos[2]], vectors[4:])
+    assert list(again.missing(photos)) == [photos[2]]
+    again.add(photo_ids([photos[2]]), vectors[4:])
     again = Gallery.read(tmp_path / "g.faiss")
     assert len(again) == 4
     (best, *_), *_ = again.search(vectors[4:], 4)
@@ -114,7 +114,7 @@ def test_photos_and_folders_are_removed(tmp_path: Path, rng: np.random.Generator
     ann, anna = write_photos(tmp_path / "ann", 3), write_photos(tmp_path / "anna", 2)
     gallery = Gallery.new(tmp_path / "g.faiss", DIM, "net")
     vectors = unit(rng, 5)
-    gallery.add([*ann, *anna], vectors)
+    gallery.add(photo_ids([*ann, *anna]), vectors)
     assert gallery.remove([anna[0]]) == 1
     assert gallery.remove([str(tmp_path / "ann")]) == 3  # not those of anna
     assert gallery.remove([str(tmp_path / "nobody")]) == 0
@@ -160,7 +160,7 @@ def test_a_crash_in_the_middle_of_a_write_loses_nothing(
     update: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos, vectors, path = write_photos(tmp_path / "photos", 6), unit(rng, 8), tmp_path / "g.faiss"
-    Gallery.new(path, DIM, "net").add(photos[:4], vectors[:4])
+    Gallery.new(path, DIM, "net").add(photo_ids(photos[:4]), vectors[:4])
     states = [content(path)]
 
     def apply() -> None:
@@ -168,7 +168,8 @@ def test_a_crash_in_the_middle_of_a_write_loses_nothing(
         if update == "remove":
             gallery.remove(photos[:2])
         else:
-            gallery.add(*((photos[4:], vectors[4:6]) if update == "add" else (photos[:2], vectors[6:])))
+            new, embeddings = (photos[4:], vectors[4:6]) if update == "add" else (photos[:2], vectors[6:])
+            gallery.add(photo_ids(new), embeddings)
 
     if update == "change":
         for photo in photos[:2]:
@@ -189,19 +190,32 @@ def test_a_crash_in_the_middle_of_a_write_loses_nothing(
 
 
 def test_ids_are_of_one_version_of_one_photo(tmp_path: Path) -> None:
-    first, second = write_photos(tmp_path / "photos", 2)
-    ids = {photo_id(first), photo_id(second)}
-    assert photo_id(first) in ids
-    os.utime(first, ns=(0, 0))
-    assert photo_id(first) not in ids
-    assert all(0 <= id_ < 2**63 for id_ in ids)
+    photos = write_photos(tmp_path / "photos", 2)
+    before = photo_ids(photos)
+    assert len(set(before.values())) == 2
+    assert photo_ids(photos) == before
+    os.utime(photos[0], ns=(0, 0))
+    after = photo_ids(photos)
+    assert [after[photo] == before[photo] for photo in photos] == [False, True]
+    assert all(0 <= id_ < 2**63 for id_ in after.values())
+
+
+def test_a_photo_that_changes_while_it_is_embedded_is_missing_afterwards(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    photos = write_photos(tmp_path / "photos", 2)
+    gallery = Gallery.new(tmp_path / "g.faiss", DIM, "net")
+    ids = gallery.missing(photos)
+    Path(photos[0]).write_text("another picture")
+    gallery.add(ids, unit(rng, 2))
+    assert list(Gallery.read(tmp_path / "g.faiss").missing(photos)) == [photos[0]]
 
 
 def test_damaged_files_are_named(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "g.faiss"
     with pytest.raises(ValueError, match=r"g.faiss: there is no such gallery; `index FOLDER --out"):
         Gallery.read(path)
-    Gallery.new(path, DIM, "net").add(write_photos(tmp_path / "photos", 3), unit(rng, 3))
+    Gallery.new(path, DIM, "net").add(photo_ids(write_photos(tmp_path / "photos", 3)), unit(rng, 3))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"g.faiss: not an index that faiss can read"):
