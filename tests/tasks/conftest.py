@@ -1,5 +1,6 @@
 """The tasks and models that the contract test runs over. A new one adds a line."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,20 @@ def build_config(config_class: type[Any], *files: Path, **changes: dict[str, Any
     ]
     name = config_class.__module__.split(".")[1]
     return parse_arguments(name, config_class, Path("unused.yaml"), ["cost", *words]).config
+
+
+@pytest.fixture
+def mistake_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A function of a command and its words: they fail with one line, and this is it."""
+
+    def mistake(run: Callable[..., int], *words: str) -> str:
+        capsys.readouterr()
+        with contextlib.suppress(SystemExit):  # after a mistake in the words alone
+            assert run(*words) == 1
+        (line,) = (text for text in capsys.readouterr().err.splitlines() if not text.startswith("weights "))
+        return line
+
+    return mistake
 
 
 @pytest.fixture(params=SAMPLES)

@@ -1,8 +1,8 @@
 """The commands from published weights to a run, and from a run to the next."""
 
-import contextlib
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +73,17 @@ def test_a_run_needs_its_weights_file_no_more(
 
 
 def test_mistakes_are_one_line_and_leave_no_run(
-    words: list[str], published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    published: Path,
+    tmp_path: Path,
+    mistake_of: Callable[..., str],
 ) -> None:
     at = ("--run_dir", str(tmp_path / "run"))
 
     def error(*more: str) -> str:
-        with contextlib.suppress(SystemExit):  # after a mistake in the words alone
-            assert run(*more) == 1
-        line = [text for text in capsys.readouterr().err.splitlines() if not text.startswith("weights ")]
-        assert len(line) == 1
+        line = mistake_of(run, *more)
         assert not (tmp_path / "run").exists()
-        return line[0]
+        return line
 
     narrow = error("train", *words, *at, "--backbone.pretrained", str(published), "--backbone.name", "mobilenet_0.5")
     assert narrow == f"error: {published}: made for width 1, but the backbone has width 0.5"

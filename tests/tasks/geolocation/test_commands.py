@@ -1,8 +1,8 @@
 """The commands: train, index, evaluate by both methods, predict coarsely; and what is said of mistakes."""
 
-import contextlib
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +92,10 @@ def test_retrieval_is_the_same_from_an_index_and_on_the_fly(
 
 
 def test_mistakes_are_one_line_and_leave_no_run(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], tmp_path: Path, mistake_of: Callable[..., str]
 ) -> None:
     def error(*more: str) -> str:
-        with contextlib.suppress(SystemExit):
-            assert run(*more) == 1
-        (line,) = capsys.readouterr().err.splitlines()
+        line = mistake_of(run, *more)
         assert not (tmp_path / "run").exists()
         return line
 
