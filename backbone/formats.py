@@ -44,13 +44,24 @@ def read_state(path: Path) -> tuple[State, ConventionsName]:
         arrays = _read_hdf5(path)
         first, rename, conventions = "conv1.kernel", _keras_name, "keras"
     else:
-        arrays = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        arrays = read_tensors(path)
         is_timm = "conv_stem.weight" in arrays
         first = "conv_stem.weight" if is_timm else "features.0.0.weight"
         rename, conventions = (_timm_name, "timm") if is_timm else (_torchvision_name, "torchvision")
     if first not in arrays:
         raise ValueError(f"{path}: not the weights of a MobileNet as Keras, timm or torchvision write them")
     return _renamed(path, arrays, rename), conventions  # type: ignore[return-value]  # a literal
+
+
+def read_tensors(path: Path) -> State:
+    """A state dict as it is, from a file of safetensors or torch.
+
+    Raises:
+        ValueError: if the file is not there, damaged, or no state dict.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
 def _renamed(path: Path, tensors: State, rename: Callable[[str], str]) -> State:

@@ -16,6 +16,7 @@ ALLOWED = {
     "datasets": set(),
     "tasks.common": {"backbone", "datasets"},
     "tasks.<one>": {"backbone", "datasets", "tasks.common"},
+    "distill": {"backbone", "datasets", "tasks.common", "tasks.<one>"},
 }
 # Third-party packages that only one module may import (and a benchmark, to compare with them).
 ONLY_IN = {
@@ -72,7 +73,7 @@ def test_tasks_have_the_same_files() -> None:
         assert (REPOSITORY / "tasks" / task / "README.md").is_file()
 
 
-@pytest.mark.parametrize("package", ["backbone", "datasets", "tasks"])
+@pytest.mark.parametrize("package", ["backbone", "datasets", "distill", "tasks"])
 def test_packages_are_ours(package: str) -> None:
     assert Path(importlib.import_module(package).__file__ or "").is_relative_to(REPOSITORY)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
-from backbone import Weights, load_classes
+from backbone import load_classes
 from backbone.published import IMAGENET_CLASS_NAMES
 from datasets.files import write_json
 from datasets.labelled import LabelledImages, read_folders, read_imagenet, read_stanford_dogs
@@ -70,7 +70,7 @@ class ClassificationTask:
             task = cls(config, {"data": config.data.name, "class_names": list(weights.class_names)})
         else:
             task = cls(config, _vocabulary(config, _read_split(config, "val").class_names))
-        num_known, num_classes = len(task._rows_in(weights)), len(task.class_names)
+        num_known, num_classes = len(task.rows_in(weights.class_names)), len(task.class_names)
         if num_known < num_classes:
             raise ValueError(
                 f"backbone.pretrained: the classifier of {weights.origin} has {len(weights.class_names)} classes, and "
@@ -84,7 +84,7 @@ class ClassificationTask:
         weights = open_pretrained(self.config)
         model = ClassificationModel(build_pretrained(self.config, weights), len(self.class_names))
         if weights is not None:
-            rows = self._rows_in(weights)
+            rows = self.rows_in(weights.class_names)
             if rows:
                 load_classes(model, weights, rows)
         return model
@@ -169,9 +169,9 @@ class ClassificationTask:
         """The classes."""
         write_json(folder / VOCABULARY, dict(self.vocabulary))
 
-    def _rows_in(self, weights: Weights) -> dict[int, int]:
-        """Class id here -> class id in the weights' classifier, of the classes that both have."""
-        theirs = weights.class_names
+    def rows_in(self, theirs: Sequence[str]) -> dict[int, int]:
+        """Class id here -> class id in another classifier, by its class names, of the classes that both have."""
+        theirs = tuple(theirs)
         is_imagenet = self.vocabulary["data"] == "imagenet" and theirs == IMAGENET_CLASS_NAMES
         if list(theirs) == self.class_names or (is_imagenet and len(theirs) == len(self.class_names)):
             return {class_id: class_id for class_id in range(len(theirs))}

@@ -40,11 +40,20 @@ def main(
     name = config_class.__module__.split(".")[1]
     sample_config = ROOT / "configs" / name / SAMPLE_CONFIG
     parsed = parse_arguments(name, config_class, sample_config, arguments, commands)
+
+    def run() -> int:
+        module = importlib.import_module(commands[parsed.verb].module)  # only now: torch takes seconds to import
+        return int(getattr(module, parsed.verb)(load_task(), parsed))
+
+    return exit_status(run)
+
+
+def exit_status(run: Callable[[], int]) -> int:
+    """What a command returns; 1 after a mistake in the data, 130 when interrupted, with a line that says so."""
     warnings.showwarning = _print_warning  # type: ignore[assignment]
     try:
         _check_packages()
-        module = importlib.import_module(commands[parsed.verb].module)  # only now: torch takes seconds to import
-        return int(getattr(module, parsed.verb)(load_task(), parsed))
+        return run()
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -18,17 +18,18 @@ from backbone.cost import count_cost, format_cost
 from datasets.files import atomic_write, new_folder, write_json
 from datasets.loader import Source
 from tasks.common import checkpoint
+from tasks.common.config import TaskConfig
 from tasks.common.device import open_device
 from tasks.common.distributed import ALONE, World, join_world
 from tasks.common.evaluate import draw_examples, evaluation_loader, predict_split, score, write_mistakes
 from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
 from tasks.common.head import fit_head
-from tasks.common.parser import CONFIG, Arguments
+from tasks.common.parser import CONFIG, Arguments, parse_arguments
 from tasks.common.predict import find_files, predict_files
 from tasks.common.pretrained import build_pretrained, open_pretrained
 from tasks.common.progress import Progress
 from tasks.common.report import metrics_as_json, print_metrics
-from tasks.common.task import Metric, Task
+from tasks.common.task import Metric, Task, Trainable
 
 INTERRUPTED = 130
 # Settings without any effect on the weights that a run ends with.
@@ -47,7 +48,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
     config, resume = arguments.config, arguments.options["resume"]
     if resume is not None:
         run = Path(resume)
-        _check_unchanged(config, run / CONFIG)
+        check_unchanged(dataclasses.asdict(config), run / CONFIG)
         config = _without_pretrained(config)  # the checkpoint has the weights; their file may be gone
     else:
         config = with_conventions(config, world)
@@ -154,10 +155,17 @@ def load_model(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[
     return task, model.to(open_device(task.config.loop))
 
 
+def open_run(run: Path, task_class: type[Task[Any]], config_class: type[TaskConfig]) -> tuple[Task[Any], nn.Module]:
+    """The task of a run as it was made, and its best model on the device that the run names."""
+    return load_model(
+        task_class, parse_arguments(task_class.name, config_class, run / CONFIG, ["evaluate", "--run", str(run)])
+    )
+
+
 def out_folder(task: Task[Any], options: dict[str, Any], default: str) -> Path:
     """The folder that the user names; else a new one in the run, or where runs are."""
     if options["out"] is not None:
-        return _make_folder(Path(options["out"]), "--out")
+        return make_folder(Path(options["out"]), "--out")
     if options.get("run") is not None:
         return new_folder(Path(options["run"]) / default)
     return new_folder(Path("runs") / task.name / f"{task.config.backbone.name}-{default}")
@@ -190,10 +198,10 @@ def warn_of_repairs(source: Source[Any]) -> None:
         warnings.warn(line, stacklevel=2)
 
 
-def _check_unchanged(config: Any, path: Path) -> None:
+def check_unchanged(settings: dict[str, Any], path: Path) -> None:
     """A run that is resumed ends as if it had never stopped, so only how it runs and where its data are may change."""
     saved = _flatten(yaml.safe_load(path.read_text()))
-    for key, value in _flatten(yaml.safe_load(_as_yaml(config))).items():
+    for key, value in _flatten(yaml.safe_load(_as_yaml(settings))).items():
         if value != saved.get(key, value) and key not in RESUME_MAY_CHANGE:
             raise ValueError(
                 f"{key}: the run was made with {saved[key]!r}, and --resume continues it exactly; to change it to "
@@ -201,8 +209,14 @@ def _check_unchanged(config: Any, path: Path) -> None:
             )
 
 
-def _as_yaml(config: Any) -> str:
-    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+def write_settings(settings: dict[str, Any], run: Path) -> None:
+    """The `config.yaml` of a run."""
+    with atomic_write(run / CONFIG) as temporary:
+        temporary.write_text(_as_yaml(settings))
+
+
+def _as_yaml(settings: dict[str, Any]) -> str:
+    return yaml.safe_dump(settings, sort_keys=False)
 
 
 def _flatten(settings: dict[str, Any]) -> dict[str, Any]:
@@ -214,19 +228,19 @@ def _flatten(settings: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def new_run(task: Task[Any], run_dir: str | None) -> Path:
+def new_run(task: Trainable[Any], run_dir: str | None) -> Path:
     """A new run folder with the task's settings in it, and what its outputs stand for."""
     if run_dir is not None:
-        run = _make_folder(Path(run_dir), "--run_dir")
+        run = make_folder(Path(run_dir), "--run_dir")
     else:
         run = new_folder(Path("runs") / task.name / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    with atomic_write(run / CONFIG) as temporary:
-        temporary.write_text(_as_yaml(task.config))
+    write_settings(dataclasses.asdict(task.config), run)
     task.write_vocabulary(run)
     return run
 
 
-def _make_folder(path: Path, flag: str) -> Path:
+def make_folder(path: Path, flag: str) -> Path:
+    """The folder that a flag names, which must not exist yet."""
     try:
         path.mkdir(parents=True)
     except FileExistsError as error:

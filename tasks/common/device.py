@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from datasets.memory import keep_freed_memory
 from tasks.common.config import LoopConfig
@@ -45,5 +47,10 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContext
 
 
 def in_fp32(outputs: Any) -> Any:
-    """A NamedTuple of tensors in fp32: losses and decoding do not lose digits to autocast."""
-    return type(outputs)(*(tensor.float() for tensor in outputs))
+    """A NamedTuple of tensors, or of such, in fp32: losses and decoding do not lose digits to autocast."""
+    return outputs.float() if isinstance(outputs, Tensor) else type(outputs)(*map(in_fp32, outputs))
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network computes."""
+    return next(chain(network.parameters(), network.buffers())).device

@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader
 from datasets.images import UnreadableImageError, write_image
 from datasets.loader import Source, TransformedDataset, build_loader, ordered_batches
 from datasets.types import Batch, Image
-from tasks.common.device import autocast, compute_dtype, in_fp32
+from tasks.common.device import autocast, compute_dtype, device_of, in_fp32
 from tasks.common.distributed import ALONE, World
 from tasks.common.draw import contact_sheet, put_label
 from tasks.common.report import write_csv
-from tasks.common.task import Metric, Task
+from tasks.common.task import Metric, Trainable
 from tasks.common.unreadable import UnreadableImages
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Result(NamedTuple, Generic[T]):
 
 
 def evaluation_loader(
-    task: Task[T], source: Source[T], batch_size: int, world: World = ALONE, *, keep_workers: bool = False
+    task: Trainable[T], source: Source[T], batch_size: int, world: World = ALONE, *, keep_workers: bool = False
 ) -> DataLoader[Batch[T]]:
     """All examples of a source once, over all processes: images preprocessed, truth as stored."""
     dataset = TransformedDataset(source, partial(_plain, task.preprocess), seed=0)
@@ -53,7 +53,7 @@ def _plain(preprocess: Callable[[Image], Image], image: Image, truth: T, _seed: 
     return preprocess(image), truth
 
 
-def readable_batches(task: Task[T], loader: DataLoader[Batch[T]]) -> Iterator[Batch[T]]:
+def readable_batches(task: Trainable[T], loader: DataLoader[Batch[T]]) -> Iterator[Batch[T]]:
     """The batches of `evaluation_loader`, some perhaps empty.
 
     Raises:
@@ -66,7 +66,7 @@ def readable_batches(task: Task[T], loader: DataLoader[Batch[T]]) -> Iterator[Ba
 
 
 def predict_split(
-    task: Task[T],
+    task: Trainable[T],
     model: nn.Module,
     loader: DataLoader[Batch[T]],
     *,
@@ -95,7 +95,7 @@ def predict_split(
     return world.gather(results)
 
 
-def score(task: Task[T], results: Sequence[Result[T]]) -> Metric[T]:
+def score(task: Trainable[T], results: Sequence[Result[T]]) -> Metric[T]:
     """The task's metric, which has taken in the results."""
     metric = task.metric()
     if results:
@@ -104,7 +104,7 @@ def score(task: Task[T], results: Sequence[Result[T]]) -> Metric[T]:
 
 
 def evaluate(
-    task: Task[T], model: nn.Module, loader: DataLoader[Batch[T]], *, world: World = ALONE
+    task: Trainable[T], model: nn.Module, loader: DataLoader[Batch[T]], *, world: World = ALONE
 ) -> dict[str, float]:
     """The task's scores over the examples of all processes' loaders, the same in every process.
 
@@ -116,21 +116,21 @@ def evaluate(
 
 
 @torch.inference_mode()
-def predict_batch(task: Task[T], model: nn.Module, images: torch.Tensor) -> list[T]:
+def predict_batch(task: Trainable[T], model: nn.Module, images: torch.Tensor) -> list[T]:
     """One prediction for each preprocessed image, uint8 (N, 3, S, S)."""
     model.eval()
-    device = next(model.parameters()).device
+    device = device_of(model)
     with autocast(device, compute_dtype(task.config.loop, device)):
         outputs = model(images.to(device, non_blocking=True))
     return task.decode(in_fp32(outputs))
 
 
-def predict_pixels(task: Task[T], model: nn.Module, pixels: Sequence[Image]) -> list[T]:
+def predict_pixels(task: Trainable[T], model: nn.Module, pixels: Sequence[Image]) -> list[T]:
     """One prediction for each preprocessed image (S, S, 3)."""
     return predict_batch(task, model, torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
 
 
-def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path) -> None:
+def draw_examples(task: Trainable[T], model: nn.Module, source: Source[T], path: Path) -> None:
     """A sheet of predictions beside the truth, for examples spread evenly over a source."""
     rows = np.unique(np.linspace(0, len(source) - 1, NUM_PICTURES).astype(int))
     pictures = []
@@ -145,7 +145,7 @@ def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path
         write_image(path, contact_sheet(pictures))
 
 
-def write_mistakes(task: Task[T], results: Sequence[Result[T]], source: Source[T], folder: Path) -> None:
+def write_mistakes(task: Trainable[T], results: Sequence[Result[T]], source: Source[T], folder: Path) -> None:
     """The most confident mistake of each image as a table, `mistakes.csv`, and the worst as a sheet, `mistakes.png`.
 
     The most confident first; no files where there are none.

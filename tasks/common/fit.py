@@ -33,7 +33,7 @@ from tasks.common.optim import averaged_copy, build_optimizer, learning_rate
 from tasks.common.progress import Progress
 from tasks.common.report import best_score, epoch_line, metrics_as_json, write_csv
 from tasks.common.state import TrainingState
-from tasks.common.task import Task
+from tasks.common.task import Trainable
 from tasks.common.unreadable import UnreadableImages
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class InterruptedRunError(Exception):
     """The run was asked to stop (SIGTERM, Ctrl-C) and its checkpoint is written."""
 
 
-def fit(task: Task[T], run: Path, *, resume: bool = False, world: World = ALONE) -> dict[str, float]:
+def fit(task: Trainable[T], run: Path, *, resume: bool = False, world: World = ALONE) -> dict[str, float]:
     """Train, evaluate as it goes, and leave log, checkpoints, metrics and pictures in the run folder.
 
     Args:
@@ -87,7 +87,7 @@ def fit(task: Task[T], run: Path, *, resume: bool = False, world: World = ALONE)
 class _Trainer(Generic[T]):
     """What one run is made of, and what is done with it; the order in which is `fit`'s."""
 
-    def __init__(self, task: Task[T], run: Path, world: World) -> None:
+    def __init__(self, task: Trainable[T], run: Path, world: World) -> None:
         self.task, self.run, self.world = task, run, world
         optim, loop = task.config.optim, task.config.loop
         self.device = open_device(loop)
@@ -232,7 +232,10 @@ class _Trainer(Generic[T]):
                     f"{self.run}: cannot resume: its {key} is {reprlib.repr(content.get(key))}, but the data now give "
                     f"{reprlib.repr(value)}"
                 )
-        self.state.load_state_dict(content)
+        try:
+            self.state.load_state_dict(content)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{self.run}: cannot resume: its checkpoint is of another network") from error
 
     def finish(self) -> dict[str, float]:
         """End the loading, and write what a person looks at, for the best checkpoint; returns its metrics."""

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
 from tasks.common.config import TaskConfig
 
+C = TypeVar("C", bound=Any)
 CONFIG = "config.yaml"  # in a run folder
 
 
@@ -157,7 +158,7 @@ def parse_arguments(
             at = words.index(parsed.verb) + 1
             parsed = parser.parse_args([*words[:at], "--config", str(base), *words[at:]])
         verb, options = parsed.verb, parsed[parsed.verb]
-        config = _build(config_class, options)
+        config = build_settings(config_class, options)
         if "run" in options and options.run is None and config.backbone.pretrained == "none":
             raise ValueError("--run: expected a run folder, or published weights as --backbone.pretrained")
     except (argparse.ArgumentError, ValueError) as error:
@@ -180,7 +181,8 @@ def _base_config(command: Command, options: Namespace, sample_config: Path) -> P
 
 
 def _verb_parser(task: str, verb: str, command: Command, config_class: type[TaskConfig]) -> ArgumentParser:
-    usage = f"python -m tasks.{task} {verb}{command.usage} [--config FILE] [--setting VALUE ...]"
+    program = f"python -m {task}" if verb == task else f"python -m tasks.{task} {verb}"  # one verb needs no name
+    usage = f"{program}{command.usage} [--config FILE] [--setting VALUE ...]"
     description, example = command.help.format(task=task), f"example: {command.example.format(task=task)}"
     parser = ArgumentParser(usage=usage, description=description, epilog=example, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with settings; flags change them")
@@ -189,7 +191,7 @@ def _verb_parser(task: str, verb: str, command: Command, config_class: type[Task
     return parser
 
 
-def _build(config_class: type[TaskConfig], options: Namespace) -> TaskConfig:
+def build_settings(config_class: type[C], options: Namespace | Mapping[str, Any]) -> C:
     """The typed settings; their own checks run here."""
     values = {}
     for field in dataclasses.fields(config_class):
@@ -199,7 +201,7 @@ def _build(config_class: type[TaskConfig], options: Namespace) -> TaskConfig:
                 raise ValueError(f"{field.name}: expected a group of settings, got {value!r}")
             value = group(**vars(value))
         values[field.name] = value
-    return config_class(**values)
+    return config_class(**values)  # type: ignore[no-any-return]  # any dataclass
 
 
 def _explain(message: str, known: set[str]) -> str:

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from tasks.common.aided import Aided
+
 
 @dataclass
 class TrainingState:
@@ -32,8 +34,9 @@ class TrainingState:
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The running mean of the weights where there is one."""
-        return self.averaged.module if self.averaged is not None else self.model
+        """The network that is kept: with the running mean of the weights where there is one, without what aided it."""
+        model = self.averaged.module if self.averaged is not None else self.model
+        return model.network if isinstance(model, Aided) else model
 
     @property
     def mean_loss(self) -> float:

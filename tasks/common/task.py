@@ -45,8 +45,8 @@ class Metric(Protocol[T_contra]):
         """Tables and pictures that say more than the scores do."""
 
 
-class Task(Protocol[T]):
-    """One kind of prediction: its parts, named in one place.
+class Trainable(Protocol[T]):
+    """The parts of one kind of prediction, named in one place: all that the loop knows.
 
     Attributes:
         name: of the package, for example `detection`.
@@ -59,24 +59,6 @@ class Task(Protocol[T]):
     score_name: str
     config: Any
     vocabulary: Mapping[str, Any]
-
-    def __init__(self, config: Any, vocabulary: Mapping[str, Any]) -> None: ...
-
-    @classmethod
-    def from_data(cls, config: Any) -> Self:
-        """The task for the data that the configuration names, whose annotations are read and checked now."""
-
-    @classmethod
-    def with_num_classes(cls, config: Any, num_classes: int | None) -> Self:
-        """The task without data, for as many classes as said, or as the paper's."""
-
-    @classmethod
-    def from_published(cls, config: Any) -> Self:
-        """The task of published weights, whose network needs no training.
-
-        Raises:
-            ValueError: if no published weights have this task's outputs.
-        """
 
     def build_model(self) -> nn.Module:
         """The network with its initial weights: uint8 images (N, 3, S, S) -> Outputs."""
@@ -119,3 +101,25 @@ class Task(Protocol[T]):
 
     def write_vocabulary(self, folder: Path) -> None:
         """What the outputs stand for, as files that a person can read."""
+
+
+class Task(Trainable[T], Protocol[T]):
+    """One kind of prediction, and the ways to make it from a configuration."""
+
+    def __init__(self, config: Any, vocabulary: Mapping[str, Any]) -> None: ...
+
+    @classmethod
+    def from_data(cls, config: Any) -> Self:
+        """The task for the data that the configuration names, whose annotations are read and checked now."""
+
+    @classmethod
+    def with_num_classes(cls, config: Any, num_classes: int | None) -> Self:
+        """The task without data, for as many classes as said, or as the paper's."""
+
+    @classmethod
+    def from_published(cls, config: Any) -> Self:
+        """The task of published weights, whose network needs no training.
+
+        Raises:
+            ValueError: if no published weights have this task's outputs.
+        """

@@ -196,7 +196,7 @@ def test_mistakes_are_one_line(words: list[str], tmp_path: Path, mistake_of: Cal
     assert "pairs.txt: there is no such file" in error("train", *words, "--data.lfw", str(tmp_path))
     alone = str(Path(words[1]) / "train")
     assert "no photo is for train" in error("train", *words, "--data.root", alone, "--data.val_share", "1")
-    assert "--onnx: there is no file net.onnx" in error("peer", "net.onnx", *words)
+    assert "net.onnx: there is no such file" in error("peer", "net.onnx", *words)
     (tmp_path / "net.onnx").write_text("no network")
     assert "not a network that ONNX Runtime can read" in error("peer", "net.onnx", *words)
 

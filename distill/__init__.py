@@ -1,0 +1,1 @@
+"""What a large network knows, taught to a MobileNet."""

@@ -1,0 +1,67 @@
+"""What teachers said of views of images, kept on disk, so that a slow teacher is asked once."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.files import atomic_write
+
+ANSWERS, CHECKS = "answers.npy", "checks.npy"
+Halves = NDArray[np.float16]
+
+
+class AnswerCache:
+    """K answers for each of N images, of L halves each, in two files that grow as they are filled.
+
+    An answer counts only with its check, a hash of the view's pixels and of the answer. So an image or an augmentation
+    that has changed is a miss, and so is what a killed process or a full disk left half written; two runs may fill one
+    cache.
+    """
+
+    def __init__(self, folder: Path, num_views: int, num_images: int, num_values: int) -> None:
+        """Args: folder: made if need be; num_views: K; num_images: N; num_values: L."""
+        self._answers = _open(folder / ANSWERS, np.float16, (num_views, num_images, num_values))
+        self._checks = _open(folder / CHECKS, np.uint64, (num_views, num_images))
+
+    @property
+    def size_bytes(self) -> int:
+        """When it is full."""
+        return int(self._answers.nbytes + self._checks.nbytes)
+
+    def find(self, view: int, row: int, digest: bytes) -> Halves | None:
+        """The answer for a view with that digest; None where there is none."""
+        check = self._checks[view, row]
+        if check == 0:
+            return None
+        answer = np.array(self._answers[view, row])
+        return answer if check == _check(digest, answer) else None
+
+    def keep(self, view: int, row: int, digest: bytes, answer: Halves) -> None:
+        """Write an answer."""
+        self._answers[view, row] = answer
+        self._checks[view, row] = _check(digest, answer)
+
+
+def _open(
+    path: Path, dtype: type[np.generic], shape: tuple[int, ...]
+) -> np.memmap[tuple[int, ...], np.dtype[np.generic]]:
+    """The array in a file, made if it is not there or not like that; zeros take no space on disk."""
+    try:
+        array = np.lib.format.open_memmap(path, mode="r+")
+        if array.shape == shape and array.dtype == dtype:
+            return array
+    except (OSError, ValueError):  # it is not there, or damaged
+        pass
+    with atomic_write(path) as temporary:
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+    return np.lib.format.open_memmap(path, mode="r+")
+
+
+def _check(digest: bytes, answer: Halves) -> np.uint64:
+    """Never zero, which stands for no answer."""
+    number = int.from_bytes(hashlib.blake2b(digest + answer.tobytes(), digest_size=8).digest(), "little")
+    return np.uint64(max(number, 1))

@@ -1,0 +1,108 @@
+"""The command line of a distillation: the settings of the student's task, and what distilling adds to them."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from distill.config import DistillConfig
+from distill.names import TEACHERS, parse_teacher
+from tasks.common.cli import ROOT, exit_status
+from tasks.common.config import TaskConfig
+from tasks.common.parser import CONFIG, Command, add_run_dir, parse_arguments
+
+NAME = "distill"
+DEFAULT_TEACHER = "facenet"
+TASK_NAMES = ("attributes", "classification", "detection", "embedding", "geolocation")
+
+
+def main(words: Sequence[str]) -> int:
+    """Distil, and compare teacher, student and the student trained alone.
+
+    Args:
+        words: after `python -m distill`.
+
+    Returns:
+        The exit status, as `tasks.common.cli.main` does.
+    """
+    try:
+        task = _task_of(words)
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        print(f"error: {error}; --help lists the settings", file=sys.stderr)
+        return 2
+    sample_config = ROOT / "configs" / NAME / f"{task}_sample.yaml"
+    parsed = parse_arguments(NAME, _config_class(task), sample_config, [NAME, *words], {NAME: COMMAND})
+
+    def run() -> int:
+        from distill.commands import distill  # only now: torch takes seconds to import
+
+        return distill(task, parsed)
+
+    return exit_status(run)
+
+
+def _add_flags(parser: ArgumentParser) -> None:
+    teachers = "; ".join(f"{kind.spelling}: {kind.help}" for kind in TEACHERS.values())
+    parser.add_argument("--teacher", nargs="+", type=str, default=[DEFAULT_TEACHER], help=f"one or more. {teachers}")
+    parser.add_argument("--student", type=str | None, help="backbone name, for example mobilenet_0.5 (backbone.name)")
+    parser.add_argument("--task", type=str | None, help="of an .onnx teacher: " + ", ".join(TASK_NAMES))
+    parser.add_argument("--unlabelled", nargs="*", type=str, default=[], help="images, folders, globs to learn from")
+    parser.add_class_arguments(DistillConfig, skip={"teacher", "unlabelled"})
+    add_run_dir(parser)
+    parser.add_argument(
+        "--resume", type=str | None, metavar="RUN", help="go on with a distillation that was interrupted"
+    )
+
+
+COMMAND = Command(
+    "Teach a MobileNet what a larger network knows, and compare both with the same student trained alone. Without "
+    "--config and --data.root all three learn the drawn sample, by configs/distill/<task>_sample.yaml.",
+    "python -m distill --teacher facenet --student mobilenet_0.5",
+    "distill.commands",
+    _add_flags,
+    usage=" [--teacher TEACHER ...] [--student NAME] [--unlabelled FOLDER ...]",
+    knows_sample=True,
+)
+
+
+def _task_of(words: Sequence[str]) -> str:
+    """The task that the settings are of: said, or the teacher's."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--teacher", nargs="+")
+    for flag in ("--task", "--resume"):
+        parser.add_argument(flag)
+    parser.add_argument("--config", action="append", default=[])
+    try:
+        said, _ = parser.parse_known_args(list(words))
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    files = [*([f"{said.resume}/{CONFIG}"] if said.resume else []), *said.config]
+    settings: dict[str, Any] = {}
+    for file in files:
+        if Path(file).is_file():  # else the parser says so
+            settings |= yaml.safe_load(Path(file).read_text()) or {}
+    task = said.task or settings.get("task")
+    if task is not None and task not in TASK_NAMES:
+        raise ValueError(f"--task: expected one of {', '.join(TASK_NAMES)}, got {task!r}")
+    kind, which = parse_teacher((said.teacher or settings.get("teacher") or [DEFAULT_TEACHER])[0])
+    task = task or TEACHERS[kind].task
+    if task is None and kind == "run":
+        from tasks.common.checkpoint import BEST, load_checkpoint  # a run's task is in its checkpoint: torch is needed
+
+        task = load_checkpoint(Path(which) / BEST)["task"]
+    if task is None:
+        raise ValueError(f"--task: say what {which} teaches, for example --task embedding")
+    return str(task)
+
+
+def _config_class(task: str) -> type[TaskConfig]:
+    """The settings of a task, without what is slow to import."""
+    config_class: type[TaskConfig] = getattr(importlib.import_module(f"tasks.{task}"), f"{task.capitalize()}Config")
+    return config_class

@@ -1,0 +1,189 @@
+"""What `python -m distill` does, once the arguments are known to be right."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from datasets.files import new_folder
+from datasets.images import IMAGE_SUFFIXES
+from datasets.loader import Source
+from distill.config import DistillConfig
+from distill.lessons import UnlabelledImages
+from distill.report import PICTURE, Learner, compare, evaluate_teacher, verdict, write_report
+from distill.subjects import TASKS, Subject, build_subject
+from distill.task import DistillTask
+from distill.teachers import Teacher, open_teacher
+from distill.teaching import Teaching
+from distill.trained import fit_once
+from tasks.common.checkpoint import BEST, load_checkpoint
+from tasks.common.commands import (
+    INTERRUPTED,
+    check_unchanged,
+    make_folder,
+    new_run,
+    open_run,
+    warn_of_repairs,
+    with_conventions,
+    write_settings,
+)
+from tasks.common.fit import LOG, InterruptedRunError
+from tasks.common.parser import CONFIG, Arguments, build_settings
+from tasks.common.predict import find_files
+from tasks.common.task import Task, Trainable
+
+DISTILLED, ALONE = "distilled", "alone"
+
+
+def distill(task_name: str, arguments: Arguments) -> int:
+    """Teach, train the same student alone, and compare."""
+    options = arguments.options
+    distilling = build_settings(
+        DistillConfig, options | {key: tuple(options[key]) for key in ("teacher", "unlabelled")}
+    )
+    config = with_conventions(_with_student(arguments.config, options["student"]))
+    _check(config, distilling)
+    go_on = f"run the same command again to go on: python -m distill {' '.join(sys.argv[1:])}"
+    try:
+        student = _student(task_name, config, distilling)
+        teachers = [open_teacher(text, student, distilling.onnx) for text in distilling.teacher]
+        task, teaching = _lessons(student, teachers, distilling)
+        run = _run_folder(task_name, config, distilling, options)
+        go_on = f"continue with: python -m distill --resume {run}"
+        learners = [_taught(task, run / DISTILLED)]
+        _say_what_was_saved(teaching)
+        if distilling.alone:
+            learners += _alone(student, len(task.source("train")), run / ALONE)
+    except InterruptedRunError as stop:
+        print(f"{stop}; {go_on}", file=sys.stderr)
+        return INTERRUPTED
+    first = [
+        Learner(
+            teacher.title, teacher.model, teacher.input_size, evaluate_teacher(teacher.task, teacher.model, student)
+        )
+        for teacher in teachers
+    ]
+    rows = compare([*first, *learners])
+    write_report(rows, [*first, *learners], student.score_name, run)
+    if len(learners) == 2:
+        print(verdict(rows[-3:], student.score_name))
+    print(
+        f"look at {run / PICTURE}; the student: python -m tasks.{task_name} evaluate --run {run / DISTILLED}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _with_student(config: Any, name: str | None) -> Any:
+    if name is None:
+        return config
+    return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, name=name))
+
+
+def _check(config: Any, distilling: DistillConfig) -> None:
+    """What the settings of both together do not allow."""
+    if config.optim.layers == "head":
+        raise ValueError("optim.layers: expected all or gradual; a teacher teaches a whole network")
+    if distilling.unlabelled and config.data.root is None:
+        raise ValueError("data.root: with --unlabelled, say where labelled images are that the student is scored on")
+    if distilling.unlabelled_part is not None and not (distilling.unlabelled and hasattr(config.data, "face_part")):
+        raise ValueError("unlabelled_part: is for --unlabelled photos of faces")
+
+
+def _student(task_name: str, config: Any, distilling: DistillConfig) -> Task[Any]:
+    """The student's task: with the outputs of a teacher that is a run, or else those that the data ask for."""
+    task_class = TASKS[task_name]
+    if task_name == "embedding" and not distilling.alpha:
+        return task_class(config, {"identities": []})  # no person needs to be told from the others
+    teacher = Path(distilling.teacher[0])
+    if task_name != "embedding" and teacher.is_dir():
+        return task_class(config, load_checkpoint(teacher / BEST, task_name)["vocabulary"])
+    return task_class.from_data(config)
+
+
+def _lessons(student: Task[Any], teachers: list[Teacher], distilling: DistillConfig) -> tuple[DistillTask, Teaching]:
+    subject = build_subject(student, method=distilling.method, temperature=distilling.temperature)
+    teaching = Teaching(teachers, subject, precision=student.config.loop, hint_stride=distilling.hint_stride)
+    images = _images(student, subject, distilling)
+    warn_of_repairs(images)
+    task = DistillTask(
+        student,
+        teaching,
+        subject,
+        images,
+        alpha=distilling.alpha,
+        num_views=distilling.views,
+        hint_stride=distilling.hint_stride,
+        face_part=distilling.unlabelled_part,
+    )
+    task.build_model()  # can it be taught? Before anything is written
+    if distilling.views is not None:
+        folder, size_bytes = teaching.remember(images, distilling.views, student.config.seed)
+        print(f"the teacher's answers are kept in {folder}, up to {size_bytes / 1e6:.0f} MB", file=sys.stderr)
+    return task, teaching
+
+
+def _images(student: Task[Any], subject: Subject, distilling: DistillConfig) -> Source[Any]:
+    if not distilling.unlabelled:
+        return student.source("train")
+    paths = [path for path in find_files(distilling.unlabelled) if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not paths:
+        raise ValueError(f"--unlabelled: {' '.join(distilling.unlabelled)}: no image there")
+    return UnlabelledImages(paths, subject.nothing)
+
+
+def _run_folder(task_name: str, config: Any, distilling: DistillConfig, options: dict[str, Any]) -> Path:
+    settings = {"task": task_name} | dataclasses.asdict(config) | dataclasses.asdict(distilling)
+    settings |= {key: list(settings[key]) for key in ("teacher", "unlabelled")}
+    if options["resume"] is not None:
+        run = Path(options["resume"])
+        check_unchanged(settings, run / CONFIG)
+        return run
+    if options["run_dir"] is not None:
+        run = make_folder(Path(options["run_dir"]), "--run_dir")
+    else:
+        run = new_folder(Path("runs") / "distill" / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    write_settings(settings, run)
+    return run
+
+
+def _taught(task: Trainable[Any], run: Path) -> Learner:
+    """Train into a folder of its own, or go on, or take what is there; the best checkpoint of it."""
+    name = task.config.backbone.name
+    print(f"{name}, {run.name}: {run}", file=sys.stderr)
+    if not run.is_dir():
+        new_run(task, str(run))
+    metrics = fit_once(task, run)
+    _, model = open_run(run, TASKS[task.name], type(task.config))
+    with (run / LOG).open() as file:
+        history = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    scored = [row for row in history if task.score_name in row]
+    return Learner(f"{name} {run.name}", model, task.config.data.input_size, metrics, scored)
+
+
+def _alone(student: Task[Any], num_images: int, run: Path) -> list[Learner]:
+    """The same student, trained on labels for as many steps; none where there are no labelled training images."""
+    config = student.config
+    try:
+        labelled = type(student).from_data(config)
+        num_labelled = len(labelled.source("train"))
+    except ValueError as error:
+        print(f"the student is not trained alone, for want of labels: {error}", file=sys.stderr)
+        return []
+    epochs = max(1, round(config.optim.epochs * num_images / num_labelled))
+    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=epochs))
+    return [_taught(type(student)(config, labelled.vocabulary), run)]
+
+
+def _say_what_was_saved(teaching: Teaching) -> None:
+    if teaching.num_remembered:
+        saved = f", {teaching.saved_s:.0f} s saved" if teaching.saved_s else ""
+        print(
+            f"the teacher was asked about {teaching.num_asked} views in {teaching.asking_s:.0f} s, and "
+            f"{teaching.num_remembered} answers were there already{saved}",
+            file=sys.stderr,
+        )

@@ -1,0 +1,67 @@
+"""FaceNet as a teacher: published weights, or trained on photos of persons like any task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from backbone.formats import read_tensors
+from distill.inception_resnet import InceptionResnetV1
+from tasks.embedding import EmbeddingTask, FaceNet
+
+INPUT_SIZE = 160  # of the published weights
+_RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
+WEIGHTS = {  # the first one is the default; both are of faces 160 px wide, cropped loosely
+    "vggface2": _RELEASE + "20180402-114759-vggface2.pt",
+    "casia-webface": _RELEASE + "20180408-102900-casia-webface.pt",
+}
+
+
+class FaceNetTask(EmbeddingTask):
+    """Embeddings by Inception-ResNet-v1."""
+
+    def build_model(self) -> FaceNet:
+        """The network with random weights."""
+        return _with_head(InceptionResnetV1(), len(self.vocabulary["identities"]))
+
+
+def load_facenet(which: str) -> FaceNet:
+    """FaceNet with weights of facenet-pytorch, without their classifier.
+
+    Args:
+        which: one of `WEIGHTS`, downloaded once, or a file.
+
+    Raises:
+        ValueError: if they are not there, cannot be downloaded, or are another network's.
+    """
+    path = _fetch(which) if which in WEIGHTS else Path(which)
+    state = {name: value for name, value in read_tensors(path).items() if not name.startswith("logits.")}
+    network = InceptionResnetV1()
+    expected = network.state_dict()
+    for name in sorted(expected.keys() | state.keys()):
+        theirs, ours = (tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (state, expected))
+        if theirs != ours:
+            raise ValueError(f"{path}: not FaceNet's weights: {name} is {theirs} there, {ours} here")
+    network.load_state_dict(state)
+    return _with_head(network, 0)
+
+
+def _with_head(network: InceptionResnetV1, num_centres: int) -> FaceNet:
+    """The network's embedding as it is, and a centre for each training person."""
+    return FaceNet(network, None, num_centres)  # type: ignore[arg-type]  # all that counts is num_features
+
+
+def _fetch(name: str) -> Path:
+    """The file, in the folder where torch keeps what it downloads."""
+    url = WEIGHTS[name]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except OSError as error:
+            raise ValueError(
+                f"{url}: download failed ({error}); put the file at {path}, or give it as --teacher facenet:FILE"
+            ) from error
+    return path

@@ -1,0 +1,158 @@
+"""FaceNet's network: Inception-ResNet-v1 with an embedding of 512 numbers.
+
+Defined here, since the package that publishes the weights (facenet-pytorch) asks for versions of torch that are years
+old; its modules have the same names here, so its files of weights load as they are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+EMBEDDING_DIM = 512
+MIN_INPUT_SIZE = 75  # so that the last unpadded convolution has a pixel left
+BN_EPS = 1e-3
+DROPOUT = 0.6
+PIXEL_MEAN, PIXEL_STD = 127.5, 128.0
+
+
+class BasicConv2d(nn.Module):
+    """Convolution without bias, batch normalisation, ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        *,
+        stride: int = 1,
+        padding: int | tuple[int, int] = 0,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels, eps=BN_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) -> (N, out, H', W')."""
+        return functional.relu(self.bn(self.conv(x)), inplace=True)
+
+
+class Residual(nn.Module):
+    """x + scale * (a 1x1 convolution of branches side by side), and a ReLU but for the last block.
+
+    Source: Szegedy et al. 2017 (arXiv:1602.07261), section 3.3, for the scale.
+    """
+
+    def __init__(self, branches: list[nn.Module], mixed_channels: int, channels: int, scale: float, relu: bool) -> None:
+        super().__init__()
+        for number, branch in enumerate(branches):
+            self.add_module(f"branch{number}", branch)
+        self.conv2d = nn.Conv2d(mixed_channels, channels, 1)
+        self._num_branches, self._scale, self._relu = len(branches), scale, relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape."""
+        mixed = torch.cat([self.get_submodule(f"branch{number}")(x) for number in range(self._num_branches)], 1)
+        out = x + self._scale * self.conv2d(mixed)
+        return functional.relu(out, inplace=True) if self._relu else out
+
+
+class Reduction(nn.Module):
+    """Branches of stride 2 side by side, the last of which is a maximum."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        for number, branch in enumerate(branches):
+            self.add_module(f"branch{number}", branch)
+        self._num_branches = len(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', (H - 1) // 2, (W - 1) // 2)."""
+        return torch.cat([self.get_submodule(f"branch{number}")(x) for number in range(self._num_branches)], 1)
+
+
+class InceptionResnetV1(nn.Module):
+    """The FaceNet of facenet-pytorch: 23,482,624 parameters, 27,910,327 with the classifier of VGGFace2's 8,631 people.
+
+    Attributes:
+        num_features: numbers in an embedding.
+
+    Source: Szegedy et al. 2017 (arXiv:1602.07261), Figures 10 to 15; Schroff et al. 2015 (arXiv:1503.03832).
+    """
+
+    num_features = EMBEDDING_DIM
+
+    def __init__(self, num_classes: int = 0) -> None:
+        """Args: num_classes: people that the classifier on top tells apart, which embeddings do not need; 0: none."""
+        super().__init__()
+        self.conv2d_1a = BasicConv2d(3, 32, 3, stride=2)
+        self.conv2d_2a = BasicConv2d(32, 32, 3)
+        self.conv2d_2b = BasicConv2d(32, 64, 3, padding=1)
+        self.maxpool_3a = nn.MaxPool2d(3, 2)
+        self.conv2d_3b = BasicConv2d(64, 80, 1)
+        self.conv2d_4a = BasicConv2d(80, 192, 3)
+        self.conv2d_4b = BasicConv2d(192, 256, 3, stride=2)
+        self.repeat_1 = nn.Sequential(*(_block35() for _ in range(5)))
+        self.mixed_6a = Reduction(
+            BasicConv2d(256, 384, 3, stride=2),
+            nn.Sequential(
+                BasicConv2d(256, 192, 1), BasicConv2d(192, 192, 3, padding=1), BasicConv2d(192, 256, 3, stride=2)
+            ),
+            nn.MaxPool2d(3, 2),
+        )
+        self.repeat_2 = nn.Sequential(*(_block17() for _ in range(10)))
+        self.mixed_7a = Reduction(
+            nn.Sequential(BasicConv2d(896, 256, 1), BasicConv2d(256, 384, 3, stride=2)),
+            nn.Sequential(BasicConv2d(896, 256, 1), BasicConv2d(256, 256, 3, stride=2)),
+            nn.Sequential(
+                BasicConv2d(896, 256, 1), BasicConv2d(256, 256, 3, padding=1), BasicConv2d(256, 256, 3, stride=2)
+            ),
+            nn.MaxPool2d(3, 2),
+        )
+        self.repeat_3 = nn.Sequential(*(_block8(scale=0.2, relu=True) for _ in range(5)))
+        self.block8 = _block8(scale=1.0, relu=False)
+        self.dropout = nn.Dropout(DROPOUT)
+        self.last_linear = nn.Linear(1792, EMBEDDING_DIM, bias=False)
+        self.last_bn = nn.BatchNorm1d(EMBEDDING_DIM, eps=BN_EPS)
+        if num_classes:
+            self.logits = nn.Linear(EMBEDDING_DIM, num_classes)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 RGB (N, 3, S, S), S of 75 or more, 160 in training -> embeddings (N, 512) of length 1."""
+        x = (images.to(self.last_linear.weight.dtype, memory_format=torch.channels_last) - PIXEL_MEAN) / PIXEL_STD
+        x = self.maxpool_3a(self.conv2d_2b(self.conv2d_2a(self.conv2d_1a(x))))
+        x = self.repeat_1(self.conv2d_4b(self.conv2d_4a(self.conv2d_3b(x))))
+        x = self.repeat_2(self.mixed_6a(x))
+        x = self.block8(self.repeat_3(self.mixed_7a(x)))
+        pooled = self.dropout(x.mean((2, 3)))
+        return functional.normalize(self.last_bn(self.last_linear(pooled)))
+
+
+def _block35() -> Residual:
+    branches = [
+        BasicConv2d(256, 32, 1),
+        nn.Sequential(BasicConv2d(256, 32, 1), BasicConv2d(32, 32, 3, padding=1)),
+        nn.Sequential(BasicConv2d(256, 32, 1), BasicConv2d(32, 32, 3, padding=1), BasicConv2d(32, 32, 3, padding=1)),
+    ]
+    return Residual(branches, 96, 256, scale=0.17, relu=True)
+
+
+def _block17() -> Residual:
+    branches = [BasicConv2d(896, 128, 1), _factorised(896, 128, 7)]
+    return Residual(branches, 256, 896, scale=0.1, relu=True)
+
+
+def _block8(*, scale: float, relu: bool) -> Residual:
+    branches = [BasicConv2d(1792, 192, 1), _factorised(1792, 192, 3)]
+    return Residual(branches, 384, 1792, scale=scale, relu=relu)
+
+
+def _factorised(in_channels: int, channels: int, size: int) -> nn.Sequential:
+    """A convolution of 1 x size after one of 1x1, then one of size x 1."""
+    return nn.Sequential(
+        BasicConv2d(in_channels, channels, 1),
+        BasicConv2d(channels, channels, (1, size), padding=(0, size // 2)),
+        BasicConv2d(channels, channels, (size, 1), padding=(size // 2, 0)),
+    )

@@ -1,0 +1,135 @@
+"""What a student learns by, each from its paper's formula: of N examples, a scalar."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+TARGET_WEIGHT, OTHERS_WEIGHT = 1.0, 8.0  # of DKD, as in most of its paper's experiments
+BACKGROUND_WEIGHT = 1.5
+EPS = 1e-8
+
+
+def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """The squared distance of embeddings: mean of |student - teacher|^2.
+
+    Args:
+        student: (N, D).
+        teacher: (N, D).
+
+    Source: Howard et al. 2017, section 4.7: "minimizing the squared differences of the output".
+    """
+    return (student - teacher).square().sum(1).mean()
+
+
+def kd_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)).
+
+    Args:
+        student: logits (N, K).
+        teacher: logits (N, K).
+        temperature: T.
+
+    Source: Hinton et al. 2015 (arXiv:1503.02531), section 2.
+    """
+    return temperature**2 * _kl((teacher / temperature).log_softmax(1), (student / temperature).log_softmax(1))
+
+
+def dkd_loss(student: Tensor, teacher: Tensor, class_ids: Tensor, *, temperature: float) -> Tensor:
+    """Hinton's loss in two parts that weigh for themselves: how sure the teacher is, and how it sees the other classes.
+
+        T^2 (a KL(b_teacher || b_student) + b KL(q_teacher || q_student))
+
+    with b the probabilities of the true class and of all others together, q those of the others among themselves;
+    a = 1, b = 8.
+
+    Args:
+        student: logits (N, K).
+        teacher: logits (N, K).
+        class_ids: (N,), the true classes, or what stands for them.
+        temperature: T.
+
+    Source: Zhao et al. 2022 (arXiv:2203.08679), "Decoupled Knowledge Distillation".
+    """
+    is_true = functional.one_hot(class_ids, student.shape[1]).bool()
+    binary, others = [], []
+    for logits in (teacher / temperature, student / temperature):
+        log_p = logits.log_softmax(1)
+        rest = log_p.masked_fill(is_true, -torch.inf).logsumexp(1)
+        binary.append(torch.stack([log_p[is_true], rest], 1))
+        others.append(logits[~is_true].view(len(logits), -1).log_softmax(1))
+    return temperature**2 * (TARGET_WEIGHT * _kl(*binary) + OTHERS_WEIGHT * _kl(*others))
+
+
+def dist_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """One minus the correlation of probabilities, within each image and within each class.
+
+        T^2 (mean over images of 1 - r(p_student, p_teacher) + mean over classes of the same on columns)
+
+    r is Pearson's: a student need not match a stronger teacher's probabilities, only its preferences.
+
+    Args:
+        student: logits (N, K).
+        teacher: logits (N, K).
+        temperature: T.
+
+    Source: Huang et al. 2022 (arXiv:2205.10536), "Knowledge Distillation from A Stronger Teacher".
+    """
+    p_student, p_teacher = (student / temperature).softmax(1), (teacher / temperature).softmax(1)
+    within_images = 1 - _correlation(p_student, p_teacher).mean()
+    within_classes = 1 - _correlation(p_student.T, p_teacher.T).mean()
+    return temperature**2 * (within_images + within_classes)
+
+
+def box_loss(class_logits: Tensor, box_deltas: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores by weighted cross-entropy with the teacher's, offsets where the teacher sees an object.
+
+        classes = sum over anchors of - sum_k w_k p_k log q_k / F,   w = 1.5 for the background, else 1
+        boxes   = sum over anchors of f smooth L1(student's offsets, teacher's) / F
+
+    with p, q the teacher's and the student's probabilities, f = 1 - p of the background, and F the sum of f over all
+    anchors of all images, one at least. Chen et al. bound the loss of boxes by the true ones; this one needs no labels.
+
+    Args:
+        class_logits: (N, A, K + 1), background first.
+        box_deltas: (N, A, 4).
+        teacher: (N, A, K + 5), the same side by side.
+
+    Returns:
+        Two scalars, classes and boxes.
+
+    Source: Chen et al. 2017, "Learning efficient object detection models with knowledge distillation", for the weights.
+    """
+    probabilities, deltas = teacher[..., :-4].softmax(-1), teacher[..., -4:]
+    objectness = 1 - probabilities[..., 0]
+    num_objects = objectness.sum().clamp(min=1)
+    weights = torch.ones_like(probabilities[0, 0])
+    weights[0] = BACKGROUND_WEIGHT
+    classes = -(weights * probabilities * class_logits.log_softmax(-1)).sum()
+    distances = functional.smooth_l1_loss(box_deltas, deltas, reduction="none").sum(-1)
+    return classes / num_objects, (objectness * distances).sum() / num_objects
+
+
+def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Half the mean squared difference of two maps, averaged down to the smaller one's size.
+
+    Args:
+        student: (N, C, H, W), after the adapter.
+        teacher: (N, C, H', W').
+
+    Source: Romero et al. 2015 (arXiv:1412.6550), equation 3.
+    """
+    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
+    small_student, small_teacher = (functional.adaptive_avg_pool2d(maps, size) for maps in (student, teacher))
+    return functional.mse_loss(small_student, small_teacher) / 2
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Mean over rows of KL(p || q)."""
+    return functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
+
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Pearson's, of each row."""
+    return functional.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True), eps=EPS)

@@ -1,0 +1,69 @@
+"""The student while it learns: the task's network, and layers that bring its outputs to the teacher's size."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from tasks.common.aided import Aided
+
+
+class StudentOutputs(NamedTuple):
+    """Raw outputs.
+
+    Attributes:
+        own: the network's.
+        compared: what of them is compared with the teacher's answer, in its size.
+        hint: (N, C, H, W), the map that is compared with the teacher's; empty where none is.
+    """
+
+    own: Any
+    compared: Tensor
+    hint: Tensor
+
+
+class Student(Aided):
+    """A network, a projection of its first output, and an adapter of one of its maps."""
+
+    def __init__(self, network: nn.Module, projection: nn.Module, hint: tuple[int, int] | None) -> None:
+        """What is trained.
+
+        Args:
+            network: the task's.
+            projection: of its first output.
+            hint: stride of the map, and the channels of the teacher's; None for no hint.
+        """
+        super().__init__(network)
+        self.projection = projection
+        self._hint_stride = None if hint is None else hint[0]
+        if hint is not None:
+            body: Any = network.backbone
+            stride, channels = hint
+            self.adapter = nn.Conv2d(body.channels[stride], channels, 1)
+
+    def forward(self, images: Tensor, *hints: Any) -> StudentOutputs:
+        """uint8 RGB (N, 3, S, S), and what the task tells its network -> outputs."""
+        network: Any = self.network
+        if self._hint_stride is None:
+            own, hint = network(images, *hints), torch.zeros(0)
+        else:
+            maps = network.backbone.features(images)
+            own = network.from_features(maps[max(maps)].mean((2, 3)))
+            hint = self.adapter(maps[self._hint_stride])
+        return StudentOutputs(own, self.projection(own[0]), hint)
+
+
+def build_rotation(num_inputs: int, num_outputs: int) -> nn.Module:
+    """A learnt linear map with orthonormal columns, so that cosines of embeddings are the same on both sides.
+
+    Raises:
+        ValueError: if there would be fewer outputs than inputs.
+    """
+    if num_inputs > num_outputs:
+        raise ValueError(f"embedding_dim: {num_inputs} numbers cannot be taught by the teacher's {num_outputs}")
+    if num_inputs == num_outputs:
+        return nn.Identity()
+    return parametrizations.orthogonal(nn.Linear(num_inputs, num_outputs, bias=False), orthogonal_map="householder")

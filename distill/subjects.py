@@ -1,0 +1,197 @@
+"""What can be taught: for each kind of output, what of a teacher's counts, how several agree, and the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.types import Attributes, Detections
+from distill.config import Method
+from distill.loss import box_loss, dist_loss, dkd_loss, embedding_loss, kd_loss
+from distill.student import StudentOutputs, build_rotation
+from tasks import attributes, classification, detection, embedding, geolocation
+from tasks.common.task import Task, Trainable
+
+SURE = 1e-6  # a probability is at least so far from 0 and 1
+TASKS: dict[str, type[Task[Any]]] = {
+    "attributes": attributes.AttributesTask,
+    "classification": classification.ClassificationTask,
+    "detection": detection.DetectionTask,
+    "embedding": embedding.EmbeddingTask,
+    "geolocation": geolocation.GeolocationTask,
+}
+
+
+class Subject(Protocol):
+    """One kind of output.
+
+    Attributes:
+        nothing: stands for the truth of an image without labels.
+    """
+
+    nothing: Any
+
+    def answer(self, teacher_task: Trainable[Any], outputs: Any) -> Tensor:
+        """What a teacher's raw outputs for N images teach, (N, ...); it is kept in halves."""
+
+    def agree(self, answers: Sequence[Tensor]) -> Tensor:
+        """Several teachers' answers as one."""
+
+    def projection(self, network: Any, answer_shape: Sequence[int]) -> nn.Module:
+        """What brings the student's first output to an answer's size.
+
+        Raises:
+            ValueError: if such answers cannot teach this network.
+        """
+
+    def loss(self, outputs: StudentOutputs, answer: Tensor) -> Tensor:
+        """How far the student is from the answers."""
+
+
+def build_subject(task: Trainable[Any], *, method: Method, temperature: float) -> Subject:
+    """What a student of that task is taught; method and temperature are those of classes."""
+    if task.name == "embedding":
+        return Embeddings()
+    if task.name == "attributes":
+        return AttributeValues(task)
+    if task.name == "detection":
+        return Boxes()
+    partitionings: list[Any] | None = getattr(task, "partitionings", None)
+    sizes = [len(task.vocabulary["class_names"])] if partitionings is None else [len(p) for p in partitionings]
+    return Classes(sizes, method, temperature)
+
+
+class Embeddings:
+    """Points on the unit sphere."""
+
+    nothing = None
+
+    def answer(self, teacher_task: Trainable[Any], outputs: Any) -> Tensor:
+        """(N, D)."""
+        embeddings: Tensor = outputs.embeddings
+        return embeddings
+
+    def agree(self, answers: Sequence[Tensor]) -> Tensor:
+        """Side by side, so that the cosine of two images is the mean of the teachers'."""
+        beside: Tensor = torch.cat(list(answers), 1) / len(answers) ** 0.5
+        return beside
+
+    def projection(self, network: Any, answer_shape: Sequence[int]) -> nn.Module:
+        """A rotation into the teacher's space."""
+        return build_rotation(network.head.embedding_dim, answer_shape[0])
+
+    def loss(self, outputs: StudentOutputs, answer: Tensor) -> Tensor:
+        """The squared distance."""
+        return embedding_loss(outputs.compared, answer)
+
+
+class Classes:
+    """One softmax over classes, or one for each partitioning of the Earth."""
+
+    nothing = None
+
+    def __init__(self, sizes: Sequence[int], method: Method, temperature: float) -> None:
+        """Args: sizes: outputs of each softmax; method, temperature: of the loss."""
+        self._sizes, self._method, self._temperature = list(sizes), method, temperature
+
+    def answer(self, teacher_task: Trainable[Any], outputs: Any) -> Tensor:
+        """Logits (N, K)."""
+        logits: Tensor = outputs.logits
+        return logits
+
+    def agree(self, answers: Sequence[Tensor]) -> Tensor:
+        """The logarithm of the mean probability."""
+        parts = zip(*(torch.split(answer, self._sizes, 1) for answer in answers), strict=True)
+        return torch.cat([_log_mean([logits.log_softmax(1) for logits in part]) for part in parts], 1)
+
+    def projection(self, network: Any, answer_shape: Sequence[int]) -> nn.Module:
+        """Nothing to learn."""
+        return _same_shape((sum(self._sizes),), answer_shape, "logits")
+
+    def loss(self, outputs: StudentOutputs, answer: Tensor) -> Tensor:
+        """The mean over softmaxes of the method's loss."""
+        pairs = zip(torch.split(outputs.compared, self._sizes, 1), torch.split(answer, self._sizes, 1), strict=True)
+        return torch.stack([self._loss(student, teacher) for student, teacher in pairs]).mean()
+
+    def _loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        if self._method == "dist":
+            return dist_loss(student, teacher, temperature=self._temperature)
+        if self._method == "dkd":  # the teacher's choice stands for the label, so that none is needed
+            return dkd_loss(student, teacher, teacher.argmax(1), temperature=self._temperature)
+        return kd_loss(student, teacher, temperature=self._temperature)
+
+
+class AttributeValues:
+    """Attributes that each is there or not."""
+
+    nothing = None
+
+    def __init__(self, task: Trainable[Any]) -> None:
+        """Args: task: the student's; its loss takes probabilities for truth."""
+        self._task = task
+
+    def answer(self, teacher_task: Trainable[Any], outputs: Any) -> Tensor:
+        """log(p / (1 - p)) (N, K), of the teacher's probabilities, whatever weights it has learnt with."""
+        values = np.stack([predicted.values for predicted in teacher_task.decode(outputs)])
+        logits: Tensor = torch.from_numpy(values).logit(SURE)
+        return logits
+
+    def agree(self, answers: Sequence[Tensor]) -> Tensor:
+        """Of the mean probability."""
+        return torch.stack([answer.sigmoid() for answer in answers]).mean(0).logit(SURE)
+
+    def projection(self, network: Any, answer_shape: Sequence[int]) -> nn.Module:
+        """Nothing to learn."""
+        return _same_shape((len(self._task.vocabulary["attribute_names"]),), answer_shape, "attributes")
+
+    def loss(self, outputs: StudentOutputs, answer: Tensor) -> Tensor:
+        """Binary cross-entropy with the teacher's probabilities (Howard et al. 2017, section 4.5)."""
+        truth = [Attributes(values) for values in answer.sigmoid().cpu().numpy()]
+        total: Tensor = self._task.loss(outputs.own, truth)["total"]
+        return total
+
+
+class Boxes:
+    """SSD's scores and offsets, of the same anchors."""
+
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (1, 1))
+
+    def answer(self, teacher_task: Trainable[Any], outputs: Any) -> Tensor:
+        """Class logits and offsets side by side, (N, A, K + 5)."""
+        return torch.cat([outputs.class_logits, outputs.box_deltas], 2)
+
+    def agree(self, answers: Sequence[Tensor]) -> Tensor:
+        """The logarithm of the mean probability, and the mean offset."""
+        scores = _log_mean([answer[..., :-4].log_softmax(-1) for answer in answers])
+        return torch.cat([scores, torch.stack([answer[..., -4:] for answer in answers]).mean(0)], -1)
+
+    def projection(self, network: Any, answer_shape: Sequence[int]) -> nn.Module:
+        """Nothing to learn."""
+        if not hasattr(network, "class_predictors"):
+            raise ValueError("model: expected ssd; Faster R-CNN looks at regions of its own, which no teacher knows")
+        return nn.Identity()
+
+    def loss(self, outputs: StudentOutputs, answer: Tensor) -> Tensor:
+        """Both parts."""
+        logits, deltas = outputs.own.class_logits, outputs.own.box_deltas
+        have, want = (*answer.shape[1:2], answer.shape[2] - 4), tuple(logits.shape[1:])
+        if have != want:
+            raise ValueError(f"the teacher has {have} anchors and classes, the student {want}: it cannot teach it")
+        classes, boxes = box_loss(logits, deltas, answer)
+        return classes + boxes
+
+
+def _log_mean(log_probabilities: Sequence[Tensor]) -> Tensor:
+    mean: Tensor = torch.stack(list(log_probabilities)).logsumexp(0) - math.log(len(log_probabilities))
+    return mean
+
+
+def _same_shape(want: tuple[int, ...], have: Sequence[int], what: str) -> nn.Module:
+    if tuple(have) != want:
+        raise ValueError(f"the teacher has {have[0]} {what}, the student {want[0]}: it cannot teach it")
+    return nn.Identity()

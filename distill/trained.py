@@ -1,0 +1,70 @@
+"""Trainings that are done once: what is finished is taken, what was interrupted goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from datasets.files import cache_dir
+from tasks.common import checkpoint
+from tasks.common.cli import ROOT
+from tasks.common.fit import METRICS, fit
+from tasks.common.parser import parse_arguments
+from tasks.common.task import Task, Trainable
+
+
+def fit_once(task: Trainable[Any], run: Path) -> dict[str, Any]:
+    """Train into a folder that exists, unless that is done; returns what its `metrics.json` says.
+
+    Raises:
+        ValueError: as `fit`.
+        InterruptedRunError: as `fit`; the next call goes on.
+    """
+    if not (run / METRICS).is_file():
+        fit(task, run, resume=(run / checkpoint.LAST).is_file())
+    content: dict[str, Any] = json.loads((run / METRICS).read_text())
+    return content
+
+
+def train_first(task_class: type[Task[Any]], student: Task[Any], name: str) -> tuple[Task[Any], nn.Module, str]:
+    """A teacher trained on the student's labelled data by `configs/distill/<name>_teacher.yaml`, and kept in the cache.
+
+    Returns:
+        Its task, its best model, and in words where it comes from.
+    """
+    recipe = ROOT / "configs" / "distill" / f"{name}_teacher.yaml"
+    config = parse_arguments(student.name, type(student.config), recipe, ["cost", "--config", str(recipe)]).config
+    mine = student.config
+    task = task_class.from_data(
+        dataclasses.replace(
+            config,
+            data=dataclasses.replace(mine.data, input_size=config.data.input_size),
+            loop=dataclasses.replace(config.loop, device=mine.loop.device, num_workers=mine.loop.num_workers),
+            seed=mine.seed,
+        )
+    )
+    data = "the sample" if mine.data.root is None else str(mine.data.root)
+    run = cache_dir() / "teachers" / f"{name}-{_digest(task)}"
+    if not (run / METRICS).is_file():
+        print(f"there is no teacher yet: training one on {data} first; it is kept in {run}", file=sys.stderr)
+    run.mkdir(parents=True, exist_ok=True)
+    fit_once(task, run)
+    model = task.build_model()
+    model.load_state_dict(checkpoint.load_checkpoint(run / checkpoint.BEST, task.name)["model"])
+    return task, model, f"trained on {data} first"
+
+
+def _digest(task: Task[Any]) -> str:
+    """Of the settings that have an effect, and of the images' names."""
+    settings = dataclasses.asdict(task.config) | {"loop": task.config.loop.precision}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    source = task.source("train")
+    for row in range(len(source)):
+        digest.update(source.id(row).encode())
+    return digest.hexdigest()[:16]

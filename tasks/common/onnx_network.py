@@ -1,0 +1,96 @@
+"""Somebody else's network, as an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from backbone.layers import IMAGENET_MEAN, IMAGENET_STD
+
+Layout = Literal["nchw", "nhwc"]
+
+
+class OnnxNetwork(nn.Module):
+    """An ONNX file of one input, images of three colours, and one output that counts, its first.
+
+    Attributes:
+        input_size: side of its square input in pixels.
+        num_outputs: numbers in an output.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        input_size: int | None = None,
+        layout: Layout | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        """Open a file.
+
+        Args:
+            path: the file.
+            input_size: side in pixels; None for the one in the file.
+            layout: where the colours are; None for what the file says.
+            mean: subtracted from R, G, B of 0 to 255; by default ImageNet's, as most networks made with torch expect.
+            std: R, G, B are divided by it afterwards.
+
+        Raises:
+            ValueError: if the file is not there, cannot be read, or has other inputs.
+        """
+        super().__init__()
+        self._session = _open(path)
+        inputs = self._session.get_inputs()
+        shape: list[Any] = inputs[0].shape
+        if len(inputs) != 1 or len(shape) != 4 or inputs[0].type != "tensor(float)":
+            described = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+            raise ValueError(f"{path}: expected one input of floats, (N, 3, S, S) or (N, S, S, 3), got {described}")
+        self._name, batch_size = inputs[0].name, shape[0]
+        self._batch_size = batch_size if isinstance(batch_size, int) else None
+        self._nchw = shape[1] == 3 if layout is None else layout == "nchw"
+        if layout is None and (shape[1] == 3) == (shape[3] == 3):
+            raise ValueError(f"{path}: its input {shape} does not say where the colours are; give onnx.layout")
+        sides = shape[2:] if self._nchw else shape[1:3]
+        known = [side for side in sides if isinstance(side, int)]
+        if input_size is None and (len(known) < 2 or known[0] != known[1]):
+            raise ValueError(f"{path}: its input {shape} does not say a square's side; give onnx.input_size")
+        self.input_size: int = input_size or known[0]
+        if any(side != self.input_size for side in known):
+            raise ValueError(f"{path}: its input is {shape}, and takes no {self.input_size} x {self.input_size} pixels")
+        for name, value in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float32).reshape(3, 1, 1))
+        self.num_outputs = self(torch.zeros(1, 3, self.input_size, self.input_size, dtype=torch.uint8)).shape[1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 RGB (N, 3, S, S) -> (N, num_outputs)."""
+        pixels = (images.float() - self.get_buffer("mean")) / self.get_buffer("std")
+        values = (pixels if self._nchw else pixels.permute(0, 2, 3, 1)).cpu().numpy()
+        parts = (
+            np.split(values, range(self._batch_size, len(values), self._batch_size)) if self._batch_size else [values]
+        )
+        outputs = np.concatenate([self._run(part) for part in parts])
+        return torch.from_numpy(outputs.reshape(len(images), -1)).to(images.device)
+
+    def _run(self, part: np.ndarray) -> np.ndarray:
+        """A part of a batch; where the network takes a fixed number and there are fewer, the last is repeated."""
+        missing = (self._batch_size or len(part)) - len(part)
+        filled = np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing else part
+        output: np.ndarray = self._session.run(None, {self._name: np.ascontiguousarray(filled)})[0]
+        return output[: len(part)]
+
+
+def _open(path: Path) -> Any:
+    import onnxruntime  # slow to import
+
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has an exception of its own for each kind of damage
+        raise ValueError(f"{path}: not a network that ONNX Runtime can read ({error})") from error
