@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser
 
 from distill.config import DistillConfig
 from distill.names import TEACHERS, parse_teacher
-from tasks.common.cli import ROOT, exit_status
+from tasks.common.cli import ROOT, SAMPLE_CONFIG, exit_status
 from tasks.common.config import TaskConfig
 from tasks.common.parser import CONFIG, Command, add_run_dir, parse_arguments
 
@@ -37,7 +37,8 @@ def main(words: Sequence[str]) -> int:
     except (ValueError, OSError, yaml.YAMLError) as error:
         print(f"error: {error}; --help lists the settings", file=sys.stderr)
         return 2
-    sample_config = ROOT / "configs" / NAME / f"{task}_sample.yaml"
+    samples = (ROOT / "configs" / NAME / f"{task}_sample.yaml", ROOT / "configs" / task / SAMPLE_CONFIG)
+    sample_config = next(path for path in samples if path.is_file())
     parsed = parse_arguments(NAME, _config_class(task), sample_config, [NAME, *words], {NAME: COMMAND})
 
     def run() -> int:
@@ -63,7 +64,7 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 COMMAND = Command(
     "Teach a MobileNet what a larger network knows, and compare both with the same student trained alone. Without "
-    "--config and --data.root all three learn the drawn sample, by configs/distill/<task>_sample.yaml.",
+    "--config and --data.root all three learn the drawn sample, by configs/distill/<task>_sample.yaml or their own.",
     "python -m distill --teacher facenet --student mobilenet_0.5",
     "distill.commands",
     _add_flags,

@@ -1,4 +1,4 @@
-"""Who can teach, and how a teacher is called. Imports nothing heavy: the command line reads it before torch is there."""
+"""Who can teach, and how a teacher is called. Imports nothing heavy: the command line reads it first."""
 
 from __future__ import annotations
 

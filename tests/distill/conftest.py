@@ -1,0 +1,81 @@
+"""Small runs to learn from, and the command."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasets.files import CACHE_VARIABLE
+from distill.cli import main
+from tests.tasks.conftest import SAMPLES, TASKS, build_config, mistake_of
+
+__all__ = ["mistake_of"]
+
+SMALL = {"attributes": 48, "classification": 48, "detection": 96, "embedding": 64, "geolocation": 48}
+TINY = ("--loop.num_workers", "0", "--optim.epochs", "1", "--optim.batch_size", "8", "--optim.ema_decay", "null")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def data_words(drawn_roots: Callable[[str], Path]) -> Callable[[str], list[str]]:
+    """The flags that name a task's few drawn examples."""
+
+    def words(task: str) -> list[str]:
+        extra = {
+            "classification": ["--data.name", "stanford_dogs"],
+            "geolocation": ["--cells.max_photos", "[6, 2]", "--cells.min_photos", "1"],
+        }.get(task, [])
+        return ["--data.root", str(drawn_roots(task)), "--data.input_size", str(SMALL[task]), *extra]
+
+    return words
+
+
+@pytest.fixture
+def student(drawn_roots: Callable[[str], Path]) -> Callable[..., Any]:
+    """The task of a student on a few drawn examples: a function of the task's name and further settings."""
+
+    def build(task: str, **changes: dict[str, Any]) -> Any:
+        config_class, task_class = TASKS[task]
+        settings: dict[str, dict[str, Any]] = {
+            "data": {"root": str(drawn_roots(task)), "input_size": SMALL[task]},
+            "loop": {"num_workers": 0},
+            **SAMPLES[f"{task}/sample"],
+        }
+        if task == "classification":
+            settings["data"]["name"] = "stanford_dogs"
+        for group, values in changes.items():
+            settings[group] = settings.get(group, {}) | values
+        return task_class.from_data(build_config(config_class, **settings))
+
+    return build
+
+
+@pytest.fixture
+def trained_run(tmp_path: Path, data_words: Callable[[str], list[str]]) -> Callable[..., str]:
+    """The folder of a run that has learnt for an epoch: a function of the task's name and further words."""
+    from tasks.common import cli
+
+    def train(task: str, *words: str) -> str:
+        run = tmp_path / f"{task}-teacher"
+        config_class, task_class = TASKS[task]
+        settings = ["--backbone.name", "mobilenet_0.25", *data_words(task), *TINY, "--run_dir", str(run), *words]
+        assert cli.main(config_class, lambda: task_class, ["train", *settings]) == 0
+        return str(run)
+
+    return train
+
+
+@pytest.fixture
+def distil(data_words: Callable[[str], list[str]]) -> Callable[..., int]:
+    """`python -m distill` with small settings: a function of the task's name and further words."""
+
+    def run(task: str, *words: str) -> int:
+        return main([*data_words(task), *TINY, "--student", "mobilenet_0.25", *words])
+
+    return run

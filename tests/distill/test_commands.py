@@ -1,0 +1,152 @@
+"""`python -m distill` from end to end, on a few drawn examples."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from distill.cli import main
+from tasks.common import cli
+from tests.tasks.conftest import TASKS
+
+Run = Callable[..., int]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("task", ["attributes", "classification", "detection", "embedding", "geolocation"])
+def test_a_run_of_every_task_can_teach(
+    task: str, trained_run: Callable[..., str], distil: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = trained_run(task)
+    assert distil(task, "--teacher", teacher, "--views", "2", "--run_dir", "out") == 0
+    printed = capsys.readouterr()
+    assert "the teacher " in printed.out
+    rows = rows_of(Path("out/report.csv"))
+    assert [row["who"] for row in rows] == [
+        f"mobilenet_0.25, {teacher}",
+        "mobilenet_0.25 distilled",
+        "mobilenet_0.25 alone",
+    ]
+    assert rows[0]["mult_adds"] == rows[1]["mult_adds"] == rows[2]["mult_adds"]
+    assert cv2.imread("out/report.png") is not None
+
+    config_class, task_class = TASKS[task]
+    capsys.readouterr()
+    words = ["evaluate", "--run", "out/distilled", "--json", "--loop.num_workers", "0"]
+    assert cli.main(config_class, lambda: task_class, words) == 0, "the student is a run of its task"
+    scores = json.loads(capsys.readouterr().out)
+    name = {"attributes": "mean_ap", "classification": "top1", "detection": "AP", "embedding": "auc"}.get(task)
+    for key in [name] if name else []:
+        assert scores[key] == pytest.approx(float(rows[1][key]), abs=1e-6)
+
+
+def test_second_run_learns_the_same_and_asks_nobody(
+    trained_run: Callable[..., str], distil: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--teacher", trained_run("attributes"), "--views", "2", "--alone", "false", "--optim.epochs", "3")
+    logs = []
+    for name in ("first", "second"):
+        assert distil("attributes", *words, "--run_dir", name) == 0
+        logs.append([(row["loss"], row.get("mean_ap")) for row in rows_of(Path(name) / "distilled" / "log.csv")])
+    assert logs[0] == logs[1]
+    assert "asked about 0 views" in capsys.readouterr().err
+
+    assert distil("attributes", *words, "--views", "null", "--run_dir", "third") == 0
+    assert "answers" not in capsys.readouterr().err, "nothing is kept"
+
+
+def test_images_without_labels_and_a_teacher_of_another_size(
+    trained_run: Callable[..., str], distil: Run, drawn_roots: Callable[[str], Path], tmp_path: Path
+) -> None:
+    teacher = trained_run("attributes", "--data.input_size", "64")
+    photos = str(drawn_roots("attributes") / "img_align_celeba" / "00000*.jpg")
+    words = ("--unlabelled", photos, "--views", "2", "--unlabelled_part", "[0.1, 0.1, 0.9, 0.9]")
+    assert distil("attributes", "--teacher", teacher, *words, "--run_dir", "out") == 0
+    rows = rows_of(Path("out/report.csv"))
+    assert [row["input_size"] for row in rows] == ["64", "48", "48"]
+    taught, alone = (rows_of(Path("out") / name / "log.csv") for name in ("distilled", "alone"))
+    assert int(taught[-1]["step"]) == 1, "nine photos, eight in a batch"
+    assert len(alone) == 1
+
+
+def test_labels_hints_and_two_teachers(trained_run: Callable[..., str], distil: Run) -> None:
+    teacher = trained_run("attributes")
+    words = ("--alpha", "0.25", "--hint_stride", "16", "--views", "null", "--alone", "false", "--run_dir", "out")
+    assert distil("attributes", "--teacher", teacher, teacher, *words) == 0
+    (row,) = rows_of(Path("out/distilled/log.csv"))
+    parts = {name: float(row[f"loss_{name}"]) for name in ("teacher", "own", "hint")}
+    assert float(row["loss"]) == pytest.approx(0.75 * parts["teacher"] + 0.25 * parts["own"] + parts["hint"], abs=1e-4)
+    assert parts["hint"] > 0
+
+
+def test_goes_on_where_it_was_stopped(trained_run: Callable[..., str], distil: Run) -> None:
+    words = ("--teacher", trained_run("attributes"), "--optim.epochs", "2", "--run_dir")
+    assert distil("attributes", *words, "whole") == 0
+    assert distil("attributes", *words, "broken") == 0
+    for name in ("report.csv", "alone/metrics.json"):  # as if killed in the last epoch of the second training
+        (Path("broken") / name).unlink()
+    assert main(["--resume", "broken"]) == 0
+    same = ("who", "input_size", "mult_adds", "num_params", "mean_ap")
+    whole, broken = (rows_of(Path(name) / "report.csv") for name in ("whole", "broken"))
+    assert [[row[key] for key in same] for row in whole] == [[row[key] for key in same] for row in broken]
+    settings = yaml.safe_load(Path("whole/config.yaml").read_text())
+    assert settings["task"] == "attributes"
+    assert settings["optim"]["epochs"] == 2
+
+
+def test_mistakes_are_one_line(
+    trained_run: Callable[..., str],
+    distil: Run,
+    mistake_of: Callable[..., str],
+    drawn_roots: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    def mistake(task: str, *words: str) -> str:
+        return mistake_of(distil, task, "--run_dir", "out", *words)
+
+    teacher = trained_run("attributes")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.onnx").write_text("no network")
+    assert "no image or video there" in mistake("attributes", "--teacher", teacher, "--unlabelled", "empty")
+    assert "teaches embedding, but the student is of attributes" in mistake(
+        "attributes", "--teacher", "facenet", "--task", "attributes"
+    )
+    assert "a checkpoint of tasks.attributes, but this is tasks.classification" in mistake(
+        "classification", "--teacher", teacher, "--task", "classification"
+    )
+    assert "weights.pt: there is no such file" in mistake("embedding", "--teacher", "facenet:weights.pt")
+    assert "--task: say what bad.onnx teaches" in mistake("embedding", "--teacher", "bad.onnx")
+    words = ("--teacher", "bad.onnx", "--task", "embedding")
+    assert "not a network that ONNX Runtime can read" in mistake("embedding", *words)
+    assert "hint_stride: " in mistake("attributes", "--teacher", teacher, "--hint_stride", "3")
+    assert "no such folder, and not one of facenet" in mistake("attributes", "--teacher", "nobody")
+    assert "alpha: expected 0 with --unlabelled" in mistake(
+        "attributes", "--teacher", teacher, "--unlabelled", "empty", "--alpha", "0.5"
+    )
+    assert "optim.layers: " in mistake("attributes", "--teacher", teacher, "--optim.layers", "head")
+    assert "unlabelled_part: " in mistake("attributes", "--teacher", teacher, "--unlabelled_part", "[0,0,1,1]")
+    assert "nowhere: not a run folder" in mistake_of(main, "--resume", "nowhere", "--teacher", teacher)
+    assert not Path("out").exists(), "nothing is left of a mistake"
+    line = mistake_of(main, "--teacher", teacher, "--unlabelled", "empty")
+    assert "data.root: with --unlabelled" in line
+
+
+def test_faces_without_a_label_need_no_persons(
+    trained_run: Callable[..., str], distil: Run, drawn_roots: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = trained_run("embedding")
+    persons = str(drawn_roots("embedding") / "train")
+    words = ("--data.root", persons, "--data.val_share", "1", "--unlabelled", persons, "--run_dir", "out")
+    assert distil("embedding", "--teacher", teacher, *words) == 0
+    assert "the student is not trained alone, for want of labels" in capsys.readouterr().err
+    assert len(rows_of(Path("out/report.csv"))) == 2
+    assert np.isfinite(float(rows_of(Path("out/report.csv"))[1]["auc"]))

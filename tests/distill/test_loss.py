@@ -1,0 +1,91 @@
+"""Each loss against its formula: written out in NumPy and SciPy, by hand, or as a law that the paper states."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, rel_entr, softmax
+from scipy.stats import pearsonr
+from torch import Tensor
+
+from distill.loss import box_loss, dist_loss, dkd_loss, embedding_loss, hint_loss, kd_loss
+
+T = 2.5
+
+
+@pytest.fixture
+def logits(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Of a student and a teacher, for 6 images and 5 classes."""
+    return torch.from_numpy(rng.normal(0, 3, (6, 5))), torch.from_numpy(rng.normal(0, 3, (6, 5)))
+
+
+def test_embedding_loss_is_two_minus_twice_the_cosine() -> None:
+    a, b = (torch.nn.functional.normalize(torch.randn(7, 16), dim=1) for _ in range(2))
+    cosines = torch.nn.functional.cosine_similarity(a, b)
+    assert embedding_loss(a, b).item() == pytest.approx((2 - 2 * cosines).mean().item(), abs=1e-6)
+    assert embedding_loss(torch.tensor([[3.0, 0], [0, 1]]), torch.tensor([[0.0, 4], [0, 1]])).item() == 12.5
+
+
+def test_kd_is_scipys_relative_entropy(logits: tuple[Tensor, Tensor]) -> None:
+    student, teacher = logits
+    p, q = softmax(teacher.numpy() / T, 1), softmax(student.numpy() / T, 1)
+    assert kd_loss(student, teacher, temperature=T).item() == pytest.approx(T**2 * rel_entr(p, q).sum(1).mean())
+    assert kd_loss(teacher + 3, teacher, temperature=T).item() == pytest.approx(0, abs=1e-9)
+
+
+def test_kd_gradient_does_not_depend_on_a_high_temperature(logits: tuple[Tensor, Tensor]) -> None:
+    """Hinton et al. 2015, equation 4: at a high one, for logits of mean zero, it is (student - teacher) / K."""
+    student, teacher = (part - part.mean(1, keepdim=True) for part in logits)
+    student.requires_grad_()
+    kd_loss(student, teacher, temperature=1e4).backward()
+    expected = (student - teacher) / (student.shape[0] * student.shape[1])
+    torch.testing.assert_close(student.grad, expected.detach(), atol=1e-4, rtol=1e-3)
+
+
+def test_dkd_parts_make_up_kd(logits: tuple[Tensor, Tensor]) -> None:
+    """The paper's reformulation: KD = TCKD + (1 - p_true of the teacher) NCKD; ours weighs the two 1 and 8."""
+    for row, class_id in enumerate([0, 3, 4, 1, 1, 2]):
+        student, teacher = (part[row : row + 1] for part in logits)
+        p, q = (softmax(part.numpy()[0] / T) for part in (teacher, student))
+        tckd = T**2 * rel_entr([p[class_id], 1 - p[class_id]], [q[class_id], 1 - q[class_id]]).sum()
+        others = np.arange(5) != class_id
+        nckd = T**2 * rel_entr(p[others] / p[others].sum(), q[others] / q[others].sum()).sum()
+        ours = dkd_loss(student, teacher, torch.tensor([class_id]), temperature=T).item()
+        assert ours == pytest.approx(tckd + 8 * nckd)
+        assert kd_loss(student, teacher, temperature=T).item() == pytest.approx(tckd + (1 - p[class_id]) * nckd)
+
+
+def test_dist_is_scipys_correlation_of_rows_and_columns(logits: tuple[Tensor, Tensor]) -> None:
+    student, teacher = logits
+    p, q = (softmax(part.numpy() / T, 1) for part in (student, teacher))
+    rows = np.mean([1 - pearsonr(a, b)[0] for a, b in zip(p, q, strict=True)])
+    columns = np.mean([1 - pearsonr(a, b)[0] for a, b in zip(p.T, q.T, strict=True)])
+    assert dist_loss(student, teacher, temperature=T).item() == pytest.approx(T**2 * (rows + columns), abs=1e-6)
+
+
+def test_box_loss_by_hand() -> None:
+    """Two anchors, one class: the teacher is sure of background at the first, and sees an object at the second."""
+    teacher_logits = torch.tensor([[[0.0, -30.0], [0.0, 1.0]]])
+    teacher = torch.cat([teacher_logits, torch.tensor([[[9.0, 9, 9, 9], [1.0, 0, 0, 0]]])], 2)
+    student_logits, deltas = torch.tensor([[[1.0, -1.0], [0.5, 0.2]]]), torch.tensor([[[0.0, 0, 0, 0], [1.5, 3, 0, 0]]])
+    p = softmax(teacher_logits.numpy()[0], 1)
+    q = log_softmax(student_logits.numpy()[0], 1)
+    objects = max(1, (1 - p[:, 0]).sum())
+    classes, boxes = box_loss(student_logits, deltas, teacher)
+    assert classes.item() == pytest.approx(-(np.array([1.5, 1]) * p * q).sum() / objects, rel=1e-5)
+    smooth_l1 = 0.5 * 0.5**2 + (3 - 0.5)
+    assert boxes.item() == pytest.approx((1 - p[1, 0]) * smooth_l1 / objects, rel=1e-4)
+
+
+def test_a_perfect_student_of_boxes_is_not_pushed() -> None:
+    teacher = torch.randn(2, 5, 3 + 4)
+    logits, deltas = teacher[..., :3].clone().requires_grad_(), teacher[..., 3:].clone().requires_grad_()
+    box_loss(logits, deltas, teacher)[1].backward()
+    assert deltas.grad is not None
+    assert deltas.grad.abs().max() == 0
+
+
+def test_hint_is_half_the_mean_square_at_the_smaller_size() -> None:
+    student, teacher = torch.zeros(1, 1, 2, 2), torch.arange(16.0).view(1, 1, 4, 4)
+    means = np.array([2.5, 4.5, 10.5, 12.5])  # of the four quarters
+    assert hint_loss(student, teacher).item() == pytest.approx((means**2).mean() / 2)
+    assert hint_loss(teacher, student).item() == pytest.approx((means**2).mean() / 2)
