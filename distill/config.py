@@ -20,12 +20,14 @@ class OnnxConfig:
         layout: nchw or nhwc; null for what the file says.
         mean: subtracted from R, G, B of 0 to 255.
         std: R, G, B are divided by it afterwards.
+        outputs: of classes and attributes: logits or probabilities.
     """
 
     input_size: int | None = None
     layout: Literal["nchw", "nhwc"] | None = None
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    outputs: Literal["logits", "probabilities"] = "logits"
 
     def __post_init__(self) -> None:
         require(self.input_size is None or self.input_size >= 1, "onnx.input_size", "1 pixel or more", self.input_size)

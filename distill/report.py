@@ -163,14 +163,10 @@ def _draw(rows: Sequence[Row], learners: Sequence[Learner], score_name: str, pat
             curves.plot(*zip(*points, strict=True), marker=".", color=colour, label=row.who)
         else:
             curves.axhline(row.scores[score_name], color=colour, linestyle="--", label=row.who)
-        prices.plot(row.latency_ms, row.scores[score_name], "o", color=colour)
-        prices.annotate(
-            row.who, (row.latency_ms, row.scores[score_name]), xytext=(5, 6), textcoords="offset points", fontsize=8
-        )
+        prices.plot(row.latency_ms, row.scores[score_name], "o", markersize=9, color=colour)
     curves.set(xlabel="share of the training done", ylabel=score_name)
     curves.legend(fontsize=8)
-    prices.set(xlabel="latency of one image, ms", xscale="log")
-    prices.margins(x=0.3)
+    prices.set(xlabel="latency of one image, ms", xlim=(0, None))
     for axes in (curves, prices):
         axes.grid(alpha=0.3)
     with atomic_write(path) as temporary:

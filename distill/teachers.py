@@ -103,7 +103,7 @@ def _onnx(which: str, student: Task[Any], config: OnnxConfig) -> Teacher:
         Path(which), input_size=config.input_size, layout=config.layout, mean=config.mean, std=config.std
     )
     task = at_input_size(student, network.input_size)
-    content = hashlib.sha256(Path(which).read_bytes()).hexdigest()
+    content = f"{hashlib.sha256(Path(which).read_bytes()).hexdigest()} {config}"
     if student.name == "embedding":
         return _as_teacher(which, task, _Embedder(network), content)
     if student.name not in ("classification", "attributes"):
@@ -111,7 +111,9 @@ def _onnx(which: str, student: Task[Any], config: OnnxConfig) -> Teacher:
     columns = None
     if student.name == "classification" and network.num_outputs == len(IMAGENET_CLASS_NAMES):
         columns = _columns(which, student, IMAGENET_CLASS_NAMES)
-    return _as_teacher(which, task, _Scorer(network, columns, student.name), content)
+    of_classes = student.name == "classification"
+    scorer = _Scorer(_LogitsOf(network, outputs=config.outputs, of_classes=of_classes), columns)
+    return _as_teacher(which, task, scorer, content)
 
 
 def _torchvision(which: str, student: Task[Any], _: OnnxConfig) -> Teacher:
@@ -176,7 +178,7 @@ def _classifier(
     title: str, student: Task[Any], network: nn.Module, input_size: int, mean: Sequence[float], std: Sequence[float]
 ) -> Teacher:
     model = nn.Sequential(Normalize(Conventions(mean=mean, std=std)), network)  # type: ignore[arg-type]
-    scorer = _Scorer(model, _columns(title, student, IMAGENET_CLASS_NAMES), student.name)
+    scorer = _Scorer(model, _columns(title, student, IMAGENET_CLASS_NAMES))
     return _as_teacher(title, at_input_size(student, input_size), scorer)
 
 
@@ -206,23 +208,44 @@ class _Embedder(nn.Module):
 
 
 class _Scorer(nn.Module):
-    """A network whose output is a score for each class or attribute, some of which count."""
+    """A network whose output is a logit for each class or attribute, some of which count."""
 
-    def __init__(self, network: nn.Module, columns: Sequence[int] | None, task_name: str) -> None:
-        """Args: network: gives logits or probabilities; columns: that count, None for all; task_name: what they are."""
+    def __init__(self, network: nn.Module, columns: Sequence[int] | None = None) -> None:
+        """Args: network: gives logits; columns: that count, None for all."""
         super().__init__()
-        self.network, self._task_name = network, task_name
+        self.network = network
         self._columns = columns if columns is None else list(columns)
 
     def forward(self, images: Tensor) -> Logits:
         """uint8 RGB (N, 3, S, S) -> logits."""
         scores = self.network(images)
-        if scores.min() >= 0 and scores.max() <= 1:  # no logits
-            if self._task_name == "attributes":
-                scores = scores.logit(SURE)
-            elif torch.allclose(scores.sum(1), torch.ones(len(scores)), atol=1e-3):
-                scores = scores.clamp(min=SURE).log()
         return Logits(scores if self._columns is None else scores[:, self._columns])
+
+
+class _LogitsOf(nn.Module):
+    """Logits of a network's outputs, which are such or probabilities."""
+
+    def __init__(self, network: nn.Module, *, outputs: str, of_classes: bool) -> None:
+        """Args: network: gives them; outputs: logits or probabilities; of_classes: which sum to 1."""
+        super().__init__()
+        self.network, self._outputs, self._of_classes = network, outputs, of_classes
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 RGB (N, 3, S, S) -> logits.
+
+        Raises:
+            ValueError: if the outputs are not what they are said to be.
+        """
+        scores: Tensor = self.network(images)
+        are_shares = bool(scores.min() >= -SURE and scores.max() <= 1 + SURE)
+        sum_to_one = torch.allclose(scores.sum(1), scores.new_ones(len(scores)), atol=1e-3)
+        if self._outputs == "logits":
+            if self._of_classes and are_shares and sum_to_one:
+                raise ValueError("onnx.outputs: the network's sum to 1; expected probabilities")
+            return scores
+        if not are_shares or (self._of_classes and not sum_to_one):
+            raise ValueError("onnx.outputs: the network's are no probabilities; expected logits")
+        return scores.clamp(min=SURE).log() if self._of_classes else scores.logit(SURE)
 
 
 def _load_state(network: nn.Module, path: Path) -> None:

@@ -135,23 +135,27 @@ def test_onnx_teacher_reads_layout_size_and_batch(shape: list[Any], tmp_path: Pa
 
 
 def test_onnx_probabilities_teach_as_their_logits_do(tmp_path: Path, student: Student) -> None:
-    task = with_imagenet_names(student("classification"))
-    logits, probabilities = (
-        open_teacher(write_onnx(tmp_path / f"{last}.onnx", ["n", 3, 32, 32], 3, last), task, ONNX).model(
-            some_images(32)
+    cases = (("classification", "Softmax", 3, 1), ("attributes", "Sigmoid", None, None))
+    for name, last, num_outputs, axis in cases:
+        task = with_imagenet_names(student(name)) if name == "classification" else student(name)
+        size = num_outputs or len(task.attribute_names)
+        logits, values = (
+            open_teacher(
+                write_onnx(tmp_path / f"{op}.onnx", ["n", 3, 32, 32], size, op), task, OnnxConfig(outputs=kind)
+            )
+            for op, kind in (("", "logits"), (last, "probabilities"))
         )
-        for last in ("", "Softmax")
-    )
-    torch.testing.assert_close(logits.softmax(1), probabilities.softmax(1), atol=1e-5, rtol=1e-4)
-    attributes = student("attributes")
-    num_attributes = len(attributes.attribute_names)
-    logits, values = (
-        open_teacher(write_onnx(tmp_path / f"a{last}.onnx", ["n", 3, 32, 32], num_attributes, last), attributes, ONNX)
-        .model(some_images(32))
-        .logits
-        for last in ("", "Sigmoid")
-    )
-    torch.testing.assert_close(logits.sigmoid(), values.sigmoid(), atol=1e-5, rtol=1e-4)
+        given, taught = logits.model(some_images(32)).logits, values.model(some_images(32)).logits
+        same = [answer.sigmoid() if axis is None else answer.softmax(axis) for answer in (given, taught)]
+        torch.testing.assert_close(*same, atol=1e-5, rtol=1e-4)
+
+    wrong = open_teacher(str(tmp_path / "Softmax.onnx"), with_imagenet_names(student("classification")), ONNX)
+    with pytest.raises(ValueError, match=r"onnx.outputs: the network's sum to 1; expected probabilities"):
+        wrong.model(some_images(32))
+    path = write_onnx(tmp_path / "logits.onnx", ["n", 3, 32, 32], len(task.attribute_names))
+    config = OnnxConfig(outputs="probabilities", mean=(0, 0, 0), std=(1, 1, 1))
+    with pytest.raises(ValueError, match=r"onnx.outputs: the network's are no probabilities; expected logits"):
+        open_teacher(path, task, config).model(some_images(32))
 
 
 @pytest.mark.parametrize(
