@@ -36,7 +36,7 @@ def main(words: Sequence[str]) -> int:
         task = _task_of(words)
     except (ValueError, OSError, yaml.YAMLError) as error:
         print(f"error: {error}; --help lists the settings", file=sys.stderr)
-        return 2
+        sys.exit(2)
     samples = (ROOT / "configs" / NAME / f"{task}_sample.yaml", ROOT / "configs" / task / SAMPLE_CONFIG)
     sample_config = next(path for path in samples if path.is_file())
     parsed = parse_arguments(NAME, _config_class(task), sample_config, [NAME, *words], {NAME: COMMAND})
@@ -89,6 +89,8 @@ def _task_of(words: Sequence[str]) -> str:
     for file in files:
         if Path(file).is_file():  # else the parser says so
             settings |= yaml.safe_load(Path(file).read_text()) or {}
+    if said.resume and settings and "teacher" not in settings:
+        raise ValueError(f"--resume: {said.resume} is no distillation; its task's own train resumes it")
     task = said.task or settings.get("task")
     if task is not None and task not in TASK_NAMES:
         raise ValueError(f"--task: expected one of {', '.join(TASK_NAMES)}, got {task!r}")

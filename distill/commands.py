@@ -106,8 +106,8 @@ def _student(task_name: str, config: Any, distilling: DistillConfig) -> Task[Any
 
 
 def _lessons(student: Task[Any], teachers: list[Teacher], distilling: DistillConfig) -> tuple[DistillTask, Teaching]:
-    subject = build_subject(student, method=distilling.method, temperature=distilling.temperature)
-    teaching = Teaching(teachers, subject, precision=student.config.loop, hint_stride=distilling.hint_stride)
+    subject = build_subject(student, class_loss=distilling.class_loss, temperature=distilling.temperature)
+    teaching = Teaching(teachers, subject, loop=student.config.loop, hint_stride=distilling.hint_stride)
     images = _images(student, subject, distilling)
     warn_of_repairs(images)
     task = DistillTask(

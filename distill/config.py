@@ -7,7 +7,7 @@ from typing import Literal
 
 from tasks.common.config import require, require_face_part
 
-Method = Literal["kd", "dkd", "dist"]
+ClassLoss = Literal["kd", "dkd", "dist"]
 Part = tuple[float, float, float, float]
 
 
@@ -44,7 +44,7 @@ class DistillConfig:
         unlabelled: images, folders and globs to learn from, in place of the training images below data.root.
         unlabelled_part: what is cut out of each unlabelled image, as data.face_part; null for data.face_part itself.
         alpha: share of the task's own loss on labels in the whole; the rest is the teacher's.
-        method: how classes are taught: kd (Hinton), dkd (Zhao) or dist (Huang).
+        class_loss: how classes are taught: kd (Hinton), dkd (Zhao) or dist (Huang).
         temperature: both sides' logits are divided by it, where classes are taught.
         hint_stride: the student's map at this stride learns to be like the teacher's, through a 1x1 convolution; null
             for no such hint.
@@ -58,7 +58,7 @@ class DistillConfig:
     unlabelled: tuple[str, ...] = ()
     unlabelled_part: Part | None = None
     alpha: float = 0.0
-    method: Method = "kd"
+    class_loss: ClassLoss = "kd"
     temperature: float = 4.0
     hint_stride: int | None = None
     views: int | None = 10

@@ -74,7 +74,8 @@ def compare(learners: Sequence[Learner]) -> list[Row]:
     rows = []
     for learner, latency_ms in zip(learners, latencies, strict=True):
         mult_adds, num_params = _cost(learner)
-        scores = {name: value for name, value in learner.metrics.items() if name not in HIDDEN}
+        known = {name: value for name, value in learner.metrics.items() if name not in HIDDEN}
+        scores = {name: math.nan if value is None else float(value) for name, value in known.items()}
         rows.append(Row(learner.title, learner.input_size, mult_adds, num_params, latency_ms, scores))
     return rows
 

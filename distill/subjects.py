@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.types import Attributes, Detections
-from distill.config import Method
+from distill.config import ClassLoss
 from distill.loss import box_loss, dist_loss, dkd_loss, embedding_loss, kd_loss
 from distill.student import StudentOutputs, build_rotation
 from tasks import attributes, classification, detection, embedding, geolocation
@@ -53,8 +53,8 @@ class Subject(Protocol):
         """How far the student is from the answers."""
 
 
-def build_subject(task: Trainable[Any], *, method: Method, temperature: float) -> Subject:
-    """What a student of that task is taught; method and temperature are those of classes."""
+def build_subject(task: Trainable[Any], *, class_loss: ClassLoss, temperature: float) -> Subject:
+    """What a student of that task is taught; loss and temperature are those of classes."""
     if task.name == "embedding":
         return Embeddings()
     if task.name == "attributes":
@@ -63,7 +63,7 @@ def build_subject(task: Trainable[Any], *, method: Method, temperature: float) -
         return Boxes()
     partitionings: list[Any] | None = getattr(task, "partitionings", None)
     sizes = [len(task.vocabulary["class_names"])] if partitionings is None else [len(p) for p in partitionings]
-    return Classes(sizes, method, temperature)
+    return Classes(sizes, class_loss, temperature)
 
 
 class Embeddings:
@@ -95,9 +95,9 @@ class Classes:
 
     nothing = None
 
-    def __init__(self, sizes: Sequence[int], method: Method, temperature: float) -> None:
-        """Args: sizes: outputs of each softmax; method, temperature: of the loss."""
-        self._sizes, self._method, self._temperature = list(sizes), method, temperature
+    def __init__(self, sizes: Sequence[int], class_loss: ClassLoss, temperature: float) -> None:
+        """Args: sizes: outputs of each softmax; class_loss, temperature: what is minimised."""
+        self._sizes, self._class_loss, self._temperature = list(sizes), class_loss, temperature
 
     def answer(self, teacher_task: Trainable[Any], outputs: Any) -> Tensor:
         """Logits (N, K)."""
@@ -114,14 +114,14 @@ class Classes:
         return _same_shape((sum(self._sizes),), answer_shape, "logits")
 
     def loss(self, outputs: StudentOutputs, answer: Tensor) -> Tensor:
-        """The mean over softmaxes of the method's loss."""
+        """The mean over softmaxes."""
         pairs = zip(torch.split(outputs.compared, self._sizes, 1), torch.split(answer, self._sizes, 1), strict=True)
         return torch.stack([self._loss(student, teacher) for student, teacher in pairs]).mean()
 
     def _loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        if self._method == "dist":
+        if self._class_loss == "dist":
             return dist_loss(student, teacher, temperature=self._temperature)
-        if self._method == "dkd":  # the teacher's choice stands for the label, so that none is needed
+        if self._class_loss == "dkd":  # the teacher's choice stands for the label, so that none is needed
             return dkd_loss(student, teacher, teacher.argmax(1), temperature=self._temperature)
         return kd_loss(student, teacher, temperature=self._temperature)
 

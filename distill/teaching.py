@@ -20,6 +20,7 @@ from distill.cache import AnswerCache, Halves
 from distill.lessons import Lesson
 from distill.subjects import Subject
 from distill.teachers import Teacher
+from tasks.common.config import LoopConfig
 from tasks.common.device import autocast, compute_dtype, device_of, in_fp32
 
 
@@ -42,20 +43,20 @@ class Teaching:
     """
 
     def __init__(
-        self, teachers: Sequence[Teacher], subject: Subject, *, precision: Any, hint_stride: int | None = None
+        self, teachers: Sequence[Teacher], subject: Subject, *, loop: LoopConfig, hint_stride: int | None = None
     ) -> None:
         """Who is asked.
 
         Args:
             teachers: one or more.
             subject: what they teach.
-            precision: a `LoopConfig`, which says how precisely they compute.
+            loop: says how precisely they compute.
             hint_stride: of the first one's map that is a hint; None for none.
 
         Raises:
             ValueError: if it has no such map.
         """
-        self.teachers, self._subject, self._loop, self._hint_stride = teachers, subject, precision, hint_stride
+        self.teachers, self._subject, self._loop, self._hint_stride = teachers, subject, loop, hint_stride
         self.view_size = max(teacher.input_size for teacher in teachers)
         if hint_stride is not None:
             channels = getattr(getattr(teachers[0].model, "backbone", None), "channels", {})
@@ -127,7 +128,7 @@ class Teaching:
     def _ask(self, pixels: np.ndarray) -> Taught:
         """All teachers about views (N, S, S, 3)."""
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        answers, hint = [], torch.zeros(len(images), 0)
+        answers, hint = [], images.new_zeros(len(images), 0, dtype=torch.float32)
         for number, teacher in enumerate(self.teachers):
             device = device_of(teacher.model)
             scaled = _scaled(images.to(device), teacher.input_size)
@@ -137,7 +138,8 @@ class Teaching:
                     backbone: Any = teacher.model.backbone
                     hint = backbone.features(scaled)[self._hint_stride].float()
             answers.append(self._subject.answer(teacher.task, in_fp32(outputs)).to(device))
-        return Taught(answers[0] if len(answers) == 1 else self._subject.agree(answers), hint)
+        answer = answers[0] if len(answers) == 1 else self._subject.agree(answers)
+        return Taught(answer, hint.to(answer.device))
 
 
 def _scaled(images: Tensor, input_size: int) -> Tensor:

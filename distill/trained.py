@@ -15,7 +15,7 @@ from datasets.files import cache_dir
 from tasks.common import checkpoint
 from tasks.common.cli import ROOT
 from tasks.common.fit import METRICS, fit
-from tasks.common.parser import parse_arguments
+from tasks.common.parser import read_config
 from tasks.common.task import Task, Trainable
 
 
@@ -39,7 +39,7 @@ def train_first(task_class: type[Task[Any]], student: Task[Any], name: str) -> t
         Its task, its best model, and in words where it comes from.
     """
     recipe = ROOT / "configs" / "distill" / f"{name}_teacher.yaml"
-    config = parse_arguments(student.name, type(student.config), recipe, ["cost", "--config", str(recipe)]).config
+    config = read_config(type(student.config), recipe)
     mine = student.config
     task = task_class.from_data(
         dataclasses.replace(

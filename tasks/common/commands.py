@@ -24,7 +24,7 @@ from tasks.common.distributed import ALONE, World, join_world
 from tasks.common.evaluate import draw_examples, evaluation_loader, predict_split, score, write_mistakes
 from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
 from tasks.common.head import fit_head
-from tasks.common.parser import CONFIG, Arguments, parse_arguments
+from tasks.common.parser import CONFIG, Arguments, read_config
 from tasks.common.predict import find_files, predict_files
 from tasks.common.pretrained import build_pretrained, open_pretrained
 from tasks.common.progress import Progress
@@ -142,10 +142,18 @@ def load_model(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[
         config = with_conventions(arguments.config)
         task = task_class.from_published(config)
         return task, task.build_model().to(open_device(config.loop))
-    path = Path(arguments.options["run"]) / checkpoint.BEST
+    return _load_run(Path(arguments.options["run"]), task_class, arguments.config)
+
+
+def open_run(run: Path, task_class: type[Task[Any]], config_class: type[TaskConfig]) -> tuple[Task[Any], nn.Module]:
+    """The task of a run with the settings that it was made with, and its best model on the device that they name."""
+    return _load_run(run, task_class, read_config(config_class, run / CONFIG))
+
+
+def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:
+    path = run / checkpoint.BEST
     content = checkpoint.load_checkpoint(path, task_class.name)
-    config = _without_pretrained(arguments.config)
-    task = task_class(config, content["vocabulary"])
+    task = task_class(_without_pretrained(config), content["vocabulary"])
     model = task.build_model()
     try:
         model.load_state_dict(content["model"])
@@ -153,13 +161,6 @@ def load_model(task_class: type[Task[Any]], arguments: Arguments) -> tuple[Task[
         first = str(error).split("\n")[1].strip()
         raise ValueError(f"{path}: does not fit the settings of the run: {first}") from error
     return task, model.to(open_device(task.config.loop))
-
-
-def open_run(run: Path, task_class: type[Task[Any]], config_class: type[TaskConfig]) -> tuple[Task[Any], nn.Module]:
-    """The task of a run as it was made, and its best model on the device that the run names."""
-    return load_model(
-        task_class, parse_arguments(task_class.name, config_class, run / CONFIG, ["evaluate", "--run", str(run)])
-    )
 
 
 def out_folder(task: Task[Any], options: dict[str, Any], default: str) -> Path:

@@ -168,6 +168,21 @@ def parse_arguments(
     return Arguments(verb, config, {key: options[key] for key in own})
 
 
+def read_config(config_class: type[C], file: Path) -> C:
+    """The settings of a YAML file.
+
+    Raises:
+        ValueError: if there is no such file, or a setting in it is wrong.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(config_class)
+    try:
+        return build_settings(config_class, parser.parse_args(["--config", str(file)]))
+    except argparse.ArgumentError as error:
+        raise ValueError(f"{file}: {' '.join(str(error).split())}") from error
+
+
 def _base_config(command: Command, options: Namespace, sample_config: Path) -> Path | None:
     run = options.get("run") or options.get("resume")
     if run is not None:

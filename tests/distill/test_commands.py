@@ -113,6 +113,9 @@ def test_mistakes_are_one_line(
     def mistake(task: str, *words: str) -> str:
         return mistake_of(distil, task, "--run_dir", "out", *words)
 
+    def command_mistake(*words: str) -> str:
+        return mistake_of(lambda *all_words: main(all_words), *words)
+
     teacher = trained_run("attributes")
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.onnx").write_text("no network")
@@ -134,10 +137,10 @@ def test_mistakes_are_one_line(
     )
     assert "optim.layers: " in mistake("attributes", "--teacher", teacher, "--optim.layers", "head")
     assert "unlabelled_part: " in mistake("attributes", "--teacher", teacher, "--unlabelled_part", "[0,0,1,1]")
-    assert "nowhere: not a run folder" in mistake_of(main, "--resume", "nowhere", "--teacher", teacher)
+    assert "nowhere: not a run folder" in command_mistake("--resume", "nowhere")
+    assert f"--resume: {teacher} is no distillation" in command_mistake("--resume", teacher)
     assert not Path("out").exists(), "nothing is left of a mistake"
-    line = mistake_of(main, "--teacher", teacher, "--unlabelled", "empty")
-    assert "data.root: with --unlabelled" in line
+    assert "data.root: with --unlabelled" in command_mistake("--teacher", teacher, "--unlabelled", "empty")
 
 
 def test_faces_without_a_label_need_no_persons(

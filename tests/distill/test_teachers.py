@@ -188,12 +188,12 @@ def test_onnx_with_two_inputs(tmp_path: Path, student: Student) -> None:
 
 def test_answers_that_cannot_teach(tmp_path: Path, student: Student) -> None:
     for task, have, want in (("classification", "3 logits", 16), ("attributes", "3 attributes", 10)):
-        subject = build_subject(student(task), method="kd", temperature=1)
+        subject = build_subject(student(task), class_loss="kd", temperature=1)
         with pytest.raises(ValueError, match=f"the teacher has {have}, the student {want}: it cannot teach it"):
             subject.projection(student(task).build_model(), (3,))
     embedding = student("embedding")
     with pytest.raises(ValueError, match="embedding_dim: 128 numbers cannot be taught by the teacher's 64"):
-        build_subject(embedding, method="kd", temperature=1).projection(embedding.build_model(), (64,))
+        build_subject(embedding, class_loss="kd", temperature=1).projection(embedding.build_model(), (64,))
     with pytest.raises(ValueError, match="can teach embeddings, classes and attributes only"):
         open_teacher(write_onnx(tmp_path / "net.onnx", [1, 3, 96, 96], 8), student("detection"), ONNX)
 

@@ -39,7 +39,7 @@ def teaching(student: Callable[..., Any]) -> Callable[..., Teaching]:
 
     def build(*models: nn.Module) -> Teaching:
         teachers = [Teacher("means", task, model, digest="d") for model in models]
-        return Teaching(teachers, build_subject(task, method="kd", temperature=1), precision=LoopConfig())
+        return Teaching(teachers, build_subject(task, class_loss="kd", temperature=1), loop=LoopConfig())
 
     return build
 
@@ -91,7 +91,7 @@ def test_two_teachers_cosines_are_averaged(teaching: Callable[..., Teaching], rn
 @pytest.mark.parametrize("task", ["classification", "attributes", "geolocation"])
 def test_two_teachers_probabilities_are_averaged(task: str, student: Callable[..., Any]) -> None:
     one = student(task)
-    subject = build_subject(one, method="kd", temperature=1)
+    subject = build_subject(one, class_loss="kd", temperature=1)
     answers = list(torch.randn(2, 4, one.build_model().head.out_features))
     agreed = subject.agree(answers)
     if task == "attributes":
@@ -106,7 +106,7 @@ def test_two_teachers_probabilities_are_averaged(task: str, student: Callable[..
 def test_attributes_are_taught_by_the_teachers_probabilities(student: Callable[..., Any]) -> None:
     """Whatever weights either side learns with: the loss is at its least where both predict the same."""
     teacher_task = student("attributes")  # balance 0.5
-    subject = build_subject(teacher_task, method="kd", temperature=1)
+    subject = build_subject(teacher_task, class_loss="kd", temperature=1)
     outputs = Logits(torch.randn(3, len(teacher_task.attribute_names)))
     answer = subject.answer(teacher_task, outputs)
     decoded = np.stack([predicted.values for predicted in teacher_task.decode(outputs)])
