@@ -14,6 +14,7 @@ from datasets.images import IMAGE_SUFFIXES
 from datasets.loader import Source
 from distill.config import DistillConfig
 from distill.lessons import UnlabelledImages
+from distill.names import parse_teacher
 from distill.report import PICTURE, Learner, compare, evaluate_teacher, verdict, write_report
 from distill.subjects import TASKS, Subject, build_subject
 from distill.task import DistillTask
@@ -55,6 +56,7 @@ def distill(task_name: str, arguments: Arguments) -> int:
         run = _run_folder(task_name, config, distilling, options)
         go_on = f"continue with: python -m distill --resume {run}"
         learners = [_taught(task, run / DISTILLED)]
+        teaching.close()
         _say_what_was_saved(teaching)
         if distilling.alone:
             learners += _alone(student, len(task.source("train")), run / ALONE)
@@ -99,9 +101,9 @@ def _student(task_name: str, config: Any, distilling: DistillConfig) -> Task[Any
     task_class = TASKS[task_name]
     if task_name == "embedding" and not distilling.alpha:
         return task_class(config, {"identities": []})  # no person needs to be told from the others
-    teacher = Path(distilling.teacher[0])
-    if task_name != "embedding" and teacher.is_dir():
-        return task_class(config, load_checkpoint(teacher / BEST, task_name)["vocabulary"])
+    kind, which = parse_teacher(distilling.teacher[0])
+    if task_name != "embedding" and kind == "run":
+        return task_class(config, load_checkpoint(Path(which) / BEST, task_name)["vocabulary"])
     return task_class.from_data(config)
 
 
@@ -180,10 +182,6 @@ def _alone(student: Task[Any], num_images: int, run: Path) -> list[Learner]:
 
 
 def _say_what_was_saved(teaching: Teaching) -> None:
-    if teaching.num_remembered:
-        saved = f", {teaching.saved_s:.0f} s saved" if teaching.saved_s else ""
-        print(
-            f"the teacher was asked about {teaching.num_asked} views in {teaching.asking_s:.0f} s, and "
-            f"{teaching.num_remembered} answers were there already{saved}",
-            file=sys.stderr,
-        )
+    asked = f"the teacher was asked about {teaching.num_asked} views in {teaching.asking_s:.0f} s"
+    saved = f"{teaching.num_remembered} answers were there already, which saved about {teaching.saved_s:.0f} s"
+    print(f"{asked}; {saved}", file=sys.stderr)

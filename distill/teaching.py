@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from datasets.files import cache_dir
+from datasets.files import cache_dir, write_json
 from datasets.loader import Source
 from distill.cache import AnswerCache, Halves
 from distill.lessons import Lesson
@@ -22,6 +23,8 @@ from distill.subjects import Subject
 from distill.teachers import Teacher
 from tasks.common.config import LoopConfig
 from tasks.common.device import autocast, compute_dtype, device_of, in_fp32
+
+PACE = "pace.json"  # beside the answers
 
 
 class Taught(NamedTuple):
@@ -68,6 +71,7 @@ class Teaching:
         blank = np.zeros((1, self.view_size, self.view_size, 3), np.uint8)
         self.answer_shape, self.hint_shape = (tuple(part.shape[1:]) for part in self._ask(blank))
         self._cache: AnswerCache | None = None
+        self._pace_file: Path | None = None
         self.num_asked = self.num_remembered = 0
         self.asking_s = 0.0
 
@@ -81,12 +85,22 @@ class Teaching:
         folder = cache_dir() / "answers" / digest.hexdigest()[:32]
         num_values = math.prod(self.answer_shape) + math.prod(self.hint_shape)
         self._cache = AnswerCache(folder, num_views, len(source), num_values)
+        self._pace_file = folder / PACE
         return folder, self._cache.size_bytes
 
     @property
     def saved_s(self) -> float:
-        """Time that remembering has saved, by how long asking took; zero where none was asked."""
-        return self.asking_s / self.num_asked * self.num_remembered if self.num_asked else 0.0
+        """Time that remembering has saved, by how long an answer took, now or when it was first given."""
+        if self.num_asked:
+            return self.num_remembered * self.asking_s / self.num_asked
+        if self._pace_file is None or not self._pace_file.is_file():
+            return 0.0
+        return self.num_remembered * float(json.loads(self._pace_file.read_text())["seconds_per_view"])
+
+    def close(self) -> None:
+        """Write down how long an answer takes, for whoever is spared it."""
+        if self._pace_file is not None and self.num_asked:
+            write_json(self._pace_file, {"seconds_per_view": self.asking_s / self.num_asked})
 
     def __call__(self, lessons: Sequence[Lesson[Any]]) -> Taught:
         """What the teachers say of these views."""

@@ -44,7 +44,7 @@ def train_first(task_class: type[Task[Any]], student: Task[Any], name: str) -> t
     task = task_class.from_data(
         dataclasses.replace(
             config,
-            data=dataclasses.replace(mine.data, input_size=config.data.input_size),
+            data=dataclasses.replace(mine.data, input_size=max(config.data.input_size, mine.data.input_size)),
             loop=dataclasses.replace(config.loop, device=mine.loop.device, num_workers=mine.loop.num_workers),
             seed=mine.seed,
         )

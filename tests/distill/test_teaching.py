@@ -59,6 +59,8 @@ def test_remembers_for_the_next_one(teaching: Callable[..., Teaching], rng: np.r
         one.remember(source, 2, seed=0)
         first, again = one(lessons[:5]).answer, one(lessons).answer
         assert model.num_asked == one.num_asked == asked
+        assert one.saved_s > 0, "known for the second one from the first"
+        one.close()
         assert torch.equal(again, plain), "the same, whoever says it"
         assert torch.equal(first, plain[:5])
     assert one.num_remembered == 14
