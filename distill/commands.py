@@ -122,7 +122,7 @@ def _lessons(student: Task[Any], teachers: list[Teacher], distilling: DistillCon
         hint_stride=distilling.hint_stride,
         face_part=distilling.unlabelled_part,
     )
-    task.build_model()  # can it be taught? Before anything is written
+    task.try_out()
     if distilling.views is not None:
         folder, size_bytes = teaching.remember(images, distilling.views, student.config.seed)
         print(f"the teacher's answers are kept in {folder}, up to {size_bytes / 1e6:.0f} MB", file=sys.stderr)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from datasets.loader import Order, Source, Transform
@@ -65,6 +66,18 @@ class DistillTask:
         projection = self._subject.projection(network, self._teaching.answer_shape)
         hint = None if self._hint_stride is None else (self._hint_stride, self._teaching.hint_shape[0])
         return Student(network, projection, hint)
+
+    def try_out(self) -> None:
+        """Compare one black image's outputs, so that what cannot be taught is known before anything is written.
+
+        Raises:
+            ValueError: if the teacher's answers are not for this student.
+        """
+        side = self.config.data.input_size
+        with torch.no_grad():
+            outputs = self.build_model().eval()(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+        blank = self._teaching.blank.answer.to(outputs.compared.device)
+        self._subject.loss(outputs, blank)
 
     def source(self, split: Split) -> Source[Any]:
         """What is learnt from as questions; for validation the student's images."""

@@ -43,6 +43,10 @@ class Teaching:
     """Asks teachers, and remembers what they say.
 
     Answers are rounded to halves, whether they are remembered or not, so that a run learns the same in both cases.
+
+    Attributes:
+        view_size: side of the views, the largest that a teacher takes.
+        blank: what is said of a black image, which shows the shapes.
     """
 
     def __init__(
@@ -68,8 +72,8 @@ class Teaching:
                     f"hint_stride: {teachers[0].title} has no map at stride {hint_stride}"
                     + (f"; it has {sorted(channels)}" if channels else "; runs of this suite have some")
                 )
-        blank = np.zeros((1, self.view_size, self.view_size, 3), np.uint8)
-        self.answer_shape, self.hint_shape = (tuple(part.shape[1:]) for part in self._ask(blank))
+        self.blank = self._ask(np.zeros((1, self.view_size, self.view_size, 3), np.uint8))
+        self.answer_shape, self.hint_shape = (tuple(part.shape[1:]) for part in self.blank)
         self._cache: AnswerCache | None = None
         self._pace_file: Path | None = None
         self.num_asked = self.num_remembered = 0
@@ -77,7 +81,8 @@ class Teaching:
 
     def remember(self, source: Source[Any], num_views: int, seed: int) -> tuple[Path, int]:
         """Keep answers for so many views of each image, and take those that are kept; returns folder and bytes."""
-        digest = hashlib.sha256(f"{self._hint_stride} {num_views} {seed} {self.view_size}".encode())
+        asked = [self._hint_stride, num_views, seed, self.view_size, self._loop.precision]
+        digest = hashlib.sha256(str(asked).encode())
         for teacher in self.teachers:
             digest.update(teacher.digest.encode())
         for row in range(len(source)):

@@ -142,6 +142,10 @@ def test_mistakes_are_one_line(
     assert "unlabelled_part: " in mistake("attributes", "--teacher", teacher, "--unlabelled_part", "[0,0,1,1]")
     assert "nowhere: not a run folder" in command_mistake("--resume", "nowhere")
     assert f"--resume: {teacher} is no distillation" in command_mistake("--resume", teacher)
+    ssd = trained_run("detection")
+    line = mistake("detection", "--teacher", ssd, "--data.input_size", "128")
+    assert "anchors and classes, the student" in line
+    assert "model: expected ssd" in mistake("detection", "--teacher", ssd, "--model", "faster_rcnn")
     assert not Path("out").exists(), "nothing is left of a mistake"
     assert "data.root: with --unlabelled" in command_mistake("--teacher", teacher, "--unlabelled", "empty")
 
