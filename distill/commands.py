@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
 import sys
 import time
 from pathlib import Path
@@ -63,20 +64,9 @@ def distill(task_name: str, arguments: Arguments) -> int:
     except InterruptedRunError as stop:
         print(f"{stop}; {go_on}", file=sys.stderr)
         return INTERRUPTED
-    first = [
-        Learner(
-            teacher.title, teacher.model, teacher.input_size, evaluate_teacher(teacher.task, teacher.model, student)
-        )
-        for teacher in teachers
-    ]
-    rows = compare([*first, *learners])
-    write_report(rows, [*first, *learners], student.score_name, run)
-    if len(learners) == 2:
-        print(verdict(rows[-3:], student.score_name))
-    print(
-        f"look at {run / PICTURE}; the student: python -m tasks.{task_name} evaluate --run {run / DISTILLED}",
-        file=sys.stderr,
-    )
+    _report(student, teachers, learners, run)
+    evaluate = f"python -m tasks.{task_name} evaluate --run {run / DISTILLED}"
+    print(f"look at {run / PICTURE}; the student: {evaluate}", file=sys.stderr)
     return 0
 
 
@@ -88,6 +78,8 @@ def _with_student(config: Any, name: str | None) -> Any:
 
 def _check(config: Any, distilling: DistillConfig) -> None:
     """What the settings of both together do not allow."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("torchrun: a distillation runs in one process; start it without")
     if config.optim.layers == "head":
         raise ValueError("optim.layers: expected all or gradual; a teacher teaches a whole network")
     if distilling.unlabelled and config.data.root is None:
@@ -179,6 +171,19 @@ def _alone(student: Task[Any], num_images: int, run: Path) -> list[Learner]:
     epochs = max(1, round(config.optim.epochs * num_images / num_labelled))
     config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=epochs))
     return [_taught(type(student)(config, labelled.vocabulary), run)]
+
+
+def _report(student: Task[Any], teachers: list[Teacher], learners: list[Learner], run: Path) -> None:
+    """Measure the teachers beside the students, and print, write and draw what came of it."""
+    compared = []
+    for teacher in teachers:
+        metrics = evaluate_teacher(teacher.task, teacher.model, student)
+        compared.append(Learner(teacher.title, teacher.model, teacher.input_size, metrics))
+    compared += learners
+    rows = compare(compared)
+    write_report(rows, compared, student.score_name, run)
+    if len(learners) == 2:
+        print(verdict(rows[-3:], student.score_name))
 
 
 def _say_what_was_saved(teaching: Teaching) -> None:

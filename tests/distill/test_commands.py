@@ -12,6 +12,7 @@ import yaml
 
 from distill.cli import main
 from tasks.common import cli
+from tasks.common.checkpoint import load_checkpoint
 from tests.tasks.conftest import TASKS
 
 Run = Callable[..., int]
@@ -150,13 +151,18 @@ def test_mistakes_are_one_line(
     assert "data.root: with --unlabelled" in command_mistake("--teacher", teacher, "--unlabelled", "empty")
 
 
-def test_faces_without_a_label_need_no_persons(
+def test_faces_without_a_label_need_no_persons_and_a_shorter_embedding_is_turned(
     trained_run: Callable[..., str], distil: Run, drawn_roots: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     teacher = trained_run("embedding")
     persons = str(drawn_roots("embedding") / "train")
     words = ("--data.root", persons, "--data.val_share", "1", "--unlabelled", persons, "--run_dir", "out")
+    words += ("--embedding_dim", "16", "--optim.ema_decay", "0.9")
     assert distil("embedding", "--teacher", teacher, *words) == 0
     assert "the student is not trained alone, for want of labels" in capsys.readouterr().err
     assert len(rows_of(Path("out/report.csv"))) == 2
     assert np.isfinite(float(rows_of(Path("out/report.csv"))[1]["auc"]))
+    student = load_checkpoint(Path("out/distilled/best.pt"))["model"]
+    assert student["head.projection.0.weight"].shape[0] == 16
+    trained = load_checkpoint(Path("out/distilled/last.pt"))["model"]
+    assert {f"network.{name}" for name in student} < trained.keys(), "the rotation is not kept"
