@@ -38,38 +38,37 @@ class BasicConv2d(nn.Module):
         return functional.relu(self.bn(self.conv(x)), inplace=True)
 
 
-class Residual(nn.Module):
-    """x + scale * (a 1x1 convolution of branches side by side), and a ReLU but for the last block.
+class Branches(nn.Module):
+    """Several ways side by side."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self._num_branches = len(branches)
+        for number, branch in enumerate(branches):
+            self.add_module(f"branch{number}", branch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the channels of all, (N, C', H', W')."""
+        return torch.cat([self.get_submodule(f"branch{number}")(x) for number in range(self._num_branches)], 1)
+
+
+class Residual(Branches):
+    """x + scale * (a 1x1 convolution of all branches), and a ReLU but for the last block.
 
     Source: Szegedy et al. 2017 (arXiv:1602.07261), section 3.3, for the scale.
     """
 
-    def __init__(self, branches: list[nn.Module], mixed_channels: int, channels: int, scale: float, relu: bool) -> None:
-        super().__init__()
-        for number, branch in enumerate(branches):
-            self.add_module(f"branch{number}", branch)
+    def __init__(
+        self, *branches: nn.Module, mixed_channels: int, channels: int, scale: float, relu: bool = True
+    ) -> None:
+        super().__init__(*branches)
         self.conv2d = nn.Conv2d(mixed_channels, channels, 1)
-        self._num_branches, self._scale, self._relu = len(branches), scale, relu
+        self._scale, self._relu = scale, relu
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
-        mixed = torch.cat([self.get_submodule(f"branch{number}")(x) for number in range(self._num_branches)], 1)
-        out = x + self._scale * self.conv2d(mixed)
+        out = x + self._scale * self.conv2d(super().forward(x))
         return functional.relu(out, inplace=True) if self._relu else out
-
-
-class Reduction(nn.Module):
-    """Branches of stride 2 side by side, the last of which is a maximum."""
-
-    def __init__(self, *branches: nn.Module) -> None:
-        super().__init__()
-        for number, branch in enumerate(branches):
-            self.add_module(f"branch{number}", branch)
-        self._num_branches = len(branches)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C', (H - 1) // 2, (W - 1) // 2)."""
-        return torch.cat([self.get_submodule(f"branch{number}")(x) for number in range(self._num_branches)], 1)
 
 
 class InceptionResnetV1(nn.Module):
@@ -94,7 +93,7 @@ class InceptionResnetV1(nn.Module):
         self.conv2d_4a = BasicConv2d(80, 192, 3)
         self.conv2d_4b = BasicConv2d(192, 256, 3, stride=2)
         self.repeat_1 = nn.Sequential(*(_block35() for _ in range(5)))
-        self.mixed_6a = Reduction(
+        self.mixed_6a = Branches(
             BasicConv2d(256, 384, 3, stride=2),
             nn.Sequential(
                 BasicConv2d(256, 192, 1), BasicConv2d(192, 192, 3, padding=1), BasicConv2d(192, 256, 3, stride=2)
@@ -102,7 +101,7 @@ class InceptionResnetV1(nn.Module):
             nn.MaxPool2d(3, 2),
         )
         self.repeat_2 = nn.Sequential(*(_block17() for _ in range(10)))
-        self.mixed_7a = Reduction(
+        self.mixed_7a = Branches(
             nn.Sequential(BasicConv2d(896, 256, 1), BasicConv2d(256, 384, 3, stride=2)),
             nn.Sequential(BasicConv2d(896, 256, 1), BasicConv2d(256, 256, 3, stride=2)),
             nn.Sequential(
@@ -110,7 +109,7 @@ class InceptionResnetV1(nn.Module):
             ),
             nn.MaxPool2d(3, 2),
         )
-        self.repeat_3 = nn.Sequential(*(_block8(scale=0.2, relu=True) for _ in range(5)))
+        self.repeat_3 = nn.Sequential(*(_block8(scale=0.2) for _ in range(5)))
         self.block8 = _block8(scale=1.0, relu=False)
         self.dropout = nn.Dropout(DROPOUT)
         self.last_linear = nn.Linear(1792, EMBEDDING_DIM, bias=False)
@@ -131,22 +130,24 @@ class InceptionResnetV1(nn.Module):
 
 
 def _block35() -> Residual:
-    branches = [
+    return Residual(
         BasicConv2d(256, 32, 1),
         nn.Sequential(BasicConv2d(256, 32, 1), BasicConv2d(32, 32, 3, padding=1)),
         nn.Sequential(BasicConv2d(256, 32, 1), BasicConv2d(32, 32, 3, padding=1), BasicConv2d(32, 32, 3, padding=1)),
-    ]
-    return Residual(branches, 96, 256, scale=0.17, relu=True)
+        mixed_channels=96,
+        channels=256,
+        scale=0.17,
+    )
 
 
 def _block17() -> Residual:
-    branches = [BasicConv2d(896, 128, 1), _factorised(896, 128, 7)]
-    return Residual(branches, 256, 896, scale=0.1, relu=True)
+    branches = (BasicConv2d(896, 128, 1), _factorised(896, 128, 7))
+    return Residual(*branches, mixed_channels=256, channels=896, scale=0.1)
 
 
-def _block8(*, scale: float, relu: bool) -> Residual:
-    branches = [BasicConv2d(1792, 192, 1), _factorised(1792, 192, 3)]
-    return Residual(branches, 384, 1792, scale=scale, relu=relu)
+def _block8(*, scale: float, relu: bool = True) -> Residual:
+    branches = (BasicConv2d(1792, 192, 1), _factorised(1792, 192, 3))
+    return Residual(*branches, mixed_channels=384, channels=1792, scale=scale, relu=relu)
 
 
 def _factorised(in_channels: int, channels: int, size: int) -> nn.Sequential:
