@@ -92,11 +92,7 @@ def _attributes(_: str, student: Task[Any], __: OnnxConfig) -> Teacher:
 def _run(which: str, student: Task[Any], _: OnnxConfig) -> Teacher:
     """The best checkpoint of a run; it is shown the student's data, at its own input size."""
     task, model = open_run(Path(which), type(student), type(student.config))
-    for key in (
-        "class_names",
-        "attribute_names",
-        "partitionings",
-    ):
+    for key in ("class_names", "attribute_names", "partitionings"):
         if task.vocabulary.get(key) != student.vocabulary.get(key):
             raise ValueError(f"--teacher: {which} has other {key} than the student: it cannot teach it")
     data = dataclasses.replace(student.config.data, input_size=task.config.data.input_size)

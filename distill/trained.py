@@ -46,7 +46,6 @@ def train_first(task_class: type[Task[Any]], student: Task[Any], name: str) -> t
             config,
             data=dataclasses.replace(mine.data, input_size=max(config.data.input_size, mine.data.input_size)),
             loop=dataclasses.replace(config.loop, device=mine.loop.device, num_workers=mine.loop.num_workers),
-            seed=mine.seed,
         )
     )
     data = "the sample" if mine.data.root is None else str(mine.data.root)

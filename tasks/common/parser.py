@@ -65,7 +65,7 @@ def _cost_flags(parser: ArgumentParser) -> None:
 
 def add_run_dir(parser: ArgumentParser) -> None:
     """The flag of verbs that make a run folder."""
-    parser.add_argument("--run_dir", type=str | None, help="folder to make (default: runs/<task>/<date and time>)")
+    parser.add_argument("--run_dir", type=str | None, help="folder to make (default: one below runs, by date and time)")
 
 
 def add_run(parser: ArgumentParser, folder: str) -> None:
