@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.files import atomic_write
-
 ANSWERS, CHECKS = "answers.npy", "checks.npy"
 Halves = NDArray[np.float16]
+Array = np.memmap[tuple[int, ...], np.dtype[np.generic]]
 
 
 class AnswerCache:
@@ -46,19 +47,33 @@ class AnswerCache:
         self._checks[view, row] = _check(digest, answer)
 
 
-def _open(
-    path: Path, dtype: type[np.generic], shape: tuple[int, ...]
-) -> np.memmap[tuple[int, ...], np.dtype[np.generic]]:
+def _open(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Array:
     """The array in a file, made if it is not there or not like that; zeros take no space on disk."""
+    array = _opened(path, dtype, shape)
+    if array is not None:
+        return array
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+        with suppress(FileExistsError):  # another process was faster, and has it open; or it is damaged
+            os.link(temporary, path)
+        array = _opened(path, dtype, shape)
+        if array is None:
+            os.replace(temporary, path)
+            array = _opened(path, dtype, shape)
+    finally:
+        temporary.unlink(missing_ok=True)
+    assert array is not None
+    return array
+
+
+def _opened(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Array | None:
+    with suppress(OSError, ValueError):  # it is not there, or damaged
         array = np.lib.format.open_memmap(path, mode="r+")
         if array.shape == shape and array.dtype == dtype:
             return array
-    except (OSError, ValueError):  # it is not there, or damaged
-        pass
-    with atomic_write(path) as temporary:
-        np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
-    return np.lib.format.open_memmap(path, mode="r+")
+    return None
 
 
 def _check(digest: bytes, answer: Halves) -> np.uint64:

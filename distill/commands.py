@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
+import json
 import sys
 import time
 from pathlib import Path
@@ -33,7 +33,8 @@ from tasks.common.commands import (
     with_conventions,
     write_settings,
 )
-from tasks.common.fit import LOG, InterruptedRunError
+from tasks.common.distributed import World, join_world
+from tasks.common.fit import LOG, METRICS, InterruptedRunError
 from tasks.common.parser import CONFIG, Arguments, build_settings
 from tasks.common.predict import find_files
 from tasks.common.task import Task, Trainable
@@ -42,29 +43,36 @@ DISTILLED, ALONE = "distilled", "alone"
 
 
 def distill(task_name: str, arguments: Arguments) -> int:
-    """Teach, train the same student alone, and compare."""
+    """Teach, train the same student alone, and compare; under `torchrun`, with all its processes."""
+    with join_world() as world:
+        return _distill(task_name, arguments, world)
+
+
+def _distill(task_name: str, arguments: Arguments, world: World) -> int:
     options = arguments.options
     distilling = build_settings(
         DistillConfig, options | {key: tuple(options[key]) for key in ("teacher", "unlabelled")}
     )
-    config = with_conventions(_with_student(arguments.config, options["student"]))
+    config = with_conventions(_with_student(arguments.config, options["student"]), world)
     _check(config, distilling)
     go_on = f"run the same command again to go on: python -m distill {' '.join(sys.argv[1:])}"
     try:
         student = _student(task_name, config, distilling)
-        teachers = [open_teacher(text, student, distilling.onnx) for text in distilling.teacher]
-        task, teaching = _lessons(student, teachers, distilling)
-        run = _run_folder(task_name, config, distilling, options)
+        teachers = [open_teacher(text, student, distilling.onnx, world) for text in distilling.teacher]
+        task, teaching = _lessons(student, teachers, distilling, world)
+        run = world.share(_run_folder(task_name, config, distilling, options) if world.is_main else Path())
         go_on = f"continue with: python -m distill --resume {run}"
-        learners = [_taught(task, run / DISTILLED)]
+        trained = [_train(task, run / DISTILLED, world)]
         teaching.close()
-        _say_what_was_saved(teaching)
         if distilling.alone:
-            learners += _alone(student, len(task.source("train")), run / ALONE)
+            trained += _train_alone(student, len(task.source("train")), run / ALONE, world)
     except InterruptedRunError as stop:
         print(f"{stop}; {go_on}", file=sys.stderr)
         return INTERRUPTED
-    _report(student, teachers, learners, run)
+    if not world.is_main:
+        return 0
+    _say_what_was_saved(teaching)
+    _report(student, teachers, [_learner(student, folder) for folder in trained], run)
     evaluate = f"python -m tasks.{task_name} evaluate --run {run / DISTILLED}"
     print(f"look at {run / PICTURE}; the student: {evaluate}", file=sys.stderr)
     return 0
@@ -78,8 +86,6 @@ def _with_student(config: Any, name: str | None) -> Any:
 
 def _check(config: Any, distilling: DistillConfig) -> None:
     """What the settings of both together do not allow."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("torchrun: a distillation runs in one process; start it without")
     if config.optim.layers == "head":
         raise ValueError("optim.layers: expected all or gradual; a teacher teaches a whole network")
     if distilling.unlabelled and config.data.root is None:
@@ -99,7 +105,9 @@ def _student(task_name: str, config: Any, distilling: DistillConfig) -> Task[Any
     return task_class.from_data(config)
 
 
-def _lessons(student: Task[Any], teachers: list[Teacher], distilling: DistillConfig) -> tuple[DistillTask, Teaching]:
+def _lessons(
+    student: Task[Any], teachers: list[Teacher], distilling: DistillConfig, world: World
+) -> tuple[DistillTask, Teaching]:
     subject = build_subject(student, class_loss=distilling.class_loss, temperature=distilling.temperature)
     teaching = Teaching(teachers, subject, loop=student.config.loop, hint_stride=distilling.hint_stride)
     images = _images(student, subject, distilling)
@@ -117,7 +125,8 @@ def _lessons(student: Task[Any], teachers: list[Teacher], distilling: DistillCon
     task.try_out()
     if distilling.views is not None:
         folder, size_bytes = teaching.remember(images, distilling.views, student.config.seed)
-        print(f"the teacher's answers are kept in {folder}, up to {size_bytes / 1e6:.0f} MB", file=sys.stderr)
+        if world.is_main:
+            print(f"the teacher's answers are kept in {folder}, up to {size_bytes / 1e6:.0f} MB", file=sys.stderr)
     return task, teaching
 
 
@@ -145,22 +154,18 @@ def _run_folder(task_name: str, config: Any, distilling: DistillConfig, options:
     return run
 
 
-def _taught(task: Trainable[Any], run: Path) -> Learner:
-    """Train into a folder of its own, or go on, or take what is there; the best checkpoint of it."""
-    name = task.config.backbone.name
-    print(f"{name}, {run.name}: {run}", file=sys.stderr)
-    if not run.is_dir():
-        new_run(task, str(run))
-    metrics = fit_once(task, run)
-    _, model = open_run(run, TASKS[task.name], type(task.config))
-    with (run / LOG).open() as file:
-        history = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-    scored = [row for row in history if task.score_name in row]
-    return Learner(f"{name} {run.name}", model, task.config.data.input_size, metrics, scored)
+def _train(task: Trainable[Any], run: Path, world: World) -> Path:
+    """Train into a folder of its own, or go on, or leave what is finished; returns the folder."""
+    if world.is_main:
+        print(f"{task.config.backbone.name}, {run.name}: {run}", file=sys.stderr)
+        if not run.is_dir():
+            new_run(task, str(run))
+    fit_once(task, run, world)
+    return run
 
 
-def _alone(student: Task[Any], num_images: int, run: Path) -> list[Learner]:
-    """The same student, trained on labels for as many steps; none where there are no labelled training images."""
+def _train_alone(student: Task[Any], num_images: int, run: Path, world: World) -> list[Path]:
+    """The same student, trained on labels for as many steps; nothing where there are no labelled training images."""
     config = student.config
     try:
         labelled = type(student).from_data(config)
@@ -170,7 +175,18 @@ def _alone(student: Task[Any], num_images: int, run: Path) -> list[Learner]:
         return []
     epochs = max(1, round(config.optim.epochs * num_images / num_labelled))
     config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=epochs))
-    return [_taught(type(student)(config, labelled.vocabulary), run)]
+    return [_train(type(student)(config, labelled.vocabulary), run, world)]
+
+
+def _learner(student: Task[Any], run: Path) -> Learner:
+    """The best checkpoint of a run, and how it came about."""
+    _, model = open_run(run, type(student), type(student.config))
+    with (run / LOG).open() as file:
+        history = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    scored = [row for row in history if student.score_name in row]
+    metrics = json.loads((run / METRICS).read_text())
+    config = student.config
+    return Learner(f"{config.backbone.name} {run.name}", model, config.data.input_size, metrics, scored)
 
 
 def _report(student: Task[Any], teachers: list[Teacher], learners: list[Learner], run: Path) -> None:

@@ -29,6 +29,7 @@ from distill.subjects import SURE
 from distill.trained import train_first
 from tasks.common.commands import open_run
 from tasks.common.device import open_device
+from tasks.common.distributed import ALONE, World
 from tasks.common.features import network_digest
 from tasks.common.logits import Logits
 from tasks.common.onnx_network import OnnxNetwork
@@ -58,7 +59,19 @@ class Teacher(NamedTuple):
         return size
 
 
-def open_teacher(text: str, student: Task[Any], onnx_config: OnnxConfig) -> Teacher:
+class Options(NamedTuple):
+    """What some kinds of teachers need to know.
+
+    Attributes:
+        onnx: of an ONNX file.
+        world: the processes that train one that must be trained first.
+    """
+
+    onnx: OnnxConfig
+    world: World
+
+
+def open_teacher(text: str, student: Task[Any], onnx_config: OnnxConfig, world: World = ALONE) -> Teacher:
     """The teacher of that name, for a student of that task.
 
     Raises:
@@ -68,28 +81,28 @@ def open_teacher(text: str, student: Task[Any], onnx_config: OnnxConfig) -> Teac
     task_name = TEACHERS[kind].task
     if task_name not in (None, student.name):
         raise ValueError(f"--teacher: {text} teaches {task_name}, but the student is of {student.name}")
-    teacher = _OPEN[kind](which, student, onnx_config)
+    teacher = _OPEN[kind](which, student, Options(onnx_config, world))
     teacher.model.to(open_device(student.config.loop)).eval().requires_grad_(False)
     return teacher
 
 
-def _facenet(which: str, student: Task[Any], _: OnnxConfig) -> Teacher:
+def _facenet(which: str, student: Task[Any], options: Options) -> Teacher:
     """FaceNet with published weights, or where neither they nor data are named, trained on the sample."""
     if not which and student.config.data.root is None:
-        task, model, origin = train_first(FaceNetTask, student, "facenet")
+        task, model, origin = train_first(FaceNetTask, student, "facenet", options.world)
         return _as_teacher(f"FaceNet, {origin}", task, model)
     task = at_input_size(student, INPUT_SIZE)
     which = which or next(iter(WEIGHTS))
     return _as_teacher(f"FaceNet, {which}", task, load_facenet(which))
 
 
-def _attributes(_: str, student: Task[Any], __: OnnxConfig) -> Teacher:
+def _attributes(_: str, student: Task[Any], options: Options) -> Teacher:
     """A large attribute network, trained on the labels at hand."""
-    task, model, origin = train_first(ResNetTask, student, "attributes")
+    task, model, origin = train_first(ResNetTask, student, "attributes", options.world)
     return _as_teacher(f"ResNet-50, {origin}", task, model)
 
 
-def _run(which: str, student: Task[Any], _: OnnxConfig) -> Teacher:
+def _run(which: str, student: Task[Any], _: Options) -> Teacher:
     """The best checkpoint of a run; it is shown the student's data, at its own input size."""
     task, model = open_run(Path(which), type(student), type(student.config))
     for key in ("class_names", "attribute_names", "partitionings"):
@@ -100,8 +113,9 @@ def _run(which: str, student: Task[Any], _: OnnxConfig) -> Teacher:
     return _as_teacher(f"{task.config.backbone.name}, {which}", task, model)
 
 
-def _onnx(which: str, student: Task[Any], config: OnnxConfig) -> Teacher:
+def _onnx(which: str, student: Task[Any], options: Options) -> Teacher:
     """An ONNX file: embeddings of any length, or logits or probabilities of the student's classes or attributes."""
+    config = options.onnx
     network = OnnxNetwork(
         Path(which), input_size=config.input_size, layout=config.layout, mean=config.mean, std=config.std
     )
@@ -119,7 +133,7 @@ def _onnx(which: str, student: Task[Any], config: OnnxConfig) -> Teacher:
     return _as_teacher(which, task, scorer, content)
 
 
-def _torchvision(which: str, student: Task[Any], _: OnnxConfig) -> Teacher:
+def _torchvision(which: str, student: Task[Any], _: Options) -> Teacher:
     """An ImageNet classifier of torchvision, for classes that it has by name."""
     name, _separator, file = which.partition("=")
     try:
@@ -140,7 +154,7 @@ def _torchvision(which: str, student: Task[Any], _: OnnxConfig) -> Teacher:
     return _classifier(f"torchvision {name}", student, network, transforms.crop_size[0], mean, std)
 
 
-def _timm(which: str, student: Task[Any], _: OnnxConfig) -> Teacher:
+def _timm(which: str, student: Task[Any], _: Options) -> Teacher:
     """An ImageNet classifier of timm, for classes that it has by name."""
     name, _separator, file = which.partition("=")
     try:
@@ -260,7 +274,7 @@ def _load_state(network: nn.Module, path: Path) -> None:
         ) from error
 
 
-_OPEN: dict[str, Callable[[str, Task[Any], OnnxConfig], Teacher]] = {
+_OPEN: dict[str, Callable[[str, Task[Any], Options], Teacher]] = {
     "facenet": _facenet,
     "attributes": _attributes,
     "torchvision": _torchvision,

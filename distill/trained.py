@@ -14,25 +14,27 @@ from torch import nn
 from datasets.files import cache_dir
 from tasks.common import checkpoint
 from tasks.common.cli import ROOT
+from tasks.common.distributed import World
 from tasks.common.fit import METRICS, fit
 from tasks.common.parser import read_config
 from tasks.common.task import Task, Trainable
 
 
-def fit_once(task: Trainable[Any], run: Path) -> dict[str, Any]:
-    """Train into a folder that exists, unless that is done; returns what its `metrics.json` says.
+def fit_once(task: Trainable[Any], run: Path, world: World) -> None:
+    """Train into a folder that exists, unless that is done.
 
     Raises:
         ValueError: as `fit`.
         InterruptedRunError: as `fit`; the next call goes on.
     """
-    if not (run / METRICS).is_file():
-        fit(task, run, resume=(run / checkpoint.LAST).is_file())
-    content: dict[str, Any] = json.loads((run / METRICS).read_text())
-    return content
+    if world.share((run / METRICS).is_file()):
+        return
+    fit(task, run, resume=world.share((run / checkpoint.LAST).is_file()), world=world)
 
 
-def train_first(task_class: type[Task[Any]], student: Task[Any], name: str) -> tuple[Task[Any], nn.Module, str]:
+def train_first(
+    task_class: type[Task[Any]], student: Task[Any], name: str, world: World
+) -> tuple[Task[Any], nn.Module, str]:
     """A teacher trained on the student's labelled data by `configs/distill/<name>_teacher.yaml`, and kept in the cache.
 
     Returns:
@@ -50,10 +52,10 @@ def train_first(task_class: type[Task[Any]], student: Task[Any], name: str) -> t
     )
     data = "the sample" if mine.data.root is None else str(mine.data.root)
     run = cache_dir() / "teachers" / f"{name}-{_digest(task)}"
-    if not (run / METRICS).is_file():
+    if world.is_main and not (run / METRICS).is_file():
         print(f"there is no teacher yet: training one on {data} first; it is kept in {run}", file=sys.stderr)
     run.mkdir(parents=True, exist_ok=True)
-    fit_once(task, run)
+    fit_once(task, run, world)
     model = task.build_model()
     model.load_state_dict(checkpoint.load_checkpoint(run / checkpoint.BEST, task.name)["model"])
     return task, model, f"trained on {data} first"

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import yaml
 from distill.cli import main
 from tasks.common import cli
 from tasks.common.checkpoint import load_checkpoint
+from tests.conftest import REPOSITORY
+from tests.distill.conftest import TINY
 from tests.tasks.conftest import TASKS
 
 Run = Callable[..., int]
@@ -166,3 +170,18 @@ def test_faces_without_a_label_need_no_persons_and_a_shorter_embedding_is_turned
     assert student["head.projection.0.weight"].shape[0] == 16
     trained = load_checkpoint(Path("out/distilled/last.pt"))["model"]
     assert {f"network.{name}" for name in student} < trained.keys(), "the rotation is not kept"
+
+
+def test_two_processes_teach_one_student(
+    trained_run: Callable[..., str], data_words: Callable[[str], list[str]], tmp_path: Path
+) -> None:
+    words = ["--teacher", trained_run("attributes"), *data_words("attributes"), *TINY, "--views", "1"]
+    for name, expected in (("first", "asked about 12 views"), ("second", "asked about 0 views")):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        command += ["-m", "distill", *words, "--student", "mobilenet_0.25", "--run_dir", str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, check=False, text=True, cwd=REPOSITORY, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert len(rows_of(tmp_path / name / "report.csv")) == 3
+        assert expected in done.stderr, "each process asks about its half, and both keep their answers"
+    losses = [rows_of(tmp_path / name / "distilled" / "log.csv")[0]["loss"] for name in ("first", "second")]
+    assert losses[0] == losses[1]

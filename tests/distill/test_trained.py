@@ -14,6 +14,7 @@ import distill.trained
 from distill.facenet import FaceNetTask
 from distill.resnet import ResNetTask
 from distill.trained import train_first
+from tasks.common.distributed import ALONE, World
 from tasks.common.fit import InterruptedRunError
 
 RECIPE = "data: {input_size: 80}\noptim: {epochs: 2, batch_size: 8, ema_decay: null}\n"
@@ -31,11 +32,11 @@ def _short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_facenet_is_trained_once(
     student: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task, model, origin = train_first(FaceNetTask, student("embedding"), "facenet")
+    task, model, origin = train_first(FaceNetTask, student("embedding"), "facenet", ALONE)
     assert "there is no teacher yet" in capsys.readouterr().err
     assert task.config.data.input_size == 80
     assert origin == f"trained on {task.config.data.root} first"
-    _, again, _ = train_first(FaceNetTask, student("embedding"), "facenet")
+    _, again, _ = train_first(FaceNetTask, student("embedding"), "facenet", ALONE)
     assert "there is no teacher yet" not in capsys.readouterr().err
     images = torch.zeros(1, 3, 80, 80, dtype=torch.uint8)
     with torch.no_grad():
@@ -44,13 +45,13 @@ def test_facenet_is_trained_once(
     assert embeddings.shape == (1, 512)
 
     larger = student("embedding", data={"input_size": 96})
-    assert train_first(FaceNetTask, larger, "facenet")[0].config.data.input_size == 96
+    assert train_first(FaceNetTask, larger, "facenet", ALONE)[0].config.data.input_size == 96
 
 
 def test_goes_on_after_an_interruption(
     student: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def fit(task: Any, run: Path, *, resume: bool) -> None:
+    def fit(task: Any, run: Path, *, resume: bool, world: World) -> None:
         asked.append((run, resume))
         (run / "last.pt").touch()
         raise InterruptedRunError("stopped")
@@ -59,7 +60,7 @@ def test_goes_on_after_an_interruption(
     monkeypatch.setattr(distill.trained, "fit", fit)
     for _ in range(2):
         with pytest.raises(InterruptedRunError):
-            train_first(FaceNetTask, student("embedding"), "facenet")
+            train_first(FaceNetTask, student("embedding"), "facenet", ALONE)
     assert [resume for _, resume in asked] == [False, True]
     assert len({run for run, _ in asked}) == 1
 
