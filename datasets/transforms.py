@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -43,25 +43,21 @@ def center_crop(image: Image, input_size: int, crop_share: float) -> Image:
     return np.asarray(resized.crop((left, top, left + input_size, top + input_size)))
 
 
-class Prepared(Generic[T]):
-    """A transform of a part of the image that is cut out first."""
-
-    def __init__(self, cut: Callable[[Image], Image], transform: Callable[[Image, T, int], tuple[Image, T]]) -> None:
-        """Args: cut: image -> part; transform: of the part."""
-        self._cut, self._transform = cut, transform
-
-    def __call__(self, image: Image, truth: T, seed: int) -> tuple[Image, T]:
-        """What the transform makes of the part."""
-        return self._transform(self._cut(image), truth, seed)
-
-
 class CropAugmentation:
     """A random part of the image, stretched to the input size, perhaps mirrored; then RandAugment's operations.
 
     Source: Szegedy et al. 2015 (arXiv:1409.4842), section 6, for the crops; Cubuk et al. 2020 (arXiv:1909.13719).
     """
 
-    def __init__(self, input_size: int, *, min_crop_area: float, randaugment_ops: int, may_mirror: bool = True) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        min_crop_area: float,
+        randaugment_ops: int,
+        may_mirror: bool = True,
+        cut: Callable[[Image], Image] | None = None,
+    ) -> None:
         """How images are varied.
 
         Args:
@@ -69,7 +65,9 @@ class CropAugmentation:
             min_crop_area: smallest share of the image.
             randaugment_ops: number of RandAugment's operations.
             may_mirror: every second image is, at random.
+            cut: gives what is cut out of an image first, such as its face.
         """
+        self._cut = cut
         self._may_mirror = may_mirror
         self._size = (input_size, input_size)
         self._min_area = min_crop_area
@@ -77,6 +75,8 @@ class CropAugmentation:
 
     def __call__(self, image: Image, truth: T, seed: int) -> tuple[Image, T]:
         """A random variant of an image; the same seed gives the same one."""
+        if self._cut is not None:
+            image = self._cut(image)
         rng = np.random.default_rng(seed)
         top, left, height, width = _random_crop(image.shape[:2], self._min_area, rng)
         part = image[top : top + height, left : left + width]

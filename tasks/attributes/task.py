@@ -13,7 +13,7 @@ from datasets.alignment import FaceCrop
 from datasets.celeba import AttributedImages, Partition, read_celeba
 from datasets.files import write_json
 from datasets.sample.attributes import sample_root
-from datasets.transforms import CropAugmentation, Prepared, center_crop
+from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Attributes, Image
 from tasks.attributes.config import AttributesConfig
 from tasks.attributes.draw import draw_attributes
@@ -93,15 +93,10 @@ class AttributesTask:
             )
         return source
 
-    def augmentation(self) -> Prepared[Attributes]:
-        """A random part of the face, perhaps mirrored."""
-        config = self.config
-        return Prepared(
-            self._cut,
-            CropAugmentation(
-                config.data.input_size, min_crop_area=config.min_crop_area, randaugment_ops=config.randaugment_ops
-            ),
-        )
+    def augmentation(self) -> CropAugmentation:
+        """A random part of the face, perhaps mirrored; then RandAugment's operations."""
+        size, area, ops = self.config.data.input_size, self.config.min_crop_area, self.config.randaugment_ops
+        return CropAugmentation(size, min_crop_area=area, randaugment_ops=ops, cut=self._cut)
 
     def order(self) -> None:
         """Shuffled."""

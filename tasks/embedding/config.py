@@ -50,6 +50,7 @@ class EmbeddingConfig(TaskConfig):
         scale: of the cosines, of cosface and arcface.
         photos_per_identity: K of each person in a batch, which so has batch_size / K persons.
         min_crop_area: smallest share of the face that a training crop has.
+        randaugment_ops: RandAugment's number of operations; 0 for none.
         fars: false accept rates that the true accept rate is reported at; those that too few pairs of different persons
             support are left out.
     """
@@ -61,6 +62,7 @@ class EmbeddingConfig(TaskConfig):
     scale: float = 30.0
     photos_per_identity: int = 4
     min_crop_area: float = 0.8
+    randaugment_ops: int = 0
     fars: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
 
     def __post_init__(self) -> None:
@@ -77,6 +79,7 @@ class EmbeddingConfig(TaskConfig):
             photos,
         )
         require(0 < self.min_crop_area <= 1, "min_crop_area", "over 0 and at most 1", self.min_crop_area)
+        require(self.randaugment_ops >= 0, "randaugment_ops", "0 or more", self.randaugment_ops)
         require(all(0 < far < 1 for far in self.fars), "fars", "numbers over 0 and under 1", self.fars)
         solves_triplets = self.loss == "triplet" and self.optim.layers == "head"
         require(not solves_triplets, "loss", "cosface or arcface where optim.layers is head", self.loss)

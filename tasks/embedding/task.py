@@ -15,7 +15,7 @@ from datasets.alignment import FaceCrop
 from datasets.faces import FaceImages, IdentityBalance, Pair, read_lfw, split_identities
 from datasets.files import write_json
 from datasets.sample.embedding import LFW, sample_root
-from datasets.transforms import CropAugmentation, Prepared, center_crop
+from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Face, Image
 from tasks.common.pretrained import build_pretrained, open_pretrained
 from tasks.common.task import VOCABULARY, Split, Task
@@ -79,10 +79,10 @@ class EmbeddingTask:
         assert self._splits is not None
         return _one_of(self._splits, split)
 
-    def augmentation(self) -> Prepared[Face]:
-        """A random part of the face, perhaps mirrored."""
-        size, area = self.config.data.input_size, self.config.min_crop_area
-        return Prepared(self._cut, CropAugmentation(size, min_crop_area=area, randaugment_ops=0))
+    def augmentation(self) -> CropAugmentation:
+        """A random part of the face, perhaps mirrored; then RandAugment's operations."""
+        size, area, ops = self.config.data.input_size, self.config.min_crop_area, self.config.randaugment_ops
+        return CropAugmentation(size, min_crop_area=area, randaugment_ops=ops, cut=self._cut)
 
     def order(self) -> IdentityBalance:
         """Batches of some persons with some photos each."""
