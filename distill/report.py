@@ -63,9 +63,7 @@ def evaluate_teacher(teacher_task: Task[Any], model: nn.Module, student: Task[An
     loader = evaluation_loader(teacher_task, source, student.config.optim.batch_size)
     with Progress("evaluating the teacher", len(source)) as progress:
         results = predict_split(teacher_task, model, loader, on_batch=lambda batch: progress.advance(len(batch.ids)))
-    metric = student.metric()
-    metric.update([result.predicted for result in results], [result.truth for result in results])
-    return metric.compute()
+    return score(student, results).compute()
 
 
 def compare(learners: Sequence[Learner]) -> list[Row]:
