@@ -18,7 +18,7 @@ from torch import nn
 from backbone.cost import count_cost
 from datasets.files import atomic_write
 from tasks.common.device import device_of
-from tasks.common.evaluate import evaluation_loader, predict_split
+from tasks.common.evaluate import evaluation_loader, predict_split, score
 from tasks.common.progress import Progress
 from tasks.common.report import write_csv
 from tasks.common.task import Task
