@@ -1,0 +1,139 @@
+"""Mult-adds and parameters of the paper's rows, counted from real networks: ours, and torchvision's beside them.
+
+The paper leaves batch normalisation out of its classifiers' parameters (Tables 2 to 9), and so does the count for
+these; everywhere else all parameters count.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import torchvision.models
+from torch import nn
+
+from backbone import Classifier, build_backbone, count_cost, parse_name
+from backbone.cost import Cost
+from backbone.layers import KERAS, ConvBNReLU, DepthwiseSeparable
+from tasks.attributes import AttributesConfig, AttributesTask
+from tasks.common.config import BackboneConfig
+from tasks.detection import DetectionConfig, DetectionTask
+from tasks.embedding import EmbeddingConfig, EmbeddingTask
+from tasks.geolocation import GeolocationConfig, GeolocationTask
+
+DOGS_TABLE, DOGS_CLASSES = "10", 120
+# Rows of Tables 4, 5 and 11 that are not called by a backbone's name.
+NAMES = {
+    "conv mobilenet": "mobilenet_1.0_conv",
+    "shallow mobilenet": "mobilenet_1.0_shallow",
+    "mobilenet": "mobilenet_1.0",
+    "planet mobilenet": "mobilenet_1.0",
+}
+# Row -> torchvision's name and input size.
+POPULAR = {
+    "vgg16": ("vgg16", 224),
+    "googlenet": ("googlenet", 224),
+    "squeezenet": ("squeezenet1_0", 224),
+    "alexnet": ("alexnet", 224),
+    "inception_v3": ("inception_v3", 299),
+}
+TABLE_3_LAYERS: dict[str, tuple[int, int]] = {  # channels and side of the map
+    "convolution": (512, 14),
+    "depthwise separable": (512, 14),
+    "alpha=0.75": (384, 14),
+    "rho=0.714": (384, 10),
+}
+TASK_OF_TABLE: dict[str, tuple[Any, Any]] = {
+    "11": (GeolocationTask, GeolocationConfig),
+    "12": (AttributesTask, AttributesConfig),
+    "14": (EmbeddingTask, EmbeddingConfig),
+}
+
+
+def count(table: str, row: str, quantity: str) -> float | None:
+    """A number of the paper's, counted by us, in its unit (millions, or percent of a share).
+
+    Returns:
+        None where we have no such network, or the quantity is no count.
+    """
+    if quantity not in ("mult_adds", "params", "mult_adds_share", "params_share"):
+        return None
+    if table == "2":
+        return _share(row, quantity)
+    cost = _cost(table, row)
+    if cost is None:
+        return None
+    if quantity == "mult_adds":
+        return cost.mult_adds / 1e6
+    return (_kernels(cost) if int(table) < 10 else cost.num_params) / 1e6
+
+
+def _share(layer_type: str, quantity: str) -> float:
+    cost = _classifier("mobilenet_1.0", 224, 1000)
+    mult_adds, num_params = cost.by_layer_type[layer_type]
+    bias = 1000  # of the classifier, which the paper does not count
+    if quantity == "mult_adds_share":
+        return 100 * mult_adds / cost.mult_adds
+    return 100 * (num_params - bias * (layer_type == "fully connected")) / (_kernels(cost) - bias)
+
+
+def _kernels(cost: Cost) -> int:
+    return cost.num_params - cost.by_layer_type.get("batch norm", (0, 0))[1]
+
+
+def _cost(table: str, row: str) -> Cost | None:
+    if table == "3":
+        return _layer(*TABLE_3_LAYERS[row], full=row == "convolution")
+    if row in POPULAR:
+        return _popular(*POPULAR[row])
+    if table == "13":
+        model, network = row.split(" ")
+        return _detector(*model.rsplit("_", 1)) if network == "mobilenet" else None
+    name = NAMES.get(row, row)
+    if not name.startswith("mobilenet"):
+        return None
+    size = parse_name(name).input_size or 224
+    if table in TASK_OF_TABLE:
+        return _of_task(table, name, size)
+    return _classifier(name, size, DOGS_CLASSES if table == DOGS_TABLE else 1000)
+
+
+@functools.cache
+def _classifier(name: str, size: int, num_classes: int) -> Cost:
+    with torch.device("meta"):
+        return count_cost(Classifier(build_backbone(name), num_classes), _image(size))
+
+
+@functools.cache
+def _popular(name: str, size: int) -> Cost:
+    extra = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    with torch.device("meta"):
+        return count_cost(torchvision.models.get_model(name, weights=None, **extra), _image(size).float())
+
+
+@functools.cache
+def _layer(channels: int, side: int, *, full: bool) -> Cost:
+    """One layer of Table 3, whose first two rows have no batch normalisation counted."""
+    layer: nn.Module = (
+        ConvBNReLU(channels, channels, 3, KERAS) if full else DepthwiseSeparable(channels, channels, KERAS)
+    )
+    return count_cost(layer, torch.zeros(1, channels, side, side))
+
+
+@functools.cache
+def _detector(model: str, size: str) -> Cost:
+    """Not on the meta device: which regions a detector looks at depends on what it sees."""
+    config = DetectionConfig(model=model)  # type: ignore[arg-type]  # ssd or faster_rcnn, by the paper's rows
+    return count_cost(DetectionTask.with_num_classes(config, None).build_model(), _image(int(size)))
+
+
+@functools.cache
+def _of_task(table: str, name: str, size: int) -> Cost:
+    task_class, config_class = TASK_OF_TABLE[table]
+    config = config_class(backbone=BackboneConfig(name=name.removesuffix(f"_{size}")))
+    return count_cost(task_class.with_num_classes(config, None).build_model(), _image(size))
+
+
+def _image(size: int) -> torch.Tensor:
+    return torch.zeros(1, 3, size, size, dtype=torch.uint8)
