@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from backbone.cost import count_cost
 from datasets.files import atomic_write
-from tasks.common.device import device_of
+from tasks.common.deployed import deployed_cost, latencies_ms
 from tasks.common.evaluate import evaluation_loader, predict_split, score
 from tasks.common.progress import Progress
 from tasks.common.report import write_csv
 from tasks.common.task import Task
 
 REPORT, PICTURE = "report.csv", "report.png"
-WARMUPS, CALLS = 3, 20
 HIDDEN = ("epoch", "num_images")  # of metrics.json, no scores
 
 
@@ -68,7 +62,7 @@ def evaluate_teacher(teacher_task: Task[Any], model: nn.Module, student: Task[An
 
 def compare(learners: Sequence[Learner]) -> list[Row]:
     """Cost and latency of each, beside its scores."""
-    latencies = _latencies_ms(learners)
+    latencies = latencies_ms([(learner.model, learner.input_size) for learner in learners])
     rows = []
     for learner, latency_ms in zip(learners, latencies, strict=True):
         mult_adds, num_params = _cost(learner)
@@ -119,32 +113,8 @@ def _cost(learner: Learner) -> tuple[int | None, int | None]:
     """Mult-adds and parameters; neither of an ONNX file, which is no network of torch."""
     if not any(True for _ in learner.model.parameters()):
         return None, None
-    model: Any = copy.deepcopy(learner.model).cpu()
-    if hasattr(getattr(model, "head", None), "centres"):
-        model.head.centres = None  # the training persons': no part of an embedding
-    side = learner.input_size
-    cost = count_cost(model, torch.zeros(1, 3, side, side, dtype=torch.uint8))
+    cost = deployed_cost(learner.model, learner.input_size)
     return cost.mult_adds, cost.num_params
-
-
-@torch.inference_mode()
-def _latencies_ms(learners: Sequence[Learner]) -> list[float]:
-    """The median time that each takes for one image, in turn, so that a machine whose speed drifts is fair to all."""
-    images = []
-    for learner in learners:
-        learner.model.eval()
-        side = learner.input_size
-        images.append(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device_of(learner.model)))
-    times: list[list[float]] = [[] for _ in learners]
-    for call in range(WARMUPS + CALLS):
-        for learner, image, seconds in zip(learners, images, times, strict=True):
-            started = time.perf_counter()
-            learner.model(image)
-            if image.is_cuda:
-                torch.cuda.synchronize()
-            if call >= WARMUPS:
-                seconds.append(time.perf_counter() - started)
-    return [1000 * statistics.median(seconds) for seconds in times]
 
 
 def _draw(rows: Sequence[Row], learners: Sequence[Learner], score_name: str, path: Path) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from backbone import parse_name
-from tasks.common.record import MEASURED
 from results.paper import PaperCell
+from tasks.common.record import MEASURED
 
-# Whose evaluations say something of a table, and what a metric is called there.
+# Whose evaluations say something of a table, and what a metric is called here.
 TASK_OF_TABLE = {
     **dict.fromkeys(("4", "5", "6", "7", "8", "9", "10"), "classification"),
     "11": "geolocation",
@@ -20,7 +19,7 @@ TASK_OF_TABLE = {
     "14": "embedding",
 }
 METRICS = {"map": "AP"}
-BACKBONES = {  # of rows that are not called by a backbone's name
+NETWORKS = {  # rows that are not called by backbone and input size
     "mobilenet": "mobilenet_1.0_224",
     "conv mobilenet": "mobilenet_1.0_conv_224",
     "shallow mobilenet": "mobilenet_1.0_shallow_224",
@@ -41,10 +40,12 @@ def read_measured(path: Path = MEASURED) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            record = json.loads(line)
-            record["metrics"], record["backbone"]  # noqa: B018
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            record: dict[str, Any] = json.loads(line)
+            missing = {"task", "backbone", "input_size", "data", "metrics"} - record.keys()
+        except (json.JSONDecodeError, AttributeError) as error:
             raise ValueError(f"{path}: line {number}: not a record of evaluate --record") from error
+        if missing:
+            raise ValueError(f"{path}: line {number}: {', '.join(sorted(missing))} is missing")
         records.append(record)
     return records[::-1]
 
@@ -55,5 +56,25 @@ def find(records: Sequence[dict[str, Any]], cell: PaperCell) -> dict[str, Any] |
 
 
 def value_of(record: dict[str, Any], cell: PaperCell) -> float:
-    """What the record says of the cell's quantity, in percent."""
-    return 100 * float(record["metrics"][METRICS.get(cell.quantity, cell.quantity)])
+    """What a record says of a cell's quantity, in percent."""
+    return 100 * float(record["metrics"][_metric(cell)])
+
+
+def _is_of(record: dict[str, Any], cell: PaperCell) -> bool:
+    task = TASK_OF_TABLE.get(cell.table)
+    is_of_data = task != "classification" or (record["data"] == DOGS) == (cell.table == DOGS_TABLE)
+    has_value = record["metrics"].get(_metric(cell)) is not None
+    return record["task"] == task and is_of_data and has_value and _network(record) == NETWORKS.get(cell.row, cell.row)
+
+
+def _network(record: dict[str, Any]) -> str:
+    """As the paper's rows call it."""
+    name, size = record["backbone"], record["input_size"]
+    plain = name.removesuffix(f"_{size}")
+    if record["task"] == "detection":
+        return f"{record['model']}_{size} mobilenet" if plain == "mobilenet_1.0" else ""
+    return f"{plain}_{size}"
+
+
+def _metric(cell: PaperCell) -> str:
+    return METRICS.get(cell.quantity, cell.quantity)

@@ -17,6 +17,7 @@ ALLOWED = {
     "tasks.common": {"backbone", "datasets"},
     "tasks.<one>": {"backbone", "datasets", "tasks.common"},
     "distill": {"backbone", "datasets", "tasks.common", "tasks.<one>"},
+    "results": {"backbone", "datasets", "tasks.common", "tasks.<one>"},
 }
 # Third-party packages that only one module may import (and a benchmark, to compare with them).
 ONLY_IN = {
@@ -73,7 +74,7 @@ def test_tasks_have_the_same_files() -> None:
         assert (REPOSITORY / "tasks" / task / "README.md").is_file()
 
 
-@pytest.mark.parametrize("package", ["backbone", "datasets", "distill", "tasks"])
+@pytest.mark.parametrize("package", ["backbone", "datasets", "distill", "results", "tasks"])
 def test_packages_are_ours(package: str) -> None:
     assert Path(importlib.import_module(package).__file__ or "").is_relative_to(REPOSITORY)
 

@@ -28,6 +28,7 @@ from tasks.common.parser import CONFIG, Arguments, read_config
 from tasks.common.predict import find_files, predict_files
 from tasks.common.pretrained import build_pretrained, open_pretrained
 from tasks.common.progress import Progress
+from tasks.common.record import append_record
 from tasks.common.report import metrics_as_json, print_metrics
 from tasks.common.task import Metric, Task, Trainable
 
@@ -92,14 +93,15 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     draw_examples(task, model, source, folder / PICTURE)
     write_mistakes(task, results, source, folder)
     model_name = arguments.options["run"] or f"{task.config.backbone.name} {task.config.backbone.pretrained}"
-    report(
-        metric, len(source), folder, f"{model_name}, {len(source)} {split} images", as_json=arguments.options["json"]
-    )
+    title, as_json = f"{model_name}, {len(source)} {split} images", arguments.options["json"]
+    metrics = report(metric, len(source), folder, title, as_json=as_json)
+    if arguments.options["record"]:
+        append_record(task, metrics, split)
     return 0
 
 
-def report(metric: Metric[Any], num_images: int, folder: Path, title: str, *, as_json: bool) -> None:
-    """Write scores and details to a folder, and print the scores, as a table or as JSON."""
+def report(metric: Metric[Any], num_images: int, folder: Path, title: str, *, as_json: bool) -> dict[str, Any]:
+    """Write scores and details to a folder, print the scores, as a table or as JSON, and return what was written."""
     metrics = metric.compute()
     content = metrics_as_json(metrics, num_images)
     write_json(folder / METRICS, content)
@@ -109,6 +111,7 @@ def report(metric: Metric[Any], num_images: int, folder: Path, title: str, *, as
     else:
         print_metrics(metrics, title)
     print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} to {folder}", file=sys.stderr)
+    return content
 
 
 def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:

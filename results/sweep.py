@@ -1,0 +1,198 @@
+"""`python -m results sweep`: width times resolution on one task, each cell trained in the same way.
+
+A cell is a run folder of the task, so that a sweep which was stopped, at any moment, goes on with the cell that it was
+at; nothing that is finished is done again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from datasets.files import atomic_write
+from tasks.common.checkpoint import LAST
+from tasks.common.commands import open_run
+from tasks.common.deployed import deployed_cost, latencies_ms
+from tasks.common.fit import METRICS
+from tasks.common.report import write_csv
+
+TABLE, PICTURE, CELLS = "sweep.csv", "sweep.png", "cells"
+COSTS = {"mult_adds": "mult-adds, M", "num_params": "parameters, M", "latency_ms": "latency of one image, ms"}
+
+
+class Cell(NamedTuple):
+    """One width at one size.
+
+    Attributes:
+        width: multiplier.
+        input_size: in pixels.
+        score: of the task's best checkpoint.
+        mult_adds: in millions.
+        num_params: in millions.
+        latency_ms: of one image, measured.
+    """
+
+    width: float
+    input_size: int
+    score: float
+    mult_adds: float
+    num_params: float
+    latency_ms: float
+
+
+def sweep(
+    task_name: str,
+    widths: Sequence[float],
+    sizes: Sequence[int],
+    out: Path,
+    settings: Sequence[str],
+    *,
+    weights: Sequence[str] = (),
+    budget_minutes: float | None = None,
+) -> int:
+    """Train what is missing of a grid, and write its table and picture into `out`.
+
+    Args:
+        task_name: of the task.
+        widths: multipliers.
+        sizes: input sizes in pixels.
+        out: folder; the same one goes on with what is there.
+        settings: of the task, as words for its command line.
+        weights: `backbone.pretrained` of each width; none for random ones, or those of the settings.
+        budget_minutes: no cell is begun after so long.
+
+    Returns:
+        The exit status: 0, or 3 where cells are left.
+
+    Raises:
+        ValueError: if a training fails, or the folder's sweep is another one.
+    """
+    grid = [(width, size) for width in widths for size in sizes]
+    _remember(out, {"task": task_name, "settings": list(settings), "weights": list(weights), "widths": list(widths)})
+    started = time.monotonic()
+    left = 0
+    for number, (width, size) in enumerate(grid, 1):
+        run = out / CELLS / f"{width:g}_{size}"
+        if (run / METRICS).is_file():
+            continue
+        if budget_minutes is not None and time.monotonic() - started > 60 * budget_minutes:
+            left += 1
+            continue
+        print(f"cell {number} of {len(grid)}: width {width:g}, {size} px", file=sys.stderr)
+        pretrained = ["--backbone.pretrained", weights[list(widths).index(width)]] if weights else []
+        words = [*settings, "--backbone.name", f"mobilenet_{width}", "--data.input_size", str(size), *pretrained]
+        _train(task_name, run, words)
+    score_name, cells = _measure(task_name, out)
+    if cells:
+        _write(cells, score_name, out)
+    if left:
+        print(f"{left} of {len(grid)} cells are left; the same command goes on", file=sys.stderr)
+    return 3 if left else 0
+
+
+def pareto(scores: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points no other one beats: none has as high a score at a lower cost, or a higher one at as low a cost."""
+    better = (scores[:, None] <= scores) & (costs[:, None] >= costs)
+    strictly = (scores[:, None] < scores) | (costs[:, None] > costs)
+    beaten = (better & strictly).any(1)
+    return np.asarray(~beaten)
+
+
+def _remember(out: Path, asked: dict[str, Any]) -> None:
+    path = out / "sweep.json"
+    out.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        before = json.loads(path.read_text())
+        for key, value in asked.items():
+            if key != "widths" and before[key] != value:
+                raise ValueError(f"{out}: holds a sweep with {key} {before[key]!r}, not {value!r}; name another --out")
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(asked, indent=2) + "\n")
+
+
+def _train(task_name: str, run: Path, words: Sequence[str]) -> None:
+    """One cell, in a process of its own, from where it was."""
+    if (run / LAST).is_file():
+        words = ["--resume", str(run)]
+    else:
+        if run.exists():
+            shutil.rmtree(run)  # it was stopped before there was anything to go on with
+        words = [*words, "--run_dir", str(run)]
+    command = [sys.executable, "-m", f"tasks.{task_name}", "train", *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    if done.returncode:
+        raise ValueError(f"{run.name}: the training failed, see above: {' '.join(command[1:])}")
+
+
+def _measure(task_name: str, out: Path) -> tuple[str, list[Cell]]:
+    """All finished cells of the folder, latencies in turn."""
+    package = importlib.import_module(f"tasks.{task_name}")
+    task_class, config_class = (getattr(package, f"{task_name.capitalize()}{kind}") for kind in ("Task", "Config"))
+    runs = sorted(path.parent for path in (out / CELLS).glob(f"*/{METRICS}"))
+    opened = [open_run(run, task_class, config_class) for run in runs]
+    latencies = latencies_ms([(model, task.config.data.input_size) for task, model in opened])
+    cells, score_name = [], ""
+    for run, (task, model), latency_ms in zip(runs, opened, latencies, strict=True):
+        score_name = task.score_name
+        cost = deployed_cost(model, task.config.data.input_size)
+        score = json.loads((run / METRICS).read_text())[score_name]
+        width = float(run.name.partition("_")[0])
+        millions = (cost.mult_adds / 1e6, cost.num_params / 1e6)
+        cells.append(Cell(width, task.config.data.input_size, float(score), *millions, latency_ms))
+    return score_name, sorted(cells, reverse=True)
+
+
+def _write(cells: Sequence[Cell], score_name: str, out: Path) -> None:
+    scores = np.array([cell.score for cell in cells])
+    fronts = {cost: pareto(scores, np.array([getattr(cell, cost) for cell in cells])) for cost in COSTS}
+    rows = []
+    for number, cell in enumerate(cells):
+        named = {score_name if key == "score" else key: value for key, value in cell._asdict().items()}
+        rows.append(named | {f"best_by_{cost}": int(front[number]) for cost, front in fronts.items()})
+    write_csv(out / TABLE, rows)
+    for cell in cells:
+        print(
+            f"width {cell.width:<5g} {cell.input_size:>4} px   {score_name} {cell.score:.3f}   {cell.mult_adds:8.1f} M"
+            f" mult-adds   {cell.num_params:6.2f} M parameters   {cell.latency_ms:7.1f} ms"
+        )
+    if len(cells) > 2:
+        rank = spearmanr([cell.mult_adds for cell in cells], [cell.latency_ms for cell in cells]).statistic
+        print(f"rank correlation of mult-adds with latency: {rank:.3f}")
+    _draw(cells, fronts, score_name, out / PICTURE)
+
+
+def _draw(cells: Sequence[Cell], fronts: dict[str, NDArray[np.bool_]], score_name: str, path: Path) -> None:
+    """The score against each cost, as the paper's Figures 4 and 5; a ring around what no other cell beats."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    sizes = sorted({cell.input_size for cell in cells})
+    for axes, (cost, label) in zip(figure.subplots(1, 3, sharey=True), COSTS.items(), strict=True):
+        for number, size in enumerate(sizes):
+            line = sorted((getattr(cell, cost), cell.score) for cell in cells if cell.input_size == size)
+            axes.plot(*zip(*line, strict=True), marker="o", color=f"C{number}", label=f"{size} px")
+        best = [cell for cell, is_best in zip(cells, fronts[cost], strict=True) if is_best]
+        axes.plot(
+            [getattr(cell, cost) for cell in best], [cell.score for cell in best], "ko", fillstyle="none", markersize=12
+        )
+        axes.set(xlabel=label, xscale="log")
+        axes.grid(alpha=0.3, which="both")
+    figure.axes[0].set(ylabel=score_name)
+    figure.axes[0].legend()
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=100)

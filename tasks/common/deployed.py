@@ -1,0 +1,48 @@
+"""What a network costs where it is used: mult-adds, parameters, and the time of one image on this machine."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from backbone.cost import Cost, count_cost
+from tasks.common.device import device_of
+
+WARMUPS, CALLS = 3, 20
+
+
+def deployed_cost(network: nn.Module, input_size: int) -> Cost:
+    """The cost of a network for one image, without what only its training needs."""
+    model: Any = copy.deepcopy(network).cpu()
+    if hasattr(getattr(model, "head", None), "centres"):
+        model.head.centres = None  # the training persons': no part of an embedding
+    return count_cost(model, torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8))
+
+
+@torch.inference_mode()
+def latencies_ms(networks: Sequence[tuple[nn.Module, int]]) -> list[float]:
+    """The median time that each takes for one image, in turn, so that a machine whose speed drifts is fair to all.
+
+    Args:
+        networks: each with the side of its input in pixels, on its device.
+    """
+    images = []
+    for network, side in networks:
+        network.eval()
+        images.append(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device_of(network)))
+    times: list[list[float]] = [[] for _ in networks]
+    for call in range(WARMUPS + CALLS):
+        for (network, _), image, seconds in zip(networks, images, times, strict=True):
+            started = time.perf_counter()
+            network(image)
+            if image.is_cuda:
+                torch.cuda.synchronize()
+            if call >= WARMUPS:
+                seconds.append(time.perf_counter() - started)
+    return [1000 * statistics.median(seconds) for seconds in times]

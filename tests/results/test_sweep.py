@@ -1,0 +1,88 @@
+"""Sweeps: cells are trained once, whatever happens; the front is the front."""
+
+import csv
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from results import cli
+from results.sweep import pareto
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture
+def words(drawn_roots: Callable[[str], Path]) -> list[str]:
+    data = ["--data.root", str(drawn_roots("classification")), "--data.name", "stanford_dogs"]
+    small = ["--loop.num_workers", "0", "--optim.epochs", "1", "--optim.batch_size", "8", "--optim.ema_decay", "null"]
+    grid = ["--task", "classification", "--widths", "0.25", "0.1", "--sizes", "48", "32"]
+    return ["sweep", *grid, *data, *small]
+
+
+def test_front_is_what_no_other_point_beats(rng: np.random.Generator) -> None:
+    scores, costs = rng.integers(0, 8, 40) / 8, rng.integers(1, 8, 40) * 1.0
+    expected = [
+        not any(
+            scores[j] >= scores[i] and costs[j] <= costs[i] and (scores[j], costs[j]) != (scores[i], costs[i])
+            for j in range(40)
+        )
+        for i in range(40)
+    ]
+    assert pareto(scores, costs).tolist() == expected
+
+
+def test_killed_sweep_goes_on(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "sweep"
+    command = [sys.executable, "-m", "results", *words, "--out", str(out)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, start_new_session=True)
+    finished: list[Path] = []
+    for _ in itertools.repeat(None, 600):
+        finished = sorted(out.glob("cells/*/metrics.json"))
+        if finished:
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert finished
+    times = {path: path.stat().st_mtime_ns for path in finished}
+
+    assert cli.main([*words, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "rank correlation of mult-adds with latency" in printed
+    assert {path: path.stat().st_mtime_ns for path in finished} == times, "what is finished is not done again"
+    with (out / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["width"], row["input_size"]) for row in rows] == [
+        ("0.25", "48"),
+        ("0.25", "32"),
+        ("0.1", "48"),
+        ("0.1", "32"),
+    ]
+    mult_adds = [float(row["mult_adds"]) for row in rows]
+    assert mult_adds[0] == max(mult_adds)
+    assert mult_adds[3] == min(mult_adds)
+    assert cv2.imread(str(out / "sweep.png")) is not None
+
+    assert cli.main([*words, "--out", str(out), "--optim.lr", "0.5"]) == 1
+    assert "holds a sweep with settings" in capsys.readouterr().err
+
+
+def test_no_cell_is_begun_after_the_budget(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*words, "--out", str(tmp_path / "sweep"), "--budget", "0"]) == 3
+    assert "4 of 4 cells are left" in capsys.readouterr().err
+
+
+def test_weights_are_of_each_width(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--out", str(tmp_path), "--weights", "a.h5"])
+    assert "--weights: expected one for each of the 2 widths" in capsys.readouterr().err

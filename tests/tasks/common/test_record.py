@@ -1,0 +1,50 @@
+"""`evaluate --record`: a line with all that it takes to repeat the evaluation."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.measured import read_measured
+from tasks.classification import ClassificationConfig, ClassificationTask
+from tasks.common.cli import main
+
+
+def test_each_evaluation_appends_a_line(
+    drawn_roots: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    path = tmp_path / "measured.jsonl"
+    monkeypatch.setattr("tasks.common.record.append_record.__defaults__", (path,))
+
+    def run(*words: str) -> int:
+        return main(ClassificationConfig, lambda: ClassificationTask, [*words, "--loop.num_workers", "0"])
+
+    root = drawn_roots("classification")
+    data = ["--data.root", str(root), "--data.name", "stanford_dogs", "--data.input_size", "48"]
+    more = ["--backbone.name", "mobilenet_0.25", "--optim.epochs", "1", "--optim.batch_size", "8"]
+    assert run("train", *data, *more, "--run_dir", str(tmp_path / "run")) == 0
+    assert run("evaluate", "--run", str(tmp_path / "run")) == 0
+    assert not path.exists()
+    scores = []
+    for _ in range(2):
+        capsys.readouterr()
+        assert run("evaluate", "--run", str(tmp_path / "run"), "--json", "--record") == 0
+        scores.append(json.loads(capsys.readouterr().out))
+    records = read_measured(path)
+    assert [record["metrics"] for record in records] == scores[::-1]
+    assert records[0] | {"date": "", "command": "", "machine": "", "metrics": {}} == {
+        "date": "",
+        "task": "classification",
+        "model": None,
+        "backbone": "mobilenet_0.25",
+        "input_size": 48,
+        "data": root.name,
+        "split": "val",
+        "seed": 0,
+        "command": "",
+        "machine": "",
+        "metrics": {},
+    }
+    assert records[0]["command"].startswith("python -m tasks.classification ")
