@@ -85,7 +85,7 @@ def _ours(cell: Cell) -> str:
 
 
 def _gap(cell: Cell) -> str:
-    return "" if cell.gap is None else f"{100 * cell.gap:+.1f}%"
+    return "" if cell.gap is None else f"{round(100 * cell.gap, 1) + 0.0:+.1f}%"  # no minus before a zero
 
 
 def _note(cell: Cell) -> str:

@@ -1,4 +1,4 @@
-"""Mult-adds and parameters against hand arithmetic and a second counter; the paper's numbers are in test_paper.py."""
+"""Mult-adds and parameters against hand arithmetic and a second counter; the paper's numbers are in tests/results."""
 
 import json
 import subprocess

@@ -1,6 +1,7 @@
 """The paper's tables: every number of print is there, every count is print's or is explained, and nothing is typed."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,18 @@ def test_each_count_is_within_rounding_or_explained(tables: dict[str, list[Cell]
     beyond = [cell for cells in tables.values() for cell in cells if not is_within_rounding(cell)]
     assert 0 < len(beyond) < 20
     assert [cell.paper for cell in beyond if not cell.paper.note] == []
+
+
+def test_notes_state_the_count(tables: dict[str, list[Cell]]) -> None:
+    """Where one says what the count is, rounded, that is what the network has."""
+    stated = 0
+    for cell in (cell for cells in tables.values() for cell in cells if cell.ours is not None):
+        for number in re.findall(r"the count is ([\d.]+\d)", cell.paper.note):
+            stated += 1
+            last_digit = 10.0 ** -len(number.partition(".")[2])
+            tolerance = 5 if float(number) > 10_000 else 0.51 * last_digit
+            assert cell.ours == pytest.approx(float(number), abs=tolerance), cell.paper
+    assert stated > 8
 
 
 def test_all_of_our_networks_are_counted(tables: dict[str, list[Cell]]) -> None:
