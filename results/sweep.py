@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from datasets.files import atomic_write
+from datasets.files import atomic_write, write_json
 from tasks.common.checkpoint import LAST
 from tasks.common.commands import open_run
 from tasks.common.deployed import deployed_cost, latencies_ms
 from tasks.common.fit import METRICS
 from tasks.common.report import write_csv
 
-TABLE, PICTURE, CELLS = "sweep.csv", "sweep.png", "cells"
+SWEEP, TABLE, PICTURE, CELLS = "sweep.json", "sweep.csv", "sweep.png", "cells"
 COSTS = {"mult_adds": "mult-adds, M", "num_params": "parameters, M", "latency_ms": "latency of one image, ms"}
 
 
@@ -79,7 +80,9 @@ def sweep(
         ValueError: if a training fails, or the folder's sweep is another one.
     """
     grid = [(width, size) for width in widths for size in sizes]
-    _remember(out, {"task": task_name, "settings": list(settings), "weights": list(weights), "widths": list(widths)})
+    weights_of = dict(zip_longest(widths, weights))
+    asked = {f"weights of width {width:g}": file for width, file in weights_of.items()}
+    _remember(out, {"task": task_name, "settings": list(settings)} | asked)
     started = time.monotonic()
     left = 0
     for number, (width, size) in enumerate(grid, 1):
@@ -90,9 +93,9 @@ def sweep(
             left += 1
             continue
         print(f"cell {number} of {len(grid)}: width {width:g}, {size} px", file=sys.stderr)
-        pretrained = ["--backbone.pretrained", weights[list(widths).index(width)]] if weights else []
-        words = [*settings, "--backbone.name", f"mobilenet_{width}", "--data.input_size", str(size), *pretrained]
-        _train(task_name, run, words)
+        words = [*settings, "--backbone.name", f"mobilenet_{width}", "--data.input_size", str(size)]
+        pretrained = weights_of[width]
+        _train(task_name, run, words if pretrained is None else [*words, "--backbone.pretrained", pretrained])
     score_name, cells = _measure(task_name, out)
     if cells:
         _write(cells, score_name, out)
@@ -110,15 +113,14 @@ def pareto(scores: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[n
 
 
 def _remember(out: Path, asked: dict[str, Any]) -> None:
-    path = out / "sweep.json"
+    """Write down what the folder's cells are of; more widths and sizes may come later."""
+    path = out / SWEEP
     out.mkdir(parents=True, exist_ok=True)
-    if path.is_file():
-        before = json.loads(path.read_text())
-        for key, value in asked.items():
-            if key != "widths" and before[key] != value:
-                raise ValueError(f"{out}: holds a sweep with {key} {before[key]!r}, not {value!r}; name another --out")
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(asked, indent=2) + "\n")
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    for key, value in asked.items():
+        if before.get(key, value) != value:
+            raise ValueError(f"{out}: holds a sweep with {key} {before[key]!r}, not {value!r}; name another --out")
+    write_json(path, before | asked)
 
 
 def _train(task_name: str, run: Path, words: Sequence[str]) -> None:
