@@ -180,6 +180,7 @@ def _draw(cells: Sequence[Cell], fronts: dict[str, NDArray[np.bool_]], score_nam
     """The score against each cost, as the paper's Figures 4 and 5; a ring around what no other cell beats."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(14, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -193,6 +194,9 @@ def _draw(cells: Sequence[Cell], fronts: dict[str, NDArray[np.bool_]], score_nam
             [getattr(cell, cost) for cell in best], [cell.score for cell in best], "ko", fillstyle="none", markersize=12
         )
         axes.set(xlabel=label, xscale="log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.grid(alpha=0.3, which="both")
     figure.axes[0].set(ylabel=score_name)
     figure.axes[0].legend()
