@@ -56,6 +56,9 @@ def train_first(
         print(f"there is no teacher yet: training one on {data} first; it is kept in {run}", file=sys.stderr)
     run.mkdir(parents=True, exist_ok=True)
     fit_once(task, run, world)
+    if world.is_main:
+        for name in (checkpoint.LAST, checkpoint.PREVIOUS):  # eight times as large as what will teach
+            (run / name).unlink(missing_ok=True)
     model = task.build_model()
     model.load_state_dict(checkpoint.load_checkpoint(run / checkpoint.BEST, task.name)["model"])
     return task, model, f"trained on {data} first"
