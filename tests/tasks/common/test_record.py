@@ -47,4 +47,4 @@ def test_each_evaluation_appends_a_line(
         "machine": "",
         "metrics": {},
     }
-    assert records[0]["command"].startswith("python -m tasks.classification ")
+    assert records[0]["command"].startswith("python -m tasks.classification")

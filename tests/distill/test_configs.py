@@ -1,0 +1,46 @@
+"""The recipes: each loads, and what is in it is what the command gets."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distill.cli import COMMAND, NAME, main
+from distill.config import DistillConfig
+from tasks.common.parser import build_settings, parse_arguments, read_config
+from tests.tasks.conftest import CONFIGS, TASKS
+
+FILES = sorted((CONFIGS / NAME).glob("*.yaml"))
+TEACHERS = {"facenet_teacher": "embedding", "attributes_teacher": "attributes"}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.stem not in TEACHERS], ids=lambda file: file.stem)
+def test_recipe_loads(file: Path) -> None:
+    config_class, _ = TASKS[file.stem.partition("_")[0]]
+    parsed = parse_arguments(NAME, config_class, Path(), [NAME, "--config", str(file)], {NAME: COMMAND})
+    lists = {key: tuple(parsed.options[key]) for key in ("teacher", "unlabelled")}
+    distilling = build_settings(DistillConfig, parsed.options | lists)
+    settings = yaml.safe_load(file.read_text())
+    assert distilling.views == settings["views"]
+    assert distilling.alpha == settings.get("alpha", 0)
+    assert parsed.config.optim.epochs == settings["optim"]["epochs"]
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_teachers_recipe_loads(name: str) -> None:
+    config_class, _ = TASKS[TEACHERS[name]]
+    assert read_config(config_class, CONFIGS / NAME / f"{name}.yaml").loop.precision == "bf16"
+
+
+def test_help_is_the_tasks_and_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    for task, setting in (
+        ("attributes", "--balance"),
+        ("embedding", "--margin"),
+        ("classification", "--label_smoothing"),
+    ):
+        with pytest.raises(SystemExit, match="0"):
+            main(["--task", task, "--help"])
+        printed = capsys.readouterr().out
+        assert setting in printed
+        assert "--class_loss {kd,dkd,dist}" in printed
+        assert "example: python -m distill --teacher facenet --student mobilenet_0.5" in printed
