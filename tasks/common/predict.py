@@ -78,7 +78,8 @@ def find_files(inputs: Sequence[str]) -> list[Path]:
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
+            below = glob.glob(f"{glob.escape(text)}/**/*", recursive=True)  # unlike rglob it follows links to folders
+            files = sorted(p for p in map(Path, below) if p.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
         elif path.exists():
             files = [path]
         else:
