@@ -11,7 +11,9 @@ import hashlib
 import http.client
 import os
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -153,28 +155,44 @@ def fetch(row: Published) -> Path:
         except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
             raise ValueError(f"{row.url}: download of {_TIMM_FILE} failed ({type(error).__name__}){by_hand}") from error
 
-    path = Path(torch.hub.get_dir()) / "checkpoints" / row.name
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        if row.publisher == "torchvision":
-            prefix = path.stem.rsplit("-", 1)[1]
-            torch.hub.download_url_to_file(row.url, str(path), hash_prefix=prefix, progress=False)
-        else:
-            _download_checked(row.url, path)
-    except (OSError, http.client.HTTPException, RuntimeError) as error:  # the second when a part of it arrived
-        raise ValueError(f"{row.url}: download failed ({error}); put the file at {path}, or{by_hand[1:]}") from error
+    if row.publisher == "torchvision":
+        prefix = Path(row.name).stem.rsplit("-", 1)[1]
+        get = torch.hub.download_url_to_file
+        download: Callable[[str, str], None] = partial(get, hash_prefix=prefix, progress=False)
+    else:
+        download = _download_checked
+    return keep_download(row.url, row.name, download, or_else=by_hand[2:])
+
+
+def keep_download(url: str, name: str, download: Callable[[str, str], None], *, or_else: str) -> Path:
+    """The file of a URL in the folder where torch keeps what it downloads, downloaded once.
+
+    Args:
+        url: of the file.
+        name: of the file here.
+        download: (url, path) writes the file.
+        or_else: what to do by hand.
+
+    Raises:
+        ValueError: if the download fails.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            download(url, str(path))
+        except (OSError, http.client.HTTPException, RuntimeError) as error:  # the second when a part of it arrived
+            raise ValueError(f"{url}: download failed ({error}); put the file at {path}, or {or_else}") from error
     return path
 
 
-def _download_checked(url: str, path: Path) -> None:
+def _download_checked(url: str, path: str) -> None:
     """Download a file whose server states its MD5 (Google's storage does)."""
     with urllib.request.urlopen(url, timeout=30) as response:
         data, hashes = response.read(), response.headers.get_all("x-goog-hash", [])
     md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
     if f"md5={md5}" not in [part.strip() for line in hashes for part in line.split(",")]:
         raise RuntimeError(f"what arrived does not have the hash that the server states, {hashes}")
-    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary = Path(path).with_suffix(f".{os.getpid()}")
     temporary.write_bytes(data)
     os.replace(temporary, path)

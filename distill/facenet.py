@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from backbone.formats import read_tensors
+from backbone.published import keep_download
 from distill.inception_resnet import InceptionResnetV1
 from tasks.embedding import EmbeddingTask, FaceNet
 
@@ -35,7 +37,11 @@ def load_facenet(which: str) -> FaceNet:
     Raises:
         ValueError: if they are not there, cannot be downloaded, or are another network's.
     """
-    path = _fetch(which) if which in WEIGHTS else Path(which)
+    path = Path(which)
+    if which in WEIGHTS:
+        download = partial(torch.hub.download_url_to_file, progress=False)
+        url = WEIGHTS[which]
+        path = keep_download(url, url.rsplit("/", 1)[1], download, or_else="give it as --teacher facenet:FILE")
     state = {name: value for name, value in read_tensors(path).items() if not name.startswith("logits.")}
     network = InceptionResnetV1()
     expected = network.state_dict()
@@ -50,18 +56,3 @@ def load_facenet(which: str) -> FaceNet:
 def _with_head(network: InceptionResnetV1, num_centres: int) -> FaceNet:
     """The network's embedding as it is, and a centre for each training person."""
     return FaceNet(network, None, num_centres)  # type: ignore[arg-type]  # all that counts is num_features
-
-
-def _fetch(name: str) -> Path:
-    """The file, in the folder where torch keeps what it downloads."""
-    url = WEIGHTS[name]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path), progress=False)
-        except OSError as error:
-            raise ValueError(
-                f"{url}: download failed ({error}); put the file at {path}, or give it as --teacher facenet:FILE"
-            ) from error
-    return path

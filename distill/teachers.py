@@ -1,7 +1,6 @@
 """From what the command line calls a teacher to a network; `names.py` has the table of them.
 
-A teacher takes plain pixels, normalises for itself,
-and has the outputs of the student's task.
+A teacher takes plain pixels, normalises for itself, and has the outputs of the student's task.
 """
 
 from __future__ import annotations

@@ -16,20 +16,14 @@ from torch import nn
 from backbone import Classifier, build_backbone, count_cost, parse_name
 from backbone.cost import Cost
 from backbone.layers import KERAS, ConvBNReLU, DepthwiseSeparable
+from results.paper import DOGS_TABLE, NETWORKS
 from tasks.attributes import AttributesConfig, AttributesTask
 from tasks.common.config import BackboneConfig
 from tasks.detection import DetectionConfig, DetectionTask
 from tasks.embedding import EmbeddingConfig, EmbeddingTask
 from tasks.geolocation import GeolocationConfig, GeolocationTask
 
-DOGS_TABLE, DOGS_CLASSES = "10", 120
-# Rows of Tables 4, 5 and 11 that are not called by a backbone's name.
-NAMES = {
-    "conv mobilenet": "mobilenet_1.0_conv",
-    "shallow mobilenet": "mobilenet_1.0_shallow",
-    "mobilenet": "mobilenet_1.0",
-    "planet mobilenet": "mobilenet_1.0",
-}
+IMAGENET_CLASSES, DOGS_CLASSES = 1000, 120
 # Row -> torchvision's name and input size.
 POPULAR = {
     "vgg16": ("vgg16", 224),
@@ -70,9 +64,9 @@ def count(table: str, row: str, quantity: str) -> float | None:
 
 
 def _share(layer_type: str, quantity: str) -> float:
-    cost = _classifier("mobilenet_1.0", 224, 1000)
+    cost = _classifier("mobilenet_1.0_224", 224, IMAGENET_CLASSES)
     mult_adds, num_params = cost.by_layer_type[layer_type]
-    bias = 1000  # of the classifier, which the paper does not count
+    bias = IMAGENET_CLASSES  # of the classifier, which the paper does not count
     if quantity == "mult_adds_share":
         return 100 * mult_adds / cost.mult_adds
     return 100 * (num_params - bias * (layer_type == "fully connected")) / (_kernels(cost) - bias)
@@ -90,13 +84,14 @@ def _cost(table: str, row: str) -> Cost | None:
     if table == "13":
         model, network = row.split(" ")
         return _detector(*model.rsplit("_", 1)) if network == "mobilenet" else None
-    name = NAMES.get(row, row)
+    name = NETWORKS.get(row, row)
     if not name.startswith("mobilenet"):
         return None
-    size = parse_name(name).input_size or 224
+    size = parse_name(name).input_size
+    assert size is not None
     if table in TASK_OF_TABLE:
         return _of_task(table, name, size)
-    return _classifier(name, size, DOGS_CLASSES if table == DOGS_TABLE else 1000)
+    return _classifier(name, size, DOGS_CLASSES if table == DOGS_TABLE else IMAGENET_CLASSES)
 
 
 @functools.cache
@@ -114,7 +109,6 @@ def _popular(name: str, size: int) -> Cost:
 
 @functools.cache
 def _layer(channels: int, side: int, *, full: bool) -> Cost:
-    """One layer of Table 3, whose first two rows have no batch normalisation counted."""
     layer: nn.Module = (
         ConvBNReLU(channels, channels, 3, KERAS) if full else DepthwiseSeparable(channels, channels, KERAS)
     )

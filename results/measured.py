@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from results.paper import PaperCell
+from results.paper import DOGS_TABLE, NETWORKS, PaperCell
 from tasks.common.record import MEASURED
 
 # Whose evaluations say something of a table, and what a metric is called here.
@@ -19,14 +19,7 @@ TASK_OF_TABLE = {
     "14": "embedding",
 }
 METRICS = {"map": "AP"}
-NETWORKS = {  # rows that are not called by backbone and input size
-    "mobilenet": "mobilenet_1.0_224",
-    "conv mobilenet": "mobilenet_1.0_conv_224",
-    "shallow mobilenet": "mobilenet_1.0_shallow_224",
-    "planet mobilenet": "mobilenet_1.0_224",
-    "mobilenet_0.75": "mobilenet_0.75_224",
-}
-DOGS_TABLE, DOGS = "10", "stanford_dogs"
+DOGS = "stanford_dogs"
 
 
 def read_measured(path: Path = MEASURED) -> list[dict[str, Any]]:

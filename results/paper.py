@@ -24,6 +24,16 @@ TITLES = {
 }
 
 
+DOGS_TABLE = "10"
+NETWORKS = {  # of our networks, rows that are not called by backbone and input size
+    "mobilenet": "mobilenet_1.0_224",
+    "conv mobilenet": "mobilenet_1.0_conv_224",
+    "shallow mobilenet": "mobilenet_1.0_shallow_224",
+    "planet mobilenet": "mobilenet_1.0_224",
+    "mobilenet_0.75": "mobilenet_0.75_224",
+}
+
+
 class PaperCell(NamedTuple):
     """One number of the paper.
 
