@@ -42,7 +42,7 @@ def main(words: Sequence[str]) -> int:
 def _run(options: argparse.Namespace) -> int:
     from results.measured import read_measured  # only now: torch takes seconds to import
     from results.paper import TITLES, read_paper
-    from results.render import as_json, as_markdown, print_table
+    from results.render import as_json, as_markdown, print_tables
     from results.tables import build_tables
 
     unknown = [table for table in options.tables if table not in TITLES]
@@ -56,8 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     elif options.json:
         print(json.dumps(as_json(tables), indent=2))
     else:
-        for table, cells in tables.items():
-            print_table(table, cells)
+        print_tables(tables)
     return 0
 
 

@@ -34,7 +34,7 @@ def read_measured(path: Path = MEASURED) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             record: dict[str, Any] = json.loads(line)
-            missing = {"task", "backbone", "input_size", "data", "metrics"} - record.keys()
+            missing = {"task", "data", "split", "metrics", "settings"} - record.keys()
         except (json.JSONDecodeError, AttributeError) as error:
             raise ValueError(f"{path}: line {number}: not a record of evaluate --record") from error
         if missing:
@@ -61,12 +61,15 @@ def _is_of(record: dict[str, Any], cell: PaperCell) -> bool:
 
 
 def _network(record: dict[str, Any]) -> str:
-    """As the paper's rows call it."""
-    name, size = record["backbone"], record["input_size"]
-    plain = name.removesuffix(f"_{size}")
+    """As the paper's rows call it; "" where they have none."""
+    settings = record["settings"]
+    size = settings["data.input_size"]
+    name = f"{settings['backbone.name'].removesuffix(f'_{size}')}_{size}"
     if record["task"] == "detection":
-        return f"{record['model']}_{size} mobilenet" if plain == "mobilenet_1.0" else ""
-    return f"{plain}_{size}"
+        return f"{settings['model']}_{size} mobilenet" if name.startswith("mobilenet_1.0_") else ""
+    if record["task"] == "geolocation" and settings["method"] == "retrieval":
+        return ""  # of MobileNet's features: not the paper's Im2GPS
+    return name
 
 
 def _metric(cell: PaperCell) -> str:

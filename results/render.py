@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from results.paper import TITLES
-from results.tables import Cell
+from results.tables import Cell, is_within_rounding
 
 COLUMNS = ("row", "quantity", "paper", "ours", "gap", "note")
+NUMBERS = ("paper", "ours", "gap")
+ERRATA = "Errata: counts that are not the printed number, rounded or cut off"
 QUANTITIES = {
     "mult_adds": "mult-adds, M",
     "params": "parameters, M",
@@ -20,26 +23,46 @@ QUANTITIES = {
     "top1": "top-1, %",
     "map": "mAP, %",
     "mean_ap": "mean AP, %",
-    "tar_at_far_1e-4": "accepted at FAR 1e-4, %",
+    "tar_at_far_1e-4": "TAR at FAR 1e-4, %",
 }
 
 
-def print_table(table: str, cells: Sequence[Cell]) -> None:
-    """On standard output."""
-    drawn = Table(title=_title(table), title_justify="left")
-    for column in COLUMNS:
-        drawn.add_column(column, justify="right" if column in ("paper", "ours", "gap") else "left")
-    for words in _rows(cells):
-        drawn.add_row(*words)
-    Console().print(drawn)
+class Grid(NamedTuple):
+    """A table in words.
+
+    Attributes:
+        title: above it.
+        columns: their names.
+        rows: one word for each column.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+def print_tables(tables: Mapping[str, Sequence[Cell]]) -> None:
+    """On standard output, the errata last."""
+    console = Console()
+    for grid in _grids(tables):
+        drawn = Table(title=grid.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for column in grid.columns:
+            drawn.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
+        notes = list(dict.fromkeys(words[-1] for words in grid.rows if words[-1]))
+        for *words, note in grid.rows:
+            drawn.add_row(*words, str(notes.index(note) + 1) if note else "")
+        console.print(drawn)
+        for number, note in enumerate(notes, 1):  # below, since a column of them would leave no room for the others
+            console.print(f"{number}. {note}", highlight=False)
+        console.print()
 
 
 def as_markdown(tables: Mapping[str, Sequence[Cell]]) -> str:
-    """All tables, each under a heading."""
+    """All tables, each under a heading, the errata last."""
     parts = []
-    for table, cells in tables.items():
-        lines = [f"### {_title(table)}", "", f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
-        lines += [f"| {' | '.join(words)} |" for words in _rows(cells)]
+    for grid in _grids(tables):
+        lines = [f"### {grid.title}", "", f"| {' | '.join(grid.columns)} |", f"|{' --- |' * len(grid.columns)}"]
+        lines += [f"| {' | '.join(words)} |" for words in grid.rows]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -60,21 +83,30 @@ def _cell_as_json(cell: Cell) -> dict[str, Any]:
         "paper": cell.paper.value,
         "ours": cell.ours,
         "gap": cell.gap,
+        "is_within_rounding": is_within_rounding(cell) if cell.source == "computed" else None,
         "source": cell.source,
         "provenance": cell.record,
     }
 
 
-def _rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    before = ""
-    for cell in cells:
-        paper = cell.paper
-        name = "" if paper.row == before else paper.row
-        before = paper.row
-        quantity = QUANTITIES.get(paper.quantity, f"{paper.quantity.replace('_', ' ')}, %")
-        rows.append((name, quantity, f"{paper.value:g}", _ours(cell), _gap(cell), _note(cell)))
-    return rows
+def _grids(tables: Mapping[str, Sequence[Cell]]) -> list[Grid]:
+    grids = []
+    for table, cells in tables.items():
+        rows = [_words(cell) for cell in cells]
+        before = [""] + [words[0] for words in rows]  # a row's name stands once, beside its first number
+        rows = [("" if words[0] == name else words[0], *words[1:]) for words, name in zip(rows, before, strict=False)]
+        grids.append(Grid(f"Table {table}: {TITLES[table]}", COLUMNS, rows))
+    errata = [(table, cell) for table, cells in tables.items() for cell in cells if not is_within_rounding(cell)]
+    if errata:
+        rows = [(f"{table}: {words[0]}", *words[1:]) for table, cell in errata for words in (_words(cell),)]
+        grids.append(Grid(ERRATA, COLUMNS, rows))
+    return grids
+
+
+def _words(cell: Cell) -> tuple[str, ...]:
+    paper = cell.paper
+    quantity = QUANTITIES.get(paper.quantity, f"{paper.quantity.replace('_', ' ')}, %")
+    return paper.row, quantity, f"{paper.value:g}", _ours(cell), _gap(cell), _note(cell)
 
 
 def _ours(cell: Cell) -> str:
@@ -89,12 +121,10 @@ def _gap(cell: Cell) -> str:
 
 
 def _note(cell: Cell) -> str:
-    if cell.record is None:
-        return cell.paper.note
-    record = cell.record
-    what = f"other data: {record['data']}, {record['metrics'].get('num_images', '?')} images of {record['split']}"
-    return f"{what}. {cell.paper.note}" if cell.paper.note else what
-
-
-def _title(table: str) -> str:
-    return f"Table {table}: {TITLES[table]}"
+    notes = []
+    if cell.record is not None:
+        images = cell.record["metrics"].get("num_images", "?")
+        notes.append(f"other data: {cell.record['data']}, {images} images of {cell.record['split']}")
+    elif cell.ours is None and cell.paper.unit == "million":
+        notes.append("as stated: we have no such network")
+    return "; ".join([*notes, cell.paper.note] if cell.paper.note else notes)

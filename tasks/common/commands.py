@@ -18,7 +18,7 @@ from backbone.cost import count_cost, format_cost
 from datasets.files import atomic_write, new_folder, write_json
 from datasets.loader import Source
 from tasks.common import checkpoint
-from tasks.common.config import TaskConfig
+from tasks.common.config import TaskConfig, flatten
 from tasks.common.device import open_device
 from tasks.common.distributed import ALONE, World, join_world
 from tasks.common.evaluate import draw_examples, evaluation_loader, predict_split, score, write_mistakes
@@ -96,7 +96,7 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     title, as_json = f"{model_name}, {len(source)} {split} images", arguments.options["json"]
     metrics = report(metric, len(source), folder, title, as_json=as_json)
     if arguments.options["record"]:
-        append_record(task, metrics, split)
+        append_record(task.name, arguments.config, metrics, split)
     return 0
 
 
@@ -204,8 +204,8 @@ def warn_of_repairs(source: Source[Any]) -> None:
 
 def check_unchanged(settings: dict[str, Any], path: Path) -> None:
     """A run that is resumed ends as if it had never stopped, so only how it runs and where its data are may change."""
-    saved = _flatten(yaml.safe_load(path.read_text()))
-    for key, value in _flatten(yaml.safe_load(_as_yaml(settings))).items():
+    saved = flatten(yaml.safe_load(path.read_text()))
+    for key, value in flatten(yaml.safe_load(_as_yaml(settings))).items():
         if value != saved.get(key, value) and key not in RESUME_MAY_CHANGE:
             raise ValueError(
                 f"{key}: the run was made with {saved[key]!r}, and --resume continues it exactly; to change it to "
@@ -221,15 +221,6 @@ def write_settings(settings: dict[str, Any], run: Path) -> None:
 
 def _as_yaml(settings: dict[str, Any]) -> str:
     return yaml.safe_dump(settings, sort_keys=False)
-
-
-def _flatten(settings: dict[str, Any]) -> dict[str, Any]:
-    """Nested groups as one level: `optim.lr` and so on."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        inner = {f"{key}.{name}": v for name, v in _flatten(value).items()} if isinstance(value, dict) else {key: value}
-        flat |= inner
-    return flat
 
 
 def new_run(task: Trainable[Any], run_dir: str | None) -> Path:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from backbone.names import ConventionsName, parse_name
 
@@ -132,6 +133,15 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", "0 or more", self.seed)
+
+
+def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested groups as one level: `optim.lr` and so on."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        inner = {f"{key}.{name}": v for name, v in flatten(value).items()} if isinstance(value, dict) else {key: value}
+        flat |= inner
+    return flat
 
 
 def require_size_of_name(backbone: BackboneConfig, input_size: int) -> None:

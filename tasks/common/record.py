@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 import shlex
@@ -14,26 +15,30 @@ from typing import Any
 import torch
 
 from tasks.common.cli import ROOT
-from tasks.common.task import Task
+from tasks.common.config import flatten
 
 MEASURED = ROOT / "results" / "measured.jsonl"
 
 
-def append_record(task: Task[Any], metrics: Mapping[str, Any], split: str, path: Path = MEASURED) -> None:
-    """Append a line: date, network, data, split, seed, command, machine and scores."""
-    config = task.config
+def append_record(task_name: str, config: Any, metrics: Mapping[str, Any], split: str, path: Path = MEASURED) -> None:
+    """Append a line: date, task, data, split, command, machine, settings and scores.
+
+    Args:
+        task_name: of the task.
+        config: of the evaluation; that of a run says how the run was trained.
+        metrics: what was measured.
+        split: of the data.
+        path: the file.
+    """
     entry = {
         "date": date.today().isoformat(),
-        "task": task.name,
-        "model": getattr(config, "model", None),
-        "backbone": config.backbone.name,
-        "input_size": config.data.input_size,
+        "task": task_name,
         "data": "the drawn sample" if config.data.root is None else Path(config.data.root).name,
         "split": split,
-        "seed": config.seed,
-        "command": shlex.join(["python", "-m", f"tasks.{task.name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", f"tasks.{task_name}", *sys.argv[1:]]),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "metrics": dict(metrics),
+        "settings": flatten(dataclasses.asdict(config)),
     }
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")

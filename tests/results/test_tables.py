@@ -59,6 +59,13 @@ def test_hand_arithmetic() -> None:
     assert count("6", "mobilenet_1.0_224", "top1") is None
 
 
+def test_what_the_paper_left_out() -> None:
+    """Two notes say without which layers a count is the printed one."""
+    vgg_linear = (512 * 7 * 7 * 4096 + 4096 * 4096 + 4096 * 1000) / 1e6
+    assert (count("8", "vgg16", "mult_adds") or 0) - vgg_linear == pytest.approx(15347, abs=0.5)
+    assert (count("4", "conv mobilenet", "mult_adds") or 0) - 1024 * 1000 / 1e6 == pytest.approx(4866.3, abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("value", "ours", "holds"),
     [
@@ -98,22 +105,34 @@ def test_readme_is_what_the_command_writes() -> None:
 
 
 def test_measurements_find_their_cell_and_are_named_as_other_data(tmp_path: Path) -> None:
-    base = {"task": "classification", "backbone": "mobilenet_0.5", "input_size": 160, "data": "imagenet_sample"}
-    record = base | {"split": "val", "metrics": {"top1": 0.68, "num_images": 500}}
-    dogs = record | {"data": "stanford_dogs", "backbone": "mobilenet_1.0", "input_size": 224}
-    ssd = base | {"task": "detection", "model": "ssd", "backbone": "mobilenet_1.0", "input_size": 300}
-    ssd |= {"split": "val", "metrics": {"AP": 0.2, "num_images": 128}}
+    def record_of(task: str, data: str, metrics: dict[str, Any], **settings: Any) -> dict[str, Any]:
+        named = {key.replace("__", "."): value for key, value in settings.items()}
+        return {"task": task, "data": data, "split": "val", "metrics": metrics, "settings": named}
+
+    top1 = {"top1": 0.68, "num_images": 500}
+    small = {"backbone__name": "mobilenet_0.5", "data__input_size": 160}
+    large = {"backbone__name": "mobilenet_1.0_224", "data__input_size": 224}
+    record = record_of("classification", "imagenet_sample", top1, **small)
+    dogs = record_of("classification", "stanford_dogs", top1, **large)
+    places = {"within_750km": 0.55, "num_images": 100}
+    planet = record_of("geolocation", "geo", places, method="classification", **large)
+    neighbours = record_of("geolocation", "geo", places, method="retrieval", **large)
+    boxes = {"AP": 0.2, "num_images": 128}
+    ssd = record_of("detection", "coco128", boxes, model="ssd", backbone__name="mobilenet_1.0", data__input_size=300)
+    thin = record_of("detection", "coco128", boxes, model="ssd", backbone__name="mobilenet_0.5", data__input_size=300)
     path = tmp_path / "measured.jsonl"
-    path.write_text("".join(json.dumps(one) + "\n" for one in (record, dogs, ssd)))
+    path.write_text("".join(json.dumps(one) + "\n" for one in (record, dogs, planet, neighbours, ssd, thin)))
     records = read_measured(path)
 
     cells = [cell for cell in read_paper() if find(records, cell) is not None]
     assert [(cell.table, cell.row, cell.quantity) for cell in cells] == [
         ("9", "mobilenet_0.5_160", "top1"),
         ("10", "mobilenet_1.0_224", "top1"),
+        ("11", "planet mobilenet", "within_750km"),
         ("13", "ssd_300 mobilenet", "map"),
     ]
-    assert [value_of(find(records, cell) or {}, cell) for cell in cells] == pytest.approx([68, 68, 20])
+    assert [value_of(find(records, cell) or {}, cell) for cell in cells] == pytest.approx([68, 68, 55, 20])
+    assert find(records, cells[2]) == planet
     shown = build_tables(cells, records)
     assert all(cell.gap is None for table in shown.values() for cell in table), "no gap between different data"
     assert "| (68.00) |  | other data: imagenet_sample, 500 images of val |" in as_markdown(shown)

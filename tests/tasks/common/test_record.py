@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from results.measured import read_measured
 from tasks.classification import ClassificationConfig, ClassificationTask
 from tasks.common.cli import main
+from tasks.common.config import flatten
 
 
 def test_each_evaluation_appends_a_line(
@@ -34,17 +36,8 @@ def test_each_evaluation_appends_a_line(
         scores.append(json.loads(capsys.readouterr().out))
     records = read_measured(path)
     assert [record["metrics"] for record in records] == scores[::-1]
-    assert records[0] | {"date": "", "command": "", "machine": "", "metrics": {}} == {
-        "date": "",
-        "task": "classification",
-        "model": None,
-        "backbone": "mobilenet_0.25",
-        "input_size": 48,
-        "data": root.name,
-        "split": "val",
-        "seed": 0,
-        "command": "",
-        "machine": "",
-        "metrics": {},
-    }
-    assert records[0]["command"].startswith("python -m tasks.classification")
+    record = records[0]
+    assert (record["task"], record["data"], record["split"]) == ("classification", root.name, "val")
+    assert record["command"].startswith("python -m tasks.classification")
+    assert record["settings"] == flatten(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()))
+    assert record["settings"]["optim.batch_size"] == 8, "how the run was trained"
