@@ -24,6 +24,7 @@ from tasks.common.distributed import ALONE, World, join_world
 from tasks.common.evaluate import draw_examples, evaluation_loader, predict_split, score, write_mistakes
 from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
 from tasks.common.head import fit_head
+from tasks.common.onnx_file import ExportedNetwork
 from tasks.common.parser import CONFIG, Arguments, read_config
 from tasks.common.predict import find_files, predict_files
 from tasks.common.pretrained import build_pretrained, open_pretrained
@@ -33,6 +34,7 @@ from tasks.common.report import metrics_as_json, print_metrics
 from tasks.common.task import Metric, Task, Trainable
 
 INTERRUPTED = 130
+MODEL = "model.onnx"  # in a run folder that `export` made, instead of checkpoints
 # Settings without any effect on the weights that a run ends with.
 RESUME_MAY_CHANGE = frozenset(
     {"data.root", "loop.device", "loop.num_workers", "loop.checkpoint_minutes", "loop.max_unreadable_share"}
@@ -154,6 +156,8 @@ def open_run(run: Path, task_class: type[Task[Any]], config_class: type[TaskConf
 
 
 def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:
+    if (run / MODEL).is_file():
+        return _load_exported(run / MODEL, task_class, config)
     path = run / checkpoint.BEST
     content = checkpoint.load_checkpoint(path, task_class.name)
     task = task_class(_without_pretrained(config), content["vocabulary"])
@@ -164,6 +168,16 @@ def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tup
         first = str(error).split("\n")[1].strip()
         raise ValueError(f"{path}: does not fit the settings of the run: {first}") from error
     return task, model.to(open_device(task.config.loop))
+
+
+def _load_exported(path: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:
+    network = ExportedNetwork(path)
+    if network.task != task_class.name:
+        raise ValueError(f"{path}: is of the task {network.task}, not {task_class.name}")
+    task = task_class(_without_pretrained(config), network.vocabulary)
+    if network.input_size != task.config.data.input_size:
+        raise ValueError(f"data.input_size: the exported network takes {network.input_size} px and no other size")
+    return task, network
 
 
 def out_folder(task: Task[Any], options: dict[str, Any], default: str) -> Path:

@@ -17,12 +17,17 @@ from tasks.common.device import device_of
 WARMUPS, CALLS = 3, 20
 
 
-def deployed_cost(network: nn.Module, input_size: int) -> Cost:
-    """The cost of a network for one image, without what only its training needs."""
-    model: Any = copy.deepcopy(network).cpu()
+def as_deployed(network: nn.Module) -> nn.Module:
+    """A copy on the CPU, in evaluation mode, without what only its training needs."""
+    model: Any = copy.deepcopy(network).cpu().eval()
     if hasattr(getattr(model, "head", None), "centres"):
         model.head.centres = None  # the training persons': no part of an embedding
-    return count_cost(model, torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8))
+    return model  # type: ignore[no-any-return]
+
+
+def deployed_cost(network: nn.Module, input_size: int) -> Cost:
+    """The cost of a network for one image, without what only its training needs."""
+    return count_cost(as_deployed(network), torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8))
 
 
 @torch.inference_mode()

@@ -52,5 +52,5 @@ def in_fp32(outputs: Any) -> Any:
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Where a network computes."""
-    return next(chain(network.parameters(), network.buffers())).device
+    """Where a network computes; one without any tensors of torch, an ONNX file, does so on the CPU."""
+    return next((tensor.device for tensor in chain(network.parameters(), network.buffers())), torch.device("cpu"))

@@ -45,7 +45,7 @@ class OnnxNetwork(nn.Module):
             ValueError: if the file is not there, cannot be read, or has other inputs.
         """
         super().__init__()
-        self._session = _open(path)
+        self._session = open_session(path)
         inputs = self._session.get_inputs()
         shape: list[Any] = inputs[0].shape
         if len(inputs) != 1 or len(shape) != 4 or inputs[0].type != "tensor(float)":
@@ -85,7 +85,12 @@ class OnnxNetwork(nn.Module):
         return output[: len(part)]
 
 
-def _open(path: Path) -> Any:
+def open_session(path: Path) -> Any:
+    """ONNX Runtime on the CPU with a file.
+
+    Raises:
+        ValueError: if it is not there or cannot be read.
+    """
     import onnxruntime  # slow to import
 
     if not path.is_file():

@@ -59,6 +59,11 @@ def _predict_flags(parser: ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", type=str, help="image, folder, glob or video")
 
 
+def _export_flags(parser: ArgumentParser) -> None:
+    add_run(parser, "export")
+    parser.add_argument("--int8", action="store_true", help="8 bits, with ranges from 100 training images")
+
+
 def _cost_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--num_classes", type=int | None, help="classes without background (default: the paper's)")
     add_json(parser)
@@ -107,6 +112,14 @@ COMMANDS = {
         "tasks.common.commands",
         _predict_flags,
         usage=" [--run RUN] INPUT...",
+    ),
+    "export": Command(
+        "Write a run's network as an ONNX file, and compare its scores, size and latency with it. The new folder is a "
+        "run that evaluate and predict take",
+        "python -m tasks.{task} export --run runs/first --int8",
+        "tasks.common.export",
+        _export_flags,
+        usage=" [--run RUN]",
     ),
     "cost": Command(
         "Mult-adds and parameters of the configured model",

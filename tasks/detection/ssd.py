@@ -85,7 +85,7 @@ def _build_predictor(kind: Predictor, conventions: Conventions, in_channels: int
 def _predict(predictors: nn.ModuleList, maps: list[Tensor], size: int) -> Tensor:
     """(N, shapes * size, H, W) of every map -> (N, A, size); no copy where channels are last in memory."""
     predictions = [predictor(m).permute(0, 2, 3, 1) for predictor, m in zip(predictors, maps, strict=True)]
-    return torch.cat([prediction.reshape(len(prediction), -1, size) for prediction in predictions], 1)
+    return torch.cat([prediction.reshape(prediction.shape[0], -1, size) for prediction in predictions], 1)
 
 
 def decode_ssd(outputs: SSDOutputs, limits: Limits) -> list[Detections]:

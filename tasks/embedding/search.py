@@ -19,9 +19,10 @@ from datasets.stores import ImageFiles
 from datasets.types import Face, Image
 from tasks.common.commands import load_model, out_folder
 from tasks.common.draw import contact_sheet, put_label, scaled_to
-from tasks.common.evaluate import evaluation_loader, predict_split
+from tasks.common.evaluate import evaluation_loader, predict_pixels, predict_split
 from tasks.common.features import network_digest
 from tasks.common.neighbours import Floats
+from tasks.common.onnx_file import ExportedNetwork
 from tasks.common.parser import Arguments
 from tasks.common.predict import find_files
 from tasks.common.progress import Progress
@@ -105,7 +106,10 @@ def _embed(task: Task[Face], model: Any, photos: Sequence[str], progress: Progre
 
 
 def _new_gallery(path: Path, task: Task[Face], model: Any) -> Gallery:
-    return Gallery.new(path, model.head.embedding_dim, _network(task, model))
+    side = task.config.data.input_size
+    (face,) = predict_pixels(task, model, [np.zeros((side, side, 3), np.uint8)])
+    assert face.embedding is not None
+    return Gallery.new(path, len(face.embedding), _network(task, model))
 
 
 def _open_gallery(path: Path, task: Task[Face], model: Any) -> Gallery:
@@ -120,10 +124,14 @@ def _open_gallery(path: Path, task: Task[Face], model: Any) -> Gallery:
 
 def _network(task: Task[Face], model: Any) -> str:
     """Stands for all that an embedding depends on besides the photo."""
+    embedder: nn.Module = model
+    conventions = None  # an exported network has its own
+    if not isinstance(model, ExportedNetwork):
+        embedder = nn.ModuleList([model.backbone, model.head.projection])  # not what only training needs
+        conventions = str(model.backbone.conventions)
     data = task.config.data
-    settings: list[Any] = [str(model.backbone.conventions), data.input_size, data.face_part, data.align is not None]
-    digest = network_digest(nn.ModuleList([model.backbone, model.head.projection]), settings)
-    return digest.hexdigest()[:32]
+    settings = [conventions, data.input_size, data.face_part, data.align is not None]
+    return network_digest(embedder, settings).hexdigest()[:32]
 
 
 def _draw_row(name: str, matches: Sequence[Match], columns: int) -> list[Image]:

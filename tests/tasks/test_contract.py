@@ -17,6 +17,7 @@ import yaml
 from datasets.loader import Key, TransformedDataset, collate
 from tasks.common.checkpoint import load_checkpoint, save_best
 from tasks.common.evaluate import evaluate, evaluation_loader, predict_batch
+from tasks.common.onnx_file import ExportedNetwork, write_onnx
 from tests.tasks.conftest import CONFIGS, TASKS, as_prediction, build_config
 
 TinyTask = Callable[..., Any]
@@ -123,6 +124,29 @@ def test_checkpoint_round_trip_is_bit_equal(tiny_task: TinyTask, tmp_path: Path)
     batch = plain_batch(task)
     first, second = (network.eval()(batch.images) for network in (model, again))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_exported_network_gives_the_same(tiny_task: TinyTask, tmp_path: Path) -> None:
+    task = tiny_task()
+    network = task.build_model()
+    images = plain_batch(task).images
+    with torch.no_grad():
+        network.backbone.train()(images)  # else batch normalisation would be the identity
+    path = tmp_path / "model.onnx"
+    if type(network).__name__ == "FasterRCNN":
+        with pytest.raises(ValueError, match="FasterRCNN has no ONNX form"):
+            write_onnx(network, 96, path, task.name, task.vocabulary)
+        return
+    write_onnx(network, 96, path, task.name, task.vocabulary)
+    exported = ExportedNetwork(path)
+    assert (exported.task, exported.input_size, exported.vocabulary) == (task.name, 96, task.vocabulary)
+    for number in (1, 3):
+        ours, theirs = network.eval()(images[:number]), exported(images[:number])
+        assert theirs._fields == ours._fields
+        for name, value in ours._asdict().items():
+            if name != "centres":
+                torch.testing.assert_close(getattr(theirs, name), value, atol=1e-4, rtol=1e-4)
+        assert len(task.decode(theirs)) == number
 
 
 def test_data_can_be_sent_to_worker_processes(tiny_task: TinyTask) -> None:

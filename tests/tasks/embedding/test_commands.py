@@ -96,6 +96,20 @@ def test_from_training_to_search(words: list[str], tmp_path: Path, capsys: pytes
     assert "g.faiss: was made with another network, or another data.input_size" in capsys.readouterr().err
 
 
+def test_gallery_of_an_exported_network(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", *words, *HEAD, "--run_dir", "run") == 0
+    assert run("export", "--run", "run", "--out", "floats") == 0
+    photos = str(Path(words[1]) / "train")
+    assert run("index", "--run", "floats", photos, "--out", "g.faiss") == 0
+    capsys.readouterr()
+    assert run("search", "--run", "floats", "--gallery", "g.faiss", photos, "--out", "found") == 0
+    records = [json.loads(line) for line in Path("found/matches.jsonl").read_text().splitlines()]
+    assert len(records) == 24
+    assert all(record["image"] == record["matches"][0]["path"] for record in records)
+    assert run("search", "--run", "run", "--gallery", "g.faiss", photos) == 1
+    assert "g.faiss: was made with another network" in capsys.readouterr().err
+
+
 def test_all_pairs_of_unseen_persons_by_default(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", *words, *HEAD, "--loss", "arcface", "--run_dir", "run") == 0
     scores = json.loads(Path("run/metrics.json").read_text())

@@ -1,0 +1,107 @@
+"""`export`: the file is the network, in 8 bits nearly so, and its folder is a run."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import yaml
+
+from tasks.common.onnx_file import ExportedNetwork
+from tests.tasks.common.runs import run_detection
+
+
+@pytest.fixture(scope="module")
+def exported(unbroken: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "int8"
+    done = run_detection("export", "--run", str(unbroken), "--int8", "--out", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert "ONNX, 8 bits" in done.stdout
+    assert f"predict --run {folder}" in done.stderr
+    return folder
+
+
+def test_report_compares_what_it_wrote(exported: Path, unbroken: Path) -> None:
+    report = json.loads((exported / "export.json").read_text())
+    ours, floats, in_8_bits = report["networks"]
+    known = json.loads((unbroken / "metrics.json").read_text())
+    assert ours["metrics"] == pytest.approx({name: known[name] for name in ours["metrics"]}, abs=1e-6)
+    assert floats["metrics"] == pytest.approx(ours["metrics"], abs=1e-3)
+    assert report["max_difference"] < 1e-5
+    assert in_8_bits["bytes"] == (exported / "model.onnx").stat().st_size < 0.5 * floats["bytes"]
+
+
+def test_exported_folder_is_a_run(exported: Path, unbroken: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(exported, moved)
+    settings, before = (yaml.safe_load((run / "config.yaml").read_text()) for run in (moved, unbroken))
+    assert settings == before
+    report = json.loads((exported / "export.json").read_text())
+    done = run_detection("evaluate", "--run", str(moved), "--json")
+    assert json.loads(done.stdout) == report["networks"][2]["metrics"]
+    assert (moved / "evaluate-val" / "predictions.png").is_file()
+
+
+def test_weights_are_8_bits_with_a_scale_for_each_channel(exported: Path) -> None:
+    graph = onnx.load(exported / "model.onnx").graph
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    makers = {output: node for node in graph.node for output in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 27 + 8 + 12  # Table 1's, SSD's further ones, and two predictors for each of six maps
+    for node in convolutions:
+        weight, scale = (values[name] for name in makers[node.input[1]].input[:2])
+        assert weight.dtype == np.int8
+        assert scale.shape == weight.shape[:1]
+
+
+def test_8_bits_change_little(exported: Path, unbroken: Path, tmp_path: Path) -> None:
+    done = run_detection("export", "--run", str(unbroken), "--out", str(tmp_path / "floats"))
+    assert done.returncode == 0, done.stderr
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    floats, in_8_bits = (ExportedNetwork(run / "model.onnx")(images) for run in (tmp_path / "floats", exported))
+    for name in ("class_logits", "box_deltas"):
+        both = torch.stack([getattr(floats, name).flatten(), getattr(in_8_bits, name).flatten()])
+        assert 0.9 < both.corrcoef()[0, 1] < 1
+
+
+@pytest.mark.parametrize(
+    ("words", "mistake"),
+    [
+        (
+            ("evaluate", "--data.input_size", "96"),
+            "data.input_size: the exported network takes 64 px and no other size",
+        ),
+        (("export",), "is exported already; name the run that it comes from"),
+        (("train", "--resume"), "there is no such checkpoint"),
+    ],
+)
+def test_what_an_exported_network_cannot_do(exported: Path, words: tuple[str, ...], mistake: str) -> None:
+    before = sorted(path.name for path in exported.iterdir())
+    verb, *more = words
+    done = run_detection(verb, *more, *([str(exported)] if more == ["--resume"] else ["--run", str(exported)]))
+    assert done.returncode == 1
+    assert mistake in done.stderr.splitlines()[-1]
+    assert sorted(path.name for path in exported.iterdir()) == before
+
+
+def test_files_of_others_and_other_tasks_are_refused(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.common.commands import open_run
+    from tasks.detection import DetectionConfig, DetectionTask
+
+    other = tmp_path / "other"
+    shutil.copytree(exported, other)
+    model: Any = onnx.load(other / "model.onnx")
+    onnx.helper.set_model_props(model, {"task": "embedding", "vocabulary": "{}"})
+    onnx.save(model, other / "model.onnx")
+    with pytest.raises(ValueError, match=r"model\.onnx: is of the task embedding, not detection"):
+        open_run(other, DetectionTask, DetectionConfig)
+    del model.metadata_props[:]
+    onnx.save(model, other / "model.onnx")
+    with pytest.raises(ValueError, match=r"model\.onnx: not written by `export`"):
+        open_run(other, DetectionTask, DetectionConfig)
