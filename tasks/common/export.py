@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -53,22 +54,19 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     if isinstance(network, ExportedNetwork):
         raise ValueError(f"{arguments.options['run']}: is exported already; name the run that it comes from")
     in_8_bits = arguments.options["int8"]
-    folder = out_folder(task, arguments.options, "export-int8" if in_8_bits else "export")
-    input_size = task.config.data.input_size
     with tempfile.TemporaryDirectory() as temporary:
-        floats = Path(temporary) / MODEL if in_8_bits else folder / MODEL
-        write_onnx(network, input_size, floats, task.name, task.vocabulary)
-        exported = ExportedNetwork(floats)
+        floats = Path(temporary) / "floats.onnx"
+        write_onnx(network, task.config.data.input_size, floats, task.name, task.vocabulary)
         num_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
-        candidates = [
-            Candidate("PyTorch", network, num_bytes),
-            Candidate("ONNX, float", exported, floats.stat().st_size),
-        ]
-        difference = _difference(task, network, exported)
+        candidates = [Candidate("PyTorch", network, num_bytes), _open("ONNX, float", floats)]
+        difference = _difference(task, network, candidates[1].network)
+        chosen = floats
         if in_8_bits:
-            quantize(floats, folder / MODEL, _calibration_images(task))
-            size = (folder / MODEL).stat().st_size
-            candidates.append(Candidate("ONNX, 8 bits", ExportedNetwork(folder / MODEL), size))
+            chosen = Path(temporary) / "int8.onnx"
+            quantize(floats, chosen, _calibration_images(task))
+            candidates.append(_open("ONNX, 8 bits", chosen))
+        folder = out_folder(task, arguments.options, "export-int8" if in_8_bits else "export")
+        shutil.copyfile(chosen, folder / MODEL)
     write_settings(dataclasses.asdict(task.config), folder)
     task.write_vocabulary(folder)
     rows = _compare(task, candidates)
@@ -76,6 +74,10 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     _print(task, rows, difference)
     print(f"use it with: python -m tasks.{task.name} predict --run {folder} INPUT...", file=sys.stderr)
     return 0
+
+
+def _open(title: str, file: Path) -> Candidate:
+    return Candidate(title, ExportedNetwork(file), file.stat().st_size)
 
 
 def _calibration_images(task: Task[Any]) -> Iterator[Image]:

@@ -60,7 +60,7 @@ def _predict_flags(parser: ArgumentParser) -> None:
 
 
 def _export_flags(parser: ArgumentParser) -> None:
-    add_run(parser, "export")
+    add_run(parser, "export, or export-int8")
     parser.add_argument("--int8", action="store_true", help="8 bits, with ranges from 100 training images")
 
 
