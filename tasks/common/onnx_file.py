@@ -6,9 +6,10 @@ task's raw outputs under their names; what these stand for is in its metadata.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
-import logging
 import tempfile
 from collections import namedtuple
 from collections.abc import Iterable, Mapping
@@ -84,24 +85,20 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, vocab
     images = torch.zeros(2, 3, input_size, input_size, dtype=torch.uint8)
     with torch.inference_mode():
         names = model(images)._fields
-    loggers = logging.getLogger("onnx_ir")  # warns of outputs that are constants, such as anchors
-    level = loggers.level
-    loggers.setLevel(logging.ERROR)
     try:
-        program = torch.onnx.export(
-            model,
-            (images,),
-            input_names=[INPUT],
-            output_names=names,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
+        with contextlib.redirect_stderr(io.StringIO()):  # warnings of constant outputs; whole graphs where it fails
+            program = torch.onnx.export(
+                model,
+                (images,),
+                input_names=[INPUT],
+                output_names=names,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )
     except Exception as error:  # the exporter has many, some of them of its own
         raise ValueError(
             f"{type(network).__name__} has no ONNX form: what it computes depends on what it sees"
         ) from error
-    finally:
-        loggers.setLevel(level)
     assert program is not None
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / path.name

@@ -69,6 +69,16 @@ def _cost_flags(parser: ArgumentParser) -> None:
     add_json(parser)
 
 
+def _benchmark_flags(parser: ArgumentParser) -> None:
+    widths, sizes, runtimes = [1.0, 0.75, 0.5, 0.25], [224, 192, 160, 128], ["torch", "onnx", "int8"]
+    parser.add_argument("--widths", type=float, nargs="+", default=widths, help="width multipliers")
+    parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="input sizes in pixels")
+    parser.add_argument("--runtimes", choices=runtimes, nargs="+", default=runtimes, help="what computes")
+    parser.add_argument("--num_classes", type=int | None, help="classes without background (default: the paper's)")
+    add_out(parser, "runs/{task}/<backbone>-benchmark")
+    add_json(parser)
+
+
 def add_run_dir(parser: ArgumentParser) -> None:
     """The flag of verbs that make a run folder."""
     parser.add_argument("--run_dir", type=str | None, help="folder to make (default: one below runs, by date and time)")
@@ -126,6 +136,12 @@ COMMANDS = {
         "python -m tasks.{task} cost --backbone.name mobilenet_0.5 --json",
         "tasks.common.commands",
         _cost_flags,
+    ),
+    "benchmark": Command(
+        "Measure this machine's latency for widths by input sizes, in PyTorch and in ONNX Runtime; nothing is trained",
+        "python -m tasks.{task} benchmark --widths 1.0 0.5 --sizes 224 128",
+        "tasks.common.latency",
+        _benchmark_flags,
     ),
 }
 

@@ -1,0 +1,151 @@
+"""`benchmark`: how long this machine takes for width by resolution, in PyTorch and in ONNX Runtime, untrained."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+from torch import nn
+
+from datasets.files import atomic_write
+from tasks.common.commands import out_folder
+from tasks.common.deployed import deployed_cost, latencies_ms
+from tasks.common.device import open_device
+from tasks.common.onnx_file import ExportedNetwork, quantize, write_onnx
+from tasks.common.parser import Arguments
+from tasks.common.progress import Progress
+from tasks.common.report import write_csv
+from tasks.common.task import Task
+
+TABLE, PICTURE = "benchmark.csv", "benchmark.png"
+TITLES = {"torch": "PyTorch", "onnx": "ONNX", "int8": "ONNX, 8 bits"}
+
+
+class Row(NamedTuple):
+    """One width at one size.
+
+    Attributes:
+        width: multiplier.
+        input_size: in pixels.
+        mult_adds: in millions.
+        num_params: in millions.
+        latencies_ms: of one image, by runtime.
+    """
+
+    width: float
+    input_size: int
+    mult_adds: float
+    num_params: float
+    latencies_ms: Mapping[str, float]
+
+    def as_record(self) -> dict[str, float]:
+        """A flat row of a table."""
+        named = {name: value for name, value in self._asdict().items() if name != "latencies_ms"}
+        return named | {f"{runtime}_ms": value for runtime, value in self.latencies_ms.items()}
+
+
+def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
+    """Measure a grid; leave its table and its picture."""
+    options = arguments.options
+    runtimes = [runtime for runtime in TITLES if runtime in options["runtimes"]]
+    configs = [_at(arguments.config, width, size) for width in options["widths"] for size in options["sizes"]]
+    tasks = [task_class.with_num_classes(config, options["num_classes"]) for config in configs]
+    networks = []
+    with Progress("building", len(tasks)) as progress:
+        for task in tasks:
+            networks.append(_build(task, runtimes))
+            progress.advance(text=f"{task.config.backbone.name}, {task.config.data.input_size} px")
+    sides = [config.data.input_size for config in configs]
+    latencies = iter(
+        latencies_ms([(form, side) for forms, side in zip(networks, sides, strict=True) for form in forms])
+    )
+    rows = []
+    for config, task, side in zip(configs, tasks, sides, strict=True):
+        cost = deployed_cost(task.build_model(), side)
+        width = float(config.backbone.name.rpartition("_")[2])
+        measured = {runtime: next(latencies) for runtime in runtimes}
+        rows.append(Row(width, side, cost.mult_adds / 1e6, cost.num_params / 1e6, measured))
+    folder = out_folder(tasks[0], options, "benchmark")
+    records = [row.as_record() for row in rows]
+    write_csv(folder / TABLE, records)
+    _draw(rows, runtimes, folder / PICTURE)
+    if options["json"]:
+        print(json.dumps(records, indent=2))
+    else:
+        _print(rows, runtimes)
+    print(f"wrote {TABLE} and {PICTURE} to {folder}", file=sys.stderr)
+    return 0
+
+
+def _at(config: Any, width: float, input_size: int) -> Any:
+    return dataclasses.replace(
+        config,
+        backbone=dataclasses.replace(config.backbone, name=f"mobilenet_{width:g}", pretrained="none"),
+        data=dataclasses.replace(config.data, input_size=input_size),
+    )
+
+
+def _build(task: Task[Any], runtimes: Sequence[str]) -> list[nn.Module]:
+    """A network with random weights for each runtime, in their order."""
+    network = task.build_model().to(open_device(task.config.loop))
+    side = task.config.data.input_size
+    forms: dict[str, nn.Module] = {"torch": network}
+    if set(runtimes) - {"torch"}:
+        with tempfile.TemporaryDirectory() as folder:
+            floats, int8 = Path(folder) / "floats.onnx", Path(folder) / "int8.onnx"
+            write_onnx(network, side, floats, task.name, task.vocabulary)
+            forms["onnx"] = ExportedNetwork(floats)
+            if "int8" in runtimes:
+                noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
+                quantize(floats, int8, noise)  # its time does not depend on the ranges that it finds
+                forms["int8"] = ExportedNetwork(int8)
+    return [forms[runtime] for runtime in runtimes]
+
+
+def _correlation(rows: Sequence[Row], runtime: str) -> float:
+    return float(spearmanr([row.mult_adds for row in rows], [row.latencies_ms[runtime] for row in rows]).statistic)
+
+
+def _print(rows: Sequence[Row], runtimes: Sequence[str]) -> None:
+    table = Table()
+    for column in ("width", "px", "mult-adds, M", "parameters, M", *(f"{TITLES[runtime]}, ms" for runtime in runtimes)):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            f"{row.width:g}",
+            str(row.input_size),
+            f"{row.mult_adds:.1f}",
+            f"{row.num_params:.2f}",
+            *(f"{row.latencies_ms[runtime]:.2f}" for runtime in runtimes),
+        )
+    Console().print(table)
+    if len(rows) > 2:
+        for runtime in runtimes:
+            print(f"rank correlation of mult-adds with latency, {TITLES[runtime]}: {_correlation(rows, runtime):.3f}")
+
+
+def _draw(rows: Sequence[Row], runtimes: Sequence[str], path: Path) -> None:
+    """Latency against mult-adds, by runtime."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for runtime in runtimes:
+        points = sorted((row.mult_adds, row.latencies_ms[runtime]) for row in rows)
+        axes.plot(*zip(*points, strict=True), marker="o", label=TITLES[runtime])
+    axes.set(xlabel="mult-adds, M", ylabel="latency of one image, ms", xscale="log", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=100)
