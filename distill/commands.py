@@ -22,13 +22,13 @@ from distill.task import DistillTask
 from distill.teachers import Teacher, open_teacher
 from distill.teaching import Teaching
 from distill.trained import fit_once
-from tasks.common.checkpoint import BEST, load_checkpoint
 from tasks.common.commands import (
     INTERRUPTED,
     check_unchanged,
     make_folder,
     new_run,
     open_run,
+    read_identity,
     warn_of_repairs,
     with_conventions,
     write_settings,
@@ -101,7 +101,8 @@ def _student(task_name: str, config: Any, distilling: DistillConfig) -> Task[Any
         return task_class(config, {"identities": []})  # no person needs to be told from the others
     kind, which = parse_teacher(distilling.teacher[0])
     if task_name != "embedding" and kind == "run":
-        return task_class(config, load_checkpoint(Path(which) / BEST, task_name)["vocabulary"])
+        _, vocabulary = read_identity(Path(which), task_name)
+        return task_class(config, vocabulary)
     return task_class.from_data(config)
 
 

@@ -24,7 +24,7 @@ from tasks.common.distributed import ALONE, World, join_world
 from tasks.common.evaluate import draw_examples, evaluation_loader, predict_split, score, write_mistakes
 from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
 from tasks.common.head import fit_head
-from tasks.common.onnx_file import ExportedNetwork
+from tasks.common.onnx_file import MODEL, ExportedNetwork
 from tasks.common.parser import CONFIG, Arguments, read_config
 from tasks.common.predict import find_files, predict_files
 from tasks.common.pretrained import build_pretrained, open_pretrained
@@ -34,7 +34,6 @@ from tasks.common.report import metrics_as_json, print_metrics
 from tasks.common.task import Metric, Task, Trainable
 
 INTERRUPTED = 130
-MODEL = "model.onnx"  # in a run folder that `export` made, instead of checkpoints
 # Settings without any effect on the weights that a run ends with.
 RESUME_MAY_CHANGE = frozenset(
     {"data.root", "loop.device", "loop.num_workers", "loop.checkpoint_minutes", "loop.max_unreadable_share"}
@@ -155,6 +154,19 @@ def open_run(run: Path, task_class: type[Task[Any]], config_class: type[TaskConf
     return _load_run(run, task_class, read_config(config_class, run / CONFIG))
 
 
+def read_identity(run: Path, task: str | None = None) -> tuple[str, dict[str, Any]]:
+    """The task of a run, and what its outputs stand for.
+
+    Raises:
+        ValueError: if it cannot be read, or is of another task than the one named.
+    """
+    if (run / MODEL).is_file():
+        network = ExportedNetwork(run / MODEL, task)
+        return network.task, network.vocabulary
+    content = checkpoint.load_checkpoint(run / checkpoint.BEST, task)
+    return content["task"], content["vocabulary"]
+
+
 def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:
     if (run / MODEL).is_file():
         return _load_exported(run / MODEL, task_class, config)
@@ -171,9 +183,7 @@ def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tup
 
 
 def _load_exported(path: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:
-    network = ExportedNetwork(path)
-    if network.task != task_class.name:
-        raise ValueError(f"{path}: is of the task {network.task}, not {task_class.name}")
+    network = ExportedNetwork(path, task_class.name)
     task = task_class(_without_pretrained(config), network.vocabulary)
     if network.input_size != task.config.data.input_size:
         raise ValueError(f"data.input_size: the exported network takes {network.input_size} px and no other size")

@@ -19,11 +19,11 @@ from torch import nn
 from datasets.files import write_json
 from datasets.images import UnreadableImageError
 from datasets.types import Image
-from tasks.common.commands import MODEL, load_model, out_folder, write_settings
+from tasks.common.commands import load_model, out_folder, write_settings
 from tasks.common.deployed import latencies_ms
 from tasks.common.device import device_of
 from tasks.common.evaluate import evaluation_loader, predict_split, score
-from tasks.common.onnx_file import ExportedNetwork, quantize, write_onnx
+from tasks.common.onnx_file import MODEL, ExportedNetwork, quantize, write_onnx
 from tasks.common.parser import Arguments
 from tasks.common.progress import Progress
 from tasks.common.report import metrics_as_json

@@ -26,6 +26,7 @@ from tasks.common.deployed import as_deployed
 from tasks.common.onnx_network import open_session
 
 INPUT = "images"
+MODEL = "model.onnx"  # in a run folder that `export` made, instead of checkpoints
 TASK, VOCABULARY = "task", "vocabulary"  # of the metadata
 LAST_LAYERS = ["Gemm", "MatMul"]  # their outputs stay floats: scores and embeddings are compared with each other
 QUANTIZED = ["Conv", "Add", "Clip", "Relu", *LAST_LAYERS]
@@ -40,11 +41,15 @@ class ExportedNetwork(nn.Module):
         vocabulary: what its outputs stand for.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, task: str | None = None) -> None:
         """Open a file.
 
+        Args:
+            path: the file.
+            task: that it must be of; None for any.
+
         Raises:
-            ValueError: if it is none of ours.
+            ValueError: if it is none of ours, or of another task.
         """
         super().__init__()
         self._session = open_session(path)
@@ -52,6 +57,8 @@ class ExportedNetwork(nn.Module):
         if TASK not in metadata:
             raise ValueError(f"{path}: not written by `export`: its metadata name no task")
         self.task: str = metadata[TASK]
+        if task not in (None, self.task):
+            raise ValueError(f"{path}: is of the {self.task} task, not of {task}")
         self.vocabulary: dict[str, Any] = json.loads(metadata[VOCABULARY])
         digest = hashlib.sha256(path.read_bytes()).digest()
         self._digest = torch.frombuffer(bytearray(digest), dtype=torch.uint8)

@@ -75,7 +75,7 @@ def _benchmark_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="input sizes in pixels")
     parser.add_argument("--runtimes", choices=runtimes, nargs="+", default=runtimes, help="what computes")
     parser.add_argument("--num_classes", type=int | None, help="classes without background (default: the paper's)")
-    add_out(parser, "runs/{task}/<backbone>-benchmark")
+    add_out(parser, "runs/<task>/<backbone>-benchmark")
     add_json(parser)
 
 
