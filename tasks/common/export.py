@@ -30,7 +30,7 @@ from tasks.common.report import metrics_as_json
 from tasks.common.task import Task
 
 REPORT = "export.json"
-CALIBRATION_IMAGES = 100  # of the training split; more move the ranges of activations hardly any more
+CALIBRATION_IMAGES = 100  # of the training split
 MAX_DIFFERENCE = 1e-3  # of outputs in floats, as a share of the largest
 
 

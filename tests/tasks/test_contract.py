@@ -126,6 +126,12 @@ def test_checkpoint_round_trip_is_bit_equal(tiny_task: TinyTask, tmp_path: Path)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+# Each kind of network once, since an export takes seconds: attributes and classes have geolocation's.
+@pytest.mark.parametrize(
+    "tiny_task",
+    ["detection/sample", "detection/faster_rcnn_sample", "embedding/sample", "geolocation/sample"],
+    indirect=True,
+)
 def test_exported_network_gives_the_same(tiny_task: TinyTask, tmp_path: Path) -> None:
     task = tiny_task()
     network = task.build_model()
