@@ -14,7 +14,7 @@ from torch import nn
 from backbone.cost import Cost, count_cost
 from tasks.common.device import device_of
 
-WARMUPS, CALLS = 3, 20
+ROUNDS, WARMUPS, CALLS = 5, 2, 4  # a first call finds caches and threads as another network left them
 
 
 def as_deployed(network: nn.Module) -> nn.Module:
@@ -32,7 +32,7 @@ def deployed_cost(network: nn.Module, input_size: int) -> Cost:
 
 @torch.inference_mode()
 def latencies_ms(networks: Sequence[tuple[nn.Module, int]]) -> list[float]:
-    """The median time that each takes for one image, in turn, so that a machine whose speed drifts is fair to all.
+    """The median time that each takes for one image, in rounds, so that a machine whose speed drifts is fair to all.
 
     Args:
         networks: each with the side of its input in pixels, on its device.
@@ -42,12 +42,13 @@ def latencies_ms(networks: Sequence[tuple[nn.Module, int]]) -> list[float]:
         network.eval()
         images.append(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device_of(network)))
     times: list[list[float]] = [[] for _ in networks]
-    for call in range(WARMUPS + CALLS):
+    for _ in range(ROUNDS):
         for (network, _), image, seconds in zip(networks, images, times, strict=True):
-            started = time.perf_counter()
-            network(image)
-            if image.is_cuda:
-                torch.cuda.synchronize()
-            if call >= WARMUPS:
-                seconds.append(time.perf_counter() - started)
+            for call in range(WARMUPS + CALLS):
+                started = time.perf_counter()
+                network(image)
+                if image.is_cuda:
+                    torch.cuda.synchronize()
+                if call >= WARMUPS:
+                    seconds.append(time.perf_counter() - started)
     return [1000 * statistics.median(seconds) for seconds in times]
