@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from datasets.files import atomic_write
 from tasks.common.deployed import deployed_cost, latencies_ms
 from tasks.common.evaluate import evaluation_loader, predict_split, score
+from tasks.common.plot import new_plot
 from tasks.common.progress import Progress
 from tasks.common.report import write_csv
 from tasks.common.task import Task
@@ -119,24 +119,18 @@ def _cost(learner: Learner) -> tuple[int | None, int | None]:
 
 def _draw(rows: Sequence[Row], learners: Sequence[Learner], score_name: str, path: Path) -> None:
     """Scores over epochs with the teacher's as a line, and scores against latency."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    curves, prices = figure.subplots(1, 2, sharey=True)
-    for number, (row, learner) in enumerate(zip(rows, learners, strict=True)):
-        colour = f"C{number}"
-        points = [(line["epoch"] / learner.history[-1]["epoch"], line[score_name]) for line in learner.history]
-        if points:
-            curves.plot(*zip(*points, strict=True), marker=".", color=colour, label=row.who)
-        else:
-            curves.axhline(row.scores[score_name], color=colour, linestyle="--", label=row.who)
-        prices.plot(row.latency_ms, row.scores[score_name], "o", markersize=9, color=colour)
-    curves.set(xlabel="share of the training done", ylabel=score_name)
-    curves.legend(fontsize=8)
-    prices.set(xlabel="latency of one image, ms", xlim=(0, None))
-    for axes in (curves, prices):
-        axes.grid(alpha=0.3)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    with new_plot(path, 11, 4) as figure:
+        curves, prices = figure.subplots(1, 2, sharey=True)
+        for number, (row, learner) in enumerate(zip(rows, learners, strict=True)):
+            colour = f"C{number}"
+            points = [(line["epoch"] / learner.history[-1]["epoch"], line[score_name]) for line in learner.history]
+            if points:
+                curves.plot(*zip(*points, strict=True), marker=".", color=colour, label=row.who)
+            else:
+                curves.axhline(row.scores[score_name], color=colour, linestyle="--", label=row.who)
+            prices.plot(row.latency_ms, row.scores[score_name], "o", markersize=9, color=colour)
+        curves.set(xlabel="share of the training done", ylabel=score_name)
+        curves.legend(fontsize=8)
+        prices.set(xlabel="latency of one image, ms", xlim=(0, None))
+        for axes in (curves, prices):
+            axes.grid(alpha=0.3)

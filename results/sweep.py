@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from datasets.files import atomic_write, write_json
+from datasets.files import write_json
 from tasks.common.checkpoint import LAST
 from tasks.common.commands import open_run
 from tasks.common.deployed import deployed_cost, latencies_ms
 from tasks.common.fit import METRICS
+from tasks.common.plot import new_plot, scale_log
 from tasks.common.report import write_csv
 
 SWEEP, TABLE, PICTURE, CELLS = "sweep.json", "sweep.csv", "sweep.png", "cells"
@@ -178,27 +179,17 @@ def _write(cells: Sequence[Cell], score_name: str, out: Path) -> None:
 
 def _draw(cells: Sequence[Cell], fronts: dict[str, NDArray[np.bool_]], score_name: str, path: Path) -> None:
     """The score against each cost, as the paper's Figures 4 and 5; a ring around what no other cell beats."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator
-
-    figure = Figure(figsize=(14, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    sizes = sorted({cell.input_size for cell in cells})
-    for axes, (cost, label) in zip(figure.subplots(1, 3, sharey=True), COSTS.items(), strict=True):
-        for number, size in enumerate(sizes):
-            line = sorted((getattr(cell, cost), cell.score) for cell in cells if cell.input_size == size)
-            axes.plot(*zip(*line, strict=True), marker="o", color=f"C{number}", label=f"{size} px")
-        best = [cell for cell, is_best in zip(cells, fronts[cost], strict=True) if is_best]
-        axes.plot(
-            [getattr(cell, cost) for cell in best], [cell.score for cell in best], "ko", fillstyle="none", markersize=12
-        )
-        axes.set(xlabel=label, xscale="log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
-        axes.grid(alpha=0.3, which="both")
-    figure.axes[0].set(ylabel=score_name)
-    figure.axes[0].legend()
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    with new_plot(path, 14, 4.5) as figure:
+        sizes = sorted({cell.input_size for cell in cells})
+        for axes, (cost, label) in zip(figure.subplots(1, 3, sharey=True), COSTS.items(), strict=True):
+            for number, size in enumerate(sizes):
+                line = sorted((getattr(cell, cost), cell.score) for cell in cells if cell.input_size == size)
+                axes.plot(*zip(*line, strict=True), marker="o", color=f"C{number}", label=f"{size} px")
+            best = [cell for cell, is_best in zip(cells, fronts[cost], strict=True) if is_best]
+            front = [getattr(cell, cost) for cell in best], [cell.score for cell in best]
+            axes.plot(*front, "ko", fillstyle="none", markersize=12)
+            axes.set(xlabel=label, xscale="log")
+            scale_log(axes.xaxis)
+            axes.grid(alpha=0.3, which="both")
+        figure.axes[0].set(ylabel=score_name)
+        figure.axes[0].legend()

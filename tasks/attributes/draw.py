@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.files import atomic_write
 from datasets.types import Attributes, Image
 from tasks.common.draw import FONT, scaled_to
+from tasks.common.plot import new_plot
 
 HEIGHT_PX, BARS_WIDTH_PX, ROW_PX = 320, 340, 20
 NAME_WIDTH_PX = 150
@@ -48,21 +48,15 @@ def draw_average_precisions(scores: Mapping[str, tuple[float, float]], path: Pat
         scores: attribute -> average precision, prevalence.
         path: of the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
     ordered = sorted(scores.items(), key=lambda item: item[1][0])
-    figure = Figure(figsize=(8, 1.5 + 0.25 * len(ordered)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    rows = range(len(ordered))
-    axes.barh(rows, [ap for _, (ap, _) in ordered], color="#56b4e9", label="average precision")
-    axes.plot([prevalence for _, (_, prevalence) in ordered], rows, "k|", markersize=10, label="chance: prevalence")
-    for row, (_, (ap, _)) in enumerate(ordered):
-        axes.text(ap + 0.005, row, f"{ap:.3f}", va="center", fontsize=8)
-    axes.set_yticks(rows, [name for name, _ in ordered])
-    axes.set(xlim=(0, 1.08), title=f"mean {np.mean([ap for _, (ap, _) in ordered]):.3f}" if ordered else "")
-    figure.legend(loc="outside lower center", ncols=2)
-    axes.grid(alpha=0.3, axis="x")
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    with new_plot(path, 8, 1.5 + 0.25 * len(ordered)) as figure:
+        axes = figure.subplots()
+        rows = range(len(ordered))
+        axes.barh(rows, [ap for _, (ap, _) in ordered], color="#56b4e9", label="average precision")
+        axes.plot([prevalence for _, (_, prevalence) in ordered], rows, "k|", markersize=10, label="chance: prevalence")
+        for row, (_, (ap, _)) in enumerate(ordered):
+            axes.text(ap + 0.005, row, f"{ap:.3f}", va="center", fontsize=8)
+        axes.set_yticks(rows, [name for name, _ in ordered])
+        axes.set(xlim=(0, 1.08), title=f"mean {np.mean([ap for _, (ap, _) in ordered]):.3f}" if ordered else "")
+        figure.legend(loc="outside lower center", ncols=2)
+        axes.grid(alpha=0.3, axis="x")

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.files import atomic_write
 from datasets.types import Image, Label
 from tasks.common.draw import put_label
+from tasks.common.plot import new_plot
 
 SIDE_PX = 320  # of the drawn image's shorter side, so that labels can be read
 GUESSES = 3
@@ -48,25 +48,19 @@ def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], path: 
         class_names: by class id.
         path: of the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(14, 8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes, text = figure.subplots(1, 2, width_ratios=(2, 1))
-    shares = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
-    figure.colorbar(axes.imshow(shares, cmap="magma_r", vmin=0, vmax=1), ax=axes, label="share of the true class")
-    axes.set(xlabel="predicted", ylabel="true")
-    if len(class_names) <= MAX_NAMED_CLASSES:
-        axes.set_xticks(range(len(class_names)), class_names, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(class_names)), class_names, fontsize=7)
-    wrong = matrix * ~np.eye(len(matrix), dtype=bool)
-    pairs = [divmod(int(place), len(matrix)) for place in np.argsort(-wrong, axis=None, kind="stable")[:NUM_PAIRS]]
-    lines = [f"{wrong[i, j]:>4} x {class_names[i]} -> {class_names[j]}" for i, j in pairs if wrong[i, j]]
-    text.axis("off")
-    text.text(0, 1, "\n".join(["most often confused (true -> predicted)", "", *lines]), va="top", fontsize=8)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    with new_plot(path, 14, 8) as figure:
+        axes, text = figure.subplots(1, 2, width_ratios=(2, 1))
+        shares = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
+        figure.colorbar(axes.imshow(shares, cmap="magma_r", vmin=0, vmax=1), ax=axes, label="share of the true class")
+        axes.set(xlabel="predicted", ylabel="true")
+        if len(class_names) <= MAX_NAMED_CLASSES:
+            axes.set_xticks(range(len(class_names)), class_names, rotation=90, fontsize=7)
+            axes.set_yticks(range(len(class_names)), class_names, fontsize=7)
+        wrong = matrix * ~np.eye(len(matrix), dtype=bool)
+        pairs = [divmod(int(place), len(matrix)) for place in np.argsort(-wrong, axis=None, kind="stable")[:NUM_PAIRS]]
+        lines = [f"{wrong[i, j]:>4} x {class_names[i]} -> {class_names[j]}" for i, j in pairs if wrong[i, j]]
+        text.axis("off")
+        text.text(0, 1, "\n".join(["most often confused (true -> predicted)", "", *lines]), va="top", fontsize=8)
 
 
 def most_probable(predicted: Label) -> list[int]:

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datasets.files import atomic_write
 from datasets.types import Image
+from tasks.common.plot import new_plot
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Okabe and Ito's palette: told apart by colour-blind readers too.
@@ -68,24 +68,18 @@ def _fit(picture: Image, side: int) -> Image:
 
 def draw_curves(history: Sequence[Mapping[str, Any]], score_name: str, path: Path) -> None:
     """Loss and its parts, the score, and the learning rate over epochs, as one picture."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    losses, scores, rates = figure.subplots(1, 3)
-    for key in filter(lambda key: key.startswith("loss"), history[0]):
-        losses.plot([row["epoch"] for row in history], [row[key] for row in history], label=key)
-    losses.set(title="training loss", xlabel="epoch", ylim=(0, None))
-    losses.legend()
-    scored = [row for row in history if score_name in row]
-    for key in filter(lambda key: key.startswith(score_name), history[-1]):  # the last epoch is evaluated
-        scores.plot([row["epoch"] for row in scored], [row[key] for row in scored], marker=".", label=key)
-    scores.set(title="validation", xlabel="epoch", ylim=(0, 1))
-    scores.legend()
-    rates.plot([row["epoch"] for row in history], [row["lr"] for row in history])
-    rates.set(title="learning rate", xlabel="epoch", ylim=(0, None))
-    for axes in (losses, scores, rates):
-        axes.grid(alpha=0.3)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    with new_plot(path, 12, 3.5) as figure:
+        losses, scores, rates = figure.subplots(1, 3)
+        for key in filter(lambda key: key.startswith("loss"), history[0]):
+            losses.plot([row["epoch"] for row in history], [row[key] for row in history], label=key)
+        losses.set(title="training loss", xlabel="epoch", ylim=(0, None))
+        losses.legend()
+        scored = [row for row in history if score_name in row]
+        for key in filter(lambda key: key.startswith(score_name), history[-1]):  # the last epoch is evaluated
+            scores.plot([row["epoch"] for row in scored], [row[key] for row in scored], marker=".", label=key)
+        scores.set(title="validation", xlabel="epoch", ylim=(0, 1))
+        scores.legend()
+        rates.plot([row["epoch"] for row in history], [row["lr"] for row in history])
+        rates.set(title="learning rate", xlabel="epoch", ylim=(0, None))
+        for axes in (losses, scores, rates):
+            axes.grid(alpha=0.3)

@@ -16,12 +16,12 @@ from rich.table import Table
 from scipy.stats import spearmanr
 from torch import nn
 
-from datasets.files import atomic_write
 from tasks.common.commands import out_folder
 from tasks.common.deployed import deployed_cost, latencies_ms
 from tasks.common.device import open_device
 from tasks.common.onnx_file import ExportedNetwork, quantize, write_onnx
 from tasks.common.parser import Arguments
+from tasks.common.plot import new_plot, scale_log
 from tasks.common.progress import Progress
 from tasks.common.report import write_csv
 from tasks.common.task import Task
@@ -135,17 +135,13 @@ def _print(rows: Sequence[Row], runtimes: Sequence[str]) -> None:
 
 def _draw(rows: Sequence[Row], runtimes: Sequence[str], path: Path) -> None:
     """Latency against mult-adds, by runtime."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for runtime in runtimes:
-        points = sorted((row.mult_adds, row.latencies_ms[runtime]) for row in rows)
-        axes.plot(*zip(*points, strict=True), marker="o", label=TITLES[runtime])
-    axes.set(xlabel="mult-adds, M", ylabel="latency of one image, ms", xscale="log", yscale="log")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    with new_plot(path, 7, 5) as figure:
+        axes = figure.subplots()
+        for runtime in runtimes:
+            points = sorted((row.mult_adds, row.latencies_ms[runtime]) for row in rows)
+            axes.plot(*zip(*points, strict=True), marker="o", label=TITLES[runtime])
+        axes.set(xlabel="mult-adds, M", ylabel="latency of one image, ms", xscale="log", yscale="log")
+        scale_log(axes.xaxis)
+        scale_log(axes.yaxis)
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.files import atomic_write
 from datasets.types import Detections, Image
 from tasks.common.draw import colour, put_label
+from tasks.common.plot import new_plot
 
 MAX_NAMED_CLASSES = 12  # curves of more would not be told apart
 MIN_SIDE_PX = 320  # smaller images are enlarged, so that labels can be read
@@ -56,24 +56,20 @@ def draw_precision_recall(
         class_names: in the order of class ids.
         path: of the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    known = np.flatnonzero(precision[0] >= 0)
-    best_first = known[np.argsort(-precision[:, known].mean(0), kind="stable")]
-    for class_id in best_first.tolist():
-        named = len(known) <= MAX_NAMED_CLASSES
-        label = f"{class_names[class_id]} {precision[:, class_id].mean():.3f}" if named else None
-        rgb = [value / 255 for value in colour(class_id)] if named else (0.8, 0.8, 0.8)
-        axes.plot(recalls, precision[:, class_id], color=rgb, linewidth=1.2 if named else 0.6, label=label)
-    if len(known):
-        mean = precision[:, known].mean(1)
-        axes.plot(recalls, mean, color="black", linewidth=2.5, label=f"mean of {len(known)} classes {mean.mean():.3f}")
-        axes.legend(title="AP50", fontsize=8)
-    axes.set(xlabel="recall", ylabel="precision", title="at an IoU of 0.50", xlim=(0, 1), ylim=(0, 1.01))
-    axes.grid(alpha=0.3)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    with new_plot(path, 8, 5.5) as figure:
+        axes = figure.subplots()
+        known = np.flatnonzero(precision[0] >= 0)
+        best_first = known[np.argsort(-precision[:, known].mean(0), kind="stable")]
+        for class_id in best_first.tolist():
+            named = len(known) <= MAX_NAMED_CLASSES
+            label = f"{class_names[class_id]} {precision[:, class_id].mean():.3f}" if named else None
+            rgb = [value / 255 for value in colour(class_id)] if named else (0.8, 0.8, 0.8)
+            axes.plot(recalls, precision[:, class_id], color=rgb, linewidth=1.2 if named else 0.6, label=label)
+        if len(known):
+            mean = precision[:, known].mean(1)
+            axes.plot(
+                recalls, mean, color="black", linewidth=2.5, label=f"mean of {len(known)} classes {mean.mean():.3f}"
+            )
+            axes.legend(title="AP50", fontsize=8)
+        axes.set(xlabel="recall", ylabel="precision", title="at an IoU of 0.50", xlim=(0, 1), ylim=(0, 1.01))
+        axes.grid(alpha=0.3)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from sklearn.metrics import roc_curve
 
-from datasets.files import atomic_write
 from datasets.types import Face, Image
 from tasks.common.draw import put_label, scaled_to
+from tasks.common.plot import new_plot
 from tasks.embedding.verification import Bools, FarPoint, Floats
 
 HEIGHT_PX, STRIP_PX, STRIP_ROWS = 280, 10, 4
@@ -48,41 +48,37 @@ def draw_roc(similarities: Floats, same: Bools, points: Sequence[FarPoint], path
         points: rates to mark; those without a rate are left out.
         path: of the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    bars, curve = figure.subplots(1, 2)
-    for kind, colour, name in ((same, "#e69f00", "one person"), (~same, "#0072b2", "two persons")):
-        values = similarities[kind]
-        if len(values):
-            weights = np.full(len(values), 1 / len(values))
-            bars.hist(
-                values,
-                50,
-                range=(-1, 1),
-                weights=weights,
-                color=colour,
-                alpha=0.6,
-                label=f"{len(values)} pairs of {name}",
-            )
-    bars.set(xlabel="similarity (cosine)", ylabel="share of pairs")
-    if same.any() and not same.all():
-        bars.legend()
-        false_rates, true_rates, _ = roc_curve(same, similarities)
-        smallest = 0.5 / (~same).sum()
-        curve.step(np.maximum(false_rates, smallest), true_rates, where="post")
-        for point in points:
-            if not np.isnan(point.tar):
-                curve.plot(point.far, point.tar, "ko", markersize=4)
-                text = f"{point.tar:.3f}"
-                curve.annotate(text, (point.far, point.tar), textcoords="offset points", xytext=(4, -12), fontsize=8)
-        curve.set(xscale="log", xlim=(smallest, 1))
-    curve.set(xlabel="false accept rate", ylabel="true accept rate", ylim=(0, 1.02))
-    curve.grid(alpha=0.3)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    with new_plot(path, 12, 4.5) as figure:
+        bars, curve = figure.subplots(1, 2)
+        for kind, colour, name in ((same, "#e69f00", "one person"), (~same, "#0072b2", "two persons")):
+            values = similarities[kind]
+            if len(values):
+                weights = np.full(len(values), 1 / len(values))
+                bars.hist(
+                    values,
+                    50,
+                    range=(-1, 1),
+                    weights=weights,
+                    color=colour,
+                    alpha=0.6,
+                    label=f"{len(values)} pairs of {name}",
+                )
+        bars.set(xlabel="similarity (cosine)", ylabel="share of pairs")
+        if same.any() and not same.all():
+            bars.legend()
+            false_rates, true_rates, _ = roc_curve(same, similarities)
+            smallest = 0.5 / (~same).sum()
+            curve.step(np.maximum(false_rates, smallest), true_rates, where="post")
+            for point in points:
+                if not np.isnan(point.tar):
+                    curve.plot(point.far, point.tar, "ko", markersize=4)
+                    text = f"{point.tar:.3f}"
+                    curve.annotate(
+                        text, (point.far, point.tar), textcoords="offset points", xytext=(4, -12), fontsize=8
+                    )
+            curve.set(xscale="log", xlim=(smallest, 1))
+        curve.set(xlabel="false accept rate", ylabel="true accept rate", ylim=(0, 1.02))
+        curve.grid(alpha=0.3)
 
 
 def draw_space(embeddings: NDArray[np.float32], identities: Sequence[str], path: Path) -> None:
@@ -93,9 +89,6 @@ def draw_space(embeddings: NDArray[np.float32], identities: Sequence[str], path:
         identities: N names; those with most photos are shown.
         path: of the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
     names, ids, counts = np.unique(identities, return_inverse=True, return_counts=True)
     shown = np.argsort(-counts, kind="stable")[:MAX_PERSONS]
     rows = np.flatnonzero(np.isin(ids, shown))
@@ -103,14 +96,11 @@ def draw_space(embeddings: NDArray[np.float32], identities: Sequence[str], path:
     if len(rows) < 4:  # nothing to see
         return
     places = TSNE(perplexity=min(15, (len(rows) - 1) / 3), init="pca", random_state=0).fit_transform(embeddings[rows])
-    figure = Figure(figsize=(9, 7), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for number, person in enumerate(np.sort(shown).tolist()):
-        mine = places[ids[rows] == person]
-        marker = MARKERS[number // 10]
-        axes.scatter(mine[:, 0], mine[:, 1], 24, color=f"C{number % 10}", marker=marker, label=str(names[person]))
-    axes.set(xticks=[], yticks=[], title=f"{len(rows)} photos of {len(shown)} persons, t-SNE")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    with new_plot(path, 9, 7) as figure:
+        axes = figure.subplots()
+        for number, person in enumerate(np.sort(shown).tolist()):
+            mine = places[ids[rows] == person]
+            marker = MARKERS[number // 10]
+            axes.scatter(mine[:, 0], mine[:, 1], 24, color=f"C{number % 10}", marker=marker, label=str(names[person]))
+        axes.set(xticks=[], yticks=[], title=f"{len(rows)} photos of {len(shown)} persons, t-SNE")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)

@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.files import atomic_write
 from datasets.sphere import Floats, distance_km
 from datasets.types import Image, Place
 from tasks.common.draw import put_label
+from tasks.common.plot import new_plot
 from tasks.geolocation.map import CellMap, length_text
 from tasks.geolocation.regions import Region
 
@@ -65,22 +65,16 @@ def draw_distances(distances_km: Floats, baseline: Mapping[float, float], path: 
         baseline: threshold in km -> share of the best constant guess.
         path: of the picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    ordered = np.sort(distances_km)
-    smallest = min(baseline) / 10
-    axes.step(np.maximum(ordered, smallest), np.arange(1, len(ordered) + 1) / max(1, len(ordered)), where="post")
-    axes.plot(list(baseline), list(baseline.values()), "o:", color="grey", label="best constant guess")
-    for threshold_km in baseline:
-        share = float((ordered <= threshold_km).mean()) if len(ordered) else 0.0
-        axes.annotate(f"{share:.2f}", (threshold_km, share), textcoords="offset points", xytext=(-4, 6), ha="right")
-    axes.set_xscale("log")
-    axes.set(xlabel="distance, km", ylabel="share of photos within it", ylim=(0, 1.02), xlim=(smallest, None))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    with new_plot(path, 8, 5) as figure:
+        axes = figure.subplots()
+        ordered = np.sort(distances_km)
+        smallest = min(baseline) / 10
+        axes.step(np.maximum(ordered, smallest), np.arange(1, len(ordered) + 1) / max(1, len(ordered)), where="post")
+        axes.plot(list(baseline), list(baseline.values()), "o:", color="grey", label="best constant guess")
+        for threshold_km in baseline:
+            share = float((ordered <= threshold_km).mean()) if len(ordered) else 0.0
+            axes.annotate(f"{share:.2f}", (threshold_km, share), textcoords="offset points", xytext=(-4, 6), ha="right")
+        axes.set_xscale("log")
+        axes.set(xlabel="distance, km", ylabel="share of photos within it", ylim=(0, 1.02), xlim=(smallest, None))
+        axes.grid(alpha=0.3)
+        axes.legend()
