@@ -11,17 +11,20 @@ import pytest
 import torch
 import yaml
 
+from tasks.common.cli import main
+from tasks.common.commands import open_run
 from tasks.common.onnx_file import ExportedNetwork
-from tests.tasks.common.runs import run_detection
+from tasks.detection import DetectionConfig, DetectionTask
+
+
+def run(verb: str, *words: str) -> int:
+    return main(DetectionConfig, lambda: DetectionTask, [verb, *words])
 
 
 @pytest.fixture(scope="module")
 def exported(unbroken: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "int8"
-    done = run_detection("export", "--run", str(unbroken), "--int8", "--out", str(folder))
-    assert done.returncode == 0, done.stderr
-    assert "ONNX, 8 bits" in done.stdout
-    assert f"predict --run {folder}" in done.stderr
+    assert run("export", "--run", str(unbroken), "--int8", "--out", str(folder)) == 0
     return folder
 
 
@@ -35,14 +38,17 @@ def test_report_compares_what_it_wrote(exported: Path, unbroken: Path) -> None:
     assert in_8_bits["bytes"] == (exported / "model.onnx").stat().st_size < 0.5 * floats["bytes"]
 
 
-def test_exported_folder_is_a_run(exported: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_exported_folder_is_a_run(
+    exported: Path, unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(exported, moved)
-    settings, before = (yaml.safe_load((run / "config.yaml").read_text()) for run in (moved, unbroken))
+    settings, before = (yaml.safe_load((folder / "config.yaml").read_text()) for folder in (moved, unbroken))
     assert settings == before
     report = json.loads((exported / "export.json").read_text())
-    done = run_detection("evaluate", "--run", str(moved), "--json")
-    assert json.loads(done.stdout) == report["networks"][2]["metrics"]
+    capsys.readouterr()
+    assert run("evaluate", "--run", str(moved), "--json") == 0
+    assert json.loads(capsys.readouterr().out) == report["networks"][2]["metrics"]
     assert (moved / "evaluate-val" / "predictions.png").is_file()
 
 
@@ -58,11 +64,11 @@ def test_weights_are_8_bits_with_a_scale_for_each_channel(exported: Path) -> Non
         assert scale.shape == weight.shape[:1]
 
 
-def test_8_bits_change_little(exported: Path, unbroken: Path, tmp_path: Path) -> None:
-    done = run_detection("export", "--run", str(unbroken), "--out", str(tmp_path / "floats"))
-    assert done.returncode == 0, done.stderr
+def test_8_bits_change_little(exported: Path, unbroken: Path) -> None:
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    floats, in_8_bits = (ExportedNetwork(run / "model.onnx")(images) for run in (tmp_path / "floats", exported))
+    _, network = open_run(unbroken, DetectionTask, DetectionConfig)
+    with torch.inference_mode():
+        floats, in_8_bits = network.eval()(images), ExportedNetwork(exported / "model.onnx")(images)
     for name in ("class_logits", "box_deltas"):
         both = torch.stack([getattr(floats, name).flatten(), getattr(in_8_bits, name).flatten()])
         assert 0.9 < both.corrcoef()[0, 1] < 1
@@ -71,29 +77,21 @@ def test_8_bits_change_little(exported: Path, unbroken: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("words", "mistake"),
     [
-        (
-            ("evaluate", "--data.input_size", "96"),
-            "data.input_size: the exported network takes 64 px and no other size",
-        ),
-        (("export",), "is exported already; name the run that it comes from"),
+        (("evaluate", "--data.input_size", "96", "--run"), "data.input_size: the exported network takes 64 px and no"),
+        (("export", "--run"), "is exported already; name the run that it comes from"),
         (("train", "--resume"), "there is no such checkpoint"),
     ],
 )
-def test_what_an_exported_network_cannot_do(exported: Path, words: tuple[str, ...], mistake: str) -> None:
+def test_what_an_exported_network_cannot_do(
+    exported: Path, words: tuple[str, ...], mistake: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = sorted(path.name for path in exported.iterdir())
-    verb, *more = words
-    done = run_detection(verb, *more, *([str(exported)] if more == ["--resume"] else ["--run", str(exported)]))
-    assert done.returncode == 1
-    assert mistake in done.stderr.splitlines()[-1]
+    assert run(*words, str(exported)) == 1
+    assert mistake in capsys.readouterr().err.splitlines()[-1]
     assert sorted(path.name for path in exported.iterdir()) == before
 
 
-def test_files_of_others_and_other_tasks_are_refused(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tasks.common.commands import open_run
-    from tasks.detection import DetectionConfig, DetectionTask
-
+def test_files_of_others_and_other_tasks_are_refused(exported: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(exported, other)
     model: Any = onnx.load(other / "model.onnx")
