@@ -32,12 +32,10 @@ class Grid(NamedTuple):
 
     Attributes:
         title: above it.
-        columns: their names.
-        rows: one word for each column.
+        rows: a word for each of `COLUMNS`.
     """
 
     title: str
-    columns: tuple[str, ...]
     rows: list[tuple[str, ...]]
 
 
@@ -46,7 +44,7 @@ def print_tables(tables: Mapping[str, Sequence[Cell]]) -> None:
     console = Console()
     for grid in _grids(tables):
         drawn = Table(title=grid.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for column in grid.columns:
+        for column in COLUMNS:
             drawn.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
         notes = list(dict.fromkeys(words[-1] for words in grid.rows if words[-1]))
         for *words, note in grid.rows:
@@ -61,7 +59,7 @@ def as_markdown(tables: Mapping[str, Sequence[Cell]]) -> str:
     """All tables, each under a heading, the errata last."""
     parts = []
     for grid in _grids(tables):
-        lines = [f"### {grid.title}", "", f"| {' | '.join(grid.columns)} |", f"|{' --- |' * len(grid.columns)}"]
+        lines = [f"### {grid.title}", "", f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
         lines += [f"| {' | '.join(words)} |" for words in grid.rows]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
@@ -95,11 +93,10 @@ def _grids(tables: Mapping[str, Sequence[Cell]]) -> list[Grid]:
         rows = [_words(cell) for cell in cells]
         before = [""] + [words[0] for words in rows]  # a row's name stands once, beside its first number
         rows = [("" if words[0] == name else words[0], *words[1:]) for words, name in zip(rows, before, strict=False)]
-        grids.append(Grid(f"Table {table}: {TITLES[table]}", COLUMNS, rows))
+        grids.append(Grid(f"Table {table}: {TITLES[table]}", rows))
     errata = [(table, cell) for table, cells in tables.items() for cell in cells if not is_within_rounding(cell)]
     if errata:
-        rows = [(f"{table}: {words[0]}", *words[1:]) for table, cell in errata for words in (_words(cell),)]
-        grids.append(Grid(ERRATA, COLUMNS, rows))
+        grids.append(Grid(ERRATA, [(f"{table}: {cell.paper.row}", *_words(cell)[1:]) for table, cell in errata]))
     return grids
 
 
