@@ -9,8 +9,9 @@ SETUP := $(VENV)/.installed
 train: $(SETUP)
 	$(BIN)/python -m tasks.detection train
 
+# Each process has one thread of torch's: more would wait for each other.
 test: $(SETUP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: $(SETUP)
 	$(BIN)/ruff format --check .

@@ -44,7 +44,7 @@ def test_killed_sweep_goes_on(words: list[str], tmp_path: Path, capsys: pytest.C
     command = [sys.executable, "-m", "results", *words, "--out", str(out)]
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, start_new_session=True)
     finished: list[Path] = []
-    for _ in itertools.repeat(None, 600):
+    for _ in itertools.repeat(None, 2400):
         finished = sorted(out.glob("cells/*/metrics.json"))
         if finished:
             break
