@@ -12,9 +12,8 @@ from rich.table import Table
 from torch import nn
 
 from tasks.common.deployed import deployed_cost, latencies_ms
-from tasks.common.evaluate import evaluation_loader, predict_split, score
+from tasks.common.evaluate import predict_source, score
 from tasks.common.plot import new_plot
-from tasks.common.progress import Progress
 from tasks.common.report import write_csv
 from tasks.common.task import Task
 
@@ -54,10 +53,7 @@ class Row(NamedTuple):
 def evaluate_teacher(teacher_task: Task[Any], model: nn.Module, student: Task[Any]) -> dict[str, float]:
     """A teacher's scores on the student's validation images, at its own input size."""
     source = student.source("val")
-    loader = evaluation_loader(teacher_task, source, student.config.optim.batch_size)
-    with Progress("evaluating the teacher", len(source)) as progress:
-        results = predict_split(teacher_task, model, loader, on_batch=lambda batch: progress.advance(len(batch.ids)))
-    return score(student, results).compute()
+    return score(student, predict_source(teacher_task, model, source, "evaluating the teacher")).compute()
 
 
 def compare(learners: Sequence[Learner]) -> list[Row]:

@@ -18,7 +18,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from tasks.common.benchmark import Step, compare, time_calls, time_training
+from tasks.common.throughput import Step, compare, time_calls, time_training
 
 INPUT_SIZE, LOADING_BATCH, TRAINING_BATCH = 224, 64, 32
 MIN_CROP_AREA = 0.08

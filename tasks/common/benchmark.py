@@ -1,98 +1,147 @@
-"""What the tasks' throughput benchmarks share: ways to do a thing, timed in processes of their own, in turn.
-
-In turn, so that a machine whose speed drifts treats all ways alike; in processes of their own, since a memory setting
-or a warm cache would otherwise reach from one to the next.
-"""
+"""`benchmark`: how long this machine takes for width by resolution, in PyTorch and in ONNX Runtime, untrained."""
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-WARMUP_STEPS = 3
-Step = dict[str, float]  # part of a step -> seconds
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+from torch import nn
+
+from tasks.common.commands import out_folder
+from tasks.common.deployed import deployed_cost, latencies_ms
+from tasks.common.device import open_device
+from tasks.common.onnx_file import ExportedNetwork, quantize, write_onnx
+from tasks.common.parser import Arguments
+from tasks.common.plot import new_plot, scale_log
+from tasks.common.progress import Progress
+from tasks.common.report import write_csv
+from tasks.common.task import Task
+
+TABLE, PICTURE = "benchmark.csv", "benchmark.png"
+TITLES = {"torch": "PyTorch", "onnx": "ONNX", "int8": "ONNX, 8 bits"}
 
 
-def compare(
-    module: str,
-    parser: argparse.ArgumentParser,
-    words: Sequence[str],
-    modes: Mapping[str, str],
-    measure: Callable[[str, argparse.Namespace], list[Step]],
-    *,
-    images_per_step: int,
-) -> int:
-    """Measure every mode, or with `--only` one in this process; print rates and their ratios.
+class Row(NamedTuple):
+    """One width at one size.
 
-    Args:
-        module: that `python -m` runs.
-        parser: has the benchmark's own flags.
-        words: of the command line.
-        modes: name of each way -> the one whose rate it is divided by.
-        measure: times the steps of one of them.
-        images_per_step: makes rates of times.
-
-    Returns:
-        The exit status.
+    Attributes:
+        width: multiplier.
+        input_size: in pixels.
+        mult_adds: in millions.
+        num_params: in millions.
+        latencies_ms: of one image, by runtime.
     """
-    parser.add_argument("--steps", type=int, default=10, help="measured in a process (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="processes for each mode (default: %(default)s)")
-    parser.add_argument("--only", choices=modes, help=argparse.SUPPRESS)
-    options = parser.parse_args(words)
-    if options.only:
-        print(json.dumps(measure(options.only, options)))
-        return 0
 
-    steps: dict[str, list[Step]] = {mode: [] for mode in modes}
-    for _ in range(options.rounds):
-        for mode in modes:
-            command = [sys.executable, "-m", module, *words, "--only", mode]
-            printed = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
-            steps[mode] += json.loads(printed.splitlines()[-1])
-    medians = {mode: statistics.median(sum(step.values()) for step in timed) for mode, timed in steps.items()}
-    print(f"{images_per_step} images a step, medians of {options.rounds} x {options.steps} steps")
-    for mode, median in medians.items():
-        rate, ratio = images_per_step / median, medians[modes[mode]] / median
-        parts = {part: statistics.median(step[part] for step in steps[mode]) for part in steps[mode][0]}
-        shares = ", ".join(f"{part} {100 * value / sum(parts.values()):.0f}%" for part, value in parts.items())
-        print(
-            f"{mode:<50}{rate:9.1f} images/s   {ratio:5.2f} x {modes[mode]}{f'   ({shares})' if len(parts) > 1 else ''}"
-        )
+    width: float
+    input_size: int
+    mult_adds: float
+    num_params: float
+    latencies_ms: Mapping[str, float]
+
+    def as_record(self) -> dict[str, float]:
+        """A flat row of a table."""
+        named = {name: value for name, value in self._asdict().items() if name != "latencies_ms"}
+        return named | {f"{runtime}_ms": value for runtime, value in self.latencies_ms.items()}
+
+
+def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
+    """Measure a grid; leave its table and its picture."""
+    options = arguments.options
+    runtimes = [runtime for runtime in TITLES if runtime in options["runtimes"]]
+    configs = [_at(arguments.config, width, size) for width in options["widths"] for size in options["sizes"]]
+    tasks = [task_class.with_num_classes(config, options["num_classes"]) for config in configs]
+    networks = []
+    with Progress("building", len(tasks)) as progress:
+        for task in tasks:
+            networks.append(_build(task, runtimes))
+            progress.advance(text=f"{task.config.backbone.name}, {task.config.data.input_size} px")
+    sides = [config.data.input_size for config in configs]
+    latencies = iter(
+        latencies_ms([(form, side) for forms, side in zip(networks, sides, strict=True) for form in forms])
+    )
+    rows = []
+    for config, task, side in zip(configs, tasks, sides, strict=True):
+        cost = deployed_cost(task.build_model(), side)
+        width = float(config.backbone.name.rpartition("_")[2])
+        measured = {runtime: next(latencies) for runtime in runtimes}
+        rows.append(Row(width, side, cost.mult_adds / 1e6, cost.num_params / 1e6, measured))
+    folder = out_folder(tasks[0], options, "benchmark")
+    records = [row.as_record() for row in rows]
+    write_csv(folder / TABLE, records)
+    _draw(rows, runtimes, folder / PICTURE)
+    if options["json"]:
+        print(json.dumps(records, indent=2))
+    else:
+        _print(rows, runtimes)
+    print(f"wrote {TABLE} and {PICTURE} to {folder}", file=sys.stderr)
     return 0
 
 
-def time_training(arriving: Iterator[Any], loss_of: Callable[[Any], Any], optimizer: Any, num_steps: int) -> list[Step]:
-    """Seconds of each part of each training step, after some that are not counted."""
-    steps = []
-    for step in range(WARMUP_STEPS + num_steps):
-        times = [time.perf_counter()]
-        batch = next(arriving)
-        times.append(time.perf_counter())
-        loss = loss_of(batch)
-        times.append(time.perf_counter())
-        loss.backward()
-        times.append(time.perf_counter())
-        optimizer.step()
-        optimizer.zero_grad()
-        times.append(time.perf_counter())
-        if step >= WARMUP_STEPS:
-            parts = ("waiting for data", "forward and loss", "backward", "optimiser")
-            steps.append({part: times[i + 1] - times[i] for i, part in enumerate(parts)})
-    return steps
+def _at(config: Any, width: float, input_size: int) -> Any:
+    return dataclasses.replace(
+        config,
+        backbone=dataclasses.replace(config.backbone, name=f"mobilenet_{width:g}", pretrained="none"),
+        data=dataclasses.replace(config.data, input_size=input_size),
+    )
 
 
-def time_calls(name: str, call: Callable[[], Any], num_steps: int, *, num_warmup: int = WARMUP_STEPS) -> list[Step]:
-    """Seconds that each call takes, after some that are not counted."""
-    steps = []
-    for step in range(num_warmup + num_steps):
-        started = time.perf_counter()
-        call()
-        if step >= num_warmup:
-            steps.append({name: time.perf_counter() - started})
-    return steps
+def _build(task: Task[Any], runtimes: Sequence[str]) -> list[nn.Module]:
+    """A network with random weights for each runtime, in their order."""
+    network = task.build_model().to(open_device(task.config.loop))
+    side = task.config.data.input_size
+    forms: dict[str, nn.Module] = {"torch": network}
+    if set(runtimes) - {"torch"}:
+        with tempfile.TemporaryDirectory() as folder:
+            floats, int8 = Path(folder) / "floats.onnx", Path(folder) / "int8.onnx"
+            write_onnx(network, side, floats, task.name, task.vocabulary)
+            forms["onnx"] = ExportedNetwork(floats)
+            if "int8" in runtimes:
+                noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
+                quantize(floats, int8, noise)  # its time does not depend on the ranges that it finds
+                forms["int8"] = ExportedNetwork(int8)
+    return [forms[runtime] for runtime in runtimes]
+
+
+def _correlation(rows: Sequence[Row], runtime: str) -> float:
+    return float(spearmanr([row.mult_adds for row in rows], [row.latencies_ms[runtime] for row in rows]).statistic)
+
+
+def _print(rows: Sequence[Row], runtimes: Sequence[str]) -> None:
+    table = Table()
+    for column in ("width", "px", "mult-adds, M", "parameters, M", *(f"{TITLES[runtime]}, ms" for runtime in runtimes)):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            f"{row.width:g}",
+            str(row.input_size),
+            f"{row.mult_adds:.1f}",
+            f"{row.num_params:.2f}",
+            *(f"{row.latencies_ms[runtime]:.2f}" for runtime in runtimes),
+        )
+    Console().print(table)
+    if len(rows) > 2:
+        for runtime in runtimes:
+            print(f"rank correlation of mult-adds with latency, {TITLES[runtime]}: {_correlation(rows, runtime):.3f}")
+
+
+def _draw(rows: Sequence[Row], runtimes: Sequence[str], path: Path) -> None:
+    """Latency against mult-adds, by runtime."""
+    with new_plot(path, 7, 5) as figure:
+        axes = figure.subplots()
+        for runtime in runtimes:
+            points = sorted((row.mult_adds, row.latencies_ms[runtime]) for row in rows)
+            axes.plot(*zip(*points, strict=True), marker="o", label=TITLES[runtime])
+        axes.set(xlabel="mult-adds, M", ylabel="latency of one image, ms", xscale="log", yscale="log")
+        scale_log(axes.xaxis)
+        scale_log(axes.yaxis)
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()

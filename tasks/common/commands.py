@@ -21,14 +21,13 @@ from tasks.common import checkpoint
 from tasks.common.config import TaskConfig, flatten
 from tasks.common.device import open_device
 from tasks.common.distributed import ALONE, World, join_world
-from tasks.common.evaluate import draw_examples, evaluation_loader, predict_split, score, write_mistakes
+from tasks.common.evaluate import draw_examples, predict_source, score, write_mistakes
 from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
 from tasks.common.head import fit_head
 from tasks.common.onnx_file import MODEL, ExportedNetwork
 from tasks.common.parser import CONFIG, Arguments, read_config
 from tasks.common.predict import find_files, predict_files
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.progress import Progress
 from tasks.common.record import append_record
 from tasks.common.report import metrics_as_json, print_metrics
 from tasks.common.task import Metric, Task, Trainable
@@ -84,11 +83,11 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """Score a run's best checkpoint, or published weights, on a split."""
     split = arguments.options["split"]
     task, model = load_model(task_class, arguments)
+    if arguments.options["record"] and isinstance(model, ExportedNetwork):
+        raise ValueError("--record: is for networks as they were trained; export.json has an exported one's scores")
     source = task.source(split)
     warn_of_repairs(source)
-    loader = evaluation_loader(task, source, task.config.optim.batch_size)
-    with Progress("evaluating", len(source)) as progress:
-        results = predict_split(task, model, loader, on_batch=lambda batch: progress.advance(len(batch.ids)))
+    results = predict_source(task, model, source, "evaluating")
     metric = score(task, results)
     folder = out_folder(task, arguments.options, f"evaluate-{split}")
     draw_examples(task, model, source, folder / PICTURE)

@@ -19,10 +19,11 @@ ROUNDS, WARMUPS, CALLS = 5, 2, 4  # a first call finds caches and threads as ano
 
 def as_deployed(network: nn.Module) -> nn.Module:
     """A copy on the CPU, in evaluation mode, without what only its training needs."""
-    model: Any = copy.deepcopy(network).cpu().eval()
-    if hasattr(getattr(model, "head", None), "centres"):
-        model.head.centres = None  # the training persons': no part of an embedding
-    return model  # type: ignore[no-any-return]
+    model = copy.deepcopy(network).cpu().eval()
+    head: Any = getattr(model, "head", None)
+    if hasattr(head, "centres"):
+        head.centres = None  # the training persons': no part of an embedding
+    return model
 
 
 def deployed_cost(network: nn.Module, input_size: int) -> Cost:

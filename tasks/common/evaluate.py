@@ -18,6 +18,7 @@ from datasets.types import Batch, Image
 from tasks.common.device import autocast, compute_dtype, device_of, in_fp32
 from tasks.common.distributed import ALONE, World
 from tasks.common.draw import contact_sheet, put_label
+from tasks.common.progress import Progress
 from tasks.common.report import write_csv
 from tasks.common.task import Metric, Trainable
 from tasks.common.unreadable import UnreadableImages
@@ -93,6 +94,17 @@ def predict_split(
             results += map(Result, batch.ids, predicted, batch.truth)
         on_batch(batch)
     return world.gather(results)
+
+
+def predict_source(task: Trainable[T], model: nn.Module, source: Source[T], title: str) -> list[Result[T]]:
+    """A prediction for each example of a source, in this process, with a progress bar of that title.
+
+    Raises:
+        ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
+    """
+    loader = evaluation_loader(task, source, task.config.optim.batch_size)
+    with Progress(title, len(source)) as progress:
+        return predict_split(task, model, loader, on_batch=lambda batch: progress.advance(len(batch.ids)))
 
 
 def score(task: Trainable[T], results: Sequence[Result[T]]) -> Metric[T]:

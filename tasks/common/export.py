@@ -22,7 +22,7 @@ from datasets.types import Image
 from tasks.common.commands import load_model, out_folder, write_settings
 from tasks.common.deployed import latencies_ms
 from tasks.common.device import device_of
-from tasks.common.evaluate import evaluation_loader, predict_split, score
+from tasks.common.evaluate import predict_source, score
 from tasks.common.onnx_file import MODEL, ExportedNetwork, quantize, write_onnx
 from tasks.common.parser import Arguments
 from tasks.common.progress import Progress
@@ -113,11 +113,7 @@ def _compare(task: Task[Any], candidates: list[Candidate]) -> list[dict[str, Any
     latencies = latencies_ms([(candidate.network, task.config.data.input_size) for candidate in candidates])
     rows = []
     for candidate, latency_ms in zip(candidates, latencies, strict=True):
-        loader = evaluation_loader(task, source, task.config.optim.batch_size)
-        with Progress(f"evaluating {candidate.title}", len(source)) as progress:
-            results = predict_split(
-                task, candidate.network, loader, on_batch=lambda batch: progress.advance(len(batch.ids))
-            )
+        results = predict_source(task, candidate.network, source, f"evaluating {candidate.title}")
         metrics = metrics_as_json(score(task, results).compute(), len(source))
         rows.append(
             {"network": candidate.title, "bytes": candidate.num_bytes, "latency_ms": latency_ms, "metrics": metrics}

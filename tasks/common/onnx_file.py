@@ -116,14 +116,14 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, vocab
 def quantize(floats: Path, path: Path, images: Iterable[Image]) -> None:
     """Write a file of `write_onnx` in 8 bits, with a scale for each channel of weights and for each map of activations.
 
-    Depthwise layers need a scale for each channel: their channels differ a hundredfold in size.
+    Depthwise layers need a scale for each channel: their channels differ much in size.
 
     Args:
         floats: the file.
         path: the new one.
         images: preprocessed ones, (S, S, 3); the ranges of activations are those that they have.
 
-    Source: Krishnamoorthi 2018 (arXiv:1806.08342), section 3.1; Jacob et al. 2018 (arXiv:1712.05877), section 2.
+    Source: Krishnamoorthi 2018 (arXiv:1806.08342), section 3; Jacob et al. 2018 (arXiv:1712.05877), section 2.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -96,7 +96,7 @@ def open_session(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file")
     options = onnxruntime.SessionOptions()
-    # Else its threads stay awake after a call, and slow down what torch computes next, sixfold on two cores.
+    # Else its threads stay awake after a call, and slow down what torch computes next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

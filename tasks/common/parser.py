@@ -140,7 +140,7 @@ COMMANDS = {
     "benchmark": Command(
         "Measure this machine's latency for widths by input sizes, in PyTorch and in ONNX Runtime; nothing is trained",
         "python -m tasks.{task} benchmark --widths 1.0 0.5 --sizes 224 128",
-        "tasks.common.latency",
+        "tasks.common.benchmark",
         _benchmark_flags,
     ),
 }

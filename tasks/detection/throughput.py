@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from typing import Any
 
-from tasks.common.benchmark import Step, compare, time_calls, time_training
+from tasks.common.throughput import Step, compare, time_calls, time_training
 
 TRAINING_BATCH, CHOSEN_BATCH, NUM_EVALUATED, NUM_CLASSES = 16, 16, 5000, 80
 ALONE = " one by one"

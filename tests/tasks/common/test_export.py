@@ -78,6 +78,7 @@ def test_8_bits_change_little(exported: Path, unbroken: Path) -> None:
     ("words", "mistake"),
     [
         (("evaluate", "--data.input_size", "96", "--run"), "data.input_size: the exported network takes 64 px and no"),
+        (("evaluate", "--record", "--run"), "--record: is for networks as they were trained"),
         (("export", "--run"), "is exported already; name the run that it comes from"),
         (("train", "--resume"), "there is no such checkpoint"),
     ],
