@@ -1,10 +1,10 @@
-"""What every backbone offers, whatever it is made of: maps by stride, two halves, pooled features, a classifier."""
+"""What every backbone offers, whatever it is made of: maps by stride, trunk and tail, pooled features, a classifier."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Iterable, Mapping
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -59,16 +59,23 @@ class Backbone(nn.Module):
                 maps[at_layer[index]] = x
         return maps
 
-    def split(self, stride: int) -> tuple[nn.Sequential, nn.Sequential]:
-        """Two halves that share this network's weights: images -> map at `stride`, and that map -> the last one.
+    def trunk(self, images: Tensor, stride: int) -> Tensor:
+        """The first part of the network: uint8 RGB (N, 3, H, W) -> its last map at `stride`."""
+        x: Tensor = self.normalize(images)
+        for layer in islice(self.layers, self._cut(stride)):
+            x = layer(x)
+        return x
 
-        Raises:
-            ValueError: if no map has that stride.
-        """
+    def tail(self, features: Tensor, stride: int) -> Tensor:
+        """The rest of it: what `trunk` gives, or a part of that -> the last map."""
+        for layer in islice(self.layers, self._cut(stride), None):
+            features = layer(features)
+        return features
+
+    def _cut(self, stride: int) -> int:
         if stride not in self._last_layer:
-            raise ValueError(f"split: no feature map at stride {stride}; there are {sorted(self._last_layer)}")
-        cut = self._last_layer[stride] + 1
-        return nn.Sequential(self.normalize, *self.layers[:cut]), self.layers[cut:]
+            raise ValueError(f"no feature map at stride {stride}; there are {sorted(self._last_layer)}")
+        return self._last_layer[stride] + 1
 
     def stages(self) -> list[nn.Sequential]:
         """The layers in groups of one stride, first the one next to the pixels; they share this network's weights."""
@@ -83,6 +90,11 @@ class Backbone(nn.Module):
     def build_head(self, num_outputs: int) -> nn.Module:
         """A new classifier for pooled features: (N, num_features) -> (N, num_outputs); here Table 1's last rows."""
         return nn.Linear(self.num_features, num_outputs)
+
+
+def pooled(maps: Mapping[int, Tensor]) -> Tensor:
+    """The last of a backbone's maps by stride, globally average-pooled: (N, num_features)."""
+    return maps[max(maps)].mean((2, 3))
 
 
 class Classifier(nn.Module):

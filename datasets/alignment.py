@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.images import UnreadableImageError
+from datasets.transforms import center_crop
 from datasets.types import Image
 
 Part = tuple[float, float, float, float]
@@ -62,6 +63,15 @@ class FaceCrop:
         x0, y0, x1, y1 = (round(share * side) for share, side in zip(self.part, (width, height) * 2, strict=True))
         x0, y0 = min(x0, width - 1), min(y0, height - 1)
         return image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+
+
+def face_input(image: Image, *, cut: FaceCrop, input_size: int) -> Image:
+    """The face of a photo as a network takes it: cut out, and scaled to (input_size, input_size, 3).
+
+    Raises:
+        NoFaceError: if there is none.
+    """
+    return center_crop(cut(image), input_size, 1)
 
 
 def detect_points(image: Image, detector: str) -> NDArray[np.float64]:

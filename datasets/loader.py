@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from dataclasses import replace
+from functools import partial
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -23,11 +25,17 @@ from datasets.types import Batch, Example, Image
 T = TypeVar("T")
 
 # (image, truth, seed) -> (image of the network's input size, truth)
-Transform = Callable[[Image, T, int], tuple[Image, T]]
+Augment = Callable[[Image, T, int], tuple[Image, T]]
+# image -> image of the network's input size
+Preprocess = Callable[[Image], Image]
 # (examples of one batch after their transforms, seed) -> as many, mixed with each other
 Mixing = Callable[[list[Example[T]], int], list[Example[T]]]
 # (random numbers of an epoch, size of its batches) -> the rows of its batches, one after the other
 Order = Callable[[np.random.Generator, int], NDArray[np.int64]]
+# (examples of one training batch) -> their truth as a NamedTuple of tensors
+Collate = Callable[[Sequence[Example[T]]], Any]
+
+MAX_REPLACEMENTS = 100  # images that are tried in place of one that cannot be read
 
 
 class Source(Protocol[T]):
@@ -57,47 +65,85 @@ class Key(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """Stands in a batch for an example whose image could not be read."""
+    """An example whose image could not be read, and why."""
 
     reason: str
 
 
-class TransformedDataset(Dataset[Example[T] | Unreadable], Generic[T]):
-    """A source with a transform, addressed by `Key`."""
+class EvaluationSet(Dataset[Example[T] | Unreadable], Generic[T]):
+    """A source's images as a network takes them, with their truth as stored, by row."""
 
-    def __init__(self, source: Source[T], transform: Transform[T], seed: int, mixing: Mixing[T] | None = None) -> None:
-        """Args: source: examples; transform: makes them network inputs; seed: of the run; mixing: of whole batches."""
-        self.source = source
-        self.transform = transform
-        self.seed = seed
-        self.mixing = mixing
+    def __init__(self, source: Source[T], preprocess: Preprocess) -> None:
+        """Args: source: examples; preprocess: makes an image a network's input."""
+        self._source = source
+        self._preprocess = preprocess
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self._source)
+
+    def __getitem__(self, row: int) -> Example[T] | Unreadable:
+        """An example, or why there is none."""
+        try:
+            example = self._source[row]
+        except UnreadableImageError as error:
+            return Unreadable(str(error))
+        try:
+            return replace(example, image=self._preprocess(example.image), row=row)
+        except UnreadableImageError as error:  # there is no face to cut out
+            return Unreadable(f"{example.id}: {error}")
+
+
+class TrainingSet(Dataset[Example[T] | Unreadable], Generic[T]):
+    """A source's examples, augmented by what (seed, epoch, row) draw."""
+
+    def __init__(self, source: Source[T], augment: Augment[T], seed: int, mixing: Mixing[T] | None = None) -> None:
+        """Args: source: examples; augment: makes them network inputs; seed: of the run; mixing: of whole batches."""
+        self._source = source
+        self._augment = augment
+        self._seed = seed
+        self._mixing = mixing
+
+    def __len__(self) -> int:
+        return len(self._source)
 
     def __getitem__(self, key: Key) -> Example[T] | Unreadable:
         """The example of that epoch, or why there is none."""
         try:
-            example = self.source[key.row]
+            example = self._source[key.row]
         except UnreadableImageError as error:
             return Unreadable(str(error))
         try:
-            image, truth = self.transform(example.image, example.truth, self._seed_of(key))
+            return self.augmented(replace(example, row=key.row, seed=self._draw(*key)))
         except UnreadableImageError as error:  # there is no face to cut out
             return Unreadable(f"{example.id}: {error}")
-        return Example(image, truth, example.id)
+
+    def augmented(self, example: Example[T]) -> Example[T]:
+        """The example as the network sees it; a function of it and of its seed."""
+        image, truth = self._augment(example.image, example.truth, example.seed)
+        return replace(example, image=image, truth=truth)
 
     def __getitems__(self, keys: list[Key]) -> list[Example[T] | Unreadable]:
-        """The examples of a batch; torch's loader asks for them in this way."""
-        examples = [self[key] for key in keys]
-        if self.mixing is None:
-            return examples
-        readable = [example for example in examples if isinstance(example, Example)]
-        unreadable = [example for example in examples if isinstance(example, Unreadable)]
-        return [*self.mixing(readable, self._seed_of(keys[0]) + 1), *unreadable]
+        """The examples of a batch; torch's loader asks for them in this way.
 
-    def _seed_of(self, key: Key) -> int:
-        return int(np.random.SeedSequence([self.seed, key.epoch, key.row]).generate_state(1)[0])
+        Others, drawn at random, take the place of those that cannot be read, so that every batch of every process is
+        full: batch normalisation needs two images, and all processes must take part in each step.
+        """
+        examples: list[Example[T]] = []
+        unreadable: list[Unreadable] = []
+        for key in keys:
+            for attempt in range(MAX_REPLACEMENTS):
+                row = key.row if attempt == 0 else self._draw(*key, attempt) % len(self)
+                item = self[Key(key.epoch, row)]
+                if isinstance(item, Example):
+                    examples.append(item)
+                    break
+                unreadable.append(item)
+        if self._mixing is not None:
+            examples = self._mixing(examples, self._draw(*keys[0]) + 1)
+        return [*examples, *unreadable]
+
+    def _draw(self, *what: int) -> int:
+        return int(np.random.SeedSequence([self._seed, *what]).generate_state(1)[0])
 
 
 class TrainingBatches(Sampler[list[Key]]):
@@ -148,18 +194,23 @@ class TrainingBatches(Sampler[list[Key]]):
             yield [Key(self.epoch, int(row)) for row in mine]
 
 
-def ordered_batches(num_examples: int, batch_size: int) -> list[list[Key]]:
-    """Keys of all examples once, in order, for evaluation."""
-    keys = [Key(0, row) for row in range(num_examples)]
-    return [keys[start : start + batch_size] for start in range(0, num_examples, batch_size)]
+def ordered_batches(num_examples: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> list[list[int]]:
+    """Rows of one process's share of all examples, for evaluation: each once, in order, and no process the same.
+
+    A share is one piece, so that the shares of all processes one after the other are in the order of the data set.
+    """
+    rows = np.array_split(np.arange(num_examples), world_size)[rank].tolist()
+    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
 
 
 def build_loader(
-    dataset: TransformedDataset[T],
-    batches: Sampler[list[Key]] | Sequence[list[Key]],
+    dataset: Dataset[Any],
+    batches: Sampler[list[Key]] | Sequence[list[int]],
     *,
     num_workers: int,
+    collate: Collate[T] | None = None,
     keep_workers: bool = False,
+    pin_memory: bool = False,
 ) -> DataLoader[Batch[T]]:
     """A torch loader over `batches`.
 
@@ -167,28 +218,31 @@ def build_loader(
         dataset: where examples come from.
         batches: which ones.
         num_workers: processes that load; 0 loads in this one.
+        collate: makes the targets of training batches; None: batches have the truth as it is.
         keep_workers: they live as long as the loader, which must be let go of before the program ends; else they end
             with each pass.
+        pin_memory: batches lie in page-locked memory, from which they are copied to a GPU while it computes.
     """
     return DataLoader(
-        dataset,  # type: ignore[arg-type]  # examples in, batches out
+        dataset,
         batch_sampler=batches,
         num_workers=num_workers,
-        collate_fn=collate,
+        collate_fn=partial(build_batch, collate=collate),
         worker_init_fn=_init_worker,
         persistent_workers=keep_workers and num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
     )
 
 
-def collate(examples: Sequence[Example[T] | Unreadable]) -> Batch[T]:
-    """Examples whose images have one size as a batch; those that could not be read become lines in it."""
+def build_batch(examples: Sequence[Example[T] | Unreadable], collate: Collate[T] | None = None) -> Batch[T]:
+    """Examples whose images have one size as a batch, with targets if `collate` makes some, else with their truth."""
     good = [example for example in examples if isinstance(example, Example)]
     pixels = np.stack([example.image for example in good]) if good else np.zeros((0, 0, 0, 3), np.uint8)
     return Batch(
         images=torch.from_numpy(pixels).permute(0, 3, 1, 2),  # a view: channels last in memory
-        truth=[example.truth for example in good],
-        ids=[example.id for example in good],
+        truth=[example.truth for example in good] if collate is None else [],
+        targets=None if collate is None else collate(good),
+        rows=[example.row for example in good],
         unreadable=[example.reason for example in examples if isinstance(example, Unreadable)],
     )
 

@@ -4,17 +4,18 @@ Truth and prediction of a task are one type, so a metric and a picture always ta
 
     Example[T] -> Batch[T] -> model -> Outputs -> decode -> list[T];    metric.update(predicted, truth)
 
-They hold NumPy arrays: they are made in loader processes, where small arrays pickle far cheaper than tensors are
-shared, and are read by metrics and drawing on the CPU. Only `images` is a tensor, and only a loss packs truth into
-tensors.
+They hold NumPy arrays and are read by metrics and drawing on the CPU. A loss takes `targets` instead: a NamedTuple of
+tensors that a loader process has made of a training batch's truth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,11 +31,15 @@ class Example(Generic[T]):
         image: uint8 RGB (H, W, 3).
         truth: what is true of the image.
         id: unique within the data set; the file's path where there is one.
+        row: position in the data set.
+        seed: of all that is drawn at random for this example in this epoch.
     """
 
     image: Image
     truth: T
     id: str
+    row: int = 0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,38 @@ class Batch(Generic[T]):
 
     Attributes:
         images: uint8 RGB (N, 3, H, W), channels last in memory; each network normalises for itself.
-        truth: N truths.
-        ids: N ids.
-        unreadable: one line for each example that was left out because its image could not be read.
+        truth: N truths, for metrics and pictures; empty in training.
+        targets: the truth as a NamedTuple of tensors, for the loss; None outside training.
+        rows: N positions in the data set.
+        unreadable: one line for each example that was left out or replaced because its image could not be read.
     """
 
     images: Tensor
     truth: list[T]
-    ids: list[str]
+    targets: Any
+    rows: list[int]
     unreadable: list[str]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def pin_memory(self) -> Batch[T]:
+        """The same in page-locked memory, which a GPU reads while the CPU goes on; torch's loader calls this."""
+        return self._map(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> Batch[T]:
+        """The same with images and targets on a device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch[T]:
+        return replace(self, images=function(self.images), targets=map_tensors(function, self.targets))
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """A NamedTuple of tensors, or of such, with each tensor replaced by what a function makes of it."""
+    if isinstance(value, Tensor):
+        return function(value)
+    return type(value)(*(map_tensors(function, part) for part in value)) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +14,11 @@ from jsonargparse import ArgumentParser
 from distill.config import DistillConfig
 from distill.names import TEACHERS, parse_teacher
 from tasks.common.cli import ROOT, SAMPLE_CONFIG, exit_status
-from tasks.common.config import TaskConfig
 from tasks.common.parser import CONFIG, Command, add_run_dir, parse_arguments
+from tasks.registry import TASKS, config_class
 
 NAME = "distill"
 DEFAULT_TEACHER = "facenet"
-TASK_NAMES = ("attributes", "classification", "detection", "embedding", "geolocation")
 
 
 def main(words: Sequence[str]) -> int:
@@ -39,7 +37,7 @@ def main(words: Sequence[str]) -> int:
         sys.exit(2)
     samples = (ROOT / "configs" / NAME / f"{task}_sample.yaml", ROOT / "configs" / task / SAMPLE_CONFIG)
     sample_config = next(path for path in samples if path.is_file())
-    parsed = parse_arguments(NAME, _config_class(task), sample_config, [NAME, *words], {NAME: COMMAND})
+    parsed = parse_arguments(NAME, config_class(task), sample_config, [NAME, *words], {NAME: COMMAND})
 
     def run() -> int:
         from distill.commands import distill  # only now: torch takes seconds to import
@@ -53,7 +51,7 @@ def _add_flags(parser: ArgumentParser) -> None:
     teachers = "; ".join(f"{kind.spelling}: {kind.help}" for kind in TEACHERS.values())
     parser.add_argument("--teacher", nargs="+", type=str, default=[DEFAULT_TEACHER], help=f"one or more. {teachers}")
     parser.add_argument("--student", type=str | None, help="backbone name, for example mobilenet_0.5 (backbone.name)")
-    parser.add_argument("--task", type=str | None, help="of an .onnx teacher: " + ", ".join(TASK_NAMES))
+    parser.add_argument("--task", type=str | None, help="of an .onnx teacher: " + ", ".join(TASKS))
     parser.add_argument("--unlabelled", nargs="*", type=str, default=[], help="images, folders, globs to learn from")
     parser.add_class_arguments(DistillConfig, skip={"teacher", "unlabelled"})
     add_run_dir(parser)
@@ -92,8 +90,8 @@ def _task_of(words: Sequence[str]) -> str:
     if said.resume and settings and "teacher" not in settings:
         raise ValueError(f"--resume: {said.resume} is no distillation; its task's own train resumes it")
     task = said.task or settings.get("task")
-    if task is not None and task not in TASK_NAMES:
-        raise ValueError(f"--task: expected one of {', '.join(TASK_NAMES)}, got {task!r}")
+    if task is not None and task not in TASKS:
+        raise ValueError(f"--task: expected one of {', '.join(TASKS)}, got {task!r}")
     kind, which = parse_teacher((said.teacher or settings.get("teacher") or [DEFAULT_TEACHER])[0])
     task = task or TEACHERS[kind].task
     if task is None and kind == "run":
@@ -103,9 +101,3 @@ def _task_of(words: Sequence[str]) -> str:
     if task is None:
         raise ValueError(f"--task: say what {which} teaches, for example --task embedding")
     return str(task)
-
-
-def _config_class(task: str) -> type[TaskConfig]:
-    """The settings of a task, without what is slow to import."""
-    config_class: type[TaskConfig] = getattr(importlib.import_module(f"tasks.{task}"), f"{task.capitalize()}Config")
-    return config_class

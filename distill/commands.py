@@ -14,14 +14,14 @@ from datasets.files import new_folder
 from datasets.images import IMAGE_SUFFIXES
 from datasets.loader import Source
 from distill.config import DistillConfig
-from distill.lessons import UnlabelledImages
 from distill.names import parse_teacher
 from distill.report import PICTURE, Learner, compare, evaluate_teacher, verdict, write_report
-from distill.subjects import TASKS, Subject, build_subject
-from distill.task import DistillTask
+from distill.subjects import Subject, build_subject
+from distill.task import Distillation
 from distill.teachers import Teacher, open_teacher
 from distill.teaching import Teaching
 from distill.trained import fit_once
+from distill.views import UnlabelledImages
 from tasks.common.commands import (
     INTERRUPTED,
     check_unchanged,
@@ -37,7 +37,8 @@ from tasks.common.distributed import World, join_world
 from tasks.common.fit import LOG, METRICS, InterruptedRunError
 from tasks.common.parser import CONFIG, Arguments, build_settings
 from tasks.common.predict import find_files
-from tasks.common.task import Task, Trainable
+from tasks.common.task import Objective, Task
+from tasks.registry import task_class
 
 DISTILLED, ALONE = "distilled", "alone"
 
@@ -59,13 +60,13 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
     try:
         student = _student(task_name, config, distilling)
         teachers = [open_teacher(text, student, distilling.onnx, world) for text in distilling.teacher]
-        task, teaching = _lessons(student, teachers, distilling, world)
+        objective, teaching = _lessons(student, teachers, distilling, world)
         run = world.share(_run_folder(task_name, config, distilling, options) if world.is_main else Path())
         go_on = f"continue with: python -m distill --resume {run}"
-        trained = [_train(task, run / DISTILLED, world)]
+        trained = [_train(student, run / DISTILLED, world, objective)]
         teaching.close()
         if distilling.alone:
-            trained += _train_alone(student, len(task.source("train")), run / ALONE, world)
+            trained += _train_alone(student, len(objective.training_set()), run / ALONE, world)
     except InterruptedRunError as stop:
         print(f"{stop}; {go_on}", file=sys.stderr)
         return INTERRUPTED
@@ -96,24 +97,24 @@ def _check(config: Any, distilling: DistillConfig) -> None:
 
 def _student(task_name: str, config: Any, distilling: DistillConfig) -> Task[Any]:
     """The student's task: with the outputs of a teacher that is a run, or else those that the data ask for."""
-    task_class = TASKS[task_name]
+    student_class = task_class(task_name)
     if task_name == "embedding" and not distilling.alpha:
-        return task_class(config, {"identities": []})  # no person needs to be told from the others
+        return student_class(config, {"identities": []})  # no person needs to be told from the others
     kind, which = parse_teacher(distilling.teacher[0])
     if task_name != "embedding" and kind == "run":
         _, vocabulary = read_identity(Path(which), task_name)
-        return task_class(config, vocabulary)
-    return task_class.from_data(config)
+        return student_class(config, vocabulary)
+    return student_class.from_data(config)
 
 
 def _lessons(
     student: Task[Any], teachers: list[Teacher], distilling: DistillConfig, world: World
-) -> tuple[DistillTask, Teaching]:
+) -> tuple[Distillation, Teaching]:
     subject = build_subject(student, class_loss=distilling.class_loss, temperature=distilling.temperature)
     teaching = Teaching(teachers, subject, loop=student.config.loop, hint_stride=distilling.hint_stride)
     images = _images(student, subject, distilling)
     warn_of_repairs(images)
-    task = DistillTask(
+    objective = Distillation(
         student,
         teaching,
         subject,
@@ -123,12 +124,12 @@ def _lessons(
         hint_stride=distilling.hint_stride,
         face_part=distilling.unlabelled_part,
     )
-    task.try_out()
+    objective.try_out()
     if distilling.views is not None:
         folder, size_bytes = teaching.remember(images, distilling.views, student.config.seed)
         if world.is_main:
             print(f"the teacher's answers are kept in {folder}, up to {size_bytes / 1e6:.0f} MB", file=sys.stderr)
-    return task, teaching
+    return objective, teaching
 
 
 def _images(student: Task[Any], subject: Subject, distilling: DistillConfig) -> Source[Any]:
@@ -155,13 +156,13 @@ def _run_folder(task_name: str, config: Any, distilling: DistillConfig, options:
     return run
 
 
-def _train(task: Trainable[Any], run: Path, world: World) -> Path:
+def _train(task: Task[Any], run: Path, world: World, objective: Objective | None = None) -> Path:
     """Train into a folder of its own, or go on, or leave what is finished; returns the folder."""
     if world.is_main:
         print(f"{task.config.backbone.name}, {run.name}: {run}", file=sys.stderr)
         if not run.is_dir():
             new_run(task, str(run))
-    fit_once(task, run, world)
+    fit_once(task, run, world, objective)
     return run
 
 

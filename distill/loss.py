@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tasks.common.distributed import ALONE, World
+
 TARGET_WEIGHT, OTHERS_WEIGHT = 1.0, 8.0  # of DKD, as in most of its paper's experiments
 BACKGROUND_WEIGHT = 1.5
 EPS = 1e-8
@@ -82,7 +84,7 @@ def dist_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor
     return temperature**2 * (within_images + within_classes)
 
 
-def box_loss(class_logits: Tensor, box_deltas: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+def box_loss(class_logits: Tensor, box_deltas: Tensor, teacher: Tensor, world: World = ALONE) -> tuple[Tensor, Tensor]:
     """Scores by weighted cross-entropy with the teacher's, offsets where the teacher sees an object.
 
         classes = sum over anchors of - sum_k w_k p_k log q_k / F,   w = 1.5 for the background, else 1
@@ -95,6 +97,7 @@ def box_loss(class_logits: Tensor, box_deltas: Tensor, teacher: Tensor) -> tuple
         class_logits: (N, A, K + 1), background first.
         box_deltas: (N, A, 4).
         teacher: (N, A, K + 5), the same side by side.
+        world: the processes that share the batch.
 
     Returns:
         Two scalars, classes and boxes.
@@ -103,7 +106,7 @@ def box_loss(class_logits: Tensor, box_deltas: Tensor, teacher: Tensor) -> tuple
     """
     probabilities, deltas = teacher[..., :-4].softmax(-1), teacher[..., -4:]
     objectness = 1 - probabilities[..., 0]
-    num_objects = objectness.sum().clamp(min=1)
+    num_objects = world.normalizer(objectness.sum())
     weights = torch.ones_like(probabilities[0, 0])
     weights[0] = BACKGROUND_WEIGHT
     classes = -(weights * probabilities * class_logits.log_softmax(-1)).sum()

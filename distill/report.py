@@ -12,13 +12,13 @@ from rich.table import Table
 from torch import nn
 
 from tasks.common.deployed import deployed_cost, latencies_ms
-from tasks.common.evaluate import predict_source, score
+from tasks.common.evaluate import evaluate_source
 from tasks.common.plot import new_plot
 from tasks.common.report import write_csv
 from tasks.common.task import Task
 
 REPORT, PICTURE = "report.csv", "report.png"
-HIDDEN = ("epoch", "num_images")  # of metrics.json, no scores
+HIDDEN = ("epoch", "num_images", "num_unreadable")  # of metrics.json, no scores
 
 
 class Learner(NamedTuple):
@@ -52,8 +52,8 @@ class Row(NamedTuple):
 
 def evaluate_teacher(teacher_task: Task[Any], model: nn.Module, student: Task[Any]) -> dict[str, float]:
     """A teacher's scores on the student's validation images, at its own input size."""
-    source = student.source("val")
-    return score(student, predict_source(teacher_task, model, source, "evaluating the teacher")).compute()
+    source, metric = student.source("val"), student.metric()
+    return evaluate_source(teacher_task, model, source, "evaluating the teacher", metric=metric).scores
 
 
 def compare(learners: Sequence[Learner]) -> list[Row]:

@@ -44,15 +44,14 @@ class Student(Aided):
             stride, channels = hint
             self.adapter = nn.Conv2d(body.channels[stride], channels, 1)
 
-    def forward(self, images: Tensor, *hints: Any) -> StudentOutputs:
-        """uint8 RGB (N, 3, S, S), and what the task tells its network -> outputs."""
+    def forward(self, images: Tensor) -> StudentOutputs:
+        """uint8 RGB (N, 3, S, S) -> outputs."""
         network: Any = self.network
         if self._hint_stride is None:
-            own, hint = network(images, *hints), torch.zeros(0)
+            own, hint = network(images), torch.zeros(0)
         else:
             maps = network.backbone.features(images)
-            own = network.from_features(maps[max(maps)].mean((2, 3)))
-            hint = self.adapter(maps[self._hint_stride])
+            own, hint = network.from_maps(maps), self.adapter(maps[self._hint_stride])
         return StudentOutputs(own, self.projection(own[0]), hint)
 
 

@@ -10,21 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.types import Attributes, Detections
+from datasets.types import Detections
 from distill.config import ClassLoss
 from distill.loss import box_loss, dist_loss, dkd_loss, embedding_loss, kd_loss
 from distill.student import StudentOutputs, build_rotation
-from tasks import attributes, classification, detection, embedding, geolocation
-from tasks.common.task import Task, Trainable
+from tasks.attributes import AttributeTargets
+from tasks.common.distributed import ALONE, World
+from tasks.common.task import Task
 
 SURE = 1e-6  # a probability is at least so far from 0 and 1
-TASKS: dict[str, type[Task[Any]]] = {
-    "attributes": attributes.AttributesTask,
-    "classification": classification.ClassificationTask,
-    "detection": detection.DetectionTask,
-    "embedding": embedding.EmbeddingTask,
-    "geolocation": geolocation.GeolocationTask,
-}
 
 
 class Subject(Protocol):
@@ -36,7 +30,7 @@ class Subject(Protocol):
 
     nothing: Any
 
-    def answer(self, teacher_task: Trainable[Any], outputs: Any) -> Tensor:
+    def answer(self, teacher_task: Any, outputs: Any) -> Tensor:
         """What a teacher's raw outputs for N images teach, (N, ...); it is kept in halves."""
 
     def agree(self, answers: Sequence[Tensor]) -> Tensor:
@@ -49,21 +43,28 @@ class Subject(Protocol):
             ValueError: if such answers cannot teach this network.
         """
 
-    def loss(self, outputs: StudentOutputs, answer: Tensor) -> Tensor:
-        """How far the student is from the answers."""
+    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = ALONE) -> Tensor:
+        """How far the student is from the answers; its mean over the processes is the whole batch's."""
 
 
-def build_subject(task: Trainable[Any], *, class_loss: ClassLoss, temperature: float) -> Subject:
-    """What a student of that task is taught; loss and temperature are those of classes."""
+def build_subject(task: Task[Any], *, class_loss: ClassLoss, temperature: float) -> Subject:
+    """What a student of that task is taught; loss and temperature are those of classes.
+
+    Raises:
+        ValueError: if the task's outputs cannot be taught.
+    """
+    vocabulary = task.vocabulary
     if task.name == "embedding":
         return Embeddings()
     if task.name == "attributes":
         return AttributeValues(task)
     if task.name == "detection":
         return Boxes()
-    partitionings: list[Any] | None = getattr(task, "partitionings", None)
-    sizes = [len(task.vocabulary["class_names"])] if partitionings is None else [len(p) for p in partitionings]
-    return Classes(sizes, class_loss, temperature)
+    if task.name == "classification":
+        return Classes([len(vocabulary["class_names"])], class_loss, temperature)
+    if task.name == "geolocation":
+        return Classes([len(columns["cell"]) for columns in vocabulary["partitionings"]], class_loss, temperature)
+    raise ValueError(f"--task: nobody can teach {task.name} yet")
 
 
 class Embeddings:
@@ -71,7 +72,7 @@ class Embeddings:
 
     nothing = None
 
-    def answer(self, teacher_task: Trainable[Any], outputs: Any) -> Tensor:
+    def answer(self, teacher_task: Any, outputs: Any) -> Tensor:
         """(N, D)."""
         embeddings: Tensor = outputs.embeddings
         return embeddings
@@ -85,7 +86,7 @@ class Embeddings:
         """A rotation into the teacher's space."""
         return build_rotation(network.head.embedding_dim, answer_shape[0])
 
-    def loss(self, outputs: StudentOutputs, answer: Tensor) -> Tensor:
+    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = ALONE) -> Tensor:
         """The squared distance."""
         return embedding_loss(outputs.compared, answer)
 
@@ -99,7 +100,7 @@ class Classes:
         """Args: sizes: outputs of each softmax; class_loss, temperature: what is minimised."""
         self._sizes, self._class_loss, self._temperature = list(sizes), class_loss, temperature
 
-    def answer(self, teacher_task: Trainable[Any], outputs: Any) -> Tensor:
+    def answer(self, teacher_task: Any, outputs: Any) -> Tensor:
         """Logits (N, K)."""
         logits: Tensor = outputs.logits
         return logits
@@ -113,13 +114,14 @@ class Classes:
         """Nothing to learn."""
         return _same_shape((sum(self._sizes),), answer_shape, "logits")
 
-    def loss(self, outputs: StudentOutputs, answer: Tensor) -> Tensor:
+    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = ALONE) -> Tensor:
         """The mean over softmaxes."""
         pairs = zip(torch.split(outputs.compared, self._sizes, 1), torch.split(answer, self._sizes, 1), strict=True)
-        return torch.stack([self._loss(student, teacher) for student, teacher in pairs]).mean()
+        return torch.stack([self._loss(student, teacher, world) for student, teacher in pairs]).mean()
 
-    def _loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def _loss(self, student: Tensor, teacher: Tensor, world: World) -> Tensor:
         if self._class_loss == "dist":
+            student, teacher = world.all_rows(student), world.all_rows(teacher)  # it compares the images of a batch
             return dist_loss(student, teacher, temperature=self._temperature)
         if self._class_loss == "dkd":  # the teacher's choice stands for the label, so that none is needed
             return dkd_loss(student, teacher, teacher.argmax(1), temperature=self._temperature)
@@ -131,14 +133,13 @@ class AttributeValues:
 
     nothing = None
 
-    def __init__(self, task: Trainable[Any]) -> None:
+    def __init__(self, task: Task[Any]) -> None:
         """Args: task: the student's; its loss takes probabilities for truth."""
         self._task = task
 
-    def answer(self, teacher_task: Trainable[Any], outputs: Any) -> Tensor:
+    def answer(self, teacher_task: Any, outputs: Any) -> Tensor:
         """log(p / (1 - p)) (N, K), of the teacher's probabilities, whatever weights it has learnt with."""
-        values = np.stack([predicted.values for predicted in teacher_task.decode(outputs)])
-        logits: Tensor = torch.from_numpy(values).logit(SURE)
+        logits: Tensor = teacher_task.probabilities(outputs).logit(SURE)
         return logits
 
     def agree(self, answers: Sequence[Tensor]) -> Tensor:
@@ -149,11 +150,9 @@ class AttributeValues:
         """Nothing to learn."""
         return _same_shape((len(self._task.vocabulary["attribute_names"]),), answer_shape, "attributes")
 
-    def loss(self, outputs: StudentOutputs, answer: Tensor) -> Tensor:
+    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = ALONE) -> Tensor:
         """Binary cross-entropy with the teacher's probabilities (Howard et al. 2017, section 4.5)."""
-        truth = [Attributes(values) for values in answer.sigmoid().cpu().numpy()]
-        total: Tensor = self._task.loss(outputs.own, truth)["total"]
-        return total
+        return self._task.loss(outputs.own, AttributeTargets(answer.sigmoid()), world)["total"]
 
 
 class Boxes:
@@ -161,7 +160,7 @@ class Boxes:
 
     nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (1, 1))
 
-    def answer(self, teacher_task: Trainable[Any], outputs: Any) -> Tensor:
+    def answer(self, teacher_task: Any, outputs: Any) -> Tensor:
         """Class logits and offsets side by side, (N, A, K + 5)."""
         return torch.cat([outputs.class_logits, outputs.box_deltas], 2)
 
@@ -176,13 +175,13 @@ class Boxes:
             raise ValueError("model: expected ssd; Faster R-CNN looks at regions of its own, which no teacher knows")
         return nn.Identity()
 
-    def loss(self, outputs: StudentOutputs, answer: Tensor) -> Tensor:
+    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = ALONE) -> Tensor:
         """Both parts."""
         logits, deltas = outputs.own.class_logits, outputs.own.box_deltas
         have, want = (*answer.shape[1:2], answer.shape[2] - 4), tuple(logits.shape[1:])
         if have != want:
             raise ValueError(f"the teacher has {have} anchors and classes, the student {want}: it cannot teach it")
-        classes, boxes = box_loss(logits, deltas, answer)
+        classes, boxes = box_loss(logits, deltas, answer, world)
         return classes + boxes
 
 

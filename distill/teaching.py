@@ -1,4 +1,4 @@
-"""What the teachers say of a batch of lessons: asked, or remembered."""
+"""What the teachers say of a batch of views: asked, or remembered."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from torch.nn import functional
 
 from datasets.files import cache_dir, write_json
 from datasets.loader import Source
-from distill.cache import AnswerCache, Halves
-from distill.lessons import Lesson
+from distill.cache import AnswerCache
 from distill.subjects import Subject
 from distill.teachers import Teacher
+from distill.views import DistillTargets
 from tasks.common.config import LoopConfig
 from tasks.common.device import autocast, compute_dtype, device_of, in_fp32
 
@@ -72,7 +72,7 @@ class Teaching:
                     f"hint_stride: {teachers[0].title} has no map at stride {hint_stride}"
                     + (f"; it has {sorted(channels)}" if channels else "; runs of this suite have some")
                 )
-        self.blank = self._ask(np.zeros((1, self.view_size, self.view_size, 3), np.uint8))
+        self.blank = self._ask(torch.zeros(1, 3, self.view_size, self.view_size, dtype=torch.uint8))
         self.answer_shape, self.hint_shape = (tuple(part.shape[1:]) for part in self.blank)
         self._cache: AnswerCache | None = None
         self._pace_file: Path | None = None
@@ -107,46 +107,43 @@ class Teaching:
         if self._pace_file is not None and self.num_asked:
             write_json(self._pace_file, {"seconds_per_view": self.asking_s / self.num_asked})
 
-    def __call__(self, lessons: Sequence[Lesson[Any]]) -> Taught:
-        """What the teachers say of these views."""
-        digests = [lesson.digest() if self._cache else b"" for lesson in lessons]
-        known = [self._find(lesson, digest) for lesson, digest in zip(lessons, digests, strict=True)]
+    def __call__(self, targets: DistillTargets) -> Taught:
+        """What the teachers say of these views.
+
+        Raises:
+            ValueError: if answers that are kept are not finite.
+        """
+        if self._cache is None:
+            return self._unpack(self._asked(targets.teacher_images))
+        known = [self._cache.find(*key) for key in targets.keys]
         new = [row for row, answer in enumerate(known) if answer is None]
-        self.num_remembered += len(lessons) - len(new)
+        self.num_remembered += len(known) - len(new)
         if new:
-            answers = self._halves(np.stack([lessons[row].pixels for row in new]))
+            answers = self._asked(targets.teacher_images[new]).cpu().numpy()
+            if not np.isfinite(answers).all():
+                raise ValueError(f"{self.teachers[0].title}: its answers are not finite, or too large")
             for row, answer in zip(new, answers, strict=True):
                 known[row] = answer
-                view = lessons[row].view
-                if self._cache is not None and view is not None:
-                    self._cache.keep(view, lessons[row].row, digests[row], answer)
-        return self._unpack(np.stack([answer for answer in known if answer is not None]))
+                self._cache.keep(*targets.keys[row], answer)
+        packed = torch.from_numpy(np.stack([answer for answer in known if answer is not None]))
+        return self._unpack(packed.to(targets.teacher_images.device))
 
-    def _find(self, lesson: Lesson[Any], digest: bytes) -> Halves | None:
-        if self._cache is None or lesson.view is None:
-            return None
-        return self._cache.find(lesson.view, lesson.row, digest)
-
-    def _halves(self, pixels: np.ndarray) -> Halves:
+    def _asked(self, images: Tensor) -> Tensor:
+        """Answers and hints of the teachers side by side in halves, (N, L)."""
         started = time.perf_counter()
-        taught = self._ask(pixels)
-        packed = torch.cat([taught.answer.flatten(1), taught.hint.flatten(1)], 1).half().cpu().numpy()
+        taught = self._ask(images)
+        packed = torch.cat([taught.answer.flatten(1), taught.hint.flatten(1)], 1).half()
         self.asking_s += time.perf_counter() - started
-        self.num_asked += len(pixels)
-        if not np.isfinite(packed).all():
-            raise ValueError(f"{self.teachers[0].title}: its answers are not finite, or too large")
-        halves: Halves = packed
-        return halves
+        self.num_asked += len(images)
+        return packed
 
-    def _unpack(self, packed: Halves) -> Taught:
-        values = torch.from_numpy(packed).float().to(device_of(self.teachers[0].model))
-        answer, hint = torch.split(values, [math.prod(self.answer_shape), math.prod(self.hint_shape)], 1)
-        return Taught(answer.reshape(len(values), *self.answer_shape), hint.reshape(len(values), *self.hint_shape))
+    def _unpack(self, packed: Tensor) -> Taught:
+        answer, hint = torch.split(packed.float(), [math.prod(self.answer_shape), math.prod(self.hint_shape)], 1)
+        return Taught(answer.reshape(len(packed), *self.answer_shape), hint.reshape(len(packed), *self.hint_shape))
 
     @torch.inference_mode()
-    def _ask(self, pixels: np.ndarray) -> Taught:
-        """All teachers about views (N, S, S, 3)."""
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    def _ask(self, images: Tensor) -> Taught:
+        """All teachers about views, uint8 RGB (N, 3, S, S)."""
         answers, hint = [], images.new_zeros(len(images), 0, dtype=torch.float32)
         for number, teacher in enumerate(self.teachers):
             device = device_of(teacher.model)

@@ -17,11 +17,11 @@ from tasks.common.cli import ROOT
 from tasks.common.distributed import World
 from tasks.common.fit import METRICS, fit
 from tasks.common.parser import read_config
-from tasks.common.task import Task, Trainable
+from tasks.common.task import Objective, Task
 
 
-def fit_once(task: Trainable[Any], run: Path, world: World) -> None:
-    """Train into a folder that exists, unless that is done.
+def fit_once(task: Task[Any], run: Path, world: World, objective: Objective | None = None) -> None:
+    """Train into a folder that exists, unless that is done; see `fit`.
 
     Raises:
         ValueError: as `fit`.
@@ -29,7 +29,7 @@ def fit_once(task: Trainable[Any], run: Path, world: World) -> None:
     """
     if world.share((run / METRICS).is_file()):
         return
-    fit(task, run, resume=world.share((run / checkpoint.LAST).is_file()), world=world)
+    fit(task, run, objective=objective, resume=world.share((run / checkpoint.LAST).is_file()), world=world)
 
 
 def train_first(

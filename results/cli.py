@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.common.cli import exit_status
+from tasks.registry import TASKS
 
 README = Path(__file__).with_name("README.md")
 SWEEP = "sweep"
-TASKS = ("attributes", "classification", "detection", "embedding", "geolocation")
 MARKER = "<!-- what follows is written by: python -m results --write -->\n"
 
 

@@ -6,7 +6,6 @@ at; nothing that is finished is done again.
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import subprocess
@@ -28,6 +27,7 @@ from tasks.common.deployed import deployed_cost, latencies_ms
 from tasks.common.fit import METRICS
 from tasks.common.plot import new_plot, scale_log
 from tasks.common.report import write_csv
+from tasks.registry import config_class, task_class
 
 SWEEP, TABLE, PICTURE, CELLS = "sweep.json", "sweep.csv", "sweep.png", "cells"
 COSTS = {"mult_adds": "mult-adds, M", "num_params": "parameters, M", "latency_ms": "latency of one image, ms"}
@@ -142,10 +142,8 @@ def _train(task_name: str, run: Path, words: Sequence[str]) -> None:
 
 def _measure(task_name: str, out: Path) -> tuple[str, list[Cell]]:
     """All finished cells of the folder, latencies in turn."""
-    package = importlib.import_module(f"tasks.{task_name}")
-    task_class, config_class = (getattr(package, f"{task_name.capitalize()}{kind}") for kind in ("Task", "Config"))
     runs = sorted(path.parent for path in (out / CELLS).glob(f"*/{METRICS}"))
-    opened = [open_run(run, task_class, config_class) for run in runs]
+    opened = [open_run(run, task_class(task_name), config_class(task_name)) for run in runs]
     latencies = latencies_ms([(model, task.config.data.input_size) for task, model in opened])
     cells, score_name = [], ""
     for run, (task, model), latency_ms in zip(runs, opened, latencies, strict=True):

@@ -6,9 +6,11 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from tasks.attributes.config import AttributesConfig
+    from tasks.attributes.loss import AttributeTargets
     from tasks.attributes.task import AttributesTask
 
-__all__ = ["AttributesConfig", "AttributesTask"]
+__all__ = ["AttributeTargets", "AttributesConfig", "AttributesTask"]
 __getattr__, __dir__, _ = lazy_loader.attach(
-    __name__, submod_attrs={"config": ["AttributesConfig"], "task": ["AttributesTask"]}
+    __name__,
+    submod_attrs={"config": ["AttributesConfig"], "loss": ["AttributeTargets"], "task": ["AttributesTask"]},
 )

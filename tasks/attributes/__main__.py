@@ -2,8 +2,7 @@
 
 import sys
 
-from tasks import attributes
 from tasks.common.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(attributes.AttributesConfig, lambda: attributes.AttributesTask, sys.argv[1:]))
+    sys.exit(main("attributes", sys.argv[1:]))

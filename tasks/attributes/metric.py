@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from datasets.types import Attributes
 from tasks.attributes.draw import draw_average_precisions
 from tasks.common.report import write_csv
+from tasks.common.task import Metric
 
 PER_ATTRIBUTE, PICTURE = "per_attribute.csv", "average_precision.png"
 
@@ -26,7 +28,7 @@ class AttributeScore(NamedTuple):
     accuracy: float
 
 
-class AttributesMetric:
+class AttributesMetric(Metric[Attributes]):
     """Mean average precision, and accuracy at probability 1/2.
 
     chance_mean_ap is what a random order scores on average: the mean prevalence. constant_accuracy is what always
@@ -38,13 +40,18 @@ class AttributesMetric:
     def __init__(self, attribute_names: Sequence[str]) -> None:
         """Args: attribute_names: K."""
         self._names = attribute_names
-        self._predicted: list[Attributes] = []
-        self._truth: list[Attributes] = []
+        self._predicted: list[NDArray[np.float32]] = []  # (N, K) of each batch
+        self._truth: list[NDArray[np.bool_]] = []
 
     def update(self, predicted: Sequence[Attributes], truth: Sequence[Attributes]) -> None:
         """Take in some images."""
-        self._predicted += predicted
-        self._truth += truth
+        self._predicted.append(np.stack([attributes.values for attributes in predicted]))
+        self._truth.append(np.stack([attributes.values for attributes in truth]) > 0.5)
+
+    def merge(self, other: AttributesMetric) -> None:
+        """Take in another one's images."""
+        self._predicted += other._predicted
+        self._truth += other._truth
 
     def compute(self) -> dict[str, float]:
         """mean_ap, chance_mean_ap, accuracy, constant_accuracy in [0, 1]; NaN where nothing can be told."""
@@ -70,8 +77,7 @@ class AttributesMetric:
     def _scores(self) -> list[AttributeScore]:
         if not self._truth:
             return []
-        predicted = np.stack([attributes.values for attributes in self._predicted])
-        truth = np.stack([attributes.values for attributes in self._truth]) > 0.5
+        predicted, truth = np.concatenate(self._predicted), np.concatenate(self._truth)
         scores = []
         for column, name in enumerate(self._names):
             here, values = truth[:, column], predicted[:, column]

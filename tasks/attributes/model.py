@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from datasets.types import Attributes
 from tasks.common.logits import Logits, LogitsModel
@@ -14,10 +12,10 @@ class AttributeNet(LogitsModel):
     """Pooled features to a logit for each attribute."""
 
 
-def decode_attributes(outputs: Logits, positive_weights: NDArray[np.float32]) -> list[Attributes]:
-    """How probable each attribute is.
+def attribute_probabilities(outputs: Logits, positive_weights: Tensor) -> Tensor:
+    """How probable each attribute is, (N, K).
 
-        value = sigmoid(logit - log w)
+        p = sigmoid(logit - log w)
 
     since a loss that counts positives w times over is at its least where logit = log w + log(p / (1 - p)).
 
@@ -25,6 +23,9 @@ def decode_attributes(outputs: Logits, positive_weights: NDArray[np.float32]) ->
         outputs: of N images.
         positive_weights: w (K,), of the loss that was minimised.
     """
-    shift = torch.from_numpy(positive_weights).log().to(outputs.logits.device)
-    values = (outputs.logits - shift).sigmoid().cpu().numpy()
-    return [Attributes(row) for row in values]
+    return (outputs.logits - positive_weights.log().to(outputs.logits.device)).sigmoid()
+
+
+def decode_attributes(probabilities: Tensor) -> list[Attributes]:
+    """The attributes of each image, from (N, K) probabilities."""
+    return [Attributes(row) for row in probabilities.cpu().numpy()]

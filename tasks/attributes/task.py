@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
 
-from datasets.alignment import FaceCrop
+from datasets.alignment import FaceCrop, face_input
 from datasets.celeba import AttributedImages, Partition, read_celeba
-from datasets.files import write_json
+from datasets.loader import Collate, Preprocess
 from datasets.sample.attributes import sample_root
-from datasets.transforms import CropAugmentation, center_crop
+from datasets.transforms import CropAugmentation
 from datasets.types import Attributes, Image
 from tasks.attributes.config import AttributesConfig
 from tasks.attributes.draw import draw_attributes
-from tasks.attributes.loss import attribute_loss, positive_weights
+from tasks.attributes.loss import AttributeTargets, attribute_loss, attribute_targets, positive_weights
 from tasks.attributes.metric import AttributesMetric
-from tasks.attributes.model import AttributeNet, decode_attributes
+from tasks.attributes.model import AttributeNet, attribute_probabilities, decode_attributes
+from tasks.common.distributed import ALONE, World
 from tasks.common.logits import Logits
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.task import VOCABULARY, Mistake, Split, Task
+from tasks.common.task import Mistake, Split, Task
 
 CELEBA_NUM_ATTRIBUTES = 40  # the paper does not state its own data's number
 
 
-class AttributesTask:
-    """A sigmoid for each attribute: a `tasks.common.task.Task[Attributes]`."""
+class AttributesTask(Task[Attributes]):
+    """A sigmoid for each attribute."""
 
     name = "attributes"
     score_name = "mean_ap"
 
     def __init__(self, config: AttributesConfig, vocabulary: Mapping[str, Any]) -> None:
         """Args: config: settings; vocabulary: `attribute_names`, and `prevalence` of each in training images."""
-        self.config = config
-        self.vocabulary = vocabulary
+        super().__init__(config, vocabulary)
         self.attribute_names: list[str] = vocabulary["attribute_names"]
         self._positive_weights = positive_weights(vocabulary["prevalence"], config.balance)
         self._cut = FaceCrop(config.data.face_part, config.data.align)
@@ -59,15 +60,6 @@ class AttributesTask:
         """The task for nameless attributes; by default CelebA's number of them."""
         number = num_classes or CELEBA_NUM_ATTRIBUTES
         return cls(config, {"attribute_names": list(map(str, range(number))), "prevalence": [0.5] * number})
-
-    @classmethod
-    def from_published(cls, config: AttributesConfig) -> Self:
-        """There is none.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError("--run: expected a run folder; there are no published weights of a MobileNet for attributes")
 
     def build_model(self) -> AttributeNet:
         """The network with the configured weights."""
@@ -98,27 +90,25 @@ class AttributesTask:
         size, area, ops = self.config.data.input_size, self.config.min_crop_area, self.config.randaugment_ops
         return CropAugmentation(size, min_crop_area=area, randaugment_ops=ops, cut=self._cut)
 
-    def order(self) -> None:
-        """Shuffled."""
-
-    def mixing(self) -> None:
-        """Nothing."""
-
-    def preprocess(self, image: Image) -> Image:
+    def preprocessing(self) -> Preprocess:
         """The face, scaled."""
-        return center_crop(self._cut(image), self.config.data.input_size, 1)
+        return partial(face_input, cut=self._cut, input_size=self.config.data.input_size)
 
-    def hints(self, truth: Sequence[Attributes]) -> tuple[()]:
-        """Nothing."""
-        return ()
+    def collate(self) -> Collate[Attributes]:
+        """The values."""
+        return attribute_targets
 
-    def loss(self, outputs: Logits, truth: Sequence[Attributes]) -> dict[str, Tensor]:
+    def loss(self, outputs: Logits, targets: AttributeTargets, world: World = ALONE) -> dict[str, Tensor]:
         """Binary cross-entropy."""
-        return attribute_loss(outputs, truth, self._positive_weights)
+        return attribute_loss(outputs, targets, self._positive_weights)
+
+    def probabilities(self, outputs: Logits) -> Tensor:
+        """How probable each attribute is, (N, K)."""
+        return attribute_probabilities(outputs, self._positive_weights)
 
     def decode(self, outputs: Logits) -> list[Attributes]:
         """How probable each attribute is."""
-        return decode_attributes(outputs, self._positive_weights)
+        return decode_attributes(self.probabilities(outputs))
 
     def metric(self) -> AttributesMetric:
         """Mean average precision."""
@@ -141,14 +131,6 @@ class AttributesTask:
         """How probable each attribute is."""
         values = (round(float(value), 4) for value in predicted.values)
         return {"attributes": dict(zip(self.attribute_names, values, strict=True))}
-
-    def write_vocabulary(self, folder: Path) -> None:
-        """The attributes."""
-        write_json(folder / VOCABULARY, dict(self.vocabulary))
-
-
-if TYPE_CHECKING:
-    _is_a_task: type[Task[Attributes]] = AttributesTask
 
 
 def _read(config: AttributesConfig) -> Mapping[Partition, AttributedImages]:

@@ -2,8 +2,7 @@
 
 import sys
 
-from tasks import classification
 from tasks.common.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(classification.ClassificationConfig, lambda: classification.ClassificationTask, sys.argv[1:]))
+    sys.exit(main("classification", sys.argv[1:]))

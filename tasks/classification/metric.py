@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from datasets.types import Label
 from tasks.classification.draw import draw_confusion
 from tasks.common.report import PER_CLASS, write_csv
+from tasks.common.task import Metric
 
 CONFUSION = "confusion.png"
 NOT_GUESSED = 1_000_000_000  # the rank of all others, where a prediction names one class alone
 
 
-class ClassificationMetric:
-    """Top-1, top-5, and the mean of the classes' own top-1.
+class ClassificationMetric(Metric[Label]):
+    """Top-1, top-5, and the mean of the classes' own top-1, from a matrix of counts, however many images there are.
 
     top5 is NaN where there are not more than five classes.
 
@@ -27,39 +27,46 @@ class ClassificationMetric:
     def __init__(self, class_names: Sequence[str]) -> None:
         """Args: class_names: by class id."""
         self._class_names = class_names
-        self._true: list[int] = []
-        self._predicted: list[int] = []
-        self._ranks: list[int] = []  # how many classes were thought more probable than the true one
+        num_classes = len(class_names)
+        self._confusion = np.zeros((num_classes, num_classes), np.int64)  # images of a class (row) taken for another
+        self._right = np.zeros(num_classes, np.int64)  # of each class: the true one was thought most probable
+        self._in_five = np.zeros(num_classes, np.int64)  # of each class: it was among the five most probable
 
     def update(self, predicted: Sequence[Label], truth: Sequence[Label]) -> None:
         """Take in some images."""
         for guess, true in zip(predicted, truth, strict=True):
-            self._true.append(true.class_id)
-            self._predicted.append(guess.class_id)
-            self._ranks.append(rank(guess, true.class_id))
+            place = rank(guess, true.class_id)
+            self._confusion[true.class_id, guess.class_id] += 1
+            self._right[true.class_id] += place == 0
+            self._in_five[true.class_id] += place < 5
+
+    def merge(self, other: ClassificationMetric) -> None:
+        """Take in another one's images."""
+        self._confusion += other._confusion
+        self._right += other._right
+        self._in_five += other._in_five
 
     def compute(self) -> dict[str, float]:
         """top1, top5, mean_per_class in [0, 1]; NaN where nothing was taken in."""
-        if not self._true:
+        images = self._confusion.sum(1)
+        if not images.any():
             return dict.fromkeys(("top1", "top5", "mean_per_class"), float("nan"))
-        ranks = np.array(self._ranks)
-        right, true = ranks == 0, np.array(self._true)
+        there = images > 0
         return {
-            "top1": float(right.mean()),
-            "top5": float((ranks < 5).mean()) if len(self._class_names) > 5 else float("nan"),
-            "mean_per_class": float(np.mean([right[true == class_id].mean() for class_id in np.unique(true)])),
+            "top1": float(self._right.sum() / images.sum()),
+            "top5": float(self._in_five.sum() / images.sum()) if len(self._class_names) > 5 else float("nan"),
+            "mean_per_class": float((self._right[there] / images[there]).mean()),
         }
 
     def write_details(self, folder: Path) -> None:
         """A row for each class with images or guesses: `per_class.csv`; who is taken for whom: `confusion.png`."""
-        matrix = confusion_matrix(self._true, self._predicted, labels=range(len(self._class_names)))
-        ranks, true = np.array(self._ranks), np.array(self._true)
+        matrix = self._confusion
         rows = []
         for class_id in np.flatnonzero(matrix.sum(0) + matrix.sum(1)).tolist():
             images, guesses, right = matrix[class_id].sum(), matrix[:, class_id].sum(), matrix[class_id, class_id]
             row = {"class": self._class_names[class_id], "images": int(images), "guesses": int(guesses)}
             row["top1"] = float(right / images) if images else ""
-            row["top5"] = float((ranks[true == class_id] < 5).mean()) if images else ""
+            row["top5"] = float(self._in_five[class_id] / images) if images else ""
             row["precision"] = float(right / guesses) if guesses else ""
             others = matrix[class_id] * (np.arange(len(matrix)) != class_id)
             row["mostly_taken_for"] = self._class_names[int(others.argmax())] if others.any() else ""

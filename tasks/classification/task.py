@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from torch import Tensor
 
 from backbone import load_classes
 from backbone.published import IMAGENET_CLASS_NAMES
-from datasets.files import write_json
 from datasets.labelled import LabelledImages, read_folders, read_imagenet, read_stanford_dogs
+from datasets.loader import Collate, Preprocess
 from datasets.mixing import LabelMixing
 from datasets.sample.classification import sample_root
 from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Image, Label
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.draw import draw_label, most_probable
-from tasks.classification.loss import classification_loss
+from tasks.classification.loss import ClassTargets, class_targets, classification_loss
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.model import ClassificationModel, decode_labels
+from tasks.common.distributed import ALONE, World
 from tasks.common.logits import Logits
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.task import VOCABULARY, Mistake, Split, Task
+from tasks.common.task import Mistake, Split, Task
 
 PAPER_NUM_CLASSES = 1000
 DESCRIBED = 5  # classes in a record of predictions.jsonl
 
 
-class ClassificationTask:
-    """A softmax over classes: a `tasks.common.task.Task[Label]`."""
+class ClassificationTask(Task[Label]):
+    """A softmax over classes."""
 
     name = "classification"
     score_name = "top1"
 
     def __init__(self, config: ClassificationConfig, vocabulary: Mapping[str, Any]) -> None:
         """Args: config: settings; vocabulary: `data` (its `data.name`), and `class_names` by class id."""
-        self.config = config
-        self.vocabulary = vocabulary
+        super().__init__(config, vocabulary)
         self.class_names: list[str] = vocabulary["class_names"]
         self._sources: dict[Split, LabelledImages] = {}  # read once: ImageNet has a million files
 
@@ -112,25 +113,23 @@ class ClassificationTask:
             self.config.data.input_size, min_crop_area=augment.min_crop_area, randaugment_ops=augment.randaugment_ops
         )
 
-    def order(self) -> None:
-        """Shuffled."""
-
     def mixing(self) -> LabelMixing | None:
         """MixUp and CutMix, where `augment` asks for them."""
         alphas = {"mixup_alpha": self.config.augment.mixup_alpha, "cutmix_alpha": self.config.augment.cutmix_alpha}
         return LabelMixing(len(self.class_names), **alphas) if any(alphas.values()) else None
 
-    def preprocess(self, image: Image) -> Image:
+    def preprocessing(self) -> Preprocess:
         """The centre of the image, scaled."""
-        return center_crop(image, self.config.data.input_size, self.config.data.crop_share)
+        data = self.config.data
+        return partial(center_crop, input_size=data.input_size, crop_share=data.crop_share)
 
-    def hints(self, truth: Sequence[Label]) -> tuple[()]:
-        """Nothing."""
-        return ()
+    def collate(self) -> Collate[Label]:
+        """Class ids, or where images are mixed probabilities."""
+        return class_targets
 
-    def loss(self, outputs: Logits, truth: Sequence[Label]) -> dict[str, Tensor]:
+    def loss(self, outputs: Logits, targets: ClassTargets, world: World = ALONE) -> dict[str, Tensor]:
         """Cross-entropy."""
-        return classification_loss(outputs, truth, label_smoothing=self.config.label_smoothing)
+        return classification_loss(outputs, targets, label_smoothing=self.config.label_smoothing)
 
     def decode(self, outputs: Logits) -> list[Label]:
         """The most probable class, and all probabilities."""
@@ -165,10 +164,6 @@ class ClassificationTask:
             ]
         }
 
-    def write_vocabulary(self, folder: Path) -> None:
-        """The classes."""
-        write_json(folder / VOCABULARY, dict(self.vocabulary))
-
     def rows_in(self, theirs: Sequence[str]) -> dict[int, int]:
         """Class id here -> class id in another classifier, by its class names, of the classes that both have."""
         theirs = tuple(theirs)
@@ -177,10 +172,6 @@ class ClassificationTask:
             return {class_id: class_id for class_id in range(len(theirs))}
         id_of = {name: class_id for class_id, name in enumerate(theirs) if theirs.count(name) == 1}
         return {class_id: id_of[name] for class_id, name in enumerate(self.class_names) if name in id_of}
-
-
-if TYPE_CHECKING:
-    _is_a_task: type[Task[Label]] = ClassificationTask
 
 
 def _vocabulary(config: ClassificationConfig, class_names: Sequence[str]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def main(words: list[str]) -> int:
 def _loading(mode: str, options: argparse.Namespace) -> list[Step]:
     import torch
 
-    from datasets.loader import TrainingBatches, TransformedDataset, build_loader
+    from datasets.loader import TrainingBatches, TrainingSet, build_loader
     from datasets.sample.classification import sample_root
 
     torch.set_num_threads(1)
@@ -75,7 +75,7 @@ def _loading(mode: str, options: argparse.Namespace) -> list[Step]:
         source.min_side_px = 2 * INPUT_SIZE
         crop = CropAugmentation(INPUT_SIZE, min_crop_area=MIN_CROP_AREA, randaugment_ops=0)
         batches = TrainingBatches(len(files), LOADING_BATCH, seed=0)
-        loader: Any = build_loader(TransformedDataset(source, crop, seed=0), batches, num_workers=0)
+        loader: Any = build_loader(TrainingSet(source, crop, seed=0), batches, num_workers=0)
     else:
         build = _albumentations if mode.startswith("albumentations") else _torchvision
         dataset: Any = _Files(files, build(floats=mode.endswith("floats")))

@@ -63,7 +63,8 @@ def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
     with Progress("building", len(tasks)) as progress:
         for task in tasks:
             networks.append(_build(task, runtimes))
-            progress.advance(text=f"{task.config.backbone.name}, {task.config.data.input_size} px")
+            progress.describe(f"{task.config.backbone.name}, {task.config.data.input_size} px")
+            progress.advance()
     sides = [config.data.input_size for config in configs]
     latencies = iter(
         latencies_ms([(form, side) for forms, side in zip(networks, sides, strict=True) for form in forms])

@@ -13,37 +13,30 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.common.config import TaskConfig
 from tasks.common.parser import COMMANDS, Command, parse_arguments
+from tasks.registry import config_class, task_class
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE_CONFIG = "sample.yaml"
 
 
-def main(
-    config_class: type[TaskConfig],
-    load_task: Callable[[], type[Any]],
-    arguments: Sequence[str],
-    commands: Mapping[str, Command] = COMMANDS,
-) -> int:
+def main(name: str, arguments: Sequence[str], commands: Mapping[str, Command] = COMMANDS) -> int:
     """Run one command of a task.
 
     Args:
-        config_class: the task's settings.
-        load_task: gives the task's class; called once the arguments are known to be right.
+        name: of the task.
         arguments: the words after `python -m tasks.<task>`.
         commands: by verb.
 
     Returns:
         The exit status: 0, or 1 after a mistake in the data, 2 after one in the arguments, 130 when interrupted.
     """
-    name = config_class.__module__.split(".")[1]
     sample_config = ROOT / "configs" / name / SAMPLE_CONFIG
-    parsed = parse_arguments(name, config_class, sample_config, arguments, commands)
+    parsed = parse_arguments(name, config_class(name), sample_config, arguments, commands)
 
     def run() -> int:
         module = importlib.import_module(commands[parsed.verb].module)  # only now: torch takes seconds to import
-        return int(getattr(module, parsed.verb)(load_task(), parsed))
+        return int(getattr(module, parsed.verb)(task_class(name), parsed))
 
     return exit_status(run)
 

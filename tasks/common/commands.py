@@ -21,16 +21,17 @@ from tasks.common import checkpoint
 from tasks.common.config import TaskConfig, flatten
 from tasks.common.device import open_device
 from tasks.common.distributed import ALONE, World, join_world
-from tasks.common.evaluate import draw_examples, predict_source, score, write_mistakes
+from tasks.common.evaluate import Evaluation, draw_examples, evaluate_source
 from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
 from tasks.common.head import fit_head
+from tasks.common.mistakes import WorstMistakes
 from tasks.common.onnx_file import MODEL, ExportedNetwork
 from tasks.common.parser import CONFIG, Arguments, read_config
 from tasks.common.predict import find_files, predict_files
 from tasks.common.pretrained import build_pretrained, open_pretrained
 from tasks.common.record import append_record
 from tasks.common.report import metrics_as_json, print_metrics
-from tasks.common.task import Metric, Task, Trainable
+from tasks.common.task import Task
 
 INTERRUPTED = 130
 # Settings without any effect on the weights that a run ends with.
@@ -87,29 +88,33 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
         raise ValueError("--record: is for networks as they were trained; export.json has an exported one's scores")
     source = task.source(split)
     warn_of_repairs(source)
-    results = predict_source(task, model, source, "evaluating")
-    metric = score(task, results)
+    mistakes = WorstMistakes(task)
+    evaluation = evaluate_source(task, model, source, "evaluating", mistakes=mistakes)
     folder = out_folder(task, arguments.options, f"evaluate-{split}")
     draw_examples(task, model, source, folder / PICTURE)
-    write_mistakes(task, results, source, folder)
+    mistakes.write(source, folder)
     model_name = arguments.options["run"] or f"{task.config.backbone.name} {task.config.backbone.pretrained}"
-    title, as_json = f"{model_name}, {len(source)} {split} images", arguments.options["json"]
-    metrics = report(metric, len(source), folder, title, as_json=as_json)
+    title, as_json = f"{model_name}, {evaluation.num_images} {split} images", arguments.options["json"]
+    metrics = report(evaluation, folder, title, as_json=as_json)
     if arguments.options["record"]:
+        if evaluation.num_unreadable:
+            raise ValueError(
+                f"--record: {evaluation.num_unreadable} of the {len(source)} {split} images are unreadable, so the "
+                "scores are of another data set than others'; mend or remove them first"
+            )
         append_record(task.name, arguments.config, metrics, split)
     return 0
 
 
-def report(metric: Metric[Any], num_images: int, folder: Path, title: str, *, as_json: bool) -> dict[str, Any]:
+def report(evaluation: Evaluation[Any], folder: Path, title: str, *, as_json: bool) -> dict[str, Any]:
     """Write scores and details to a folder, print the scores, as a table or as JSON, and return what was written."""
-    metrics = metric.compute()
-    content = metrics_as_json(metrics, num_images)
+    content = metrics_as_json(evaluation.scores, evaluation.counts)
     write_json(folder / METRICS, content)
-    metric.write_details(folder)
+    evaluation.metric.write_details(folder)
     if as_json:
         print(json.dumps(content, indent=2))
     else:
-        print_metrics(metrics, title)
+        print_metrics(evaluation.scores, title)
     print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} to {folder}", file=sys.stderr)
     return content
 
@@ -246,7 +251,7 @@ def _as_yaml(settings: dict[str, Any]) -> str:
     return yaml.safe_dump(settings, sort_keys=False)
 
 
-def new_run(task: Trainable[Any], run_dir: str | None) -> Path:
+def new_run(task: Task[Any], run_dir: str | None) -> Path:
     """A new run folder with the task's settings in it, and what its outputs stand for."""
     if run_dir is not None:
         run = make_folder(Path(run_dir), "--run_dir")

@@ -55,6 +55,8 @@ class OptimConfig:
         unfreeze_epochs: see layers.
         keep_statistics: batch normalisation keeps the means and variances of the first weights, which know more images
             than a small data set has.
+        sync_batch_norm: with several processes, batch statistics are those of all processes' images, which takes GPUs;
+            null: where a process has fewer than 16 images.
     """
 
     name: Literal["sgd", "adamw", "rmsprop"] = "sgd"
@@ -71,6 +73,7 @@ class OptimConfig:
     layers: Literal["all", "head", "gradual"] = "all"
     unfreeze_epochs: float = 1.0
     keep_statistics: bool = False
+    sync_batch_norm: bool | None = None
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optim.lr", "a positive number", self.lr)
@@ -94,6 +97,9 @@ class LoopConfig:
     Args:
         device: auto (cuda where there is one), cpu or cuda.
         precision: fp32, or autocast to bf16 or fp16; a CPU computes fp16 as bf16.
+        compile: training runs through torch.compile, which takes minutes first; for long runs on a GPU.
+        deterministic: the same run ends with the same bits on a GPU too, which is slower; a warning names an operation
+            that has no such form. On a CPU this is always so.
         num_workers: loader processes; 0 loads in the main process.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated.
         checkpoint_minutes: a checkpoint is written after each epoch, and after so many minutes within one.
@@ -102,6 +108,8 @@ class LoopConfig:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    deterministic: bool = False
     num_workers: int = 2
     evaluate_every: int = 1
     checkpoint_minutes: float = 5.0

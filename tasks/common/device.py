@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from contextlib import AbstractContextManager
 from itertools import chain
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from datasets.memory import keep_freed_memory
-from tasks.common.config import LoopConfig
+from datasets.types import map_tensors
+from tasks.common.config import LoopConfig, OptimConfig
 
+FEW_IMAGES = 16  # for batch statistics
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -22,15 +25,39 @@ def open_device(config: LoopConfig) -> torch.device:
     Raises:
         ValueError: if it asks for a CUDA device and there is none.
     """
-    has_cuda = torch.cuda.is_available()
-    if config.device == "cuda" and not has_cuda:
+    if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("loop.device: cuda was asked for, but torch finds no CUDA device; use cpu or auto")
     keep_freed_memory()
-    if config.device == "cpu" or not has_cuda:
+    if not uses_cuda(config):
         return torch.device("cpu")
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = not config.deterministic
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS adds up in any order
+        torch.use_deterministic_algorithms(True, warn_only=True)
     torch.set_float32_matmul_precision("high")
     return torch.device("cuda")
+
+
+def uses_cuda(config: LoopConfig) -> bool:
+    """Whether the configuration's device is a GPU."""
+    return config.device != "cpu" and torch.cuda.is_available()
+
+
+def synchronize_batch_norm(
+    model: nn.Module, config: OptimConfig, device: torch.device, images_per_process: int
+) -> nn.Module:
+    """The model, with batch statistics of all processes' images if the configuration asks for that.
+
+    Raises:
+        ValueError: if it does on a CPU, where torch cannot.
+    """
+    if config.sync_batch_norm and device.type != "cuda":
+        raise ValueError("optim.sync_batch_norm: torch synchronises batch statistics on GPUs only; use false or null")
+    wanted = images_per_process < FEW_IMAGES if config.sync_batch_norm is None else config.sync_batch_norm
+    if not wanted or device.type != "cuda":
+        return model
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return converted
 
 
 def compute_dtype(config: LoopConfig, device: torch.device) -> torch.dtype | None:
@@ -48,7 +75,7 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContext
 
 def in_fp32(outputs: Any) -> Any:
     """A NamedTuple of tensors, or of such, in fp32: losses and decoding do not lose digits to autocast."""
-    return outputs.float() if isinstance(outputs, Tensor) else type(outputs)(*map(in_fp32, outputs))
+    return map_tensors(Tensor.float, outputs)
 
 
 def device_of(network: nn.Module) -> torch.device:

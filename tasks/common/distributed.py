@@ -1,19 +1,22 @@
 """Several processes that train one model, as `torchrun` starts them. Alone, each call here is free.
 
 torchrun --nproc_per_node 4 -m tasks.detection train --config ...
+
+N processes compute what one would on the whole batch: torch averages their gradients, and a loss divides by counts of
+the whole batch (`normalizer`) and compares examples with those of all processes (`all_rows`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from typing import TypeVar
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_gather
 
 T = TypeVar("T")
 
@@ -23,7 +26,7 @@ class World:
     """The processes of a run, seen from one of them.
 
     Attributes:
-        rank: of this process, from 0; the first one writes and speaks.
+        rank: of this process, from 0; the first one writes and prints.
         size: number of processes.
     """
 
@@ -32,28 +35,54 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes and speaks."""
+        """Whether this process writes and prints."""
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model, with its gradients averaged over the processes in each backward pass."""
         return model if self.size == 1 else nn.parallel.DistributedDataParallel(model)
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is up in any process."""
-        if self.size == 1:
-            return flag
-        flags = torch.tensor(int(flag))
-        distributed.all_reduce(flags, distributed.ReduceOp.MAX)
-        return bool(flags)
+    def normalizer(self, count: Tensor) -> Tensor:
+        """What each process divides its sum by, so that the processes' mean is the whole batch's sum over its count.
 
-    def gather(self, items: Sequence[T]) -> list[T]:
-        """The items of all processes in the first one, by rank; in the others none."""
+        max(1, sum of count over processes) / number of processes
+
+        Args:
+            count: scalar, of what this process sums over; never negative.
+        """
         if self.size == 1:
-            return list(items)
-        gathered: list[Sequence[T]] | None = [()] * self.size if self.is_main else None
-        distributed.gather_object(items, gathered)
-        return list(chain.from_iterable(gathered or ()))
+            return count.clamp(min=1)
+        total = count.detach().clone()
+        distributed.all_reduce(total)
+        return total.clamp(min=1) / self.size
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the processes, without gradient."""
+        if self.size == 1:
+            return values
+        total = values.detach().clone()
+        distributed.all_reduce(total)
+        return total / self.size
+
+    def all_rows(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, by rank: (N, ...) -> (N * size, ...); gradients reach the process of each row."""
+        return rows if self.size == 1 else torch.cat(all_gather(rows))  # type: ignore[no-untyped-call]
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag whether it is up in any process."""
+        if self.size == 1:
+            return list(flags)
+        raised = torch.tensor(flags, dtype=torch.int32)
+        distributed.all_reduce(raised, distributed.ReduceOp.MAX)
+        return [bool(flag) for flag in raised.tolist()]
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes in the first one, by rank; in the others none."""
+        if self.size == 1:
+            return [value]
+        gathered: list[T | None] | None = [None] * self.size if self.is_main else None
+        distributed.gather_object(value, gathered)
+        return gathered or []  # type: ignore[return-value]  # filled by now
 
     def share(self, value: T) -> T:
         """The first process's value, in all."""

@@ -1,9 +1,8 @@
-"""Predictions for a whole split: the one evaluation loop, and pictures of some of them."""
+"""Predictions for a whole split, batch by batch: the one evaluation loop, and pictures of some of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -13,48 +12,55 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from datasets.images import UnreadableImageError, write_image
-from datasets.loader import Source, TransformedDataset, build_loader, ordered_batches
+from datasets.loader import EvaluationSet, Source, build_loader, ordered_batches
 from datasets.types import Batch, Image
-from tasks.common.device import autocast, compute_dtype, device_of, in_fp32
+from tasks.common.device import autocast, compute_dtype, device_of, in_fp32, uses_cuda
 from tasks.common.distributed import ALONE, World
-from tasks.common.draw import contact_sheet, put_label
+from tasks.common.draw import contact_sheet
+from tasks.common.mistakes import WorstMistakes
 from tasks.common.progress import Progress
-from tasks.common.report import write_csv
-from tasks.common.task import Metric, Trainable
+from tasks.common.task import Metric, Task
 from tasks.common.unreadable import UnreadableImages
 
 T = TypeVar("T")
 NUM_PICTURES = 12
-MISTAKES = Path("mistakes.png")
-BLACK = (0, 0, 0)
 
 
-class Result(NamedTuple, Generic[T]):
-    """What was predicted for one example, and what is true of it."""
+class Evaluation(NamedTuple, Generic[T]):
+    """What came of scoring a split.
 
-    id: str
-    predicted: T
-    truth: T
+    Attributes:
+        scores: by name.
+        num_images: that were scored.
+        num_unreadable: that could not be read, and were not.
+        metric: has more than the scores, in the first process.
+    """
+
+    scores: dict[str, float]
+    num_images: int
+    num_unreadable: int
+    metric: Metric[T]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the scores are of."""
+        return {"num_images": self.num_images, "num_unreadable": self.num_unreadable}
 
 
 def evaluation_loader(
-    task: Trainable[T], source: Source[T], batch_size: int, world: World = ALONE, *, keep_workers: bool = False
+    task: Task[T], source: Source[T], batch_size: int, world: World = ALONE, *, keep_workers: bool = False
 ) -> DataLoader[Batch[T]]:
-    """All examples of a source once, over all processes: images preprocessed, truth as stored."""
-    dataset = TransformedDataset(source, partial(_plain, task.preprocess), seed=0)
+    """This process's share of a source's examples: images preprocessed, truth as stored."""
     return build_loader(
-        dataset,
-        ordered_batches(len(dataset), batch_size)[world.rank :: world.size],
+        EvaluationSet(source, task.preprocessing()),
+        ordered_batches(len(source), batch_size, rank=world.rank, world_size=world.size),
         num_workers=task.config.loop.num_workers,
         keep_workers=keep_workers,
+        pin_memory=uses_cuda(task.config.loop),
     )
 
 
-def _plain(preprocess: Callable[[Image], Image], image: Image, truth: T, _seed: int) -> tuple[Image, T]:
-    return preprocess(image), truth
-
-
-def readable_batches(task: Trainable[T], loader: DataLoader[Batch[T]]) -> Iterator[Batch[T]]:
+def readable_batches(task: Task[T], loader: DataLoader[Batch[T]]) -> Iterator[Batch[T]]:
     """The batches of `evaluation_loader`, some perhaps empty.
 
     Raises:
@@ -63,72 +69,78 @@ def readable_batches(task: Trainable[T], loader: DataLoader[Batch[T]]) -> Iterat
     unreadable = UnreadableImages(len(loader.dataset), task.config.loop.max_unreadable_share)  # type: ignore[arg-type]
     for batch in loader:
         unreadable.add(batch.unreadable)
+        if unreadable.problem is not None:
+            raise ValueError(unreadable.problem)
         yield batch
 
 
-def predict_split(
-    task: Trainable[T],
+def evaluate(
+    task: Task[T],
     model: nn.Module,
     loader: DataLoader[Batch[T]],
     *,
     world: World = ALONE,
-    on_batch: Callable[[Batch[T]], None] = lambda batch: None,
-) -> list[Result[T]]:
-    """A prediction for each example of all processes' loaders, in the first process; in the others none.
+    metric: Metric[T] | None = None,
+    mistakes: WorstMistakes[T] | None = None,
+    progress: Progress | None = None,
+) -> Evaluation[T]:
+    """The scores over the examples of all processes' loaders, the same in every process.
 
     Args:
         task: decodes.
         model: on its device; left in evaluation mode.
         loader: from `evaluation_loader`.
         world: the processes that share the work.
-        on_batch: called after each batch, to show progress.
+        metric: an empty one; None for the task's.
+        mistakes: takes in what is wrong, in this process.
+        progress: is told of each image.
 
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
     """
     world.share_buffers(model)
-    results: list[Result[T]] = []
+    metric = task.metric() if metric is None else metric
+    num_images = num_unreadable = 0
     for batch in readable_batches(task, loader):
-        if batch.ids:
+        if len(batch):
             predicted = predict_batch(task, model, batch.images)
-            results += map(Result, batch.ids, predicted, batch.truth)
-        on_batch(batch)
-    return world.gather(results)
+            metric.update(predicted, batch.truth)
+            if mistakes is not None:
+                mistakes.update(batch.rows, predicted, batch.truth)
+        num_images += len(batch)
+        num_unreadable += len(batch.unreadable)
+        if progress is not None:
+            progress.advance(len(batch) + len(batch.unreadable))
+    parts = world.gather((metric, num_images, num_unreadable))
+    for other, more_images, more_unreadable in parts[1:]:
+        metric.merge(other)
+        num_images += more_images
+        num_unreadable += more_unreadable
+    scores = metric.compute() if world.is_main else {}
+    return Evaluation(*world.share((scores, num_images, num_unreadable)), metric)
 
 
-def predict_source(task: Trainable[T], model: nn.Module, source: Source[T], title: str) -> list[Result[T]]:
-    """A prediction for each example of a source, in this process, with a progress bar of that title.
+def evaluate_source(
+    task: Task[T],
+    model: nn.Module,
+    source: Source[T],
+    title: str,
+    *,
+    metric: Metric[T] | None = None,
+    mistakes: WorstMistakes[T] | None = None,
+) -> Evaluation[T]:
+    """The scores over a source's examples, in this process, with a progress bar of that title.
 
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
     """
     loader = evaluation_loader(task, source, task.config.optim.batch_size)
     with Progress(title, len(source)) as progress:
-        return predict_split(task, model, loader, on_batch=lambda batch: progress.advance(len(batch.ids)))
-
-
-def score(task: Trainable[T], results: Sequence[Result[T]]) -> Metric[T]:
-    """The task's metric, which has taken in the results."""
-    metric = task.metric()
-    if results:
-        metric.update([result.predicted for result in results], [result.truth for result in results])
-    return metric
-
-
-def evaluate(
-    task: Trainable[T], model: nn.Module, loader: DataLoader[Batch[T]], *, world: World = ALONE
-) -> dict[str, float]:
-    """The task's scores over the examples of all processes' loaders, the same in every process.
-
-    Raises:
-        ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
-    """
-    results = predict_split(task, model, loader, world=world)
-    return world.share(score(task, results).compute() if world.is_main else {})
+        return evaluate(task, model, loader, metric=metric, mistakes=mistakes, progress=progress)
 
 
 @torch.inference_mode()
-def predict_batch(task: Trainable[T], model: nn.Module, images: torch.Tensor) -> list[T]:
+def predict_batch(task: Task[T], model: nn.Module, images: torch.Tensor) -> list[T]:
     """One prediction for each preprocessed image, uint8 (N, 3, S, S)."""
     model.eval()
     device = device_of(model)
@@ -137,41 +149,22 @@ def predict_batch(task: Trainable[T], model: nn.Module, images: torch.Tensor) ->
     return task.decode(in_fp32(outputs))
 
 
-def predict_pixels(task: Trainable[T], model: nn.Module, pixels: Sequence[Image]) -> list[T]:
+def predict_pixels(task: Task[T], model: nn.Module, pixels: Sequence[Image]) -> list[T]:
     """One prediction for each preprocessed image (S, S, 3)."""
     return predict_batch(task, model, torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
 
 
-def draw_examples(task: Trainable[T], model: nn.Module, source: Source[T], path: Path) -> None:
+def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path) -> None:
     """A sheet of predictions beside the truth, for examples spread evenly over a source."""
     rows = np.unique(np.linspace(0, len(source) - 1, NUM_PICTURES).astype(int))
+    preprocess = task.preprocessing()
     pictures = []
     for row in rows:
         try:
             example = source[int(row)]
-            (predicted,) = predict_pixels(task, model, [task.preprocess(example.image)])
+            (predicted,) = predict_pixels(task, model, [preprocess(example.image)])
         except UnreadableImageError:
             continue  # named when the split was evaluated
         pictures.append(task.draw(example.image, predicted, example.truth))
     if pictures:
         write_image(path, contact_sheet(pictures))
-
-
-def write_mistakes(task: Trainable[T], results: Sequence[Result[T]], source: Source[T], folder: Path) -> None:
-    """The most confident mistake of each image as a table, `mistakes.csv`, and the worst as a sheet, `mistakes.png`.
-
-    The most confident first; no files where there are none.
-    """
-    found = [(task.mistake(result.predicted, result.truth), result) for result in results]
-    wrong = sorted(((m, result) for m, result in found if m is not None), key=lambda pair: -pair[0].confidence)
-    if not wrong:
-        return
-    rows = [{"image": result.id, "confidence": mistake.confidence, "what": mistake.what} for mistake, result in wrong]
-    write_csv(folder / MISTAKES.with_suffix(".csv"), rows)
-    row_of = {source.id(row): row for row in range(len(source))}
-    pictures = []
-    for mistake, result in wrong[:NUM_PICTURES]:
-        picture = task.draw(source[row_of[result.id]].image, mistake.predicted, result.truth)
-        put_label(picture, f"{mistake.confidence:.2f} {mistake.what}", 0, len(picture), BLACK)
-        pictures.append(picture)
-    write_image(folder / MISTAKES, contact_sheet(pictures))

@@ -22,7 +22,7 @@ from datasets.types import Image
 from tasks.common.commands import load_model, out_folder, write_settings
 from tasks.common.deployed import latencies_ms
 from tasks.common.device import device_of
-from tasks.common.evaluate import predict_source, score
+from tasks.common.evaluate import evaluate_source
 from tasks.common.onnx_file import MODEL, ExportedNetwork, quantize, write_onnx
 from tasks.common.parser import Arguments
 from tasks.common.progress import Progress
@@ -84,10 +84,11 @@ def _calibration_images(task: Task[Any]) -> Iterator[Image]:
     """Some training images as the network sees them."""
     source = task.source("train")
     rows = np.random.default_rng(task.config.seed).permutation(len(source))[:CALIBRATION_IMAGES]
+    preprocess = task.preprocessing()
     with Progress("measuring activations", len(rows)) as progress:
         for row in rows:
             try:
-                yield task.preprocess(source[int(row)].image)
+                yield preprocess(source[int(row)].image)
             except UnreadableImageError:
                 continue  # named when the data are evaluated
             finally:
@@ -113,8 +114,8 @@ def _compare(task: Task[Any], candidates: list[Candidate]) -> list[dict[str, Any
     latencies = latencies_ms([(candidate.network, task.config.data.input_size) for candidate in candidates])
     rows = []
     for candidate, latency_ms in zip(candidates, latencies, strict=True):
-        results = predict_source(task, candidate.network, source, f"evaluating {candidate.title}")
-        metrics = metrics_as_json(score(task, results).compute(), len(source))
+        evaluation = evaluate_source(task, candidate.network, source, f"evaluating {candidate.title}")
+        metrics = metrics_as_json(evaluation.scores, evaluation.counts)
         rows.append(
             {"network": candidate.title, "bytes": candidate.num_bytes, "latency_ms": latency_ms, "metrics": metrics}
         )

@@ -52,17 +52,16 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
     backbone.eval()
     device = next(backbone.parameters()).device
     dtype = compute_dtype(task.config.loop, device)
-    row_of = {source.id(row): row for row in range(len(source))}
     values: list[Tensor] = []
     rows: list[int] = []
     loader = evaluation_loader(task, source, task.config.optim.batch_size)
     with Progress(title, len(source)) as progress:
         for batch in readable_batches(task, loader):
-            if batch.ids:
+            if len(batch):
                 with autocast(device, dtype):
                     values.append(backbone(batch.images.to(device)).float().cpu())
-                rows += [row_of[name] for name in batch.ids]
-            progress.advance(len(batch.ids))
+                rows += batch.rows
+            progress.advance(len(batch))
     features = Features(torch.cat(values), rows)
     with atomic_write(path) as temporary:
         np.savez(temporary, values=features.values.numpy(), rows=np.array(rows))

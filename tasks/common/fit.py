@@ -1,13 +1,12 @@
 """The one training loop, for every task and for distillation.
 
-A run is a function of its configuration and data. Killed at any moment and resumed, it ends with the same weights:
-order and augmentation depend on (seed, epoch, row) alone, the learning rate on the step, and all else is in the
-checkpoint.
+A run is a function of its configuration and data. Killed at any moment and resumed, it ends with the same weights (on a
+GPU only with `loop.deterministic`): order and augmentation depend on (seed, epoch, row) alone, the learning rate on the
+step, and all else is in the checkpoint.
 """
 
 from __future__ import annotations
 
-import math
 import reprlib
 import signal
 import time
@@ -18,205 +17,198 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from datasets.files import write_json
-from datasets.loader import TrainingBatches, TransformedDataset, build_loader
-from datasets.types import Batch
+from datasets.loader import TrainingBatches, build_loader
 from tasks.common import checkpoint
-from tasks.common.device import autocast, compute_dtype, in_fp32, open_device
+from tasks.common.config import OptimConfig
+from tasks.common.device import compute_dtype, open_device, synchronize_batch_norm
 from tasks.common.distributed import ALONE, World
 from tasks.common.draw import draw_curves
 from tasks.common.evaluate import draw_examples, evaluate, evaluation_loader
 from tasks.common.freeze import frozen_stages, set_learning
-from tasks.common.optim import averaged_copy, build_optimizer, learning_rate
+from tasks.common.optim import EmaModel, build_optimizer, learning_rate
 from tasks.common.progress import Progress
-from tasks.common.report import best_score, epoch_line, metrics_as_json, write_csv
+from tasks.common.report import epoch_line, is_new_best, metrics_as_json, write_csv
 from tasks.common.state import TrainingState
-from tasks.common.task import Trainable
+from tasks.common.step import train_step
+from tasks.common.task import Objective, Task
 from tasks.common.unreadable import UnreadableImages
 
 T = TypeVar("T")
 LOG, METRICS, CURVES, PICTURE = "log.csv", "metrics.json", "curves.png", "predictions.png"
+READ_EVERY = 20  # steps between looks at the loss, each of which waits for the device
 
 
 class InterruptedRunError(Exception):
     """The run was asked to stop (SIGTERM, Ctrl-C) and its checkpoint is written."""
 
 
-def fit(task: Trainable[T], run: Path, *, resume: bool = False, world: World = ALONE) -> dict[str, float]:
+def fit(
+    task: Task[T], run: Path, *, objective: Objective | None = None, resume: bool = False, world: World = ALONE
+) -> dict[str, float]:
     """Train, evaluate as it goes, and leave log, checkpoints, metrics and pictures in the run folder.
 
     Args:
-        task: what to train.
+        task: what is evaluated.
         run: the run's folder; exists.
+        objective: what is learnt; None for the task itself.
         resume: go on from its newest whole checkpoint.
         world: the processes that share each batch; the first one writes.
 
     Returns:
-        The metrics of the best checkpoint, as in `metrics.json`.
+        The scores of the best checkpoint.
 
     Raises:
         ValueError: if the data cannot be used, the loss is not finite, or a checkpoint does not fit.
         InterruptedRunError: when SIGTERM or Ctrl-C came; the run can be resumed.
     """
-    trainer = _Trainer(task, run, world)
+    trainer = _Trainer(task, objective or task, run, world)
     if resume:
         trainer.restore()
-    state, total_steps = trainer.state, trainer.total_steps
+    done, total_steps = trainer.state.step, trainer.total_steps
     with (
         _stop_signals() as arrived,
-        Progress("training", total_steps, done=state.step, silent=not world.is_main) as progress,
+        Progress("training", total_steps, done=done, silent=not world.is_main) as progress,
     ):
-        while state.step < total_steps:
-            stopped = False
-            for _ in trainer.rest_of_epoch():
-                stopped = world.any(bool(arrived))
-                progress.advance(text=f"loss {state.mean_loss:.3f}")
-                if state.step % trainer.steps_per_epoch and (stopped or trainer.checkpoint_is_due()):
-                    trainer.save()
-                    if stopped:
-                        raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
+        while trainer.state.step < total_steps:
+            trainer.run_epoch(arrived, progress)
             row = trainer.close_epoch()
             progress.print(epoch_line(row, task.config.optim.epochs, task.score_name))
-            if stopped and state.step < total_steps:
-                raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
+            if world.any(bool(arrived))[0] and trainer.state.step < total_steps:
+                raise trainer.interruption()
     return trainer.finish()
 
 
 class _Trainer(Generic[T]):
-    """What one run is made of, and what is done with it; the order in which is `fit`'s."""
+    """What one run is made of, and what is done with it."""
 
-    def __init__(self, task: Trainable[T], run: Path, world: World) -> None:
-        self.task, self.run, self.world = task, run, world
-        optim, loop = task.config.optim, task.config.loop
-        self.device = open_device(loop)
-        self.dtype = compute_dtype(loop, self.device)
+    def __init__(self, task: Task[T], objective: Objective, run: Path, world: World) -> None:
+        self.task, self.objective, self.run, self.world = task, objective, run, world
+        self.optim, self.loop = task.config.optim, task.config.loop
+        self.device = open_device(self.loop)
+        self.dtype = compute_dtype(self.loop, self.device)
         torch.manual_seed(task.config.seed)
 
-        train_source, self.val_source = task.source("train"), task.source("val")
-        num_images = len(train_source)
-        if num_images < 2 * optim.accumulate:
-            raise ValueError(f"{num_images} training images are too few; there must be {2 * optim.accumulate}")
-        if optim.batch_size % world.size or optim.batch_size < 2 * world.size:
-            raise ValueError(f"optim.batch_size: {optim.batch_size} cannot be shared evenly by {world.size} processes")
+        training_set, self.val_source = objective.training_set(), task.source("val")
+        num_images = len(training_set)
+        batch_size = _batch_size(num_images, self.optim, world)
         self.batches = TrainingBatches(
             num_images,
-            min(optim.batch_size, num_images // optim.accumulate),
+            batch_size,
             task.config.seed,
-            order=task.order(),
+            order=objective.order(),
             rank=world.rank,
             world_size=world.size,
         )
-        self.steps_per_epoch = len(self.batches) // optim.accumulate
-        self.total_steps = optim.epochs * self.steps_per_epoch
-        dataset = TransformedDataset(train_source, task.augmentation(), task.config.seed, task.mixing())
-        self.train_loader = build_loader(dataset, self.batches, num_workers=loop.num_workers, keep_workers=True)
-        self.val_loader = evaluation_loader(task, self.val_source, optim.batch_size, world, keep_workers=True)
-        self.unreadable = UnreadableImages(num_images, loop.max_unreadable_share)
+        self.steps_per_epoch = len(self.batches) // self.optim.accumulate
+        self.total_steps = self.optim.epochs * self.steps_per_epoch
+        self.train_loader = build_loader(
+            training_set,
+            self.batches,
+            num_workers=self.loop.num_workers,
+            collate=objective.collate(),
+            keep_workers=True,
+            pin_memory=self.device.type == "cuda",
+        )
+        self.val_loader = evaluation_loader(task, self.val_source, self.optim.batch_size, world, keep_workers=True)
+        self.unreadable = UnreadableImages(num_images, self.loop.max_unreadable_share)
 
-        model = task.build_model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = objective.build_model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if world.size > 1:
+            model = synchronize_batch_norm(model, self.optim, self.device, batch_size // world.size)
         self.state = TrainingState(
             model,
-            None if optim.ema_decay is None else averaged_copy(model, optim.ema_decay),
-            build_optimizer(model, optim),
+            None if self.optim.ema_decay is None else EmaModel(model, self.optim.ema_decay),
+            build_optimizer(model, self.optim),
             torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16),
         )
         self.network = model
-        self.frozen: list[nn.Sequential] | None = None  # none was chosen yet
+        self.num_frozen: int | None = None  # stages; no epoch has begun yet
         self.identity = {"task": task.name, "vocabulary": dict(task.vocabulary)}
         self.shape = {"num_images": num_images, "steps_per_epoch": self.steps_per_epoch}
         self.saved_at_s = time.monotonic()
 
-    def rest_of_epoch(self) -> Iterator[None]:
-        """Do the steps that are left in the current epoch, one each time."""
-        epoch, step_in_epoch = divmod(self.state.step, self.steps_per_epoch)
-        self.batches.start_at(epoch, step_in_epoch * self.task.config.optim.accumulate)
-        frozen = frozen_stages(self.state.model, self.task.config.optim, epoch)
-        if frozen != self.frozen:
-            self.frozen = frozen
-            self._set_learning()
-            self.network = self.world.wrap(self.state.model)  # it looks at once at what there is to learn
+    def run_epoch(self, arrived: list[int], progress: Progress) -> None:
+        """Do the steps that are left in the current epoch.
+
+        Raises:
+            InterruptedRunError: when a signal has arrived, in any process; the checkpoint is written.
+        """
+        state, world, optim = self.state, self.world, self.optim
+        epoch, first_step = divmod(state.step, self.steps_per_epoch)
+        self._choose_what_learns(epoch)
+        self.batches.start_at(epoch, first_step * optim.accumulate)
         arriving = iter(self.train_loader)
-        for _ in range(step_in_epoch, self.steps_per_epoch):
-            self._step(arriving)
-            yield
+        for step in range(first_step, self.steps_per_epoch):
+            started = time.perf_counter()
+            batches = [next(arriving) for _ in range(optim.accumulate)]
+            state.wait_s += time.perf_counter() - started
+            self.unreadable.add(line for batch in batches for line in batch.unreadable)
 
-    def _set_learning(self) -> None:
-        keep_statistics = self.task.config.optim.keep_statistics
-        set_learning(self.state.model, self.frozen or [], keep_statistics=keep_statistics)
+            # What dropout draws is a function of seed, step and process, not of what was drawn before.
+            seeds = np.random.SeedSequence([self.task.config.seed, state.step, world.rank])
+            torch.manual_seed(int(seeds.generate_state(1)[0]))
+            lr = learning_rate(optim, state.step, self.steps_per_epoch)
+            settings: dict[str, Any] = {"lr": lr, "clip_norm": optim.clip_norm, "dtype": self.dtype, "world": world}
+            train_step(self.objective, self.network, state, batches, **settings)
+            if state.step % READ_EVERY == 0:
+                progress.describe(f"loss {state.mean_losses(world)['loss']:.3f}")
+            state.total_s += time.perf_counter() - started
+            progress.advance()
 
-    def _step(self, arriving: Iterator[Batch[T]]) -> None:
-        """One optimiser step on the next `accumulate` batches."""
-        optim, state = self.task.config.optim, self.state
-        self._set_learning()
-        # Dropout and sampled regions, too, are a function of seed and step, not of what was drawn before.
-        lots = np.random.SeedSequence([self.task.config.seed, state.step, self.world.rank])
-        torch.manual_seed(int(lots.generate_state(1)[0]))
-        for _ in range(optim.accumulate):
-            waiting_since = time.perf_counter()
-            batch = next(arriving)
-            state.sums["wait_s"] += time.perf_counter() - waiting_since
-            self.unreadable.add(batch.unreadable)
-            if len(batch.ids) >= 2:  # batch normalisation needs two
-                self._backward(batch)
-            state.sums["total_s"] += time.perf_counter() - waiting_since
+            # All processes decide alike: each of them takes part in every step, or none does.
+            too_many = self.unreadable.problem
+            stop, save, fail = world.any(bool(arrived), self._checkpoint_is_due(), too_many is not None)
+            if fail:
+                raise ValueError(too_many or "another process has met too many unreadable images")
+            if (stop or save) and step + 1 < self.steps_per_epoch:  # else the epoch is closed first
+                self._save()
+                if stop:
+                    raise self.interruption()
 
-        started = time.perf_counter()
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(optim, state.step, self.steps_per_epoch)
-        if optim.clip_norm is not None:
-            state.scaler.unscale_(state.optimizer)
-            nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_norm)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.optimizer.zero_grad(set_to_none=True)
-        if state.averaged is not None:
-            state.averaged.update_parameters(state.model)
-        state.step += 1
-        state.sums["total_s"] += time.perf_counter() - started
+    def interruption(self) -> InterruptedRunError:
+        """That the run stops here."""
+        return InterruptedRunError(f"stopped after step {self.state.step} of {self.total_steps}")
 
-    def _backward(self, batch: Batch[T]) -> None:
-        """Add a batch's gradients and losses to those of the step and of the epoch."""
-        with autocast(self.device, self.dtype):
-            images = batch.images.to(self.device, non_blocking=True)
-            outputs = self.network(images, *self.task.hints(batch.truth))
-        losses = self.task.loss(in_fp32(outputs), batch.truth)
-        self.state.scaler.scale(losses["total"] / self.task.config.optim.accumulate).backward()
-        values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
-        if not all(map(math.isfinite, values.values())):
-            raise ValueError(
-                f"step {self.state.step}: the loss is {values}; a lower optim.lr, a longer optim.warmup_epochs or a "
-                "smaller optim.clip_norm usually helps"
-            )
-        self.state.add_losses(values)
+    def _choose_what_learns(self, epoch: int) -> None:
+        """Training mode, and gradients for all but the stages that are frozen in this epoch."""
+        model = self.state.model
+        frozen = frozen_stages(model, self.optim, epoch)
+        learnable = [p for group in self.state.optimizer.param_groups for p in group["params"]]
+        set_learning(model, learnable, frozen, keep_statistics=self.optim.keep_statistics)
+        if len(frozen) != self.num_frozen:  # DDP looks at once at what there is to learn
+            self.num_frozen = len(frozen)
+            network = self.world.wrap(model)
+            self.network = torch.compile(network) if self.loop.compile else network
 
     def close_epoch(self) -> dict[str, Any]:
         """Evaluate if it is time, keep the best weights, and write checkpoint and log; returns the epoch's row."""
-        optim, state, score_name = self.task.config.optim, self.state, self.task.score_name
+        optim, state, score_name = self.optim, self.state, self.task.score_name
         epoch = state.step // self.steps_per_epoch
-        row = state.close_epoch(epoch, self.batches.batch_size * optim.accumulate)
-        if epoch % self.task.config.loop.evaluate_every == 0 or epoch == optim.epochs:
-            metrics = evaluate(self.task, state.evaluated_model, self.val_loader, world=self.world)
-            row |= metrics
-            stands = best_score(state.history, score_name) >= metrics[score_name]  # not if there is none: it is NaN
-            if not stands and self.world.is_main:
-                weights = state.evaluated_model.state_dict()
-                checkpoint.save_best(self.run, self.identity | {"model": weights, "epoch": epoch, "metrics": metrics})
+        row = state.close_epoch(epoch, self.batches.batch_size * optim.accumulate, self.world)
+        if epoch % self.loop.evaluate_every == 0 or epoch == optim.epochs:
+            evaluation = evaluate(self.task, state.evaluated_model, self.val_loader, world=self.world)
+            row |= evaluation.scores
+            if self.world.is_main and is_new_best(evaluation.scores[score_name], state.history, score_name):
+                content = {"model": state.evaluated_model.state_dict(), "epoch": epoch}
+                kept = {"metrics": evaluation.scores, "counts": evaluation.counts}
+                checkpoint.save_best(self.run, self.identity | content | kept)
         state.history.append(row)
-        self.save()
+        self._save()
         if self.world.is_main:
             write_csv(self.run / LOG, state.history)
         return row
 
-    def checkpoint_is_due(self) -> bool:
-        """Whether the last one is older than the configuration allows."""
-        return time.monotonic() - self.saved_at_s > 60 * float(self.task.config.loop.checkpoint_minutes)
+    def _checkpoint_is_due(self) -> bool:
+        """Whether the last one is older than the configuration allows; the first process's clock counts."""
+        return self.world.is_main and time.monotonic() - self.saved_at_s > 60 * self.loop.checkpoint_minutes
 
-    def save(self) -> None:
-        """Write `last.pt`."""
+    def _save(self) -> None:
+        """Write `last.pt`; all processes call this together."""
+        state = self.state.state_dict(self.world)
         if self.world.is_main:
-            checkpoint.save_last(self.run, self.identity | self.shape | self.state.state_dict())
+            checkpoint.save_last(self.run, self.identity | self.shape | state)
         self.saved_at_s = time.monotonic()
 
     def restore(self) -> None:
@@ -234,23 +226,42 @@ class _Trainer(Generic[T]):
                 )
         try:
             self.state.load_state_dict(content)
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{self.run}: cannot resume: its checkpoint is of another network") from error
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"{self.run}: cannot resume: its checkpoint is of another network, or of another version of this suite"
+            ) from error
 
     def finish(self) -> dict[str, float]:
-        """End the loading, and write what a person looks at, for the best checkpoint; returns its metrics."""
+        """End the loading, and write what a person looks at, for the best checkpoint; returns its scores."""
         del self.train_loader, self.val_loader  # matplotlib's import keeps this frame, and so would keep the workers
         return self.world.share(self._present() if self.world.is_main else {})
 
     def _present(self) -> dict[str, float]:
         best = checkpoint.load_checkpoint(self.run / checkpoint.BEST, self.task.name)
-        metrics: dict[str, float] = best["metrics"]
+        scores: dict[str, float] = best["metrics"]
         model = self.state.evaluated_model
         model.load_state_dict(best["model"])
-        write_json(self.run / METRICS, metrics_as_json(metrics, len(self.val_source)) | {"epoch": best["epoch"]})
+        write_json(self.run / METRICS, metrics_as_json(scores, best["counts"]) | {"epoch": best["epoch"]})
         draw_curves(self.state.history, self.task.score_name, self.run / CURVES)
         draw_examples(self.task, model, self.val_source, self.run / PICTURE)
-        return metrics
+        return scores
+
+
+def _batch_size(num_images: int, optim: OptimConfig, world: World) -> int:
+    """Of all processes together: as configured, or less where there are fewer images.
+
+    Raises:
+        ValueError: if the processes cannot share it evenly, two images each or more.
+    """
+    size, least = world.size, 2 * world.size  # batch normalisation needs two
+    if optim.batch_size % size or optim.batch_size < least:
+        raise ValueError(
+            f"optim.batch_size: {optim.batch_size} cannot be shared evenly by {size} processes, 2 or more each"
+        )
+    if num_images < least * optim.accumulate:
+        of = f"{size} processes" if size > 1 else "one step"
+        raise ValueError(f"{num_images} training images are too few for {of}; there must be {least * optim.accumulate}")
+    return min(optim.batch_size, num_images // optim.accumulate // size * size)
 
 
 @contextmanager

@@ -7,9 +7,11 @@ Source: Howard and Ruder 2018 (arXiv:1801.06146), section 3.3.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tasks.common.config import OptimConfig
 
@@ -22,20 +24,24 @@ def frozen_stages(model: Any, config: OptimConfig, epoch: int) -> list[nn.Sequen
     return stages[: max(0, len(stages) - int(epoch / config.unfreeze_epochs))]
 
 
-def set_learning(model: nn.Module, frozen: list[nn.Sequential], *, keep_statistics: bool) -> None:
+def set_learning(
+    model: nn.Module, learnable: Iterable[nn.Parameter], frozen: list[nn.Sequential], *, keep_statistics: bool
+) -> None:
     """Put a model in training mode, all but the frozen stages: neither their parameters nor their statistics change.
 
     Args:
         model: whose stages they are.
+        learnable: those of its parameters that may learn at all; what a model froze for itself stays frozen.
         frozen: from `frozen_stages`.
         keep_statistics: those of all batch normalisations stay as they are.
     """
     model.train()
-    model.requires_grad_(True)
+    still = {parameter for stage in frozen for parameter in stage.parameters()}
+    for parameter in learnable:
+        parameter.requires_grad_(parameter not in still)
     for stage in frozen:
-        stage.requires_grad_(False)
         stage.eval()
     if keep_statistics:
         for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, _BatchNorm):
                 module.eval()

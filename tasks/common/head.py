@@ -10,14 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from datasets.files import write_json
 from datasets.loader import Source
+from datasets.types import Example, map_tensors
 from tasks.common import checkpoint
-from tasks.common.device import open_device
-from tasks.common.evaluate import draw_examples
+from tasks.common.device import device_of, open_device
+from tasks.common.evaluate import Evaluation, draw_examples
 from tasks.common.features import pooled_features
 from tasks.common.fit import METRICS, PICTURE
 from tasks.common.optim import split_decayed
@@ -26,6 +28,8 @@ from tasks.common.task import Task
 
 T = TypeVar("T")
 MAX_ITERATIONS = 500
+PREDICTED_AT_ONCE = 4096  # examples
+NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
 
 def fit_head(task: Task[T], run: Path) -> dict[str, float]:
@@ -42,20 +46,26 @@ def fit_head(task: Task[T], run: Path) -> dict[str, float]:
     """
     torch.manual_seed(task.config.seed)
     model: Any = task.build_model().to(open_device(task.config.loop)).eval()
-    values, truth = _examples(task, model, task.source("train"), "features of the training images")
-    minimise(model.head, lambda: task.loss(model.from_features(values), truth)["total"], task.config.optim.weight_decay)
+    features, examples = _read(task, model, task.source("train"), "features of the training images")
+    targets = map_tensors(lambda tensor: tensor.to(features.device), task.collate()(examples))
+    minimise(
+        model.head, lambda: task.loss(model.from_features(features), targets)["total"], task.config.optim.weight_decay
+    )
 
     source = task.source("val")
-    values, truth = _examples(task, model, source, "features of the validation images")
+    features, examples = _read(task, model, source, "features of the validation images")
     metric = task.metric()
     with torch.inference_mode():
-        metric.update(task.decode(model.from_features(values)), truth)
-    metrics = metric.compute()
-    content = {"task": task.name, "vocabulary": dict(task.vocabulary), "model": model.state_dict(), "metrics": metrics}
-    checkpoint.save_best(run, content)
-    write_json(run / METRICS, metrics_as_json(metrics, len(source)))
+        for start in range(0, len(examples), PREDICTED_AT_ONCE):
+            part = slice(start, start + PREDICTED_AT_ONCE)
+            predicted = task.decode(model.from_features(features[part]))
+            metric.update(predicted, [example.truth for example in examples[part]])
+    evaluation = Evaluation(metric.compute(), len(examples), len(source) - len(examples), metric)
+    content = {"model": model.state_dict(), "metrics": evaluation.scores, "counts": evaluation.counts}
+    checkpoint.save_best(run, {"task": task.name, "vocabulary": dict(task.vocabulary)} | content)
+    write_json(run / METRICS, metrics_as_json(evaluation.scores, evaluation.counts))
     draw_examples(task, model, source, run / PICTURE)
-    return metrics
+    return evaluation.scores
 
 
 def minimise(head: nn.Module, loss: Callable[[], Tensor], weight_decay: float) -> None:
@@ -74,7 +84,8 @@ def minimise(head: nn.Module, loss: Callable[[], Tensor], weight_decay: float) -
     optimizer.step(closure)  # type: ignore[no-untyped-call]
 
 
-def _examples(task: Task[T], model: Any, source: Source[T], title: str) -> tuple[Tensor, list[T]]:
+def _read(task: Task[T], model: Any, source: Source[T], title: str) -> tuple[Tensor, list[Example[T]]]:
+    """The features of a source's images on the model's device, and the examples that they are of, without pixels."""
     features = pooled_features(task, model.backbone, source, title)
-    device = next(model.parameters()).device
-    return features.values.to(device), [source.truth(row) for row in features.rows]
+    examples = [Example(NO_IMAGE, source.truth(row), source.id(row), row) for row in features.rows]
+    return features.values.to(device_of(model)), examples

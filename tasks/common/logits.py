@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
 from backbone import Classifier
+from backbone.base import pooled
 
 
 class Logits(NamedTuple):
@@ -25,6 +27,10 @@ class LogitsModel(Classifier):
     def forward(self, images: Tensor) -> Logits:  # type: ignore[override]  # a NamedTuple, as in all tasks
         """uint8 RGB (N, 3, S, S) -> K logits each."""
         return self.from_features(self.backbone(images))
+
+    def from_maps(self, maps: Mapping[int, Tensor]) -> Logits:
+        """The backbone's maps by stride -> K logits each."""
+        return self.from_features(pooled(maps))
 
     def from_features(self, features: Tensor) -> Logits:
         """Pooled features (N, num_features) -> K logits each."""

@@ -1,13 +1,12 @@
-"""Optimisers, schedules and the running mean of weights: the paper's recipe and the usual modern ones."""
+"""Optimisers, schedules and EMA weights: the paper's recipe and the usual modern ones."""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from tasks.common.config import OptimConfig
 
@@ -29,10 +28,12 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    fused = next(model.parameters()).is_cuda  # one kernel for all parameters
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+        nesterov = config.momentum > 0
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
+        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999), fused=fused)
     return torch.optim.RMSprop(groups, lr=config.lr, alpha=RMSPROP_DECAY, eps=RMSPROP_EPS, momentum=config.momentum)
 
 
@@ -66,17 +67,32 @@ def learning_rate(config: OptimConfig, step: int, steps_per_epoch: int) -> float
     return config.lr * warmup * factor
 
 
-def averaged_copy(model: nn.Module, decay: float) -> AveragedModel:
-    """A running mean of a model's weights; `update_parameters(model)` after each optimiser step.
+class EmaModel(nn.Module):
+    """A copy of a model whose weights are an exponential moving average (EMA) of the model's.
 
-        mean <- d mean + (1 - d) weights,   d = min(decay, (1 + n) / (10 + n)) after n updates
+        ema <- d ema + (1 - d) weights,   d = min(decay, (1 + n) / (10 + n)) after n updates
 
     so that the first random weights are forgotten soon. Batch normalisation's statistics are taken as they are: they
     are running means already.
+
+    torch's `AveragedModel` waits for the device at each update, since it keeps n there.
     """
 
-    def update(mean: Sequence[Tensor], weights: Sequence[Tensor], num_averaged: Tensor | int) -> None:
-        n = int(num_averaged)
-        torch._foreach_lerp_(list(mean), list(weights), 1 - min(decay, (1 + n) / (10 + n)))
+    n_averaged: Tensor
 
-    return AveragedModel(model, multi_avg_fn=update)
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        """Args: model: on its device; decay: in (0, 1)."""
+        super().__init__()
+        self.module = copy.deepcopy(model)
+        self._decay = decay
+        self.register_buffer("n_averaged", torch.tensor(0))  # on the CPU, always
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take in the model's weights as they are now."""
+        n = int(self.n_averaged)
+        decay = min(self._decay, (1 + n) / (10 + n)) if n else 0.0
+        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), 1 - decay)
+        for mine, current in zip(self.module.buffers(), model.buffers(), strict=True):
+            mine.copy_(current)
+        self.n_averaged += 1

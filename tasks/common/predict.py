@@ -142,7 +142,8 @@ def _pictures(paths: Sequence[Path], progress: Progress) -> Iterator[Picture]:
                 yield Picture(path, None, read_image(path))
             except UnreadableImageError as error:
                 warnings.warn(f"{error}; left out", stacklevel=2)
-        progress.advance(text=path.name)
+        progress.describe(path.name)
+        progress.advance()
 
 
 def _frames(path: Path) -> Iterator[Picture]:
@@ -161,9 +162,10 @@ def _frames(path: Path) -> Iterator[Picture]:
 
 def _prepared(task: Task[T], pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Image]]:
     """Each picture, and what the network sees of it; those without a face to cut out are left out."""
+    preprocess = task.preprocessing()
     for picture in pictures:
         try:
-            yield picture, task.preprocess(picture.image)
+            yield picture, preprocess(picture.image)
         except UnreadableImageError as error:
             warnings.warn(f"{picture.path}: {error}; left out", stacklevel=2)
 

@@ -31,7 +31,7 @@ class Progress:
             transient=True,
         )
         self._task = self._bar.add_task(title, total=total, completed=done, text="")
-        self._title, self._total = title, total
+        self._title, self._total, self._text = title, total, ""
         self._done = self._done_at_start = done
         self._started = self._last_line = time.monotonic()
 
@@ -44,16 +44,20 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def advance(self, units: int = 1, text: str = "") -> None:
-        """Say that so much more is done, with a few words on how it goes."""
+    def describe(self, text: str) -> None:
+        """Say in a few words how it goes, from now on."""
+        self._text = text
+
+    def advance(self, units: int = 1) -> None:
+        """Say that so much more is done."""
         self._done += units
-        self._bar.update(self._task, advance=units, text=text)
+        self._bar.update(self._task, advance=units, text=self._text)
         now = time.monotonic()
         if not self.console.is_terminal and now - self._last_line >= LINE_EVERY_S:
             self._last_line = now
             pace = (now - self._started) / max(1, self._done - self._done_at_start)
             left_s = (self._total - self._done) * pace
-            self.print(f"{self._title} {self._done}/{self._total}, {left_s:.0f} s left  {text}")
+            self.print(f"{self._title} {self._done}/{self._total}, {left_s:.0f} s left  {self._text}")
 
     def print(self, line: str) -> None:
         """A line that stays, above the bar."""

@@ -35,16 +35,15 @@ def epoch_line(row: Mapping[str, Any], epochs: int, score_name: str) -> str:
     ).rstrip()
 
 
-def best_score(history: Sequence[Mapping[str, Any]], score_name: str) -> float:
-    """The highest score so far; NaN where there is none."""
-    scores = (row.get(score_name, math.nan) for row in history)
-    return max((score for score in scores if math.isfinite(score)), default=math.nan)
+def is_new_best(score: float, history: Sequence[Mapping[str, Any]], score_name: str) -> bool:
+    """Whether a score is higher than all before it; one that is not defined (NaN) is none, unless it is the first."""
+    earlier = [row[score_name] for row in history if score_name in row]
+    return not earlier or (math.isfinite(score) and all(score > other for other in earlier if math.isfinite(other)))
 
 
-def metrics_as_json(metrics: Mapping[str, float], num_images: int) -> dict[str, Any]:
-    """Flat JSON with `num_images`; what is not defined is null, since JSON knows no NaN."""
-    defined = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    return defined | {"num_images": num_images}
+def metrics_as_json(scores: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, Any]:
+    """Flat JSON of scores and of what they are of; what is not defined is null, since JSON knows no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in scores.items()} | dict(counts)
 
 
 def print_metrics(metrics: Mapping[str, float], title: str) -> None:

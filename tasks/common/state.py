@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor, nn
 
 from tasks.common.aided import Aided
+from tasks.common.distributed import World
+from tasks.common.optim import EmaModel
 
 
 @dataclass
@@ -20,64 +21,96 @@ class TrainingState:
 
     Attributes:
         step: optimiser steps done.
-        sums: of the losses of the current epoch so far, and `batches` and seconds that they took.
+        sums: of the losses of the current epoch's batches so far, float64 scalars on the device: no step waits for
+            them, they are read now and then.
+        num_batches: that the sums are of.
+        wait_s: of the current epoch so far, waiting for data.
+        total_s: of the current epoch so far.
         history: a row for each epoch done; what `log.csv` shows.
     """
 
     model: nn.Module
-    averaged: AveragedModel | None
+    ema: EmaModel | None
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     step: int = 0
-    sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    num_batches: int = 0
+    wait_s: float = 0.0
+    total_s: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The network that is kept: with the running mean of the weights where there is one, without what aided it."""
-        model = self.averaged.module if self.averaged is not None else self.model
+        """The network that is kept: with EMA weights where there are some, without the layers that aided it."""
+        model = self.ema.module if self.ema is not None else self.model
         return model.network if isinstance(model, Aided) else model
 
-    @property
-    def mean_loss(self) -> float:
-        """Of the current epoch so far."""
-        return self.sums["loss"] / max(1, self.sums["batches"])
-
-    def add_losses(self, losses: Mapping[str, float]) -> None:
+    def add(self, losses: Mapping[str, Tensor]) -> None:
         """Take a batch's losses into the epoch's sums."""
-        for name, value in losses.items():
-            self.sums["loss" if name == "total" else f"loss_{name}"] += value
-        self.sums["batches"] += 1
+        for name, loss in losses.items():
+            value = loss.detach().double()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.num_batches += 1
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything, as tensors and plain Python values."""
+    def mean_losses(self, world: World) -> dict[str, float]:
+        """Of the current epoch so far, over all processes; waits for the device.
+
+        Raises:
+            ValueError: if one of them is not finite.
+        """
+        if not self.sums:
+            return {}
+        values = world.mean(torch.stack(list(self.sums.values()))).tolist()
+        means = {_log_name(name): value / self.num_batches for name, value in zip(self.sums, values, strict=True)}
+        if not all(map(math.isfinite, means.values())):
+            raise ValueError(
+                f"step {self.step}: the loss is not finite ({means}); a lower optim.lr, a longer optim.warmup_epochs "
+                "or a smaller optim.clip_norm usually helps"
+            )
+        return means
+
+    def close_epoch(self, epoch: int, images_per_step: int, world: World) -> dict[str, Any]:
+        """The finished epoch's row of the log; the sums start anew."""
+        steps = self.step - (self.history[-1]["step"] if self.history else 0)
+        row: dict[str, Any] = {"epoch": epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
+        row |= self.mean_losses(world)
+        row["images_per_s"] = steps * images_per_step / self.total_s
+        row["wait_share"] = self.wait_s / self.total_s  # of the time, waiting for data
+        self.sums, self.num_batches, self.wait_s, self.total_s = {}, 0, 0.0, 0.0
+        return row
+
+    def state_dict(self, world: World) -> dict[str, Any]:
+        """Everything, as tensors and plain Python values; all processes call this together.
+
+        Raises:
+            ValueError: if a loss is not finite: such a state is not worth keeping.
+        """
+        self.mean_losses(world)
         return {
             "model": self.model.state_dict(),
-            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "averaged": None if self.ema is None else self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
-            "sums": dict(self.sums),
+            "sums": {name: world.mean(value) for name, value in self.sums.items()},
+            "num_batches": self.num_batches,
+            "seconds": [self.wait_s, self.total_s],
             "history": self.history,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become what `state_dict` described."""
+        device = next(self.model.parameters()).device
         self.model.load_state_dict(state["model"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step, self.sums, self.history = state["step"], defaultdict(float, state["sums"]), state["history"]
+        self.step, self.history, self.num_batches = state["step"], state["history"], state["num_batches"]
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.wait_s, self.total_s = state["seconds"]
 
-    def close_epoch(self, epoch: int, images_per_step: int) -> dict[str, Any]:
-        """The finished epoch's row of the log; the sums start anew."""
-        sums, batches = self.sums, max(1, self.sums["batches"])
-        seconds = sums["total_s"]
-        row: dict[str, Any] = {"epoch": epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
-        row |= {key: value / batches for key, value in sums.items() if key.startswith("loss")}
-        steps = self.step - (self.history[-1]["step"] if self.history else 0)
-        row["images_per_s"] = steps * images_per_step / seconds
-        row["wait_share"] = sums["wait_s"] / seconds  # of the time, waiting for data
-        self.sums = defaultdict(float)
-        return row
+
+def _log_name(name: str) -> str:
+    return "loss" if name == "total" else f"loss_{name}"

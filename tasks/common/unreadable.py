@@ -13,20 +13,21 @@ class UnreadableImages:
         """Args: num_images: of the data set; max_share: in [0, 1), stop beyond it."""
         self.num_images = num_images
         self.max_share = max_share
-        self.reasons: set[str] = set()
+        self.reasons: dict[str, None] = {}  # in order
 
     def add(self, reasons: Iterable[str]) -> None:
-        """Take in one line for each unreadable image of a batch; one that is known already counts once.
-
-        Raises:
-            ValueError: if they are now more than the share that is allowed.
-        """
+        """Take in one line for each unreadable image of a batch; one that is known already counts once."""
         for reason in reasons:
             if reason not in self.reasons:
-                self.reasons.add(reason)
+                self.reasons[reason] = None
                 warnings.warn(f"{reason}; the image is left out", stacklevel=2)
-        if len(self.reasons) > self.max_share * self.num_images:
-            raise ValueError(
-                f"{len(self.reasons)} of {self.num_images} images are unreadable, more than the share "
-                f"{self.max_share:g} that loop.max_unreadable_share allows; the last: {reason}"
-            )
+
+    @property
+    def problem(self) -> str | None:
+        """Why the run must stop, if there are more than the share that is allowed."""
+        if len(self.reasons) <= self.max_share * self.num_images:
+            return None
+        return (
+            f"{len(self.reasons)} of {self.num_images} images are unreadable, more than the share "
+            f"{self.max_share:g} that loop.max_unreadable_share allows; the last: {next(reversed(self.reasons))}"
+        )

@@ -61,21 +61,28 @@ def _shapes(pairs: Iterable[tuple[float, float]]) -> Shapes:
     return [(scale * math.sqrt(ratio), scale / math.sqrt(ratio)) for scale, ratio in pairs]
 
 
-def build_anchors(maps: Sequence[Tensor], shapes_per_map: Sequence[Shapes]) -> Tensor:
+def grid_sizes(input_size: int, strides: Iterable[int]) -> list[tuple[int, int]]:
+    """Height and width in cells of the maps that a square image has at some strides."""
+    return [(-(-input_size // stride),) * 2 for stride in strides]
+
+
+def build_anchors(
+    sizes_hw: Sequence[tuple[int, int]], shapes_per_map: Sequence[Shapes], *, extent: float = 1.0
+) -> Tensor:
     """All anchors, in the order of predictions: map, row, column, shape.
 
     Args:
-        maps: (N, C, H, W) each; only their sizes and device count.
-        shapes_per_map: the anchors at each place.
+        sizes_hw: height and width of each map in cells.
+        shapes_per_map: the anchors at each cell.
+        extent: side of the maps as a share of the image's.
 
     Returns:
         (A, 4): centre x, centre y, width, height.
     """
     parts = []
-    for feature_map, shapes in zip(maps, shapes_per_map, strict=True):
-        rows, columns = feature_map.shape[2:]
+    for (rows, columns), shapes in zip(sizes_hw, shapes_per_map, strict=True):
         y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
-        places = torch.stack([x, y], -1)[:, :, None].expand(-1, -1, len(shapes), -1)
+        centres = torch.stack([x, y], -1)[:, :, None].expand(-1, -1, len(shapes), -1) * extent
         sizes = torch.tensor(shapes).expand(rows, columns, -1, -1)
-        parts.append(torch.cat([places, sizes], -1).reshape(-1, 4))
-    return torch.cat(parts).to(maps[0].device)
+        parts.append(torch.cat([centres, sizes], -1).reshape(-1, 4))
+    return torch.cat(parts)

@@ -1,4 +1,4 @@
-"""Boxes: corners or centre and size, their overlaps, and boxes as offsets from others.
+"""Boxes: corners or centre and size, and boxes as offsets from others.
 
 All boxes here are shares of the image's side, so nothing depends on its size.
 """
@@ -53,12 +53,3 @@ def to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
 def have_area(boxes_xyxy: Tensor) -> Tensor:
     """(..., 4) -> (...): whether width and height are positive. A box without area stands for none."""
     return (boxes_xyxy[..., 2:] > boxes_xyxy[..., :2]).all(-1)
-
-
-def iou(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
-    """Overlap of every box (N or 1, A, 4) with every other of its image (N, M, 4): (N, A, M) in [0, 1]."""
-    a, b = boxes_xyxy[:, :, None], others_xyxy[:, None]
-    sides = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
-    shared = sides.prod(-1)
-    area_a, area_b = ((box[..., 2:] - box[..., :2]).prod(-1) for box in (a, b))
-    return shared / (area_a + area_b - shared)

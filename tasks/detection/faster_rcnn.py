@@ -15,9 +15,9 @@ from torchvision.ops import nms
 
 from backbone import Backbone
 from datasets.types import Detections
-from tasks.detection.anchors import build_anchors, region_shapes
+from tasks.detection.anchors import build_anchors, grid_sizes, region_shapes
 from tasks.detection.boxes import decode, have_area, to_cxcywh
-from tasks.detection.matching import Truth, assign, sample
+from tasks.detection.matching import DetectionTargets, assign, gather_rows, sample
 from tasks.detection.postprocess import Limits, best_boxes
 
 STRIDE = 16  # where the backbone is cut in two: after conv 11 of Table 1
@@ -25,7 +25,7 @@ CROP_CELLS = 14
 MAX_CANDIDATES = 2000  # anchors of an image that enter non-maximum suppression
 CANDIDATES_PER_PROPOSAL = 4  # enough in nearly all images
 PROPOSAL_NMS_IOU = 0.7
-REGION_IOU = 0.5  # a region stands for the object that it overlaps by so much, and otherwise for background
+REGION_IOU = 0.5  # a region is matched to the object that it overlaps by so much, and otherwise to background
 POSITIVE_SHARE = 0.25  # of the regions that training samples, at most
 
 
@@ -58,11 +58,15 @@ class FasterRCNN(nn.Module):
     (arXiv:1611.10012).
     """
 
+    needs_targets = True  # it learns from regions around the true boxes
+    anchors: Tensor
+
     def __init__(
         self,
         backbone: Backbone,
         num_classes: int,
         *,
+        input_size: int,
         anchor_scales: Sequence[float] = (0.1, 0.2, 0.4, 0.8),
         num_proposals: int = 300,
         num_sampled: int = 64,
@@ -72,48 +76,49 @@ class FasterRCNN(nn.Module):
         Args:
             backbone: its layers up to stride 16 see the image, the others each region.
             num_classes: K, without background.
+            input_size: S, side of the images in pixels.
             anchor_scales: of the anchors, as shares of the image's side, each in three aspect ratios.
             num_proposals: regions of an image.
             num_sampled: regions of an image in training.
         """
         super().__init__()
         self.backbone = backbone
-        self.anchor_shapes = region_shapes(anchor_scales)
         self.num_proposals = num_proposals
         self.num_sampled = num_sampled
-        self.rpn = RPNHead(backbone.channels[STRIDE], len(self.anchor_shapes))
+        shapes, sizes_hw = region_shapes(anchor_scales), grid_sizes(input_size, [STRIDE])
+        # Cells are 16 px apart whatever the image's size, so the last ones may reach over its edge: at 300 px there
+        # are 19, which are 304 px wide.
+        self.map_extent = STRIDE * sizes_hw[0][0] / input_size
+        anchors = build_anchors(sizes_hw, [shapes], extent=self.map_extent)
+        self.register_buffer("anchors", anchors, persistent=False)  # a constant that lives on the device
+        self.rpn = RPNHead(backbone.channels[STRIDE], len(shapes))
         self.predictor = FastRCNNPredictor(backbone.num_features, num_classes + 1)
         for layer, spread in ((self.predictor.cls_score, 0.01), (self.predictor.bbox_pred, 0.001)):
             nn.init.normal_(layer.weight, std=spread)
             nn.init.zeros_(layer.bias)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor, truth: Truth | None = None) -> FasterRCNNOutputs:
+    def forward(self, images: Tensor, targets: DetectionTargets | None = None) -> FasterRCNNOutputs:
         """Raw outputs for A anchors and R regions.
 
         Args:
             images: uint8 RGB (N, 3, S, S).
-            truth: if given, the regions are a sample of proposals and true boxes, to learn from; if not, the proposals.
+            targets: if given, the regions are a sample of proposals and true boxes, to learn from; else the proposals.
         """
-        trunk, box_head = self.backbone.split(STRIDE)
-        features = trunk(images)
+        features = self.backbone.trunk(images, STRIDE)
         (objectness,), (anchor_deltas,) = self.rpn([features])
         objectness = objectness.permute(0, 2, 3, 1).flatten(1)  # (N, A), in the order of the anchors
         anchor_deltas = anchor_deltas.permute(0, 2, 3, 1).reshape(*objectness.shape, 4)
-        extent = map_extent(features, images)
-        anchors = build_anchors([features], [self.anchor_shapes])
-        anchors = torch.cat([anchors[:, :2] * extent, anchors[:, 2:]], 1)
-        regions_xyxy = propose(objectness, anchor_deltas, anchors, self.num_proposals)
-        if truth is not None:
-            regions_xyxy = sample_regions(regions_xyxy, truth.to(features.device), self.num_sampled)
+        regions_xyxy = propose(objectness, anchor_deltas, self.anchors, self.num_proposals)
+        if targets is not None:
+            regions_xyxy = sample_regions(regions_xyxy, targets, self.num_sampled)
 
-        class_logits, box_deltas = self.predictor(
-            box_head(crop(features, regions_xyxy / extent.repeat(2))).mean((2, 3))
-        )
+        crops = crop(features, regions_xyxy / self.map_extent)
+        class_logits, box_deltas = self.predictor(self.backbone.tail(crops, STRIDE).mean((2, 3)))
         return FasterRCNNOutputs(
             objectness,
             anchor_deltas,
-            anchors,
+            self.anchors,
             regions_xyxy,
             class_logits.reshape(*regions_xyxy.shape[:2], -1),
             box_deltas.reshape(*regions_xyxy.shape[:2], -1, 4),
@@ -148,15 +153,6 @@ def propose(objectness: Tensor, anchor_deltas: Tensor, anchors: Tensor, number: 
     return proposals
 
 
-def map_extent(features: Tensor, images: Tensor) -> Tensor:
-    """Width and height of a map at stride 16, as shares of the image.
-
-    Cells are 16 px apart whatever the image's size, so the last ones may reach over its edge: at 300 px there are 19,
-    which are 304 px wide.
-    """
-    return STRIDE * features.new_tensor(features.shape[:1:-1]) / features.new_tensor(images.shape[:1:-1])
-
-
 def crop(features: Tensor, regions_xyxy: Tensor) -> Tensor:
     """Regions cut out of maps, by bilinear interpolation at the centre of each cell of a crop.
 
@@ -185,19 +181,20 @@ def crop(features: Tensor, regions_xyxy: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sample_regions(proposals: Tensor, truth: Truth, number: int) -> Tensor:
-    """Some of the proposals and the true boxes, at most a quarter of them around objects: (N, number, 4)."""
-    candidates = torch.cat([proposals, truth.boxes_xyxy], 1)
-    assigned = assign(candidates, truth, region_matcher())
-    positive, negative = sample(assigned, number, POSITIVE_SHARE)
-    regions = proposals.new_zeros(len(proposals), number, 4)
-    for image, chosen in enumerate(positive | negative):
-        regions[image, : int(chosen.sum())] = candidates[image, chosen]
-    return regions
+def sample_regions(proposals: Tensor, targets: DetectionTargets, number: int) -> Tensor:
+    """Some of the proposals and the true boxes, at most a quarter of them around objects: (N, number, 4).
+
+    Fewer where there are not as many candidates; without area where an image has fewer.
+    """
+    candidates = torch.cat([proposals, targets.boxes_xyxy], 1)
+    positive, negative = sample(assign(candidates, targets, region_matcher()), number, POSITIVE_SHARE, targets.seeds)
+    chosen = positive | negative
+    rows = chosen.byte().argsort(dim=1, descending=True, stable=True)[:, :number]
+    return gather_rows(candidates, rows) * chosen.gather(1, rows)[..., None]
 
 
 def region_matcher() -> Matcher:
-    """A region stands for the object that it overlaps most, by half or more."""
+    """A region is matched to the object that it overlaps most, by half or more."""
     return Matcher(REGION_IOU, REGION_IOU, allow_low_quality_matches=False)
 
 

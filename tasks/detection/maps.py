@@ -17,19 +17,21 @@ class HalvingMaps(nn.Module):
     """The maps of conv 11 and conv 13, and four more, each by a 1x1 and a 3x3 convolution with stride 2.
 
     Attributes:
+        strides: of each map.
         channels: of each map.
         anchor_shapes: of each map.
 
     Source: Liu et al. 2016 (arXiv:1512.02325), section 2.1; channels of the detector that Howard et al. 2017 measured.
     """
 
-    strides = (16, 32)
+    strides = (16, 32, 64, 128, 256, 512)
 
     def __init__(self, backbone: Backbone) -> None:
         """Args: backbone: gives the first two; its width also scales the others."""
         super().__init__()
         self.anchor_shapes: list[Shapes] = ssd_shapes()
-        self.channels = [backbone.channels[stride] for stride in self.strides]
+        self._own_strides = self.strides[:2]
+        self.channels = [backbone.channels[stride] for stride in self._own_strides]
         self.extras = nn.ModuleList()
         for squeezed, out_channels in EXTRA_CHANNELS:
             squeezed, out_channels = (max(1, int(c * backbone.width_mult)) for c in (squeezed, out_channels))
@@ -42,7 +44,7 @@ class HalvingMaps(nn.Module):
 
     def forward(self, features: dict[int, Tensor]) -> list[Tensor]:
         """The backbone's maps by stride -> the maps to look at, the finest first."""
-        maps = [features[stride] for stride in self.strides]
+        maps = [features[stride] for stride in self._own_strides]
         for extra in self.extras:
             maps.append(extra(maps[-1]))
         return maps
@@ -55,24 +57,24 @@ class Pyramid(nn.Module):
     (arXiv:1801.04381), section 6.2.
     """
 
-    strides = (8, 16, 32)
+    strides = (8, 16, 32, 64, 128)
 
     def __init__(self, backbone: Backbone) -> None:
         """Args: backbone: gives the maps at strides 8, 16 and 32; its width also scales the pyramid's."""
         super().__init__()
         self.anchor_shapes: list[Shapes] = pyramid_shapes()
+        own = self._own_strides = self.strides[:3]
         channels, conventions = max(8, int(PYRAMID_CHANNELS * backbone.width_mult)), backbone.conventions
         self.channels = [channels] * len(self.anchor_shapes)
-        self.lateral = nn.ModuleList(ConvBNReLU(backbone.channels[s], channels, 1, conventions) for s in self.strides)
-        self.smooth = nn.ModuleList(DepthwiseSeparable(channels, channels, conventions) for _ in self.strides)
+        self.lateral = nn.ModuleList(ConvBNReLU(backbone.channels[s], channels, 1, conventions) for s in own)
+        self.smooth = nn.ModuleList(DepthwiseSeparable(channels, channels, conventions) for _ in own)
         self.coarser = nn.ModuleList(
-            DepthwiseSeparable(channels, channels, conventions, stride=2)
-            for _ in range(len(self.anchor_shapes) - len(self.strides))
+            DepthwiseSeparable(channels, channels, conventions, stride=2) for _ in self.strides[len(own) :]
         )
 
     def forward(self, features: dict[int, Tensor]) -> list[Tensor]:
         """The backbone's maps by stride -> the maps to look at, the finest first."""
-        own = [lateral(features[stride]) for lateral, stride in zip(self.lateral, self.strides, strict=True)]
+        own = [lateral(features[stride]) for lateral, stride in zip(self.lateral, self._own_strides, strict=True)]
         merged = [own[-1]]
         for finer in reversed(own[:-1]):
             merged.insert(0, finer + functional.interpolate(merged[0], size=finer.shape[2:], mode="nearest"))

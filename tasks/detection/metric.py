@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from datasets.types import Detections
 from tasks.common.report import PER_CLASS, write_csv
-from tasks.common.task import Mistake
+from tasks.common.task import Metric, Mistake
 from tasks.detection.draw import draw_precision_recall
 
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")  # the first of COCO's twelve
@@ -28,7 +28,7 @@ NEAR_IOU = 0.1  # a box that overlaps an object of its class by so much means th
 NOT_DEFINED = -1.0  # what COCO's evaluation says where there is no object to find
 
 
-class DetectionMetric:
+class DetectionMetric(Metric[Detections]):
     """AP over IoU 0.50 to 0.95, AP50, AP75, and AP by object area.
 
     Source: Lin et al. 2014 (arXiv:1405.0312) and its evaluation code, pycocotools.
@@ -45,6 +45,11 @@ class DetectionMetric:
         for some, true in zip(predicted, truth, strict=True):
             self._predicted.append(some.resized(true.image_hw))
             self._truth.append(true)
+
+    def merge(self, other: DetectionMetric) -> None:
+        """Take in another one's images."""
+        self._predicted += other._predicted
+        self._truth += other._truth
 
     def compute(self) -> dict[str, float]:
         """AP, AP50, AP75, AP_small, AP_medium, AP_large in [0, 1]; NaN where there is nothing to find."""

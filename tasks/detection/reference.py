@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, ssd_shapes
-from tasks.detection.boxes import encode, iou, to_cxcywh, to_xyxy
+from tasks.detection.boxes import encode, to_cxcywh, to_xyxy
 from tasks.detection.faster_rcnn import FasterRCNNOutputs
 from tasks.detection.matching import gather_rows
 from tasks.detection.metric import coco_results, coco_truth
@@ -30,7 +31,7 @@ BACKGROUND_LOGIT, NOISE, OBJECT_LOGIT = 8.0, 1.5, 16.0  # gives 5,000 pairs of a
 
 def ssd_outputs(num_images: int, num_classes: int) -> SSDOutputs:
     """Outputs like those of a trained SSD300: high scores near some objects, and a long tail of low ones."""
-    anchors = build_anchors([torch.zeros(1, 1, grid, grid) for grid in GRIDS_300], ssd_shapes())
+    anchors = build_anchors([(grid, grid) for grid in GRIDS_300], ssd_shapes())
     objects = anchors[torch.randint(len(anchors), (num_images, NUM_OBJECTS))]
     logits, deltas = _answers(anchors.expand(num_images, -1, -1), objects, num_classes)
     return SSDOutputs(logits, deltas, anchors)
@@ -55,7 +56,8 @@ def _answers(places_cxcywh: Tensor, objects_cxcywh: Tensor, num_classes: int) ->
     """Logits (N, P, K + 1) and deltas (N, P, 4) of places that know objects by how much they overlap them."""
     logits = NOISE * torch.randn(*places_cxcywh.shape[:2], num_classes + 1)
     logits[..., 0] += BACKGROUND_LOGIT
-    overlap, nearest = iou(to_xyxy(places_cxcywh), to_xyxy(objects_cxcywh)).max(-1)
+    pairs = zip(to_xyxy(places_cxcywh), to_xyxy(objects_cxcywh), strict=True)
+    overlap, nearest = torch.stack([box_iou(*pair) for pair in pairs]).max(-1)
     class_ids = torch.randint(1, num_classes + 1, objects_cxcywh.shape[:2]).gather(1, nearest)
     logits.scatter_add_(2, class_ids[..., None], OBJECT_LOGIT * overlap[..., None])
     deltas = encode(to_xyxy(gather_rows(objects_cxcywh, nearest)), places_cxcywh)

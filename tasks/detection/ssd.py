@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from backbone import Backbone, Conventions
 from backbone.layers import ConvBNReLU
 from datasets.types import Detections
-from tasks.detection.anchors import build_anchors
+from tasks.detection.anchors import build_anchors, grid_sizes
 from tasks.detection.boxes import decode
 from tasks.detection.config import Maps, Predictor
 from tasks.detection.maps import HalvingMaps, Pyramid
@@ -41,14 +41,23 @@ class SSD(nn.Module):
     Source: Howard et al. 2017, section 4.6 and Table 13; Liu et al. 2016 (arXiv:1512.02325).
     """
 
+    anchors: Tensor
+
     def __init__(
-        self, backbone: Backbone, num_classes: int, *, maps: Maps = "halving", predictor: Predictor = "pointwise"
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        input_size: int,
+        maps: Maps = "halving",
+        predictor: Predictor = "pointwise",
     ) -> None:
         """Build with random weights for all but the backbone.
 
         Args:
             backbone: its width also scales the maps on top of it.
             num_classes: K, without background.
+            input_size: S, side of the images in pixels.
             maps: what predictions are made from: `halving` maps, the paper's, or a feature `pyramid`.
             predictor: `pointwise` convolutions of 1x1, or `separable` ones of 3x3 (Sandler et al. 2018, section 6.2).
         """
@@ -63,15 +72,21 @@ class SSD(nn.Module):
         for layers in (*self.class_predictors, *self.box_predictors):
             nn.init.normal_(layers[-1].weight, std=0.01)
             nn.init.zeros_(layers[-1].bias)
+        anchors = build_anchors(grid_sizes(input_size, self.maps.strides), self.maps.anchor_shapes)
+        self.register_buffer("anchors", anchors, persistent=False)  # a constant that lives on the device
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> SSDOutputs:
         """uint8 RGB (N, 3, S, S) -> raw outputs for A anchors."""
-        maps = self.maps(self.backbone.features(images))
+        return self.from_maps(self.backbone.features(images))
+
+    def from_maps(self, features: dict[int, Tensor]) -> SSDOutputs:
+        """The backbone's maps by stride -> raw outputs for A anchors."""
+        maps = self.maps(features)
         return SSDOutputs(
             _predict(self.class_predictors, maps, self.num_classes + 1),
             _predict(self.box_predictors, maps, 4),
-            build_anchors(maps, self.maps.anchor_shapes),
+            self.anchors,
         )
 
 

@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor, nn
 
 from backbone import Backbone
 from datasets.coco import Categories, CocoDetection
-from datasets.files import write_json
+from datasets.loader import Collate, Preprocess
 from datasets.sample.detection import sample_root
 from datasets.transforms import DetectionAugmentation, resize
 from datasets.types import Detections, Image
+from tasks.common.distributed import ALONE, World
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.task import VOCABULARY, Mistake, Split, Task
+from tasks.common.task import Mistake, Split, Task
 from tasks.detection.config import DetectionConfig
 from tasks.detection.draw import draw_detections
 from tasks.detection.faster_rcnn import FasterRCNN, decode_regions
 from tasks.detection.loss import faster_rcnn_loss, ssd_loss
-from tasks.detection.matching import pack
+from tasks.detection.matching import DetectionTargets, detection_targets
 from tasks.detection.metric import DetectionMetric, worst_false_positive
 from tasks.detection.model import Detector
 from tasks.detection.postprocess import Limits
@@ -31,16 +32,15 @@ from tasks.detection.ssd import SSD, decode_ssd
 PAPER_NUM_CLASSES = 90  # outputs of the paper's detectors without background: COCO's ids from 1 to 90
 
 
-class DetectionTask:
-    """SSD or Faster R-CNN on MobileNet: a `tasks.common.task.Task[Detections]`."""
+class DetectionTask(Task[Detections]):
+    """SSD or Faster R-CNN on MobileNet."""
 
     name = "detection"
     score_name = "AP"
 
     def __init__(self, config: DetectionConfig, vocabulary: Mapping[str, Any]) -> None:
         """Args: config: settings; vocabulary: `category_ids` and `class_names`, by class id."""
-        self.config = config
-        self.vocabulary = vocabulary
+        super().__init__(config, vocabulary)
         self.class_names: list[str] = vocabulary["class_names"]
         self._detector = _detector(config)
         self._sources: dict[Split, CocoDetection] = {}  # read once: COCO's own are large
@@ -58,15 +58,6 @@ class DetectionTask:
         """The task for nameless classes; by default as many as the paper's."""
         ids = tuple(range(1, (num_classes or PAPER_NUM_CLASSES) + 1))
         return cls(config, _vocabulary(Categories(ids, tuple(map(str, ids)))))
-
-    @classmethod
-    def from_published(cls, config: DetectionConfig) -> Self:
-        """There is none: published weights are of classifiers.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError("--run: expected a run folder; there are no published weights of our detectors")
 
     def build_model(self) -> nn.Module:
         """The detector with the backbone's published weights, where the configuration names some."""
@@ -94,23 +85,17 @@ class DetectionTask:
         """SSD's."""
         return DetectionAugmentation(self.config.data.input_size)
 
-    def order(self) -> None:
-        """Shuffled."""
-
-    def mixing(self) -> None:
-        """Nothing: images with boxes are not mixed."""
-
-    def preprocess(self, image: Image) -> Image:
+    def preprocessing(self) -> Preprocess:
         """Stretch to the input size."""
-        return resize(image, self.config.data.input_size)
+        return partial(resize, input_size=self.config.data.input_size)
 
-    def hints(self, truth: Sequence[Detections]) -> tuple[Any, ...]:
-        """The true boxes, for a detector that samples regions around them."""
-        return (pack(truth),) if self._detector.samples_regions else ()
+    def collate(self) -> Collate[Detections]:
+        """The objects, padded to as many in each image."""
+        return detection_targets
 
-    def loss(self, outputs: Any, truth: Sequence[Detections]) -> dict[str, Tensor]:
+    def loss(self, outputs: Any, targets: DetectionTargets, world: World = ALONE) -> dict[str, Tensor]:
         """The detector's."""
-        return self._detector.loss(outputs, truth)
+        return self._detector.loss(outputs, targets, world)
 
     def decode(self, outputs: Any) -> list[Detections]:
         """Boxes in the frame of the network's input."""
@@ -151,25 +136,23 @@ class DetectionTask:
             return predicted
         return predicted.select(np.asarray(predicted.scores >= self.config.show_score))
 
-    def write_vocabulary(self, folder: Path) -> None:
-        """The classes."""
-        write_json(folder / VOCABULARY, dict(self.vocabulary))
-
-
-if TYPE_CHECKING:
-    _is_a_task: type[Task[Detections]] = DetectionTask
-
 
 def _detector(config: DetectionConfig) -> Detector:
     if config.model == "ssd":
         ssd = config.ssd
-        build: Callable[[Backbone, int], nn.Module] = partial(SSD, maps=ssd.maps, predictor=ssd.predictor)
+        build: Callable[[Backbone, int], nn.Module] = partial(
+            SSD, input_size=config.data.input_size, maps=ssd.maps, predictor=ssd.predictor
+        )
         return Detector(build, partial(ssd_loss, match_iou=ssd.match_iou), decode_ssd)
     own = config.faster_rcnn
     build = partial(
-        FasterRCNN, anchor_scales=own.anchor_scales, num_proposals=own.num_proposals, num_sampled=own.num_sampled
+        FasterRCNN,
+        input_size=config.data.input_size,
+        anchor_scales=own.anchor_scales,
+        num_proposals=own.num_proposals,
+        num_sampled=own.num_sampled,
     )
-    return Detector(build, partial(faster_rcnn_loss, match_iou=own.match_iou), decode_regions, samples_regions=True)
+    return Detector(build, partial(faster_rcnn_loss, match_iou=own.match_iou), decode_regions)
 
 
 def _read_split(config: DetectionConfig, split: Split) -> CocoDetection:

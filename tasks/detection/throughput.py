@@ -67,7 +67,7 @@ def main(words: list[str]) -> int:
 def _training(mode: str, options: argparse.Namespace) -> list[Step]:
     import torch
 
-    from datasets.loader import TrainingBatches, TransformedDataset, build_loader
+    from datasets.loader import TrainingBatches, build_loader
     from datasets.memory import keep_freed_memory
     from tasks.common.optim import build_optimizer
     from tasks.detection import DetectionConfig, DetectionTask
@@ -79,9 +79,9 @@ def _training(mode: str, options: argparse.Namespace) -> list[Step]:
     is_ours = mode.startswith("ours")
     data = DetectionDataConfig(root=options.root, input_size=300 if is_ours else 320)
     task = DetectionTask.from_data(DetectionConfig(data=data))
-    dataset = TransformedDataset(task.source("train"), task.augmentation(), seed=0)
+    dataset = task.training_set()
     batches = TrainingBatches(len(dataset), TRAINING_BATCH, seed=0)
-    loader = build_loader(dataset, batches, num_workers=2, keep_workers=True)
+    loader: Any = build_loader(dataset, batches, num_workers=2, collate=task.collate(), keep_workers=True)
     arriving: Iterator[Any] = chain.from_iterable(repeat(loader))
     model, loss_of = _our_learner(task) if is_ours else _torchvision_learner(len(task.class_names))
     return time_training(arriving, loss_of, build_optimizer(model.train(), task.config.optim), options.steps)
@@ -89,19 +89,17 @@ def _training(mode: str, options: argparse.Namespace) -> list[Step]:
 
 def _our_learner(task: Any) -> tuple[Any, Callable[[Any], Any]]:
     model = task.build_model()
-    return model, lambda batch: task.loss(model(batch.images), batch.truth)["total"]
+    return model, lambda batch: task.loss(model(batch.images), batch.targets)["total"]
 
 
 def _torchvision_learner(num_classes: int) -> tuple[Any, Callable[[Any], Any]]:
-    import torch
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
     model = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=num_classes + 1)
 
     def loss_of(batch: Any) -> Any:
-        targets = [
-            {"boxes": torch.from_numpy(t.boxes_xyxy), "labels": torch.from_numpy(t.class_ids) + 1} for t in batch.truth
-        ]
+        pairs = zip(batch.targets.boxes_xyxy * batch.images.shape[-1], batch.targets.class_ids, strict=True)
+        targets = [{"boxes": boxes[ids >= 0], "labels": ids[ids >= 0] + 1} for boxes, ids in pairs]
         return sum(model(list(batch.images.float() / 255), targets).values())
 
     return model, loss_of

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from datasets.types import Example, Face
+from tasks.common.distributed import ALONE, World
 from tasks.embedding.model import EmbeddingOutputs
 
 
+class IdentityTargets(NamedTuple):
+    """Who is on N photos.
+
+    Attributes:
+        identity_ids: int64 (N,), positions among the training persons.
+    """
+
+    identity_ids: Tensor
+
+
+def identity_targets(examples: Sequence[Example[Face]], *, id_of: Mapping[str, int]) -> IdentityTargets:
+    """The persons of a batch, by their positions among the training persons."""
+    names = [example.truth.identity for example in examples]
+    return IdentityTargets(torch.tensor([id_of[name] for name in names if name is not None], dtype=torch.int64))
+
+
 def margin_softmax_loss(
-    outputs: EmbeddingOutputs, identity_ids: Tensor, *, kind: Literal["cosface", "arcface"], margin: float, scale: float
+    outputs: EmbeddingOutputs,
+    targets: IdentityTargets,
+    *,
+    kind: Literal["cosface", "arcface"],
+    margin: float,
+    scale: float,
 ) -> dict[str, Tensor]:
     """Cross-entropy over the training persons, where the right one must win by a margin.
 
@@ -22,7 +46,7 @@ def margin_softmax_loss(
 
     Args:
         outputs: of N photos.
-        identity_ids: y (N,), positions of the persons among the centres.
+        targets: y (N,), positions of the persons among the centres.
         kind: of margin.
         margin: m.
         scale: s.
@@ -32,6 +56,7 @@ def margin_softmax_loss(
 
     Source: Wang et al. 2018 (arXiv:1801.09414), equation 4; Deng et al. 2019 (arXiv:1801.07698), equation 3.
     """
+    identity_ids = targets.identity_ids
     cosines = outputs.embeddings @ functional.normalize(outputs.centres).T
     own = cosines.gather(1, identity_ids[:, None])
     if kind == "cosface":
@@ -44,7 +69,9 @@ def margin_softmax_loss(
     return {"total": functional.cross_entropy(logits, identity_ids)}
 
 
-def triplet_loss(embeddings: Tensor, identity_ids: Tensor, *, margin: float) -> dict[str, Tensor]:
+def triplet_loss(
+    embeddings: Tensor, targets: IdentityTargets, *, margin: float, world: World = ALONE
+) -> dict[str, Tensor]:
     """The mean hinge over all pairs of photos of one person, each with a semi-hard photo of another.
 
         total = mean over (a, p) of max(0, |a - p|^2 - |a - n|^2 + m)
@@ -53,14 +80,16 @@ def triplet_loss(embeddings: Tensor, identity_ids: Tensor, *, margin: float) -> 
 
     Args:
         embeddings: (N, D), of length 1.
-        identity_ids: (N,).
+        targets: who is on each photo.
         margin: m.
+        world: the processes whose photos are compared with each other.
 
     Returns:
         The scalar `total`, zero where no person has two photos or there is but one person.
 
     Source: Schroff et al. 2015 (arXiv:1503.03832), sections 3.1 and 3.2.
     """
+    embeddings, identity_ids = world.all_rows(embeddings), world.all_rows(targets.identity_ids)
     distances = 2 - 2 * embeddings @ embeddings.T
     same = identity_ids[:, None] == identity_ids
     anchors, positives = torch.nonzero(same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)).T

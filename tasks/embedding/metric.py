@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from datasets.faces import Pair, Photo
 from datasets.types import Face
 from tasks.common.report import write_csv
+from tasks.common.task import Metric
 from tasks.embedding.draw import draw_roc, draw_space
 from tasks.embedding.verification import Bools, FarPoint, Floats, far_points, fold_accuracies
 
@@ -40,7 +41,7 @@ class Compared(NamedTuple):
     similarities: Floats
 
 
-class VerificationMetric:
+class VerificationMetric(Metric[Face]):
     """Whether two photos show one person, by the cosine of their embeddings.
 
     With folds of pairs: LFW's accuracy, the mean over folds, each at the threshold that is best on the others, and its
@@ -66,6 +67,11 @@ class VerificationMetric:
             assert true.number is not None
             self._photos.append(Photo(true.identity, true.number))
             self._embeddings.append(guess.embedding)
+
+    def merge(self, other: VerificationMetric) -> None:
+        """Take in another one's photos."""
+        self._photos += other._photos
+        self._embeddings += other._embeddings
 
     def compute(self) -> dict[str, float]:
         """Scores in [0, 1]; NaN where there are not both kinds of pairs."""

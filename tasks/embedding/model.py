@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from backbone import Backbone
+from backbone.base import pooled
 from datasets.types import Face
 
 
@@ -58,6 +60,10 @@ class FaceNet(nn.Module):
     def forward(self, images: Tensor) -> EmbeddingOutputs:
         """uint8 RGB (N, 3, S, S) -> embeddings."""
         return self.from_features(self.backbone(images))
+
+    def from_maps(self, maps: Mapping[int, Tensor]) -> EmbeddingOutputs:
+        """The backbone's maps by stride -> embeddings."""
+        return self.from_features(pooled(maps))
 
     def from_features(self, features: Tensor) -> EmbeddingOutputs:
         """Pooled features (N, num_features) -> embeddings."""

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from datasets.types import Face
 from tasks.common.commands import out_folder, report, warn_of_repairs
-from tasks.common.evaluate import evaluation_loader, readable_batches
+from tasks.common.evaluate import Evaluation, evaluation_loader, readable_batches
 from tasks.common.onnx_network import OnnxNetwork
 from tasks.common.parser import Arguments
 from tasks.common.progress import Progress
@@ -22,13 +22,17 @@ def peer(task_class: type[Task[Face]], arguments: Arguments) -> int:
     task = task_class.from_published(arguments.config)
     if task.config.data.input_size != network.input_size:
         raise ValueError(f"data.input_size: {options['onnx']} takes {network.input_size}")
-    source, metric = task.source("val"), task.metric()
+    source, metric, num_photos = task.source("val"), task.metric(), 0
     warn_of_repairs(source)
     with Progress("embedding", len(source)) as progress:
         for batch in readable_batches(task, evaluation_loader(task, source, batch_size=8)):
+            if not len(batch):
+                continue
             embeddings = functional.normalize(network(batch.images)).numpy()
             metric.update([Face(embedding=embedding) for embedding in embeddings], batch.truth)
-            progress.advance(len(batch.ids))
+            num_photos += len(batch)
+            progress.advance(len(batch) + len(batch.unreadable))
+    evaluation = Evaluation(metric.compute(), num_photos, len(source) - num_photos, metric)
     folder = out_folder(task, options, "peer")
-    report(metric, len(source), folder, f"{options['onnx']}, {len(source)} photos", as_json=options["json"])
+    report(evaluation, folder, f"{options['onnx']}, {num_photos} photos", as_json=options["json"])
     return 0

@@ -19,7 +19,7 @@ from datasets.stores import ImageFiles
 from datasets.types import Face, Image
 from tasks.common.commands import load_model, out_folder
 from tasks.common.draw import contact_sheet, put_label, scaled_to
-from tasks.common.evaluate import evaluation_loader, predict_pixels, predict_split
+from tasks.common.evaluate import evaluation_loader, predict_batch, predict_pixels, readable_batches
 from tasks.common.features import network_digest
 from tasks.common.neighbours import Floats
 from tasks.common.onnx_file import ExportedNetwork
@@ -99,10 +99,15 @@ def _photos(inputs: Sequence[str]) -> list[str]:
 def _embed(task: Task[Face], model: Any, photos: Sequence[str], progress: Progress) -> tuple[list[str], Floats]:
     """The photos that could be used, and an embedding of each."""
     source = FaceImages(ImageFiles(Path("/"), photos), [""] * len(photos), range(len(photos)))
-    loader = evaluation_loader(task, source, BATCH_SIZE)
-    results = predict_split(task, model, loader, on_batch=lambda batch: progress.advance(len(batch.ids)))
-    embeddings = [e for result in results if (e := result.predicted.embedding) is not None]
-    return [result.id for result in results], np.stack(embeddings) if embeddings else np.zeros((0, 1), np.float32)
+    rows: list[int] = []
+    faces: list[Face] = []
+    for batch in readable_batches(task, evaluation_loader(task, source, BATCH_SIZE)):
+        if len(batch):
+            faces += predict_batch(task, model, batch.images)
+        rows += batch.rows
+        progress.advance(len(batch))
+    embeddings = [face.embedding for face in faces if face.embedding is not None]
+    return [photos[row] for row in rows], np.stack(embeddings) if embeddings else np.zeros((0, 1), np.float32)
 
 
 def _new_gallery(path: Path, task: Task[Face], model: Any) -> Gallery:

@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from datasets.alignment import FaceCrop
+from datasets.alignment import FaceCrop, face_input
 from datasets.faces import FaceImages, IdentityBalance, Pair, read_lfw, split_identities
-from datasets.files import write_json
+from datasets.loader import Collate, Preprocess
 from datasets.sample.embedding import LFW, sample_root
-from datasets.transforms import CropAugmentation, center_crop
+from datasets.transforms import CropAugmentation
 from datasets.types import Face, Image
+from tasks.common.distributed import ALONE, World
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.task import VOCABULARY, Split, Task
+from tasks.common.task import Split, Task
 from tasks.embedding.config import EmbeddingConfig
 from tasks.embedding.draw import draw_face
-from tasks.embedding.loss import margin_softmax_loss, triplet_loss
+from tasks.embedding.loss import IdentityTargets, identity_targets, margin_softmax_loss, triplet_loss
 from tasks.embedding.metric import VerificationMetric
 from tasks.embedding.model import EmbeddingOutputs, FaceNet, decode_faces
 
 Splits = Mapping[Split, FaceImages]
 
 
-class EmbeddingTask:
-    """FaceNet: a `tasks.common.task.Task[Face]`."""
+class EmbeddingTask(Task[Face]):
+    """FaceNet."""
 
     name = "embedding"
     score_name: str
 
     def __init__(self, config: EmbeddingConfig, vocabulary: Mapping[str, Any]) -> None:
         """Args: config: settings; vocabulary: `identities`, the training persons, none for published weights."""
-        self.config = config
-        self.vocabulary = vocabulary
+        super().__init__(config, vocabulary)
         self.score_name = "lfw_accuracy" if _has_pairs(config) else "auc"
         self._cut = FaceCrop(config.data.face_part, config.data.align)
         self._id_of = {identity: row for row, identity in enumerate(vocabulary["identities"])}
@@ -88,25 +88,20 @@ class EmbeddingTask:
         """Batches of some persons with some photos each."""
         return IdentityBalance(self.source("train").identity_ids, self.config.photos_per_identity)
 
-    def mixing(self) -> None:
-        """Nothing."""
-
-    def preprocess(self, image: Image) -> Image:
+    def preprocessing(self) -> Preprocess:
         """The face, scaled."""
-        return center_crop(self._cut(image), self.config.data.input_size, 1)
+        return partial(face_input, cut=self._cut, input_size=self.config.data.input_size)
 
-    def hints(self, truth: Sequence[Face]) -> tuple[()]:
-        """Nothing."""
-        return ()
+    def collate(self) -> Collate[Face]:
+        """The persons' positions among the training persons."""
+        return partial(identity_targets, id_of=self._id_of)
 
-    def loss(self, outputs: EmbeddingOutputs, truth: Sequence[Face]) -> dict[str, Tensor]:
+    def loss(self, outputs: EmbeddingOutputs, targets: IdentityTargets, world: World = ALONE) -> dict[str, Tensor]:
         """Margin softmax or triplets."""
         config = self.config
-        ids = [self._id_of[face.identity] for face in truth if face.identity is not None]
-        identity_ids = torch.tensor(ids, device=outputs.embeddings.device)
         if config.loss == "triplet":
-            return triplet_loss(outputs.embeddings, identity_ids, margin=config.margin)
-        return margin_softmax_loss(outputs, identity_ids, kind=config.loss, margin=config.margin, scale=config.scale)
+            return triplet_loss(outputs.embeddings, targets, margin=config.margin, world=world)
+        return margin_softmax_loss(outputs, targets, kind=config.loss, margin=config.margin, scale=config.scale)
 
     def decode(self, outputs: EmbeddingOutputs) -> list[Face]:
         """The embedding of each photo."""
@@ -118,9 +113,6 @@ class EmbeddingTask:
             self._read_once()
         return VerificationMetric(self.config.fars, self._folds)
 
-    def mistake(self, predicted: Face, truth: Face) -> None:
-        """An embedding alone states nothing."""
-
     def draw(self, image: Image, predicted: Face, truth: Face | None = None) -> Image:
         """The photo above its embedding."""
         return draw_face(image, predicted, truth)
@@ -130,17 +122,9 @@ class EmbeddingTask:
         assert predicted.embedding is not None
         return {"embedding": predicted.embedding.astype(np.float64).round(6).tolist()}
 
-    def write_vocabulary(self, folder: Path) -> None:
-        """The training persons."""
-        write_json(folder / VOCABULARY, dict(self.vocabulary))
-
     def _read_once(self) -> None:
         if self._splits is None:
             self._splits, self._folds = _read(self.config)
-
-
-if TYPE_CHECKING:
-    _is_a_task: type[Task[Face]] = EmbeddingTask
 
 
 def _has_pairs(config: EmbeddingConfig) -> bool:

@@ -2,9 +2,8 @@
 
 import sys
 
-from tasks import geolocation
 from tasks.common.cli import main
 from tasks.geolocation.cli import COMMANDS
 
 if __name__ == "__main__":
-    sys.exit(main(geolocation.GeolocationConfig, lambda: geolocation.GeolocationTask, sys.argv[1:], COMMANDS))
+    sys.exit(main("geolocation", sys.argv[1:], COMMANDS))

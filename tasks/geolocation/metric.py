@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.sphere import Floats, distance_km
+from datasets.sphere import EARTH_RADIUS_KM, Floats, chord, distance_km, unit_vectors
 from datasets.types import Place
+from tasks.common.task import Metric
 from tasks.geolocation.draw import draw_distances
 
 DISTANCES = "distances.png"
 
 
-class GeolocationMetric:
+class GeolocationMetric(Metric[Place]):
     """Shares within thresholds, and the median distance in km.
 
     The baseline, `constant_...`, is one and the same guess for all photos: that of the training places which scores
@@ -27,13 +28,16 @@ class GeolocationMetric:
         """Args: thresholds_km: distances; guesses: latitudes and longitudes that the constant guess is chosen from."""
         self._thresholds_km = thresholds_km
         self._guesses = guesses
-        self._predicted: list[tuple[float, float]] = []
-        self._truth: list[tuple[float, float]] = []
+        self._places: list[Floats] = []  # (N, 4) of each batch: where a photo is said to be, and where it is
 
     def update(self, predicted: Sequence[Place], truth: Sequence[Place]) -> None:
         """Take in some photos."""
-        self._predicted += [(place.lat_deg, place.lng_deg) for place in predicted]
-        self._truth += [(place.lat_deg, place.lng_deg) for place in truth]
+        pairs = zip(predicted, truth, strict=True)
+        self._places.append(np.array([(a.lat_deg, a.lng_deg, b.lat_deg, b.lng_deg) for a, b in pairs]))
+
+    def merge(self, other: GeolocationMetric) -> None:
+        """Take in another one's photos."""
+        self._places += other._places
 
     def compute(self) -> dict[str, float]:
         """within_<t>km in [0, 1] for each threshold, median_km, and the same of the best constant guess."""
@@ -50,21 +54,23 @@ class GeolocationMetric:
 
     def _distances_km(self) -> Floats:
         """From prediction to truth, (N,)."""
-        if not self._truth:
-            return np.zeros(0)
-        return distance_km(*np.array(self._predicted).T, *np.array(self._truth).T)
+        return distance_km(*np.concatenate(self._places).T) if self._places else np.zeros(0)
 
     def _baseline(self) -> dict[str, float]:
+        """Photos and guesses are compared by the cosines of unit vectors, ten times as fast as by haversines."""
         names = [f"constant_{within(t)}" for t in self._thresholds_km] + ["constant_median_km"]
-        if not self._truth or not len(self._guesses[0]):
+        if not self._places or not len(self._guesses[0]):
             return dict.fromkeys(names, float("nan"))
-        truth = np.array(self._truth).T
-        scores = []
-        for lat_deg, lng_deg in zip(*self._guesses, strict=True):
-            distances = distance_km(lat_deg, lng_deg, *truth)
-            scores.append([_share(distances, t) for t in self._thresholds_km] + [-np.median(distances)])
-        *shares, median = np.max(scores, 0).tolist()
-        return dict(zip(names, [*shares, -median], strict=True))
+        truth = unit_vectors(*np.concatenate(self._places)[:, 2:].T)
+        nearest = [1 - chord(t) ** 2 / 2 for t in self._thresholds_km]  # cosines of the thresholds
+        most, median = np.zeros(len(nearest)), -1.0
+        for guess in unit_vectors(*self._guesses):
+            cosines = truth @ guess
+            most = np.maximum(most, [np.count_nonzero(cosines >= t) for t in nearest])
+            if 2 * np.count_nonzero(cosines > median) >= len(truth):  # else its own median is no higher
+                median = max(median, float(np.median(cosines)))
+        median_km = EARTH_RADIUS_KM * float(np.arccos(np.clip(median, -1, 1)))
+        return dict(zip(names, [*(most / len(truth)).tolist(), median_km], strict=True))
 
 
 def within(threshold_km: float) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
 
 from datasets.geotagged import GeotaggedPhotos, split_photos
 from datasets.images import write_image
+from datasets.loader import Collate, Preprocess
 from datasets.places import read_csv, read_exif
 from datasets.sample.geolocation import sample_root
 from datasets.shards import read_shards
@@ -19,13 +20,14 @@ from datasets.sphere import Floats, distance_km
 from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Image, Place
 from tasks.common.device import open_device
+from tasks.common.distributed import ALONE, World
 from tasks.common.features import pooled_features
 from tasks.common.pretrained import build_pretrained, open_pretrained
 from tasks.common.task import Mistake, Split, Task
 from tasks.geolocation.cells import Partitioning, divide, read_cells, write_cells
 from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.draw import draw_place, draw_regions
-from tasks.geolocation.loss import cell_loss
+from tasks.geolocation.loss import CellTargets, cell_loss, cell_targets
 from tasks.geolocation.map import CellMap, length_text
 from tasks.geolocation.metric import GeolocationMetric, within
 from tasks.geolocation.model import PlaNet, decode_cells
@@ -39,8 +41,8 @@ NUM_GUESSES = 1000  # training places that the constant guess is chosen from
 Splits = dict[Split, GeotaggedPhotos]
 
 
-class GeolocationTask:
-    """PlaNet or Im2GPS: a `tasks.common.task.Task[Place]`."""
+class GeolocationTask(Task[Place]):
+    """PlaNet or Im2GPS."""
 
     name = "geolocation"
     score_name: str
@@ -60,8 +62,7 @@ class GeolocationTask:
                 f"method: the run is of {vocabulary['method']}; to search with the features of a run give it as "
                 "--backbone.pretrained with --method retrieval, instead of --run"
             )
-        self.config = config
-        self.vocabulary = vocabulary
+        super().__init__(config, vocabulary)
         self.score_name = within(config.score_km)
         self.partitionings = [Partitioning.from_json(columns) for columns in vocabulary["partitionings"]]
         self._splits: Splits | None = None  # read once, when they are needed
@@ -158,23 +159,19 @@ class GeolocationTask:
         size, area = self.config.data.input_size, self.config.min_crop_area
         return CropAugmentation(size, min_crop_area=area, randaugment_ops=0, may_mirror=False)
 
-    def order(self) -> None:
-        """Shuffled."""
-
-    def mixing(self) -> None:
-        """Nothing."""
-
-    def preprocess(self, image: Image) -> Image:
+    def preprocessing(self) -> Preprocess:
         """The centre of the photo, scaled."""
-        return center_crop(image, self.config.data.input_size, self.config.data.crop_share)
+        data = self.config.data
+        return partial(center_crop, input_size=data.input_size, crop_share=data.crop_share)
 
-    def hints(self, truth: Sequence[Place]) -> tuple[()]:
-        """Nothing."""
-        return ()
+    def collate(self) -> Collate[Place]:
+        """The cells that the photos were taken in."""
+        return partial(cell_targets, partitionings=self.partitionings)
 
-    def loss(self, outputs: Any, truth: Sequence[Place]) -> dict[str, Tensor]:
+    def loss(self, outputs: Any, targets: CellTargets, world: World = ALONE) -> dict[str, Tensor]:
         """Cross-entropy over cells."""
-        return cell_loss(outputs, truth, self.partitionings, label_smoothing=self.config.label_smoothing)
+        sizes = [len(partitioning) for partitioning in self.partitionings]
+        return cell_loss(outputs, targets, sizes, label_smoothing=self.config.label_smoothing, world=world)
 
     def decode(self, outputs: Any) -> list[Place]:
         """A place for each photo, and each cell's probability."""
@@ -242,10 +239,6 @@ class GeolocationTask:
             number = len(photos) - len(some)
             some.warnings.append(f"{number} of {len(photos)} training photos are in no kept cell and are left out")
         return {**splits, "train": some}
-
-
-if TYPE_CHECKING:
-    _is_a_task: type[Task[Place]] = GeolocationTask
 
 
 def _vocabulary(method: str, partitionings: Sequence[Partitioning], places: Floats) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""One training step, from batches to new weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from datasets.types import Batch
+from tasks.common.device import autocast, in_fp32
+from tasks.common.distributed import World
+from tasks.common.state import TrainingState
+from tasks.common.task import Objective
+
+
+def train_step(
+    objective: Objective,
+    network: nn.Module,
+    state: TrainingState,
+    batches: Sequence[Batch[Any]],
+    *,
+    lr: float,
+    clip_norm: float | None,
+    dtype: torch.dtype | None,
+    world: World,
+) -> None:
+    """One optimiser step on the mean loss of some batches; nothing in it waits for the device.
+
+    Args:
+        objective: has the loss.
+        network: of the state, perhaps wrapped for several processes or compiled.
+        state: changed in place.
+        batches: one or more, whose gradients are accumulated.
+        lr: learning rate.
+        clip_norm: largest norm of the whole gradient; None for no limit.
+        dtype: of autocast; None for fp32.
+        world: the processes that each have a part of every batch.
+    """
+    device = next(state.model.parameters()).device
+    for batch in (batch.to(device) for batch in batches):
+        inputs = (batch.images, batch.targets) if getattr(state.model, "needs_targets", False) else (batch.images,)
+        with autocast(device, dtype):
+            outputs = network(*inputs)
+        losses = objective.loss(in_fp32(outputs), batch.targets, world)
+        state.scaler.scale(losses["total"] / len(batches)).backward()  # type: ignore[no-untyped-call]
+        state.add(losses)
+
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    if clip_norm is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
+    scale = state.scaler.get_scale()  # 1, without waiting, where gradients are not scaled
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema is not None and state.scaler.get_scale() >= scale:  # else the step was skipped: a gradient overflowed
+        state.ema.update(state.model)
+    state.step += 1

@@ -1,0 +1,25 @@
+"""The tasks there are: the one list that commands, tests and tables read."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasks.common.config import TaskConfig
+    from tasks.common.task import Task
+
+# A task is a package of this name below `tasks`, with `<Name>Config` and `<Name>Task`.
+TASKS = ("attributes", "classification", "detection", "embedding", "geolocation")
+
+
+def config_class(name: str) -> type[TaskConfig]:
+    """The settings of a task; imports nothing heavy."""
+    found: type[TaskConfig] = getattr(importlib.import_module(f"tasks.{name}.config"), f"{name.capitalize()}Config")
+    return found
+
+
+def task_class(name: str) -> type[Task[Any]]:
+    """The class of a task; imports torch."""
+    found: type[Task[Any]] = getattr(importlib.import_module(f"tasks.{name}.task"), f"{name.capitalize()}Task")
+    return found
