@@ -118,18 +118,20 @@ def read_identities(root: Path) -> FaceImages:
 def split_identities(root: Path, *, val_share: float) -> dict[Split, FaceImages]:
     """The photos of each split, with no person on both sides.
 
-    `root/train/<identity>/*` with `root/val` or `root/test`; or `root/<identity>/*` alone, of which whole persons are
-    then taken for validation, always the same ones.
+    `root/train/<identity>/*` with `root/val` or `root/test`; or `root/<identity>/*` alone, of which a hash of the name
+    takes whole persons for validation, so that persons and photos that are added move no others
+    (`datasets/groups.py: validation_rows`).
 
     Args:
         root: the folder.
-        val_share: of the photos, where the split is ours; 0 leaves none for validation and 1 none for training.
+        val_share: expected share of the persons, where the split is ours; 0 leaves none for validation and 1 none for
+            training.
 
     Returns:
         Those of the splits that have photos.
 
     Raises:
-        ValueError: naming the folder: no photos, a person on both sides, persons too large to split.
+        ValueError: naming the folder: no photos, a person on both sides, one person alone to split.
     """
     if (root / "train").is_dir():
         found: dict[Split, FaceImages] = {}
@@ -143,7 +145,9 @@ def split_identities(root: Path, *, val_share: float) -> dict[Split, FaceImages]
     photos = read_identities(root)
     if val_share == 0:
         return {"train": photos}
-    is_val = validation_rows(photos.identity_ids, val_share)
+    if val_share < 1 and len(photos.identities) < 2:
+        raise ValueError(f"{root}: photos of 1 person; two or more are needed for a split, or data.val_share 1")
+    is_val = validation_rows(np.array(photos.identities)[photos.identity_ids].tolist(), val_share)
     rows_of: dict[Split, NDArray[np.bool_]] = {"train": ~is_val, "val": is_val}
     return {split: photos.select(rows) for split, rows in rows_of.items() if rows.any()}
 

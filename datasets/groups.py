@@ -1,64 +1,77 @@
-"""Splits that do not leak: what belongs together stays on one side."""
+"""Splits that do not leak: what belongs together stays on one side, and photos that are added move no others.
+
+A hash of its name decides where a photo goes, as in Google's Speech Commands (`which_set`; Warden 2018,
+arXiv:1804.03209): the name of the file, person, author or grid cell. So a network that was trained before the photos
+were added has not seen those that it is validated on after.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from datasets.sphere import Floats, chord, unit_vectors
+from datasets.sphere import EARTH_RADIUS_KM, Floats, chord, unit_vectors
 
-SPLIT_SEED = 0
-GRID_PER_LINK = 4  # the side of a grid box is the link's length / so much
-
-
-def groups_by_place(lat_deg: Floats, lng_deg: Floats, within_km: float) -> NDArray[np.int64]:
-    """A group id for each photo: photos that are `within_km` of each other, or linked by others that are, share one.
-
-    Photos are first gathered in the boxes of a fine grid, so that a million photos of one square are one point; a link
-    may therefore be longer by two half diagonals of a box (0.43 within_km), never shorter.
-    """
-    reach = chord(within_km)
-    side = reach / GRID_PER_LINK
-    places = np.round(unit_vectors(lat_deg, lng_deg) / side).astype(np.int64)
-    boxes, box_of = np.unique(places, axis=0, return_inverse=True)
-    links = cKDTree(boxes * side).query_pairs(reach + side * 3**0.5, output_type="ndarray")
-    graph = coo_array((np.ones(len(links), np.bool_), (links[:, 0], links[:, 1])), shape=(len(boxes), len(boxes)))
-    _, group_of_box = connected_components(graph, directed=False)
-    return np.asarray(group_of_box[box_of.ravel()], np.int64)
+HASH_BITS = 48  # a float holds them exactly, so that no fraction rounds up to 1
+ROUNDING = 1e-12  # of a chord between unit vectors; 6 micrometres on the Earth
 
 
-def groups_by_name(names: Sequence[str]) -> NDArray[np.int64]:
-    """A group id for each photo: photos of one name share one."""
-    _, groups = np.unique(np.asarray(names), return_inverse=True)
-    return groups.astype(np.int64)
+def validation_rows(names: Sequence[str], val_share: float) -> NDArray[np.bool_]:
+    """Which photos are for validation: those of the names with blake2b(name) / 2⁴⁸ < val_share.
 
-
-def validation_rows(groups: NDArray[np.int64], val_share: float) -> NDArray[np.bool_]:
-    """Which photos are for validation: whole groups in a random order, always the same, up to a share of all photos.
+    Neither side is left empty. Where no name is below the share, the one of the smallest hash is for validation; where
+    all are, the one of the largest is for training. Such a stand-in may give way to a name that is added; no other name
+    changes sides.
 
     Args:
-        groups: (N,), of each photo, from 0.
-        val_share: of the photos; 1 takes all.
-
-    Raises:
-        ValueError: if every group is larger than that share.
+        names: (N,) of what each photo belongs to; two different ones or more, unless val_share is 1.
+        val_share: expected share of the names, over 0; 1 takes all, and leaves none for training.
     """
-    sizes = np.bincount(groups)
-    room = max(1, round(val_share * len(groups)))
-    chosen = np.zeros(len(sizes), np.bool_)
-    for group in np.random.default_rng(SPLIT_SEED).permutation(len(sizes)):
-        if sizes[group] <= room:
-            chosen[group] = True
-            room -= sizes[group]
-    if not chosen.any():
-        raise ValueError(
-            f"the {len(groups)} photos cannot be split: they are in {len(sizes)} groups that belong together, the "
-            f"smallest of {sizes.min()}, and data.val_share is {val_share:g}; a larger one helps, "
-            "or with places a smaller data.group_km helps"
-        )
-    return chosen[groups]
+    if val_share == 1:
+        return np.ones(len(names), np.bool_)
+    fraction_of = {name: _fraction(name) for name in set(names)}
+    assert len(fraction_of) > 1
+    fractions = np.array([fraction_of[name] for name in names])
+    is_val: NDArray[np.bool_] = fractions < val_share
+    if not is_val.any():
+        is_val = fractions == fractions.min()
+    elif is_val.all():
+        is_val = fractions < fractions.max()
+    return is_val
+
+
+def cell_names(lat_deg: Floats, lng_deg: Floats, side_km: float) -> list[str]:
+    """The name of the grid cell of each photo, which depends on its own coordinates alone.
+
+    The grid has rows of equal height in latitude, one around the equator and a cap at each pole, each cut into as many
+    columns of equal width as make the cells about square.
+    """
+    quarter = max(1, round(np.pi / 2 * EARTH_RADIUS_KM / side_km))  # rows from the equator to a pole
+    rows = np.round(lat_deg * (quarter / 90))
+    num_columns = np.maximum(1, np.round(4 * quarter * np.cos(np.pi / 2 * rows / quarter)))
+    columns = np.floor((lng_deg + 180) / 360 * num_columns) % num_columns  # 180 degrees is where -180 is
+    cells = zip(rows.astype(np.int64).tolist(), columns.astype(np.int64).tolist(), strict=True)
+    return [f"{row},{column}" for row, column in cells]
+
+
+def near_rows(lat_deg: Floats, lng_deg: Floats, chosen: NDArray[np.bool_], within_km: float) -> NDArray[np.bool_]:
+    """Which photos are within so many kilometres of one of those chosen, these themselves left aside."""
+    # Many photos have the same coordinates, which make the tree slow.
+    places, place_of = np.unique(np.stack([lat_deg, lng_deg], -1), axis=0, return_inverse=True)
+    place_of = place_of.ravel()
+    is_chosen = np.zeros(len(places), np.bool_)
+    is_chosen[place_of[chosen]] = True
+    points = unit_vectors(places[:, 0], places[:, 1])
+    reach = chord(within_km) + ROUNDING
+    distances, _ = cKDTree(points[is_chosen]).query(points, distance_upper_bound=reach)
+    return np.asarray((distances <= reach)[place_of] & ~chosen)
+
+
+def _fraction(name: str) -> float:
+    """A number in [0, 1) that depends on the name alone, uniform over names."""
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=HASH_BITS // 8).digest()
+    return int.from_bytes(digest, "big") / 2.0**HASH_BITS

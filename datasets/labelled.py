@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from datasets.files import missing_files, path_inside
+from datasets.groups import validation_rows
 from datasets.images import image_names
 from datasets.stores import ImageFiles, StoredExamples
 from datasets.types import Label
@@ -19,7 +21,6 @@ from datasets.types import Label
 Split = Literal["train", "val"]
 # Lines `wnid name`: ours, and the one in Kaggle's copy of ImageNet.
 IMAGENET_CLASS_LISTS = ("classes.txt", "LOC_synset_mapping.txt")
-SPLIT_SEED = 0
 
 
 class LabelledImages(StoredExamples[Label]):
@@ -52,12 +53,13 @@ class LabelledImages(StoredExamples[Label]):
 def read_folders(root: Path, split: Split, *, val_share: float) -> LabelledImages:
     """A folder for each class: `root/train/<class>/*` and `root/val/<class>/*`, or `root/<class>/*` alone.
 
-    Where there is no `train`, every class's images are split at random, always in the same way.
+    Where there is no `train`, a hash of its name `<class>/<file>` puts each image on one side, so that images that are
+    added move no others (`datasets/groups.py: validation_rows`).
 
     Args:
         root: the folder.
         split: which images.
-        val_share: of each class's images, where the split is ours; at least one on either side.
+        val_share: expected share of each class's images, where the split is ours; at least one is on either side.
 
     Raises:
         ValueError: naming the folder: not there, fewer than two classes, a class with too few images to split, a class
@@ -66,7 +68,6 @@ def read_folders(root: Path, split: Split, *, val_share: float) -> LabelledImage
     if (root / "train").is_dir():
         return _read_class_folders(root / split, _subfolders(root / "train"))
     folders = _subfolders(root)
-    rng = np.random.default_rng(SPLIT_SEED)
     names: list[str] = []
     class_ids: list[int] = []
     for class_id, folder in enumerate(folders):
@@ -75,11 +76,9 @@ def read_folders(root: Path, split: Split, *, val_share: float) -> LabelledImage
             raise ValueError(
                 f"{root / folder}: {len(files)} images; a class needs 2 or more to be split into train and val"
             )
-        order = rng.permutation(len(files))
-        num_val = min(max(1, round(val_share * len(files))), len(files) - 1)
-        mine = order[:num_val] if split == "val" else order[num_val:]
-        names += [files[row] for row in np.sort(mine)]
-        class_ids += [class_id] * len(mine)
+        is_mine = validation_rows(files, val_share) == (split == "val")
+        names += compress(files, is_mine)
+        class_ids += [class_id] * int(is_mine.sum())
     return LabelledImages(root, names, class_ids, folders)
 
 

@@ -1,44 +1,98 @@
-"""The guard against leaks: laws that hold for any photos."""
+"""The guard against leaks: laws that hold for any names and any places."""
+
+import hashlib
 
 import numpy as np
 import pytest
 
-from datasets.groups import groups_by_name, groups_by_place, validation_rows
-from datasets.sphere import distance_km
+from datasets.groups import cell_names, near_rows, validation_rows
+from datasets.sphere import EARTH_RADIUS_KM, distance_km, places_of
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("within_km", [0.5, 5, 400])
-def test_no_two_photos_so_near_are_on_both_sides(seed: int, within_km: float) -> None:
-    rng = np.random.default_rng(seed)
-    centres = rng.uniform((-89, -180), (89, 180), (30, 2))
-    spread = within_km / 111 * 3
-    places = centres[rng.integers(30, size=200)] + rng.normal(0, spread, (200, 2))
-    lat_deg, lng_deg = np.clip(places[:, 0], -90, 90), (places[:, 1] + 180) % 360 - 180
-    is_val = validation_rows(groups_by_place(lat_deg, lng_deg, within_km), 0.3)
-    assert 0 < is_val.mean() <= 0.3
-    apart = distance_km(lat_deg[is_val, None], lng_deg[is_val, None], lat_deg[~is_val], lng_deg[~is_val])
-    assert apart.min() > within_km
+def side_of(names: list[str], val_share: float) -> dict[str, bool]:
+    return dict(zip(names, validation_rows(names, val_share).tolist(), strict=True))
 
 
-def test_links_form_chains_and_do_not_reach_further() -> None:
-    lng_deg = np.array([0, 0.9, 1.8, 5, 179.9, -179.9])
-    kilometres_per_degree = float(distance_km(0, 0, 0, 1))
-    groups = groups_by_place(np.zeros(6), lng_deg, kilometres_per_degree)
-    assert groups[0] == groups[1] == groups[2]
-    assert groups[4] == groups[5]
-    assert len(set(groups.tolist())) == 3
+def test_a_hash_of_the_name_decides() -> None:
+    names = [f"é{number}.jpg" for number in range(2000)]
+    hashes = [int(hashlib.blake2b(name.encode(), digest_size=6).hexdigest(), 16) for name in names]
+    is_val = validation_rows(names, 0.2)
+    assert is_val.tolist() == [5 * value < 1 << 48 for value in hashes]
+    assert is_val.mean() == pytest.approx(0.2, abs=0.03)  # 3.4 standard deviations
+    assert (validation_rows(names, 0.3) >= is_val).all()  # a larger share takes others in addition
+    assert validation_rows(["a\udcff.jpg", "b"], 0.5).sum() == 1  # a file name that is not UTF-8
 
 
-def test_the_split_is_always_the_same_and_keeps_groups_whole(rng: np.random.Generator) -> None:
-    groups = groups_by_name([str(number) for number in rng.integers(40, size=500)])
-    is_val = validation_rows(groups, 0.2)
-    np.testing.assert_array_equal(is_val, validation_rows(groups, 0.2))
-    assert not set(groups[is_val]) & set(groups[~is_val])
-    assert 0.15 < is_val.mean() <= 0.2
-    assert validation_rows(groups, 1).all()
+def test_names_that_are_added_move_no_others() -> None:
+    names = [f"{number}" for number in range(300)]
+    before, after = side_of(names, 0.2), side_of([f"new {number}" for number in range(300)] + names, 0.2)
+    assert {name: after[name] for name in names} == before
 
 
-def test_one_place_cannot_be_split() -> None:
-    with pytest.raises(ValueError, match=r"10 photos cannot be split.* 1 groups .*smaller data.group_km helps"):
-        validation_rows(groups_by_place(np.full(10, 5.0), np.full(10, 6.0), 1), 0.1)
+@pytest.mark.parametrize("val_share", [0.001, 0.05, 0.5, 0.95, 0.999])
+def test_neither_side_is_empty_and_only_a_stand_in_gives_way(val_share: float) -> None:
+    for trial in range(50):
+        names = [f"{trial}/{number}" for number in range(6)]
+        before = side_of(names[:2], val_share)
+        for number in range(3, 7):
+            after = side_of(names[:number], val_share)
+            assert 0 < sum(after.values()) < number
+            moved = [name for name in before if after[name] != before[name]]
+            assert len(moved) <= 1
+            # The one that moves was alone on its side.
+            assert all(list(before.values()).count(before[name]) == 1 for name in moved)
+            before = after
+
+
+def test_photos_of_one_name_stay_together_and_a_share_of_1_takes_all() -> None:
+    names = [f"{number % 40}" for number in range(500)]
+    is_val = validation_rows(names, 0.2)
+    sides = {(name, bool(side)) for name, side in zip(names, is_val, strict=True)}
+    assert len(sides) == 40
+    assert validation_rows(names, 1).all()
+    assert validation_rows(["alone"], 1).all()
+
+
+def whole_earth(rng: np.random.Generator, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places that are even on the sphere."""
+    return places_of(rng.normal(size=(number, 3)))
+
+
+@pytest.mark.parametrize("side_km", [400, 1000])
+def test_cells_are_about_square_and_of_one_size(side_km: float, rng: np.random.Generator) -> None:
+    lat_deg, lng_deg = whole_earth(rng, 200_000)
+    names, cell_of, counts = np.unique(cell_names(lat_deg, lng_deg, side_km), return_inverse=True, return_counts=True)
+    areas = counts / counts.sum() * 4 * np.pi * EARTH_RADIUS_KM**2
+    assert np.abs(areas / side_km**2 - 1).max() < 0.5
+    for cell in rng.choice(len(names), 100):
+        lat, lng = lat_deg[cell_of == cell], lng_deg[cell_of == cell]
+        assert distance_km(lat[:, None], lng[:, None], lat, lng).max() < 1.7 * side_km
+
+
+def test_poles_and_the_antimeridian_are_in_one_cell_however_they_are_written() -> None:
+    lng_deg = np.array([-180, 180, 0, 57.3])
+    for pole in (-90, 90):
+        assert len(set(cell_names(np.full(4, pole), lng_deg, 10))) == 1
+    for lat_deg in (-60.0, 0.0, 12.34):
+        assert len(set(cell_names(np.full(2, lat_deg), lng_deg[:2], 10))) == 1
+    assert len(set(cell_names(np.array([0.0, 0.0]), np.array([-0.001, 0.001]), 10))) <= 2
+    (first, second) = cell_names(np.array([5.0, -5.0]), np.array([10.0, 10.0]), 10)
+    assert first != second
+
+
+@pytest.mark.parametrize("within_km", [0.01, 5, 700, 25_000])
+def test_near_rows_are_those_of_all_distances(within_km: float, rng: np.random.Generator) -> None:
+    centres = np.array([(90, 0), (-90, 0), (0, 180), (0, -180), (51, 7)])[rng.integers(5, size=600)]
+    spread = rng.normal(0, min(within_km, 4000) / 111, (600, 2))
+    lat_deg = np.clip(centres[:, 0] + spread[:, 0], -90, 90)
+    lng_deg = (centres[:, 1] + np.where(np.abs(lat_deg) > 80, 90, 1) * spread[:, 1] + 180) % 360 - 180
+    lat_deg[:200], lng_deg[:200] = lat_deg[200:400], lng_deg[200:400]  # twice the same place
+    chosen = rng.random(600) < 0.1
+    apart = distance_km(lat_deg[:, None], lng_deg[:, None], lat_deg[chosen], lng_deg[chosen]).min(1)
+    np.testing.assert_array_equal(near_rows(lat_deg, lng_deg, chosen, within_km), (apart <= within_km) & ~chosen)
+
+
+def test_the_next_town_is_near_across_the_antimeridian_and_the_pole() -> None:
+    lat_deg, lng_deg = np.array([0.0, 0.0, 0.0, 89.999, 89.999]), np.array([179.999, -179.999, 178.0, 0.0, 180.0])
+    chosen = np.array([True, False, False, True, False])
+    assert near_rows(lat_deg, lng_deg, chosen, 1).tolist() == [False, True, False, False, True]

@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 
 from datasets.images import write_image
-from datasets.labelled import LabelledImages, read_folders, read_imagenet, read_stanford_dogs
+from datasets.labelled import LabelledImages, Split, read_folders, read_imagenet, read_stanford_dogs
 from datasets.sample.classification import SPECIES, write_sample
 
 
@@ -37,15 +37,46 @@ def test_train_and_val_folders(tmp_path: Path) -> None:
     assert train[1].id == str(tmp_path / "train" / "cat" / "1.png")
 
 
+def names_of(root: Path, split: Split, val_share: float) -> set[str]:
+    source = read_folders(root, split, val_share=val_share)
+    return {str(Path(source.id(i)).relative_to(root)) for i in range(len(source))}
+
+
 def test_folders_without_a_split_are_split_by_us(tmp_path: Path) -> None:
-    make_images(tmp_path, cat=10, dog=2, eel=5)
-    train, val = (read_folders(tmp_path, split, val_share=0.2) for split in ("train", "val"))
-    ids = [{source.id(i) for i in range(len(source))} for source in (train, val)]
-    assert not ids[0] & ids[1]
-    assert len(ids[0] | ids[1]) == 17
-    assert [sum(c == class_id for _, c in contents(val)) for class_id in range(3)] == [2, 1, 1]
-    again = read_folders(tmp_path, "val", val_share=0.2)
-    assert {again.id(i) for i in range(len(again))} == ids[1]
+    make_images(tmp_path / "one", cat=200, dog=2, eel=5)
+    train, val = (read_folders(tmp_path / "one", split, val_share=0.2) for split in ("train", "val"))
+    assert len(train) + len(val) == 207
+    assert {class_id for _, class_id in contents(train)} == {class_id for _, class_id in contents(val)} == {0, 1, 2}
+    names = [names_of(tmp_path / "one", split, 0.2) for split in ("train", "val")]
+    assert not names[0] & names[1]
+    assert sum(name.startswith("cat") for name in names[1]) == pytest.approx(40, abs=17)  # 3 standard deviations
+    shutil.copytree(tmp_path / "one", tmp_path / "another")
+    assert names_of(tmp_path / "another", "val", 0.2) == names[1]  # wherever the folder is
+
+
+def test_images_that_are_added_move_no_others(tmp_path: Path) -> None:
+    make_images(tmp_path, ape=20, cat=20, dog=20)
+    before = {split: names_of(tmp_path, split, 0.2) for split in ("train", "val")}
+    for number in range(20):
+        write_image(tmp_path / "cat" / f"{number}-new.png", np.zeros((8, 8, 3), np.uint8))
+    make_images(tmp_path, bee=20)
+    for split, names in before.items():
+        assert names < names_of(tmp_path, split, 0.2)
+
+
+@pytest.mark.parametrize("val_share", [1e-9, 1 - 1e-9])
+def test_each_class_is_on_both_sides_and_a_stand_in_gives_way_in_its_class_alone(
+    tmp_path: Path, val_share: float
+) -> None:
+    make_images(tmp_path, cat=9, dog=2)
+    few: Split = "val" if val_share < 0.5 else "train"
+    before = names_of(tmp_path, few, val_share)
+    assert sorted(name[:3] for name in before) == ["cat", "dog"]
+    for number in range(90):
+        write_image(tmp_path / "cat" / f"{number}-new.png", np.zeros((8, 8, 3), np.uint8))
+    after = names_of(tmp_path, few, val_share)
+    assert sorted(name[:3] for name in after) == ["cat", "dog"]
+    assert {name for name in after if name.startswith("dog")} == {name for name in before if name.startswith("dog")}
 
 
 @pytest.mark.parametrize(
