@@ -17,7 +17,8 @@ class EmbeddingDataConfig:
             sample.
         lfw: folder in LFW's layout with pairs.txt: validation is by its pairs, and all persons of root are trained on;
             null: validation is by all pairs of the persons in val.
-        val_share: of the photos, of whole persons, where root has no split of its own; 1 takes all for validation.
+        val_share: expected share of the persons, where root has no split of its own; a hash of the name decides where
+            each person goes; 1 takes all for validation.
         input_size: side of the network's square input in pixels; free at test time too.
         face_part: what is cut out of each photo: x0, y0, x1, y1 in shares of its width and height.
         align: YuNet's ONNX file: faces are found and aligned by five points first; null where they are aligned already.

@@ -18,9 +18,10 @@ class GeolocationDataConfig:
             the photos' own GPS data; shards: tar files of WebDataset, key.jpg beside key.json.
         csv: the file, below root.
         images: the folder below root that IMG_ID is below.
-        val_share: of the photos, where the data have no split of their own; 1 takes all for validation.
-        group_by: what such a split keeps on one side: photos of one place, or of one author.
-        group_km: photos so near each other, or linked by others that are, are of one place.
+        val_share: expected share of the photos, where the data have no split of their own; 1 takes all for validation.
+        group_by: what such a split goes by: place, whole cells of a grid with a buffer around those for validation; or
+            author. A hash of the cell or of the author's name decides.
+        group_km: with places, the width of the buffer, whose photos are left out; cells are 10 times as wide.
         input_size: side of the network's square input in pixels; free at test time too.
         crop_share: for prediction the shorter side is scaled to input_size / crop_share, and the centre cut out.
     """
