@@ -9,15 +9,18 @@ from datasets.groups import cell_names, near_rows, validation_rows
 from datasets.sphere import EARTH_RADIUS_KM, distance_km, places_of
 
 
+def hash_of(name: str) -> int:
+    return int(hashlib.blake2b(name.encode(), digest_size=6).hexdigest(), 16)
+
+
 def side_of(names: list[str], val_share: float) -> dict[str, bool]:
     return dict(zip(names, validation_rows(names, val_share).tolist(), strict=True))
 
 
 def test_a_hash_of_the_name_decides() -> None:
     names = [f"é{number}.jpg" for number in range(2000)]
-    hashes = [int(hashlib.blake2b(name.encode(), digest_size=6).hexdigest(), 16) for name in names]
     is_val = validation_rows(names, 0.2)
-    assert is_val.tolist() == [5 * value < 1 << 48 for value in hashes]
+    assert is_val.tolist() == [5 * hash_of(name) < 1 << 48 for name in names]
     assert is_val.mean() == pytest.approx(0.2, abs=0.03)  # 3.4 standard deviations
     assert (validation_rows(names, 0.3) >= is_val).all()  # a larger share takes others in addition
     assert validation_rows(["a\udcff.jpg", "b"], 0.5).sum() == 1  # a file name that is not UTF-8
@@ -27,6 +30,13 @@ def test_names_that_are_added_move_no_others() -> None:
     names = [f"{number}" for number in range(300)]
     before, after = side_of(names, 0.2), side_of([f"new {number}" for number in range(300)] + names, 0.2)
     assert {name: after[name] for name in names} == before
+
+
+def test_a_stand_in_has_the_smallest_or_the_largest_hash() -> None:
+    names = [f"{number}" for number in range(9)]
+    in_order = sorted(names, key=hash_of)
+    assert [name for name, is_val in side_of(names, 1e-9).items() if is_val] == in_order[:1]
+    assert [name for name, is_val in side_of(names, 1 - 1e-9).items() if not is_val] == in_order[-1:]
 
 
 @pytest.mark.parametrize("val_share", [0.001, 0.05, 0.5, 0.95, 0.999])
