@@ -74,9 +74,14 @@ def path_inside(root: Path, name: str) -> Path:
     """`root / name`, if that is inside `root`.
 
     Raises:
-        ValueError: if the name is absolute or climbs out of the root.
+        ValueError: if the name is absolute, climbs out of the root, names the root itself or cannot be a file's.
     """
-    if os.path.isabs(name) or Path(os.path.normpath(name)).parts[0] == os.pardir:
+    if "\0" in name:
+        raise ValueError(f"file name {name!r} of a file in {root} has a NUL character")
+    parts = Path(os.path.normpath(name)).parts
+    if not parts:
+        raise ValueError(f"file name {name!r} names no file in {root}")
+    if os.path.isabs(name) or parts[0] == os.pardir:
         raise ValueError(f"file name {name!r} points outside its folder {root}")
     return root / name
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,14 +15,12 @@ from datasets.types import Image
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
-# What the end of a whole file must hold after the start of its (last) image data. OpenCV fills the missing rows of a
-# truncated file with grey and says nothing.
 _JPEG = b"\xff\xd8\xff"
-_STARTS_AND_ENDS = {
-    _JPEG: (b"\xff\xda", b"\xff\xd9"),  # JPEG: start of scan, end of image
-    b"\x89PNG": (b"IDAT", b"IEND"),
-}
-_EXIF, _EXIF_WITHIN = b"Exif\x00\x00", 4096
+# FF and what kind of segment follows. Bytes that only look like one: FF00 is a stuffed FF in image data; FF01, the
+# restarts FFD0 to FFD7 and FFD8 have no content; of several FF the last one counts.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+_END_OF_IMAGE, _APP1 = 0xD9, 0xE1
+_EXIF = b"Exif\x00\x00"
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
 
@@ -58,7 +58,7 @@ def decode_image(
     Grey, palette, CMYK and 16-bit files are converted.
 
     JPEG files are decoded by libjpeg-turbo, through simplejpeg or, where there is EXIF data, through OpenCV; both give
-    the same pixels.
+    the same pixels. Bytes after the end of the image, such as the film of a Motion Photo, are ignored in any format.
 
     Args:
         data: in any format that OpenCV reads.
@@ -71,9 +71,6 @@ def decode_image(
     Raises:
         UnreadableImageError: naming the file, if it cannot be read in full or its size is not the expected one.
     """
-    for magic, (start, end) in _STARTS_AND_ENDS.items():
-        if data.startswith(magic) and data.rfind(end) <= data.rfind(start):
-            raise UnreadableImageError(f"{path}: truncated image")
     image = _decode_jpeg(data, path, min_side_px) if data.startswith(_JPEG) else None
     if image is None:
         image = _decode(data, path, cv2.IMREAD_COLOR_RGB)
@@ -94,10 +91,36 @@ def write_image(path: Path, image: Image) -> None:
         raise OSError(f"{path}: could not be written")
 
 
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Kind and start of the content of each segment of a JPEG file, up to the end of its image.
+
+    So neither an embedded thumbnail nor what was appended to the file is taken for a part of it. Image data, which
+    follows the segment that starts a scan, is passed over, for within it FF is stuffed.
+
+    Source: ITU-T T.81, annex B.
+    """
+    position = len(b"\xff\xd8")
+    while marker := _MARKER.search(data, position):
+        kind, start = marker[1][0], marker.end()
+        yield kind, start + 2
+        if kind == _END_OF_IMAGE:
+            return
+        position = start + int.from_bytes(data[start : start + 2], "big")  # the length counts its own two bytes
+
+
 def _decode_jpeg(data: bytes, path: Path, min_side_px: int | None) -> Image | None:
-    """The pixels, or None where OpenCV must do it: what simplejpeg does not read, and whole files with EXIF data."""
+    """The pixels, or None where OpenCV must do it: what simplejpeg does not read, and whole files with EXIF data.
+
+    Raises:
+        UnreadableImageError: if the file ends before its image. Both decoders would fill the missing rows with grey and
+            say nothing; OpenCV refuses truncated files of all other formats itself.
+    """
+    segments = list(_jpeg_segments(data))
+    if not segments or segments[-1][0] != _END_OF_IMAGE:
+        raise UnreadableImageError(f"{path}: truncated image")
+    has_exif = any(kind == _APP1 and data.startswith(_EXIF, start) for kind, start in segments)
     try:
-        if _EXIF not in data[:_EXIF_WITHIN]:
+        if not has_exif:
             side = min_side_px or 0
             return simplejpeg.decode_jpeg(data, "RGB", min_height=side, min_width=side, strict=False)  # type: ignore[no-any-return]
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)

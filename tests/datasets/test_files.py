@@ -51,5 +51,11 @@ def test_names_cannot_leave_their_folder(name: str, tmp_path: Path) -> None:
         path_inside(tmp_path, name)
 
 
+@pytest.mark.parametrize("name", ["", ".", "./", "a/..", "a\0.jpg", "\0"])
+def test_names_that_no_file_can_have_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^file name '.*(names no file in|has a NUL character)"):
+        path_inside(tmp_path, name)
+
+
 def test_names_inside_are_kept(tmp_path: Path) -> None:
     assert path_inside(tmp_path, "a/b..c.jpg") == tmp_path / "a" / "b..c.jpg"

@@ -1,12 +1,15 @@
 """What cameras, scanners and broken disks make of image files; written by Pillow, read by us."""
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from PIL import ImageOps
 
-from datasets.images import UnreadableImageError, read_image, write_image
+from datasets.images import UnreadableImageError, decode_image, read_image, write_image
 
 
 @pytest.fixture
@@ -79,16 +82,113 @@ def test_pixels_stay_as_stored_where_the_annotations_are_for_those(tmp_path: Pat
         read_image(path, expected_hw=(20, 10))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-@pytest.mark.parametrize("share", [0.3, 0.9])
-def test_truncated_files_are_named(tmp_path: Path, rng: np.random.Generator, suffix: str, share: float) -> None:
-    whole = tmp_path / f"whole{suffix}"
-    Pillow.fromarray(rng.integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(whole)
-    cut = tmp_path / f"cut{suffix}"
-    cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
-    read_image(whole)
+def encoded(picture: np.ndarray, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Pillow.fromarray(picture).save(file, kind, **options)
+    return file.getvalue()
+
+
+def segment(kind: int, content: bytes) -> bytes:
+    """Of a JPEG file, as ITU-T T.81 has it: FF, its kind, its length with the two bytes of the length itself."""
+    return bytes([0xFF, kind]) + (len(content) + 2).to_bytes(2, "big") + content
+
+
+def oriented(orientation: int) -> bytes:
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()
+
+
+def jpeg(variant: str, picture: np.ndarray) -> bytes:
+    """Whole JPEG files that are easily taken for truncated, and whose parts are easily taken for whole."""
+    plain = encoded(picture, "JPEG")
+    progressive = encoded(picture, "JPEG", progressive=True)
+    assert progressive.count(b"\xff\xda") > 3  # scans
+    second_scan = progressive.index(b"\xff\xda", progressive.index(b"\xff\xda") + 2)
+    comment = segment(0xFE, b"this is no end of an image: \xff\xd9")
+    return {
+        "baseline": plain,
+        "progressive": progressive,
+        "restarts": encoded(picture, "JPEG", restart_marker_blocks=1),
+        "thumbnail": plain[:2] + segment(0xE1, oriented(1) + encoded(picture[:8, :8], "JPEG")) + plain[2:],
+        "comment between scans": progressive[:second_scan] + comment + progressive[second_scan:],
+        "fill bytes": plain[:2] + b"\xff\xff" + comment + b"\xff\xff" + plain[2:-2] + b"\xff\xff\xff" + plain[-2:],
+    }[variant]
+
+
+JPEG_VARIANTS = ["baseline", "progressive", "restarts", "thumbnail", "comment between scans", "fill bytes"]
+OTHERS: dict[str, dict[str, Any]] = {
+    "PNG": {},
+    "BMP": {},
+    "WEBP": {},
+    "TIFF": {},
+    "TIFF lzw": {"compression": "tiff_lzw"},
+    "TIFF jpeg": {"compression": "jpeg"},
+}
+
+
+@pytest.mark.parametrize("variant", JPEG_VARIANTS)
+def test_a_jpeg_file_that_ends_before_its_image_is_truncated(variant: str, rng: np.random.Generator) -> None:
+    """Wherever it ends, and if the file was given its full length before it was written."""
+    data = jpeg(variant, rng.integers(0, 256, (24, 40, 3), dtype=np.uint8))
+    decode_image(data, Path("whole.jpg"))
+    for length in range(3, len(data)):
+        for part in (data[:length], data[:length] + bytes(1000)):
+            with pytest.raises(UnreadableImageError, match=r"cut\.jpg: truncated image"):
+                decode_image(part, Path("cut.jpg"))
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_file_of_another_kind_that_ends_before_its_image_is_unreadable(kind: str, rng: np.random.Generator) -> None:
+    data = encoded(rng.integers(0, 256, (24, 40, 3), dtype=np.uint8), kind.split()[0], **OTHERS[kind])
+    decode_image(data, Path("whole"))
+    for length in range(0, len(data), 7):
+        with pytest.raises(UnreadableImageError, match="cut"):
+            decode_image(data[:length], Path("cut"))
     with pytest.raises(UnreadableImageError, match="cut"):
-        read_image(cut)
+        decode_image(data[:-1], Path("cut"))
+
+
+@pytest.mark.parametrize("variant", [*JPEG_VARIANTS, *OTHERS])
+def test_bytes_after_the_end_of_the_image_change_nothing(
+    variant: str, picture: np.ndarray, rng: np.random.Generator
+) -> None:
+    kind = variant.split()[0]
+    data = encoded(picture, kind, **OTHERS[variant]) if variant in OTHERS else jpeg(variant, picture)
+    expected = np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    whole = decode_image(data, Path("whole"))
+    np.testing.assert_allclose(whole, expected, atol=1 if kind == "WEBP" else 0)
+    film = b"\x00\x00\x00\x18ftypmp42" + rng.bytes(300_000)
+    for tail in (
+        film,
+        b"begins a scan: \xff\xda",
+        b"IDAT",
+        bytes(4096),
+        encoded(np.flip(picture), "JPEG"),  # the second picture of a stereo or HDR photo
+        encoded(np.flip(picture), "PNG")[:-20],
+    ):
+        np.testing.assert_array_equal(decode_image(data + tail, Path("longer")), whole)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kinds_before", [[], [0xE0, 0xE1], [0xE2], [0xE2] * 5, [0xFE, 0xED]])
+def test_exif_orientation_is_applied_wherever_the_exif_is(
+    kinds_before: list[int], orientation: int, picture: np.ndarray
+) -> None:
+    """Behind XMP, which is of EXIF's kind, a colour profile of 30 or 150 KB, a comment and Photoshop's data."""
+    data = encoded(picture, "JPEG")
+    before = b"".join(segment(kind, b"http://ns.adobe.com/xap/1.0/\0" + b"x" * 30_000) for kind in kinds_before)
+    data = data[:2] + before + segment(0xE1, oriented(orientation)) + data[2:]
+    expected = np.asarray(ImageOps.exif_transpose(Pillow.open(io.BytesIO(data))))
+    np.testing.assert_array_equal(decode_image(data, Path("a.jpg")), expected)
+    turned = encoded(np.flip(picture), "JPEG", exif=oriented(9 - orientation))
+    np.testing.assert_array_equal(decode_image(data + turned, Path("a.jpg")), expected)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied_in_other_formats(kind: str, picture: np.ndarray) -> None:
+    data = encoded(picture, kind, exif=oriented(6))
+    assert decode_image(data, Path("a")).shape == (64, 48, 3)
 
 
 def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
