@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import PIL.Image
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
 
 from datasets.types import Detections, Image
 
@@ -22,17 +25,32 @@ GREY = (127, 127, 127)
 MIN_VISIBLE_SHARE = 0.35
 
 
+def stretch(image: Image, height: int, width: int) -> Image:
+    """An image at another size by bilinear interpolation, which averages along a side that gets smaller.
+
+    Training and prediction share it, or they would see different textures in large photos. Where a side gets smaller,
+    it is Pillow's bilinear filter to within one level (a triangle two pixels of the result wide, along each side),
+    computed several times as fast by torch.
+    """
+    if height >= image.shape[0] and width >= image.shape[1]:
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    batch = torch.from_numpy(np.require(image, requirements=["C", "W"]))[None]
+    # As a view with channels last, which torch has vector code for; a permuted image that gets its batch axis later is
+    # none, and takes twice as long.
+    result = interpolate(batch.permute(0, 3, 1, 2), (height, width), mode="bilinear", antialias=True)
+    return result[0].permute(1, 2, 0).contiguous().numpy()
+
+
 def resize(image: Image, input_size: int) -> Image:
-    """Stretch to a square of `input_size` pixels, as SSD does; averaging where that makes it much smaller."""
-    interpolation = cv2.INTER_AREA if min(image.shape[:2]) > 2 * input_size else cv2.INTER_LINEAR
-    return cv2.resize(image, (input_size, input_size), interpolation=interpolation)  # type: ignore[return-value]
+    """Stretch to a square of `input_size` pixels, as SSD does."""
+    return stretch(image, input_size, input_size)
 
 
 def center_crop(image: Image, input_size: int, crop_share: float) -> Image:
     """The central square: the shorter side is scaled to round(input_size / crop_share), then input_size are cut out.
 
-    Pillow's bilinear filter, which averages where it makes smaller: ImageNet accuracies are measured with it, and move
-    by a point or two with another one.
+    Pillow's own bilinear filter, which averages where it makes smaller, see `stretch`: ImageNet accuracies are measured
+    with it, and move by a point or two with another one.
     """
     side = round(input_size / crop_share)
     height, width = image.shape[:2]
@@ -69,7 +87,7 @@ class CropAugmentation:
         """
         self._cut = cut
         self._may_mirror = may_mirror
-        self._size = (input_size, input_size)
+        self._input_size = input_size
         self._min_area = min_crop_area
         self._operations = A.Compose([A.SomeOf(_randaugment(), randaugment_ops, p=1)]) if randaugment_ops else None
 
@@ -79,14 +97,13 @@ class CropAugmentation:
             image = self._cut(image)
         rng = np.random.default_rng(seed)
         top, left, height, width = _random_crop(image.shape[:2], self._min_area, rng)
-        part = image[top : top + height, left : left + width]
-        result = cv2.resize(part, self._size, interpolation=cv2.INTER_LINEAR)
+        result = resize(image[top : top + height, left : left + width], self._input_size)
         if self._may_mirror and rng.random() < 0.5:
-            result = cv2.flip(result, 1)
+            result = cv2.flip(result, 1)  # type: ignore[assignment]
         if self._operations is not None:
             self._operations.set_random_seed(seed)
             result = self._operations(image=result)["image"]
-        return result, truth  # type: ignore[return-value]  # 8 bits as it came
+        return result, truth
 
 
 def _random_crop(image_hw: tuple[int, ...], min_area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -131,27 +148,59 @@ def _randaugment() -> list[A.BasicTransform]:
     ]
 
 
+class _Resize(A.Resize):  # type: ignore[misc]
+    """Albumentations' own, with the pixels of `stretch`."""
+
+    def apply(self, img: Image, **params: Any) -> Image:
+        """The whole image."""
+        return stretch(img, self.height, self.width)
+
+
+class _RandomResizedCrop(A.RandomResizedCrop):  # type: ignore[misc]
+    """Albumentations' own, with the pixels of `stretch`."""
+
+    def apply(self, img: Image, crop_coords: tuple[int, int, int, int], **params: Any) -> Image:
+        """The part of the image."""
+        left, top, right, bottom = crop_coords
+        return stretch(img[top:bottom, left:right], *self.size)
+
+
+class _ZoomOut(A.Affine):  # type: ignore[misc]
+    """Albumentations' own for a scale and a shift, with the pixels of `stretch`."""
+
+    def apply(self, img: Image, bbox_matrix: NDArray[np.float64], **params: Any) -> Image:
+        """The image made smaller first, and then moved by a fraction of a pixel."""
+        height, width = img.shape[:2]
+        scale, shift = np.diag(bbox_matrix)[:2], bbox_matrix[:2, 2]
+        small = stretch(img, round(height * scale[1]), round(width * scale[0]))
+        rest = scale * (width, height) / small.shape[1::-1]  # 1 but for the rounding
+        # Boxes are measured from the corner of pixel (0, 0), warpAffine measures from its centre.
+        matrix = np.column_stack([np.diag(rest), shift + (rest - 1) / 2])
+        return cv2.warpAffine(small, matrix, (width, height), borderValue=self.fill)  # type: ignore[return-value]
+
+
 class DetectionAugmentation:
     """Augmentation in SSD's manner: crop or zoom out or neither, flip, colours, and the stretch to the input size.
 
-    Crops are drawn by their share of the image, not by their overlap with an object as in the paper.
+    Crops are drawn by their share of the image, not by their overlap with an object as in the paper. The image is
+    stretched before it is zoomed out, so that no large photo is warped at its full size.
 
     Source: Liu et al. 2016 (arXiv:1512.02325), sections 2.2 and 3.6.
     """
 
     def __init__(self, input_size: int) -> None:
         """Args: input_size: side of the result in pixels."""
-        crop = A.RandomResizedCrop((input_size, input_size), scale=(0.1, 1.0), ratio=(0.5, 2.0))
-        zoom_out = A.Affine(
+        crop = _RandomResizedCrop((input_size, input_size), scale=(0.1, 1.0), ratio=(0.5, 2.0))
+        zoom_out = _ZoomOut(
             scale=(0.5, 1.0), translate_percent=(-0.25, 0.25), balanced_scale=False, fill=GREY, keep_ratio=True
         )
         self._pipeline = A.Compose(
             [
                 A.OneOf(
                     [
-                        A.Resize(input_size, input_size, p=1),
+                        _Resize(input_size, input_size, p=1),
                         A.Compose([crop], p=3),
-                        A.Compose([zoom_out, A.Resize(input_size, input_size)], p=1),
+                        A.Compose([_Resize(input_size, input_size), zoom_out], p=1),
                     ],
                     p=1,
                 ),

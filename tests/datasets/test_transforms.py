@@ -1,11 +1,12 @@
 """Boxes must follow their pixels: a painted object and its box stay together through every augmentation."""
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 from torchvision.transforms import v2
 
-from datasets.transforms import CropAugmentation, DetectionAugmentation, center_crop, resize
+from datasets.transforms import CropAugmentation, DetectionAugmentation, center_crop, resize, stretch
 from datasets.types import Detections, Label
 
 PAINT = (250, 10, 10)
@@ -57,10 +58,83 @@ def test_crowds_are_left_out_and_images_without_objects_pass(rng: np.random.Gene
     assert boxes.boxes_xyxy.shape == (0, 4)
 
 
-def test_resize_averages_when_it_makes_much_smaller() -> None:
-    stripes = np.zeros((256, 256, 3), np.uint8)
-    stripes[:, ::2] = 200
-    assert np.abs(resize(stripes, 32).astype(int) - 100).max() <= 1
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    """Grey, and large: fine noise over coarser noise, with a standard deviation of 47."""
+    rng = np.random.default_rng(0)
+    texture = np.full((2400, 3200), 128.0)
+    for side, deviation in [(1, 40), (4, 20), (64, 15)]:
+        noise = rng.normal(0, deviation, (2400 // side + 1, 3200 // side + 1))
+        texture += np.kron(noise, np.ones((side, side)))[:2400, :3200]
+    return np.repeat(texture.clip(0, 255).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+@pytest.mark.parametrize("hw", [(96, 96), (100, 250), (199, 301), (1, 1), (300, 100), (96, 400)])
+def test_stretch_is_pillows_bilinear_filter(hw: tuple[int, int], rng: np.random.Generator) -> None:
+    """Also where only one side gets smaller, for a part of an image, and for one that may not be written."""
+    image = rng.integers(0, 256, (240, 350, 3), dtype=np.uint8)
+    part = image[20:220, 30:332]
+    expected = np.asarray(Pillow.fromarray(part).resize(hw[::-1], Pillow.Resampling.BILINEAR)).astype(int)
+    np.testing.assert_allclose(stretch(part, *hw), expected, atol=1)
+    image.flags.writeable = False
+    np.testing.assert_array_equal(stretch(image[20:220, 30:332], *hw), stretch(part, *hw))
+
+
+@pytest.mark.parametrize("image_hw", [(50, 70), (96, 96), (96, 30)])
+def test_small_images_are_stretched_by_plain_bilinear_interpolation(
+    image_hw: tuple[int, int], rng: np.random.Generator
+) -> None:
+    image = rng.integers(0, 256, (*image_hw, 3), dtype=np.uint8)
+    plain = cv2.resize(image, (96, 96), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(resize(image, 96), plain)
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), image_hw)
+    variants = [DetectionAugmentation(96)(image, nothing, seed)[0] for seed in range(100)]
+    assert any(np.array_equal(variant, plain) for variant in variants)
+    if image_hw[0] == image_hw[1]:  # the only one of its shape whose crop can be the whole
+        whole = CropAugmentation(96, min_crop_area=1, randaugment_ops=0, may_mirror=False)(image, Label(0), 0)[0]
+        np.testing.assert_array_equal(whole, plain)
+
+
+def test_classification_trains_on_the_pixels_that_it_predicts_from(photo: np.ndarray) -> None:
+    seen = CropAugmentation(224, min_crop_area=1, randaugment_ops=0)(photo, Label(0), 0)[0]
+    predicted_from = center_crop(photo, 224, 1.0)
+    assert 5 < seen.std() < 30  # nearly all of the fine noise is gone
+    assert seen.std() == pytest.approx(predicted_from.std(), rel=0.15)
+    assert seen.mean() == pytest.approx(predicted_from.mean(), rel=0.15)
+
+    square = photo[:, :2400]  # the crop is the whole
+    seen = CropAugmentation(224, min_crop_area=1, randaugment_ops=0, may_mirror=False)(square, Label(0), 0)[0]
+    np.testing.assert_allclose(seen.astype(int), center_crop(square, 224, 1.0).astype(int), atol=1)
+
+
+def test_detection_trains_on_the_pixels_that_it_predicts_from(photo: np.ndarray) -> None:
+    """Each variant is Pillow's reduction of the part that its boxes say, but for brightness and contrast.
+
+    So it correlates with that: where reduction does not average, by about 0.5. What is zoomed out is averaged twice.
+    """
+    photo = photo[:900, :1200]
+    height, width = photo.shape[:2]
+    x0, y0 = (some.ravel() for some in np.meshgrid(np.arange(0, width, 60), np.arange(0, height, 60)))
+    boxes_xyxy = np.stack([x0, y0, x0 + 60, y0 + 60], -1).astype(np.float32)
+    truth = Detections(boxes_xyxy, np.arange(len(boxes_xyxy)), (height, width))
+    framed = Pillow.fromarray(np.pad(photo[..., 0], ((height, height), (width, width)), constant_values=127))
+    predicted_from = resize(photo, 96)
+    num_whole = num_zoomed_out = 0
+    for seed in range(60):
+        seen, found = DetectionAugmentation(96)(photo, truth, seed)
+        is_inside = ((found.boxes_xyxy > 0.01) & (found.boxes_xyxy < 95.99)).all(-1)
+        before, after = truth.boxes_xyxy[found.class_ids[is_inside]], found.boxes_xyxy[is_inside]
+        num_whole += np.array_equal(seen, predicted_from)
+        if np.corrcoef(before[:, 0], after[:, 0])[0, 1] < 0:
+            seen, after = seen[:, ::-1], np.stack([96 - after[:, 2], after[:, 1], 96 - after[:, 0], after[:, 3]], -1)
+        scale_x, left = np.polyfit(before[:, ::2].ravel(), after[:, ::2].ravel(), 1)
+        scale_y, top = np.polyfit(before[:, 1::2].ravel(), after[:, 1::2].ravel(), 1)
+        x, y = width - left / scale_x, height - top / scale_y
+        part = framed.resize((96, 96), Pillow.Resampling.BILINEAR, box=(x, y, x + 96 / scale_x, y + 96 / scale_y))
+        assert np.corrcoef(seen[..., 0].ravel(), np.asarray(part).ravel())[0, 1] > 0.95
+        num_zoomed_out += bool(scale_x * width < 95)
+    assert num_whole > 0
+    assert num_zoomed_out > 0
 
 
 @pytest.mark.parametrize("image_hw", [(200, 300), (300, 200), (224, 224), (30, 45)])
