@@ -2,11 +2,50 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from itertools import repeat
+from types import NoneType
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Interval
 
 from backbone.names import ConventionsName, parse_name
+
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+OpenUnit = Annotated[float, Interval(gt=0, lt=1)]
+ClosedUnit = Annotated[float, Interval(ge=0, le=1)]
+LeftOpenUnit = Annotated[float, Interval(gt=0, le=1)]
+RightOpenUnit = Annotated[float, Interval(ge=0, lt=1)]
+PositiveInt = Annotated[int, Ge(1)]
+NonNegativeInt = Annotated[int, Ge(0)]
+AtLeast2 = Annotated[int, Ge(2)]
+InputSize = Annotated[int, Ge(32)]
+
+# What annotated_types calls each bound, which is also the comparison's name in `operator`.
+_BOUNDS = {"gt": "over {}", "ge": "of {} or more", "lt": "under {}", "le": "at most {}"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A group of settings that refuses a value outside the range that the setting's type states.
+
+    A subclass says its name on the command line, `class OptimConfig(Settings, group="optim")`, and checks settings that
+    depend on each other in a `__post_init__` of its own.
+    """
+
+    _prefix: ClassVar[str]
+
+    def __init_subclass__(cls, group: str = "") -> None:
+        cls._prefix = f"{group}." if group else ""
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            value = getattr(self, name)
+            expected = _missed_range(hint, value)
+            require(expected is None, f"{self._prefix}{name}", str(expected), value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +73,7 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig:
+class OptimConfig(Settings, group="optim"):
     """How the weights change.
 
     Args:
@@ -45,7 +84,7 @@ class OptimConfig:
         schedule: cosine (to zero at the end), exponential (the paper's: times 0.94 every 2 epochs), or constant.
         warmup_epochs: the learning rate rises linearly over so many epochs.
         epochs: passes over the training images.
-        batch_size: images in one forward pass.
+        batch_size: images in one forward pass; batch normalisation needs 2.
         accumulate: forward passes in one optimiser step.
         clip_norm: largest norm of the whole gradient; null for no limit.
         ema_decay: decay of the running mean of the weights that is evaluated and kept; null for none.
@@ -60,38 +99,24 @@ class OptimConfig:
     """
 
     name: Literal["sgd", "adamw", "rmsprop"] = "sgd"
-    lr: float = 0.02
-    momentum: float = 0.9
-    weight_decay: float = 4e-5
+    lr: Positive = 0.02
+    momentum: RightOpenUnit = 0.9
+    weight_decay: NonNegative = 4e-5
     schedule: Literal["cosine", "exponential", "constant"] = "cosine"
-    warmup_epochs: float = 1.0
-    epochs: int = 60
-    batch_size: int = 16
-    accumulate: int = 1
-    clip_norm: float | None = 10.0
-    ema_decay: float | None = 0.999
+    warmup_epochs: NonNegative = 1.0
+    epochs: PositiveInt = 60
+    batch_size: AtLeast2 = 16
+    accumulate: PositiveInt = 1
+    clip_norm: Positive | None = 10.0
+    ema_decay: OpenUnit | None = 0.999
     layers: Literal["all", "head", "gradual"] = "all"
-    unfreeze_epochs: float = 1.0
+    unfreeze_epochs: Positive = 1.0
     keep_statistics: bool = False
     sync_batch_norm: bool | None = None
 
-    def __post_init__(self) -> None:
-        require(self.lr > 0, "optim.lr", "a positive number", self.lr)
-        require(0 <= self.momentum < 1, "optim.momentum", "0 or more and under 1", self.momentum)
-        require(self.weight_decay >= 0, "optim.weight_decay", "0 or more", self.weight_decay)
-        require(self.warmup_epochs >= 0, "optim.warmup_epochs", "0 or more", self.warmup_epochs)
-        require(self.epochs >= 1, "optim.epochs", "1 or more", self.epochs)
-        require(self.batch_size >= 2, "optim.batch_size", "2 or more (batch normalisation needs it)", self.batch_size)
-        require(self.accumulate >= 1, "optim.accumulate", "1 or more", self.accumulate)
-        require(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm", "positive or null", self.clip_norm)
-        require(
-            self.ema_decay is None or 0 < self.ema_decay < 1, "optim.ema_decay", "in (0, 1) or null", self.ema_decay
-        )
-        require(self.unfreeze_epochs > 0, "optim.unfreeze_epochs", "a positive number", self.unfreeze_epochs)
-
 
 @dataclass(frozen=True, kw_only=True)
-class LoopConfig:
+class LoopConfig(Settings, group="loop"):
     """How the run goes, without an effect on what is learnt (but for rounding).
 
     Args:
@@ -110,21 +135,14 @@ class LoopConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     deterministic: bool = False
-    num_workers: int = 2
-    evaluate_every: int = 1
-    checkpoint_minutes: float = 5.0
-    max_unreadable_share: float = 0.01
-
-    def __post_init__(self) -> None:
-        require(self.num_workers >= 0, "loop.num_workers", "0 or more", self.num_workers)
-        require(self.evaluate_every >= 1, "loop.evaluate_every", "1 or more", self.evaluate_every)
-        require(self.checkpoint_minutes >= 0, "loop.checkpoint_minutes", "0 or more", self.checkpoint_minutes)
-        share = self.max_unreadable_share
-        require(0 <= share < 1, "loop.max_unreadable_share", "0 or more and under 1", share)
+    num_workers: NonNegativeInt = 2
+    evaluate_every: PositiveInt = 1
+    checkpoint_minutes: NonNegative = 5.0
+    max_unreadable_share: RightOpenUnit = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskConfig:
+class TaskConfig(Settings):
     """What every task's configuration has; a task adds its `data` and its own settings.
 
     Args:
@@ -137,10 +155,7 @@ class TaskConfig:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.seed >= 0, "seed", "0 or more", self.seed)
+    seed: NonNegativeInt = 0
 
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,3 +185,20 @@ def require(holds: bool, key: str, expected: str, value: object) -> None:
     """Raise a ValueError that names a key, what was expected of it and what it got, unless the condition holds."""
     if not holds:
         raise ValueError(f"{key}: expected {expected}, got {value!r}")
+
+
+def _missed_range(hint: Any, value: Any, noun: str = "a number") -> str | None:
+    """The range that a type states, in words, unless the value is in it."""
+    arguments = get_args(hint)
+    if get_origin(hint) is Annotated:
+        bounds = {name: bound for mark in arguments[1:] for name, bound in asdict(mark).items() if bound is not None}
+        if value is not None and all(getattr(operator, name)(value, bound) for name, bound in bounds.items()):
+            return None
+        return f"{noun} {' and '.join(_BOUNDS[name].format(bound) for name, bound in bounds.items())}"
+    if get_origin(hint) is tuple:
+        hints = repeat(arguments[0]) if arguments[-1] is Ellipsis else arguments
+        return next(filter(None, map(_missed_range, hints, value, repeat("numbers"))), None)
+    if NoneType in arguments and value is not None:
+        expected = _missed_range(arguments[0], value)
+        return expected and f"{expected}, or null"
+    return None
