@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.common.config import TaskConfig, require, require_face_part, require_size_of_name
+from tasks.common.config import (
+    ClosedUnit,
+    InputSize,
+    LeftOpenUnit,
+    NonNegativeInt,
+    Settings,
+    TaskConfig,
+    require_face_part,
+    require_size_of_name,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttributesDataConfig:
+class AttributesDataConfig(Settings, group="data"):
     """Images in CelebA's layout: img_align_celeba, list_attr_celeba.txt, list_eval_partition.txt.
 
     Args:
@@ -22,12 +31,12 @@ class AttributesDataConfig:
 
     root: str | None = None
     validate_on: Literal["val", "test"] = "val"
-    input_size: int = 224
+    input_size: InputSize = 224
     face_part: tuple[float, float, float, float] = (0, 0, 1, 1)
     align: str | None = None
 
     def __post_init__(self) -> None:
-        require(self.input_size >= 32, "data.input_size", "32 pixels or more", self.input_size)
+        super().__post_init__()
         require_face_part("data.face_part", self.face_part)
 
 
@@ -45,13 +54,10 @@ class AttributesConfig(TaskConfig):
     """
 
     data: AttributesDataConfig = field(default_factory=AttributesDataConfig)
-    balance: float = 0.5
-    min_crop_area: float = 0.6
-    randaugment_ops: int = 0
+    balance: ClosedUnit = 0.5
+    min_crop_area: LeftOpenUnit = 0.6
+    randaugment_ops: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.balance <= 1, "balance", "in [0, 1]", self.balance)
-        require(0 < self.min_crop_area <= 1, "min_crop_area", "over 0 and at most 1", self.min_crop_area)
-        require(self.randaugment_ops >= 0, "randaugment_ops", "0 or more", self.randaugment_ops)
         require_size_of_name(self.backbone, self.data.input_size)

@@ -5,11 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.common.config import TaskConfig, require, require_size_of_name
+from tasks.common.config import (
+    InputSize,
+    LeftOpenUnit,
+    NonNegative,
+    NonNegativeInt,
+    OpenUnit,
+    RightOpenUnit,
+    Settings,
+    TaskConfig,
+    require_size_of_name,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassificationDataConfig:
+class ClassificationDataConfig(Settings, group="data"):
     """Images with one class each.
 
     Args:
@@ -25,18 +35,13 @@ class ClassificationDataConfig:
 
     root: str | None = None
     name: Literal["folder", "imagenet", "stanford_dogs"] = "folder"
-    val_share: float = 0.2
-    input_size: int = 224
-    crop_share: float = 0.875
-
-    def __post_init__(self) -> None:
-        require(0 < self.val_share < 1, "data.val_share", "over 0 and under 1", self.val_share)
-        require(self.input_size >= 32, "data.input_size", "32 pixels or more", self.input_size)
-        require(0 < self.crop_share <= 1, "data.crop_share", "over 0 and at most 1", self.crop_share)
+    val_share: OpenUnit = 0.2
+    input_size: InputSize = 224
+    crop_share: LeftOpenUnit = 0.875
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(Settings, group="augment"):
     """What is done to the training images.
 
     Args:
@@ -46,16 +51,10 @@ class AugmentConfig:
         cutmix_alpha: strength of CutMix; 0 for none.
     """
 
-    min_crop_area: float = 0.25
-    randaugment_ops: int = 0
-    mixup_alpha: float = 0.0
-    cutmix_alpha: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(0 < self.min_crop_area <= 1, "augment.min_crop_area", "over 0 and at most 1", self.min_crop_area)
-        require(self.randaugment_ops >= 0, "augment.randaugment_ops", "0 or more", self.randaugment_ops)
-        require(self.mixup_alpha >= 0, "augment.mixup_alpha", "0 or more", self.mixup_alpha)
-        require(self.cutmix_alpha >= 0, "augment.cutmix_alpha", "0 or more", self.cutmix_alpha)
+    min_crop_area: LeftOpenUnit = 0.25
+    randaugment_ops: NonNegativeInt = 0
+    mixup_alpha: NonNegative = 0.0
+    cutmix_alpha: NonNegative = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +69,8 @@ class ClassificationConfig(TaskConfig):
 
     data: ClassificationDataConfig = field(default_factory=ClassificationDataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    label_smoothing: float = 0.0
+    label_smoothing: RightOpenUnit = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.label_smoothing < 1, "label_smoothing", "0 or more and under 1", self.label_smoothing)
         require_size_of_name(self.backbone, self.data.input_size)

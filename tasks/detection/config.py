@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from tasks.common.config import TaskConfig, require, require_size_of_name
+from annotated_types import Interval
+
+from tasks.common.config import (
+    ClosedUnit,
+    InputSize,
+    LeftOpenUnit,
+    PositiveInt,
+    RightOpenUnit,
+    Settings,
+    TaskConfig,
+    require,
+    require_size_of_name,
+)
 
 BACKGROUND_IOU = 0.3  # of Faster R-CNN: an anchor that overlaps no object by so much stands for none
 Maps = Literal["halving", "pyramid"]
@@ -13,7 +25,7 @@ Predictor = Literal["pointwise", "separable"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SSDConfig:
+class SSDConfig(Settings, group="ssd"):
     """SSD's own settings.
 
     Args:
@@ -27,14 +39,11 @@ class SSDConfig:
 
     maps: Maps = "halving"
     predictor: Predictor = "pointwise"
-    match_iou: float = 0.5
-
-    def __post_init__(self) -> None:
-        require(0 < self.match_iou <= 1, "ssd.match_iou", "over 0 and at most 1", self.match_iou)
+    match_iou: LeftOpenUnit = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class FasterRCNNConfig:
+class FasterRCNNConfig(Settings, group="faster_rcnn"):
     """Faster R-CNN's own settings.
 
     Args:
@@ -46,22 +55,18 @@ class FasterRCNNConfig:
         num_sampled: regions of an image that it learns from.
     """
 
-    anchor_scales: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
-    match_iou: float = 0.7
-    num_proposals: int = 300
-    num_sampled: int = 64
+    anchor_scales: tuple[LeftOpenUnit, ...] = (0.1, 0.2, 0.4, 0.8)
+    match_iou: Annotated[float, Interval(gt=BACKGROUND_IOU, le=1)] = 0.7
+    num_proposals: PositiveInt = 300
+    num_sampled: PositiveInt = 64
 
     def __post_init__(self) -> None:
-        fits = bool(self.anchor_scales) and all(0 < scale <= 1 for scale in self.anchor_scales)
-        require(fits, "faster_rcnn.anchor_scales", "one or more, each over 0 and at most 1", self.anchor_scales)
-        fits = BACKGROUND_IOU < self.match_iou <= 1
-        require(fits, "faster_rcnn.match_iou", f"over {BACKGROUND_IOU} and at most 1", self.match_iou)
-        require(self.num_proposals >= 1, "faster_rcnn.num_proposals", "1 or more", self.num_proposals)
-        require(self.num_sampled >= 1, "faster_rcnn.num_sampled", "1 or more", self.num_sampled)
+        super().__post_init__()
+        require(bool(self.anchor_scales), "faster_rcnn.anchor_scales", "one or more", self.anchor_scales)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionDataConfig:
+class DetectionDataConfig(Settings, group="data"):
     """Images and boxes in COCO's format. The defaults are the official layout under `root`.
 
     Args:
@@ -78,10 +83,7 @@ class DetectionDataConfig:
     train_annotations: str = "annotations/instances_train2017.json"
     val_images: str = "val2017"
     val_annotations: str = "annotations/instances_val2017.json"
-    input_size: int = 300
-
-    def __post_init__(self) -> None:
-        require(self.input_size >= 32, "data.input_size", "32 pixels or more", self.input_size)
+    input_size: InputSize = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,16 +105,12 @@ class DetectionConfig(TaskConfig):
     model: Literal["ssd", "faster_rcnn"] = "ssd"
     ssd: SSDConfig = field(default_factory=SSDConfig)
     faster_rcnn: FasterRCNNConfig = field(default_factory=FasterRCNNConfig)
-    score_threshold: float = 0.01
-    nms_iou: float = 0.5
-    max_detections: int = 100
-    show_score: float = 0.3
+    score_threshold: RightOpenUnit = 0.01
+    nms_iou: LeftOpenUnit = 0.5
+    max_detections: PositiveInt = 100
+    show_score: ClosedUnit = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.score_threshold < 1, "score_threshold", "0 or more and under 1", self.score_threshold)
-        require(0 < self.nms_iou <= 1, "nms_iou", "over 0 and at most 1", self.nms_iou)
-        require(self.max_detections >= 1, "max_detections", "1 or more", self.max_detections)
-        require(0 <= self.show_score <= 1, "show_score", "from 0 to 1", self.show_score)
         require(self.optim.layers != "head", "optim.layers", "all or gradual in this task", self.optim.layers)
         require_size_of_name(self.backbone, self.data.input_size)

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from tasks.common.config import TaskConfig, require, require_face_part, require_size_of_name
+from annotated_types import Interval
+
+from tasks.common.config import (
+    AtLeast2,
+    InputSize,
+    LeftOpenUnit,
+    NonNegativeInt,
+    OpenUnit,
+    Positive,
+    Settings,
+    TaskConfig,
+    require,
+    require_face_part,
+    require_size_of_name,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingDataConfig:
+class EmbeddingDataConfig(Settings, group="data"):
     """Photos of persons, a folder for each.
 
     Args:
@@ -26,14 +40,13 @@ class EmbeddingDataConfig:
 
     root: str | None = None
     lfw: str | None = None
-    val_share: float = 0.2
-    input_size: int = 128
+    val_share: LeftOpenUnit = 0.2
+    input_size: InputSize = 128
     face_part: tuple[float, float, float, float] = (0, 0, 1, 1)
     align: str | None = None
 
     def __post_init__(self) -> None:
-        require(0 < self.val_share <= 1, "data.val_share", "over 0 and at most 1", self.val_share)
-        require(self.input_size >= 32, "data.input_size", "32 pixels or more", self.input_size)
+        super().__post_init__()
         require_face_part("data.face_part", self.face_part)
 
 
@@ -57,31 +70,24 @@ class EmbeddingConfig(TaskConfig):
     """
 
     data: EmbeddingDataConfig = field(default_factory=EmbeddingDataConfig)
-    embedding_dim: int | None = 128
+    embedding_dim: AtLeast2 | None = 128
     loss: Literal["cosface", "arcface", "triplet"] = "cosface"
-    margin: float = 0.35
-    scale: float = 30.0
-    photos_per_identity: int = 4
-    min_crop_area: float = 0.8
-    randaugment_ops: int = 0
-    fars: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
+    margin: Annotated[float, Interval(ge=0, lt=2)] = 0.35
+    scale: Positive = 30.0
+    photos_per_identity: AtLeast2 = 4
+    min_crop_area: LeftOpenUnit = 0.8
+    randaugment_ops: NonNegativeInt = 0
+    fars: tuple[OpenUnit, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.embedding_dim is None or self.embedding_dim >= 2, "embedding_dim", "2 or more", self.embedding_dim)
-        require(0 <= self.margin < 2, "margin", "0 or more and under 2", self.margin)
-        require(self.scale > 0, "scale", "a positive number", self.scale)
         size, photos = self.optim.batch_size, self.photos_per_identity
-        require(photos >= 2, "photos_per_identity", "2 or more", photos)
         require(
             size % photos == 0 and size >= 2 * photos,
             "photos_per_identity",
             f"a number of which optim.batch_size, {size}, is at least twice as large and a multiple",
             photos,
         )
-        require(0 < self.min_crop_area <= 1, "min_crop_area", "over 0 and at most 1", self.min_crop_area)
-        require(self.randaugment_ops >= 0, "randaugment_ops", "0 or more", self.randaugment_ops)
-        require(all(0 < far < 1 for far in self.fars), "fars", "numbers over 0 and under 1", self.fars)
         solves_triplets = self.loss == "triplet" and self.optim.layers == "head"
         require(not solves_triplets, "loss", "cosface or arcface where optim.layers is head", self.loss)
         require_size_of_name(self.backbone, self.data.input_size)

@@ -5,11 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.common.config import TaskConfig, require, require_size_of_name
+from tasks.common.config import (
+    InputSize,
+    LeftOpenUnit,
+    Positive,
+    PositiveInt,
+    RightOpenUnit,
+    Settings,
+    TaskConfig,
+    require,
+    require_size_of_name,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeolocationDataConfig:
+class GeolocationDataConfig(Settings, group="data"):
     """Photos with a place each.
 
     Args:
@@ -30,21 +40,15 @@ class GeolocationDataConfig:
     name: Literal["csv", "exif", "shards"] = "csv"
     csv: str = "places.csv"
     images: str = "images"
-    val_share: float = 0.1
+    val_share: LeftOpenUnit = 0.1
     group_by: Literal["place", "author"] = "place"
-    group_km: float = 1.0
-    input_size: int = 224
-    crop_share: float = 0.875
-
-    def __post_init__(self) -> None:
-        require(0 < self.val_share <= 1, "data.val_share", "over 0 and at most 1", self.val_share)
-        require(self.group_km > 0, "data.group_km", "a positive number", self.group_km)
-        require(self.input_size >= 32, "data.input_size", "32 pixels or more", self.input_size)
-        require(0 < self.crop_share <= 1, "data.crop_share", "over 0 and at most 1", self.crop_share)
+    group_km: Positive = 1.0
+    input_size: InputSize = 224
+    crop_share: LeftOpenUnit = 0.875
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellsConfig:
+class CellsConfig(Settings, group="cells"):
     """How the Earth is divided; PlaNet's numbers are the defaults.
 
     Args:
@@ -54,15 +58,15 @@ class CellsConfig:
         file: take the cells of this file (a run's cells.csv) instead of dividing the training photos; null to divide.
     """
 
-    max_photos: tuple[int, ...] = (10_000,)
-    min_photos: int = 50
+    max_photos: tuple[PositiveInt, ...] = (10_000,)
+    min_photos: PositiveInt = 50
     file: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         limits = list(self.max_photos)
         is_descending = bool(limits) and limits == sorted(set(limits), reverse=True)
-        require(is_descending and limits[-1] >= 1, "cells.max_photos", "positive numbers, the largest first", limits)
-        require(self.min_photos >= 1, "cells.min_photos", "1 or more", self.min_photos)
+        require(is_descending, "cells.max_photos", "positive numbers, the largest first", limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,23 +93,16 @@ class GeolocationConfig(TaskConfig):
     data: GeolocationDataConfig = field(default_factory=GeolocationDataConfig)
     cells: CellsConfig = field(default_factory=CellsConfig)
     combine_partitionings: bool = True
-    num_neighbours: int = 10
-    bandwidth_km: float | None = None
-    min_crop_area: float = 0.35
-    label_smoothing: float = 0.0
-    thresholds_km: tuple[float, ...] = (1, 25, 200, 750, 2500)
+    num_neighbours: PositiveInt = 10
+    bandwidth_km: Positive | None = None
+    min_crop_area: LeftOpenUnit = 0.35
+    label_smoothing: RightOpenUnit = 0.0
+    thresholds_km: tuple[Positive, ...] = (1, 25, 200, 750, 2500)
     score_km: float = 750
     exact: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.num_neighbours >= 1, "num_neighbours", "1 or more", self.num_neighbours)
-        require(
-            self.bandwidth_km is None or self.bandwidth_km > 0, "bandwidth_km", "positive or null", self.bandwidth_km
-        )
-        require(0 < self.min_crop_area <= 1, "min_crop_area", "over 0 and at most 1", self.min_crop_area)
-        require(0 <= self.label_smoothing < 1, "label_smoothing", "0 or more and under 1", self.label_smoothing)
-        require(all(km > 0 for km in self.thresholds_km), "thresholds_km", "positive numbers", self.thresholds_km)
         require(
             self.score_km in self.thresholds_km, "score_km", f"one of thresholds_km {self.thresholds_km}", self.score_km
         )
