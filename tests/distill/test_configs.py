@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from distill.cli import COMMAND, NAME, main
-from distill.config import DistillConfig
+from distill.config import DistillConfig, OnnxConfig
 from tasks.common.parser import build_settings, parse_arguments, read_config
 from tests.tasks.conftest import CONFIGS, TASKS
 
@@ -30,6 +30,13 @@ def test_recipe_loads(file: Path) -> None:
 def test_teachers_recipe_loads(name: str) -> None:
     config_class, _ = TASKS[TEACHERS[name]]
     assert read_config(config_class, CONFIGS / NAME / f"{name}.yaml").loop.precision == "bf16"
+
+
+def test_a_wrong_value_is_named_as_on_the_command_line() -> None:
+    with pytest.raises(ValueError, match=r"^alpha: expected a number of 0 or more and under 1, got 1$"):
+        DistillConfig(teacher=("facenet",), alpha=1)
+    with pytest.raises(ValueError, match=r"^onnx\.std: expected numbers over 0, got \(1, 0, 1\)$"):
+        OnnxConfig(std=(1, 0, 1))
 
 
 def test_help_is_the_tasks_and_ours(capsys: pytest.CaptureFixture[str]) -> None:
