@@ -1,4 +1,4 @@
-"""The tasks and models that the contract test runs over. A new one adds a line."""
+"""The samples that the contract test runs over: of each task and model. A new one adds a line."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -10,27 +10,14 @@ import pytest
 import yaml
 
 from datasets.types import Face
-from tasks.attributes import AttributesConfig, AttributesTask
-from tasks.classification import ClassificationConfig, ClassificationTask
-from tasks.detection import DetectionConfig, DetectionTask
-from tasks.embedding import EmbeddingConfig, EmbeddingTask
-from tasks.geolocation import GeolocationConfig, GeolocationTask
-
-TASKS: dict[str, tuple[type[Any], type[Any]]] = {
-    "attributes": (AttributesConfig, AttributesTask),
-    "classification": (ClassificationConfig, ClassificationTask),
-    "detection": (DetectionConfig, DetectionTask),
-    "embedding": (EmbeddingConfig, EmbeddingTask),
-    "geolocation": (GeolocationConfig, GeolocationTask),
-}
-
+from tasks.registry import config_class, task_class
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SAMPLES: dict[str, dict[str, Any]] = {  # each model, and settings that make it quicker to test
     "attributes/sample": {},
     "classification/sample": {},
     "detection/sample": {},
-    "detection/faster_rcnn_sample": {"faster_rcnn": {"num_sampled": 24}},
+    "detection/faster_rcnn_sample": {"faster_rcnn": {"num_proposals": 20, "num_sampled": 24}},
     "embedding/sample": {},
     "geolocation/sample": {"cells": {"max_photos": [6, 2], "min_photos": 1}},
 }
@@ -44,7 +31,7 @@ def as_prediction(truth: Sequence[Any]) -> list[Any]:
     return [Face(embedding=np.eye(len(persons), dtype=np.float32)[persons.index(face.identity)]) for face in truth]
 
 
-def build_config(config_class: type[Any], *files: Path, **changes: dict[str, Any]) -> Any:
+def build_config(settings_class: type[Any], *files: Path, **changes: dict[str, Any]) -> Any:
     """A configuration from YAML files and groups of changes, by the same parser as the command line."""
     from tasks.common.parser import parse_arguments
 
@@ -54,8 +41,8 @@ def build_config(config_class: type[Any], *files: Path, **changes: dict[str, Any
         for group, settings in changes.items()
         for key, value in settings.items()
     ]
-    name = config_class.__module__.split(".")[1]
-    return parse_arguments(name, config_class, Path("unused.yaml"), ["cost", *words]).config
+    name = settings_class.__module__.split(".")[1]
+    return parse_arguments(name, settings_class, Path("unused.yaml"), ["cost", *words]).config
 
 
 @pytest.fixture
@@ -76,8 +63,8 @@ def mistake_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 def tiny_task(request: pytest.FixtureRequest, drawn_roots: Callable[[str], Path]) -> Callable[..., Any]:
     """Each task and model in turn on a few drawn examples: a function of further settings."""
     sample = CONFIGS / f"{request.param}.yaml"
-    config_class, task_class = TASKS[sample.parent.name]
-    drawn_root = drawn_roots(sample.parent.name)
+    task = sample.parent.name
+    drawn_root = drawn_roots(task)
 
     def build(**changes: dict[str, Any]) -> Any:
         settings = {"data": {"root": str(drawn_root), "input_size": 96}, "loop": {"num_workers": 0}} | SAMPLES[
@@ -85,6 +72,6 @@ def tiny_task(request: pytest.FixtureRequest, drawn_roots: Callable[[str], Path]
         ]
         for group, values in changes.items():
             settings[group] = settings.get(group, {}) | values
-        return task_class.from_data(build_config(config_class, sample, **settings))
+        return task_class(task).from_data(build_config(config_class(task), sample, **settings))
 
     return build

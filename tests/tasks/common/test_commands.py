@@ -1,7 +1,6 @@
 """Commands as a user gives them, and what they say when something is wrong; what was there before stays."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,12 @@ import pytest
 import torch
 
 from datasets.images import write_image
-from tests.tasks.common.runs import TIMEOUT_S, run_detection, words_of
+from tests.tasks.common.runs import run_detection, train_detection
 
 
 def test_existing_run_folder_is_left_alone(unbroken: Path, drawn_root: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in unbroken.iterdir()}
-    failed = subprocess.run(
-        words_of(drawn_root, "--run_dir", str(unbroken)), capture_output=True, check=False, text=True, timeout=TIMEOUT_S
-    )
+    failed = train_detection(drawn_root, "--run_dir", str(unbroken))
     assert failed.returncode == 1
     assert (
         failed.stderr
@@ -94,33 +91,20 @@ def copy_data(drawn_root: Path, to: Path, *, num_broken: int) -> Path:
 
 def test_a_broken_image_is_named_and_skipped_up_to_a_share(drawn_root: Path, tmp_path: Path) -> None:
     data = copy_data(drawn_root, tmp_path / "data", num_broken=1)
-    words = words_of(data, "--run_dir", str(tmp_path / "a"), "--optim.epochs", "1")
-    failed = subprocess.run(words, capture_output=True, check=False, text=True, timeout=TIMEOUT_S)
+    failed = train_detection(data, "--run_dir", str(tmp_path / "a"), "--optim.epochs", "1")
     assert failed.returncode == 1
     assert (
         "1 of 24 images are unreadable, more than the share 0.01 that loop.max_unreadable_share allows" in failed.stderr
     )
-    words = words_of(
-        data, "--run_dir", str(tmp_path / "b"), "--loop.max_unreadable_share", "0.05", "--optim.epochs", "1"
-    )
-    done = subprocess.run(words, capture_output=True, check=False, text=True, timeout=TIMEOUT_S)
+    words = ("--run_dir", str(tmp_path / "b"), "--loop.max_unreadable_share", "0.05", "--optim.epochs", "1")
+    done = train_detection(data, *words)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("000000000000.jpg: truncated image; the image is left out") == 1
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice(drawn_root: Path, tmp_path: Path) -> None:
-    words = words_of(
-        drawn_root,
-        "--run_dir",
-        str(tmp_path / "run"),
-        "--optim.lr",
-        "1e9",
-        "--optim.clip_norm",
-        "null",
-        "--optim.warmup_epochs",
-        "0",
-    )
-    failed = subprocess.run(words, capture_output=True, check=False, text=True, timeout=TIMEOUT_S)
+    too_fast = ("--optim.lr", "1e9", "--optim.clip_norm", "null", "--optim.warmup_epochs", "0")
+    failed = train_detection(drawn_root, "--run_dir", str(tmp_path / "run"), *too_fast)
     assert failed.returncode == 1
     assert "a lower optim.lr" in failed.stderr
     assert "Traceback" not in failed.stderr

@@ -18,7 +18,7 @@ from tasks.detection import DetectionConfig, DetectionTask
 
 
 def run(verb: str, *words: str) -> int:
-    return main(DetectionConfig, lambda: DetectionTask, [verb, *words])
+    return main("detection", [verb, *words])
 
 
 @pytest.fixture(scope="module")

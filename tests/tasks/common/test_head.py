@@ -12,9 +12,12 @@ from torch import nn
 from torch.nn import functional
 
 from datasets.files import CACHE_VARIABLE
+from datasets.images import read_image
+from datasets.types import Label
 from tasks.classification import ClassificationConfig, ClassificationTask
 from tasks.common.features import pooled_features
 from tasks.common.head import fit_head, minimise
+from tasks.common.mistakes import NUM_KEPT, WorstMistakes
 from tests.tasks.conftest import build_config
 
 
@@ -66,7 +69,7 @@ def test_run_folder_holds_the_whole_network(task: ClassificationTask, tmp_path: 
 def test_features_are_those_of_the_network_and_computed_once(task: ClassificationTask, tmp_path: Path) -> None:
     model, source = task.build_model().eval(), task.source("val")
     features = pooled_features(task, model.backbone, source, "")
-    images = np.stack([task.preprocess(source[row].image) for row in features.rows])
+    images = np.stack([task.preprocessing()(source[row].image) for row in features.rows])
     with torch.no_grad():
         expected = model.backbone(torch.from_numpy(images).permute(0, 3, 1, 2))
     torch.testing.assert_close(features.values, expected)
@@ -84,21 +87,23 @@ def test_features_are_those_of_the_network_and_computed_once(task: Classificatio
 
 
 def test_mistakes_are_drawn_worst_first_and_only_where_there_are_any(task: ClassificationTask, tmp_path: Path) -> None:
-    from datasets.images import read_image
-    from datasets.types import Label
-    from tasks.common.evaluate import Result, write_mistakes
 
     source = task.source("val")
-    right = [Result(source.id(row), source.truth(row), source.truth(row)) for row in range(4)]
-    write_mistakes(task, right, source, tmp_path)
+
+    def write(*rows_and_confidences: tuple[int, float | None]) -> None:
+        """With no confidence the prediction is right; else it is class 15."""
+        worst = WorstMistakes(task)
+        for row, confidence in rows_and_confidences:
+            truth = source.truth(row)
+            probabilities = np.full(16, (1 - (confidence or 1)) / 15, np.float32)
+            probabilities[15] = confidence or 1
+            worst.update([row], [truth if confidence is None else Label(15, probabilities)], [truth])
+        worst.write(source, tmp_path)
+
+    write((0, None), (1, None))
     assert not list(tmp_path.glob("mistakes.*"))
 
-    def wrong(row: int, confidence: float) -> Result[Label]:
-        probabilities = np.full(16, (1 - confidence) / 15, np.float32)
-        probabilities[15] = confidence
-        return Result(source.id(row), Label(15, probabilities), source.truth(row))
-
-    write_mistakes(task, [*right, wrong(1, 0.5), wrong(2, 0.9)], source, tmp_path)
+    write((0, None), (1, 0.5), (2, 0.9), (3, None))
     sheet = read_image(tmp_path / "mistakes.png")
     with (tmp_path / "mistakes.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -108,7 +113,33 @@ def test_mistakes_are_drawn_worst_first_and_only_where_there_are_any(task: Class
     ]
     true_name = task.class_names[source.truth(2).class_id]
     assert rows[0]["what"] == f"{task.class_names[15]}: is {true_name}"
-    write_mistakes(task, [wrong(2, 0.9)], source, tmp_path)
+    write((2, 0.9))
     worst = read_image(tmp_path / "mistakes.png")
     np.testing.assert_array_equal(sheet[:, : worst.shape[1]], worst)
     assert sheet.shape[1] == 2 * worst.shape[1]
+
+
+def test_only_the_worst_mistakes_are_kept(task: ClassificationTask, rng: np.random.Generator, tmp_path: Path) -> None:
+    """Those that sorting all of them would put first; of equals the first image's."""
+    confidences = rng.integers(0, 150, 500) / 150
+    worst = WorstMistakes(task)
+    for row, confidence in enumerate(confidences.tolist()):
+        wrong = Label(1, np.array([0, confidence], np.float32))
+        worst.update([row], [wrong], [Label(0)])
+    worst.write(Numbered(task.source("val")), tmp_path)
+    with (tmp_path / "mistakes.csv").open() as file:
+        kept = [int(row["image"]) for row in csv.DictReader(file)]
+    assert kept == np.argsort(-confidences, kind="stable")[:NUM_KEPT].tolist()
+
+
+class Numbered:
+    """A source of as many images as you like, each called by its row."""
+
+    def __init__(self, source: Any) -> None:
+        self._example = source[0]
+
+    def id(self, row: int) -> str:
+        return str(row)
+
+    def __getitem__(self, row: int) -> Any:
+        return self._example

@@ -4,7 +4,7 @@ from torch import nn
 
 from backbone import Classifier, MobileNet
 from tasks.common.config import OptimConfig
-from tasks.common.optim import averaged_copy, build_optimizer, learning_rate, split_decayed
+from tasks.common.optim import EmaModel, build_optimizer, learning_rate, split_decayed
 
 
 def test_weight_decay_is_on_standard_and_pointwise_kernels_only() -> None:
@@ -51,16 +51,16 @@ def test_schedules_by_hand() -> None:
     assert learning_rate(constant, 1000, 5) == 0.1
 
 
-def test_running_mean_by_hand() -> None:
+def test_ema_by_hand() -> None:
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     model[0].weight.data.fill_(1.0)
-    averaged = averaged_copy(model, 0.9)
+    ema = EmaModel(model, 0.9)
     expected = 1.0
     for n, value in enumerate((2.0, 5.0, 3.0)):
         model[0].weight.data.fill_(value)
         model[1].running_mean.fill_(value)
-        averaged.update_parameters(model)
+        ema.update(model)
         decay = 0.0 if n == 0 else min(0.9, (1 + n) / (10 + n))  # the first update is a copy
         expected = decay * expected + (1 - decay) * value
-    assert averaged.module[0].weight.item() == pytest.approx(expected)
-    assert averaged.module[1].running_mean.item() == 3.0  # as it is
+    assert ema.module[0].weight.item() == pytest.approx(expected)
+    assert ema.module[1].running_mean.item() == 3.0  # as it is

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from results.measured import read_measured
-from tasks.classification import ClassificationConfig, ClassificationTask
 from tasks.common.cli import main
 from tasks.common.config import flatten
 
@@ -21,7 +20,7 @@ def test_each_evaluation_appends_a_line(
     monkeypatch.setattr("tasks.common.record.append_record.__defaults__", (path,))
 
     def run(*words: str) -> int:
-        return main(ClassificationConfig, lambda: ClassificationTask, [*words, "--loop.num_workers", "0"])
+        return main("classification", [*words, "--loop.num_workers", "0"])
 
     root = drawn_roots("classification")
     data = ["--data.root", str(root), "--data.name", "stanford_dogs", "--data.input_size", "48"]
