@@ -24,11 +24,16 @@ def cache_dir() -> Path:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, *, backup: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which becomes `path` only if the block ends well.
 
     A reader, or a crash at any moment, finds the old file or the new one, never a part of it. What a process that was
     killed has left of the same file goes with the next write, once it is an hour old.
+
+    Args:
+        path: the file.
+        backup: what the old file becomes once the new one is safe on disk; None to lose it. A crash may find the old
+            file there and nothing at `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
@@ -37,6 +42,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        if backup is not None and path.exists():
+            os.replace(path, backup)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

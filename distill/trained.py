@@ -29,7 +29,7 @@ def fit_once(task: Task[Any], run: Path, world: World, objective: Objective | No
     """
     if world.share((run / METRICS).is_file()):
         return
-    fit(task, run, objective=objective, resume=world.share((run / checkpoint.LAST).is_file()), world=world)
+    fit(task, run, objective=objective, resume=world.share(checkpoint.exists(run)), world=world)
 
 
 def train_first(

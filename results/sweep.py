@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from datasets.files import write_json
-from tasks.common.checkpoint import LAST
+from tasks.common import checkpoint
 from tasks.common.commands import open_run
 from tasks.common.deployed import deployed_cost, latencies_ms
 from tasks.common.fit import METRICS
@@ -117,7 +117,7 @@ def _remember(out: Path, asked: dict[str, Any]) -> None:
     """Write down what the folder's cells are of; more widths and sizes may come later."""
     path = out / SWEEP
     out.mkdir(parents=True, exist_ok=True)
-    before = json.loads(path.read_text()) if path.is_file() else {}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for key, value in asked.items():
         if before.get(key, value) != value:
             raise ValueError(f"{out}: holds a sweep with {key} {before[key]!r}, not {value!r}; name another --out")
@@ -126,7 +126,7 @@ def _remember(out: Path, asked: dict[str, Any]) -> None:
 
 def _train(task_name: str, run: Path, words: Sequence[str]) -> None:
     """One cell, in a process of its own, from where it was."""
-    if (run / LAST).is_file():
+    if checkpoint.exists(run):
         words = ["--resume", str(run)]
     else:
         if run.exists():
@@ -149,7 +149,7 @@ def _measure(task_name: str, out: Path) -> tuple[str, list[Cell]]:
     for run, (task, model), latency_ms in zip(runs, opened, latencies, strict=True):
         score_name = task.score_name
         cost = deployed_cost(model, task.config.data.input_size)
-        score = json.loads((run / METRICS).read_text())[score_name]
+        score = json.loads((run / METRICS).read_text(encoding="utf-8"))[score_name]
         width = float(run.name.partition("_")[0])
         millions = (cost.mult_adds / 1e6, cost.num_params / 1e6)
         cells.append(Cell(width, task.config.data.input_size, float(score), *millions, latency_ms))

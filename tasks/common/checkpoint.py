@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pickle
+import shutil
 import warnings
 import zipfile
 from pathlib import Path
@@ -14,20 +14,30 @@ import torch
 from datasets.files import atomic_write
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+_TORCH_WRITER = "inline_container.cc"  # all that torch says of a full disk is where in its sources it noticed
 
 
 def save_last(run: Path, content: dict[str, Any]) -> None:
-    """Write `last.pt`; what it was becomes `previous.pt`."""
-    with atomic_write(run / LAST) as temporary:
-        torch.save(content, temporary)
-        if (run / LAST).exists():
-            os.replace(run / LAST, run / PREVIOUS)
+    """Write `last.pt`; what it was becomes `previous.pt`.
+
+    Raises:
+        ValueError: if the disk is full; the checkpoints that were there stay as they were.
+    """
+    _save(content, run / LAST, backup=run / PREVIOUS)
 
 
 def save_best(run: Path, content: dict[str, Any]) -> None:
-    """Write `best.pt`."""
-    with atomic_write(run / BEST) as temporary:
-        torch.save(content, temporary)
+    """Write `best.pt`.
+
+    Raises:
+        ValueError: if the disk is full; the one that was there stays as it was.
+    """
+    _save(content, run / BEST)
+
+
+def exists(run: Path) -> bool:
+    """Whether there is a checkpoint to resume from."""
+    return (run / LAST).is_file() or (run / PREVIOUS).is_file()
 
 
 def load_last(run: Path, task_name: str) -> dict[str, Any]:
@@ -75,6 +85,20 @@ def load_checkpoint(path: Path, task_name: str | None = None) -> dict[str, Any]:
     if task_name not in (None, content["task"]):
         raise ValueError(f"{path}: a checkpoint of tasks.{content['task']}, but this is tasks.{task_name}")
     return content
+
+
+def _save(content: dict[str, Any], path: Path, *, backup: Path | None = None) -> None:
+    try:
+        with atomic_write(path, backup=backup) as temporary:
+            torch.save(content, temporary)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and _TORCH_WRITER not in str(error):
+            raise
+        free = shutil.disk_usage(path.parent).free  # without what was written, which is gone again
+        raise ValueError(
+            f"{path}: the checkpoint could not be written, and {free / 1e6:.1f} MB are free there ({error}); what was "
+            "there before is whole; make room, then resume the run"
+        ) from error
 
 
 class DamagedCheckpointError(ValueError):

@@ -48,12 +48,13 @@ def test_facenet_is_trained_once(
     assert train_first(FaceNetTask, larger, "facenet", ALONE)[0].config.data.input_size == 96
 
 
+@pytest.mark.parametrize("left", ["last.pt", "previous.pt"])
 def test_goes_on_after_an_interruption(
-    student: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    student: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: str
 ) -> None:
     def fit(task: Any, run: Path, *, resume: bool, world: World) -> None:
         asked.append((run, resume))
-        (run / "last.pt").touch()
+        (run / left).touch()
         raise InterruptedRunError("stopped")
 
     asked: list[tuple[Path, bool]] = []

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from results import cli
+from results import cli, sweep
 from results.sweep import pareto
 from tests.conftest import REPOSITORY
 
@@ -73,6 +73,25 @@ def test_killed_sweep_goes_on(words: list[str], tmp_path: Path, capsys: pytest.C
 
     assert cli.main([*words, "--out", str(out), "--optim.lr", "0.5"]) == 1
     assert "holds a sweep with settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", ["last.pt", "previous.pt"])
+def test_a_cell_with_a_checkpoint_is_resumed(left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    commands: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", run)
+    cell = tmp_path / "0.25_32"
+    for file in ("config.yaml", left):
+        cell.mkdir(exist_ok=True)
+        (cell / file).touch()
+        sweep._train("classification", cell, ["--data.input_size", "32"])
+    begun, resumed = (command[4:] for command in commands)
+    assert begun == ["--data.input_size", "32", "--run_dir", str(cell)]
+    assert resumed == ["--resume", str(cell)]
+    assert (cell / left).exists()
 
 
 def test_no_cell_is_begun_after_the_budget(

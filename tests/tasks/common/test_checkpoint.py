@@ -1,10 +1,14 @@
+import os
+import resource
+import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tasks.common.checkpoint import load_checkpoint, load_last, save_last
+from tasks.common.checkpoint import exists, load_checkpoint, load_last, save_best, save_last
 
 
 def content(step: int) -> dict[str, object]:
@@ -34,6 +38,91 @@ def test_the_one_before_is_found_when_the_newest_is_damaged(tmp_path: Path, dama
         path.unlink()
     with pytest.warns(UserWarning, match=r"last\.pt.*going on from .*previous\.pt"):
         assert load_last(tmp_path, "detection")["step"] == 1
+
+
+@pytest.fixture
+def first_saved(tmp_path: Path) -> Path:
+    """A run of two checkpoints, of steps 0 and 1."""
+    run = tmp_path / "run"
+    for step in (0, 1):
+        save_last(run, content(step))
+    return run
+
+
+def test_killed_at_any_moment_a_whole_checkpoint_is_left(
+    first_saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments: list[Path] = []
+
+    def photographed(name: str) -> None:
+        original = getattr(os, name)
+
+        def step(*arguments: Any) -> None:
+            for call in (lambda: None, lambda: original(*arguments)):
+                call()
+                moments.append(tmp_path / f"{len(moments)}-{name}")
+                shutil.copytree(first_saved, moments[-1])
+
+        monkeypatch.setattr(os, name, step)
+
+    photographed("fsync")
+    photographed("replace")
+    save_last(first_saved, content(2))
+    assert {moment.name.partition("-")[2] for moment in moments} == {"fsync", "replace"}
+    steps = []
+    for moment in moments:
+        assert exists(moment)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that last.pt is missing
+            steps.append(load_last(moment, "detection")["step"])
+    assert steps == sorted(steps)
+    assert (steps[0], steps[-1]) == (1, 2), "never further back than the last one"
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+def test_a_step_that_fails_loses_nothing(first_saved: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, fail)
+        with pytest.raises(ValueError, match=r"last\.pt: .* MB are free there .*No space left on device"):
+            save_last(first_saved, content(2))
+    assert load_last(first_saved, "detection")["step"] == 1
+    assert load_checkpoint(first_saved / "previous.pt")["step"] == 0
+    assert not list(first_saved.glob(".*"))
+
+
+def test_a_full_disk_is_said_in_a_line_and_loses_nothing(first_saved: Path) -> None:
+    save_best(first_saved, content(1))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))  # as on a full disk, a write fails half way
+    try:
+        for save, name in ((save_last, "last"), (save_best, "best")):
+            with pytest.raises(ValueError, match=rf"{name}\.pt: the checkpoint could not be written, and [\d.]+ MB"):
+                save(first_saved, content(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert load_last(first_saved, "detection")["step"] == 1
+    assert load_checkpoint(first_saved / "best.pt")["step"] == 1
+    assert not list(first_saved.glob(".*"))
+
+
+def test_what_is_no_full_disk_is_another_error(tmp_path: Path) -> None:
+    class Unsaved:
+        def __reduce__(self) -> tuple[object, ...]:
+            raise RuntimeError("cannot be saved")
+
+    with pytest.raises(RuntimeError, match="cannot be saved"):
+        save_last(tmp_path, content(1) | {"model": Unsaved()})
+
+
+def test_there_is_a_checkpoint_as_long_as_one_can_be_resumed(first_saved: Path) -> None:
+    (first_saved / "last.pt").unlink()
+    assert exists(first_saved)
+    (first_saved / "previous.pt").unlink()
+    save_best(first_saved, content(1))
+    assert not exists(first_saved)
 
 
 def test_nothing_to_load_names_both(tmp_path: Path) -> None:
