@@ -86,7 +86,7 @@ def _task_of(words: Sequence[str]) -> str:
     settings: dict[str, Any] = {}
     for file in files:
         if Path(file).is_file():  # else the parser says so
-            settings |= yaml.safe_load(Path(file).read_text()) or {}
+            settings |= yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
     if said.resume and settings and "teacher" not in settings:
         raise ValueError(f"--resume: {said.resume} is no distillation; its task's own train resumes it")
     task = said.task or settings.get("task")

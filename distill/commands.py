@@ -183,10 +183,10 @@ def _train_alone(student: Task[Any], num_images: int, run: Path, world: World) -
 def _learner(student: Task[Any], run: Path) -> Learner:
     """The best checkpoint of a run, and how it came about."""
     _, model = open_run(run, type(student), type(student.config))
-    with (run / LOG).open() as file:
+    with (run / LOG).open(newline="", encoding="utf-8") as file:
         history = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
     scored = [row for row in history if student.score_name in row]
-    metrics = json.loads((run / METRICS).read_text())
+    metrics = json.loads((run / METRICS).read_text(encoding="utf-8"))
     config = student.config
     return Learner(f"{config.backbone.name} {run.name}", model, config.data.input_size, metrics, scored)
 

@@ -100,7 +100,7 @@ class Teaching:
             return self.num_remembered * self.asking_s / self.num_asked
         if self._pace_file is None or not self._pace_file.is_file():
             return 0.0
-        return self.num_remembered * float(json.loads(self._pace_file.read_text())["seconds_per_view"])
+        return self.num_remembered * float(json.loads(self._pace_file.read_text(encoding="utf-8"))["seconds_per_view"])
 
     def close(self) -> None:
         """Write down how long an answer takes, for whoever is spared it."""

@@ -36,5 +36,5 @@ def write_sample(root: Path, num_images_of: Mapping[Partition, int] = NUM_IMAGES
             rows.append(" ".join([name, *(f"{1 if attribute in attributes else -1:2d}" for attribute in ATTRIBUTES)]))
             partitions.append(f"{name} {PARTITION_IDS[split]}")
     lines = [str(len(rows)), " ".join(ATTRIBUTES), *rows]
-    (root / ATTRIBUTE_LIST).write_text("\n".join(lines) + "\n")
-    (root / PARTITION_LIST).write_text("\n".join(partitions) + "\n")
+    (root / ATTRIBUTE_LIST).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (root / PARTITION_LIST).write_text("\n".join(partitions) + "\n", encoding="utf-8")

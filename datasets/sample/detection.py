@@ -63,7 +63,7 @@ def write_sample(root: Path, num_images_of: Mapping[str, int] = NUM_IMAGES) -> N
             "annotations": annotations,
             "categories": [{"id": i + 1, "name": name, "supercategory": "drawn"} for i, name in enumerate(PAINTERS)],
         }
-        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def draw_scene(rng: np.random.Generator) -> tuple[Image, list[tuple[int, list[int]]]]:

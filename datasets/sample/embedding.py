@@ -36,7 +36,7 @@ def write_sample(root: Path, sizes: Mapping[str, tuple[int, int]] = SIZES) -> No
                 rng = np.random.default_rng([SEED, part_number, person, photo])
                 picture = draw_face(identity, draw_attributes(rng), rng)
                 write_image(root / part / name / f"{name}_{photo:04d}.jpg", picture)
-    (root / LFW / PAIRS).write_text(_pairs(*sizes[LFW]))
+    (root / LFW / PAIRS).write_text(_pairs(*sizes[LFW]), encoding="utf-8")
 
 
 def _pairs(num_identities: int, num_photos: int) -> str:

@@ -66,7 +66,7 @@ def write_sample(root: Path, num_images_of: Mapping[str, int] = NUM_IMAGES) -> N
             name = f"{split}-{number:05d}.jpg"
             write_image(root / "images" / name, draw_street(float(lat_deg), float(lng_deg), rng))
             rows.append((name, f"{lat_deg:.5f}", f"{lng_deg:.5f}", split))
-    with (root / "places.csv").open("w", newline="") as file:
+    with (root / "places.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("IMG_ID", "LAT", "LON", "split"))
         writer.writerows(rows)

@@ -232,7 +232,7 @@ def warn_of_repairs(source: Source[Any]) -> None:
 
 def check_unchanged(settings: dict[str, Any], path: Path) -> None:
     """A run that is resumed ends as if it had never stopped, so only how it runs and where its data are may change."""
-    saved = flatten(yaml.safe_load(path.read_text()))
+    saved = flatten(yaml.safe_load(path.read_text(encoding="utf-8")))
     for key, value in flatten(yaml.safe_load(_as_yaml(settings))).items():
         if value != saved.get(key, value) and key not in RESUME_MAY_CHANGE:
             raise ValueError(
@@ -244,7 +244,7 @@ def check_unchanged(settings: dict[str, Any], path: Path) -> None:
 def write_settings(settings: dict[str, Any], run: Path) -> None:
     """The `config.yaml` of a run."""
     with atomic_write(run / CONFIG) as temporary:
-        temporary.write_text(_as_yaml(settings))
+        temporary.write_text(_as_yaml(settings), encoding="utf-8")
 
 
 def _as_yaml(settings: dict[str, Any]) -> str:

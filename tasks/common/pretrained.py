@@ -52,7 +52,7 @@ def _weights_of_run(run: Path) -> Weights:
     content = load_checkpoint(run / BEST)
     if not (run / CONFIG).is_file():
         raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
-    settings = yaml.safe_load((run / CONFIG).read_text())["backbone"]
+    settings = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))["backbone"]
     conventions = settings["conventions"] or default_conventions(settings["name"])
     names = content["vocabulary"]["class_names"] if content["task"] == "classification" else ()
     return Weights(content["model"], conventions, str(run), tuple(names))

@@ -17,13 +17,24 @@ PER_CLASS = "per_class.csv"
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Rows as CSV, atomically; a row without a value for a column leaves it empty. By default all the rows' columns."""
+    """Rows as CSV, atomically; a row without a value for a column leaves it empty. By default all the rows' columns.
+
+    A file name that is not UTF-8 keeps its bytes: `errors="surrogateescape"` gives it back.
+    """
     columns = columns or list(dict.fromkeys(key for row in rows for key in row))
-    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for row in rows:
-            writer.writerow({key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()})
+            writer.writerow({key: _rounded(value) if isinstance(value, float) else value for key, value in row.items()})
+
+
+def _rounded(value: float) -> float:
+    """To six digits after the point, or where that leaves fewer, as of a small learning rate, to six that count."""
+    return float(f"{value:.6g}") if abs(value) < 1 else round(value, 6)
 
 
 def epoch_line(row: Mapping[str, Any], epochs: int, score_name: str) -> str:

@@ -58,9 +58,9 @@ class Gallery:
             raise ValueError(f"{path}: there is no such gallery; `index FOLDER --out {path}` makes one")
         index = SimilarityIndex.read(path)
         try:
-            with path.with_suffix(".csv").open(newline="", encoding="utf-8") as file:
+            with path.with_suffix(".csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
                 paths = {int(row["id"]): row["path"] for row in csv.DictReader(file)}
-            network = json.loads(path.with_suffix(".json").read_text())["network"]
+            network = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["network"]
         except (OSError, KeyError, TypeError, ValueError) as error:
             beside = f"{path.with_suffix('.csv').name} and {path.with_suffix('.json').name}"
             raise ValueError(f"{path}: {beside}, which belong beside it, cannot be read ({error})") from error

@@ -78,7 +78,7 @@ def search(task_class: type[Task[Face]], arguments: Arguments) -> int:
         raise ValueError("none of the photos could be used")
     found = gallery.search(embeddings, options["num_matches"])
     folder = out_folder(task, options, "search")
-    with atomic_write(folder / MATCHES) as temporary, temporary.open("w") as file:
+    with atomic_write(folder / MATCHES) as temporary, temporary.open("w", encoding="utf-8") as file:
         for name, matches in zip(names, found, strict=True):
             file.write(json.dumps({"image": name, "matches": [match._asdict() for match in matches]}) + "\n")
             best = f"{matches[0].similarity:.3f} {matches[0].path}" if matches else "the gallery is empty"

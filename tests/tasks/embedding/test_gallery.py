@@ -1,6 +1,7 @@
 """A gallery finds what exact search finds, grows and shrinks, and survives a crash at any moment of a write."""
 
 import itertools
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,18 @@ def test_photos_are_replaced_when_they_change(tmp_path: Path, rng: np.random.Gen
     (best, *_), *_ = again.search(vectors[4:], 4)
     assert (best.path, best.similarity) == (photos[2], pytest.approx(1, abs=1e-5))
     assert again.search(vectors[2:3], 1)[0][0].similarity < 0.999  # nothing is left of the old version
+
+
+def test_a_name_that_is_not_utf_8_is_kept(tmp_path: Path, rng: np.random.Generator) -> None:
+    photos, vectors = [str(tmp_path / os.fsdecode(name)) for name in (b"caf\xe9.jpg", b"plain.jpg")], unit(rng, 2)
+    for photo in photos:
+        Path(photo).touch()
+    Gallery.new(tmp_path / "g.faiss", DIM, "net").add(photo_ids(photos), vectors)
+    again = Gallery.read(tmp_path / "g.faiss")
+    assert again.missing(photos) == {}
+    assert [match.path for (match,) in again.search(vectors, 1)] == photos
+    assert json.loads(json.dumps(photos)) == photos, "as in matches.jsonl"
+    assert again.remove(photos[:1]) == 1
 
 
 def test_photos_and_folders_are_removed(tmp_path: Path, rng: np.random.Generator) -> None:

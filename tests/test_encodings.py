@@ -1,0 +1,46 @@
+"""Text files are UTF-8 whatever the machine's own encoding is: nobody opens one without saying so."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.test_layers import MODULES
+
+NOT_TEXT = {"Image.open", "tarfile.open"}
+
+
+def calls_without_encoding(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        words = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+        is_binary = any(isinstance(word, str) and set(word) <= set("rwxab+") and "b" in word for word in words)
+        opens = name.rpartition(".")[2] in ("open", "read_text", "write_text") and name not in NOT_TEXT
+        if opens and not is_binary and "encoding" not in {keyword.arg for keyword in node.keywords}:
+            found.append(f"line {node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_every_text_file_is_utf_8(module: Path) -> None:
+    assert calls_without_encoding(REPOSITORY / module) == []
+
+
+def test_a_call_without_encoding_is_found(tmp_path: Path) -> None:
+    lines = [
+        'path.open("rb")',
+        'path.open("w")',
+        "open(name)",
+        "path.read_text()",
+        'path.write_text(x, encoding="utf-8")',
+    ]
+    (tmp_path / "a.py").write_text("\n".join(lines), encoding="utf-8")
+    assert [line.partition(":")[0] for line in calls_without_encoding(tmp_path / "a.py")] == [
+        "line 2",
+        "line 3",
+        "line 4",
+    ]
