@@ -86,9 +86,12 @@ def decode_image(
 
 
 def write_image(path: Path, image: Image) -> None:
-    """Write an RGB image in the format of the path's suffix."""
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-        raise OSError(f"{path}: could not be written")
+    """Write an RGB image in the format of the path's suffix.
+
+    Python writes the file: OpenCV ends the process at a file name that is not UTF-8, and does not say why it failed.
+    """
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    path.write_bytes(data.tobytes())
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:

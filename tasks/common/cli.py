@@ -7,6 +7,7 @@ the arguments are parsed, so that `--help` and a typing mistake are answered at 
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +45,8 @@ def main(name: str, arguments: Sequence[str], commands: Mapping[str, Command] = 
 def exit_status(run: Callable[[], int]) -> int:
     """What a command returns; 1 after a mistake in the data, 130 when interrupted, with a line that says so."""
     warnings.showwarning = _print_warning  # type: ignore[assignment]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as for sys.stderr: not every file name can be encoded
     try:
         _check_packages()
         return run()

@@ -25,6 +25,7 @@ def colour(class_id: int) -> tuple[int, int, int]:
 
 def put_label(image: Image, text: str, left_px: int, top_px: int, background: tuple[int, int, int]) -> None:
     """Write a short text on a filled box whose top left corner is moved into the image where needed."""
+    text = text.encode("utf-8", "replace").decode("utf-8")  # OpenCV ends the process at a file name that is not UTF-8
     (width, height), baseline = cv2.getTextSize(text, FONT, 0.4, 1)
     left = max(0, min(left_px, image.shape[1] - width - 4))
     top = max(0, min(top_px, image.shape[0] - height - baseline - 4))

@@ -52,7 +52,7 @@ def predict_files(task: Task[T], model: nn.Module, paths: Sequence[Path], out: P
     with (
         Progress("predicting", len(paths)) as progress,
         atomic_write(out / RECORDS) as temporary,
-        temporary.open("w") as records,
+        temporary.open("w", encoding="utf-8") as records,
         _Canvas(out) as canvas,
     ):
         for batch in _batches(_prepared(task, _pictures(paths, progress))):
@@ -111,10 +111,15 @@ class _Canvas:
             return
         if self._video_of != picture.path:
             self._close_video()
-            rate = cv2.VideoCapture(str(picture.path)).get(cv2.CAP_PROP_FPS) or 25.0
+            rate = cv2.VideoCapture(_opencv_name(picture.path)).get(cv2.CAP_PROP_FPS) or 25.0
             path = self._free_path(picture.path.stem, ".mp4")
             size = (drawn.shape[1], drawn.shape[0])
-            self._video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+            self._video = cv2.VideoWriter(_opencv_name(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+            if not self._video.isOpened():
+                raise ValueError(
+                    f"{path}: OpenCV cannot write MPEG-4 video here: its codec is missing, or the file cannot be made; "
+                    "`pip install opencv-python-headless` has the codec, and frames as images need none"
+                )
             self._video_of = picture.path
         assert self._video is not None
         self._video.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
@@ -147,7 +152,11 @@ def _pictures(paths: Sequence[Path], progress: Progress) -> Iterator[Picture]:
 
 
 def _frames(path: Path) -> Iterator[Picture]:
-    capture = cv2.VideoCapture(str(path))
+    try:
+        capture = cv2.VideoCapture(_opencv_name(path))
+    except ValueError as error:
+        warnings.warn(f"{error}; left out", stacklevel=2)
+        return
     number = 0
     while True:
         there_is_one, frame = capture.read()
@@ -158,6 +167,18 @@ def _frames(path: Path) -> Iterator[Picture]:
     capture.release()
     if number == 0:
         warnings.warn(f"{path}: not a video that OpenCV can read; left out", stacklevel=2)
+
+
+def _opencv_name(path: Path) -> str:
+    """The name of a video for OpenCV, which ends the process at one that is not UTF-8.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    name = str(path)
+    if name.encode("utf-8", "replace").decode("utf-8") != name:
+        raise ValueError(f"{path}: OpenCV opens no video whose name is not UTF-8; rename it")
+    return name
 
 
 def _prepared(task: Task[T], pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Image]]:
