@@ -64,7 +64,13 @@ def _weights(options: argparse.Namespace) -> int:
     for row in PUBLISHED:
         name, _, size = row.backbone.rpartition("_")
         scores = f"{row.top1:.3f}", f"{row.top5:.3f}"
-        print(form.format(row.name, row.publisher, name, size, *scores, row.licence, row.hash, row.url))
+        checked_by = "first use" if row.sha256 is None else f"SHA-256 {row.sha256[:8]}..."
+        print(form.format(row.name, row.publisher, name, size, *scores, row.licence, checked_by, row.url))
     print("top-1, top-5: on ImageNet's validation images at that size, as the publishers state them.")
+    print("SHA-256: compared at each use with a digest that is part of this program; --json shows all of it.")
+    print(
+        "first use: nobody states a digest, so that of the first file seen is kept beside torch's downloads, and later"
+    )
+    print("ones must have it; a download of Keras's must have the MD5 that its server states, too.")
     print("A publisher's name takes its file that fits --backbone.name and is nearest to the input size.")
     return 0

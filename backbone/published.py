@@ -1,7 +1,7 @@
 """The published MobileNet weights: what exists, what it scores, and how to get it.
 
-Each publisher's own client downloads and keeps its files; the Keras files have none outside Keras, so they are fetched
-here.
+A file counts only with its SHA-256: the one that is written down here or, where nobody states one, that of the file as
+it was first seen.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import base64
 import hashlib
 import http.client
 import os
+import sys
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,6 +23,16 @@ from backbone.names import ConventionsName, parse_name
 KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/"
 _TIMM_TAG = "ra4_e3600_r224_in1k"
 _TIMM_FILE = "model.safetensors"
+
+# torchvision states the first eight digits of its files in their names. The rest, and timm's, are those that users of
+# the files have written down; of Keras's files and mobilenetv1_100h nobody has, as far as could be found.
+_SHA256 = {
+    "mobilenet_v2-7ebf99e0.pth": "7ebf99e03e254b273379b23edca7ec0da9f48273b23a332b93c1c99d49e86e8f",
+    "mobilenet_v3_large-5c1a4163.pth": "5c1a416349c4cf298f2a6a5e2600ed0ee55e604713578f5e74e6bc8bcaef7997",
+    "mobilenet_v3_small-047dcff4.pth": "047dcff4addef86ea5bc2eff13c9614dc11f47ab1160d0a71a25e7db994f4e1f",
+    "mobilenetv1_100": "15c2f1411deb8e0533acbb41fe9523062f80d444d0393e7ad2b429f41378efc3",
+    "mobilenetv1_125": "5616b1d4d774ac5bdf3fb254a72da78a5f27b19aa13bcceac03a743077c6acd8",
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class Published:
         top5: the same for five guesses.
         licence: as the publisher states it.
         url: of the file, or of its repository.
-        hash: what a download is checked against.
+        sha256: of the file; None where nobody states it, and the file as it was first seen counts.
     """
 
     name: str
@@ -48,7 +57,7 @@ class Published:
     top5: float
     licence: str
     url: str
-    hash: str
+    sha256: str | None
 
 
 def _keras() -> list[Published]:
@@ -65,9 +74,7 @@ def _keras() -> list[Published]:
         for size, top1, top5 in by_size:
             file, backbone = f"mobilenet_{files[width]}_{size}_tf.h5", f"mobilenet_{width}_{size}"
             fractions = (top1 / 100, top5 / 100)
-            rows.append(
-                Published(file, "keras", backbone, *fractions, "Apache-2.0", KERAS_URL + file, "MD5 from the server")
-            )
+            rows.append(Published(file, "keras", backbone, *fractions, "Apache-2.0", KERAS_URL + file, None))
     return rows
 
 
@@ -80,26 +87,23 @@ def _timm() -> list[Published]:
     )
     url = "https://huggingface.co/timm/{}." + _TIMM_TAG
     return [
-        Published(name, "timm", backbone, top1, top5, "Apache-2.0", url.format(name), "huggingface_hub")
+        Published(name, "timm", backbone, top1, top5, "Apache-2.0", url.format(name), _SHA256.get(name))
         for name, backbone, top1, top5 in models
     ]
 
 
 def _torchvision() -> list[Published]:
-    """The newest weights of each network, with what torchvision's own records say of them."""
+    """The best weights of each network, with what torchvision's own records say of them."""
     rows = []
     for backbone, weights in (
-        ("mobilenet_v2_1.0_224", MobileNet_V2_Weights.DEFAULT),
-        ("mobilenet_v3_large_1.0_224", MobileNet_V3_Large_Weights.DEFAULT),
-        ("mobilenet_v3_small_1.0_224", MobileNet_V3_Small_Weights.DEFAULT),
+        ("mobilenet_v2_1.0_224", MobileNet_V2_Weights.IMAGENET1K_V2),
+        ("mobilenet_v3_large_1.0_224", MobileNet_V3_Large_Weights.IMAGENET1K_V2),
+        ("mobilenet_v3_small_1.0_224", MobileNet_V3_Small_Weights.IMAGENET1K_V1),
     ):
         scores = weights.meta["_metrics"]["ImageNet-1K"]
         file = weights.url.rsplit("/", 1)[1]
-        prefix = Path(file).stem.rsplit("-", 1)[1]
         fractions = (scores["acc@1"] / 100, scores["acc@5"] / 100)
-        rows.append(
-            Published(file, "torchvision", backbone, *fractions, "BSD-3-Clause", weights.url, f"SHA-256 {prefix}...")
-        )
+        rows.append(Published(file, "torchvision", backbone, *fractions, "BSD-3-Clause", weights.url, _SHA256[file]))
     return rows
 
 
@@ -143,7 +147,8 @@ def fetch(row: Published) -> Path:
     """The file in its publisher's cache, downloaded and checked if need be.
 
     Raises:
-        ValueError: if it is neither in the cache nor can be downloaded whole; says what to do by hand.
+        ValueError: if it is neither in the cache nor can be downloaded whole, or is another file than it was; says
+            what to do by hand.
     """
     by_hand = "; download it by hand and pass its path as --backbone.pretrained"
     if row.publisher == "timm":
@@ -151,48 +156,81 @@ def fetch(row: Published) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
-            return Path(hf_hub_download(row.url.removeprefix("https://huggingface.co/"), _TIMM_FILE))
+            path = Path(hf_hub_download(row.url.removeprefix("https://huggingface.co/"), _TIMM_FILE))
         except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
             raise ValueError(f"{row.url}: download of {_TIMM_FILE} failed ({type(error).__name__}){by_hand}") from error
-
-    if row.publisher == "torchvision":
-        prefix = Path(row.name).stem.rsplit("-", 1)[1]
-        get = torch.hub.download_url_to_file
-        download: Callable[[str, str], None] = partial(get, hash_prefix=prefix, progress=False)
-    else:
-        download = _download_checked
-    return keep_download(row.url, row.name, download, or_else=by_hand[2:])
+        _verify(path, row.name, row.sha256)
+        return path
+    return keep_download(row.url, row.name, row.sha256, or_else=by_hand[2:])
 
 
-def keep_download(url: str, name: str, download: Callable[[str, str], None], *, or_else: str) -> Path:
-    """The file of a URL in the folder where torch keeps what it downloads, downloaded once.
+def keep_download(url: str, name: str, sha256: str | None, *, or_else: str) -> Path:
+    """The file of a URL in the folder where torch keeps what it downloads, downloaded once and checked at each use.
 
     Args:
         url: of the file.
         name: of the file here.
-        download: (url, path) writes the file.
+        sha256: that it must have; None where nobody states it, but its server states an MD5.
         or_else: what to do by hand.
 
     Raises:
-        ValueError: if the download fails.
+        ValueError: if the download fails, or the file is another one.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    path = _torch_folder() / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            download(url, str(path))
+            if sha256 is None:
+                _download_stated(url, path)
+            else:
+                torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
         except (OSError, http.client.HTTPException, RuntimeError) as error:  # the second when a part of it arrived
             raise ValueError(f"{url}: download failed ({error}); put the file at {path}, or {or_else}") from error
+    _verify(path, name, sha256)
     return path
 
 
-def _download_checked(url: str, path: str) -> None:
+def _torch_folder() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _verify(path: Path, name: str, sha256: str | None) -> None:
+    """Compare a file with its SHA-256; without one, with that of the file as it was first seen, which is written down.
+
+    Raises:
+        ValueError: if it is another one.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    note = _torch_folder() / f"{name}.sha256"  # as `sha256sum` writes it
+    if sha256 is None and not note.exists():
+        _write_whole(note, f"{digest}  {path.name}\n".encode())
+        print(
+            f"{name}: nobody states its SHA-256, so it is not known to be what was published; from now on it must be "
+            f"what it is now, {digest}, which is written down in {note}",
+            file=sys.stderr,
+        )
+    expected = sha256 or note.read_text(encoding="utf-8").partition(" ")[0]
+    if digest != expected:
+        known = "known here" if sha256 else f"written down in {note}"
+        raise ValueError(
+            f"{path}: its SHA-256 is {digest}, but the one {known} is {expected}: remove the file, so that it is "
+            "downloaded again, or pass its path if it is one of your own"
+        )
+
+
+def _download_stated(url: str, path: Path) -> None:
     """Download a file whose server states its MD5 (Google's storage does)."""
     with urllib.request.urlopen(url, timeout=30) as response:
         data, hashes = response.read(), response.headers.get_all("x-goog-hash", [])
     md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
     if f"md5={md5}" not in [part.strip() for line in hashes for part in line.split(",")]:
         raise RuntimeError(f"what arrived does not have the hash that the server states, {hashes}")
-    temporary = Path(path).with_suffix(f".{os.getpid()}")
+    _write_whole(path, data)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(data)
     os.replace(temporary, path)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-
-import torch
 
 from backbone.formats import read_tensors
 from backbone.published import keep_download
@@ -14,9 +11,15 @@ from tasks.embedding import EmbeddingTask, FaceNet
 
 INPUT_SIZE = 160  # of the published weights
 _RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
-WEIGHTS = {  # the first one is the default; both are of faces 160 px wide, cropped loosely
-    "vggface2": _RELEASE + "20180402-114759-vggface2.pt",
-    "casia-webface": _RELEASE + "20180408-102900-casia-webface.pt",
+WEIGHTS = {  # file and SHA-256; the first one is the default; both are of faces 160 px wide, cropped loosely
+    "vggface2": (
+        "20180402-114759-vggface2.pt",
+        "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b",
+    ),
+    "casia-webface": (
+        "20180408-102900-casia-webface.pt",
+        "7a67afdbbc995fce5e10128675e318799a70698c2f433ba75dd7eb9a2f096e7d",
+    ),
 }
 
 
@@ -35,13 +38,12 @@ def load_facenet(which: str) -> FaceNet:
         which: one of `WEIGHTS`, downloaded once, or a file.
 
     Raises:
-        ValueError: if they are not there, cannot be downloaded, or are another network's.
+        ValueError: if they are not there, cannot be downloaded, or are not what they should be.
     """
     path = Path(which)
     if which in WEIGHTS:
-        download = partial(torch.hub.download_url_to_file, progress=False)
-        url = WEIGHTS[which]
-        path = keep_download(url, url.rsplit("/", 1)[1], download, or_else="give it as --teacher facenet:FILE")
+        name, sha256 = WEIGHTS[which]
+        path = keep_download(_RELEASE + name, name, sha256, or_else="give it as --teacher facenet:FILE")
     state = {name: value for name, value in read_tensors(path).items() if not name.startswith("logits.")}
     network = InceptionResnetV1()
     expected = network.state_dict()

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import http.server
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,12 @@ import pytest
 import torch
 
 from backbone import build_backbone, open_weights
-from backbone.published import PUBLISHED, Published, fetch, find_published
+from backbone.cli import main
+from backbone.published import PUBLISHED, Published, fetch, find_published, keep_download
+from distill.facenet import WEIGHTS
+
+CONTENT = b"not really weights"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 def test_the_file_nearest_in_size_is_taken() -> None:
@@ -46,8 +52,7 @@ def test_every_published_row_is_of_a_backbone_that_exists() -> None:
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[str, str], Published]]:
     """A server of checkpoints on this machine; the header it sends can be set."""
-    content = b"not really weights"
-    digest = base64.b64encode(hashlib.md5(content).digest()).decode()
+    digest = base64.b64encode(hashlib.md5(CONTENT).digest()).decode()
     headers = {"x-goog-hash": f"crc32c=AAAA,md5={digest}"}
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -56,7 +61,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[di
             for key, value in headers.items():
                 self.send_header(key, value)
             self.end_headers()  # a Content-Length above the content's makes a broken download
-            self.wfile.write(content)
+            self.wfile.write(CONTENT)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -64,7 +69,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[di
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    row = Published("file.h5", "keras", "mobilenet_1.0_224", 0, 0, "", f"http://127.0.0.1:{httpd.server_port}/", "")
+    row = Published("file.h5", "keras", "mobilenet_1.0_224", 0, 0, "", f"http://127.0.0.1:{httpd.server_port}/", None)
     yield headers, row
     httpd.shutdown()
     httpd.server_close()
@@ -76,9 +81,28 @@ Server = tuple[dict[str, str], Published]
 def test_download_is_kept_once_its_hash_is_right(server: Server) -> None:
     headers, row = server
     path = fetch(row)
-    assert path.read_bytes() == b"not really weights"
+    assert path.read_bytes() == CONTENT
     headers.clear()  # a second download would have no hash to check
     assert fetch(row) == path
+
+
+def test_what_nobody_states_is_pinned_by_its_first_download(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, row = server
+    path = fetch(row)
+    assert re.search(rf"file\.h5: nobody states its SHA-256.*{SHA256}.*file\.h5\.sha256", capsys.readouterr().err)
+    assert path.with_name("file.h5.sha256").read_text() == f"{SHA256}  file.h5\n", "as sha256sum -c reads it"
+    path.unlink()
+    assert fetch(row) == path, "the same file may be downloaded again"
+    assert capsys.readouterr().err == ""
+    path.write_bytes(b"other weights")
+    with pytest.raises(
+        ValueError, match=rf"file\.h5: its SHA-256 is .*, but the one written down in .*{SHA256}: remove"
+    ):
+        fetch(row)
+    assert path.read_bytes() == b"other weights", "what somebody put there stays"
+    assert {entry.name for entry in (tmp_path / "checkpoints").iterdir()} == {"file.h5", "file.h5.sha256"}
 
 
 def test_download_with_another_hash_leaves_nothing(server: Server, tmp_path: Path) -> None:
@@ -97,22 +121,63 @@ def test_download_that_breaks_off_leaves_nothing(server: Server, tmp_path: Path)
     assert not list(tmp_path.rglob("*.h5"))
 
 
-def test_torchvisions_file_is_checked_by_the_hash_in_its_name(server: Server, tmp_path: Path) -> None:
+def test_a_pinned_file_has_its_digest_or_is_refused(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, keras = server
-    digest = hashlib.sha256(b"not really weights").hexdigest()
-    row = Published(f"net-{digest[:8]}.pth", "torchvision", "mobilenet_v2_1.0_224", 0, 0, "", keras.url, "")
-    assert fetch(row).read_bytes() == b"not really weights"
+    row = dataclasses.replace(keras, name="net.pth", publisher="torchvision", sha256=SHA256)
+    path = fetch(row)
+    assert path.read_bytes() == CONTENT
+    assert capsys.readouterr().err == ""
+    other = SHA256[:8] + "0" * 56  # eight digits are not enough
     with pytest.raises(ValueError, match="invalid hash value"):
-        fetch(dataclasses.replace(row, name="net-00000000.pth"))
-    assert not list(tmp_path.rglob("net-00000000*"))
+        fetch(dataclasses.replace(row, name="other.pth", sha256=other))
+    assert not list(tmp_path.rglob("other*"))
+    with pytest.raises(ValueError, match=r"net\.pth: its SHA-256 is .*, but the one known here is .*: remove the file"):
+        keep_download(row.url, "net.pth", other, or_else="")
+    path.write_bytes(CONTENT[:-1])
+    with pytest.raises(ValueError, match="the one known here is"):
+        fetch(row)
+
+
+def test_digests_are_whole_and_agree_with_the_names() -> None:
+    pinned = {row.name: row.sha256 for row in PUBLISHED if row.sha256} | dict(WEIGHTS.values())
+    assert len(pinned) == 7
+    assert len(set(pinned.values())) == 7
+    for name, sha256 in pinned.items():
+        assert re.fullmatch("[0-9a-f]{64}", sha256)
+        prefix = re.search(r"-([0-9a-f]{8})\.pth", name)  # torchvision's own statement
+        assert prefix is None or sha256.startswith(prefix[1])
+    assert all(row.sha256 for row in PUBLISHED if row.publisher == "torchvision")
+
+
+def test_the_list_says_how_each_file_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["weights"])
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    for row in PUBLISHED:
+        assert ("first use" if row.sha256 is None else f"SHA-256 {row.sha256[:8]}") in lines[row.name]
 
 
 def test_without_network_it_says_where_to_put_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     for publisher in ("keras", "torchvision"):
-        row = Published("net-00000000.h5", publisher, "", 0, 0, "", "http://127.0.0.1:9/", "")  # type: ignore[arg-type]
+        row = Published("net-00000000.h5", publisher, "", 0, 0, "", "http://127.0.0.1:9/", None)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"put the file at .*checkpoints.net-00000000\.h5"):
             fetch(row)
+
+
+def test_timms_file_is_checked_where_its_own_client_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    (tmp_path / "model.safetensors").write_bytes(CONTENT)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(tmp_path / "model.safetensors"))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
+    rows = {row.name: row for row in PUBLISHED if row.publisher == "timm"}
+    with pytest.raises(ValueError, match="the one known here is 15c2f141"):
+        fetch(rows["mobilenetv1_100"])
+    assert fetch(dataclasses.replace(rows["mobilenetv1_100"], sha256=SHA256)) == tmp_path / "model.safetensors"
+    assert fetch(rows["mobilenetv1_100h"]) == tmp_path / "model.safetensors"
+    assert {path.name for path in tmp_path.rglob("*.*")} == {"model.safetensors", "mobilenetv1_100h.sha256"}
 
 
 def test_without_network_timms_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
