@@ -26,9 +26,11 @@ from tasks.common.commands import (
     INTERRUPTED,
     check_unchanged,
     make_folder,
+    name_launch,
     new_run,
     open_run,
     read_identity,
+    restarted_run,
     warn_of_repairs,
     with_conventions,
     write_settings,
@@ -113,7 +115,8 @@ def _lessons(
     subject = build_subject(student, class_loss=distilling.class_loss, temperature=distilling.temperature)
     teaching = Teaching(teachers, subject, loop=student.config.loop, hint_stride=distilling.hint_stride)
     images = _images(student, subject, distilling)
-    warn_of_repairs(images)
+    if world.is_main:
+        warn_of_repairs(images)
     objective = Distillation(
         student,
         teaching,
@@ -148,11 +151,15 @@ def _run_folder(task_name: str, config: Any, distilling: DistillConfig, options:
         run = Path(options["resume"])
         check_unchanged(settings, run / CONFIG)
         return run
+    found = restarted_run("distill", options["run_dir"])
+    if found is not None:
+        return found
     if options["run_dir"] is not None:
         run = make_folder(Path(options["run_dir"]), "--run_dir")
     else:
         run = new_folder(Path("runs") / "distill" / time.strftime("%Y-%m-%d_%H-%M-%S"))
     write_settings(settings, run)
+    name_launch(run)
     return run
 
 

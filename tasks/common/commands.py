@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
 import warnings
@@ -34,6 +35,7 @@ from tasks.common.report import metrics_as_json, print_metrics
 from tasks.common.task import Task
 
 INTERRUPTED = 130
+LAUNCH, LAUNCH_ID = "launch_id", "TORCHELASTIC_RUN_ID"  # in a run folder, and in the environment under torchrun
 # Settings without any effect on the weights that a run ends with.
 RESUME_MAY_CHANGE = frozenset(
     {"data.root", "loop.device", "loop.num_workers", "loop.checkpoint_minutes", "loop.max_unreadable_share"}
@@ -47,29 +49,32 @@ def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
 
 
 def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> int:
-    config, resume = arguments.config, arguments.options["resume"]
-    if resume is not None:
-        run = Path(resume)
+    config, options = arguments.config, arguments.options
+    run = Path(options["resume"]) if options["resume"] else restarted_run(task_class.name, options["run_dir"])
+    resume = run is not None and (options["resume"] or checkpoint.exists(run))
+    if resume:
+        assert run is not None
         check_unchanged(dataclasses.asdict(config), run / CONFIG)
         config = _without_pretrained(config)  # the checkpoint has the weights; their file may be gone
     else:
         config = with_conventions(config, world)
     solves = config.optim.layers == "head"
-    if solves and (resume is not None or world.size > 1):
+    if solves and (resume or world.size > 1):
         raise ValueError(
             "optim.layers: head is solved for at once, in one process; there is nothing to resume or share"
         )
     task = task_class.from_data(config)
-    warn_of_repairs(task.source("train"))
-    warn_of_repairs(task.source("val"))
-    if resume is None:
-        run = world.share(new_run(task, arguments.options["run_dir"]) if world.is_main else Path())
     if world.is_main:
-        if resume is None and config.backbone.pretrained == "none" and config.data.root is not None:
+        warn_of_repairs(task.source("train"))
+        warn_of_repairs(task.source("val"))
+    if run is None:
+        run = world.share(new_run(task, options["run_dir"]) if world.is_main else Path())
+    if world.is_main:
+        if not resume and config.backbone.pretrained == "none" and config.data.root is not None:
             print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
         print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
     try:
-        metrics = fit_head(task, run) if solves else fit(task, run, resume=resume is not None, world=world)
+        metrics = fit_head(task, run) if solves else fit(task, run, resume=bool(resume), world=world)
     except InterruptedRunError as stop:
         print(f"{stop}; continue with: python -m tasks.{task.name} train --resume {run}", file=sys.stderr)
         return INTERRUPTED
@@ -259,7 +264,23 @@ def new_run(task: Task[Any], run_dir: str | None) -> Path:
         run = new_folder(Path("runs") / task.name / time.strftime("%Y-%m-%d_%H-%M-%S"))
     write_settings(dataclasses.asdict(task.config), run)
     task.write_vocabulary(run)
+    name_launch(run)
     return run
+
+
+def name_launch(run: Path) -> None:
+    """Write down which `torchrun` a run folder is of, so that processes which it starts again find the folder."""
+    if LAUNCH_ID in os.environ:
+        (run / LAUNCH).write_text(os.environ[LAUNCH_ID], encoding="utf-8")
+
+
+def restarted_run(name: str, run_dir: str | None) -> Path | None:
+    """The run folder that these processes made before `torchrun --max-restarts` started them again; else None."""
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return None
+    files = [Path(run_dir) / LAUNCH] if run_dir else sorted((Path("runs") / name).glob(f"*/{LAUNCH}"))
+    same = (file.parent for file in files if file.is_file() and file.read_text(encoding="utf-8") == os.environ[LAUNCH_ID])
+    return next(same, None)
 
 
 def make_folder(path: Path, flag: str) -> Path:

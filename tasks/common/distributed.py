@@ -12,11 +12,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_gather
 
 T = TypeVar("T")
 
@@ -66,7 +65,10 @@ class World:
 
     def all_rows(self, rows: Tensor) -> Tensor:
         """The rows of all processes, by rank: (N, ...) -> (N * size, ...); gradients reach the process of each row."""
-        return rows if self.size == 1 else torch.cat(all_gather(rows))  # type: ignore[no-untyped-call]
+        if self.size == 1:
+            return rows
+        gathered: Tensor = _AllRows.apply(rows, self)
+        return gathered
 
     def any(self, *flags: bool) -> list[bool]:
         """For each flag whether it is up in any process."""
@@ -99,12 +101,31 @@ class World:
                 distributed.broadcast(buffer, 0)
 
 
+class _AllRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, world: World) -> Tensor:
+        ctx.world = world
+        parts = [torch.empty_like(rows) for _ in range(world.size)]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        gradient = gradient.contiguous()
+        distributed.all_reduce(gradient)  # each process's loss depends on all rows
+        return gradient.chunk(ctx.world.size)[ctx.world.rank], None
+
+
 ALONE = World()
 
 
 @contextmanager
 def join_world() -> Iterator[World]:
-    """The world that `torchrun` announces in the environment, or this process alone."""
+    """The world that `torchrun` announces in the environment, or this process alone.
+
+    Raises:
+        ConnectionError: if another process has ended.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
@@ -115,5 +136,9 @@ def join_world() -> Iterator[World]:
         distributed.init_process_group("gloo")
     try:
         yield World(distributed.get_rank(), distributed.get_world_size())
+    except RuntimeError as error:
+        if "gloo" not in str(error) and not isinstance(error, distributed.DistError):
+            raise
+        raise ConnectionError("another process of this run has ended; it says why") from error
     finally:
         distributed.destroy_process_group()

@@ -17,7 +17,7 @@ SAMPLES: dict[str, dict[str, Any]] = {  # each model, and settings that make it 
     "attributes/sample": {},
     "classification/sample": {},
     "detection/sample": {},
-    "detection/faster_rcnn_sample": {"faster_rcnn": {"num_proposals": 20, "num_sampled": 24}},
+    "detection/faster_rcnn_sample": {"faster_rcnn": {"num_proposals": 40, "num_sampled": 24}},
     "embedding/sample": {},
     "geolocation/sample": {"cells": {"max_photos": [6, 2], "min_photos": 1}},
 }

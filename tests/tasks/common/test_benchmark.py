@@ -7,12 +7,11 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tasks.attributes import AttributesConfig, AttributesTask
 from tasks.common.cli import main
 
 
 def run(*words: str) -> int:
-    return main(AttributesConfig, lambda: AttributesTask, ["benchmark", *words])
+    return main("attributes", ["benchmark", *words])
 
 
 def test_grid_by_runtime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

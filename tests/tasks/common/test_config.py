@@ -24,7 +24,7 @@ from tasks.common.config import (
     Settings,
 )
 from tasks.common.parser import read_config
-from tests.tasks.conftest import TASKS
+from tasks.registry import TASKS, config_class
 
 NAN = float("nan")
 
@@ -81,9 +81,9 @@ def ranged(group: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
             yield f"{prefix}{field.name}", group, field.name
 
 
-@pytest.mark.parametrize("config_class", [config_class for config_class, _ in TASKS.values()])
-def test_each_range_is_held_and_the_key_is_the_command_lines(config_class: type[Any]) -> None:
-    settings = list(ranged(config_class()))
+@pytest.mark.parametrize("settings_class", [config_class(task) for task in TASKS])
+def test_each_range_is_held_and_the_key_is_the_command_lines(settings_class: type[Any]) -> None:
+    settings = list(ranged(settings_class()))
     assert {"optim.lr", "loop.num_workers", "data.input_size", "seed"} <= {key for key, _, _ in settings}
     for key, group, name in settings:
         default = getattr(group, name)
@@ -92,12 +92,12 @@ def test_each_range_is_held_and_the_key_is_the_command_lines(config_class: type[
             dataclasses.replace(group, **{name: in_no_range})
 
 
-@pytest.mark.parametrize("config_class", [config_class for config_class, _ in TASKS.values()])
-def test_values_are_plain_and_a_run_folders_yaml_gives_them_back(config_class: type[Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings_class", [config_class(task) for task in TASKS])
+def test_values_are_plain_and_a_run_folders_yaml_gives_them_back(settings_class: type[Any], tmp_path: Path) -> None:
     file, again = tmp_path / "first.yaml", tmp_path / "again.yaml"
     file.write_text("optim: {lr: 1, clip_norm: 2, ema_decay: null, epochs: 3}")
-    config = read_config(config_class, file)
+    config = read_config(settings_class, file)
     for key, kind in (("lr", float), ("clip_norm", float), ("ema_decay", type(None)), ("epochs", int)):
         assert type(getattr(config.optim, key)) is kind
     again.write_text(yaml.safe_dump(dataclasses.asdict(config)))
-    assert read_config(config_class, again) == config
+    assert read_config(settings_class, again) == config

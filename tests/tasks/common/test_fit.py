@@ -16,7 +16,7 @@ from tasks.common import fit as fit_module
 from tasks.common.config import OptimConfig
 from tasks.common.parser import parse_arguments
 from tasks.detection import DetectionConfig, DetectionTask
-from tests.tasks.common.runs import EPOCHS, STEPS_PER_EPOCH, TIMEOUT_S, read_log, run_detection, words_of
+from tests.tasks.common.runs import EPOCHS, STEPS_PER_EPOCH, TIMEOUT_S, read_log, words_of
 
 
 def assert_same_end(run: Path, unbroken: Path) -> None:
@@ -140,28 +140,6 @@ def test_a_network_that_samples_resumes_the_same(
     torch.manual_seed(99)  # another process knows nothing of the first one's lots
     fit_module.fit(DetectionTask.from_data(config), stopped, resume=True)
     assert_same_end(stopped, unbroken)
-
-
-def test_two_processes_train_one_model(drawn_root: Path, tmp_path: Path) -> None:
-    """Evaluation counts each image once: the saved model, evaluated by one process, scores the same."""
-    run = tmp_path / "run"
-    more = ("--run_dir", str(run), "--optim.batch_size", "4", "--optim.epochs", "2")
-    words = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        *words_of(drawn_root, *more)[1:],
-    ]
-    done = subprocess.run(words, capture_output=True, check=False, text=True, timeout=TIMEOUT_S)
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics["num_images"] == 8
-    assert int(read_log(run)[-1]["step"]) == 2 * 24 // 4
-    alone = run_detection("evaluate", "--run", str(run), "--json")
-    assert json.loads(alone.stdout)["AP"] == pytest.approx(metrics["AP"], abs=1e-6)
 
 
 @pytest.mark.parametrize(

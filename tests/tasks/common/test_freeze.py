@@ -22,7 +22,9 @@ def test_frozen_stages_do_not_change_and_others_do() -> None:
     model = Classifier(MobileNet(0.25), 3)
     optimizer = build_optimizer(model, GRADUAL)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    set_learning(model, list(model.parameters()), frozen_stages(model, GRADUAL, 3), keep_statistics=False)  # the last stage and the head learn
+    set_learning(
+        model, list(model.parameters()), frozen_stages(model, GRADUAL, 3), keep_statistics=False
+    )  # the last stage and the head learn
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     functional.cross_entropy(model(images), torch.tensor([0, 1, 2, 0])).backward()
     optimizer.step()

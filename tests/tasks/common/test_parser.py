@@ -10,7 +10,7 @@ import datasets
 from tasks.common import cli
 from tasks.common.parser import Arguments, parse_arguments
 from tasks.detection import DetectionConfig
-from tasks.registry import TASKS, config_class
+from tasks.registry import TASKS
 
 SAMPLE = Path(__file__).resolve().parents[3] / "configs" / "detection" / "sample.yaml"
 

@@ -1,0 +1,113 @@
+"""The gradient of the first step of every kind of training: run by one process, and by two under `torchrun`.
+
+torchrun --nproc_per_node 2 -m tests.gradients FILE ROOTS    writes the first process's gradients
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datasets.loader import TrainingBatches, build_loader
+from distill.subjects import build_subject
+from distill.task import Distillation
+from distill.teachers import Teacher
+from distill.teaching import Teaching
+from tasks.common.distributed import ALONE, World, join_world
+from tasks.common.freeze import set_learning
+from tasks.common.state import TrainingState
+from tasks.common.step import train_step
+from tasks.common.task import Objective
+from tasks.registry import config_class, task_class
+from tests.tasks.conftest import build_config
+
+BATCH_SIZE, INPUT_SIZE = 8, 64
+# Cells with too few photos are left out, so that the processes count different numbers of photos.
+CELLS = {"cells": {"max_photos": [6, 2], "min_photos": 2}}
+SMALL = {"faster_rcnn": {"num_proposals": 20, "num_sampled": 6}}
+
+
+def _task(name: str, **settings: Any) -> Callable[[Mapping[str, str]], Objective]:
+    def build(roots: Mapping[str, str]) -> Any:
+        data = {"root": roots[name], "input_size": INPUT_SIZE} | settings.get("data", {})
+        shared = {"backbone": {"name": "mobilenet_0.25"}, "loop": {"num_workers": 0}, "optim": {"batch_size": 8}}
+        plain = {key: value for key, value in settings.items() if not isinstance(value, dict)}
+        groups = {key: value for key, value in settings.items() if isinstance(value, dict) and key != "data"}
+        config = build_config(config_class(name), data=data, **(shared | groups))
+        return task_class(name).from_data(dataclasses.replace(config, **plain))
+
+    return build
+
+
+def _distillation(name: str, *, class_loss: Any = "kd", hint_stride: int | None = None, **settings: Any) -> Any:
+    def build(roots: Mapping[str, str]) -> Objective:
+        task: Any = _task(name, **settings)(roots)
+        torch.manual_seed(7)
+        model = task.build_model().eval().requires_grad_(False)
+        subject = build_subject(task, class_loss=class_loss, temperature=2.0)
+        teaching = Teaching([Teacher("a", task, model, "")], subject, loop=task.config.loop, hint_stride=hint_stride)
+        images = task.source("train")
+        return Distillation(task, teaching, subject, images, alpha=0.3, num_views=None, hint_stride=hint_stride)
+
+    return build
+
+
+CASES: dict[str, Callable[[Mapping[str, str]], Objective]] = {
+    "attributes": _task("attributes"),
+    "classification": _task("classification", data={"name": "stanford_dogs"}),
+    "ssd": _task("detection"),
+    "faster_rcnn": _task("detection", model="faster_rcnn", **SMALL),
+    "cosface": _task("embedding"),
+    "triplet": _task("embedding", loss="triplet", margin=0.2),
+    "geolocation": _task("geolocation", **CELLS),
+    "distill attributes": _distillation("attributes"),
+    "distill classes": _distillation("classification", data={"name": "stanford_dogs"}, hint_stride=16),
+    "distill classes by dist": _distillation("classification", data={"name": "stanford_dogs"}, class_loss="dist"),
+    "distill ssd": _distillation("detection", hint_stride=32),
+    "distill embeddings": _distillation("embedding"),
+    "distill cells": _distillation("geolocation", **CELLS),
+}
+
+
+class Recorder(torch.optim.SGD):
+    """Keeps the gradients in place of making a step."""
+
+    gradients: list[Tensor]
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.gradients = [p.grad.clone() for group in self.param_groups for p in group["params"] if p.grad is not None]
+
+
+def first_gradient(name: str, roots: Mapping[str, str], world: World = ALONE) -> tuple[list[Tensor], float]:
+    """The gradient and the loss of the first batch of 8, with the statistics of batch normalisation frozen."""
+    objective = CASES[name](roots)
+    dataset = objective.training_set()
+    batches = TrainingBatches(
+        len(dataset), BATCH_SIZE, seed=0, order=objective.order(), rank=world.rank, world_size=world.size
+    )
+    loader = build_loader(dataset, batches, num_workers=0, collate=objective.collate())
+    torch.manual_seed(0)
+    model = objective.build_model()
+    optimizer = Recorder(model.parameters(), lr=1.0)
+    set_learning(model, list(model.parameters()), [], keep_statistics=True)
+    state = TrainingState(model, None, optimizer, torch.amp.GradScaler("cpu", enabled=False))
+    network, batch = world.wrap(model), next(iter(loader))
+    train_step(objective, network, state, [batch], lr=1.0, clip_norm=None, dtype=None, world=world)
+    return optimizer.gradients, state.mean_losses(world)["loss"]
+
+
+def main(file: str, roots: str) -> None:
+    """Write the gradients of all cases."""
+    with join_world() as world:
+        found = {name: first_gradient(name, json.loads(roots), world) for name in CASES}
+        if world.is_main:
+            torch.save(found, Path(file))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,183 @@
+"""N processes compute what one computes, and end together: gradients, signals, images that cannot be read, restarts."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from datasets.loader import ordered_batches
+from tests.gradients import CASES, first_gradient
+from tests.tasks.common.runs import TIMEOUT_S, read_log, run_detection, words_of
+
+ENDS_WITHIN_S = 100  # a run of a few steps on a busy machine; what hangs, hangs for ever
+DATA = {"attributes": {}, "classification": {}, "detection": {}, "embedding": {}, "geolocation": {}}
+
+
+def torchrun(*words: str) -> list[str]:
+    """The words that start two processes of a module."""
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *words]
+
+
+def train(root: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Two processes with 4 images in a step."""
+    words = torchrun(*words_of(root, "--optim.batch_size", "4", "--loop.num_workers", "0", *more)[1:])
+    return subprocess.run(words, capture_output=True, check=False, text=True, timeout=ENDS_WITHIN_S)
+
+
+@pytest.fixture(scope="module")
+def roots(drawn_roots: Callable[[str], Path]) -> dict[str, str]:
+    return {task: str(drawn_roots(task)) for task in DATA}
+
+
+@pytest.fixture(scope="module")
+def of_two(
+    roots: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[list[torch.Tensor], float]]:
+    """The gradient of the first step of each kind of training, by two processes; its loss."""
+    file = tmp_path_factory.mktemp("gradients") / "two.pt"
+    words = torchrun("-m", "tests.gradients", str(file), json.dumps(roots))
+    done = subprocess.run(words, capture_output=True, check=False, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, tuple[list[torch.Tensor], float]] = torch.load(file, weights_only=True)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_of_two_processes_is_that_of_one(
+    case: str, roots: dict[str, str], of_two: dict[str, tuple[list[torch.Tensor], float]]
+) -> None:
+    gradients, loss = first_gradient(case, roots)
+    theirs, their_loss = of_two[case]
+    assert their_loss == pytest.approx(loss, rel=1e-5)
+    largest = max(gradient.abs().max().item() for gradient in gradients)
+    assert largest > 0
+    for ours, other in zip(gradients, theirs, strict=True):
+        torch.testing.assert_close(ours, other, rtol=0, atol=1e-5 * min(1, largest))
+
+
+@pytest.mark.parametrize("num_examples", [1, 7, 8, 9, 100])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+def test_evaluation_counts_each_example_once_in_order(num_examples: int, world_size: int) -> None:
+    shares = [ordered_batches(num_examples, 4, rank=rank, world_size=world_size) for rank in range(world_size)]
+    rows = [row for batches in shares for batch in batches for row in batch]
+    assert rows == list(range(num_examples))
+    assert all(len(batch) <= 4 for batches in shares for batch in batches)
+
+
+def test_a_process_whose_images_are_unreadable_joins_each_step(drawn_root: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(drawn_root, data)
+    for path in sorted((data / "train2017").glob("*.jpg"))[:20]:  # of 24: a process often has no other
+        path.write_bytes(path.read_bytes()[:500])
+    run = tmp_path / "run"
+    done = train(data, "--run_dir", str(run), "--loop.max_unreadable_share", "0.9", "--optim.epochs", "2")
+    assert done.returncode == 0, done.stderr
+    assert int(read_log(run)[-1]["step"]) == 2 * 24 // 4
+
+
+def test_too_many_unreadable_images_stop_all_processes(drawn_root: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(drawn_root, data)
+    path = next((data / "train2017").glob("*.jpg"))
+    path.write_bytes(path.read_bytes()[:500])
+    failed = train(data, "--run_dir", str(tmp_path / "run"))
+    assert failed.returncode == 1
+    lines = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    assert any(line.startswith("error: 1 of 24 images are unreadable, more than the share 0.01") for line in lines)
+
+
+def test_fewer_images_than_the_processes_need_are_refused(drawn_root: Path, tmp_path: Path) -> None:
+    from datasets.sample.detection import write_sample
+
+    write_sample(tmp_path, {"train2017": 3, "val2017": 2})
+    failed = train(tmp_path, "--run_dir", str(tmp_path / "run"))
+    assert failed.returncode == 1
+    assert "error: 3 training images are too few for 2 processes; there must be 4" in failed.stderr
+    assert "[rank" not in failed.stderr, "no traceback of a process"
+
+
+def test_what_one_process_refuses_ends_the_other_in_a_line(drawn_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    failed = train(drawn_root, "--run_dir", str(tmp_path / "run"))
+    assert failed.returncode == 1
+    assert f"error: --run_dir: {tmp_path / 'run'} exists already" in failed.stderr
+    assert "[rank" not in failed.stderr, "no traceback of a process"
+
+
+def wait_for(process: subprocess.Popen[str], file: Path) -> None:
+    deadline = time.monotonic() + ENDS_WITHIN_S
+    while not file.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert file.exists()
+
+
+def test_sigterm_under_torchrun_leaves_a_checkpoint_that_goes_on(drawn_root: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = torchrun(
+        *words_of(drawn_root, "--optim.batch_size", "4", "--run_dir", str(run), "--optim.epochs", "2000")[1:]
+    )
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        wait_for(process, run / "last.pt")
+        started = time.monotonic()
+        process.terminate()
+        process.communicate(timeout=ENDS_WITHIN_S)
+        assert time.monotonic() - started < 25, "torchrun kills what does not end within 30 seconds"
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)  # nobody is left of them
+    finally:
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    step = torch.load(run / "last.pt", weights_only=True)["step"]
+    assert step > 0
+
+    # Shorter, so that the rest is done soon: 2000 epochs are not.
+    config = run / "config.yaml"
+    epochs = step // 6 + 1
+    config.write_text(config.read_text().replace("epochs: 2000", f"epochs: {epochs}"))
+    resumed = run_detection("train", "--resume", str(run), "--loop.num_workers", "0")
+    assert resumed.returncode == 0, resumed.stderr
+    assert int(read_log(run)[-1]["step"]) == epochs * 6
+
+
+def test_processes_that_are_started_again_go_on(drawn_root: Path, tmp_path: Path) -> None:
+    """`torchrun --max-restarts`: one of them is killed in the middle."""
+    run = tmp_path / "run"
+    own = words_of(drawn_root, "--optim.batch_size", "4", "--run_dir", str(run), "--optim.epochs", "60")[1:]
+    words = torchrun(*own)
+    words.insert(4, "--max-restarts=1")
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        wait_for(process, run / "last.pt")
+        step = torch.load(run / "last.pt", weights_only=True)["step"]
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        _, stderr = process.communicate(timeout=2 * ENDS_WITHIN_S)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, stderr
+    assert 0 < step < 60 * 6
+    assert stderr.count(f"run folder {run}") == 2, "both times the same one"
+    rows = read_log(run)
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 61)), "each epoch once"
+
+
+def test_two_processes_train_one_model(drawn_root: Path, tmp_path: Path) -> None:
+    """Evaluation counts each image once: the saved model, evaluated by one process, scores the same."""
+    run = tmp_path / "run"
+    done = train(drawn_root, "--run_dir", str(run), "--optim.epochs", "2")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert (metrics["num_images"], metrics["num_unreadable"]) == (8, 0)
+    assert int(read_log(run)[-1]["step"]) == 2 * 24 // 4
+    alone = run_detection("evaluate", "--run", str(run), "--json")
+    assert json.loads(alone.stdout)["AP"] == pytest.approx(metrics["AP"], abs=1e-6)
