@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, average_precision_score
 
 from datasets.types import Attributes
 from tasks.attributes.metric import AttributesMetric
+from tests.tasks.laws import assert_merge_is_exact
 
 
 def attributes(*rows: list[float]) -> list[Attributes]:
@@ -67,3 +68,10 @@ def test_attributes_that_all_or_none_have_do_not_count() -> None:
     metric.update(attributes([0.1, 0.1, 0.9], [0.1, 0.1, 0.1]), attributes([1, 0, 1], [1, 0, 0]))
     assert metric.compute()["mean_ap"] == 1
     assert metric.compute()["chance_mean_ap"] == 0.5
+
+
+def test_merging_is_exact(rng: np.random.Generator) -> None:
+    truth = rng.random((61, 4)) < 0.4
+    values = np.clip(0.3 * truth + rng.uniform(0, 0.7, truth.shape), 0, 1).round(2)  # rounded: some are equal
+    predicted, true = attributes(*values.tolist()), attributes(*truth.astype(float).tolist())
+    assert_merge_is_exact(lambda: AttributesMetric(list("abcd")), predicted, true)

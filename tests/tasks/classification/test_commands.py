@@ -13,10 +13,8 @@ import torch
 import yaml
 
 from datasets.files import CACHE_VARIABLE
-from tasks.classification import ClassificationConfig, ClassificationTask
 from tasks.common.checkpoint import load_checkpoint
 from tasks.common.cli import main
-from tasks.detection import DetectionConfig, DetectionTask
 
 HEAD = ("--optim.layers", "head", "--optim.weight_decay", "1e-7")
 
@@ -40,7 +38,7 @@ def published(tmp_path: Path) -> Path:
 
 
 def run(*words: str) -> int:
-    return main(ClassificationConfig, lambda: ClassificationTask, words)
+    return main("classification", words)
 
 
 def test_a_run_needs_its_weights_file_no_more(
@@ -106,8 +104,8 @@ def test_a_solved_head_cannot_be_resumed(words: list[str], tmp_path: Path, capsy
 
 def test_detectors_have_no_published_heads(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["predict", "--backbone.pretrained", str(published), str(published)]
-    assert main(DetectionConfig, lambda: DetectionTask, words) == 1
-    assert "error: --run: expected a run folder; there are no published weights of our detectors" in (
+    assert main("detection", words) == 1
+    assert "error: --run: expected a run folder; there are no published weights of tasks.detection" in (
         capsys.readouterr().err
     )
 

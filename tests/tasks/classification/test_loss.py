@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.types import Label
-from tasks.classification.loss import classification_loss
+from datasets.mixing import LabelMixing
+from datasets.types import Example, Label
+from tasks.classification.loss import class_targets, classification_loss
 from tasks.common.logits import Logits
+from tests.tasks.laws import as_examples
 
 
 def by_hand(logits: np.ndarray, targets: np.ndarray, smoothing: float) -> float:
@@ -16,14 +18,28 @@ def by_hand(logits: np.ndarray, targets: np.ndarray, smoothing: float) -> float:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_certain_mixed_and_both_together(smoothing: float, rng: np.random.Generator) -> None:
+def test_certain_and_mixed(smoothing: float, rng: np.random.Generator) -> None:
     logits = rng.normal(size=(3, 4))
     certain = [Label(2), Label(0), Label(3)]
-    mixture = np.array([0.3, 0, 0.7, 0], np.float32)
+    mixture, *one_hot = np.array([[0.3, 0, 0.7, 0], [1, 0, 0, 0], [0, 0, 0, 1]], np.float32)
+    mixed = [Label(2, mixture), Label(0, one_hot[0]), Label(3, one_hot[1])]
     for truth, targets in (
         (certain, np.eye(4)[[2, 0, 3]]),
-        ([Label(2, mixture), *certain[1:]], np.stack([mixture, *np.eye(4)[[0, 3]]])),
+        (mixed, np.stack([mixture, *np.eye(4)[[0, 3]]])),
     ):
         outputs = Logits(torch.from_numpy(logits).float())
-        loss = classification_loss(outputs, truth, label_smoothing=smoothing)
+        loss = classification_loss(outputs, class_targets(as_examples(truth)), label_smoothing=smoothing)
         assert loss["total"].item() == pytest.approx(by_hand(logits, targets, smoothing), abs=1e-5)
+
+
+@pytest.mark.parametrize("ways", [{"mixup_alpha": 0.2, "cutmix_alpha": 0}, {"mixup_alpha": 0, "cutmix_alpha": 1.0}])
+def test_a_batch_is_mixed_wholly_or_not_at_all(ways: dict[str, float], rng: np.random.Generator) -> None:
+    """Targets are class ids or probabilities, a row for each image; also where both neighbours are of one class."""
+    pixels = rng.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    plain = [Example(image, Label(class_id), "") for image, class_id in zip(pixels, (2, 2, 0, 1), strict=True)]
+    assert class_targets(plain).classes.tolist() == [2, 2, 0, 1]
+    for seed in range(20):
+        targets = class_targets(LabelMixing(3, **ways)(plain, seed)).classes
+        assert targets.shape == (4, 3)
+        assert targets.sum(1).tolist() == pytest.approx([1] * 4)
+        assert targets[0].tolist() == pytest.approx([0, 0, 1])

@@ -9,6 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, precision_score, top_k_accu
 
 from datasets.types import Label
 from tasks.classification.metric import ClassificationMetric, rank
+from tests.tasks.laws import assert_merge_is_exact
 
 
 def guesses(rng: np.random.Generator, number: int, num_classes: int) -> tuple[list[Label], list[Label], np.ndarray]:
@@ -71,3 +72,8 @@ def test_details_by_class(rng: np.random.Generator, tmp_path: Path) -> None:
     wrong = np.bincount(best[(ids == 0) & (best != 0)], minlength=9)
     assert rows[0]["mostly_taken_for"] == f"class {wrong.argmax()}"
     assert (tmp_path / "confusion.png").stat().st_size > 1000
+
+
+def test_merging_is_exact(rng: np.random.Generator) -> None:
+    predicted, truth, _ = guesses(rng, 61, 9)
+    assert_merge_is_exact(lambda: ClassificationMetric(list("abcdefghij")), predicted, truth)  # the last never occurs

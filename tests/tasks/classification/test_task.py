@@ -149,7 +149,8 @@ def test_real_weights_through_the_task(shared: Path) -> None:
         data={"root": str(shared / "data" / "imagenet_sample"), "name": "imagenet", "input_size": 160},
     )
     task = ClassificationTask.from_published(config)
-    scores = evaluate(task, task.build_model(), evaluation_loader(task, task.source("val"), 50))
+    evaluation = evaluate(task, task.build_model(), evaluation_loader(task, task.source("val"), 50))
+    scores = evaluation.scores
     assert scores["top1"] == pytest.approx(0.680, abs=0.003)
     assert scores["top5"] == pytest.approx(0.872, abs=0.003)
 

@@ -18,7 +18,6 @@ from datasets.faces import read_identities
 from datasets.files import CACHE_VARIABLE
 from datasets.transforms import center_crop
 from tasks.common.cli import main
-from tasks.embedding import EmbeddingConfig, EmbeddingTask
 from tasks.embedding.cli import COMMANDS
 from tasks.embedding.gallery import Gallery
 from tests.yunet import picture, write_detector
@@ -48,7 +47,7 @@ HEAD = (
 
 
 def run(*words: str) -> int:
-    return main(EmbeddingConfig, lambda: EmbeddingTask, words, COMMANDS)
+    return main("embedding", words, COMMANDS)
 
 
 def test_from_training_to_search(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

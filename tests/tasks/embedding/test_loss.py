@@ -7,10 +7,18 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tasks.embedding.loss import margin_softmax_loss, triplet_loss
+from datasets.types import Face
+from tasks.embedding.loss import IdentityTargets, identity_targets, margin_softmax_loss, triplet_loss
 from tasks.embedding.model import EmbeddingOutputs
+from tests.tasks.laws import as_examples
 
 KINDS = ("cosface", "arcface")
+
+
+def targets_of(*ids: int) -> IdentityTargets:
+    """Photos of the persons at these positions, by their names."""
+    truth = [Face(f"p{position}", number) for number, position in enumerate(ids)]
+    return identity_targets(as_examples(truth), id_of={f"p{position}": position for position in range(9)})
 
 
 def outputs(number: int = 6, persons: int = 4, dim: int = 8) -> EmbeddingOutputs:
@@ -19,18 +27,17 @@ def outputs(number: int = 6, persons: int = 4, dim: int = 8) -> EmbeddingOutputs
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_a_margin_it_is_the_softmax_of_cosines(kind: str) -> None:
-    out, ids = outputs(), torch.tensor([0, 1, 2, 3, 0, 1])
+    out, ids = outputs(), [0, 1, 2, 3, 0, 1]
     cosines = functional.cosine_similarity(out.embeddings[:, None], out.centres[None], dim=2)
-    loss = margin_softmax_loss(out, ids, kind=kind, margin=0, scale=16)["total"]  # type: ignore[arg-type]
-    assert loss.item() == pytest.approx(functional.cross_entropy(16 * cosines, ids).item(), rel=1e-4)
+    loss = margin_softmax_loss(out, targets_of(*ids), kind=kind, margin=0, scale=16)["total"]  # type: ignore[arg-type]
+    assert loss.item() == pytest.approx(functional.cross_entropy(16 * cosines, torch.tensor(ids)).item(), rel=1e-4)
 
 
 def test_margins_by_hand() -> None:
     """One photo at 60 degrees to its own centre and at 90 to the other."""
     out = EmbeddingOutputs(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, math.sqrt(3) / 2], [0.0, 2.0]]))
-    ids = torch.tensor([0])
     for kind, own in (("cosface", 0.5 - 0.2), ("arcface", math.cos(math.pi / 3 + 0.2))):
-        loss = margin_softmax_loss(out, ids, kind=kind, margin=0.2, scale=10)["total"]  # type: ignore[arg-type]
+        loss = margin_softmax_loss(out, targets_of(0), kind=kind, margin=0.2, scale=10)["total"]  # type: ignore[arg-type]
         assert loss.item() == pytest.approx(math.log(1 + math.exp(10 * (0 - own))), rel=1e-4)
 
 
@@ -40,10 +47,10 @@ def test_a_larger_margin_costs_more_wherever_the_photo_is(kind: str) -> None:
     for angle in np.linspace(0.01, math.pi - 0.01, 15):
         out = EmbeddingOutputs(torch.tensor([[math.cos(angle), math.sin(angle)]], dtype=torch.float32), torch.eye(2))
         losses = [
-            margin_softmax_loss(out, torch.tensor([0]), kind=kind, margin=m, scale=10)["total"].item()  # type: ignore[arg-type]
+            margin_softmax_loss(out, targets_of(0), kind=kind, margin=m, scale=10)["total"].item()  # type: ignore[arg-type]
             for m in (0, 0.2, 0.5)
         ]
-        assert losses == sorted(losses)
+        assert losses[0] < losses[1] < losses[2]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -51,7 +58,7 @@ def test_gradient_is_finite_where_a_photo_is_on_its_centre(kind: str) -> None:
     embeddings = torch.eye(3)[:2].requires_grad_()
     loss = margin_softmax_loss(
         EmbeddingOutputs(embeddings, torch.eye(3)),
-        torch.tensor([0, 1]),
+        targets_of(0, 1),
         kind=kind,
         margin=0.5,
         scale=10,  # type: ignore[arg-type]
@@ -80,18 +87,18 @@ def slow_triplet_loss(embeddings: np.ndarray, ids: list[int], margin: float) -> 
 def test_triplets_equal_three_loops(ids: list[int]) -> None:
     for _ in range(5):
         embeddings = functional.normalize(torch.randn(7, 3).double())
-        loss = triplet_loss(embeddings, torch.tensor(ids), margin=0.2)["total"]
+        loss = triplet_loss(embeddings, targets_of(*ids), margin=0.2)["total"]
         assert loss.item() == pytest.approx(slow_triplet_loss(embeddings.numpy(), ids, 0.2), rel=1e-6)
 
 
 def test_triplets_are_satisfied_where_persons_are_apart() -> None:
     embeddings = torch.eye(4)[[0, 0, 1, 1]]
-    assert triplet_loss(embeddings, torch.tensor([0, 0, 1, 1]), margin=0.2)["total"].item() == 0
+    assert triplet_loss(embeddings, targets_of(0, 0, 1, 1), margin=0.2)["total"].item() == 0
 
 
 def test_nothing_to_compare_is_no_loss_and_no_crash() -> None:
     embeddings = functional.normalize(torch.randn(3, 4)).requires_grad_()
     for ids in ([0, 0, 0], [0, 1, 2]):
-        loss = triplet_loss(embeddings, torch.tensor(ids), margin=0.2)["total"]
+        loss = triplet_loss(embeddings, targets_of(*ids), margin=0.2)["total"]
         assert loss.item() == 0
         loss.backward()

@@ -1,6 +1,7 @@
 """LFW's protocol and all pairs, by hand and by scikit-learn."""
 
 import csv
+import warnings
 from itertools import combinations
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from datasets.faces import Pair, Photo
 from datasets.types import Face
 from tasks.embedding.metric import VerificationMetric
+from tests.tasks.laws import assert_merge_is_exact
 
 FARS = (1e-1, 1e-4)
 
@@ -101,3 +103,22 @@ def test_nothing_taken_in_is_not_defined(folds: list[list[Pair]] | None) -> None
     else:
         with pytest.warns(UserWarning, match="2 of 2 pairs are left out"):
             assert np.isnan(list(metric.compute().values())).all()
+
+
+def test_merging_is_exact(rng: np.random.Generator) -> None:
+    """Of all pairs, and of pairs in folds whose photos are in different parts."""
+    predicted, truth = faces(rng, 12, 3, 0.8)
+    order = rng.permutation(len(truth))
+    predicted, truth = [predicted[row] for row in order], [truth[row] for row in order]
+    folds = [
+        [pair for a in range(fold, 12, 3) for pair in (_pair(a, a, 1, 2), _pair(a, (a + 1) % 12, 3, 2))]
+        for fold in range(3)
+    ]
+    assert_merge_is_exact(lambda: VerificationMetric(FARS, None), predicted, truth)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # no pair is left out
+        assert_merge_is_exact(lambda: VerificationMetric(FARS, folds), predicted, truth)
+
+
+def _pair(person: int, other: int, number: int, other_number: int) -> Pair:
+    return Pair(Photo(f"p{person}", number), Photo(f"p{other}", other_number), person == other)

@@ -29,7 +29,7 @@ HEAD = (*CELLS, "--optim.layers", "head", "--optim.weight_decay", "1e-7")
 
 
 def run(*words: str) -> int:
-    return main(GeolocationConfig, lambda: GeolocationTask, words, COMMANDS)
+    return main("geolocation", words, COMMANDS)
 
 
 def test_from_training_to_regions(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Losses and decoding against hand arithmetic; the mode of weighted places; retrieval against scikit-learn."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -12,19 +13,27 @@ from backbone import build_backbone
 from datasets.sphere import distance_km
 from datasets.types import Place
 from tasks.common.logits import Logits
-from tasks.geolocation.cells import inside
+from tasks.geolocation.cells import Partitioning, inside
 from tasks.geolocation.density import densest_place
-from tasks.geolocation.loss import cell_loss
+from tasks.geolocation.loss import cell_loss, cell_targets
 from tasks.geolocation.model import decode_cells
 from tasks.geolocation.retrieval import TEMPERATURE, Im2GPS, NeighbourOutputs, decode_neighbours
 from tests.tasks.geolocation.places import LAT_DEG, LNG_DEG, towns
+from tests.tasks.laws import as_examples
+
+
+def loss_of(
+    logits: torch.Tensor, truth: Sequence[Place], partitionings: Sequence[Partitioning], label_smoothing: float = 0
+) -> dict[str, torch.Tensor]:
+    targets = cell_targets(as_examples(truth), partitionings=partitionings)
+    return cell_loss(Logits(logits), targets, [len(p) for p in partitionings], label_smoothing=label_smoothing)
 
 
 def test_loss_is_the_mean_cross_entropy_of_the_partitionings() -> None:
     coarse, fine = towns(8, 4)
     logits = torch.randn(3, len(coarse) + len(fine))
     truth = [Place(LAT_DEG[row], LNG_DEG[row]) for row in (0, 4, 8)]
-    losses = cell_loss(Logits(logits), truth, [coarse, fine], label_smoothing=0)
+    losses = loss_of(logits, truth, [coarse, fine])
     expected = []
     for part, cells in ((logits[:, : len(coarse)], coarse), (logits[:, len(coarse) :], fine)):
         ids = cells.find(LAT_DEG[[0, 4, 8]], LNG_DEG[[0, 4, 8]]).tolist()
@@ -38,11 +47,11 @@ def test_a_photo_in_no_cell_does_not_count() -> None:
     (cells,) = towns(4)
     logits = torch.randn(2, len(cells), requires_grad=True)
     known, unknown = Place(LAT_DEG[0], LNG_DEG[0]), Place(-50, -100)
-    both = cell_loss(Logits(logits), [known, unknown], [cells], label_smoothing=0.1)
-    alone = cell_loss(Logits(logits[:1]), [known], [cells], label_smoothing=0.1)
+    both = loss_of(logits, [known, unknown], [cells], label_smoothing=0.1)
+    alone = loss_of(logits[:1], [known], [cells], label_smoothing=0.1)
     assert set(both) == {"total"}
     assert both["total"].item() == pytest.approx(alone["total"].item())
-    nothing = cell_loss(Logits(logits), [unknown, unknown], [cells], label_smoothing=0)["total"]
+    nothing = loss_of(logits, [unknown, unknown], [cells])["total"]
     nothing.backward()
     assert nothing.item() == 0
     assert not logits.grad.abs().any()
