@@ -12,6 +12,7 @@ from datasets.types import Place
 from tasks.geolocation import GeolocationConfig, GeolocationTask
 from tasks.geolocation.metric import GeolocationMetric
 from tests.tasks.conftest import build_config
+from tests.tasks.laws import assert_merge_is_exact
 
 KM = float(1 / distance_km(0, 0, 0, 1))  # degrees of longitude on the equator
 
@@ -49,6 +50,38 @@ def test_nothing_taken_in_is_not_a_score() -> None:
 def test_draws_the_share_within_every_distance(tmp_path: Path) -> None:
     metric_of(0.5, 20, 3000).write_details(tmp_path)
     assert read_image(tmp_path / "distances.png").std() > 5
+
+
+def random_places(rng: np.random.Generator, number: int, spread_deg: float) -> np.ndarray:
+    """(number, 2) latitudes and longitudes around a town on the antimeridian, or with a wide spread anywhere."""
+    lat_deg = np.clip(-17 + rng.normal(0, spread_deg / 2, number), -90, 90)
+    lng_deg = (180 + rng.normal(0, spread_deg, number) + 180) % 360 - 180
+    return np.stack([lat_deg, lng_deg], 1)
+
+
+@pytest.mark.parametrize("spread_deg", [0.05, 3, 90])
+@pytest.mark.parametrize("number", [1, 2, 3, 8, 9, 40, 41])
+def test_the_constant_guess_is_that_of_all_haversines(number: int, spread_deg: float) -> None:
+    """Every guess is tried on every photo; of an even number of photos the median is between two distances."""
+    rng = np.random.default_rng(number)
+    thresholds_km = (0.2, 1, 5, 25, 200, 750, 2500, 12000)
+    truth, guesses = random_places(rng, number, spread_deg), random_places(rng, 30, spread_deg)
+    metric = GeolocationMetric(thresholds_km, (guesses[:, 0], guesses[:, 1]))
+    places = [Place(lat, lng) for lat, lng in truth.tolist()]
+    metric.update(places, places)
+    scores = metric.compute()
+    distances = np.stack([distance_km(*guess, *truth.T) for guess in guesses])  # (guesses, photos)
+    for km in thresholds_km:
+        assert scores[f"constant_within_{km:g}km"] == pytest.approx((distances <= km).mean(1).max(), rel=1e-6)
+    assert scores["constant_median_km"] == pytest.approx(np.median(distances, 1).min(), rel=1e-6)
+
+
+def test_merging_is_exact(rng: np.random.Generator) -> None:
+    predicted, truth, guesses = (random_places(rng, number, 3) for number in (61, 61, 20))
+    assert_merge_is_exact(
+        lambda: GeolocationMetric((1, 25, 200), (guesses[:, 0], guesses[:, 1])),
+        *([Place(lat, lng) for lat, lng in places.tolist()] for places in (predicted, truth)),
+    )
 
 
 @pytest.mark.data
