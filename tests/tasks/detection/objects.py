@@ -1,10 +1,15 @@
 """Random objects to learn from."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from datasets.types import Detections
+from tasks.detection.matching import DetectionTargets, detection_targets
+from tests.tasks.laws import as_examples
 
 NUM_CLASSES = 4
+NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (96, 96))
 
 
 def random_truth(rng: np.random.Generator, *counts: int) -> list[Detections]:
@@ -15,3 +20,8 @@ def random_truth(rng: np.random.Generator, *counts: int) -> list[Detections]:
         boxes = np.concatenate([low, low + rng.uniform(5, 36, (count, 2))], 1).astype(np.float32)
         truth.append(Detections(boxes, rng.integers(0, NUM_CLASSES, count), (96, 96)))
     return truth
+
+
+def targets_of(truth: Sequence[Detections], seeds: Sequence[int] | None = None) -> DetectionTargets:
+    """What a loss takes."""
+    return detection_targets(as_examples(truth, seeds))

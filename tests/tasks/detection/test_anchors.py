@@ -3,14 +3,14 @@ import math
 import pytest
 import torch
 
-from tasks.detection.anchors import build_anchors, region_shapes, ssd_shapes
+from tasks.detection.anchors import build_anchors, grid_sizes, region_shapes, ssd_shapes
 from tasks.detection.boxes import decode, encode, have_area, to_cxcywh, to_xyxy
 
 GRIDS_300 = (19, 10, 5, 3, 2, 1)
 
 
 def ssd_anchors(*grids: int) -> torch.Tensor:
-    return build_anchors([torch.zeros(1, 1, grid, grid) for grid in grids], ssd_shapes())
+    return build_anchors([(grid, grid) for grid in grids], ssd_shapes())
 
 
 def test_ssd300_has_1917_anchors() -> None:
@@ -61,10 +61,19 @@ def test_decode_inverts_encode() -> None:
 
 
 def test_maps_need_not_be_square() -> None:
-    anchors = build_anchors([torch.zeros(1, 1, 2, 4)], [[(0.5, 0.25)]])
+    anchors = build_anchors([(2, 4)], [[(0.5, 0.25)]])
     assert anchors[:, 0].tolist() == pytest.approx([0.125, 0.375, 0.625, 0.875] * 2)
     assert anchors[:, 1].tolist() == pytest.approx([0.25] * 4 + [0.75] * 4)
     assert anchors[:, 2:].unique(dim=0).tolist() == [[0.5, 0.25]]
+
+
+def test_maps_may_reach_over_the_image() -> None:
+    """Places are spread over the maps' extent; sizes stay shares of the image. The grid is what convolutions give."""
+    plain, wide = (build_anchors([(2, 2)], [[(0.5, 0.25)]], extent=extent) for extent in (1, 1.5))
+    torch.testing.assert_close(wide[:, :2], plain[:, :2] * 1.5)
+    assert torch.equal(wide[:, 2:], plain[:, 2:])
+    assert grid_sizes(300, (16, 32, 64)) == [(19, 19), (10, 10), (5, 5)]
+    assert grid_sizes(96, (16, 32, 64)) == [(6, 6), (3, 3), (2, 2)]
 
 
 def test_corners_and_centres() -> None:

@@ -10,11 +10,11 @@ from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, ssd_shapes
 from tasks.detection.boxes import encode, to_xyxy
 from tasks.detection.loss import ssd_loss
-from tasks.detection.matching import match_anchors, pack
+from tasks.detection.matching import DetectionTargets, gather_rows, match_anchors
 from tasks.detection.ssd import SSDOutputs
-from tests.tasks.detection.objects import NUM_CLASSES, random_truth
+from tests.tasks.detection.objects import NOTHING, NUM_CLASSES, random_truth, targets_of
 
-ANCHORS = build_anchors([torch.zeros(1, 1, grid, grid) for grid in (6, 3, 2, 1, 1, 1)], ssd_shapes())
+ANCHORS = build_anchors([(grid, grid) for grid in (6, 3, 2, 1, 1, 1)], ssd_shapes())
 
 
 def random_outputs(num_images: int) -> SSDOutputs:
@@ -58,18 +58,46 @@ def slow_loss(outputs: SSDOutputs, truth: list[Detections]) -> tuple[float, floa
 def test_equals_the_slow_one(rng: np.random.Generator) -> None:
     truth = random_truth(rng, 3, 1, 0, 6)
     outputs = random_outputs(len(truth))
-    losses = ssd_loss(outputs, truth, match_iou=0.5)
+    losses = ssd_loss(outputs, targets_of(truth), match_iou=0.5)
     classes, boxes = slow_loss(outputs, truth)
     assert losses["classes"].item() == pytest.approx(classes, rel=1e-5)
     assert losses["boxes"].item() == pytest.approx(boxes, rel=1e-5)
     assert losses["total"].item() == pytest.approx(classes + boxes, rel=1e-5)
 
 
+def loss_by_selection(outputs: SSDOutputs, targets: DetectionTargets) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same as a selection of rows by masks: nothing that is not selected is computed with."""
+    matched, positive = match_anchors(targets, ANCHORS, 0.5)
+    classes = torch.where(positive, targets.class_ids.gather(1, matched) + 1, 0)
+    num_positives = positive.sum(1, keepdim=True)
+    total = num_positives.sum().clamp(min=1)
+    losses = functional.cross_entropy(outputs.class_logits.flatten(0, 1), classes.flatten(), reduction="none")
+    losses = losses.view_as(classes)
+    order = losses.detach().masked_fill(positive, -1.0).argsort(dim=1, descending=True, stable=True)
+    hard = ~positive & (order.argsort(dim=1) < (3 * num_positives).clamp(min=3))
+    boxes = encode(gather_rows(targets.boxes_xyxy, matched)[positive], ANCHORS.expand(len(matched), -1, -1)[positive])
+    distance = functional.smooth_l1_loss(outputs.box_deltas[positive], boxes, reduction="sum")
+    return losses[positive | hard].sum() / total, distance / total
+
+
+@pytest.mark.parametrize("counts", [(3, 1, 0, 6), (0, 0), (40, 1), (5,)])
+def test_equals_the_selection_of_rows(counts: tuple[int, ...], rng: np.random.Generator) -> None:
+    """And so do its gradients: masked rows have none, and bring no NaN."""
+    targets, outputs = targets_of(random_truth(rng, *counts)), random_outputs(len(counts))
+    losses, expected = ssd_loss(outputs, targets, match_iou=0.5), loss_by_selection(outputs, targets)
+    assert losses["classes"].item() == pytest.approx(expected[0].item(), rel=1e-6)
+    assert losses["boxes"].item() == pytest.approx(expected[1].item(), rel=1e-6)
+    assert losses["total"].item() == pytest.approx(sum(expected).item(), rel=1e-6)
+    ours, theirs = (torch.autograd.grad(total, outputs[:2]) for total in (losses["total"], sum(expected)))
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-8)
+
+
 def test_every_object_has_its_best_anchor() -> None:
     """Even where no anchor overlaps it by enough; of two objects with one best anchor the first has it."""
     boxes = np.array([[2, 2, 9, 9], [40, 50, 47, 57], [3, 3, 10, 10], [10, 20, 96, 90]], np.float32)
     truth = [Detections(boxes, np.zeros(4, np.int64), (96, 96))]
-    matched, positive = match_anchors(pack(truth), ANCHORS, 0.99)
+    matched, positive = match_anchors(targets_of(truth), ANCHORS, 0.99)
     best = box_iou(to_xyxy(ANCHORS), torch.from_numpy(boxes / 96)).argmax(0).tolist()
     assert best[0] == best[2]
     assert positive[0].nonzero()[:, 0].tolist() == sorted({*best})
@@ -78,13 +106,13 @@ def test_every_object_has_its_best_anchor() -> None:
 
 def test_perfect_outputs_cost_nothing(rng: np.random.Generator) -> None:
     truth = random_truth(rng, 3, 1, 0, 6)
-    packed = pack(truth)
-    matched, positive = match_anchors(packed, ANCHORS, 0.5)
-    targets = torch.where(positive, packed.class_ids.gather(1, matched) + 1, 0)
-    boxes = packed.boxes_xyxy.gather(1, matched[..., None].expand(-1, -1, 4))
+    targets = targets_of(truth)
+    matched, positive = match_anchors(targets, ANCHORS, 0.5)
+    classes = torch.where(positive, targets.class_ids.gather(1, matched) + 1, 0)
+    boxes = targets.boxes_xyxy.gather(1, matched[..., None].expand(-1, -1, 4))
     deltas = torch.where(positive[..., None], encode(boxes, ANCHORS), 0.0)
-    logits = 50.0 * functional.one_hot(targets, NUM_CLASSES + 1)
-    losses = ssd_loss(SSDOutputs(logits, deltas, ANCHORS), truth, match_iou=0.5)
+    logits = 50.0 * functional.one_hot(classes, NUM_CLASSES + 1)
+    losses = ssd_loss(SSDOutputs(logits, deltas, ANCHORS), targets, match_iou=0.5)
     assert losses["total"].item() < 1e-6
 
 
@@ -92,16 +120,15 @@ def test_frame_of_the_truth_does_not_matter(rng: np.random.Generator) -> None:
     truth = random_truth(rng, 3, 1, 0, 6)
     outputs = random_outputs(len(truth))
     here, there = (
-        ssd_loss(outputs, some, match_iou=0.5)["total"].item()
+        ssd_loss(outputs, targets_of(some), match_iou=0.5)["total"].item()
         for some in (truth, [objects.resized((480, 333)) for objects in truth])
     )
     assert here == pytest.approx(there, rel=1e-4)
 
 
 def test_images_without_objects_teach_background() -> None:
-    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (96, 96))
     outputs = random_outputs(2)
-    losses = ssd_loss(outputs, [nothing, nothing], match_iou=0.5)
+    losses = ssd_loss(outputs, targets_of([NOTHING, NOTHING]), match_iou=0.5)
     losses["total"].backward()
     assert losses["boxes"].item() == 0
     assert outputs.class_logits.grad is not None

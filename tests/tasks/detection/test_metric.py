@@ -17,6 +17,7 @@ from datasets.images import read_image
 from datasets.types import Detections
 from tasks.detection.metric import NAMES, DetectionMetric, worst_false_positive
 from tasks.detection.reference import pycocotools_scores, random_results
+from tests.tasks.laws import assert_merge_is_exact
 
 
 def objects(rng: np.random.Generator, num_images: int = 6) -> list[Detections]:
@@ -26,6 +27,19 @@ def objects(rng: np.random.Generator, num_images: int = 6) -> list[Detections]:
         boxes = np.concatenate([corner, corner + 60], 1).astype(np.float32)
         truth.append(Detections(boxes, rng.integers(0, 3, 4), (500, 500)))
     return truth
+
+
+def pycocotools(annotations: dict[str, Any], results: list[dict[str, Any]]) -> COCOeval:
+    """Its evaluation of a results file's content against an annotation file's."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference = COCO()
+        reference.dataset = annotations
+        reference.createIndex()
+        evaluation = COCOeval(reference, reference.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
 
 
 def score(predicted: list[Detections], truth: list[Detections]) -> dict[str, float]:
@@ -108,14 +122,7 @@ def test_equals_pycocotools_on_real_annotations(rng: np.random.Generator, shared
                     "score": float(value),
                 }
             )
-    with contextlib.redirect_stdout(io.StringIO()):
-        reference = COCO()
-        reference.dataset = official
-        reference.createIndex()
-        evaluation = COCOeval(reference, reference.loadRes(results), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
+    evaluation = pycocotools(official, results)
 
     metric = DetectionMetric(ours.categories.names)
     for start in range(0, len(truth), 32):
@@ -184,18 +191,84 @@ def test_worst_false_positive_by_hand() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_pycocotools_on_random_results(seed: int) -> None:
-    """All twelve numbers and every precision, with crowds, areas by annotation, and equal scores."""
+    """All twelve numbers and every precision, with crowds, areas by annotation, and equal scores.
+
+    The files' content is written out here, object by object; the benchmark's comparison, which takes ours, is the same.
+    """
     class_names = [f"class {number}" for number in range(12)]  # the twelfth never occurs
     predicted, truth = random_results(np.random.default_rng(seed), 60, 40, 11)
     metric = DetectionMetric(class_names)
     metric.update(predicted, truth)
     scores = metric.compute()
-    stats, precision = pycocotools_scores(predicted, truth, class_names)
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for image_id, (found, true) in enumerate(zip(predicted, truth, strict=True)):
+        assert true.is_crowd is not None
+        assert true.areas_px is not None
+        assert found.scores is not None
+        for row in range(len(true)):
+            x0, y0, x1, y1 = (float(value) for value in true.boxes_xyxy[row])
+            annotations.append(
+                {
+                    "id": 1000 + len(annotations),
+                    "image_id": image_id,
+                    "category_id": int(true.class_ids[row]),
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": float(true.areas_px[row]),
+                    "iscrowd": 1 if true.is_crowd[row] else 0,
+                }
+            )
+        for row in range(len(found)):
+            x0, y0, x1, y1 = (float(value) for value in found.boxes_xyxy[row])
+            box, class_id = [x0, y0, x1 - x0, y1 - y0], int(found.class_ids[row])
+            results.append(
+                {"image_id": image_id, "category_id": class_id, "bbox": box, "score": float(found.scores[row])}
+            )
+    content = {
+        "info": {},
+        "images": [{"id": image_id, "height": 480, "width": 640} for image_id in range(60)],
+        "annotations": annotations,
+        "categories": [{"id": class_id, "name": name} for class_id, name in enumerate(class_names)],
+    }
+    evaluation = pycocotools(content, results)
+    stats, precision = evaluation.stats, evaluation.eval["precision"]
+    of_the_benchmark = pycocotools_scores(predicted, truth, class_names)
+    np.testing.assert_array_equal(of_the_benchmark[0], stats)
+    np.testing.assert_array_equal(of_the_benchmark[1], precision)
     assert 0.05 < stats[0] < 0.9
     assert sum(objects.is_crowd.sum() for objects in truth if objects.is_crowd is not None) > 3
     assert list(scores.values()) == pytest.approx(stats[:6], abs=1e-6)
     np.testing.assert_allclose(metric._evaluation().eval["precision"], precision, atol=1e-6)
     np.testing.assert_allclose(metric._evaluation().stats[:12], stats, atol=1e-6)
+
+
+def test_areas_and_crowds_by_hand() -> None:
+    """40 by 50 px is medium, unless the annotated area is small; what lies in a crowd is not false."""
+    box = np.array([[100, 100, 140, 150]], np.float32)
+    found = Detections(box, np.array([0]), (500, 500), scores=np.array([0.9], np.float32))
+    scores = score([found], [Detections(box, np.array([0]), (500, 500))])
+    assert scores["AP_medium"] == pytest.approx(1)
+    assert math.isnan(scores["AP_small"])
+    small = Detections(box, np.array([0]), (500, 500), areas_px=np.array([1000], np.float32))  # under 32 * 32
+    scores = score([found], [small])
+    assert scores["AP_small"] == pytest.approx(1)
+    assert math.isnan(scores["AP_medium"])
+    # In another frame of the prediction, areas are still those of the truth's.
+    assert score([found.resized((50, 50))], [small]) == pytest.approx(scores, nan_ok=True)
+
+    boxes = np.array([[0, 0, 40, 50], [300, 300, 450, 450]], np.float32)
+    inside = np.array([[0, 0, 40, 50], [310, 310, 350, 350]], np.float32)  # the second one scores more
+    both = Detections(inside, np.array([0, 0]), (500, 500), scores=np.array([0.8, 0.9], np.float32))
+    for is_crowd, expected in ((np.array([False, True]), 1), (np.array([False, False]), 0.5 * 51 / 101)):
+        truth = Detections(boxes, np.array([0, 0]), (500, 500), is_crowd=is_crowd)
+        # without a crowd: the first box is false, the second right; half of the objects found, at a precision of half
+        assert score([both], [truth])["AP50"] == pytest.approx(expected)
+
+
+def test_merging_is_exact() -> None:
+    """With equal scores, whose order is that of the images."""
+    predicted, truth = random_results(np.random.default_rng(0), 41, 20, 5)
+    assert_merge_is_exact(lambda: DetectionMetric(list("abcdef")), predicted, truth)
 
 
 def test_details_are_a_table_and_a_picture(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from tasks.detection.postprocess import Limits
 from tasks.detection.ssd import SSD, SSDOutputs, decode_ssd
 
 LIMITS = Limits(input_size=96, score_threshold=0.05, nms_iou=0.5, max_detections=100)
-ANCHORS = build_anchors([torch.zeros(1, 1, grid, grid) for grid in (6, 3, 2, 1, 1, 1)], ssd_shapes())
+ANCHORS = build_anchors([(grid, grid) for grid in (6, 3, 2, 1, 1, 1)], ssd_shapes())
 
 
 def test_outputs_have_a_row_for_each_anchor() -> None:
     for size, num_anchors in ((96, len(ANCHORS)), (300, 1917)):
-        outputs = SSD(MobileNet(0.25), 4).eval()(torch.zeros(2, 3, size, size, dtype=torch.uint8))
+        outputs = SSD(MobileNet(0.25), 4, input_size=size).eval()(torch.zeros(2, 3, size, size, dtype=torch.uint8))
         assert outputs.anchors.shape == (num_anchors, 4)
         assert outputs.class_logits.shape == (2, num_anchors, 5)
         assert outputs.box_deltas.shape == (2, num_anchors, 4)
@@ -29,7 +29,7 @@ def test_outputs_have_a_row_for_each_anchor() -> None:
 @pytest.mark.parametrize("maps", ["halving", "pyramid"])
 def test_detects_on_every_backbone(name: str, maps: Maps, predictor: Predictor) -> None:
     size = 96
-    model = SSD(build_backbone(name), 4, maps=maps, predictor=predictor)
+    model = SSD(build_backbone(name), 4, input_size=size, maps=maps, predictor=predictor)
     outputs = model(torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8))
     assert outputs.class_logits.shape == (2, len(outputs.anchors), 5)
     (outputs.class_logits.sum() + outputs.box_deltas.sum()).backward()
@@ -38,7 +38,7 @@ def test_detects_on_every_backbone(name: str, maps: Maps, predictor: Predictor) 
 
 def test_separable_predictors_add_a_depthwise_kernel_and_its_norm_to_each_map() -> None:
     """Counted by hand, for classes and for boxes."""
-    plain, separable = (SSD(MobileNet(1.0), 90, predictor=kind) for kind in ("pointwise", "separable"))
+    plain, separable = (SSD(MobileNet(1.0), 90, input_size=300, predictor=kind) for kind in ("pointwise", "separable"))
     channels = (512, 1024, 512, 256, 256, 128)
     difference = sum(p.numel() for p in separable.parameters()) - sum(p.numel() for p in plain.parameters())
     assert difference == 2 * sum(c * 9 + 2 * c for c in channels)
@@ -46,7 +46,7 @@ def test_separable_predictors_add_a_depthwise_kernel_and_its_norm_to_each_map() 
 
 @pytest.mark.parametrize(("size", "grids"), [(320, (40, 20, 10, 5, 3)), (300, (38, 19, 10, 5, 3))])
 def test_pyramid_has_five_maps_from_stride_8(size: int, grids: tuple[int, ...]) -> None:
-    model = SSD(MobileNet(0.25), 4, maps="pyramid").eval()
+    model = SSD(MobileNet(0.25), 4, input_size=size, maps="pyramid").eval()
     features = model.backbone.features(torch.zeros(1, 3, size, size, dtype=torch.uint8))
     assert [m.shape[1:] for m in model.maps(features)] == [(32, grid, grid) for grid in grids]
     outputs = model(torch.zeros(1, 3, size, size, dtype=torch.uint8))
@@ -60,7 +60,7 @@ def test_fine_maps_of_the_pyramid_know_what_coarse_ones_see() -> None:
     """The finest map depends on the backbone's last layer; that of the halving maps does not."""
     images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
     for maps, depends in (("pyramid", True), ("halving", False)):
-        model = SSD(MobileNet(0.25), 4, maps=maps)  # type: ignore[arg-type]
+        model = SSD(MobileNet(0.25), 4, input_size=96, maps=maps)  # type: ignore[arg-type]
         model.maps(model.backbone.features(images))[0].sum().backward()
         last = next(iter(model.backbone.layers[-1].parameters()))
         assert (last.grad is not None) == depends
@@ -70,7 +70,7 @@ def test_fine_maps_of_the_pyramid_know_what_coarse_ones_see() -> None:
 def test_row_of_an_anchor_depends_on_the_pixels_there(maps: Maps, finest: int) -> None:
     """Order of predictions and order of anchors agree: those near a changed pixel change most."""
     size = 300
-    model = SSD(MobileNet(0.25), 4, maps=maps).eval()
+    model = SSD(MobileNet(0.25), 4, input_size=size, maps=maps).eval()
     images = torch.zeros(1, 3, size, size, dtype=torch.uint8)
     changed = images.clone()
     changed[..., 40:50, 240:250] = 255
