@@ -6,18 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from tasks.registry import TASKS, config_class, task_class
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 FIRST_PARTY = {"backbone", "datasets", "tasks", "distill", "results"}
-TASKS = {path.parent.name for path in (REPOSITORY / "tasks").glob("*/task.py")} - {"common"}
 
 # Which first-party packages a package may import; `tasks.<one>` stands for every task.
 ALLOWED = {
     "backbone": set(),
     "datasets": set(),
-    "tasks.common": {"backbone", "datasets"},
+    "tasks.registry": {"tasks.common"},
+    "tasks.common": {"backbone", "datasets", "tasks.registry"},
     "tasks.<one>": {"backbone", "datasets", "tasks.common"},
-    "distill": {"backbone", "datasets", "tasks.common", "tasks.<one>"},
-    "results": {"backbone", "datasets", "tasks.common", "tasks.<one>"},
+    "distill": {"backbone", "datasets", "tasks.common", "tasks.<one>", "tasks.registry"},
+    "results": {"backbone", "datasets", "tasks.common", "tasks.<one>", "tasks.registry"},
 }
 # Third-party packages that only one module may import (and a benchmark, to compare with them).
 ONLY_IN = {
@@ -64,6 +66,17 @@ def test_module_imports_only_layers_below(module: Path) -> None:
             assert layer_of(package) in ALLOWED[layer_of(own)], f"{module} imports {name}"
         if first_word in ONLY_IN:
             assert str(module) in ONLY_IN[first_word], f"{module} imports {name}"
+
+
+def test_registry_lists_exactly_the_task_packages() -> None:
+    packages = {path.parent.name for path in (REPOSITORY / "tasks").glob("*/*.py")} - {"common"}
+    assert sorted(TASKS) == sorted(packages)
+    for name in TASKS:
+        assert task_class(name).name == name
+        assert (task_class(name).__module__, config_class(name).__module__) == (
+            f"tasks.{name}.task",
+            f"tasks.{name}.config",
+        )
 
 
 def test_tasks_have_the_same_files() -> None:

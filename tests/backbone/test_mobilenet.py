@@ -35,13 +35,13 @@ def test_width_mult_scales_channels() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_split_halves_and_stages_give_the_same_map(name: str) -> None:
+def test_trunk_and_tail_and_stages_give_the_same_map(name: str) -> None:
     network = build_backbone(name).eval()
     x = images(64)
-    trunk, tail = network.split(16)
     maps = network.features(x)
-    torch.testing.assert_close(trunk(x), maps[16])
-    torch.testing.assert_close(tail(maps[16]), maps[32])
+    for stride in maps:
+        torch.testing.assert_close(network.trunk(x, stride), maps[stride])
+        torch.testing.assert_close(network.tail(maps[stride], stride), maps[32])
     in_stages = network.normalize(x)
     for stage, stride in zip(network.stages(), maps, strict=True):
         in_stages = stage(in_stages)
@@ -49,14 +49,17 @@ def test_split_halves_and_stages_give_the_same_map(name: str) -> None:
 
 
 def test_the_tail_starts_with_the_twelfth_convolution() -> None:
+    network = MobileNet(0.25).eval()
+    maps = network.features(images(64))
+    torch.testing.assert_close(network.layers[12:](maps[16]), network.tail(maps[16], 16))
+    assert network.layers[12].depthwise.conv.stride == (2, 2)
+
+
+def test_a_cut_at_a_stride_that_is_not_there_is_refused() -> None:
     network = MobileNet(0.25)
-    _, tail = network.split(16)
-    assert next(tail.parameters()) is network.layers[12].depthwise.conv.weight  # conv 12 starts the tail
-
-
-def test_split_refuses_a_stride_that_is_not_there() -> None:
-    with pytest.raises(ValueError, match="stride 64"):
-        MobileNet(0.25).split(64)
+    for cut in (network.trunk, network.tail):
+        with pytest.raises(ValueError, match="stride 64"):
+            cut(images(64), 64)
 
 
 def test_pooled_features_are_the_mean_of_the_last_map() -> None:

@@ -1,13 +1,14 @@
 """Five points go where they belong; a detector is asked in its own colours and pixels."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datasets.alignment import ALIGNED_PX, TEMPLATE, FaceCrop, NoFaceError, align, detect_points
+from datasets.alignment import ALIGNED_PX, TEMPLATE, FaceCrop, NoFaceError, align, detect_points, face_input
 from datasets.images import UnreadableImageError
-from datasets.loader import Key, TransformedDataset
+from datasets.loader import EvaluationSet, Key, TrainingSet, Unreadable
 from datasets.transforms import CropAugmentation
 from datasets.types import Example
 from tests.yunet import POINTS, picture, write_detector
@@ -81,9 +82,11 @@ def test_photos_without_a_face_are_named_and_left_out(detector: str) -> None:
         def truth(self, index: int) -> int:
             return 0
 
-    augmentation = CropAugmentation(64, min_crop_area=1, randaugment_ops=0, cut=FaceCrop(detector=detector))
-    dataset = TransformedDataset(Photos(), augmentation, seed=0)
-    assert dataset[Key(0, 0)].reason == "wall.jpg: no face found"  # type: ignore[union-attr]
+    cut = FaceCrop(detector=detector)
+    augmentation = CropAugmentation(64, min_crop_area=1, randaugment_ops=0, cut=cut)
+    left_out = Unreadable("wall.jpg: no face found")
+    assert TrainingSet(Photos(), augmentation, seed=0)[Key(0, 0)] == left_out
+    assert EvaluationSet(Photos(), partial(face_input, cut=cut, input_size=64))[0] == left_out
 
 
 def test_a_fixed_part_is_a_share_of_the_photo() -> None:

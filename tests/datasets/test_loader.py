@@ -1,24 +1,50 @@
 """Batches are a function of seed and epoch, whoever loads them."""
 
+import dataclasses
+import io
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from datasets.images import UnreadableImageError
-from datasets.loader import Key, TrainingBatches, TransformedDataset, build_loader, collate, ordered_batches
-from datasets.types import Example, Image
+from datasets.loader import (
+    MAX_REPLACEMENTS,
+    EvaluationSet,
+    Key,
+    TrainingBatches,
+    TrainingSet,
+    Unreadable,
+    build_batch,
+    build_loader,
+    ordered_batches,
+)
+from datasets.types import Batch, Example, Image
+from tasks.common.evaluate import evaluation_loader
+from tasks.common.parser import read_config
+from tasks.registry import TASKS, config_class, task_class
+from tests.conftest import REPOSITORY
 
 
 class Numbers:
-    """Images that are filled with their number; number 3 cannot be read."""
+    """Images that are filled with their number; some cannot be read."""
 
-    warnings: list[str] = []  # noqa: RUF012
+    def __init__(self, unreadable: Sequence[int] = (3,)) -> None:
+        self.warnings: list[str] = []
+        self.unreadable = unreadable
 
     def __len__(self) -> int:
         return 10
 
     def __getitem__(self, index: int) -> Example[int]:
-        if index == 3:
-            raise UnreadableImageError("3.jpg: truncated image")
+        if index in self.unreadable:
+            raise UnreadableImageError(f"{index}.jpg: truncated image")
         return Example(np.full((4, 6, 3), index, np.uint8), index, str(index))
 
     def id(self, index: int) -> str:
@@ -28,25 +54,55 @@ class Numbers:
         return index
 
 
+class Parts(NamedTuple):
+    rows: Tensor
+
+
+class Targets(NamedTuple):
+    numbers: Tensor
+    parts: Parts
+    none: None
+    names: list[str]
+
+
+def targets_of(examples: Sequence[Example[int]]) -> Targets:
+    numbers, rows = ([getattr(example, name) for example in examples] for name in ("truth", "row"))
+    names = [example.id for example in examples]
+    return Targets(torch.tensor(numbers), Parts(torch.tensor(rows)), None, names)
+
+
 def add_noise(image: Image, truth: int, seed: int) -> tuple[Image, int]:
     return image + np.random.default_rng(seed).integers(0, 99, image.shape, dtype=np.uint8), truth
 
 
-def epoch_of(num_workers: int, *, epoch: int = 1, first: int = 0) -> list[tuple[list[int], bytes]]:
-    dataset = TransformedDataset(Numbers(), add_noise, seed=7)
+def brighter(image: Image) -> Image:
+    return image + np.uint8(100)
+
+
+def training_set(unreadable: Sequence[int] = (3,), *, seed: int = 7) -> TrainingSet[int]:
+    return TrainingSet(Numbers(unreadable), add_noise, seed)
+
+
+def epoch_of(num_workers: int, *, epoch: int = 1, first: int = 0) -> list[tuple[list[int], bytes, list[str]]]:
     batches = TrainingBatches(10, 4, seed=7)
     batches.start_at(epoch, first)
-    loader = build_loader(dataset, batches, num_workers=num_workers)
-    return [(batch.truth, batch.images.numpy().tobytes()) for batch in loader]
+    loader = build_loader(training_set(), batches, num_workers=num_workers, collate=targets_of)
+    for batch in loader:
+        assert batch.targets.numbers.tolist() == batch.targets.parts.rows.tolist() == batch.rows
+    return [(batch.rows, batch.images.numpy().tobytes(), batch.unreadable) for batch in loader]
 
 
 def test_number_of_workers_does_not_matter() -> None:
-    assert epoch_of(0) == epoch_of(2)
+    epochs = range(1, 4)
+    alone = [epoch_of(0, epoch=epoch) for epoch in epochs]
+    assert alone == [epoch_of(2, epoch=epoch) for epoch in epochs]
+    assert any(unreadable for batches in alone for *_, unreadable in batches), "also where images are replaced"
 
 
 def test_epochs_differ_and_a_later_start_continues_the_same_epoch() -> None:
     assert epoch_of(0) != epoch_of(0, epoch=2)
-    assert epoch_of(0, first=1) == epoch_of(0)[1:]
+    for epoch in range(1, 4):
+        assert epoch_of(0, epoch=epoch, first=1) == epoch_of(0, epoch=epoch)[1:]
 
 
 def test_an_epoch_has_each_example_at_most_once() -> None:
@@ -56,12 +112,16 @@ def test_an_epoch_has_each_example_at_most_once() -> None:
     assert len(set(indices)) == 8
 
 
-def test_processes_share_each_batch() -> None:
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_each_batch_in_pieces(world_size: int) -> None:
     whole = list(TrainingBatches(10, 4, seed=0))
-    parts = [list(TrainingBatches(10, 4, seed=0, rank=rank, world_size=2)) for rank in range(2)]
+    parts = [list(TrainingBatches(10, 4, seed=0, rank=rank, world_size=world_size)) for rank in range(world_size)]
     for batch, *shares in zip(whole, *parts, strict=True):
-        assert [len(share) for share in shares] == [2, 2]
-        assert sorted(shares[0] + shares[1]) == sorted(batch)
+        assert [key for share in shares for key in share] == batch, (
+            "one after the other, so that what belongs together stays so"
+        )
+        sizes = [len(share) for share in shares]
+        assert max(sizes) - min(sizes) <= 1
 
 
 def test_a_data_set_smaller_than_a_batch_is_one_batch() -> None:
@@ -69,27 +129,200 @@ def test_a_data_set_smaller_than_a_batch_is_one_batch() -> None:
 
 
 def test_ordered_batches_have_every_example_once() -> None:
-    keys = [key for batch in ordered_batches(10, 4) for key in batch]
-    assert keys == [Key(0, index) for index in range(10)]
+    assert ordered_batches(10, 4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("num_examples", [1, 7, 8, 23])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_processes_evaluate_every_example_once_and_in_order(num_examples: int, world_size: int) -> None:
+    shares = [ordered_batches(num_examples, 4, rank=rank, world_size=world_size) for rank in range(world_size)]
+    rows = [[row for batch in share for row in batch] for share in shares]
+    assert [row for share in rows for row in share] == list(range(num_examples)), (
+        "the shares one after the other are the data set"
+    )
+    assert max(map(len, rows)) - min(map(len, rows)) <= 1
+    assert all(0 < len(batch) <= 4 for share in shares for batch in share)
+
+
+def test_evaluation_sees_each_image_preprocessed_with_its_truth() -> None:
+    loader = build_loader(EvaluationSet(Numbers(()), brighter), ordered_batches(10, 4), num_workers=0)
+    batches = list(loader)
+    assert [batch.rows for batch in batches] == ordered_batches(10, 4)
+    for batch in batches:
+        assert batch.truth == batch.rows
+        assert batch.images[:, 0, 0, 0].tolist() == [row + 100 for row in batch.rows]
+        assert batch.targets is None
 
 
 def test_unreadable_examples_become_lines() -> None:
-    dataset = TransformedDataset(Numbers(), add_noise, seed=0)
-    batch = collate([dataset[Key(0, index)] for index in (2, 3, 4)])
+    dataset = EvaluationSet(Numbers(), brighter)
+    batch = build_batch([dataset[row] for row in (2, 3, 4)])
     assert batch.truth == [2, 4]
-    assert batch.ids == ["2", "4"]
+    assert batch.rows == [2, 4]
+    assert len(batch) == 2
     assert batch.unreadable == ["3.jpg: truncated image"]
     assert batch.images.shape == (2, 3, 4, 6)
-    assert batch.images[0, 0, 0, 0] >= 2
+    assert batch.images[0, 0, 0, 0] == 102
 
 
 def test_a_batch_without_a_readable_example_is_empty() -> None:
-    dataset = TransformedDataset(Numbers(), add_noise, seed=0)
-    assert len(collate([dataset[Key(0, 3)]]).images) == 0
+    batch = build_batch([EvaluationSet(Numbers(), brighter)[3]])
+    assert len(batch) == len(batch.images) == 0
+    assert batch.unreadable == ["3.jpg: truncated image"]
+
+
+def test_what_preprocessing_cannot_use_is_named() -> None:
+    def refuse(_image: Image) -> Image:
+        raise UnreadableImageError("no face found")
+
+    assert EvaluationSet(Numbers(), refuse)[2] == Unreadable("2: no face found")
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_images_are_channels_last_in_memory(num_workers: int) -> None:
-    dataset = TransformedDataset(Numbers(), add_noise, seed=0)
+    dataset = EvaluationSet(Numbers(), brighter)
     batch = next(iter(build_loader(dataset, ordered_batches(3, 3), num_workers=num_workers)))
     assert batch.images.permute(0, 2, 3, 1).is_contiguous()
+
+
+def loaded(dataset: TrainingSet[int], keys: list[Key]) -> tuple[list[tuple[int, int, bytes]], list[str]]:
+    """The readable examples of a batch, and the reasons of the others."""
+    items = dataset.__getitems__(keys)
+    good = [(item.row, item.seed, item.image.tobytes()) for item in items if isinstance(item, Example)]
+    return good, [item.reason for item in items if isinstance(item, Unreadable)]
+
+
+@pytest.mark.parametrize("unreadable", [(3,), (0, 1, 3, 5, 7, 9), tuple(range(9))])
+def test_training_batches_are_full_whatever_is_unreadable(unreadable: Sequence[int]) -> None:
+    for epoch in range(4):
+        for batch in TrainingBatches(10, 4, seed=7):
+            keys = [key._replace(epoch=epoch) for key in batch]
+            examples, reasons = loaded(training_set(unreadable), keys)
+            assert len(examples) == 4
+            assert not {row for row, *_ in examples} & set(unreadable)
+            wanted = {f"{key.row}.jpg: truncated image" for key in keys if key.row in unreadable}
+            assert wanted <= set(reasons) <= {f"{row}.jpg: truncated image" for row in unreadable}
+            for key, (row, *_) in zip(keys, examples, strict=True):
+                assert key.row in unreadable or key.row == row, "what can be read stays where it was"
+
+
+def test_a_replacement_is_a_function_of_seed_epoch_and_row() -> None:
+    def replacement(epoch: int, *, seed: int = 7, beside: Sequence[int] = (), row: int = 3) -> tuple[int, int, bytes]:
+        keys = [Key(epoch, other) for other in beside] + [Key(epoch, row)]
+        return loaded(training_set((3, 4), seed=seed), keys)[0][-1]
+
+    for epoch in range(5):
+        assert replacement(epoch) == replacement(epoch, beside=(5, 4, 1)), "not of the batch that it is in"
+    assert len({replacement(epoch)[0] for epoch in range(20)}) > 3, "each epoch draws anew"
+    assert len({replacement(1, seed=seed)[0] for seed in range(20)}) > 3
+    assert [replacement(epoch) for epoch in range(9)] != [replacement(epoch, row=4) for epoch in range(9)]
+
+
+def test_only_what_cannot_be_read_is_replaced() -> None:
+    keys = [Key(2, row) for row in (5, 3, 8)]
+    whole, _ = loaded(training_set(()), keys)
+    replaced, reasons = loaded(training_set(), keys)
+    assert (replaced[0], replaced[2]) == (whole[0], whole[2])
+    assert reasons == ["3.jpg: truncated image"]
+
+
+def test_replacing_ends_where_nothing_can_be_read() -> None:
+    examples, reasons = loaded(training_set(range(10)), [Key(0, 1), Key(0, 2)])
+    assert not examples
+    assert len(reasons) == 2 * MAX_REPLACEMENTS
+    assert {f"{row}.jpg: truncated image" for row in (1, 2)} <= set(reasons)
+
+
+def test_targets_stand_in_place_of_the_truth() -> None:
+    dataset = training_set()
+    batch = build_batch(dataset.__getitems__([Key(0, row) for row in (2, 5)]), targets_of)
+    assert batch.truth == []
+    assert batch.targets.numbers.tolist() == batch.rows == [2, 5]
+
+
+def some_batch() -> Batch[int]:
+    return build_batch(training_set().__getitems__([Key(0, row) for row in (2, 3, 5)]), targets_of)
+
+
+def tensors_of(batch: Batch[int]) -> list[Tensor]:
+    return [batch.images, batch.targets.numbers, batch.targets.parts.rows]
+
+
+def test_torchs_loader_pins_a_batch_by_its_own_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tensor, "pin_memory", Tensor.clone)  # pinning itself needs a GPU
+    batch = some_batch()
+    for pinned in (batch.pin_memory(), pin_memory(batch)):
+        assert isinstance(pinned, Batch)
+        assert pinned is not batch
+        for before, after in zip(tensors_of(batch), tensors_of(pinned), strict=True):
+            assert before.data_ptr() != after.data_ptr(), "every tensor, nested ones too"
+            assert torch.equal(before, after)
+        assert (pinned.rows, pinned.unreadable) == (batch.rows, batch.unreadable)
+        assert pinned.targets[2:] == batch.targets[2:]
+        assert pinned.images.permute(0, 2, 3, 1).is_contiguous()
+
+
+@pytest.mark.gpu
+def test_pinned_batches_come_out_of_the_loader() -> None:
+    batches = TrainingBatches(10, 4, seed=7)
+    loader = build_loader(training_set(), batches, num_workers=1, collate=targets_of, pin_memory=True)
+    for batch in loader:
+        assert all(tensor.is_pinned() for tensor in tensors_of(batch))
+        assert all(tensor.is_cuda for tensor in tensors_of(batch.to(torch.device("cuda"))))
+
+
+def test_a_batch_moves_with_its_targets() -> None:
+    batch = some_batch()
+    moved = batch.to(torch.device("meta"))
+    assert all(tensor.is_meta for tensor in tensors_of(moved))
+    assert not any(tensor.is_meta for tensor in tensors_of(batch))
+    assert isinstance(moved.targets, Targets)
+    assert moved.targets[2:] == batch.targets[2:]
+    assert moved.rows == batch.rows
+    plain = build_batch([EvaluationSet(Numbers(), brighter)[2]]).to(torch.device("meta"))
+    assert plain.images.is_meta
+    assert plain.targets is None
+    assert plain.truth == [2]
+
+
+class Recorder(pickle.Pickler):
+    """Remembers which objects were written."""
+
+    def __init__(self) -> None:
+        self.file = io.BytesIO()
+        super().__init__(self.file)
+        self.written: list[Any] = []
+
+    def persistent_id(self, obj: Any) -> None:
+        self.written.append(obj)
+
+
+def write(value: Any) -> tuple[bytes, set[int]]:
+    """A value as it is sent to another process, and the identities of what is in it."""
+    recorder = Recorder()
+    recorder.dump(value)
+    return recorder.file.getvalue(), {id(obj) for obj in recorder.written}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_loader_processes_are_sent_one_split_and_no_task(name: str, drawn_roots: Callable[[str], Path]) -> None:
+    """Where processes are not forked, all that they load from is pickled: COCO's annotations are large."""
+    config: Any = read_config(config_class(name), REPOSITORY / "configs" / name / "sample.yaml")
+    changes: dict[str, Any] = {"data": dataclasses.replace(config.data, root=str(drawn_roots(name)))}
+    if name == "geolocation":
+        changes["cells"] = dataclasses.replace(config.cells, max_photos=(6, 2), min_photos=1)
+    task: Any = task_class(name).from_data(dataclasses.replace(config, **changes))
+    train, val = task.source("train"), task.source("val")
+    file_names = [{Path(s.id(row)).name.encode() for row in range(len(s))} for s in (train, val)]
+
+    loader = evaluation_loader(task, val, 4)
+    sent, written = write((loader.dataset, loader.collate_fn))
+    assert id(val) in written
+    assert not {id(task), id(train)} & written
+    assert len(sent) < len(write(val)[0]) + 1024
+    assert not [text for text in file_names[0] - file_names[1] if text in sent]
+
+    sent, written = write((task.training_set(), task.collate()))
+    assert id(train) in written
+    assert not {id(task), id(val)} & written
+    assert not [text for text in file_names[1] - file_names[0] if text in sent]

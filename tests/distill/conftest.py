@@ -8,7 +8,8 @@ import pytest
 
 from datasets.files import CACHE_VARIABLE
 from distill.cli import main
-from tests.tasks.conftest import SAMPLES, TASKS, build_config, mistake_of
+from tasks.registry import config_class, task_class
+from tests.tasks.conftest import SAMPLES, build_config, mistake_of
 
 __all__ = ["mistake_of"]
 
@@ -41,7 +42,6 @@ def student(drawn_roots: Callable[[str], Path]) -> Callable[..., Any]:
     """The task of a student on a few drawn examples: a function of the task's name and further settings."""
 
     def build(task: str, **changes: dict[str, Any]) -> Any:
-        config_class, task_class = TASKS[task]
         settings: dict[str, dict[str, Any]] = {
             "data": {"root": str(drawn_roots(task)), "input_size": SMALL[task]},
             "loop": {"num_workers": 0},
@@ -51,7 +51,7 @@ def student(drawn_roots: Callable[[str], Path]) -> Callable[..., Any]:
             settings["data"]["name"] = "stanford_dogs"
         for group, values in changes.items():
             settings[group] = settings.get(group, {}) | values
-        return task_class.from_data(build_config(config_class, **settings))
+        return task_class(task).from_data(build_config(config_class(task), **settings))
 
     return build
 
@@ -63,9 +63,8 @@ def trained_run(tmp_path: Path, data_words: Callable[[str], list[str]]) -> Calla
 
     def train(task: str, *words: str) -> str:
         run = tmp_path / f"{task}-teacher"
-        config_class, task_class = TASKS[task]
         settings = ["--backbone.name", "mobilenet_0.25", *data_words(task), *TINY, "--run_dir", str(run), *words]
-        assert cli.main(config_class, lambda: task_class, ["train", *settings]) == 0
+        assert cli.main(task, ["train", *settings]) == 0
         return str(run)
 
     return train

@@ -15,9 +15,9 @@ import yaml
 from distill.cli import main
 from tasks.common import cli
 from tasks.common.checkpoint import load_checkpoint
+from tasks.registry import TASKS
 from tests.conftest import REPOSITORY
 from tests.distill.conftest import TINY
-from tests.tasks.conftest import TASKS
 
 Run = Callable[..., int]
 
@@ -27,7 +27,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("task", ["attributes", "classification", "detection", "embedding", "geolocation"])
+@pytest.mark.parametrize("task", TASKS)
 def test_a_run_of_every_task_can_teach(
     task: str, trained_run: Callable[..., str], distil: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,10 +44,9 @@ def test_a_run_of_every_task_can_teach(
     assert rows[0]["mult_adds"] == rows[1]["mult_adds"] == rows[2]["mult_adds"]
     assert cv2.imread("out/report.png") is not None
 
-    config_class, task_class = TASKS[task]
     capsys.readouterr()
     words = ["evaluate", "--run", "out/distilled", "--json", "--loop.num_workers", "0"]
-    assert cli.main(config_class, lambda: task_class, words) == 0, "the student is a run of its task"
+    assert cli.main(task, words) == 0, "the student is a run of its task"
     scores = json.loads(capsys.readouterr().out)
     name = {"attributes": "mean_ap", "classification": "top1", "detection": "AP", "embedding": "auc"}.get(task)
     for key in [name] if name else []:
@@ -73,10 +72,9 @@ def test_second_run_learns_the_same_and_asks_nobody(
 
 
 def test_an_exported_run_teaches_the_same(trained_run: Callable[..., str], distil: Run) -> None:
-    config_class, task_class = TASKS["attributes"]
     run = trained_run("attributes")
     words = ["export", "--run", run, "--out", "exported", "--loop.num_workers", "0"]
-    assert cli.main(config_class, lambda: task_class, words) == 0
+    assert cli.main("attributes", words) == 0
     losses = []
     for teacher in (run, "exported"):
         out = f"taught-by-{Path(teacher).name}"
@@ -100,10 +98,11 @@ def test_images_without_labels_and_a_teacher_of_another_size(
     assert len(alone) == 1
 
 
-def test_labels_hints_and_two_teachers(trained_run: Callable[..., str], distil: Run) -> None:
-    teacher = trained_run("attributes")
+@pytest.mark.parametrize("task", ["attributes", "detection"])
+def test_labels_hints_and_two_teachers(task: str, trained_run: Callable[..., str], distil: Run) -> None:
+    teacher = trained_run(task)
     words = ("--alpha", "0.25", "--hint_stride", "16", "--views", "null", "--alone", "false", "--run_dir", "out")
-    assert distil("attributes", "--teacher", teacher, teacher, *words) == 0
+    assert distil(task, "--teacher", teacher, teacher, *words) == 0
     (row,) = rows_of(Path("out/distilled/log.csv"))
     parts = {name: float(row[f"loss_{name}"]) for name in ("teacher", "own", "hint")}
     assert float(row["loss"]) == pytest.approx(0.75 * parts["teacher"] + 0.25 * parts["own"] + parts["hint"], abs=1e-4)

@@ -8,7 +8,8 @@ import yaml
 from distill.cli import COMMAND, NAME, main
 from distill.config import DistillConfig, OnnxConfig
 from tasks.common.parser import build_settings, parse_arguments, read_config
-from tests.tasks.conftest import CONFIGS, TASKS
+from tasks.registry import config_class
+from tests.tasks.conftest import CONFIGS
 
 FILES = sorted((CONFIGS / NAME).glob("*.yaml"))
 TEACHERS = {"facenet_teacher": "embedding", "attributes_teacher": "attributes"}
@@ -16,8 +17,8 @@ TEACHERS = {"facenet_teacher": "embedding", "attributes_teacher": "attributes"}
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.stem not in TEACHERS], ids=lambda file: file.stem)
 def test_recipe_loads(file: Path) -> None:
-    config_class, _ = TASKS[file.stem.partition("_")[0]]
-    parsed = parse_arguments(NAME, config_class, Path(), [NAME, "--config", str(file)], {NAME: COMMAND})
+    settings_class = config_class(file.stem.partition("_")[0])
+    parsed = parse_arguments(NAME, settings_class, Path(), [NAME, "--config", str(file)], {NAME: COMMAND})
     lists = {key: tuple(parsed.options[key]) for key in ("teacher", "unlabelled")}
     distilling = build_settings(DistillConfig, parsed.options | lists)
     settings = yaml.safe_load(file.read_text())
@@ -28,8 +29,7 @@ def test_recipe_loads(file: Path) -> None:
 
 @pytest.mark.parametrize("name", TEACHERS)
 def test_teachers_recipe_loads(name: str) -> None:
-    config_class, _ = TASKS[TEACHERS[name]]
-    assert read_config(config_class, CONFIGS / NAME / f"{name}.yaml").loop.precision == "bf16"
+    assert read_config(config_class(TEACHERS[name]), CONFIGS / NAME / f"{name}.yaml").loop.precision == "bf16"
 
 
 def test_a_wrong_value_is_named_as_on_the_command_line() -> None:

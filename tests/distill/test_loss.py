@@ -1,5 +1,7 @@
 """Each loss against its formula: written out in NumPy and SciPy, by hand, or as a law that the paper states."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,11 @@ from scipy.special import log_softmax, rel_entr, softmax
 from scipy.stats import pearsonr
 from torch import Tensor
 
+from distill.config import ClassLoss
 from distill.loss import box_loss, dist_loss, dkd_loss, embedding_loss, hint_loss, kd_loss
+from distill.student import StudentOutputs
+from distill.subjects import Classes
+from tasks.common.distributed import ALONE, World
 
 T = 2.5
 
@@ -89,3 +95,42 @@ def test_hint_is_half_the_mean_square_at_the_smaller_size() -> None:
     means = np.array([2.5, 4.5, 10.5, 12.5])  # of the four quarters
     assert hint_loss(student, teacher).item() == pytest.approx((means**2).mean() / 2)
     assert hint_loss(teacher, student).item() == pytest.approx((means**2).mean() / 2)
+
+
+class Half(World):
+    """One of two processes that hold the halves of a batch, whose counts and rows of both are known."""
+
+    def __init__(self, count: float, rows: Sequence[Tensor] = ()) -> None:
+        super().__init__(size=2)
+        object.__setattr__(self, "count", count)
+        object.__setattr__(self, "rows", iter(rows))
+
+    def normalizer(self, count: Tensor) -> Tensor:
+        return count.new_tensor(self.count).clamp(min=1) / 2  # type: ignore[attr-defined]
+
+    def all_rows(self, rows: Tensor) -> Tensor:
+        whole: Tensor = next(self.rows)  # type: ignore[attr-defined]
+        assert any(torch.equal(rows, half) for half in whole.chunk(2))
+        return whole
+
+
+def test_two_processes_mean_loss_of_boxes_is_the_whole_batchs() -> None:
+    teacher, logits, deltas = torch.randn(6, 5, 3 + 4), torch.randn(6, 5, 3), torch.randn(6, 5, 4)
+    teacher[:2, :, 0] += 9  # the halves have different numbers of objects
+    world = Half((1 - teacher[..., :-4].softmax(-1)[..., 0]).sum().item())
+    halves = [box_loss(*parts, world) for parts in zip(logits.chunk(2), deltas.chunk(2), teacher.chunk(2), strict=True)]
+    for part, whole in zip(zip(*halves, strict=True), box_loss(logits, deltas, teacher), strict=True):
+        torch.testing.assert_close(sum(part) / 2, whole)
+
+
+@pytest.mark.parametrize("class_loss", ["kd", "dkd", "dist"])
+def test_two_processes_mean_loss_of_classes_is_the_whole_batchs(
+    class_loss: ClassLoss, logits: tuple[Tensor, Tensor]
+) -> None:
+    subject = Classes([5], class_loss, T)
+
+    def loss(student: Tensor, teacher: Tensor, world: World) -> Tensor:
+        return subject.loss(StudentOutputs(None, student, torch.zeros(0)), teacher, world)
+
+    halves = [loss(*parts, Half(0, logits)) for parts in zip(*(part.chunk(2) for part in logits), strict=True)]
+    torch.testing.assert_close(sum(halves) / 2, loss(*logits, ALONE))

@@ -1,14 +1,18 @@
-"""Lessons: the teacher and the student look at one and the same view."""
+"""Views: the teacher and the student look at one and the same."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from datasets.loader import Key, TrainingBatches, build_batch, build_loader
 from datasets.transforms import CropAugmentation
-from distill.lessons import Lesson, Question, Questions, UnlabelledImages, Viewing
+from datasets.types import Example
+from distill.views import PairedView, PairedViews, UnlabelledImages, digest, distill_targets
 
 
 @pytest.fixture
@@ -16,49 +20,111 @@ def image(rng: np.random.Generator) -> np.ndarray:
     return cv2.resize(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), (160, 120))
 
 
-def viewing(num_views: int | None, input_size: int = 48, view_size: int = 64) -> Viewing[Any]:
-    return Viewing(CropAugmentation(view_size, min_crop_area=0.3, randaugment_ops=0), input_size, num_views, seed=0)
+class Copies:
+    """One image in each of eight rows."""
+
+    warnings: list[str] = []  # noqa: RUF012
+
+    def __init__(self, image: np.ndarray) -> None:
+        self.image = image
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> Example[str]:
+        return Example(self.image, self.truth(index), self.id(index))
+
+    def id(self, index: int) -> str:
+        return f"{index}.jpg"
+
+    def truth(self, index: int) -> str:
+        return f"truth {index}"
+
+
+def views_of(image: np.ndarray, num_views: int | None, input_size: int = 48) -> PairedViews[str]:
+    augment = CropAugmentation(64, min_crop_area=0.3, randaugment_ops=0)
+    return PairedViews(Copies(image), augment, 0, input_size=input_size, num_views=num_views)
+
+
+def seen(views: PairedViews[str], epoch: int, row: int) -> PairedView[str]:
+    view = views[Key(epoch, row)]
+    assert isinstance(view, PairedView)
+    return view
 
 
 def test_student_sees_what_the_teacher_sees(image: np.ndarray) -> None:
-    pixels, lesson = viewing(4)(image, Question(3, "truth"), 11)
-    assert pixels.shape == (48, 48, 3)
-    assert lesson.pixels.shape == (64, 64, 3)
-    smaller = cv2.resize(lesson.pixels, (48, 48), interpolation=cv2.INTER_AREA)
-    assert np.array_equal(pixels, smaller)
-    assert (lesson.row, lesson.truth) == (3, "truth")
-    same, lesson = viewing(4, input_size=64)(image, Question(3, None), 11)
-    assert np.array_equal(same, lesson.pixels)
+    view = seen(views_of(image, 4), 11, 3)
+    assert view.image.shape == (48, 48, 3)
+    assert view.teacher_image.shape == (64, 64, 3)
+    smaller = cv2.resize(view.teacher_image, (48, 48), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(view.image, smaller)
+    assert (view.row, view.truth, view.id) == (3, "truth 3", "3.jpg")
+    same = seen(views_of(image, 4, input_size=64), 11, 3)
+    assert np.array_equal(same.image, same.teacher_image)
+    assert np.array_equal(same.teacher_image, view.teacher_image)
 
 
 def test_an_image_has_as_many_views_as_said(image: np.ndarray) -> None:
-    lessons = [viewing(4)(image, Question(3, None), seed)[1] for seed in range(40)]
-    by_view = {lesson.view: {other.digest() for other in lessons if other.view == lesson.view} for lesson in lessons}
+    views = [seen(views_of(image, 4), epoch, 3) for epoch in range(40)]
+    by_view = {view.view: {digest(other.teacher_image) for other in views if other.view == view.view} for view in views}
     assert sorted(by_view) == [0, 1, 2, 3]
     assert all(len(digests) == 1 for digests in by_view.values()), "a view looks the same each time"
-    assert len(set().union(*by_view.values())) == 4
-    other = viewing(4)(image, Question(5, None), 0)[1]
-    assert other.digest() not in by_view[0], "another image's views are others"
+    digests = set().union(*by_view.values())
+    assert len(digests) == 4
+    others = {digest(seen(views_of(image, 4), epoch, 5).teacher_image) for epoch in range(40)}
+    assert len(others) == 4
+    assert not others & digests, "another image's views are others"
 
 
-def test_without_views_each_seed_has_its_own(image: np.ndarray) -> None:
-    lessons = [viewing(None)(image, Question(3, None), seed)[1] for seed in range(8)]
-    assert {lesson.view for lesson in lessons} == {None}
-    assert len({lesson.digest() for lesson in lessons}) == 8
+def test_without_views_each_epoch_has_its_own(image: np.ndarray) -> None:
+    views = [seen(views_of(image, None), epoch, 3) for epoch in range(8)]
+    assert {view.view for view in views} == {None}
+    assert len({digest(view.teacher_image) for view in views}) == 8
 
 
 def test_digest_is_of_the_pixels(image: np.ndarray) -> None:
     changed = image.copy()
     changed[5, 5, 1] ^= 1
-    assert Lesson(0, 0, image, None).digest() == Lesson(1, 2, image.copy(), "x").digest()
-    assert Lesson(0, 0, image, None).digest() != Lesson(0, 0, changed, None).digest()
+    assert digest(image) == digest(image.copy())
+    assert digest(image) != digest(changed)
+
+
+def own_targets(examples: list[Example[str]]) -> list[str]:
+    return [example.truth for example in examples]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_batchs_teacher_images_travel_in_its_targets(image: np.ndarray, num_workers: int) -> None:
+    views = views_of(image, 2)
+    loader = build_loader(
+        views, TrainingBatches(8, 4, seed=0), num_workers=num_workers, collate=partial(distill_targets, own=own_targets)
+    )
+    for batch in loader:
+        assert batch.truth == []
+        pairs = [seen(views, 0, row) for row in batch.rows]
+        assert torch.equal(
+            batch.targets.teacher_images.permute(0, 2, 3, 1),
+            torch.from_numpy(np.stack([p.teacher_image for p in pairs])),
+        )
+        assert torch.equal(batch.images.permute(0, 2, 3, 1), torch.from_numpy(np.stack([p.image for p in pairs])))
+        assert batch.targets.keys == [(p.view, p.row, digest(p.teacher_image)) for p in pairs]
+        assert batch.targets.own == [p.truth for p in pairs]
+
+
+def test_targets_without_views_and_without_a_loss_of_their_own(image: np.ndarray) -> None:
+    batch = build_batch([views_of(image, None)[Key(0, row)] for row in range(3)], partial(distill_targets, own=None))
+    assert batch.targets.teacher_images.shape == (3, 3, 64, 64)
+    assert batch.targets.keys == []
+    assert batch.targets.own is None
+    moved = batch.to(torch.device("meta"))
+    assert moved.targets.teacher_images.is_meta
 
 
 def test_unlabelled_images_know_nothing(tmp_path: Path, image: np.ndarray) -> None:
     for name in ("a.png", "b.png"):
         cv2.imwrite(str(tmp_path / name), image)
-    questions = Questions(UnlabelledImages([tmp_path / "a.png", tmp_path / "b.png"], None))
-    assert len(questions) == 2
-    assert questions[1].truth == questions.truth(1) == Question(1, None)
-    assert questions[1].id == questions.id(1) == str(tmp_path / "b.png")
-    assert np.array_equal(questions[1].image[..., ::-1], image)
+    images: UnlabelledImages[Any] = UnlabelledImages([tmp_path / "a.png", tmp_path / "b.png"], "nothing")
+    assert len(images) == 2
+    assert images[1].truth == images.truth(1) == "nothing"
+    assert images[1].id == images.id(1) == str(tmp_path / "b.png")
+    assert np.array_equal(images[1].image[..., ::-1], image)
