@@ -1,9 +1,11 @@
 """Mixed images have mixed labels: what a pixel shows and what the label says agree."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from datasets.loader import Key, TransformedDataset
+from datasets.loader import Key, TrainingSet
 from datasets.mixing import LabelMixing
 from datasets.types import Example, Image, Label
 
@@ -53,7 +55,7 @@ def test_mixture_is_a_function_of_seed_and_epoch() -> None:
     def plain(image: Image, truth: Label, _seed: int) -> tuple[Image, Label]:
         return image, truth
 
-    dataset = TransformedDataset(Colours(), plain, seed=3, mixing=LabelMixing(4, mixup_alpha=1.0, cutmix_alpha=0))
+    dataset = TrainingSet(Colours(), plain, seed=3, mixing=LabelMixing(4, mixup_alpha=1.0, cutmix_alpha=0))
 
     def images(epoch: int) -> np.ndarray:
         keys = [Key(epoch, row) for row in range(4)]
@@ -61,3 +63,9 @@ def test_mixture_is_a_function_of_seed_and_epoch() -> None:
 
     np.testing.assert_array_equal(images(1), images(1))
     assert (images(1) != images(2)).any()
+
+
+def test_a_mixture_is_still_of_its_row() -> None:
+    examples = [dataclasses.replace(example, row=7 + i, seed=i) for i, example in enumerate(batch())]
+    mixed = LabelMixing(5, mixup_alpha=0.2, cutmix_alpha=1.0)(examples, 1)
+    assert [(e.id, e.row, e.seed) for e in mixed] == [(e.id, e.row, e.seed) for e in examples]

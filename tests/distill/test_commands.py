@@ -168,6 +168,20 @@ def test_mistakes_are_one_line(
     assert "data.root: with --unlabelled" in command_mistake("--teacher", teacher, "--unlabelled", "empty")
 
 
+@pytest.mark.filterwarnings("default")
+def test_images_that_are_all_unreadable_are_named(
+    trained_run: Callable[..., str], distil: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken").mkdir()
+    for number in range(9):
+        (tmp_path / "broken" / f"{number}.jpg").write_bytes(b"no image")
+    teacher = trained_run("attributes")
+    capsys.readouterr()
+    assert distil("attributes", "--teacher", teacher, "--unlabelled", "broken", "--run_dir", "out") == 1
+    *_, line = capsys.readouterr().err.splitlines()
+    assert "of 9 images are unreadable, more than the share" in line
+
+
 def test_faces_without_a_label_need_no_persons_and_a_shorter_embedding_is_turned(
     trained_run: Callable[..., str], distil: Run, drawn_roots: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """What teachers say of a batch: agreement of several, halves, and memory; and what students do with it."""
 
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,8 @@ def test_a_distillation_takes_all_from_a_batchs_targets(task: str, alpha: float,
     distillation = Distillation(
         one, teaching, subject, one.source("train"), alpha=alpha, num_views=None, hint_stride=16
     )
+    sent, plain = (pickle.dumps((each.training_set(), each.collate())) for each in (distillation, one))
+    assert len(sent) < len(plain) + 1024, "no teacher and no task is sent to loader processes"
     examples = distillation.training_set().__getitems__([Key(0, row) for row in range(4)])
     batch = build_batch(examples, distillation.collate())
     assert batch.truth == []
