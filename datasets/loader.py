@@ -241,7 +241,7 @@ def build_batch(examples: Sequence[Example[T] | Unreadable], collate: Collate[T]
     return Batch(
         images=torch.from_numpy(pixels).permute(0, 3, 1, 2),  # a view: channels last in memory
         truth=[example.truth for example in good] if collate is None else [],
-        targets=None if collate is None else collate(good),
+        targets=collate(good) if collate is not None and good else None,
         rows=[example.row for example in good],
         unreadable=[example.reason for example in examples if isinstance(example, Unreadable)],
     )

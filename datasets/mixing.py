@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -37,7 +39,7 @@ class LabelMixing:
         probabilities = np.zeros(self._num_classes, np.float32)
         probabilities[a.truth.class_id] += share
         probabilities[b.truth.class_id] += 1 - share
-        return Example(image, Label(int(probabilities.argmax()), probabilities), a.id)
+        return replace(a, image=image, truth=Label(int(probabilities.argmax()), probabilities))
 
 
 def _mixup(a: Image, b: Image, share: float, _rng: np.random.Generator) -> tuple[Image, float]:

@@ -20,6 +20,7 @@ from results.paper import DOGS_TABLE, NETWORKS
 from tasks.attributes import AttributesConfig, AttributesTask
 from tasks.common.config import BackboneConfig
 from tasks.detection import DetectionConfig, DetectionTask
+from tasks.detection.config import DetectionDataConfig
 from tasks.embedding import EmbeddingConfig, EmbeddingTask
 from tasks.geolocation import GeolocationConfig, GeolocationTask
 
@@ -118,7 +119,8 @@ def _layer(channels: int, side: int, *, full: bool) -> Cost:
 @functools.cache
 def _detector(model: str, size: str) -> Cost:
     """Not on the meta device: which regions a detector looks at depends on what it sees."""
-    config = DetectionConfig(model=model)  # type: ignore[arg-type]  # ssd or faster_rcnn, by the paper's rows
+    data = DetectionDataConfig(input_size=int(size))
+    config = DetectionConfig(model=model, data=data)  # type: ignore[arg-type]  # ssd or faster_rcnn, by the paper's rows
     return count_cost(DetectionTask.with_num_classes(config, None).build_model(), _image(int(size)))
 
 

@@ -28,6 +28,7 @@ def class_targets(examples: Sequence[Example[Label]]) -> ClassTargets:
     """The labels of a batch, either all certain or all mixed."""
     probabilities = [p for example in examples if (p := example.truth.probabilities) is not None]
     if probabilities:
+        assert len(probabilities) == len(examples)
         return ClassTargets(torch.from_numpy(np.stack(probabilities)))
     return ClassTargets(torch.tensor([example.truth.class_id for example in examples]))
 

@@ -279,7 +279,9 @@ def restarted_run(name: str, run_dir: str | None) -> Path | None:
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None
     files = [Path(run_dir) / LAUNCH] if run_dir else sorted((Path("runs") / name).glob(f"*/{LAUNCH}"))
-    same = (file.parent for file in files if file.is_file() and file.read_text(encoding="utf-8") == os.environ[LAUNCH_ID])
+    same = (
+        file.parent for file in files if file.is_file() and file.read_text(encoding="utf-8") == os.environ[LAUNCH_ID]
+    )
     return next(same, None)
 
 

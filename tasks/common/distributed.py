@@ -129,13 +129,16 @@ def join_world() -> Iterator[World]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
+    backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        distributed.init_process_group("cpu:gloo,cuda:nccl")
-    else:
-        distributed.init_process_group("gloo")
+        backend = "cpu:gloo,cuda:nccl"
+    store, rank, size = next(distributed.rendezvous("env://"))
+    # Processes that `torchrun --max-restarts` has started again would else find the addresses of those before them.
+    store = distributed.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
-        yield World(distributed.get_rank(), distributed.get_world_size())
+        yield World(rank, size)
     except RuntimeError as error:
         if "gloo" not in str(error) and not isinstance(error, distributed.DistError):
             raise

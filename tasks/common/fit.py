@@ -145,6 +145,11 @@ class _Trainer(Generic[T]):
             batches = [next(arriving) for _ in range(optim.accumulate)]
             state.wait_s += time.perf_counter() - started
             self.unreadable.add(line for batch in batches for line in batch.unreadable)
+            # All processes decide alike: each of them takes part in every step, or none does.
+            too_many = self.unreadable.problem
+            stop, save, fail = world.any(bool(arrived), self._checkpoint_is_due(), too_many is not None)
+            if fail:
+                raise ValueError(too_many or "another process has met too many unreadable images")
 
             # What dropout draws is a function of seed, step and process, not of what was drawn before.
             seeds = np.random.SeedSequence([self.task.config.seed, state.step, world.rank])
@@ -156,12 +161,6 @@ class _Trainer(Generic[T]):
                 progress.describe(f"loss {state.mean_losses(world)['loss']:.3f}")
             state.total_s += time.perf_counter() - started
             progress.advance()
-
-            # All processes decide alike: each of them takes part in every step, or none does.
-            too_many = self.unreadable.problem
-            stop, save, fail = world.any(bool(arrived), self._checkpoint_is_due(), too_many is not None)
-            if fail:
-                raise ValueError(too_many or "another process has met too many unreadable images")
             if (stop or save) and step + 1 < self.steps_per_epoch:  # else the epoch is closed first
                 self._save()
                 if stop:

@@ -66,15 +66,18 @@ def match_anchors(targets: DetectionTargets, anchors: Tensor, match_iou: float) 
     Source: Liu et al. 2016 (arXiv:1512.02325), section 2.2, "Matching strategy".
     """
     corners = to_xyxy(anchors)
-    overlaps, matched = [], []
-    for boxes_xyxy, class_ids in zip(targets.boxes_xyxy, targets.class_ids, strict=True):
-        exists = class_ids >= 0
-        own = box_iou(corners, boxes_xyxy).masked_fill(~exists, -1.0)  # (A, M)
-        own.scatter_(0, own.argmax(0)[None], torch.where(exists, 2.0, -1.0)[None])  # more than any overlap
-        best, position = own.max(1)
-        overlaps.append(best)
-        matched.append(position)
-    return torch.stack(matched), torch.stack(overlaps) >= match_iou
+    images = [_match_image(corners, *objects) for objects in zip(targets.boxes_xyxy, targets.class_ids, strict=True)]
+    overlaps, matched = (torch.stack(column) for column in zip(*images, strict=True))
+    return matched, overlaps >= match_iou
+
+
+def _match_image(anchors_xyxy: Tensor, boxes_xyxy: Tensor, class_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """(A,) the largest overlap of each anchor, 2 where it is an object's best one, and (A,) that object."""
+    exists = class_ids >= 0
+    overlaps = box_iou(anchors_xyxy, boxes_xyxy).masked_fill_(~exists, -1.0)  # (A, M)
+    overlaps.scatter_(0, overlaps.argmax(0)[None], torch.where(exists, 2.0, -1.0)[None])
+    largest, matched = overlaps.max(1)
+    return largest, matched
 
 
 def assign(boxes_xyxy: Tensor, targets: DetectionTargets, matcher: Matcher) -> Tensor:

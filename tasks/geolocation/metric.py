@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.sphere import EARTH_RADIUS_KM, Floats, chord, distance_km, unit_vectors
+from datasets.sphere import Floats, chord, distance_km, unit_vectors
 from datasets.types import Place
 from tasks.common.task import Metric
 from tasks.geolocation.draw import draw_distances
@@ -61,15 +61,16 @@ class GeolocationMetric(Metric[Place]):
         names = [f"constant_{within(t)}" for t in self._thresholds_km] + ["constant_median_km"]
         if not self._places or not len(self._guesses[0]):
             return dict.fromkeys(names, float("nan"))
-        truth = unit_vectors(*np.concatenate(self._places)[:, 2:].T)
+        places = np.concatenate(self._places)[:, 2:]
+        truth = unit_vectors(*places.T)
         nearest = [1 - chord(t) ** 2 / 2 for t in self._thresholds_km]  # cosines of the thresholds
-        most, median = np.zeros(len(nearest)), -1.0
-        for guess in unit_vectors(*self._guesses):
+        most, median_km = np.zeros(len(nearest)), np.inf
+        for lat_deg, lng_deg, guess in zip(*self._guesses, unit_vectors(*self._guesses), strict=True):
             cosines = truth @ guess
             most = np.maximum(most, [np.count_nonzero(cosines >= t) for t in nearest])
-            if 2 * np.count_nonzero(cosines > median) >= len(truth):  # else its own median is no higher
-                median = max(median, float(np.median(cosines)))
-        median_km = EARTH_RADIUS_KM * float(np.arccos(np.clip(median, -1, 1)))
+            # Only where half of the photos are nearer than the best median so far can a median be smaller.
+            if 2 * np.count_nonzero(cosines > 1 - chord(median_km) ** 2 / 2) >= len(truth):
+                median_km = min(median_km, float(np.median(distance_km(lat_deg, lng_deg, *places.T))))
         return dict(zip(names, [*(most / len(truth)).tolist(), median_km], strict=True))
 
 
