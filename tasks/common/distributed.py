@@ -78,6 +78,14 @@ class World:
         distributed.all_reduce(raised, distributed.ReduceOp.MAX)
         return [bool(flag) for flag in raised.tolist()]
 
+    def first(self, value: T | None) -> T | None:
+        """The value of the first process that has one, in all."""
+        values: list[T | None] = [value]
+        if self.size > 1:
+            values *= self.size
+            distributed.all_gather_object(values, value)
+        return next((some for some in values if some is not None), None)
+
     def gather(self, value: T) -> list[T]:
         """The values of all processes in the first one, by rank; in the others none."""
         if self.size == 1:
@@ -133,9 +141,10 @@ def join_world() -> Iterator[World]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
-    store, rank, size = next(distributed.rendezvous("env://"))
+    store, rank, size = next(distributed.rendezvous("env://"))  # type: ignore[attr-defined]
     # Processes that `torchrun --max-restarts` has started again would else find the addresses of those before them.
-    store = distributed.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = distributed.PrefixStore(f"restart {restart}", store)  # type: ignore[attr-defined]
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         yield World(rank, size)

@@ -149,7 +149,7 @@ class _Trainer(Generic[T]):
             too_many = self.unreadable.problem
             stop, save, fail = world.any(bool(arrived), self._checkpoint_is_due(), too_many is not None)
             if fail:
-                raise ValueError(too_many or "another process has met too many unreadable images")
+                raise ValueError(world.first(too_many))
 
             # What dropout draws is a function of seed, step and process, not of what was drawn before.
             seeds = np.random.SeedSequence([self.task.config.seed, state.step, world.rank])
