@@ -1,0 +1,186 @@
+"""What a new task has to write: the toy below trains, evaluates, predicts and is exported by the common commands."""
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from datasets.images import write_image
+from datasets.loader import Collate, Preprocess
+from datasets.transforms import CropAugmentation, resize
+from datasets.types import Example, Image
+from tasks.common.commands import evaluate, predict, train
+from tasks.common.config import BackboneConfig, LoopConfig, OptimConfig, TaskConfig
+from tasks.common.distributed import ALONE, World
+from tasks.common.export import export
+from tasks.common.logits import Logits, LogitsModel
+from tasks.common.parser import Arguments
+from tasks.common.pretrained import build_pretrained
+from tasks.common.task import Metric, Split, Task
+from tests.tasks.laws import assert_merge_is_exact
+
+# --- the toy: how bright is an image, from 0 to 1?
+
+
+class Greys:
+    def __init__(self, number: int) -> None:
+        self.warnings: list[str] = []
+        self._levels = np.linspace(20, 235, number).astype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def __getitem__(self, row: int) -> Example[float]:
+        return Example(np.full((40, 50, 3), self._levels[row], np.uint8), self.truth(row), self.id(row))
+
+    def id(self, row: int) -> str:
+        return f"grey {row}"
+
+    def truth(self, row: int) -> float:
+        return float(self._levels[row]) / 255
+
+
+class BrightnessTargets(NamedTuple):
+    values: Tensor  # (N,)
+
+
+def brightness_targets(examples: Sequence[Example[float]]) -> BrightnessTargets:
+    return BrightnessTargets(torch.tensor([example.truth for example in examples]))
+
+
+class Accuracy(Metric[float]):
+    def __init__(self) -> None:
+        self.right: list[bool] = []
+
+    def update(self, predicted: Sequence[float], truth: Sequence[float]) -> None:
+        self.right += [abs(a - b) < 0.1 for a, b in zip(predicted, truth, strict=True)]
+
+    def merge(self, other: Self) -> None:
+        self.right += other.right
+
+    def compute(self) -> dict[str, float]:
+        return {"within_0.1": float(np.mean(self.right))}
+
+    def write_details(self, folder: Path) -> None:
+        (folder / "right.txt").write_text(f"{sum(self.right)}")
+
+
+class BrightnessTask(Task[float]):
+    name, score_name = "brightness", "within_0.1"
+
+    @classmethod
+    def from_data(cls, config: Any) -> Self:
+        return cls(config, {})
+
+    @classmethod
+    def with_num_classes(cls, config: Any, num_classes: int | None) -> Self:
+        return cls(config, {})
+
+    def build_model(self) -> LogitsModel:
+        return LogitsModel(build_pretrained(self.config, None), 1)
+
+    def source(self, split: Split) -> Greys:
+        return Greys(40 if split == "train" else 11)
+
+    def augmentation(self) -> CropAugmentation:
+        return CropAugmentation(self.config.data.input_size, min_crop_area=0.5, randaugment_ops=0)
+
+    def preprocessing(self) -> Preprocess:
+        return partial(resize, input_size=self.config.data.input_size)
+
+    def collate(self) -> Collate[float]:
+        return brightness_targets
+
+    def loss(self, outputs: Logits, targets: BrightnessTargets, world: World = ALONE) -> dict[str, Tensor]:
+        return {"total": (outputs.logits[:, 0] - targets.values).square().mean()}
+
+    def decode(self, outputs: Logits) -> list[float]:
+        return outputs.logits[:, 0].tolist()
+
+    def metric(self) -> Accuracy:
+        return Accuracy()
+
+    def draw(self, image: Image, predicted: float, truth: float | None = None) -> Image:
+        return np.full_like(image, int(np.clip(255 * predicted, 0, 255)))
+
+    def describe(self, predicted: float, image_hw: tuple[int, int]) -> dict[str, Any]:
+        return {"brightness": predicted}
+
+
+# --- its settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrightnessData:
+    root: str | None = None
+    input_size: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrightnessConfig(TaskConfig):
+    data: BrightnessData = field(default_factory=BrightnessData)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    optim = OptimConfig(name="adamw", lr=0.003, epochs=30, batch_size=8, ema_decay=None, weight_decay=0.0)
+    backbone = BackboneConfig(name="mobilenet_0.25")
+    config = BrightnessConfig(backbone=backbone, optim=optim, loop=LoopConfig(num_workers=0, evaluate_every=10))
+    assert command(train, config, resume=None, run_dir=str(tmp_path / "run")) == 0
+    return tmp_path / "run"
+
+
+def command(function: Any, config: Any, **options: Any) -> int:
+    return int(function(BrightnessTask, Arguments(function.__name__, config, options)))
+
+
+def test_a_task_is_written_in_few_lines() -> None:
+    parts = (Greys, BrightnessTargets, brightness_targets, Accuracy, BrightnessTask)
+    lines = [line for part in parts for line in inspect.getsource(part).splitlines() if line.strip()]
+    assert len(lines) < 60, len(lines)
+
+
+def test_it_trains_evaluates_predicts_and_is_exported(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = BrightnessConfig(backbone=BackboneConfig(name="mobilenet_0.25"), loop=LoopConfig(num_workers=0))
+    score = json.loads((run / "metrics.json").read_text())["within_0.1"]
+    assert score > 0.5  # saying the same of all would have 0.27
+
+    same = {"run": str(run), "record": False, "split": "val", "json": True}
+    capsys.readouterr()
+    assert command(evaluate, config, **same, out=str(tmp_path / "evaluated")) == 0
+    assert json.loads(capsys.readouterr().out)["within_0.1"] == score
+    assert (tmp_path / "evaluated" / "right.txt").is_file()
+
+    write_image(tmp_path / "grey.png", np.full((60, 60, 3), 128, np.uint8))
+    inputs = [str(tmp_path / "grey.png")]
+    assert command(predict, config, run=str(run), inputs=inputs, out=str(tmp_path / "predicted")) == 0
+    (record,) = map(json.loads, (tmp_path / "predicted" / "predictions.jsonl").read_text().splitlines())
+    assert record["brightness"] == pytest.approx(128 / 255, abs=0.2)
+
+    assert command(export, config, run=str(run), int8=False, out=str(tmp_path / "exported")) == 0
+    capsys.readouterr()
+    exported = {"run": str(tmp_path / "exported"), "out": str(tmp_path / "evaluated_2")}
+    assert command(evaluate, config, **(same | exported)) == 0
+    assert json.loads(capsys.readouterr().out)["within_0.1"] == pytest.approx(score, abs=0.1)
+
+
+def test_its_metric_merges() -> None:
+    truth = [Greys(11).truth(row) for row in range(11)]
+    predicted = [value + 0.02 * row for row, value in enumerate(truth)]
+    assert_merge_is_exact(Accuracy, predicted, truth)
+
+
+def test_nothing_else_must_be_written() -> None:
+    """All that a task may leave to the base class, the toy leaves to it."""
+    left: Mapping[str, Any] = vars(BrightnessTask)
+    assert not {"order", "mixing", "mistake", "from_published", "write_vocabulary", "training_set"} & set(left)
