@@ -161,11 +161,13 @@ def test_it_trains_evaluates_predicts_and_is_exported(
     assert json.loads(capsys.readouterr().out)["within_0.1"] == score
     assert (tmp_path / "evaluated" / "right.txt").is_file()
 
-    write_image(tmp_path / "grey.png", np.full((60, 60, 3), 128, np.uint8))
-    inputs = [str(tmp_path / "grey.png")]
+    greys = [tmp_path / "dark.png", tmp_path / "light.png"]
+    for path, level in zip(greys, (30, 220), strict=True):
+        write_image(path, np.full((60, 60, 3), level, np.uint8))
+    inputs = [str(path) for path in greys]
     assert command(predict, config, run=str(run), inputs=inputs, out=str(tmp_path / "predicted")) == 0
-    (record,) = map(json.loads, (tmp_path / "predicted" / "predictions.jsonl").read_text().splitlines())
-    assert record["brightness"] == pytest.approx(128 / 255, abs=0.2)
+    dark, light = map(json.loads, (tmp_path / "predicted" / "predictions.jsonl").read_text().splitlines())
+    assert dark["brightness"] < light["brightness"]
 
     assert command(export, config, run=str(run), int8=False, out=str(tmp_path / "exported")) == 0
     capsys.readouterr()

@@ -1,0 +1,132 @@
+"""Evaluation streams: what is kept grows with the split only as far as a score needs, and each image counts once."""
+
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.types import Attributes, Label, Place
+from tasks.attributes.metric import AttributesMetric
+from tasks.classification.metric import ClassificationMetric
+from tasks.common.distributed import World
+from tasks.common.evaluate import evaluate, evaluation_loader
+from tasks.geolocation.metric import GeolocationMetric
+from tests.tasks.common.runs import run_detection, train_detection
+
+NUM_CLASSES, NUM_ATTRIBUTES, NUM_CELLS, BATCH = 100, 40, 12_000, 50
+
+
+def labels(rng: np.random.Generator, number: int) -> Iterator[tuple[Any, Any]]:
+    for _ in range(number):
+        scores = rng.random(NUM_CLASSES, np.float32)
+        yield Label(int(scores.argmax()), scores), Label(int(rng.integers(NUM_CLASSES)))
+
+
+def attributes(rng: np.random.Generator, number: int) -> Iterator[tuple[Any, Any]]:
+    for _ in range(number):
+        yield tuple(Attributes(rng.random(NUM_ATTRIBUTES, np.float32).round(digits)) for digits in (6, 0))  # type: ignore[misc]
+
+
+def places(rng: np.random.Generator, number: int) -> Iterator[tuple[Any, Any]]:
+    cells = np.full(NUM_CELLS, 1 / NUM_CELLS, np.float32)
+    for _ in range(number):
+        yield tuple(Place(*rng.uniform(-90, 90, 2), 0, cells.copy()) for _ in "ab")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("metric", "pairs", "bytes_an_image"),
+    [
+        (ClassificationMetric(list(map(str, range(NUM_CLASSES)))), labels, 0),
+        (AttributesMetric(list(map(str, range(NUM_ATTRIBUTES)))), attributes, NUM_ATTRIBUTES * (4 + 1)),
+        (GeolocationMetric((750,), (np.zeros(1), np.zeros(1))), places, 4 * 8),
+    ],
+    ids=["classification", "attributes", "geolocation of 12,000 cells"],
+)
+def test_a_metric_keeps_what_its_score_needs(
+    metric: Any, pairs: Callable[..., Any], bytes_an_image: int, rng: np.random.Generator
+) -> None:
+    """A matrix of counts, scores with their truth, or two places: and nothing of each batch but its array."""
+    sizes = []
+    for number in (200, 1800):
+        found = list(pairs(rng, number))
+        for start in range(0, number, BATCH):
+            metric.update(*zip(*found[start : start + BATCH], strict=True))
+        sizes.append(len(pickle.dumps(metric)))
+    an_array = 250  # of a batch, pickled
+    assert sizes[1] - sizes[0] <= 1800 * bytes_an_image + 1800 // BATCH * 2 * an_array
+
+
+def test_scores_of_several_processes_are_those_of_one(tiny_task: Callable[..., Any]) -> None:
+    """Each takes its share; the first one merges them in the order of the data set."""
+    task = tiny_task()
+    model, source = task.build_model(), task.source("val")
+    alone = evaluate(task, model, evaluation_loader(task, source, 1))
+    parts = []
+    for rank in range(3):
+        part = evaluate(task, model, evaluation_loader(task, source, 1, World(rank, 3)))
+        parts.append((part.metric, part.num_images, part.num_unreadable))
+
+    class First(World):
+        """The first of three processes, in which the others' parts arrive."""
+
+        def share_buffers(self, model: Any) -> None: ...
+        def share(self, value: Any) -> Any:
+            return value
+
+        def gather(self, value: Any) -> list[Any]:
+            return [value, *pickle.loads(pickle.dumps(parts[1:]))]
+
+    together = evaluate(task, model, evaluation_loader(task, source, 1, World(0, 3)), world=First(0, 3))
+    assert together.num_images == alone.num_images == len(source)
+    assert together.scores == pytest.approx(alone.scores, abs=0, rel=0, nan_ok=True)
+
+
+def test_what_was_scored_is_counted(drawn_root: Path, tmp_path: Path) -> None:
+    import shutil
+
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(drawn_root, data)
+    some = ("--loop.max_unreadable_share", "0.5", "--optim.epochs", "1", "--loop.num_workers", "0")
+    for path in sorted((data / "val2017").glob("*.jpg"))[:3]:
+        path.write_bytes(path.read_bytes()[:400])
+    assert train_detection(data, "--run_dir", str(run), *some).returncode == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert (metrics["num_images"], metrics["num_unreadable"]) == (5, 3)
+    before = (Path("results") / "measured.jsonl").read_bytes()
+    done = run_detection("evaluate", "--run", str(run), "--json", "--record")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["num_images"] == 5
+    assert "error: --record: 3 of the 8 val images are unreadable" in done.stderr
+    assert (Path("results") / "measured.jsonl").read_bytes() == before
+
+
+def test_a_score_that_is_not_defined_replaces_none() -> None:
+    from tasks.common.report import is_new_best
+
+    nan = float("nan")
+    history: list[dict[str, float]] = []
+    for score, is_best in (
+        (nan, True),
+        (nan, False),
+        (0.5, True),
+        (nan, False),
+        (0.5, False),
+        (0.4, False),
+        (0.6, True),
+    ):
+        assert is_new_best(score, history, "AP") is is_best, (score, history)
+        history += [{"AP": score}, {"loss": 1.0}]  # not every epoch is evaluated
+
+
+def test_predictions_do_not_depend_on_what_else_is_in_the_batch(tiny_task: Callable[..., Any]) -> None:
+    task = tiny_task()
+    model, source = task.build_model(), task.source("val")
+    outputs = [
+        torch.cat([model.eval()(batch.images)[0] for batch in evaluation_loader(task, source, size)]) for size in (3, 8)
+    ]
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-4)
