@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.common.config import Positive, PositiveInt, RightOpenUnit, Settings, require, require_face_part
+from tasks.common.config import require_face_part
+from tasks.common.ranges import Positive, PositiveInt, RightOpenUnit, Settings, require
 
 ClassLoss = Literal["kd", "dkd", "dist"]
 Part = tuple[float, float, float, float]

@@ -5,16 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.common.config import (
-    ClosedUnit,
-    InputSize,
-    LeftOpenUnit,
-    NonNegativeInt,
-    Settings,
-    TaskConfig,
-    require_face_part,
-    require_size_of_name,
-)
+from tasks.common.config import TaskConfig, require_face_part, require_size_of_name
+from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, NonNegativeInt, Settings
 
 
 @dataclass(frozen=True, kw_only=True)

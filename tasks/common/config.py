@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from itertools import repeat
-from types import NoneType
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
-
-from annotated_types import Ge, Gt, Interval
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from backbone.names import ConventionsName, parse_name
-
-Positive = Annotated[float, Gt(0)]
-NonNegative = Annotated[float, Ge(0)]
-OpenUnit = Annotated[float, Interval(gt=0, lt=1)]
-ClosedUnit = Annotated[float, Interval(ge=0, le=1)]
-LeftOpenUnit = Annotated[float, Interval(gt=0, le=1)]
-RightOpenUnit = Annotated[float, Interval(ge=0, lt=1)]
-PositiveInt = Annotated[int, Ge(1)]
-NonNegativeInt = Annotated[int, Ge(0)]
-AtLeast2 = Annotated[int, Ge(2)]
-InputSize = Annotated[int, Ge(32)]
-
-# What annotated_types calls each bound, which is also the comparison's name in `operator`.
-_BOUNDS = {"gt": "over {}", "ge": "of {} or more", "lt": "under {}", "le": "at most {}"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """A group of settings that refuses a value outside the range that the setting's type states.
-
-    A subclass says its name on the command line, `class OptimConfig(Settings, group="optim")`, and checks settings that
-    depend on each other in a `__post_init__` of its own.
-    """
-
-    _prefix: ClassVar[str]
-
-    def __init_subclass__(cls, group: str = "") -> None:
-        cls._prefix = f"{group}." if group else ""
-
-    def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self), include_extras=True).items():
-            value = getattr(self, name)
-            expected = _missed_range(hint, value)
-            require(expected is None, f"{self._prefix}{name}", str(expected), value)
+from tasks.common.ranges import (
+    AtLeast2,
+    NonNegative,
+    NonNegativeInt,
+    OpenUnit,
+    Positive,
+    PositiveInt,
+    RightOpenUnit,
+    Settings,
+    require,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,26 +151,3 @@ def require_face_part(key: str, part: tuple[float, float, float, float]) -> None
     x0, y0, x1, y1 = part
     holds = 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
     require(holds, key, "x0, y0, x1, y1 with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1", list(part))
-
-
-def require(holds: bool, key: str, expected: str, value: object) -> None:
-    """Raise a ValueError that names a key, what was expected of it and what it got, unless the condition holds."""
-    if not holds:
-        raise ValueError(f"{key}: expected {expected}, got {value!r}")
-
-
-def _missed_range(hint: Any, value: Any, noun: str = "a number") -> str | None:
-    """The range that a type states, in words, unless the value is in it."""
-    arguments = get_args(hint)
-    if get_origin(hint) is Annotated:
-        bounds = {name: bound for mark in arguments[1:] for name, bound in asdict(mark).items() if bound is not None}
-        if value is not None and all(getattr(operator, name)(value, bound) for name, bound in bounds.items()):
-            return None
-        return f"{noun} {' and '.join(_BOUNDS[name].format(bound) for name, bound in bounds.items())}"
-    if get_origin(hint) is tuple:
-        hints = repeat(arguments[0]) if arguments[-1] is Ellipsis else arguments
-        return next(filter(None, map(_missed_range, hints, value, repeat("numbers"))), None)
-    if NoneType in arguments and value is not None:
-        expected = _missed_range(arguments[0], value)
-        return expected and f"{expected}, or null"
-    return None

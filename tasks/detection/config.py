@@ -7,17 +7,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from tasks.common.config import (
-    ClosedUnit,
-    InputSize,
-    LeftOpenUnit,
-    PositiveInt,
-    RightOpenUnit,
-    Settings,
-    TaskConfig,
-    require,
-    require_size_of_name,
-)
+from tasks.common.config import TaskConfig, require_size_of_name
+from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, PositiveInt, RightOpenUnit, Settings, require
 
 BACKGROUND_IOU = 0.3  # of Faster R-CNN: an anchor that overlaps no object by so much stands for none
 Maps = Literal["halving", "pyramid"]

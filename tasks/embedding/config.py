@@ -7,19 +7,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from tasks.common.config import (
-    AtLeast2,
-    InputSize,
-    LeftOpenUnit,
-    NonNegativeInt,
-    OpenUnit,
-    Positive,
-    Settings,
-    TaskConfig,
-    require,
-    require_face_part,
-    require_size_of_name,
-)
+from tasks.common.config import TaskConfig, require_face_part, require_size_of_name
+from tasks.common.ranges import AtLeast2, InputSize, LeftOpenUnit, NonNegativeInt, OpenUnit, Positive, Settings, require
 
 
 @dataclass(frozen=True, kw_only=True)

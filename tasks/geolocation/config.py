@@ -5,17 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.common.config import (
-    InputSize,
-    LeftOpenUnit,
-    Positive,
-    PositiveInt,
-    RightOpenUnit,
-    Settings,
-    TaskConfig,
-    require,
-    require_size_of_name,
-)
+from tasks.common.config import TaskConfig, require_size_of_name
+from tasks.common.ranges import InputSize, LeftOpenUnit, Positive, PositiveInt, RightOpenUnit, Settings, require
 
 
 @dataclass(frozen=True, kw_only=True)

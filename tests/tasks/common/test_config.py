@@ -10,7 +10,8 @@ import pytest
 import yaml
 from annotated_types import Interval, MultipleOf
 
-from tasks.common.config import (
+from tasks.common.parser import read_config
+from tasks.common.ranges import (
     AtLeast2,
     ClosedUnit,
     InputSize,
@@ -23,7 +24,6 @@ from tasks.common.config import (
     RightOpenUnit,
     Settings,
 )
-from tasks.common.parser import read_config
 from tasks.registry import TASKS, config_class
 
 NAN = float("nan")
