@@ -66,17 +66,16 @@ def fit(
     trainer = _Trainer(task, objective or task, run, world)
     if resume:
         trainer.restore()
-    done, total_steps = trainer.state.step, trainer.total_steps
+    state, epochs = trainer.state, task.config.optim.epochs
+    total_steps = epochs * trainer.steps_per_epoch
     with (
         _stop_signals() as arrived,
-        Progress("training", total_steps, done=done, silent=not world.is_main) as progress,
+        Progress("training", total_steps, done=state.step, silent=not world.is_main) as progress,
     ):
-        while trainer.state.step < total_steps:
-            trainer.run_epoch(arrived, progress)
-            row = trainer.close_epoch()
-            progress.print(epoch_line(row, task.config.optim.epochs, task.score_name))
-            if world.any(bool(arrived))[0] and trainer.state.step < total_steps:
-                raise trainer.interruption()
+        for epoch in range(len(state.history), epochs):
+            trainer.train_epoch(epoch, arrived, progress)
+            row = trainer.close_epoch(epoch)
+            progress.print(epoch_line(row, epochs, task.score_name))
     return trainer.finish()
 
 
@@ -102,7 +101,6 @@ class _Trainer(Generic[T]):
             world_size=world.size,
         )
         self.steps_per_epoch = len(self.batches) // self.optim.accumulate
-        self.total_steps = self.optim.epochs * self.steps_per_epoch
         self.train_loader = build_loader(
             training_set,
             self.batches,
@@ -129,18 +127,18 @@ class _Trainer(Generic[T]):
         self.shape = {"num_images": num_images, "steps_per_epoch": self.steps_per_epoch}
         self.saved_at_s = time.monotonic()
 
-    def run_epoch(self, arrived: list[int], progress: Progress) -> None:
-        """Do the steps that are left in the current epoch.
+    def train_epoch(self, epoch: int, arrived: list[int], progress: Progress) -> None:
+        """Do the steps that are left of an epoch, counted from 0.
 
         Raises:
             InterruptedRunError: when a signal has arrived, in any process; the checkpoint is written.
         """
         state, world, optim = self.state, self.world, self.optim
-        epoch, first_step = divmod(state.step, self.steps_per_epoch)
+        first_step = state.step - epoch * self.steps_per_epoch
         self._choose_what_learns(epoch)
         self.batches.start_at(epoch, first_step * optim.accumulate)
         arriving = iter(self.train_loader)
-        for step in range(first_step, self.steps_per_epoch):
+        for _ in range(first_step, self.steps_per_epoch):
             started = time.perf_counter()
             batches = [next(arriving) for _ in range(optim.accumulate)]
             state.wait_s += time.perf_counter() - started
@@ -161,14 +159,10 @@ class _Trainer(Generic[T]):
                 progress.describe(f"loss {state.mean_losses(world)['loss']:.3f}")
             state.total_s += time.perf_counter() - started
             progress.advance()
-            if (stop or save) and step + 1 < self.steps_per_epoch:  # else the epoch is closed first
+            if stop or save:
                 self._save()
-                if stop:
-                    raise self.interruption()
-
-    def interruption(self) -> InterruptedRunError:
-        """That the run stops here."""
-        return InterruptedRunError(f"stopped after step {self.state.step} of {self.total_steps}")
+            if stop:
+                raise InterruptedRunError(f"stopped after step {state.step} of {optim.epochs * self.steps_per_epoch}")
 
     def _choose_what_learns(self, epoch: int) -> None:
         """Training mode, and gradients for all but the stages that are frozen in this epoch."""
@@ -181,16 +175,18 @@ class _Trainer(Generic[T]):
             network = self.world.wrap(model)
             self.network = torch.compile(network) if self.loop.compile else network
 
-    def close_epoch(self) -> dict[str, Any]:
+    def close_epoch(self, epoch: int) -> dict[str, Any]:
         """Evaluate if it is time, keep the best weights, and write checkpoint and log; returns the epoch's row."""
-        optim, state, score_name = self.optim, self.state, self.task.score_name
-        epoch = state.step // self.steps_per_epoch
-        row = state.close_epoch(epoch, self.batches.batch_size * optim.accumulate, self.world)
-        if epoch % self.loop.evaluate_every == 0 or epoch == optim.epochs:
+        optim, state, score_name, number = self.optim, self.state, self.task.score_name, epoch + 1
+        is_evaluated = number % self.loop.evaluate_every == 0 or number == optim.epochs
+        if is_evaluated:
+            self._save()  # who is killed while evaluating has lost no step
+        row = state.close_epoch(number, self.batches.batch_size * optim.accumulate, self.world)
+        if is_evaluated:
             evaluation = evaluate(self.task, state.evaluated_model, self.val_loader, world=self.world)
             row |= evaluation.scores
             if self.world.is_main and is_new_best(evaluation.scores[score_name], state.history, score_name):
-                content = {"model": state.evaluated_model.state_dict(), "epoch": epoch}
+                content = {"model": state.evaluated_model.state_dict(), "epoch": number}
                 kept = {"metrics": evaluation.scores, "counts": evaluation.counts}
                 checkpoint.save_best(self.run, self.identity | content | kept)
         state.history.append(row)
