@@ -91,7 +91,7 @@ class _Trainer(Generic[T]):
 
         training_set, self.val_source = objective.training_set(), task.source("val")
         num_images = len(training_set)
-        batch_size = _batch_size(num_images, self.optim, world)
+        batch_size = shared_batch_size(num_images, self.optim, world)
         self.batches = TrainingBatches(
             num_images,
             batch_size,
@@ -242,7 +242,7 @@ class _Trainer(Generic[T]):
         return scores
 
 
-def _batch_size(num_images: int, optim: OptimConfig, world: World) -> int:
+def shared_batch_size(num_images: int, optim: OptimConfig, world: World) -> int:
     """Of all processes together: as configured, or less where there are fewer images.
 
     Raises:
