@@ -1,14 +1,14 @@
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.tasks.common.runs import TIMEOUT_S, words_of
+from tests.tasks.common.runs import run_detection, words_of
 
 
 @pytest.fixture(scope="session")
 def unbroken(drawn_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nothing stopped; tests leave it as it is."""
     run = tmp_path_factory.mktemp("runs") / "unbroken"
-    subprocess.run(words_of(drawn_root, "--run_dir", str(run)), check=True, capture_output=True, timeout=TIMEOUT_S)
+    done = run_detection(*words_of(drawn_root, "--run_dir", str(run))[3:])
+    assert done.returncode == 0, done.stderr
     return run

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from tasks.common import fit as fit_module
 from tasks.common.config import OptimConfig
 from tasks.common.parser import parse_arguments
 from tasks.detection import DetectionConfig, DetectionTask
-from tests.tasks.common.runs import EPOCHS, STEPS_PER_EPOCH, TIMEOUT_S, read_log, words_of
+from tests.tasks.common.runs import EPOCHS, STEPS_PER_EPOCH, TIMEOUT_S, read_log, run_detection, words_of
 
 
 def assert_same_end(run: Path, unbroken: Path) -> None:
@@ -75,8 +74,7 @@ def test_kill_9_within_an_epoch_and_resume(unbroken: Path, drawn_root: Path, tmp
     assert killed.returncode == -signal.SIGKILL
     step = torch.load(run / "last.pt", weights_only=True)["step"]
     assert step % STEPS_PER_EPOCH != 0
-    resume = [sys.executable, "-m", "tasks.detection", "train", "--resume", str(run)]
-    subprocess.run(resume, check=True, capture_output=True, timeout=TIMEOUT_S)
+    assert run_detection("train", "--resume", str(run)).returncode == 0
     assert_same_end(run, unbroken)
 
 
@@ -86,8 +84,7 @@ def test_sigterm_saves_exits_and_says_how_to_go_on(unbroken: Path, drawn_root: P
     assert stopped.returncode == 130
     assert f"continue with: python -m tasks.detection train --resume {run}" in stopped.stderr
     # Other numbers of workers change nothing.
-    resume = [sys.executable, "-m", "tasks.detection", "train", "--resume", str(run), "--loop.num_workers", "0"]
-    subprocess.run(resume, check=True, capture_output=True, timeout=TIMEOUT_S)
+    assert run_detection("train", "--resume", str(run), "--loop.num_workers", "0").returncode == 0
     assert_same_end(run, unbroken)
 
 
