@@ -84,8 +84,8 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 RGB (N, 3, H, W) -> globally average-pooled features (N, num_features)."""
-        pooled: Tensor = self.layers(self.normalize(images)).mean((2, 3))
-        return pooled
+        features: Tensor = self.layers(self.normalize(images)).mean((2, 3))
+        return features
 
     def build_head(self, num_outputs: int) -> nn.Module:
         """A new classifier for pooled features: (N, num_features) -> (N, num_outputs); here Table 1's last rows."""

@@ -90,7 +90,9 @@ def write_image(path: Path, image: Image) -> None:
 
     Python writes the file: OpenCV ends the process at a file name that is not UTF-8, and does not say why it failed.
     """
-    _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    is_encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not is_encoded:
+        raise OSError(f"{path}: the image could not be encoded")
     path.write_bytes(data.tobytes())
 
 

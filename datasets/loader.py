@@ -70,6 +70,18 @@ class Unreadable(NamedTuple):
     reason: str
 
 
+def _read(source: Source[T], row: int, prepare: Callable[[Example[T]], Example[T]]) -> Example[T] | Unreadable:
+    """An example of a source, prepared for a network, or why there is none."""
+    try:
+        example = source[row]
+    except UnreadableImageError as error:
+        return Unreadable(str(error))
+    try:
+        return prepare(example)
+    except UnreadableImageError as error:  # there is no face to cut out
+        return Unreadable(f"{example.id}: {error}")
+
+
 class EvaluationSet(Dataset[Example[T] | Unreadable], Generic[T]):
     """A source's images as a network takes them, with their truth as stored, by row."""
 
@@ -83,14 +95,7 @@ class EvaluationSet(Dataset[Example[T] | Unreadable], Generic[T]):
 
     def __getitem__(self, row: int) -> Example[T] | Unreadable:
         """An example, or why there is none."""
-        try:
-            example = self._source[row]
-        except UnreadableImageError as error:
-            return Unreadable(str(error))
-        try:
-            return replace(example, image=self._preprocess(example.image), row=row)
-        except UnreadableImageError as error:  # there is no face to cut out
-            return Unreadable(f"{example.id}: {error}")
+        return _read(self._source, row, lambda e: replace(e, image=self._preprocess(e.image), row=row))
 
 
 class TrainingSet(Dataset[Example[T] | Unreadable], Generic[T]):
@@ -108,14 +113,7 @@ class TrainingSet(Dataset[Example[T] | Unreadable], Generic[T]):
 
     def __getitem__(self, key: Key) -> Example[T] | Unreadable:
         """The example of that epoch, or why there is none."""
-        try:
-            example = self._source[key.row]
-        except UnreadableImageError as error:
-            return Unreadable(str(error))
-        try:
-            return self.augmented(replace(example, row=key.row, seed=self._draw(*key)))
-        except UnreadableImageError as error:  # there is no face to cut out
-            return Unreadable(f"{example.id}: {error}")
+        return _read(self._source, key.row, lambda e: self.augmented(replace(e, row=key.row, seed=self._draw(*key))))
 
     def augmented(self, example: Example[T]) -> Example[T]:
         """The example as the network sees it; a function of it and of its seed."""
@@ -126,13 +124,12 @@ class TrainingSet(Dataset[Example[T] | Unreadable], Generic[T]):
         """The examples of a batch; torch's loader asks for them in this way.
 
         Others, drawn at random, take the place of those that cannot be read, so that every batch of every process is
-        full: batch normalisation needs two images, and all processes must take part in each step.
+        full as long as any image can be read: batch normalisation needs two, and all processes take part in each step.
         """
         examples: list[Example[T]] = []
         unreadable: list[Unreadable] = []
         for key in keys:
-            for attempt in range(MAX_REPLACEMENTS):
-                row = key.row if attempt == 0 else self._draw(*key, attempt) % len(self)
+            for row in self._candidates(key):
                 item = self[Key(key.epoch, row)]
                 if isinstance(item, Example):
                     examples.append(item)
@@ -141,6 +138,12 @@ class TrainingSet(Dataset[Example[T] | Unreadable], Generic[T]):
         if self._mixing is not None:
             examples = self._mixing(examples, self._draw(*keys[0]) + 1)
         return [*examples, *unreadable]
+
+    def _candidates(self, key: Key) -> Iterator[int]:
+        """The row of a key, some others at random, then all."""
+        yield key.row
+        yield from (self._draw(*key, attempt) % len(self) for attempt in range(1, MAX_REPLACEMENTS))
+        yield from range(len(self))
 
     def _draw(self, *what: int) -> int:
         return int(np.random.SeedSequence([self._seed, *what]).generate_state(1)[0])

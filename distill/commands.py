@@ -35,6 +35,7 @@ from tasks.common.commands import (
     with_conventions,
     write_settings,
 )
+from tasks.common.device import uses_cuda
 from tasks.common.distributed import World, join_world
 from tasks.common.fit import LOG, METRICS, InterruptedRunError
 from tasks.common.parser import CONFIG, Arguments, build_settings
@@ -47,7 +48,7 @@ DISTILLED, ALONE = "distilled", "alone"
 
 def distill(task_name: str, arguments: Arguments) -> int:
     """Teach, train the same student alone, and compare; under `torchrun`, with all its processes."""
-    with join_world() as world:
+    with join_world(on_gpu=uses_cuda(arguments.config.loop)) as world:
         return _distill(task_name, arguments, world)
 
 
@@ -62,7 +63,7 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
     try:
         student = _student(task_name, config, distilling)
         teachers = [open_teacher(text, student, distilling.onnx, world) for text in distilling.teacher]
-        objective, teaching = _lessons(student, teachers, distilling, world)
+        objective, teaching = _objective(student, teachers, distilling, world)
         run = world.share(_run_folder(task_name, config, distilling, options) if world.is_main else Path())
         go_on = f"continue with: python -m distill --resume {run}"
         trained = [_train(student, run / DISTILLED, world, objective)]
@@ -70,7 +71,8 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         if distilling.alone:
             trained += _train_alone(student, len(objective.training_set()), run / ALONE, world)
     except InterruptedRunError as stop:
-        print(f"{stop}; {go_on}", file=sys.stderr)
+        if world.is_main:
+            print(f"{stop}; {go_on}", file=sys.stderr)
         return INTERRUPTED
     if not world.is_main:
         return 0
@@ -109,7 +111,7 @@ def _student(task_name: str, config: Any, distilling: DistillConfig) -> Task[Any
     return student_class.from_data(config)
 
 
-def _lessons(
+def _objective(
     student: Task[Any], teachers: list[Teacher], distilling: DistillConfig, world: World
 ) -> tuple[Distillation, Teaching]:
     subject = build_subject(student, class_loss=distilling.class_loss, temperature=distilling.temperature)

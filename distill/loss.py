@@ -11,6 +11,7 @@ from tasks.common.distributed import ALONE, World
 TARGET_WEIGHT, OTHERS_WEIGHT = 1.0, 8.0  # of DKD, as in most of its paper's experiments
 BACKGROUND_WEIGHT = 1.5
 EPS = 1e-8
+NEVER = -1e9  # the logit of a class that does not count
 
 
 def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -59,8 +60,8 @@ def dkd_loss(student: Tensor, teacher: Tensor, class_ids: Tensor, *, temperature
     for logits in (teacher / temperature, student / temperature):
         log_p = logits.log_softmax(1)
         rest = log_p.masked_fill(is_true, -torch.inf).logsumexp(1)
-        binary.append(torch.stack([log_p[is_true], rest], 1))
-        others.append(logits[~is_true].view(len(logits), -1).log_softmax(1))
+        binary.append(torch.stack([log_p.gather(1, class_ids[:, None])[:, 0], rest], 1))
+        others.append(logits.masked_fill(is_true, NEVER).log_softmax(1))
     return temperature**2 * (TARGET_WEIGHT * _kl(*binary) + OTHERS_WEIGHT * _kl(*others))
 
 

@@ -119,7 +119,7 @@ class Teaching:
         new = [row for row, answer in enumerate(known) if answer is None]
         self.num_remembered += len(known) - len(new)
         if new:
-            answers = self._asked(targets.teacher_images[new]).cpu().numpy()
+            answers = self._asked(targets.teacher_images[new]).numpy()
             if not np.isfinite(answers).all():
                 raise ValueError(f"{self.teachers[0].title}: its answers are not finite, or too large")
             for row, answer in zip(new, answers, strict=True):
@@ -129,10 +129,11 @@ class Teaching:
         return self._unpack(packed.to(targets.teacher_images.device))
 
     def _asked(self, images: Tensor) -> Tensor:
-        """Answers and hints of the teachers side by side in halves, (N, L)."""
+        """Answers and hints of the teachers side by side in halves, (N, L); on the CPU where they are kept."""
         started = time.perf_counter()
         taught = self._ask(images)
         packed = torch.cat([taught.answer.flatten(1), taught.hint.flatten(1)], 1).half()
+        packed = packed.cpu() if self._cache else packed
         self.asking_s += time.perf_counter() - started
         self.num_asked += len(images)
         return packed

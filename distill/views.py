@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from datasets.loader import Augment, Collate, Source, TrainingSet
 from datasets.stores import ImageFiles, StoredExamples
+from datasets.transforms import resize
 from datasets.types import Example, Image
 
 T = TypeVar("T")
@@ -86,10 +86,7 @@ class PairedViews(TrainingSet[T]):
         if view is not None:
             example = dataclasses.replace(example, seed=self._draw(example.row, view))
         seen = super().augmented(example)
-        image = seen.image
-        if len(image) != self._input_size:
-            size = (self._input_size, self._input_size)
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        image = resize(seen.image, self._input_size)
         return PairedView(image, seen.truth, seen.id, seen.row, seen.seed, teacher_image=seen.image, view=view)
 
 

@@ -19,7 +19,7 @@ from distill.task import Distillation
 from distill.teachers import Teacher
 from distill.teaching import Teaching
 from tasks.common.distributed import ALONE, World, join_world
-from tasks.common.freeze import set_learning
+from tasks.common.freeze import set_trainable
 from tasks.common.state import TrainingState
 from tasks.common.step import train_step
 from tasks.common.task import Objective
@@ -94,7 +94,7 @@ def first_gradient(name: str, roots: Mapping[str, str], world: World = ALONE) ->
     torch.manual_seed(0)
     model = objective.build_model()
     optimizer = Recorder(model.parameters(), lr=1.0)
-    set_learning(model, list(model.parameters()), [], keep_statistics=True)
+    set_trainable(model, list(model.parameters()), [], keep_statistics=True)
     state = TrainingState(model, None, optimizer, torch.amp.GradScaler("cpu", enabled=False))
     network, batch = world.wrap(model), next(iter(loader))
     train_step(objective, network, state, [batch], lr=1.0, clip_norm=None, dtype=None, world=world)
@@ -103,7 +103,7 @@ def first_gradient(name: str, roots: Mapping[str, str], world: World = ALONE) ->
 
 def main(file: str, roots: str) -> None:
     """Write the gradients of all cases."""
-    with join_world() as world:
+    with join_world(on_gpu=False) as world:
         found = {name: first_gradient(name, json.loads(roots), world) for name in CASES}
         if world.is_main:
             torch.save(found, Path(file))

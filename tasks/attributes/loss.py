@@ -39,13 +39,13 @@ def attribute_loss(outputs: Logits, targets: AttributeTargets, positive_weights:
     Args:
         outputs: of N images.
         targets: N values t, certain ones or a teacher's probabilities.
-        positive_weights: w (K,).
+        positive_weights: w (K,), on the same device.
 
     Returns:
         The scalar `total`.
     """
-    weights = positive_weights.to(outputs.logits.device, non_blocking=True)
-    return {"total": functional.binary_cross_entropy_with_logits(outputs.logits, targets.values, pos_weight=weights)}
+    total = functional.binary_cross_entropy_with_logits(outputs.logits, targets.values, pos_weight=positive_weights)
+    return {"total": total}
 
 
 def positive_weights(prevalence: Sequence[float], balance: float) -> Tensor:

@@ -100,6 +100,7 @@ class AttributesTask(Task[Attributes]):
 
     def loss(self, outputs: Logits, targets: AttributeTargets, world: World = ALONE) -> dict[str, Tensor]:
         """Binary cross-entropy."""
+        self._positive_weights = self._positive_weights.to(outputs.logits.device)  # it stays there
         return attribute_loss(outputs, targets, self._positive_weights)
 
     def probabilities(self, outputs: Logits) -> Tensor:

@@ -29,33 +29,29 @@ class ClassificationMetric(Metric[Label]):
         self._class_names = class_names
         num_classes = len(class_names)
         self._confusion = np.zeros((num_classes, num_classes), np.int64)  # images of a class (row) taken for another
-        self._right = np.zeros(num_classes, np.int64)  # of each class: the true one was thought most probable
         self._in_five = np.zeros(num_classes, np.int64)  # of each class: it was among the five most probable
 
     def update(self, predicted: Sequence[Label], truth: Sequence[Label]) -> None:
         """Take in some images."""
         for guess, true in zip(predicted, truth, strict=True):
-            place = rank(guess, true.class_id)
             self._confusion[true.class_id, guess.class_id] += 1
-            self._right[true.class_id] += place == 0
-            self._in_five[true.class_id] += place < 5
+            self._in_five[true.class_id] += rank(guess, true.class_id) < 5
 
     def merge(self, other: ClassificationMetric) -> None:
         """Take in another one's images."""
         self._confusion += other._confusion
-        self._right += other._right
         self._in_five += other._in_five
 
     def compute(self) -> dict[str, float]:
         """top1, top5, mean_per_class in [0, 1]; NaN where nothing was taken in."""
-        images = self._confusion.sum(1)
+        images, right = self._confusion.sum(1), self._confusion.diagonal()
         if not images.any():
             return dict.fromkeys(("top1", "top5", "mean_per_class"), float("nan"))
         there = images > 0
         return {
-            "top1": float(self._right.sum() / images.sum()),
+            "top1": float(right.sum() / images.sum()),
             "top5": float(self._in_five.sum() / images.sum()) if len(self._class_names) > 5 else float("nan"),
-            "mean_per_class": float((self._right[there] / images[there]).mean()),
+            "mean_per_class": float((right[there] / images[there]).mean()),
         }
 
     def write_details(self, folder: Path) -> None:

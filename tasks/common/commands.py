@@ -20,7 +20,7 @@ from datasets.files import atomic_write, new_folder, write_json
 from datasets.loader import Source
 from tasks.common import checkpoint
 from tasks.common.config import TaskConfig, flatten
-from tasks.common.device import open_device
+from tasks.common.device import open_device, uses_cuda
 from tasks.common.distributed import ALONE, World, join_world
 from tasks.common.evaluate import Evaluation, draw_examples, evaluate_source
 from tasks.common.fit import CURVES, METRICS, PICTURE, InterruptedRunError, fit
@@ -35,7 +35,8 @@ from tasks.common.report import metrics_as_json, print_metrics
 from tasks.common.task import Task
 
 INTERRUPTED = 130
-LAUNCH, LAUNCH_ID = "launch_id", "TORCHELASTIC_RUN_ID"  # in a run folder, and in the environment under torchrun
+LAUNCH = "launch_id"  # in a run folder
+_RUN_ID = "TORCHELASTIC_RUN_ID"  # in the environment under torchrun
 # Settings without any effect on the weights that a run ends with.
 RESUME_MAY_CHANGE = frozenset(
     {"data.root", "loop.device", "loop.num_workers", "loop.checkpoint_minutes", "loop.max_unreadable_share"}
@@ -44,14 +45,13 @@ RESUME_MAY_CHANGE = frozenset(
 
 def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """Train into a new run folder, or continue one; under `torchrun`, with all its processes."""
-    with join_world() as world:
+    with join_world(on_gpu=uses_cuda(arguments.config.loop)) as world:
         return _train(task_class, arguments, world)
 
 
 def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> int:
     config, options = arguments.config, arguments.options
-    run = Path(options["resume"]) if options["resume"] else restarted_run(task_class.name, options["run_dir"])
-    resume = run is not None and (options["resume"] or checkpoint.exists(run))
+    run, resume = world.share(_run_to_resume(task_class.name, options) if world.is_main else (None, False))
     if resume:
         assert run is not None
         check_unchanged(dataclasses.asdict(config), run / CONFIG)
@@ -74,15 +74,24 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
             print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
         print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
     try:
-        metrics = fit_head(task, run) if solves else fit(task, run, resume=bool(resume), world=world)
+        metrics = fit_head(task, run) if solves else fit(task, run, resume=resume, world=world)
     except InterruptedRunError as stop:
-        print(f"{stop}; continue with: python -m tasks.{task.name} train --resume {run}", file=sys.stderr)
+        if world.is_main:
+            print(f"{stop}; continue with: python -m tasks.{task.name} train --resume {run}", file=sys.stderr)
         return INTERRUPTED
     if world.is_main:
         print_metrics(metrics, f"best checkpoint, {_images(task)}")
         print(f"look at {run / PICTURE}{'' if solves else f' and {run / CURVES}'}", file=sys.stderr)
         print(f"details: python -m tasks.{task.name} evaluate --run {run}", file=sys.stderr)
     return 0
+
+
+def _run_to_resume(name: str, options: dict[str, Any]) -> tuple[Path | None, bool]:
+    """The run folder that there is already, if any, and whether there is a checkpoint in it to resume from."""
+    if options["resume"]:
+        return Path(options["resume"]), True
+    run = restarted_run(name, options["run_dir"])
+    return run, run is not None and checkpoint.exists(run)
 
 
 def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
@@ -270,19 +279,25 @@ def new_run(task: Task[Any], run_dir: str | None) -> Path:
 
 def name_launch(run: Path) -> None:
     """Write down which `torchrun` a run folder is of, so that processes which it starts again find the folder."""
-    if LAUNCH_ID in os.environ:
-        (run / LAUNCH).write_text(os.environ[LAUNCH_ID], encoding="utf-8")
+    if _RUN_ID in os.environ:
+        with atomic_write(run / LAUNCH) as temporary:
+            temporary.write_text(_launch_id(), encoding="utf-8")
 
 
 def restarted_run(name: str, run_dir: str | None) -> Path | None:
     """The run folder that these processes made before `torchrun --max-restarts` started them again; else None."""
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None
-    files = [Path(run_dir) / LAUNCH] if run_dir else sorted((Path("runs") / name).glob(f"*/{LAUNCH}"))
-    same = (
-        file.parent for file in files if file.is_file() and file.read_text(encoding="utf-8") == os.environ[LAUNCH_ID]
-    )
-    return next(same, None)
+    newest_first = sorted((Path("runs") / name).glob(f"*/{LAUNCH}"), reverse=True)
+    files = [Path(run_dir) / LAUNCH] if run_dir else newest_first
+    ids = {file: file.read_text(encoding="utf-8") for file in files if file.is_file()}
+    return next((file.parent for file, launch_id in ids.items() if launch_id == _launch_id()), None)
+
+
+def _launch_id() -> str:
+    """The id that the user gave `torchrun`, or else its process, which starts the others again."""
+    run_id = os.environ[_RUN_ID]
+    return run_id if run_id != "none" else f"process {os.getppid()}"
 
 
 def make_folder(path: Path, flag: str) -> Path:

@@ -89,7 +89,7 @@ class OptimConfig(Settings, group="optim"):
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig(Settings, group="loop"):
-    """How the run goes, without an effect on what is learnt (but for rounding).
+    """How the run goes; but for rounding none of it changes what is learnt, only when it is looked at.
 
     Args:
         device: auto (cuda where there is one), cpu or cuda.
@@ -98,7 +98,7 @@ class LoopConfig(Settings, group="loop"):
         deterministic: the same run ends with the same bits on a GPU too, which is slower; a warning names an operation
             that has no such form. On a CPU this is always so.
         num_workers: loader processes; 0 loads in the main process.
-        evaluate_every: epochs between evaluations; the last epoch is always evaluated.
+        evaluate_every: epochs between evaluations, the best of which is kept; the last epoch is always evaluated.
         checkpoint_minutes: a checkpoint is written after each epoch, and after so many minutes within one.
         max_unreadable_share: the run stops when more than this share of the images turn out unreadable.
     """

@@ -78,13 +78,13 @@ class World:
         distributed.all_reduce(raised, distributed.ReduceOp.MAX)
         return [bool(flag) for flag in raised.tolist()]
 
-    def first(self, value: T | None) -> T | None:
-        """The value of the first process that has one, in all."""
-        values: list[T | None] = [value]
-        if self.size > 1:
-            values *= self.size
-            distributed.all_gather_object(values, value)
-        return next((some for some in values if some is not None), None)
+    def all_gather(self, value: T) -> list[T]:
+        """The values of all processes, by rank, in all."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return values
 
     def gather(self, value: T) -> list[T]:
         """The values of all processes in the first one, by rank; in the others none."""
@@ -119,7 +119,7 @@ class _AllRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.contiguous()
+        gradient = gradient.clone(memory_format=torch.contiguous_format)  # autograd may give the same one to others
         distributed.all_reduce(gradient)  # each process's loss depends on all rows
         return gradient.chunk(ctx.world.size)[ctx.world.rank], None
 
@@ -128,29 +128,37 @@ ALONE = World()
 
 
 @contextmanager
-def join_world() -> Iterator[World]:
+def join_world(*, on_gpu: bool) -> Iterator[World]:
     """The world that `torchrun` announces in the environment, or this process alone.
 
+    Args:
+        on_gpu: each process has a GPU of its own.
+
     Raises:
+        ValueError: if there are not as many GPUs.
         ConnectionError: if another process has ended.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
-    backend = "gloo"
-    if torch.cuda.is_available():
+    if on_gpu:
+        wanted, there = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+        if wanted > there:
+            raise ValueError(f"{wanted} processes, but {there} GPUs here: fewer --nproc_per_node, or --loop.device cpu")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        backend = "cpu:gloo,cuda:nccl"
     store, rank, size = next(distributed.rendezvous("env://"))  # type: ignore[attr-defined]
     # Processes that `torchrun --max-restarts` has started again would else find the addresses of those before them.
     restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = distributed.PrefixStore(f"restart {restart}", store)  # type: ignore[attr-defined]
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
     try:
         yield World(rank, size)
     except RuntimeError as error:
         if "gloo" not in str(error) and not isinstance(error, distributed.DistError):
             raise
-        raise ConnectionError("another process of this run has ended; it says why") from error
+        first_line = str(error).splitlines()[0]
+        raise ConnectionError(
+            f"another process of this run has ended, and says why, or is lost ({first_line})"
+        ) from error
     finally:
         distributed.destroy_process_group()

@@ -60,18 +60,30 @@ def evaluation_loader(
     )
 
 
-def readable_batches(task: Task[T], loader: DataLoader[Batch[T]]) -> Iterator[Batch[T]]:
+def readable_batches(
+    task: Task[T], loader: DataLoader[Batch[T]], unreadable: UnreadableImages | None = None
+) -> Iterator[Batch[T]]:
     """The batches of `evaluation_loader`, some perhaps empty.
+
+    Args:
+        task: says how many images may be unreadable.
+        loader: from `evaluation_loader`.
+        unreadable: takes in those that are.
 
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
     """
-    unreadable = UnreadableImages(len(loader.dataset), task.config.loop.max_unreadable_share)  # type: ignore[arg-type]
+    unreadable = unreadable or count_unreadable(task, loader)
     for batch in loader:
         unreadable.add(batch.unreadable)
         if unreadable.problem is not None:
             raise ValueError(unreadable.problem)
         yield batch
+
+
+def count_unreadable(task: Task[T], loader: DataLoader[Batch[T]]) -> UnreadableImages:
+    """An empty count of the unreadable images of a loader's data set."""
+    return UnreadableImages(len(loader.dataset), task.config.loop.max_unreadable_share)  # type: ignore[arg-type]
 
 
 def evaluate(
@@ -100,24 +112,24 @@ def evaluate(
     """
     world.share_buffers(model)
     metric = task.metric() if metric is None else metric
-    num_images = num_unreadable = 0
-    for batch in readable_batches(task, loader):
+    unreadable, num_images = count_unreadable(task, loader), 0
+    for batch in readable_batches(task, loader, unreadable):
         if len(batch):
             predicted = predict_batch(task, model, batch.images)
             metric.update(predicted, batch.truth)
             if mistakes is not None:
                 mistakes.update(batch.rows, predicted, batch.truth)
         num_images += len(batch)
-        num_unreadable += len(batch.unreadable)
         if progress is not None:
             progress.advance(len(batch) + len(batch.unreadable))
-    parts = world.gather((metric, num_images, num_unreadable))
-    for other, more_images, more_unreadable in parts[1:]:
+    unreadable.merge(world.all_gather(list(unreadable.reasons)))
+    if unreadable.problem is not None:  # though no process alone has met too many
+        raise ValueError(unreadable.problem)
+    num_images = sum(world.all_gather(num_images))
+    for other in world.gather(metric)[1:]:
         metric.merge(other)
-        num_images += more_images
-        num_unreadable += more_unreadable
-    scores = metric.compute() if world.is_main else {}
-    return Evaluation(*world.share((scores, num_images, num_unreadable)), metric)
+    scores = world.share(metric.compute() if world.is_main else {})
+    return Evaluation(scores, num_images, len(unreadable.reasons), metric)
 
 
 def evaluate_source(

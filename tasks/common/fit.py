@@ -26,7 +26,7 @@ from tasks.common.device import compute_dtype, open_device, synchronize_batch_no
 from tasks.common.distributed import ALONE, World
 from tasks.common.draw import draw_curves
 from tasks.common.evaluate import draw_examples, evaluate, evaluation_loader
-from tasks.common.freeze import frozen_stages, set_learning
+from tasks.common.freeze import frozen_stages, set_trainable
 from tasks.common.optim import EmaModel, build_optimizer, learning_rate
 from tasks.common.progress import Progress
 from tasks.common.report import epoch_line, is_new_best, metrics_as_json, write_csv
@@ -37,6 +37,7 @@ from tasks.common.unreadable import UnreadableImages
 
 T = TypeVar("T")
 LOG, METRICS, CURVES, PICTURE = "log.csv", "metrics.json", "curves.png", "predictions.png"
+WORTH_SAVING_S = 30  # of training, before an evaluation
 READ_EVERY = 20  # steps between looks at the loss, each of which waits for the device
 
 
@@ -69,11 +70,11 @@ def fit(
     state, epochs = trainer.state, task.config.optim.epochs
     total_steps = epochs * trainer.steps_per_epoch
     with (
-        _stop_signals() as arrived,
+        _stop_signals() as signals,
         Progress("training", total_steps, done=state.step, silent=not world.is_main) as progress,
     ):
         for epoch in range(len(state.history), epochs):
-            trainer.train_epoch(epoch, arrived, progress)
+            trainer.train_epoch(epoch, signals, progress)
             row = trainer.close_epoch(epoch)
             progress.print(epoch_line(row, epochs, task.score_name))
     return trainer.finish()
@@ -122,12 +123,12 @@ class _Trainer(Generic[T]):
             torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16),
         )
         self.network = model
-        self.num_frozen: int | None = None  # stages; no epoch has begun yet
+        self.num_frozen_stages: int | None = None  # stages; no epoch has begun yet
         self.identity = {"task": task.name, "vocabulary": dict(task.vocabulary)}
         self.shape = {"num_images": num_images, "steps_per_epoch": self.steps_per_epoch}
         self.saved_at_s = time.monotonic()
 
-    def train_epoch(self, epoch: int, arrived: list[int], progress: Progress) -> None:
+    def train_epoch(self, epoch: int, signals: list[int], progress: Progress) -> None:
         """Do the steps that are left of an epoch, counted from 0.
 
         Raises:
@@ -135,43 +136,53 @@ class _Trainer(Generic[T]):
         """
         state, world, optim = self.state, self.world, self.optim
         first_step = state.step - epoch * self.steps_per_epoch
-        self._choose_what_learns(epoch)
+        self._set_trainable(epoch)
         self.batches.start_at(epoch, first_step * optim.accumulate)
-        arriving = iter(self.train_loader)
-        for _ in range(first_step, self.steps_per_epoch):
+        arriving_batches = iter(self.train_loader)
+        for step in range(first_step, self.steps_per_epoch):
             started = time.perf_counter()
-            batches = [next(arriving) for _ in range(optim.accumulate)]
+            batches = [next(arriving_batches) for _ in range(optim.accumulate)]
             state.wait_s += time.perf_counter() - started
             self.unreadable.add(line for batch in batches for line in batch.unreadable)
             # All processes decide alike: each of them takes part in every step, or none does.
             too_many = self.unreadable.problem
-            stop, save, fail = world.any(bool(arrived), self._checkpoint_is_due(), too_many is not None)
+            stop, is_due, fail = world.any(
+                bool(signals), self._is_older_than(60 * self.loop.checkpoint_minutes), bool(too_many)
+            )
             if fail:
-                raise ValueError(world.first(too_many))
+                raise ValueError(next(filter(None, world.all_gather(too_many))))
 
             # What dropout draws is a function of seed, step and process, not of what was drawn before.
             seeds = np.random.SeedSequence([self.task.config.seed, state.step, world.rank])
             torch.manual_seed(int(seeds.generate_state(1)[0]))
             lr = learning_rate(optim, state.step, self.steps_per_epoch)
-            settings: dict[str, Any] = {"lr": lr, "clip_norm": optim.clip_norm, "dtype": self.dtype, "world": world}
-            train_step(self.objective, self.network, state, batches, **settings)
+            train_step(
+                self.objective,
+                self.network,
+                state,
+                batches,
+                lr=lr,
+                clip_norm=optim.clip_norm,
+                dtype=self.dtype,
+                world=world,
+            )
             if state.step % READ_EVERY == 0:
                 progress.describe(f"loss {state.mean_losses(world)['loss']:.3f}")
             state.total_s += time.perf_counter() - started
             progress.advance()
-            if stop or save:
+            if stop or (is_due and step + 1 < self.steps_per_epoch):  # else the epoch's end saves
                 self._save()
             if stop:
                 raise InterruptedRunError(f"stopped after step {state.step} of {optim.epochs * self.steps_per_epoch}")
 
-    def _choose_what_learns(self, epoch: int) -> None:
+    def _set_trainable(self, epoch: int) -> None:
         """Training mode, and gradients for all but the stages that are frozen in this epoch."""
         model = self.state.model
         frozen = frozen_stages(model, self.optim, epoch)
         learnable = [p for group in self.state.optimizer.param_groups for p in group["params"]]
-        set_learning(model, learnable, frozen, keep_statistics=self.optim.keep_statistics)
-        if len(frozen) != self.num_frozen:  # DDP looks at once at what there is to learn
-            self.num_frozen = len(frozen)
+        set_trainable(model, learnable, frozen, keep_statistics=self.optim.keep_statistics)
+        if len(frozen) != self.num_frozen_stages:  # DDP looks at once at what there is to learn
+            self.num_frozen_stages = len(frozen)
             network = self.world.wrap(model)
             self.network = torch.compile(network) if self.loop.compile else network
 
@@ -179,9 +190,10 @@ class _Trainer(Generic[T]):
         """Evaluate if it is time, keep the best weights, and write checkpoint and log; returns the epoch's row."""
         optim, state, score_name, number = self.optim, self.state, self.task.score_name, epoch + 1
         is_evaluated = number % self.loop.evaluate_every == 0 or number == optim.epochs
-        if is_evaluated:
-            self._save()  # who is killed while evaluating has lost no step
+        if is_evaluated and self.world.any(self._is_older_than(WORTH_SAVING_S))[0]:
+            self._save()  # a kill while it is evaluated costs no step
         row = state.close_epoch(number, self.batches.batch_size * optim.accumulate, self.world)
+        self.unreadable.merge(self.world.all_gather(list(self.unreadable.reasons)))
         if is_evaluated:
             evaluation = evaluate(self.task, state.evaluated_model, self.val_loader, world=self.world)
             row |= evaluation.scores
@@ -195,9 +207,9 @@ class _Trainer(Generic[T]):
             write_csv(self.run / LOG, state.history)
         return row
 
-    def _checkpoint_is_due(self) -> bool:
-        """Whether the last one is older than the configuration allows; the first process's clock counts."""
-        return self.world.is_main and time.monotonic() - self.saved_at_s > 60 * self.loop.checkpoint_minutes
+    def _is_older_than(self, seconds: float) -> bool:
+        """Whether the last checkpoint is; the first process's clock counts."""
+        return self.world.is_main and time.monotonic() - self.saved_at_s > seconds
 
     def _save(self) -> None:
         """Write `last.pt`; all processes call this together."""
@@ -221,6 +233,7 @@ class _Trainer(Generic[T]):
                 )
         try:
             self.state.load_state_dict(content)
+            assert self.state.step == self.world.share(self.state.step), "the processes see different files"
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(
                 f"{self.run}: cannot resume: its checkpoint is of another network, or of another version of this suite"
@@ -262,16 +275,16 @@ def shared_batch_size(num_images: int, optim: OptimConfig, world: World) -> int:
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
     """A list that fills when SIGTERM or Ctrl-C arrives; a second Ctrl-C stops at once."""
-    arrived: list[int] = []
+    signals: list[int] = []
 
     def handler(number: int, _frame: Any) -> None:
-        if arrived and number == signal.SIGINT:
+        if signals and number == signal.SIGINT:
             raise KeyboardInterrupt
-        arrived.append(number)
+        signals.append(number)
 
     before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield arrived
+        yield signals
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)

@@ -24,7 +24,7 @@ def frozen_stages(model: Any, config: OptimConfig, epoch: int) -> list[nn.Sequen
     return stages[: max(0, len(stages) - int(epoch / config.unfreeze_epochs))]
 
 
-def set_learning(
+def set_trainable(
     model: nn.Module, learnable: Iterable[nn.Parameter], frozen: list[nn.Sequential], *, keep_statistics: bool
 ) -> None:
     """Put a model in training mode, all but the frozen stages: neither their parameters nor their statistics change.

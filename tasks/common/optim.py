@@ -72,8 +72,8 @@ class EmaModel(nn.Module):
 
         ema <- d ema + (1 - d) weights,   d = min(decay, (1 + n) / (10 + n)) after n updates
 
-    so that the first random weights are forgotten soon. Batch normalisation's statistics are taken as they are: they
-    are running means already.
+    so that the first random weights are forgotten soon; the first update copies. Batch normalisation's statistics are
+    taken as they are: they are running means already.
 
     torch's `AveragedModel` waits for the device at each update, since it keeps n there.
     """
@@ -93,6 +93,5 @@ class EmaModel(nn.Module):
         n = int(self.n_averaged)
         decay = min(self._decay, (1 + n) / (10 + n)) if n else 0.0
         torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), 1 - decay)
-        for mine, current in zip(self.module.buffers(), model.buffers(), strict=True):
-            mine.copy_(current)
+        torch._foreach_copy_(list(self.module.buffers()), list(model.buffers()))
         self.n_averaged += 1

@@ -21,7 +21,7 @@ class TrainingState:
 
     Attributes:
         step: optimiser steps done.
-        sums: of the losses of the current epoch's batches so far, float64 scalars on the device: no step waits for
+        loss_sums: of the losses of the current epoch's batches so far, float64 scalars on the device: no step waits for
             them, they are read now and then.
         num_batches: that the sums are of.
         wait_s: of the current epoch so far, waiting for data.
@@ -34,7 +34,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     step: int = 0
-    sums: dict[str, Tensor] = field(default_factory=dict)
+    loss_sums: dict[str, Tensor] = field(default_factory=dict)
     num_batches: int = 0
     wait_s: float = 0.0
     total_s: float = 0.0
@@ -50,7 +50,7 @@ class TrainingState:
         """Take a batch's losses into the epoch's sums."""
         for name, loss in losses.items():
             value = loss.detach().double()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.loss_sums[name] = self.loss_sums[name] + value if name in self.loss_sums else value
         self.num_batches += 1
 
     def mean_losses(self, world: World) -> dict[str, float]:
@@ -59,10 +59,10 @@ class TrainingState:
         Raises:
             ValueError: if one of them is not finite.
         """
-        if not self.sums:
+        if not self.loss_sums:
             return {}
-        values = world.mean(torch.stack(list(self.sums.values()))).tolist()
-        means = {_log_name(name): value / self.num_batches for name, value in zip(self.sums, values, strict=True)}
+        values = world.mean(torch.stack(list(self.loss_sums.values()))).tolist()
+        means = {_log_name(name): value / self.num_batches for name, value in zip(self.loss_sums, values, strict=True)}
         if not all(map(math.isfinite, means.values())):
             raise ValueError(
                 f"step {self.step}: the loss is not finite ({means}); a lower optim.lr, a longer optim.warmup_epochs "
@@ -77,7 +77,7 @@ class TrainingState:
         row |= self.mean_losses(world)
         row["images_per_s"] = steps * images_per_step / self.total_s
         row["wait_share"] = self.wait_s / self.total_s  # of the time, waiting for data
-        self.sums, self.num_batches, self.wait_s, self.total_s = {}, 0, 0.0, 0.0
+        self.loss_sums, self.num_batches, self.wait_s, self.total_s = {}, 0, 0.0, 0.0
         return row
 
     def state_dict(self, world: World) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
-            "sums": {name: world.mean(value) for name, value in self.sums.items()},
+            "loss_sums": {name: world.mean(value) for name, value in self.loss_sums.items()},
             "num_batches": self.num_batches,
             "seconds": [self.wait_s, self.total_s],
             "history": self.history,
@@ -108,7 +108,7 @@ class TrainingState:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.history, self.num_batches = state["step"], state["history"], state["num_batches"]
-        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.loss_sums = {name: value.to(device) for name, value in state["loss_sums"].items()}
         self.wait_s, self.total_s = state["seconds"]
 
 

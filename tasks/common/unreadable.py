@@ -20,7 +20,12 @@ class UnreadableImages:
         for reason in reasons:
             if reason not in self.reasons:
                 self.reasons[reason] = None
-                warnings.warn(f"{reason}; the image is left out", stacklevel=2)
+                warnings.warn(f"{reason}; the image is passed over", stacklevel=2)
+
+    def merge(self, of_all: Iterable[Iterable[str]]) -> None:
+        """Take in what other processes have met, and named."""
+        for reasons in of_all:
+            self.reasons |= dict.fromkeys(reasons)
 
     @property
     def problem(self) -> str | None:

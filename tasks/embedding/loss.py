@@ -92,13 +92,14 @@ def triplet_loss(
     embeddings, identity_ids = world.all_rows(embeddings), world.all_rows(targets.identity_ids)
     distances = 2 - 2 * embeddings @ embeddings.T
     same = identity_ids[:, None] == identity_ids
-    anchors, positives = torch.nonzero(same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)).T
-    is_other = ~same[anchors]
-    if not is_other.any():
-        return {"total": 0 * distances.sum()}
-    to_positive, to_all = distances[anchors, positives], distances[anchors]
-    further = is_other & (to_all > to_positive[:, None])
-    nearest = to_all.masked_fill(~further, math.inf).amin(1)
-    furthest = to_all.masked_fill(~is_other, -math.inf).amax(1)
-    to_negative = torch.where(further.any(1), nearest, furthest)
-    return {"total": functional.relu(to_positive - to_negative + margin).mean()}
+    # Of each anchor the distances to others, ascending: the first one beyond that to the positive is the semi-hard one.
+    to_others = distances.masked_fill(same, math.inf).sort(1).values
+    at = torch.searchsorted(to_others.detach(), distances.detach().contiguous(), right=True).clamp(max=len(same) - 1)
+    nearest = to_others.gather(1, at)
+    furthest = distances.masked_fill(same, -math.inf).amax(1, keepdim=True)
+    to_negative = torch.where(nearest.isfinite(), nearest, furthest)
+    # Masks in place of selections, whose sizes the CPU would have to wait for.
+    itself = torch.eye(len(same), dtype=torch.bool, device=same.device)
+    pairs = same & ~itself & ~same.all(1, keepdim=True)
+    hinges = functional.relu(distances - to_negative + margin).masked_fill(~pairs, 0)
+    return {"total": hinges.sum() / pairs.sum().clamp(min=1)}

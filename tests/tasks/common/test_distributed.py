@@ -12,16 +12,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from datasets.loader import ordered_batches
+from backbone import MobileNet
+from datasets.loader import Key, build_batch, ordered_batches
+from tasks.common.commands import name_launch, restarted_run
 from tasks.common.config import OptimConfig
-from tasks.common.distributed import World
+from tasks.common.device import synchronize_batch_norm
+from tasks.common.distributed import ALONE, World
 from tasks.common.fit import shared_batch_size
+from tasks.common.freeze import set_trainable
+from tasks.common.optim import EmaModel, build_optimizer
+from tasks.common.state import TrainingState
+from tasks.common.step import train_step
+from tasks.registry import TASKS
 from tests.gradients import CASES, first_gradient
 from tests.tasks.common.runs import TIMEOUT_S, read_log, run_detection, words_of
 
+ON_CPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # where there is one GPU, two processes cannot share it
 ENDS_WITHIN_S = 100  # a run of a few steps on a busy machine; what hangs, hangs for ever
-DATA = {"attributes": {}, "classification": {}, "detection": {}, "embedding": {}, "geolocation": {}}
 
 
 def torchrun(*words: str) -> list[str]:
@@ -32,12 +42,12 @@ def torchrun(*words: str) -> list[str]:
 def train(root: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """Two processes with 4 images in a step."""
     words = torchrun(*words_of(root, "--optim.batch_size", "4", "--loop.num_workers", "0", *more)[1:])
-    return subprocess.run(words, capture_output=True, check=False, text=True, timeout=ENDS_WITHIN_S)
+    return subprocess.run(words, env=ON_CPU, capture_output=True, check=False, text=True, timeout=ENDS_WITHIN_S)
 
 
 @pytest.fixture(scope="module")
 def roots(drawn_roots: Callable[[str], Path]) -> dict[str, str]:
-    return {task: str(drawn_roots(task)) for task in DATA}
+    return {task: str(drawn_roots(task)) for task in TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +57,7 @@ def of_two(
     """The gradient of the first step of each kind of training, by two processes; its loss."""
     file = tmp_path_factory.mktemp("gradients") / "two.pt"
     words = torchrun("-m", "tests.gradients", str(file), json.dumps(roots))
-    done = subprocess.run(words, capture_output=True, check=False, text=True, timeout=TIMEOUT_S)
+    done = subprocess.run(words, env=ON_CPU, capture_output=True, check=False, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     found: dict[str, tuple[list[torch.Tensor], float]] = torch.load(file, weights_only=True)
     return found
@@ -143,7 +153,7 @@ def test_sigterm_under_torchrun_leaves_a_checkpoint_that_goes_on(drawn_root: Pat
     words = torchrun(
         *words_of(drawn_root, "--optim.batch_size", "4", "--run_dir", str(run), "--optim.epochs", "2000")[1:]
     )
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(words, env=ON_CPU, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         wait_for(process, run / "last.pt")
         started = time.monotonic()
@@ -173,7 +183,7 @@ def test_processes_that_are_started_again_go_on(drawn_root: Path, tmp_path: Path
     own = words_of(drawn_root, "--optim.batch_size", "4", "--run_dir", str(run), "--optim.epochs", "20")[1:]
     words = torchrun(*own)
     words.insert(4, "--max-restarts=1")
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(words, env=ON_CPU, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         wait_for(process, run / "last.pt")
         step = torch.load(run / "last.pt", weights_only=True)["step"]
@@ -188,3 +198,76 @@ def test_processes_that_are_started_again_go_on(drawn_root: Path, tmp_path: Path
     assert stderr.count(f"run folder {run}") == 2, "both times the same one"
     rows = read_log(run)
     assert [int(row["epoch"]) for row in rows] == list(range(1, 21)), "each epoch once"
+
+
+def test_restarted_processes_find_their_own_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # as it is where the user gives no --rdzv-id
+    runs = [Path("runs") / "detection" / name for name in ("2026-01-01", "2026-01-02", "2026-01-03")]
+    for run, process in zip(runs, (7, 8, 9), strict=True):
+        run.mkdir(parents=True)
+        monkeypatch.setattr(os, "getppid", lambda process=process: process)
+        name_launch(run)
+    for restarts, process, found in (("0", 8, None), ("1", 8, runs[1]), ("1", 5, None)):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+        monkeypatch.setattr(os, "getppid", lambda process=process: process)
+        assert restarted_run("detection", None) == found
+        assert restarted_run("detection", str(runs[2])) is None
+    for run in runs[:2]:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+        name_launch(run)
+    assert restarted_run("detection", None) == runs[1], "the newest one"
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "images_per_process", "is_shared"),
+    [
+        (None, "cuda", 8, True),
+        (None, "cuda", 16, False),
+        (None, "cpu", 8, False),
+        (True, "cuda", 64, True),
+        (False, "cuda", 2, False),
+    ],
+)
+def test_batch_statistics_are_shared_where_they_are_of_few_images(
+    setting: bool | None, device: str, images_per_process: int, is_shared: bool
+) -> None:
+    optim = OptimConfig(sync_batch_norm=setting, keep_statistics=True)
+    model = synchronize_batch_norm(MobileNet(0.25), optim, torch.device(device), images_per_process)
+    kinds = {type(module) for module in model.modules() if isinstance(module, _BatchNorm)}
+    assert kinds == {nn.SyncBatchNorm if is_shared else nn.BatchNorm2d}
+    set_trainable(model, [], [], keep_statistics=True)
+    assert not any(module.training for module in model.modules() if isinstance(module, _BatchNorm))
+    assert model.state_dict().keys() == MobileNet(0.25).state_dict().keys()
+
+
+def test_a_cpu_cannot_share_batch_statistics() -> None:
+    with pytest.raises(ValueError, match=r"optim\.sync_batch_norm: .* on GPUs only"):
+        synchronize_batch_norm(nn.Identity(), OptimConfig(sync_batch_norm=True), torch.device("cpu"), 4)
+
+
+def test_gradients_of_shared_rows_stay_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process has half of the rows; what else depends on them gets its gradient once."""
+    monkeypatch.setattr("torch.distributed.all_gather", lambda parts, rows: [part.copy_(rows) for part in parts])
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda gradient: gradient.mul_(2))
+    rows, other = torch.randn(3, 2, requires_grad=True), torch.randn(6, 2, requires_grad=True)
+    (World(0, 2).all_rows(rows) + other * 1).sum().backward()
+    assert torch.equal(other.grad, torch.ones(6, 2))  # type: ignore[arg-type]
+    assert torch.equal(rows.grad, torch.full((3, 2), 2.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", [case for case in CASES if case != "faster_rcnn"])
+def test_no_step_waits_for_the_gpu(case: str, roots: dict[str, str]) -> None:
+    objective = CASES[case](roots)
+    dataset, device = objective.training_set(), torch.device("cuda")
+    batch = build_batch([dataset[Key(0, row)] for row in range(8)], objective.collate()).pin_memory()
+    model = objective.build_model().to(device, memory_format=torch.channels_last).train()
+    scaler = torch.amp.GradScaler("cuda", enabled=False)
+    state = TrainingState(model, EmaModel(model, 0.9), build_optimizer(model, OptimConfig()), scaler)
+    for mode in ("default", "error"):  # first cuDNN looks for the fastest way
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            train_step(objective, model, state, [batch], lr=0.01, clip_norm=1.0, dtype=None, world=ALONE)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
