@@ -20,5 +20,5 @@ check: $(SETUP)
 
 $(SETUP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet '.[dev]'
 	touch $@

@@ -22,6 +22,7 @@ from scipy.stats import spearmanr
 
 from datasets.files import write_json
 from tasks.common import checkpoint
+from tasks.common.cli import child_environment
 from tasks.common.commands import open_run
 from tasks.common.deployed import deployed_cost, latencies_ms
 from tasks.common.fit import METRICS
@@ -133,7 +134,7 @@ def _train(task_name: str, run: Path, words: Sequence[str]) -> None:
             shutil.rmtree(run)  # it was stopped before there was anything to go on with
         words = [*words, "--run_dir", str(run)]
     command = [sys.executable, "-m", f"tasks.{task_name}", "train", *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    done = subprocess.run(command, env=child_environment(), stdout=subprocess.PIPE, check=False)
     if done.returncode == 130:
         raise KeyboardInterrupt
     if done.returncode:

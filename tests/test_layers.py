@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,12 @@ def test_tasks_have_the_same_files() -> None:
 @pytest.mark.parametrize("package", ["backbone", "datasets", "distill", "results", "tasks"])
 def test_packages_are_ours(package: str) -> None:
     assert Path(importlib.import_module(package).__file__ or "").is_relative_to(REPOSITORY)
+
+
+def test_an_installation_has_the_dependencies_alone() -> None:
+    """`datasets` and `results` on an environment's path would hide other projects' packages."""
+    metadata = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    assert metadata["tool"]["setuptools"] == {"packages": []}
 
 
 def test_main_modules_define_nothing() -> None:

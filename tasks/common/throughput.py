@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tasks.common.cli import child_environment
+
 WARMUP_STEPS = 3
 Step = dict[str, float]  # part of a step -> seconds
 
@@ -53,8 +55,8 @@ def compare(
     for _ in range(options.rounds):
         for mode in modes:
             command = [sys.executable, "-m", module, *words, "--only", mode]
-            printed = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
-            steps[mode] += json.loads(printed.splitlines()[-1])
+            done = subprocess.run(command, env=child_environment(), stdout=subprocess.PIPE, check=True, text=True)
+            steps[mode] += json.loads(done.stdout.splitlines()[-1])
     medians = {mode: statistics.median(sum(step.values()) for step in timed) for mode, timed in steps.items()}
     print(f"{images_per_step} images a step, medians of {options.rounds} x {options.steps} steps")
     for mode, median in medians.items():

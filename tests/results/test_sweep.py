@@ -94,6 +94,12 @@ def test_a_cell_with_a_checkpoint_is_resumed(left: str, tmp_path: Path, monkeypa
     assert (cell / left).exists()
 
 
+def test_a_cell_is_trained_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that trains it finds our packages, which are not installed."""
+    monkeypatch.chdir(tmp_path)
+    sweep._train("classification", tmp_path / "cell", ["--help"])
+
+
 def test_no_cell_is_begun_after_the_budget(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
