@@ -45,9 +45,11 @@ class VerificationMetric(Metric[Face]):
     """Whether two photos show one person, by the cosine of their embeddings.
 
     With folds of pairs: LFW's accuracy, the mean over folds, each at the threshold that is best on the others, and its
-    standard deviation between folds. Without: all pairs of at most 4000 photos spread evenly, and for each photo
-    whether the most similar other one shows the same person. Both: the area under the ROC, and the true accept rate at
-    some false accept rates, not a number where there are not 1 / rate pairs of different persons.
+    standard deviation between folds. It is of all pairs, as the protocol asks: one with a photo that is missing, for
+    example because no face was found in it, counts as a wrong decision. Without folds: all pairs of at most 4000 photos
+    spread evenly, and for each photo whether the most similar other one shows the same person. Both: the area under the
+    ROC, and the true accept rate at some false accept rates, not a number where there are not 1 / rate pairs of
+    different persons; they are of the pairs that could be compared.
 
     Source: Huang et al. 2007 (Labeled Faces in the Wild); Howard et al. 2017, Table 14, for the rate at 1e-4.
     """
@@ -77,11 +79,8 @@ class VerificationMetric(Metric[Face]):
         """Scores in [0, 1]; NaN where there are not both kinds of pairs."""
         pairs = self._compare()
         scores: dict[str, float] = {}
-        if pairs.folds is not None:
-            accuracies = fold_accuracies(pairs.similarities, pairs.same, pairs.folds)
-            scores["lfw_accuracy"] = float(accuracies.mean()) if len(accuracies) else float("nan")
-            scores["lfw_accuracy_std"] = float(accuracies.std()) if len(accuracies) else float("nan")
-            scores["chance_accuracy"] = max(_share(pairs.same), 1 - _share(pairs.same))
+        if self._folds is not None:
+            scores |= self._accuracy(pairs, self._folds)
         both = pairs.same.any() and not pairs.same.all()
         scores["auc"] = float(roc_auc_score(pairs.same, pairs.similarities)) if both else float("nan")
         scores |= {f"tar_at_far_{_text(point.far)}": point.tar for point in self._far_points(pairs)}
@@ -97,6 +96,15 @@ class VerificationMetric(Metric[Face]):
         draw_roc(pairs.similarities, pairs.same, points, folder / ROC)
         draw_space(np.stack(self._embeddings), [photo.identity for photo in self._photos], folder / SPACE)
         write_csv(folder / HARDEST, self._hardest(pairs))
+
+    def _accuracy(self, pairs: Compared, folds: Sequence[Sequence[Pair]]) -> dict[str, float]:
+        """LFW's accuracy, and that of one answer to all pairs; NaN where no pair could be compared."""
+        names = ("lfw_accuracy", "lfw_accuracy_std", "chance_accuracy")
+        if pairs.folds is None or not len(pairs.folds):
+            return dict.fromkeys(names, float("nan"))
+        accuracies = fold_accuracies(pairs.similarities, pairs.same, pairs.folds, [len(fold) for fold in folds])
+        share = _share(np.array([pair.same for fold in folds for pair in fold]))
+        return dict(zip(names, (float(accuracies.mean()), float(accuracies.std()), max(share, 1 - share)), strict=True))
 
     def _far_points(self, pairs: Compared) -> list[FarPoint]:
         return far_points(pairs.similarities, pairs.same, self._fars)
@@ -123,9 +131,13 @@ class VerificationMetric(Metric[Face]):
             for pair in pairs
             if pair.first in row_of and pair.second in row_of
         ]
-        missing = sum(map(len, folds)) - len(found)
-        if missing:
-            warnings.warn(f"{missing} of {missing + len(found)} pairs are left out: a photo is missing", stacklevel=2)
+        number = sum(map(len, folds))
+        if len(found) < number:
+            warnings.warn(
+                f"{number - len(found)} of {number} pairs cannot be compared: a photo is missing or has no face; "
+                f"lfw_accuracy counts them as wrong, the other scores are of the {len(found)} others",
+                stacklevel=2,
+            )
         return np.array(found, np.int64).reshape(-1, 3).T
 
     def _identification(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,21 +29,25 @@ class FarPoint(NamedTuple):
     threshold: float
 
 
-def fold_accuracies(similarities: Floats, same: Bools, folds: NDArray[np.int64]) -> Floats:
+def fold_accuracies(similarities: Floats, same: Bools, folds: NDArray[np.int64], sizes: Sequence[int]) -> Floats:
     """The accuracy on each fold at the threshold that is best on all other folds.
 
     Args:
-        similarities: (P,) of pairs.
+        similarities: (P,) of the pairs that could be compared.
         same: (P,), whether a pair shows one person.
-        folds: (P,), of each pair.
+        folds: (P,), of each pair, from 0.
+        sizes: the number of pairs of each fold; those that could not be compared count as wrong.
 
     Source: Huang et al. 2007 (Labeled Faces in the Wild), "View 2".
     """
     accuracies = []
-    for fold in np.unique(folds):
+    for fold, size in enumerate(sizes):
         here = folds == fold
-        threshold = best_threshold(similarities[~here], same[~here])
-        accuracies.append(float(((similarities[here] >= threshold) == same[here]).mean()))
+        num_right = 0
+        if not here.all():  # else there is nothing to choose a threshold by
+            threshold = best_threshold(similarities[~here], same[~here])
+            num_right = int(((similarities[here] >= threshold) == same[here]).sum())
+        accuracies.append(num_right / size)
     return np.array(accuracies)
 
 

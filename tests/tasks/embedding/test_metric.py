@@ -83,7 +83,8 @@ def test_pairs_in_folds_by_hand() -> None:
     assert "nn_accuracy" not in scores
 
 
-def test_pairs_without_a_photo_are_left_out_aloud(rng: np.random.Generator) -> None:
+def test_a_pair_without_a_photo_is_a_wrong_decision(rng: np.random.Generator) -> None:
+    """Three of four pairs can be compared and are right: (2/2 + 1/2) / 2. Chance is of all four, the rest of three."""
     predicted, truth = faces(rng, 2, 2, 0.1)
     folds = [
         [Pair(Photo("p0", 1), Photo("p0", 2), True), Pair(Photo("p0", 1), Photo("p1", 1), False)],
@@ -91,8 +92,30 @@ def test_pairs_without_a_photo_are_left_out_aloud(rng: np.random.Generator) -> N
     ]
     metric = VerificationMetric(FARS, folds)
     metric.update(predicted, truth)
-    with pytest.warns(UserWarning, match="1 of 4 pairs are left out: a photo is missing"):
-        assert metric.compute()["lfw_accuracy"] == 1
+    with pytest.warns(UserWarning, match=r"1 of 4 pairs cannot be compared.* counts them as wrong.* of the 3 others"):
+        scores = metric.compute()
+    assert scores["lfw_accuracy"] == 0.75
+    assert scores["lfw_accuracy_std"] == 0.25
+    assert scores["chance_accuracy"] == 0.5
+    assert scores["auc"] == 1
+
+
+def test_leaving_out_a_photo_that_is_told_wrongly_gains_nothing() -> None:
+    """Photo 3 of `a` looks like `b`, so that its pair is wrong with it and without it."""
+    x, y = np.eye(2, dtype=np.float32)
+    photos = {Photo("a", 1): x, Photo("a", 2): x, Photo("b", 1): y, Photo("a", 3): y}
+    right = [Pair(Photo("a", 1), Photo("a", 2), True), Pair(Photo("a", 1), Photo("b", 1), False)]
+    hard = Pair(Photo("a", 1), Photo("a", 3), True)
+    folds = [[hard, right[1]], right, right]
+    scores = []
+    for left_out in (0, 1):
+        metric = VerificationMetric(FARS, folds)
+        there = dict(list(photos.items())[: len(photos) - left_out])
+        metric.update([Face(embedding=vector) for vector in there.values()], [Face(*photo) for photo in there])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scores.append(metric.compute()["lfw_accuracy"])
+    assert scores == [pytest.approx(2.5 / 3)] * 2
 
 
 @pytest.mark.parametrize("folds", [None, [[Pair(Photo("a", 1), Photo("b", 1), False)]] * 2])
@@ -101,7 +124,7 @@ def test_nothing_taken_in_is_not_defined(folds: list[list[Pair]] | None) -> None
     if folds is None:
         assert np.isnan(list(metric.compute().values())).all()
     else:
-        with pytest.warns(UserWarning, match="2 of 2 pairs are left out"):
+        with pytest.warns(UserWarning, match="2 of 2 pairs cannot be compared"):
             assert np.isnan(list(metric.compute().values())).all()
 
 

@@ -36,9 +36,16 @@ def test_accuracy_of_folds_by_hand() -> None:
     similarities = np.array([0.9, 0.5, 0.8, 0.3, 0.8, 0.3])
     same = np.array([True, False] * 3)
     folds = np.array([0, 0, 1, 1, 2, 2])
-    assert fold_accuracies(similarities, same, folds).tolist() == [1, 1, 1]
+    assert fold_accuracies(similarities, same, folds, [2, 2, 2]).tolist() == [1, 1, 1]
     similarities[0] = 0.4  # below 0.55: now wrong, and the only pair that is, unless a fold chose its own threshold
-    assert fold_accuracies(similarities, same, folds)[0] == 0.5
+    assert fold_accuracies(similarities, same, folds, [2, 2, 2])[0] == 0.5
+
+
+def test_pairs_that_cannot_be_compared_are_wrong() -> None:
+    """Two pairs of fold 0 and all of fold 2 have no similarity; a fold whose others have none has no threshold."""
+    similarities, same = np.array([0.9, 0.2, 0.8, 0.3]), np.array([True, False] * 2)
+    assert fold_accuracies(similarities, same, np.array([0, 0, 1, 1]), [4, 2, 2]).tolist() == [2 / 4, 1, 0]
+    assert fold_accuracies(similarities, same, np.array([1, 1, 1, 1]), [4, 4]).tolist() == [0, 0]
 
 
 def test_folds_never_leak_thresholds(rng: np.random.Generator) -> None:
@@ -51,7 +58,7 @@ def test_folds_never_leak_thresholds(rng: np.random.Generator) -> None:
         changed, turned = similarities.copy(), same.copy()
         changed[here], turned[here] = rng.normal(0, 5, 20), rng.random(20) < 0.5
         expected = accuracy(threshold, changed[here], turned[here])
-        assert fold_accuracies(changed, turned, folds)[fold] == expected
+        assert fold_accuracies(changed, turned, folds, [20] * 10)[fold] == expected
         # a threshold of the fold's own would do better, so the law can be broken
         assert accuracy(best_threshold(changed[here], turned[here]), changed[here], turned[here]) > expected
 
