@@ -3,16 +3,20 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 import pytest
 import torch
 import yaml
+from torch import Tensor, nn
 
+from tasks.common import export
 from tasks.common.cli import main
 from tasks.common.commands import open_run
+from tasks.common.device import device_of
+from tasks.common.evaluate import Evaluation
 from tasks.common.onnx_file import ExportedNetwork
 from tasks.detection import DetectionConfig, DetectionTask
 
@@ -79,7 +83,7 @@ def test_8_bits_change_little(exported: Path, unbroken: Path) -> None:
     [
         (("evaluate", "--data.input_size", "96", "--run"), "data.input_size: the exported network takes 64 px and no"),
         (("evaluate", "--record", "--run"), "--record: is for networks as they were trained"),
-        (("export", "--run"), "is exported already; name the run that it comes from"),
+        (("export", "--run"), "is an exported network; name the run that it was exported from"),
         (("train", "--resume"), "there is no such checkpoint"),
     ],
 )
@@ -104,3 +108,84 @@ def test_files_of_others_and_other_tasks_are_refused(exported: Path, tmp_path: P
     onnx.save(model, other / "model.onnx")
     with pytest.raises(ValueError, match=r"model\.onnx: not written by `export`"):
         open_run(other, DetectionTask, DetectionConfig)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_latencies_are_compared_on_the_cpu(
+    device: str, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's network is evaluated where it is, and a copy of it is timed where ONNX Runtime computes."""
+    timed: list[nn.Module] = []
+    evaluated: list[nn.Module] = []
+
+    def latencies_ms(networks: list[tuple[nn.Module, int]]) -> list[float]:
+        timed.extend(network for network, _ in networks)
+        return [1.0] * len(networks)
+
+    def evaluate_source(task: DetectionTask, network: nn.Module, *_: object) -> Evaluation[Any]:
+        evaluated.append(network)
+        return Evaluation({task.score_name: 0.5}, 1, 0, task.metric())
+
+    monkeypatch.setattr(export, "latencies_ms", latencies_ms)
+    monkeypatch.setattr(export, "evaluate_source", evaluate_source)
+    assert run("export", "--run", str(unbroken), "--loop.device", device, "--out", str(tmp_path / "out")) == 0
+    assert [device_of(network).type for network in timed] == ["cpu", "cpu"]
+    assert [device_of(network).type for network in evaluated] == [device, "cpu"]
+    assert timed[0] is not evaluated[0]
+    assert timed[1] is evaluated[1]
+
+
+def test_a_file_that_computes_something_else_is_not_kept(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    computed = ExportedNetwork.forward
+
+    def forward(network: ExportedNetwork, images: Tensor) -> Any:
+        outputs = computed(network, images)
+        return outputs._replace(box_deltas=1.5 * outputs.box_deltas)
+
+    monkeypatch.setattr(ExportedNetwork, "forward", forward)
+    assert run("export", "--run", str(unbroken), "--out", str(tmp_path / "out")) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "box_deltas of the ONNX file differs from PyTorch's by 5.0e-01 of its largest value" in line
+    assert "expected at most 1e-03; update torch and onnxruntime" in line
+    assert not (tmp_path / "out").exists()
+
+
+class Pair(NamedTuple):
+    scores: Tensor
+    boxes: Tensor
+
+
+class Constant(nn.Module):
+    """Gives the same outputs for all images, and remembers how precisely it was asked to compute."""
+
+    precision = ""
+
+    def __init__(self, *outputs: list[float]) -> None:
+        super().__init__()
+        self.outputs = Pair(*map(torch.tensor, outputs))
+
+    def forward(self, _: Tensor) -> Pair:
+        self.precision = torch.get_float32_matmul_precision()
+        return self.outputs
+
+
+def test_difference_is_relative_to_the_largest_value() -> None:
+    ours = Constant([1.0, -4.0], [0.0, 0.0])
+    assert export.max_difference(ours, Constant([1.002, -4.0], [0.0, 0.0]), 32) == pytest.approx(0.0005, rel=1e-3)
+    assert export.max_difference(ours, ours, 32) == 0
+    for other in ([0.0, 1e-6], [0.0, float("nan")]):
+        with pytest.raises(ValueError, match="boxes of the ONNX file differs"):
+            export.max_difference(ours, Constant([1.0, -4.0], other), 32)
+
+
+def test_difference_is_computed_without_tf32() -> None:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")  # as `open_device` does on a GPU
+    try:
+        network = Constant([1.0], [])
+        export.max_difference(network, network, 32)
+        assert (network.precision, torch.get_float32_matmul_precision()) == ("highest", "high")
+    finally:
+        torch.set_float32_matmul_precision(before)
