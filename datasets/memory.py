@@ -1,15 +1,18 @@
-"""Keep freed memory in the process, because asking the kernel for it again is what costs.
+"""How much memory is available, and how freed memory is kept in the process.
 
-By default glibc returns every large block at once and gets zeroed pages anew for the next one. A training step frees
-and allocates the same blocks over and over: on two cores, training SSD300 was 1.8 times as fast with the blocks kept
-(`python -m tasks.detection.throughput`; 1.3 times in another run).
+By default glibc returns every large block to the kernel at once and gets zeroed pages anew for the next one, which is
+slow. A training step frees and allocates the same blocks over and over: on two cores, training SSD300 was 1.8 times as
+fast with the blocks kept (`python -m tasks.detection.throughput`; 1.3 times in another run).
 """
 
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
+from pathlib import Path
 
+MEMINFO = Path("/proc/meminfo")
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 
@@ -23,3 +26,10 @@ def keep_freed_memory() -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def available_bytes() -> int | None:
+    """Memory that a process can still get without swapping, cached files included; None where that is unknown."""
+    text = MEMINFO.read_text(encoding="ascii") if MEMINFO.is_file() else ""
+    found = re.search(r"^MemAvailable: *(\d+) kB$", text, re.MULTILINE)
+    return 1024 * int(found[1]) if found else None

@@ -1,7 +1,7 @@
-"""Only the head learns (`optim.layers: head`): solved for on the frozen backbone's features, which are computed once.
+"""Only the head is trained (`optim.layers: head`), on features of the frozen backbone that are computed once.
 
-With a linear head and cross-entropy that is logistic regression: convex, so L-BFGS on all data at once finds the
-optimum in seconds, and there is no learning rate to choose.
+With a linear head and cross-entropy this is logistic regression: convex, so full-batch L-BFGS finds the optimum in
+seconds, and there is no learning rate to choose.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from datasets.files import write_json
 from datasets.loader import Source
+from datasets.memory import available_bytes
 from datasets.types import Example, map_tensors
 from tasks.common import checkpoint
 from tasks.common.device import device_of, open_device
@@ -27,7 +28,7 @@ from tasks.common.report import metrics_as_json
 from tasks.common.task import Task
 
 T = TypeVar("T")
-MAX_ITERATIONS = 500
+MAX_ITERATIONS, HISTORY = 500, 100
 PREDICTED_AT_ONCE = 4096  # examples
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
@@ -43,10 +44,15 @@ def fit_head(task: Task[T], run: Path) -> dict[str, float]:
 
     Returns:
         The metrics on the validation images, as in `metrics.json`.
+
+    Raises:
+        ValueError: if the features and logits of all training images do not fit into the memory that is free.
     """
     torch.manual_seed(task.config.seed)
     model: Any = task.build_model().to(open_device(task.config.loop)).eval()
-    features, examples = _read(task, model, task.source("train"), "features of the training images")
+    source = task.source("train")
+    _check_memory(model, len(source))
+    features, examples = _read(task, model, source, "features of the training images")
     targets = map_tensors(lambda tensor: tensor.to(features.device), task.collate()(examples))
     minimise(
         model.head, lambda: task.loss(model.from_features(features), targets)["total"], task.config.optim.weight_decay
@@ -69,10 +75,14 @@ def fit_head(task: Task[T], run: Path) -> dict[str, float]:
 
 
 def minimise(head: nn.Module, loss: Callable[[], Tensor], weight_decay: float) -> None:
-    """Bring `loss()` plus the penalty on the head's kernels to its minimum, in place, by L-BFGS."""
+    """Minimise `loss()` plus weight decay on the head's kernels by full-batch L-BFGS, in place."""
     kernels, _ = split_decayed(head)
     optimizer = torch.optim.LBFGS(
-        head.parameters(), max_iter=MAX_ITERATIONS, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+        head.parameters(),
+        max_iter=MAX_ITERATIONS,
+        tolerance_grad=1e-5,
+        history_size=HISTORY,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> Tensor:
@@ -84,8 +94,24 @@ def minimise(head: nn.Module, loss: Callable[[], Tensor], weight_decay: float) -
     optimizer.step(closure)  # type: ignore[no-untyped-call]
 
 
+def _check_memory(model: Any, num_images: int) -> None:
+    """Refuse what L-BFGS cannot hold: float32 features, logits and their gradients, and two vectors for each step."""
+    num_features = model.backbone.num_features
+    num_outputs = sum(len(matrix) for matrix in model.head.parameters() if matrix.ndim == 2)
+    num_parameters = sum(parameter.numel() for parameter in model.head.parameters())
+    needed = 4 * (num_images * (num_features + 3 * num_outputs) + 2 * HISTORY * num_parameters)
+    device = device_of(model)
+    available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
+    if available is not None and needed > available:
+        raise ValueError(
+            f"optim.layers: head takes about {needed / 1e9:.1f} GB of memory for {num_images} images, {num_features} "
+            f"features and {num_outputs} outputs, of which {available / 1e9:.1f} GB are available; use all or gradual, "
+            "or fewer images"
+        )
+
+
 def _read(task: Task[T], model: Any, source: Source[T], title: str) -> tuple[Tensor, list[Example[T]]]:
-    """The features of a source's images on the model's device, and the examples that they are of, without pixels."""
+    """The features of a source's readable images, on the model's device, and their examples without pixels."""
     features = pooled_features(task, model.backbone, source, title)
     examples = [Example(NO_IMAGE, source.truth(row), source.id(row), row) for row in features.rows]
     return features.values.to(device_of(model)), examples

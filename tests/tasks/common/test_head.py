@@ -15,6 +15,7 @@ from datasets.files import CACHE_VARIABLE
 from datasets.images import read_image
 from datasets.types import Label
 from tasks.classification import ClassificationConfig, ClassificationTask
+from tasks.common import head as head_module
 from tasks.common.features import pooled_features
 from tasks.common.head import fit_head, minimise
 from tasks.common.mistakes import NUM_KEPT, WorstMistakes
@@ -64,6 +65,23 @@ def test_run_folder_holds_the_whole_network(task: ClassificationTask, tmp_path: 
     assert not torch.equal(before.head.weight, after.head.weight)
     assert (run / "metrics.json").is_file()
     assert (run / "predictions.png").is_file()
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_features_are_computed(
+    task: ClassificationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """32 images, 256 features and 16 classes: 4 (32 (256 + 3 16) + 200 (256 16 + 16)) bytes."""
+    needed = 4 * (32 * (256 + 3 * 16) + 200 * (256 * 16 + 16))
+    model = task.build_model()
+    for available in (needed, None):
+        monkeypatch.setattr(head_module, "available_bytes", lambda available=available: available)
+        head_module._check_memory(model, 32)
+    monkeypatch.setattr(head_module, "available_bytes", lambda: needed - 1)
+    with pytest.raises(
+        ValueError, match=r"takes about 0\.0 GB of memory for 32 images, 256 features and 16 outputs.*use all or"
+    ):
+        fit_head(task, tmp_path)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_features_are_those_of_the_network_and_computed_once(task: ClassificationTask, tmp_path: Path) -> None:
