@@ -1,4 +1,4 @@
-"""`benchmark`: how long this machine takes for width by resolution, in PyTorch and in ONNX Runtime, untrained."""
+"""`benchmark`: latency on this machine by width and input size, in PyTorch and ONNX Runtime, with random weights."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from tasks.common.report import write_csv
 from tasks.common.task import Task
 
 TABLE, PICTURE = "benchmark.csv", "benchmark.png"
-TITLES = {"torch": "PyTorch", "onnx": "ONNX", "int8": "ONNX, 8 bits"}
+TITLES = {"torch": "PyTorch", "onnx": "ONNX", "int8": "ONNX, int8"}
 
 
 class Row(NamedTuple):
-    """One width at one size.
+    """The network of one width multiplier and input size.
 
     Attributes:
         width: multiplier.
         input_size: in pixels.
         mult_adds: in millions.
         num_params: in millions.
-        latencies_ms: of one image, by runtime.
+        latencies_ms: for one image, by runtime.
     """
 
     width: float
@@ -48,13 +48,13 @@ class Row(NamedTuple):
     latencies_ms: Mapping[str, float]
 
     def as_record(self) -> dict[str, float]:
-        """A flat row of a table."""
+        """A row of the table, with a column for each runtime."""
         named = {name: value for name, value in self._asdict().items() if name != "latencies_ms"}
         return named | {f"{runtime}_ms": value for runtime, value in self.latencies_ms.items()}
 
 
 def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
-    """Measure a grid; leave its table and its picture."""
+    """Measure the latency of all widths at all input sizes; write a table and a plot."""
     options = arguments.options
     runtimes = [runtime for runtime in TITLES if runtime in options["runtimes"]]
     configs = [_at(arguments.config, width, size) for width in options["widths"] for size in options["sizes"]]
@@ -107,7 +107,7 @@ def _build(task: Task[Any], runtimes: Sequence[str]) -> list[nn.Module]:
             forms["onnx"] = ExportedNetwork(floats)
             if "int8" in runtimes:
                 noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
-                quantize(floats, int8, noise)  # its time does not depend on the ranges that it finds
+                quantize(floats, int8, noise)  # the ranges have no effect on the latency
                 forms["int8"] = ExportedNetwork(int8)
     return [forms[runtime] for runtime in runtimes]
 

@@ -1,4 +1,4 @@
-"""What a network costs where it is used: mult-adds, parameters, and the time of one image on this machine."""
+"""The cost of inference: mult-adds, parameters, and the latency of one image on this machine."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from torch import nn
 from backbone.cost import Cost, count_cost
 from tasks.common.device import device_of
 
-ROUNDS, WARMUPS, CALLS = 5, 2, 4  # a first call finds caches and threads as another network left them
+ROUNDS, WARMUPS, CALLS = 5, 2, 4  # first calls are slower: another network's data are in the caches
 
 
 def as_deployed(network: nn.Module) -> nn.Module:
-    """A copy on the CPU, in evaluation mode, without what only its training needs."""
+    """A copy on the CPU, in evaluation mode, without the parts that only training needs."""
     model = copy.deepcopy(network).cpu().eval()
     head: Any = getattr(model, "head", None)
     if hasattr(head, "centres"):
-        head.centres = None  # the training persons': no part of an embedding
+        head.centres = None  # of the training persons, for the loss alone
     return model
 
 
 def deployed_cost(network: nn.Module, input_size: int) -> Cost:
-    """The cost of a network for one image, without what only its training needs."""
+    """The cost of a network for one image, without the parts that only training needs."""
     return count_cost(as_deployed(network), torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8))
 
 
 @torch.inference_mode()
 def latencies_ms(networks: Sequence[tuple[nn.Module, int]]) -> list[float]:
-    """The median time that each takes for one image, in rounds, so that a machine whose speed drifts is fair to all.
+    """The median latency of each network for one image, in milliseconds.
+
+    The networks take turns, so that a machine whose speed drifts slows all of them alike.
 
     Args:
-        networks: each with the side of its input in pixels, on its device.
+        networks: each on its device, with its input size in pixels.
     """
     images = []
     for network, side in networks:

@@ -53,7 +53,7 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """Write a network as an ONNX file and compare the two.
 
     Raises:
-        ValueError: if the run is an exported network, the network has no ONNX form, or the file's outputs differ.
+        ValueError: if the run is an exported network, the network cannot be exported, or the file's outputs differ.
     """
     task, network = load_model(task_class, arguments)
     if isinstance(network, ExportedNetwork):

@@ -1,4 +1,4 @@
-"""Pooled features of a frozen backbone, computed once for each data set and kept on disk."""
+"""Pooled features of a frozen backbone, computed once for each data set and cached on disk."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ T = TypeVar("T")
 
 
 class Features(NamedTuple):
-    """Pooled features of the readable examples of a source.
+    """Pooled features of the readable images of a source.
 
     Attributes:
         values: (N, num_features), on the CPU.
-        rows: (N,) of the source.
+        rows: (N,), the image's row in the source.
     """
 
     values: Tensor
@@ -37,10 +37,10 @@ class Features(NamedTuple):
 
 @torch.no_grad()
 def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title: str) -> Features:
-    """The features of all preprocessed images, from the cache where the same ones were computed before.
+    """The pooled features of all preprocessed images, from the cache where they were computed before.
 
-    The cache's key covers the weights, the preprocessing, and each file's path, size and time of change; it lies under
-    `features` in the cache folder and may be deleted at any time.
+    The cache key covers the weights, the preprocessing, and each file's path, size and modification time. The files lie
+    under `features` in the cache folder and may be deleted at any time.
 
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
@@ -69,7 +69,7 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
 
 
 def network_digest(network: nn.Module, settings: Any) -> hashlib._Hash:
-    """A hash of a network's weights, and of settings that JSON can hold, which more can be added to."""
+    """A SHA-256 of a network's weights and of JSON-serialisable settings; the caller may update it further."""
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name, value in network.state_dict().items():
         digest.update(name.encode())

@@ -34,7 +34,7 @@ NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
 
 def fit_head(task: Task[T], run: Path) -> dict[str, float]:
-    """Minimise the task's loss over the head, and leave a run folder as `fit` does, without log and curves.
+    """Train the head alone, and write the run folder as `fit` does, but without log and curves.
 
         loss + optim.weight_decay / 2 * sum of squared kernels
 

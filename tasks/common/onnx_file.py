@@ -1,7 +1,7 @@
-"""Our networks as ONNX files, in floats or in 8 bits, and such a file as a network again.
+"""Our networks as ONNX files, in float32 or quantised to int8, and such a file as a network again.
 
-A file takes plain pixels, uint8 RGB (N, 3, S, S) for any N, since a network normalises them itself, and gives the
-task's raw outputs under their names; what these stand for is in its metadata.
+Input: uint8 RGB pixels (N, 3, S, S) for any batch size N, since a network normalises them itself. Outputs: the task's
+raw outputs (logits, box deltas, ...) under their names. Metadata: the task and the vocabulary (class names, ...).
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from tasks.common.onnx_network import open_session
 
 INPUT = "images"
 MODEL = "model.onnx"  # in a run folder that `export` made, instead of checkpoints
-TASK, VOCABULARY = "task", "vocabulary"  # of the metadata
-LAST_LAYERS = ["Gemm", "MatMul"]  # their outputs stay floats: scores and embeddings are compared with each other
+TASK, VOCABULARY = "task", "vocabulary"  # keys of the metadata
+LAST_LAYERS = ["Gemm", "MatMul"]  # their outputs stay float32: logits and embeddings are compared with each other
 QUANTIZED = ["Conv", "Add", "Clip", "Relu", *LAST_LAYERS]
 
 
 class ExportedNetwork(nn.Module):
-    """A file that `write_onnx` or `quantize` wrote, on the CPU.
+    """An ONNX file that `write_onnx` or `quantize` wrote, run by ONNX Runtime on the CPU.
 
     Attributes:
         input_size: side of its square input in pixels.
-        task: that it is of.
+        task: name of the task that it was exported from.
         vocabulary: what its outputs stand for.
     """
 
@@ -46,19 +46,19 @@ class ExportedNetwork(nn.Module):
 
         Args:
             path: the file.
-            task: that it must be of; None for any.
+            task: name of the task that is expected; None for any.
 
         Raises:
-            ValueError: if it is none of ours, or of another task.
+            ValueError: if `export` did not write it, or it was exported from another task.
         """
         super().__init__()
         self._session = open_session(path)
         metadata = self._session.get_modelmeta().custom_metadata_map
         if TASK not in metadata:
-            raise ValueError(f"{path}: not written by `export`: its metadata name no task")
+            raise ValueError(f"{path}: not written by `export`: its metadata has no key 'task'")
         self.task: str = metadata[TASK]
         if task not in (None, self.task):
-            raise ValueError(f"{path}: is of the {self.task} task, not of {task}")
+            raise ValueError(f"{path}: was exported from the {self.task} task, not from {task}")
         self.vocabulary: dict[str, Any] = json.loads(metadata[VOCABULARY])
         digest = hashlib.sha256(path.read_bytes()).digest()
         self._digest = torch.frombuffer(bytearray(digest), dtype=torch.uint8)
@@ -66,7 +66,7 @@ class ExportedNetwork(nn.Module):
         self._outputs = namedtuple("Outputs", [output.name for output in self._session.get_outputs()])  # type: ignore[misc]
 
     def get_extra_state(self) -> Tensor:
-        """What stands for the weights, which ONNX Runtime has: a hash of the file."""
+        """A hash of the file, in place of the weights, which ONNX Runtime holds."""
         return self._digest
 
     def forward(self, images: Tensor) -> Any:
@@ -76,17 +76,17 @@ class ExportedNetwork(nn.Module):
 
 
 def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, vocabulary: Mapping[str, Any]) -> None:
-    """Write a network in floats, without what only its training needs.
+    """Export a network in float32, without the parts that only training needs.
 
     Args:
         network: uint8 RGB (N, 3, S, S) -> a NamedTuple of tensors.
         input_size: S.
-        path: the file.
-        task: of the network.
+        path: the file to write.
+        task: name of the network's task.
         vocabulary: what its outputs stand for.
 
     Raises:
-        ValueError: if what the network computes depends on what it sees, as the regions of Faster R-CNN do.
+        ValueError: if torch cannot export it, as where the control flow depends on the image (Faster R-CNN).
     """
     model = as_deployed(network)
     images = torch.zeros(2, 3, input_size, input_size, dtype=torch.uint8)
@@ -104,7 +104,7 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, vocab
             )
     except Exception as error:  # the exporter has many, some of them of its own
         raise ValueError(
-            f"{type(network).__name__} has no ONNX form: what it computes depends on what it sees"
+            f"{type(network).__name__} cannot be exported to ONNX: its control flow depends on the image"
         ) from error
     assert program is not None
     with tempfile.TemporaryDirectory() as folder:
@@ -114,14 +114,14 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, vocab
 
 
 def quantize(floats: Path, path: Path, images: Iterable[Image]) -> None:
-    """Write a file of `write_onnx` in 8 bits, with a scale for each channel of weights and for each map of activations.
+    """Quantise an exported network to int8: weights with a scale per channel, activations with a scale per tensor.
 
-    Depthwise layers need a scale for each channel: their channels differ much in size.
+    Depthwise layers need per-channel scales, because the ranges of their channels differ widely.
 
     Args:
-        floats: the file.
-        path: the new one.
-        images: preprocessed ones, (S, S, 3); the ranges of activations are those that they have.
+        floats: the float32 file, from `write_onnx`.
+        path: the file to write.
+        images: preprocessed images (S, S, 3), by which the ranges of activations are calibrated.
 
     Source: Krishnamoorthi 2018 (arXiv:1806.08342), section 3; Jacob et al. 2018 (arXiv:1712.05877), section 2.
     """

@@ -1,4 +1,4 @@
-"""Evaluations on record: one line of JSON each, with all that it takes to repeat them."""
+"""A log of evaluations (`evaluate --record`): one line of JSON each, with the command and settings to repeat it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def append_record(task_name: str, config: Any, metrics: Mapping[str, Any], split
 
     Args:
         task_name: of the task.
-        config: of the evaluation; that of a run says how the run was trained.
-        metrics: what was measured.
-        split: of the data.
-        path: the file.
+        config: the evaluation's settings; with `--run` those that the run was trained with.
+        metrics: scores and counts.
+        split: that was evaluated.
+        path: the JSON Lines file.
     """
     entry = {
         "date": date.today().isoformat(),
