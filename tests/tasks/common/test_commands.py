@@ -99,7 +99,7 @@ def test_a_broken_image_is_named_and_skipped_up_to_a_share(drawn_root: Path, tmp
     words = ("--run_dir", str(tmp_path / "b"), "--loop.max_unreadable_share", "0.05", "--optim.epochs", "1")
     done = train_detection(data, *words)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("000000000000.jpg: truncated image; the image is left out") == 1
+    assert done.stderr.count("000000000000.jpg: truncated image; the image is passed over") == 1
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice(drawn_root: Path, tmp_path: Path) -> None:
