@@ -123,7 +123,7 @@ class _Trainer(Generic[T]):
             torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16),
         )
         self.network = model
-        self.num_frozen_stages: int | None = None  # stages; no epoch has begun yet
+        self.num_frozen_stages: int | None = None  # no epoch has begun yet
         self.identity = {"task": task.name, "vocabulary": dict(task.vocabulary)}
         self.shape = {"num_images": num_images, "steps_per_epoch": self.steps_per_epoch}
         self.saved_at_s = time.monotonic()
@@ -138,10 +138,10 @@ class _Trainer(Generic[T]):
         first_step = state.step - epoch * self.steps_per_epoch
         self._set_trainable(epoch)
         self.batches.start_at(epoch, first_step * optim.accumulate)
-        arriving_batches = iter(self.train_loader)
+        arriving = iter(self.train_loader)
         for step in range(first_step, self.steps_per_epoch):
             started = time.perf_counter()
-            batches = [next(arriving_batches) for _ in range(optim.accumulate)]
+            batches = [next(arriving) for _ in range(optim.accumulate)]
             state.wait_s += time.perf_counter() - started
             self.unreadable.add(line for batch in batches for line in batch.unreadable)
             # All processes decide alike: each of them takes part in every step, or none does.
