@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,8 @@ from datasets.files import missing_files
 from datasets.groups import validation_rows
 from datasets.images import image_names
 from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples
-from datasets.types import Face
+from datasets.types import Face, Split
 
-Split = Literal["train", "val"]
 PAIRS = "pairs.txt"
 # Where the data have a split of their own: its folders, VGGFace2's "test" among them.
 SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "val": ("val", "test")}

@@ -12,9 +12,8 @@ from datasets.groups import cell_names, near_rows, validation_rows
 from datasets.places import Photos
 from datasets.sphere import Floats
 from datasets.stores import ImageStore, Rows, StoredExamples
-from datasets.types import Place
+from datasets.types import Place, Split
 
-Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
 # The side of a grid cell / group_km. Of photos that lie evenly, those nearer than group_km to a validation cell, which
 # are left out, are about 4 val_share / 10: 4 % at a share of 0.1. Larger cells lose fewer, but there are fewer of them,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -16,9 +16,8 @@ from datasets.files import missing_files, path_inside
 from datasets.groups import validation_rows
 from datasets.images import image_names
 from datasets.stores import ImageFiles, StoredExamples
-from datasets.types import Label
+from datasets.types import Label, Split
 
-Split = Literal["train", "val"]
 # Lines `wnid name`: ours, and the one in Kaggle's copy of ImageNet.
 IMAGENET_CLASS_LISTS = ("classes.txt", "LOC_synset_mapping.txt")
 

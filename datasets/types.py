@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 T = TypeVar("T")
+Split = Literal["train", "val"]
 Image = NDArray[np.uint8]  # one RGB image, (H, W, 3)
 
 
@@ -76,7 +77,10 @@ class Batch(Generic[T]):
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """A NamedTuple of tensors, or of such, with each tensor replaced by what a function makes of it."""
+    """A NamedTuple of tensors, or of such, with each tensor replaced by what a function makes of it.
+
+    What is neither a tensor nor a tuple stays as it is.
+    """
     if isinstance(value, Tensor):
         return function(value)
     return type(value)(*(map_tensors(function, part) for part in value)) if isinstance(value, tuple) else value

@@ -43,7 +43,7 @@ from tasks.common.predict import find_files
 from tasks.common.task import Objective, Task
 from tasks.registry import task_class
 
-DISTILLED, ALONE = "distilled", "alone"
+DISTILLED_RUN, ALONE_RUN = "distilled", "alone"
 
 
 def distill(task_name: str, arguments: Arguments) -> int:
@@ -66,19 +66,21 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         objective, teaching = _objective(student, teachers, distilling, world)
         run = world.share(_run_folder(task_name, config, distilling, options) if world.is_main else Path())
         go_on = f"continue with: python -m distill --resume {run}"
-        trained = [_train(student, run / DISTILLED, world, objective)]
-        teaching.close()
+        trained = [_train(student, run / DISTILLED_RUN, world, objective)]
+        if world.is_main:
+            teaching.close()
         if distilling.alone:
-            trained += _train_alone(student, len(objective.training_set()), run / ALONE, world)
+            trained += _train_alone(student, len(objective.training_set()), run / ALONE_RUN, world)
     except InterruptedRunError as stop:
         if world.is_main:
             print(f"{stop}; {go_on}", file=sys.stderr)
         return INTERRUPTED
     if not world.is_main:
         return 0
-    _say_what_was_saved(teaching)
+    if distilling.views is not None:
+        _say_what_was_saved(teaching)
     _report(student, teachers, [_learner(student, folder) for folder in trained], run)
-    evaluate = f"python -m tasks.{task_name} evaluate --run {run / DISTILLED}"
+    evaluate = f"python -m tasks.{task_name} evaluate --run {run / DISTILLED_RUN}"
     print(f"look at {run / PICTURE}; the student: {evaluate}", file=sys.stderr)
     return 0
 
@@ -182,7 +184,8 @@ def _train_alone(student: Task[Any], num_images: int, run: Path, world: World) -
         labelled = type(student).from_data(config)
         num_labelled = len(labelled.source("train"))
     except ValueError as error:
-        print(f"the student is not trained alone, for want of labels: {error}", file=sys.stderr)
+        if world.is_main:
+            print(f"the student is not trained alone, for want of labels: {error}", file=sys.stderr)
         return []
     epochs = max(1, round(config.optim.epochs * num_images / num_labelled))
     config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=epochs))

@@ -57,8 +57,8 @@ def train_first(
     run.mkdir(parents=True, exist_ok=True)
     fit_once(task, run, world)
     if world.is_main:
-        for name in (checkpoint.LAST, checkpoint.PREVIOUS):  # eight times as large as what will teach
-            (run / name).unlink(missing_ok=True)
+        for file_name in (checkpoint.LAST, checkpoint.PREVIOUS):  # eight times as large as what will teach
+            (run / file_name).unlink(missing_ok=True)
     model = task.build_model()
     model.load_state_dict(checkpoint.load_checkpoint(run / checkpoint.BEST, task.name)["model"])
     return task, model, f"trained on {data} first"

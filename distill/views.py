@@ -40,7 +40,7 @@ class ViewKey(NamedTuple):
     Attributes:
         view: number of the view.
         row: of the image in its source.
-        digest: eight bytes that other pixels do not have.
+        digest: a 64-bit hash of the pixels.
     """
 
     view: int
@@ -101,7 +101,7 @@ def distill_targets(examples: Sequence[Any], *, own: Collate[Any] | None) -> Dis
 
 
 def digest(pixels: Image) -> bytes:
-    """Eight bytes that other pixels do not have."""
+    """A 64-bit hash of the pixels."""
     return hashlib.blake2b(pixels.tobytes(), digest_size=8).digest()
 
 

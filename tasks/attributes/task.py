@@ -15,7 +15,7 @@ from datasets.celeba import AttributedImages, Partition, read_celeba
 from datasets.loader import Collate, Preprocess
 from datasets.sample.attributes import sample_root
 from datasets.transforms import CropAugmentation
-from datasets.types import Attributes, Image
+from datasets.types import Attributes, Image, Split
 from tasks.attributes.config import AttributesConfig
 from tasks.attributes.draw import draw_attributes
 from tasks.attributes.loss import AttributeTargets, attribute_loss, attribute_targets, positive_weights
@@ -24,7 +24,7 @@ from tasks.attributes.model import AttributeNet, attribute_probabilities, decode
 from tasks.common.distributed import ALONE, World
 from tasks.common.logits import Logits
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.task import Mistake, Split, Task
+from tasks.common.task import Mistake, Task
 
 CELEBA_NUM_ATTRIBUTES = 40  # the paper does not state its own data's number
 

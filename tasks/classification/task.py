@@ -16,7 +16,7 @@ from datasets.loader import Collate, Preprocess
 from datasets.mixing import LabelMixing
 from datasets.sample.classification import sample_root
 from datasets.transforms import CropAugmentation, center_crop
-from datasets.types import Image, Label
+from datasets.types import Image, Label, Split
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.draw import draw_label, most_probable
 from tasks.classification.loss import ClassTargets, class_targets, classification_loss
@@ -25,7 +25,7 @@ from tasks.classification.model import ClassificationModel, decode_labels
 from tasks.common.distributed import ALONE, World
 from tasks.common.logits import Logits
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.task import Mistake, Split, Task
+from tasks.common.task import Mistake, Task
 
 PAPER_NUM_CLASSES = 1000
 DESCRIBED = 5  # classes in a record of predictions.jsonl

@@ -54,6 +54,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
     run, resume = world.share(_run_to_resume(task_class.name, options) if world.is_main else (None, False))
     if resume:
         assert run is not None
+        config = with_conventions_of(config, run)
         check_unchanged(dataclasses.asdict(config), run / CONFIG)
         config = _without_pretrained(config)  # the checkpoint has the weights; their file may be gone
     else:
@@ -91,7 +92,7 @@ def _run_to_resume(name: str, options: dict[str, Any]) -> tuple[Path | None, boo
     if options["resume"]:
         return Path(options["resume"]), True
     run = restarted_run(name, options["run_dir"])
-    return run, run is not None and checkpoint.exists(run)
+    return run, run is not None and (run / CONFIG).is_file() and checkpoint.exists(run)
 
 
 def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
@@ -233,6 +234,14 @@ def with_conventions(config: Any, world: World = ALONE) -> Any:
     return dataclasses.replace(config, backbone=backbone)
 
 
+def with_conventions_of(config: Any, run: Path) -> Any:
+    """The same settings with a run's conventions where they leave them to the weights, as a restarted command does."""
+    if config.backbone.conventions is not None:
+        return config
+    saved = read_config(type(config), run / CONFIG).backbone.conventions
+    return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, conventions=saved))
+
+
 def _without_pretrained(config: Any) -> Any:
     """The same settings for a model whose weights come from elsewhere, or are not needed."""
     return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, pretrained="none"))
@@ -271,9 +280,9 @@ def new_run(task: Task[Any], run_dir: str | None) -> Path:
         run = make_folder(Path(run_dir), "--run_dir")
     else:
         run = new_folder(Path("runs") / task.name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    name_launch(run)
     write_settings(dataclasses.asdict(task.config), run)
     task.write_vocabulary(run)
-    name_launch(run)
     return run
 
 
@@ -297,7 +306,11 @@ def restarted_run(name: str, run_dir: str | None) -> Path | None:
 def _launch_id() -> str:
     """The id that the user gave `torchrun`, or else its process, which starts the others again."""
     run_id = os.environ[_RUN_ID]
-    return run_id if run_id != "none" else f"process {os.getppid()}"
+    if run_id != "none":
+        return run_id
+    status = Path(f"/proc/{os.getppid()}/stat")  # another process may have had the same number before
+    started = status.read_text(encoding="utf-8").rpartition(")")[2].split()[19] if status.is_file() else "?"
+    return f"process {os.getppid()} started {started}"
 
 
 def make_folder(path: Path, flag: str) -> Path:

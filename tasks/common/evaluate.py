@@ -122,9 +122,7 @@ def evaluate(
         num_images += len(batch)
         if progress is not None:
             progress.advance(len(batch) + len(batch.unreadable))
-    unreadable.merge(world.all_gather(list(unreadable.reasons)))
-    if unreadable.problem is not None:  # though no process alone has met too many
-        raise ValueError(unreadable.problem)
+    unreadable.merge_over(world)
     num_images = sum(world.all_gather(num_images))
     for other in world.gather(metric)[1:]:
         metric.merge(other)

@@ -48,7 +48,14 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
     path = cache_dir() / "features" / f"{_key(task, backbone, source)}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as kept:
-            return Features(torch.from_numpy(kept["values"]), kept["rows"].tolist())
+            features = Features(torch.from_numpy(kept["values"]), kept["rows"].tolist())
+        missing = len(source) - len(features.rows)
+        if missing > task.config.loop.max_unreadable_share * len(source):
+            raise ValueError(
+                f"{missing} of {len(source)} images are unreadable, more than the share "
+                f"{task.config.loop.max_unreadable_share:g} that loop.max_unreadable_share allows"
+            )
+        return features
     backbone.eval()
     device = next(backbone.parameters()).device
     dtype = compute_dtype(task.config.loop, device)
@@ -61,7 +68,7 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
                 with autocast(device, dtype):
                     values.append(backbone(batch.images.to(device)).float().cpu())
                 rows += batch.rows
-            progress.advance(len(batch))
+            progress.advance(len(batch) + len(batch.unreadable))
     features = Features(torch.cat(values), rows)
     with atomic_write(path) as temporary:
         np.savez(temporary, values=features.values.numpy(), rows=np.array(rows))

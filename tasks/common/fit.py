@@ -77,6 +77,8 @@ def fit(
             trainer.train_epoch(epoch, signals, progress)
             row = trainer.close_epoch(epoch)
             progress.print(epoch_line(row, epochs, task.score_name))
+            if world.any(bool(signals))[0]:  # the epoch's end has saved
+                raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
     return trainer.finish()
 
 
@@ -123,7 +125,7 @@ class _Trainer(Generic[T]):
             torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16),
         )
         self.network = model
-        self.num_frozen_stages: int | None = None  # no epoch has begun yet
+        self.num_frozen_stages: int | None = None  # None before the first epoch
         self.identity = {"task": task.name, "vocabulary": dict(task.vocabulary)}
         self.shape = {"num_images": num_images, "steps_per_epoch": self.steps_per_epoch}
         self.saved_at_s = time.monotonic()
@@ -145,12 +147,11 @@ class _Trainer(Generic[T]):
             state.wait_s += time.perf_counter() - started
             self.unreadable.add(line for batch in batches for line in batch.unreadable)
             # All processes decide alike: each of them takes part in every step, or none does.
-            too_many = self.unreadable.problem
-            stop, is_due, fail = world.any(
-                bool(signals), self._is_older_than(60 * self.loop.checkpoint_minutes), bool(too_many)
-            )
+            problem = self.unreadable.problem
+            is_old = self._is_older_than(60 * self.loop.checkpoint_minutes)
+            stop, save, fail = world.any(bool(signals), is_old, problem is not None)
             if fail:
-                raise ValueError(next(filter(None, world.all_gather(too_many))))
+                raise ValueError(next(filter(None, world.all_gather(problem))))
 
             # What dropout draws is a function of seed, step and process, not of what was drawn before.
             seeds = np.random.SeedSequence([self.task.config.seed, state.step, world.rank])
@@ -170,7 +171,7 @@ class _Trainer(Generic[T]):
                 progress.describe(f"loss {state.mean_losses(world)['loss']:.3f}")
             state.total_s += time.perf_counter() - started
             progress.advance()
-            if stop or (is_due and step + 1 < self.steps_per_epoch):  # else the epoch's end saves
+            if stop or (save and step + 1 < self.steps_per_epoch):  # else the epoch's end saves
                 self._save()
             if stop:
                 raise InterruptedRunError(f"stopped after step {state.step} of {optim.epochs * self.steps_per_epoch}")
@@ -193,7 +194,7 @@ class _Trainer(Generic[T]):
         if is_evaluated and self.world.any(self._is_older_than(WORTH_SAVING_S))[0]:
             self._save()  # a kill while it is evaluated costs no step
         row = state.close_epoch(number, self.batches.batch_size * optim.accumulate, self.world)
-        self.unreadable.merge(self.world.all_gather(list(self.unreadable.reasons)))
+        self.unreadable.merge_over(self.world)
         if is_evaluated:
             evaluation = evaluate(self.task, state.evaluated_model, self.val_loader, world=self.world)
             row |= evaluation.scores
@@ -233,11 +234,14 @@ class _Trainer(Generic[T]):
                 )
         try:
             self.state.load_state_dict(content)
-            assert self.state.step == self.world.share(self.state.step), "the processes see different files"
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(
                 f"{self.run}: cannot resume: its checkpoint is of another network, or of another version of this suite"
             ) from error
+        if self.state.step != self.world.share(self.state.step):
+            raise ValueError(
+                f"{self.run}: cannot resume: the processes see different files; all machines must share it"
+            )
 
     def finish(self) -> dict[str, float]:
         """End the loading, and write what a person looks at, for the best checkpoint; returns its scores."""

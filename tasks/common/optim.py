@@ -28,7 +28,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    fused = next(model.parameters()).is_cuda  # one kernel for all parameters
+    fused = next(model.parameters()).is_cuda  # one kernel for all parameters; RMSprop has none
     if config.name == "sgd":
         nesterov = config.momentum > 0
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused)

@@ -28,8 +28,9 @@ def train_step(
 ) -> None:
     """One optimiser step on the mean loss of some batches.
 
-    Nothing in it waits for the device, but for what cannot do without: the overflows of fp16, how many proposals of
-    Faster R-CNN survive, teachers whose answers are kept.
+    Nothing in it waits for the device, except the check for overflow of fp16, Faster R-CNN, whose selections have sizes
+    that the CPU must know, and teachers whose answers are kept. With several batches the gradients of each are averaged
+    over the processes.
 
     Args:
         objective: has the loss.

@@ -5,17 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from torch import Tensor, nn
 
 from datasets.files import write_json
 from datasets.loader import Augment, Collate, Mixing, Order, Preprocess, Source, TrainingSet
-from datasets.types import Image
+from datasets.types import Image, Split
 from tasks.common.distributed import ALONE, World
 
 T = TypeVar("T")
-Split = Literal["train", "val"]
 VOCABULARY = "vocabulary.json"  # in a run folder
 Outputs = Any  # a NamedTuple of raw tensors, one kind for each task
 Targets = Any  # the same of what is true

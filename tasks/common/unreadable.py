@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 
+from tasks.common.distributed import World
+
 
 class UnreadableImages:
     """The unreadable images of one data set."""
@@ -22,10 +24,16 @@ class UnreadableImages:
                 self.reasons[reason] = None
                 warnings.warn(f"{reason}; the image is passed over", stacklevel=2)
 
-    def merge(self, of_all: Iterable[Iterable[str]]) -> None:
-        """Take in what other processes have met, and named."""
-        for reasons in of_all:
+    def merge_over(self, world: World) -> None:
+        """Take in what the other processes have met, and named.
+
+        Raises:
+            ValueError: in all of them, if these are too many together.
+        """
+        for reasons in world.all_gather(list(self.reasons)):
             self.reasons |= dict.fromkeys(reasons)
+        if self.problem is not None:
+            raise ValueError(self.problem)
 
     @property
     def problem(self) -> str | None:

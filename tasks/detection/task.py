@@ -15,10 +15,10 @@ from datasets.coco import Categories, CocoDetection
 from datasets.loader import Collate, Preprocess
 from datasets.sample.detection import sample_root
 from datasets.transforms import DetectionAugmentation, resize
-from datasets.types import Detections, Image
+from datasets.types import Detections, Image, Split
 from tasks.common.distributed import ALONE, World
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.task import Mistake, Split, Task
+from tasks.common.task import Mistake, Task
 from tasks.detection.config import DetectionConfig
 from tasks.detection.draw import draw_detections
 from tasks.detection.faster_rcnn import FasterRCNN, decode_regions

@@ -16,10 +16,10 @@ from datasets.faces import FaceImages, IdentityBalance, Pair, read_lfw, split_id
 from datasets.loader import Collate, Preprocess
 from datasets.sample.embedding import LFW, sample_root
 from datasets.transforms import CropAugmentation
-from datasets.types import Face, Image
+from datasets.types import Face, Image, Split
 from tasks.common.distributed import ALONE, World
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.task import Split, Task
+from tasks.common.task import Task
 from tasks.embedding.config import EmbeddingConfig
 from tasks.embedding.draw import draw_face
 from tasks.embedding.loss import IdentityTargets, identity_targets, margin_softmax_loss, triplet_loss

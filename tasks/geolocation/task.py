@@ -18,12 +18,12 @@ from datasets.sample.geolocation import sample_root
 from datasets.shards import read_shards
 from datasets.sphere import Floats, distance_km
 from datasets.transforms import CropAugmentation, center_crop
-from datasets.types import Image, Place
+from datasets.types import Image, Place, Split
 from tasks.common.device import open_device
 from tasks.common.distributed import ALONE, World
 from tasks.common.features import pooled_features
 from tasks.common.pretrained import build_pretrained, open_pretrained
-from tasks.common.task import Mistake, Split, Task
+from tasks.common.task import Mistake, Task
 from tasks.geolocation.cells import Partitioning, divide, read_cells, write_cells
 from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.draw import draw_place, draw_regions

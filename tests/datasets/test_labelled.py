@@ -8,8 +8,9 @@ import pytest
 import scipy.io
 
 from datasets.images import write_image
-from datasets.labelled import LabelledImages, Split, read_folders, read_imagenet, read_stanford_dogs
+from datasets.labelled import LabelledImages, read_folders, read_imagenet, read_stanford_dogs
 from datasets.sample.classification import SPECIES, write_sample
+from datasets.types import Split
 
 
 def make_images(root: Path, **numbers: int) -> None:

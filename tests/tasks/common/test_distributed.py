@@ -1,5 +1,6 @@
 """N processes compute what one computes, and end together: gradients, signals, images that cannot be read, restarts."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,16 +10,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbone import MobileNet
-from datasets.loader import Key, build_batch, ordered_batches
+from datasets.loader import Key, build_batch
 from tasks.common.commands import name_launch, restarted_run
-from tasks.common.config import OptimConfig
+from tasks.common.config import BackboneConfig, OptimConfig
 from tasks.common.device import synchronize_batch_norm
 from tasks.common.distributed import ALONE, World
 from tasks.common.fit import shared_batch_size
@@ -26,6 +29,8 @@ from tasks.common.freeze import set_trainable
 from tasks.common.optim import EmaModel, build_optimizer
 from tasks.common.state import TrainingState
 from tasks.common.step import train_step
+from tasks.common.unreadable import UnreadableImages
+from tasks.detection import DetectionConfig
 from tasks.registry import TASKS
 from tests.gradients import CASES, first_gradient
 from tests.tasks.common.runs import TIMEOUT_S, read_log, run_detection, words_of
@@ -74,15 +79,6 @@ def test_gradient_of_two_processes_is_that_of_one(
     assert largest > 0
     for ours, other in zip(gradients, theirs, strict=True):
         torch.testing.assert_close(ours, other, rtol=0, atol=1e-5 * largest)
-
-
-@pytest.mark.parametrize("num_examples", [1, 7, 8, 9, 100])
-@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
-def test_evaluation_counts_each_example_once_in_order(num_examples: int, world_size: int) -> None:
-    shares = [ordered_batches(num_examples, 4, rank=rank, world_size=world_size) for rank in range(world_size)]
-    rows = [row for batches in shares for batch in batches for row in batch]
-    assert rows == list(range(num_examples))
-    assert all(len(batch) <= 4 for batches in shares for batch in batches)
 
 
 def test_a_process_whose_images_are_unreadable_joins_each_step(drawn_root: Path, tmp_path: Path) -> None:
@@ -206,11 +202,11 @@ def test_restarted_processes_find_their_own_run_only(tmp_path: Path, monkeypatch
     runs = [Path("runs") / "detection" / name for name in ("2026-01-01", "2026-01-02", "2026-01-03")]
     for run, process in zip(runs, (7, 8, 9), strict=True):
         run.mkdir(parents=True)
-        monkeypatch.setattr(os, "getppid", lambda process=process: process)
+        monkeypatch.setattr(os, "getppid", lambda process=process: 10**9 + process)  # no such process
         name_launch(run)
     for restarts, process, found in (("0", 8, None), ("1", 8, runs[1]), ("1", 5, None)):
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
-        monkeypatch.setattr(os, "getppid", lambda process=process: process)
+        monkeypatch.setattr(os, "getppid", lambda process=process: 10**9 + process)  # no such process
         assert restarted_run("detection", None) == found
         assert restarted_run("detection", str(runs[2])) is None
     for run in runs[:2]:
@@ -244,6 +240,32 @@ def test_batch_statistics_are_shared_where_they_are_of_few_images(
 def test_a_cpu_cannot_share_batch_statistics() -> None:
     with pytest.raises(ValueError, match=r"optim\.sync_batch_norm: .* on GPUs only"):
         synchronize_batch_norm(nn.Identity(), OptimConfig(sync_batch_norm=True), torch.device("cpu"), 4)
+
+
+def test_a_restarted_run_keeps_the_conventions_of_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that is started again names the weights; the run has written down what they need."""
+    from tasks.common.commands import check_unchanged, with_conventions_of
+
+    made = DetectionConfig(backbone=BackboneConfig(pretrained="keras", conventions="keras"))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(dataclasses.asdict(made)))
+    again = DetectionConfig(backbone=BackboneConfig(pretrained="keras"))
+    with pytest.raises(ValueError, match=r"backbone\.conventions"):
+        check_unchanged(dataclasses.asdict(again), tmp_path / "config.yaml")
+    assert with_conventions_of(again, tmp_path) == made
+    check_unchanged(dataclasses.asdict(with_conventions_of(again, tmp_path)), tmp_path / "config.yaml")
+
+
+def test_what_all_processes_together_cannot_read_is_too_much() -> None:
+    class Two(World):
+        def all_gather(self, value: Any) -> list[Any]:
+            return [value, [f"other {row}" for row in range(5)]]
+
+    unreadable = UnreadableImages(100, 0.05)
+    with pytest.warns(UserWarning, match="passed over"):
+        unreadable.add(f"own {row}" for row in range(5))
+    assert unreadable.problem is None
+    with pytest.raises(ValueError, match="10 of 100 images are unreadable"):
+        unreadable.merge_over(Two(0, 2))
 
 
 def test_gradients_of_shared_rows_stay_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

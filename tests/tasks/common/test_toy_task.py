@@ -16,7 +16,7 @@ from torch import Tensor
 from datasets.images import write_image
 from datasets.loader import Collate, Preprocess
 from datasets.transforms import CropAugmentation, resize
-from datasets.types import Example, Image
+from datasets.types import Example, Image, Split
 from tasks.common.commands import evaluate, predict, train
 from tasks.common.config import BackboneConfig, LoopConfig, OptimConfig, TaskConfig
 from tasks.common.distributed import ALONE, World
@@ -24,7 +24,7 @@ from tasks.common.export import export
 from tasks.common.logits import Logits, LogitsModel
 from tasks.common.parser import Arguments
 from tasks.common.pretrained import build_pretrained
-from tasks.common.task import Metric, Split, Task
+from tasks.common.task import Metric, Task
 from tests.tasks.laws import assert_merge_is_exact
 
 # --- the toy: how bright is an image, from 0 to 1?
