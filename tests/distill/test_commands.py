@@ -66,8 +66,7 @@ def test_second_run_learns_the_same_and_asks_nobody(
 
     assert distil("attributes", *words, "--views", "null", "--run_dir", "third") == 0
     printed = capsys.readouterr().err
-    assert "asked about 72 views" in printed
-    assert "; 0 answers were there already" in printed
+    assert "were there already" not in printed
     assert "are kept in" not in printed
 
 
