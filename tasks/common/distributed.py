@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from tasks.common.config import OptimConfig
+
 T = TypeVar("T")
 
 
@@ -125,6 +127,23 @@ class _AllRows(torch.autograd.Function):
 
 
 ALONE = World()
+
+
+def shared_batch_size(num_images: int, optim: OptimConfig, world: World) -> int:
+    """Of all processes together: as configured, or less where there are fewer images.
+
+    Raises:
+        ValueError: if the processes cannot share it evenly, two images each or more.
+    """
+    size, least = world.size, 2 * world.size  # batch normalisation needs two
+    if optim.batch_size % size or optim.batch_size < least:
+        raise ValueError(
+            f"optim.batch_size: {optim.batch_size} cannot be shared evenly by {size} processes, 2 or more each"
+        )
+    if num_images < least * optim.accumulate:
+        of = f"{size} processes" if size > 1 else "one step"
+        raise ValueError(f"{num_images} training images are too few for {of}; there must be {least * optim.accumulate}")
+    return min(optim.batch_size, num_images // optim.accumulate // size * size)
 
 
 @contextmanager

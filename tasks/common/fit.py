@@ -8,10 +8,7 @@ step, and all else is in the checkpoint.
 from __future__ import annotations
 
 import reprlib
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -21,15 +18,15 @@ import torch
 from datasets.files import write_json
 from datasets.loader import TrainingBatches, build_loader
 from tasks.common import checkpoint
-from tasks.common.config import OptimConfig
 from tasks.common.device import compute_dtype, open_device, synchronize_batch_norm
-from tasks.common.distributed import ALONE, World
+from tasks.common.distributed import ALONE, World, shared_batch_size
 from tasks.common.draw import draw_curves
 from tasks.common.evaluate import draw_examples, evaluate, evaluation_loader
 from tasks.common.freeze import frozen_stages, set_trainable
 from tasks.common.optim import EmaModel, build_optimizer, learning_rate
 from tasks.common.progress import Progress
 from tasks.common.report import epoch_line, is_new_best, metrics_as_json, write_csv
+from tasks.common.signals import stop_signals
 from tasks.common.state import TrainingState
 from tasks.common.step import train_step
 from tasks.common.task import Objective, Task
@@ -70,7 +67,7 @@ def fit(
     state, epochs = trainer.state, task.config.optim.epochs
     total_steps = epochs * trainer.steps_per_epoch
     with (
-        _stop_signals() as signals,
+        stop_signals() as signals,
         Progress("training", total_steps, done=state.step, silent=not world.is_main) as progress,
     ):
         for epoch in range(len(state.history), epochs):
@@ -257,38 +254,3 @@ class _Trainer(Generic[T]):
         draw_curves(self.state.history, self.task.score_name, self.run / CURVES)
         draw_examples(self.task, model, self.val_source, self.run / PICTURE)
         return scores
-
-
-def shared_batch_size(num_images: int, optim: OptimConfig, world: World) -> int:
-    """Of all processes together: as configured, or less where there are fewer images.
-
-    Raises:
-        ValueError: if the processes cannot share it evenly, two images each or more.
-    """
-    size, least = world.size, 2 * world.size  # batch normalisation needs two
-    if optim.batch_size % size or optim.batch_size < least:
-        raise ValueError(
-            f"optim.batch_size: {optim.batch_size} cannot be shared evenly by {size} processes, 2 or more each"
-        )
-    if num_images < least * optim.accumulate:
-        of = f"{size} processes" if size > 1 else "one step"
-        raise ValueError(f"{num_images} training images are too few for {of}; there must be {least * optim.accumulate}")
-    return min(optim.batch_size, num_images // optim.accumulate // size * size)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that fills when SIGTERM or Ctrl-C arrives; a second Ctrl-C stops at once."""
-    signals: list[int] = []
-
-    def handler(number: int, _frame: Any) -> None:
-        if signals and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        signals.append(number)
-
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield signals
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)

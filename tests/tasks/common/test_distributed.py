@@ -23,8 +23,7 @@ from datasets.loader import Key, build_batch
 from tasks.common.commands import name_launch, restarted_run
 from tasks.common.config import BackboneConfig, OptimConfig
 from tasks.common.device import synchronize_batch_norm
-from tasks.common.distributed import ALONE, World
-from tasks.common.fit import shared_batch_size
+from tasks.common.distributed import ALONE, World, shared_batch_size
 from tasks.common.freeze import set_trainable
 from tasks.common.optim import EmaModel, build_optimizer
 from tasks.common.state import TrainingState
