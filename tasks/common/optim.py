@@ -93,5 +93,7 @@ class EmaModel(nn.Module):
         n = int(self.n_averaged)
         decay = min(self._decay, (1 + n) / (10 + n)) if n else 0.0
         torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), 1 - decay)
-        torch._foreach_copy_(list(self.module.buffers()), list(model.buffers()))
+        buffers = list(model.buffers())
+        if buffers:  # torch takes no empty list
+            torch._foreach_copy_(list(self.module.buffers()), buffers)
         self.n_averaged += 1

@@ -1,0 +1,94 @@
+"""One step: gradients of batches add up, an overflow of fp16 changes nothing, sums are read when they are asked for."""
+
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from datasets.types import Batch
+from tasks.common.distributed import ALONE
+from tasks.common.optim import EmaModel
+from tasks.common.state import TrainingState
+from tasks.common.step import train_step
+
+
+class Targets(NamedTuple):
+    values: Tensor
+
+
+class SquaredError:
+    """An objective of which a step needs the loss alone."""
+
+    def loss(self, outputs: Tensor, targets: Targets, _world: Any) -> dict[str, Tensor]:
+        return {"total": (outputs[:, 0] - targets.values).square().mean()}
+
+
+def batch_of(values: list[float]) -> Batch[float]:
+    images = torch.arange(len(values), dtype=torch.float32).reshape(-1, 1) + 1
+    return Batch(images, [], Targets(torch.tensor(values)), list(range(len(values))), [])
+
+
+def state_of(*, is_scaled: bool = False) -> TrainingState:
+    torch.manual_seed(0)
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=9.0)  # a step sets its own
+    return TrainingState(model, EmaModel(model, 0.9), optimizer, torch.amp.GradScaler("cpu", enabled=is_scaled))
+
+
+def step(state: TrainingState, *batches: Batch[float]) -> None:
+    settings: dict[str, Any] = {"lr": 0.01, "clip_norm": None, "dtype": None, "world": ALONE}
+    train_step(SquaredError(), state.model, state, batches, **settings)  # type: ignore[arg-type]
+
+
+def test_two_batches_are_one_of_twice_the_size() -> None:
+    whole, halves = state_of(), state_of()
+    step(whole, Batch(torch.tensor([[1.0], [2.0], [1.0], [2.0]]), [], Targets(torch.tensor([1.0, 2, 3, 4])), [], []))
+    step(halves, batch_of([1.0, 2.0]), batch_of([3.0, 4.0]))
+    for ours, theirs in zip(halves.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert halves.mean_losses(ALONE)["loss"] == pytest.approx(whole.mean_losses(ALONE)["loss"])
+
+
+def test_a_step_by_hand() -> None:
+    state = state_of()
+    weight, bias = (parameter.item() for parameter in state.model.parameters())
+    step(state, batch_of([3.0]))  # x = 1: error e = w + b - 3, both gradients 2 e
+    error = weight + bias - 3
+    assert [p.item() for p in state.model.parameters()] == pytest.approx([weight - 0.02 * error, bias - 0.02 * error])
+    assert state.mean_losses(ALONE) == {"loss": pytest.approx(error**2)}
+    assert state.step == 1
+
+
+def test_ema_takes_no_part_in_a_step_that_overflows() -> None:
+    """GradScaler skips it: weights stay, and what is no new information does not count as an update."""
+    state = state_of(is_scaled=True)
+    assert state.ema is not None
+    step(state, batch_of([1.0, 2.0]))
+    before, updates = [p.clone() for p in state.model.parameters()], int(state.ema.n_averaged)
+    averaged = [p.clone() for p in state.ema.module.parameters()]
+    step(state, batch_of([1e38, -1e38]))
+    assert all(map(torch.equal, state.model.parameters(), before))
+    assert all(map(torch.equal, state.ema.module.parameters(), averaged))
+    assert int(state.ema.n_averaged) == updates == 1
+
+
+def test_a_loss_that_is_not_finite_is_noticed_when_it_is_read() -> None:
+    state = state_of()
+    step(state, batch_of([float("nan")]))
+    step(state, batch_of([1.0]))
+    with pytest.raises(ValueError, match=r"the loss is not finite .* a lower optim\.lr"):
+        state.state_dict(ALONE)
+
+
+def test_sums_go_on_exactly_where_a_checkpoint_left_them() -> None:
+    unbroken, broken = state_of(), state_of()
+    for value in (1.0, 0.1):
+        for state in (unbroken, broken):
+            step(state, batch_of([value]))
+    resumed = state_of()
+    resumed.load_state_dict(broken.state_dict(ALONE))
+    for state in (unbroken, resumed):
+        step(state, batch_of([0.3]))
+    assert resumed.mean_losses(ALONE) == unbroken.mean_losses(ALONE)
+    assert all(map(torch.equal, resumed.model.parameters(), unbroken.model.parameters()))
