@@ -105,7 +105,7 @@ def evaluate(
         world: the processes that share the work.
         metric: an empty one; None for the task's.
         mistakes: takes in what is wrong, in this process.
-        progress: is told of each image.
+        progress: advances with each image.
 
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.

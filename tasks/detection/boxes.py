@@ -51,5 +51,5 @@ def to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
 
 
 def have_area(boxes_xyxy: Tensor) -> Tensor:
-    """(..., 4) -> (...): whether width and height are positive. A box without area stands for none."""
+    """(..., 4) -> (...): whether width and height are positive. A box without area is none."""
     return (boxes_xyxy[..., 2:] > boxes_xyxy[..., :2]).all(-1)

@@ -10,7 +10,7 @@ from annotated_types import Interval
 from tasks.common.config import TaskConfig, require_size_of_name
 from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, PositiveInt, RightOpenUnit, Settings, require
 
-BACKGROUND_IOU = 0.3  # of Faster R-CNN: an anchor that overlaps no object by so much stands for none
+BACKGROUND_IOU = 0.3  # of Faster R-CNN: an anchor that overlaps no object by so much is background
 Maps = Literal["halving", "pyramid"]
 Predictor = Literal["pointwise", "separable"]
 
@@ -24,7 +24,7 @@ class SSDConfig(Settings, group="ssd"):
             pyramid (five from stride 8 on, what coarse maps know added to the finer ones), which sees small objects.
         predictor: of classes and boxes on each map: pointwise (1x1, the paper's), or separable (3x3 depthwise, then
             1x1: SSDLite's, Sandler et al. 2018).
-        match_iou: in training, an anchor stands for the object that it overlaps at least so much; less than the
+        match_iou: in training, an anchor is matched to the object that it overlaps at least so much; less than the
             paper's 0.5 gives more anchors to learn from, which small data need.
     """
 
@@ -40,7 +40,7 @@ class FasterRCNNConfig(Settings, group="faster_rcnn"):
     Args:
         anchor_scales: sizes of objects to start from, as shares of the image's side; four of them, each in three
             aspect ratios, are the paper's 12 anchors. Small objects need small ones.
-        match_iou: in training, an anchor stands for the object that it overlaps at least so much; less gives more
+        match_iou: in training, an anchor is matched to the object that it overlaps at least so much; less gives more
             anchors to learn from, which small data need.
         num_proposals: regions that the second stage looks at in an image.
         num_sampled: regions of an image that it learns from.

@@ -36,7 +36,7 @@ class FasterRCNNOutputs(NamedTuple):
         objectness: (N, A) logits.
         anchor_deltas: (N, A, 4), offsets from the anchors.
         anchors: (A, 4) centre and size, as shares of the image.
-        regions_xyxy: (N, R, 4), as shares of the image; one without area stands for none.
+        regions_xyxy: (N, R, 4), as shares of the image; one without area is none.
         class_logits: (N, R, K + 1), background first.
         box_deltas: (N, R, K + 1, 4), offsets from the regions, for each class its own.
     """
