@@ -59,16 +59,20 @@ class TrainingState:
         Raises:
             ValueError: if one of them is not finite.
         """
+        return {_log_name(name): value / self.num_batches for name, value in self._read_sums(world).items()}
+
+    def _read_sums(self, world: World) -> dict[str, float]:
+        """The sums, each the mean of all processes'."""
         if not self.loss_sums:
             return {}
         values = world.mean(torch.stack(list(self.loss_sums.values()))).tolist()
-        means = {_log_name(name): value / self.num_batches for name, value in zip(self.loss_sums, values, strict=True)}
-        if not all(map(math.isfinite, means.values())):
+        sums: dict[str, float] = dict(zip(self.loss_sums, values, strict=True))
+        if not all(map(math.isfinite, values)):
             raise ValueError(
-                f"step {self.step}: the loss is not finite ({means}); a lower optim.lr, a longer optim.warmup_epochs "
+                f"step {self.step}: the loss is not finite ({sums}); a lower optim.lr, a longer optim.warmup_epochs "
                 "or a smaller optim.clip_norm usually helps"
             )
-        return means
+        return sums
 
     def close_epoch(self, epoch: int, images_per_step: int, world: World) -> dict[str, Any]:
         """The finished epoch's row of the log; the sums start anew."""
@@ -86,14 +90,13 @@ class TrainingState:
         Raises:
             ValueError: if a loss is not finite: such a state is not worth keeping.
         """
-        self.mean_losses(world)
         return {
             "model": self.model.state_dict(),
             "averaged": None if self.ema is None else self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
-            "loss_sums": {name: world.mean(value) for name, value in self.loss_sums.items()},
+            "loss_sums": self._read_sums(world),
             "num_batches": self.num_batches,
             "seconds": [self.wait_s, self.total_s],
             "history": self.history,
@@ -108,7 +111,9 @@ class TrainingState:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.history, self.num_batches = state["step"], state["history"], state["num_batches"]
-        self.loss_sums = {name: value.to(device) for name, value in state["loss_sums"].items()}
+        self.loss_sums = {
+            name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in state["loss_sums"].items()
+        }
         self.wait_s, self.total_s = state["seconds"]
 
 
