@@ -155,15 +155,15 @@ def _run_folder(task_name: str, config: Any, distilling: DistillConfig, options:
         run = Path(options["resume"])
         check_unchanged(settings, run / CONFIG)
         return run
-    found = restarted_run("distill", options["run_dir"])
-    if found is not None:
-        return found
-    if options["run_dir"] is not None:
+    restarted = restarted_run("distill", options["run_dir"])
+    if restarted is not None:
+        run = restarted
+    elif options["run_dir"] is not None:
         run = make_folder(Path(options["run_dir"]), "--run_dir")
     else:
         run = new_folder(Path("runs") / "distill" / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    write_settings(settings, run)
     name_launch(run)
+    write_settings(settings, run)
     return run
 
 

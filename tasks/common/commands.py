@@ -68,8 +68,9 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
     if world.is_main:
         warn_of_repairs(task.source("train"))
         warn_of_repairs(task.source("val"))
-    if run is None:
-        run = world.share(new_run(task, options["run_dir"]) if world.is_main else Path())
+    if not resume:
+        run = world.share(new_run(task, options["run_dir"], restarted=run) if world.is_main else Path())
+    assert run is not None
     if world.is_main:
         if not resume and config.backbone.pretrained == "none" and config.data.root is not None:
             print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
@@ -274,9 +275,17 @@ def _as_yaml(settings: dict[str, Any]) -> str:
     return yaml.safe_dump(settings, sort_keys=False)
 
 
-def new_run(task: Task[Any], run_dir: str | None) -> Path:
-    """A new run folder with the task's settings in it, and what its outputs stand for."""
-    if run_dir is not None:
+def new_run(task: Task[Any], run_dir: str | None, *, restarted: Path | None = None) -> Path:
+    """A run folder with the task's settings in it, and what its outputs stand for.
+
+    Args:
+        task: that is trained.
+        run_dir: to make; None for one by date and time.
+        restarted: the folder that these processes had begun before they were started again, if any.
+    """
+    if restarted is not None:
+        run = restarted
+    elif run_dir is not None:
         run = make_folder(Path(run_dir), "--run_dir")
     else:
         run = new_folder(Path("runs") / task.name / time.strftime("%Y-%m-%d_%H-%M-%S"))

@@ -32,7 +32,7 @@ from tasks.common.unreadable import UnreadableImages
 from tasks.detection import DetectionConfig
 from tasks.registry import TASKS
 from tests.gradients import CASES, first_gradient
-from tests.tasks.common.runs import TIMEOUT_S, read_log, run_detection, words_of
+from tests.tasks.common.runs import TIMEOUT_S, read_log, run_detection, train_detection, words_of
 
 ON_CPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # where there is one GPU, two processes cannot share it
 ENDS_WITHIN_S = 100  # a run of a few steps on a busy machine; what hangs, hangs for ever
@@ -252,6 +252,19 @@ def test_a_restarted_run_keeps_the_conventions_of_its_weights(tmp_path: Path, mo
         check_unchanged(dataclasses.asdict(again), tmp_path / "config.yaml")
     assert with_conventions_of(again, tmp_path) == made
     check_unchanged(dataclasses.asdict(with_conventions_of(again, tmp_path)), tmp_path / "config.yaml")
+
+
+def test_a_run_that_was_killed_before_it_had_settings_gets_them(
+    drawn_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    run = tmp_path / "run"
+    run.mkdir()
+    name_launch(run)
+    done = train_detection(drawn_root, "--run_dir", str(run), "--optim.epochs", "1")
+    assert done.returncode == 0, done.stderr
+    assert {"config.yaml", "vocabulary.json", "metrics.json"} <= {path.name for path in run.iterdir()}
 
 
 def test_what_all_processes_together_cannot_read_is_too_much() -> None:
