@@ -13,8 +13,11 @@ from jsonargparse import ArgumentParser
 
 from distill.config import DistillConfig
 from distill.names import TEACHERS, parse_teacher
-from tasks.common.cli import ROOT, SAMPLE_CONFIG, exit_status
-from tasks.common.parser import CONFIG, Command, add_run_dir, parse_arguments
+from tasks.common.cli.commands import Command, add_run_dir
+from tasks.common.cli.main import SAMPLE_CONFIG, exit_status
+from tasks.common.cli.parser import parse_arguments
+from tasks.common.runtime.repository import ROOT
+from tasks.common.settings import CONFIG
 from tasks.registry import TASKS, config_class
 
 NAME = "distill"
@@ -95,7 +98,7 @@ def _task_of(words: Sequence[str]) -> str:
     kind, which = parse_teacher((said.teacher or settings.get("teacher") or [DEFAULT_TEACHER])[0])
     task = task or TEACHERS[kind].task
     if task is None and kind == "run":
-        from tasks.common.commands import read_identity  # a run's task is in its checkpoint: torch is needed
+        from tasks.common.runs.load import read_identity  # a run's task is in its checkpoint: torch is needed
 
         task, _ = read_identity(Path(which))
     if task is None:

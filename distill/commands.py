@@ -22,25 +22,27 @@ from distill.teachers import Teacher, open_teacher
 from distill.teaching import Teaching
 from distill.trained import fit_once
 from distill.views import UnlabelledImages
-from tasks.common.commands import (
-    INTERRUPTED,
+from tasks.common.cli.parser import Arguments
+from tasks.common.evaluation.evaluate import warn_of_repairs
+from tasks.common.evaluation.predict import find_files
+from tasks.common.runs.folder import (
+    LOG,
+    METRICS,
     check_unchanged,
     make_folder,
     name_launch,
     new_run,
-    open_run,
-    read_identity,
     restarted_run,
-    warn_of_repairs,
-    with_conventions,
     write_settings,
 )
-from tasks.common.device import uses_cuda
-from tasks.common.distributed import World, join_world
-from tasks.common.fit import LOG, METRICS, InterruptedRunError
-from tasks.common.parser import CONFIG, Arguments, build_settings
-from tasks.common.predict import find_files
+from tasks.common.runs.load import open_run, read_identity
+from tasks.common.runs.pretrained import with_conventions
+from tasks.common.runtime.device import uses_cuda
+from tasks.common.runtime.distributed import World, join_world
+from tasks.common.settings import CONFIG, build_settings
 from tasks.common.task import Objective, Task
+from tasks.common.training.fit import InterruptedRunError
+from tasks.common.verbs.train import INTERRUPTED
 from tasks.registry import task_class
 
 DISTILLED_RUN, ALONE_RUN = "distilled", "alone"

@@ -7,7 +7,8 @@ from pathlib import Path
 from backbone.formats import read_tensors
 from backbone.published import keep_download
 from distill.inception_resnet import InceptionResnetV1
-from tasks.embedding import EmbeddingTask, FaceNet
+from tasks.embedding.model import FaceNet
+from tasks.embedding.task import EmbeddingTask
 
 INPUT_SIZE = 160  # of the published weights
 _RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.common.distributed import ALONE, World
+from tasks.common.runtime.distributed import ALONE, World
 
 TARGET_WEIGHT, OTHERS_WEIGHT = 1.0, 8.0  # of DKD, as in most of its paper's experiments
 BACKGROUND_WEIGHT = 1.5

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from tasks.common.deployed import deployed_cost, latencies_ms
-from tasks.common.evaluate import evaluate_source
-from tasks.common.plot import new_plot
-from tasks.common.report import write_csv
+from tasks.common.deploy.inference import deployed_cost, latencies_ms
+from tasks.common.drawing.plot import new_plot
+from tasks.common.evaluation.evaluate import evaluate_source
+from tasks.common.evaluation.report import write_csv
 from tasks.common.task import Task
 
 REPORT, PICTURE = "report.csv", "report.png"

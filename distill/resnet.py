@@ -9,8 +9,8 @@ import torchvision.models
 from torch import Tensor, nn
 
 from backbone.layers import TORCHVISION_V2, Normalize
-from tasks.attributes import AttributesTask
-from tasks.common.logits import LogitsModel
+from tasks.attributes.task import AttributesTask
+from tasks.common.model.logits import LogitsModel
 
 
 class ResNet50(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from tasks.common.aided import Aided
+from tasks.common.model.training_wrapper import Aided
 
 
 class StudentOutputs(NamedTuple):

@@ -14,8 +14,8 @@ from datasets.types import Detections
 from distill.config import ClassLoss
 from distill.loss import box_loss, dist_loss, dkd_loss, embedding_loss, kd_loss
 from distill.student import StudentOutputs, build_rotation
-from tasks.attributes import AttributeTargets
-from tasks.common.distributed import ALONE, World
+from tasks.attributes.loss import AttributeTargets
+from tasks.common.runtime.distributed import ALONE, World
 from tasks.common.task import Task
 
 SURE = 1e-6  # a probability is at least so far from 0 and 1

@@ -16,7 +16,7 @@ from distill.subjects import Subject
 from distill.teachers import at_input_size
 from distill.teaching import Teaching
 from distill.views import DistillTargets, PairedViews, distill_targets
-from tasks.common.distributed import ALONE, World
+from tasks.common.runtime.distributed import ALONE, World
 from tasks.common.task import Objective, Task
 
 

@@ -26,14 +26,14 @@ from distill.names import TEACHERS, parse_teacher
 from distill.resnet import ResNetTask
 from distill.subjects import SURE
 from distill.trained import train_first
-from tasks.common.commands import open_run
-from tasks.common.device import open_device
-from tasks.common.distributed import ALONE, World
-from tasks.common.features import network_digest
-from tasks.common.logits import Logits
-from tasks.common.onnx_network import OnnxNetwork
+from tasks.common.deploy.onnx_network import OnnxNetwork
+from tasks.common.evaluation.features import network_digest
+from tasks.common.model.logits import Logits
+from tasks.common.runs.load import open_run
+from tasks.common.runtime.device import open_device
+from tasks.common.runtime.distributed import ALONE, World
 from tasks.common.task import Task
-from tasks.embedding import EmbeddingOutputs
+from tasks.embedding.model import EmbeddingOutputs
 
 
 class Teacher(NamedTuple):

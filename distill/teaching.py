@@ -22,7 +22,7 @@ from distill.subjects import Subject
 from distill.teachers import Teacher
 from distill.views import DistillTargets
 from tasks.common.config import LoopConfig
-from tasks.common.device import autocast, compute_dtype, device_of, in_fp32
+from tasks.common.runtime.device import autocast, compute_dtype, device_of, in_fp32
 
 PACE = "pace.json"  # beside the answers
 

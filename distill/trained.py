@@ -12,12 +12,13 @@ from typing import Any
 from torch import nn
 
 from datasets.files import cache_dir
-from tasks.common import checkpoint
-from tasks.common.cli import ROOT
-from tasks.common.distributed import World
-from tasks.common.fit import METRICS, fit
-from tasks.common.parser import read_config
+from tasks.common.runs import checkpoint
+from tasks.common.runs.folder import METRICS
+from tasks.common.runtime.distributed import World
+from tasks.common.runtime.repository import ROOT
+from tasks.common.settings import read_config
 from tasks.common.task import Objective, Task
+from tasks.common.training.fit import fit
 
 
 def fit_once(task: Task[Any], run: Path, world: World, objective: Objective | None = None) -> None:

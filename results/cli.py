@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.common.cli import exit_status
+from tasks.common.cli.main import exit_status
 from tasks.registry import TASKS
 
 README = Path(__file__).with_name("README.md")

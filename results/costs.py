@@ -13,16 +13,21 @@ import torch
 import torchvision.models
 from torch import nn
 
-from backbone import Classifier, build_backbone, count_cost, parse_name
-from backbone.cost import Cost
+from backbone.base import Classifier
+from backbone.build import build_backbone
+from backbone.cost import Cost, count_cost
 from backbone.layers import KERAS, ConvBNReLU, DepthwiseSeparable
+from backbone.names import parse_name
 from results.paper import DOGS_TABLE, NETWORKS
-from tasks.attributes import AttributesConfig, AttributesTask
+from tasks.attributes.config import AttributesConfig
+from tasks.attributes.task import AttributesTask
 from tasks.common.config import BackboneConfig
-from tasks.detection import DetectionConfig, DetectionTask
-from tasks.detection.config import DetectionDataConfig
-from tasks.embedding import EmbeddingConfig, EmbeddingTask
-from tasks.geolocation import GeolocationConfig, GeolocationTask
+from tasks.detection.config import DetectionConfig, DetectionDataConfig
+from tasks.detection.task import DetectionTask
+from tasks.embedding.config import EmbeddingConfig
+from tasks.embedding.task import EmbeddingTask
+from tasks.geolocation.config import GeolocationConfig
+from tasks.geolocation.task import GeolocationTask
 
 IMAGENET_CLASSES, DOGS_CLASSES = 1000, 120
 # Row -> torchvision's name and input size.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from results.paper import DOGS_TABLE, NETWORKS, PaperCell
-from tasks.common.record import MEASURED
+from tasks.common.evaluation.record import MEASURED
 
 # Whose evaluations say something of a table, and what a metric is called here.
 TASK_OF_TABLE = {

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from datasets.files import write_json
-from tasks.common import checkpoint
-from tasks.common.cli import child_environment
-from tasks.common.commands import open_run
-from tasks.common.deployed import deployed_cost, latencies_ms
-from tasks.common.fit import METRICS
-from tasks.common.plot import new_plot, scale_log
-from tasks.common.report import write_csv
+from tasks.common.deploy.inference import deployed_cost, latencies_ms
+from tasks.common.drawing.plot import new_plot, scale_log
+from tasks.common.evaluation.report import write_csv
+from tasks.common.runs import checkpoint
+from tasks.common.runs.folder import METRICS
+from tasks.common.runs.load import open_run
+from tasks.common.runtime.repository import child_environment
 from tasks.registry import config_class, task_class
 
 SWEEP, TABLE, PICTURE, CELLS = "sweep.json", "sweep.csv", "sweep.png", "cells"

@@ -18,11 +18,11 @@ from distill.subjects import build_subject
 from distill.task import Distillation
 from distill.teachers import Teacher
 from distill.teaching import Teaching
-from tasks.common.distributed import ALONE, World, join_world
-from tasks.common.freeze import set_trainable
-from tasks.common.state import TrainingState
-from tasks.common.step import train_step
+from tasks.common.runtime.distributed import ALONE, World, join_world
 from tasks.common.task import Objective
+from tasks.common.training.freeze import set_trainable
+from tasks.common.training.state import TrainingState
+from tasks.common.training.step import train_step
 from tasks.registry import config_class, task_class
 from tests.tasks.conftest import build_config
 

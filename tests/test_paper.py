@@ -6,11 +6,14 @@ from typing import Literal
 import pytest
 import torch
 
-from backbone import Classifier, build_backbone, count_cost, parse_name
-from backbone.cost import Cost
-from tasks.detection import DetectionConfig, DetectionTask
-from tasks.detection.config import DetectionDataConfig
-from tasks.geolocation import GeolocationConfig, GeolocationTask
+from backbone.base import Classifier
+from backbone.build import build_backbone
+from backbone.cost import Cost, count_cost
+from backbone.names import parse_name
+from tasks.detection.config import DetectionConfig, DetectionDataConfig
+from tasks.detection.task import DetectionTask
+from tasks.geolocation.config import GeolocationConfig
+from tasks.geolocation.task import GeolocationTask
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Millions at 224, 192, 160, 128 px (convolutions and the classifier), and parameters with a 1000-class head.

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from datasets.types import Attributes, Image
-from tasks.common.draw import FONT, scaled_to
-from tasks.common.plot import new_plot
+from tasks.common.drawing.draw import FONT, scaled_to
+from tasks.common.drawing.plot import new_plot
 
 HEIGHT_PX, BARS_WIDTH_PX, ROW_PX = 320, 340, 20
 NAME_WIDTH_PX = 150

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.types import Attributes, Example
-from tasks.common.logits import Logits
+from tasks.common.model.logits import Logits
 
 NEVER_RARER_THAN = 1e-3  # so that an attribute which no training image has does not weigh infinitely
 

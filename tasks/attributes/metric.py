@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from datasets.types import Attributes
 from tasks.attributes.draw import draw_average_precisions
-from tasks.common.report import write_csv
+from tasks.common.evaluation.report import write_csv
 from tasks.common.task import Metric
 
 PER_ATTRIBUTE, PICTURE = "per_attribute.csv", "average_precision.png"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from datasets.types import Attributes
-from tasks.common.logits import Logits, LogitsModel
+from tasks.common.model.logits import Logits, LogitsModel
 
 
 class AttributeNet(LogitsModel):

@@ -21,9 +21,9 @@ from tasks.attributes.draw import draw_attributes
 from tasks.attributes.loss import AttributeTargets, attribute_loss, attribute_targets, positive_weights
 from tasks.attributes.metric import AttributesMetric
 from tasks.attributes.model import AttributeNet, attribute_probabilities, decode_attributes
-from tasks.common.distributed import ALONE, World
-from tasks.common.logits import Logits
-from tasks.common.pretrained import build_pretrained, open_pretrained
+from tasks.common.model.logits import Logits
+from tasks.common.runs.pretrained import build_pretrained, open_pretrained
+from tasks.common.runtime.distributed import ALONE, World
 from tasks.common.task import Mistake, Task
 
 CELEBA_NUM_ATTRIBUTES = 40  # the paper does not state its own data's number

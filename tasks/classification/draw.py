@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.types import Image, Label
-from tasks.common.draw import put_label
-from tasks.common.plot import new_plot
+from tasks.common.drawing.draw import put_label
+from tasks.common.drawing.plot import new_plot
 
 SIDE_PX = 320  # of the drawn image's shorter side, so that labels can be read
 GUESSES = 3

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.types import Example, Label
-from tasks.common.logits import Logits
+from tasks.common.model.logits import Logits
 
 
 class ClassTargets(NamedTuple):

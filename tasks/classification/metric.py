@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.types import Label
 from tasks.classification.draw import draw_confusion
-from tasks.common.report import PER_CLASS, write_csv
+from tasks.common.evaluation.report import PER_CLASS, write_csv
 from tasks.common.task import Metric
 
 CONFUSION = "confusion.png"

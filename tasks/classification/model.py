@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datasets.types import Label
-from tasks.common.logits import Logits, LogitsModel
+from tasks.common.model.logits import Logits, LogitsModel
 
 
 class ClassificationModel(LogitsModel):

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from backbone import load_classes
 from backbone.published import IMAGENET_CLASS_NAMES
+from backbone.weights import load_classes
 from datasets.labelled import LabelledImages, read_folders, read_imagenet, read_stanford_dogs
 from datasets.loader import Collate, Preprocess
 from datasets.mixing import LabelMixing
@@ -22,9 +22,9 @@ from tasks.classification.draw import draw_label, most_probable
 from tasks.classification.loss import ClassTargets, class_targets, classification_loss
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.model import ClassificationModel, decode_labels
-from tasks.common.distributed import ALONE, World
-from tasks.common.logits import Logits
-from tasks.common.pretrained import build_pretrained, open_pretrained
+from tasks.common.model.logits import Logits
+from tasks.common.runs.pretrained import build_pretrained, open_pretrained
+from tasks.common.runtime.distributed import ALONE, World
 from tasks.common.task import Mistake, Task
 
 PAPER_NUM_CLASSES = 1000

@@ -123,7 +123,8 @@ def _training(mode: str, options: argparse.Namespace) -> list[Step]:
     import torch
     from torch.nn.functional import cross_entropy
 
-    from backbone import Classifier, build_backbone
+    from backbone.base import Classifier
+    from backbone.build import build_backbone
     from datasets.memory import keep_freed_memory
 
     is_ours = mode.startswith("ours")

@@ -1,1 +1,1 @@
-"""What all tasks share: the one loop, evaluation, prediction, the command line. `task.py` says what a task offers."""
+"""What all tasks share, arranged by job; ARCHITECTURE.md has the table."""

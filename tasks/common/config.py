@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from backbone.names import ConventionsName, parse_name
 from tasks.common.ranges import (
@@ -128,15 +127,6 @@ class TaskConfig(Settings):
     optim: OptimConfig = field(default_factory=OptimConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     seed: NonNegativeInt = 0
-
-
-def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested groups as one level: `optim.lr` and so on."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        inner = {f"{key}.{name}": v for name, v in flatten(value).items()} if isinstance(value, dict) else {key: value}
-        flat |= inner
-    return flat
 
 
 def require_size_of_name(backbone: BackboneConfig, input_size: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from datasets.files import write_json
 from datasets.loader import Augment, Collate, Mixing, Order, Preprocess, Source, TrainingSet
 from datasets.types import Image, Split
-from tasks.common.distributed import ALONE, World
+from tasks.common.runtime.distributed import ALONE, World
 
 T = TypeVar("T")
 VOCABULARY = "vocabulary.json"  # in a run folder

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks.common.cli import child_environment
+from tasks.common.runtime.repository import child_environment
 
 WARMUP_STEPS = 3
 Step = dict[str, float]  # part of a step -> seconds

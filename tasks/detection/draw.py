@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.types import Detections, Image
-from tasks.common.draw import colour, put_label
-from tasks.common.plot import new_plot
+from tasks.common.drawing.draw import colour, put_label
+from tasks.common.drawing.plot import new_plot
 
 MAX_NAMED_CLASSES = 12  # curves of more would not be told apart
 MIN_SIDE_PX = 320  # smaller images are enlarged, so that labels can be read

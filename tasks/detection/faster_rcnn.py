@@ -13,7 +13,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import nms
 
-from backbone import Backbone
+from backbone.base import Backbone
 from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, grid_sizes, region_shapes
 from tasks.detection.boxes import decode, have_area, to_cxcywh

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.models.detection._utils import Matcher
 
-from tasks.common.distributed import ALONE, World
+from tasks.common.runtime.distributed import ALONE, World
 from tasks.detection.boxes import encode, to_cxcywh, to_xyxy
 from tasks.detection.config import BACKGROUND_IOU
 from tasks.detection.faster_rcnn import FasterRCNNOutputs, region_matcher

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backbone import Backbone
+from backbone.base import Backbone
 from backbone.layers import ConvBNReLU, DepthwiseSeparable
 from tasks.detection.anchors import Shapes, pyramid_shapes, ssd_shapes
 

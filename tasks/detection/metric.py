@@ -17,7 +17,7 @@ from faster_coco_eval.core.mask import iou
 from numpy.typing import NDArray
 
 from datasets.types import Detections
-from tasks.common.report import PER_CLASS, write_csv
+from tasks.common.evaluation.report import PER_CLASS, write_csv
 from tasks.common.task import Metric, Mistake
 from tasks.detection.draw import draw_precision_recall
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from backbone import Backbone
+from backbone.base import Backbone
 from datasets.types import Detections
-from tasks.common.distributed import World
+from tasks.common.runtime.distributed import World
 from tasks.detection.matching import DetectionTargets
 from tasks.detection.postprocess import Limits
 

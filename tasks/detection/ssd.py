@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from backbone import Backbone, Conventions
-from backbone.layers import ConvBNReLU
+from backbone.base import Backbone
+from backbone.layers import ConvBNReLU, Conventions
 from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, grid_sizes
 from tasks.detection.boxes import decode

@@ -10,14 +10,14 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor, nn
 
-from backbone import Backbone
+from backbone.base import Backbone
 from datasets.coco import Categories, CocoDetection
 from datasets.loader import Collate, Preprocess
 from datasets.sample.detection import sample_root
 from datasets.transforms import DetectionAugmentation, resize
 from datasets.types import Detections, Image, Split
-from tasks.common.distributed import ALONE, World
-from tasks.common.pretrained import build_pretrained, open_pretrained
+from tasks.common.runs.pretrained import build_pretrained, open_pretrained
+from tasks.common.runtime.distributed import ALONE, World
 from tasks.common.task import Mistake, Task
 from tasks.detection.config import DetectionConfig
 from tasks.detection.draw import draw_detections

@@ -69,9 +69,9 @@ def _training(mode: str, options: argparse.Namespace) -> list[Step]:
 
     from datasets.loader import TrainingBatches, build_loader
     from datasets.memory import keep_freed_memory
-    from tasks.common.optim import build_optimizer
-    from tasks.detection import DetectionConfig, DetectionTask
-    from tasks.detection.config import DetectionDataConfig
+    from tasks.common.training.optim import build_optimizer
+    from tasks.detection.config import DetectionConfig, DetectionDataConfig
+    from tasks.detection.task import DetectionTask
 
     if mode in ("ours", "torchvision, kept memory"):
         keep_freed_memory()
@@ -109,9 +109,9 @@ def _prediction(mode: str, options: argparse.Namespace) -> list[Step]:
     import torch
 
     from datasets.memory import keep_freed_memory
-    from tasks.common.evaluate import predict_batch
-    from tasks.detection import DetectionConfig, DetectionTask
-    from tasks.detection.config import DetectionDataConfig, SSDConfig
+    from tasks.common.evaluation.evaluate import predict_batch
+    from tasks.detection.config import DetectionConfig, DetectionDataConfig, SSDConfig
+    from tasks.detection.task import DetectionTask
 
     keep_freed_memory()
     torch.manual_seed(0)

@@ -2,7 +2,7 @@
 
 import sys
 
-from tasks.common.cli import main
+from tasks.common.cli.main import main
 from tasks.embedding.cli import COMMANDS
 
 if __name__ == "__main__":

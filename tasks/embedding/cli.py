@@ -2,7 +2,7 @@
 
 from jsonargparse import ArgumentParser
 
-from tasks.common import parser
+from tasks.common.cli import commands
 
 
 def _index_flags(flags: ArgumentParser) -> None:
@@ -12,7 +12,7 @@ def _index_flags(flags: ArgumentParser) -> None:
 
 
 def _search_flags(flags: ArgumentParser) -> None:
-    parser.add_run(flags, "search")
+    commands.add_run(flags, "search")
     _add_gallery(flags)
     flags.add_argument("--num_matches", type=int, default=5, help="photos to find for each")
     flags.add_argument("inputs", nargs="+", type=str, help="image, folder or glob")
@@ -29,12 +29,12 @@ def _add_gallery(flags: ArgumentParser) -> None:
 
 def _peer_flags(flags: ArgumentParser) -> None:
     flags.add_argument("onnx", type=str, help="network: RGB with ImageNet's mean and deviation, one face -> a vector")
-    parser.add_out(flags, "runs/embedding/<backbone>-peer")
-    parser.add_json(flags)
+    commands.add_out(flags, "runs/embedding/<backbone>-peer")
+    commands.add_json(flags)
 
 
-COMMANDS = parser.COMMANDS | {
-    "index": parser.Command(
+COMMANDS = commands.COMMANDS | {
+    "index": commands.Command(
         "Embed photos into a gallery that can be searched, or add to one what is new or changed since. The files are "
         "GALLERY.faiss and, beside it, GALLERY.csv and GALLERY.json",
         "python -m tasks.{task} index --run runs/first photos/ --out gallery.faiss",
@@ -42,21 +42,21 @@ COMMANDS = parser.COMMANDS | {
         _index_flags,
         usage=" [--run RUN] INPUT... [--out GALLERY]",
     ),
-    "search": parser.Command(
+    "search": commands.Command(
         "Find the most similar photos of a gallery; draws them beside each photo, and writes matches.jsonl",
         "python -m tasks.{task} search --run runs/first --gallery gallery.faiss who.jpg",
         "tasks.embedding.search",
         _search_flags,
         usage=" [--run RUN] INPUT... [--gallery GALLERY]",
     ),
-    "remove": parser.Command(
+    "remove": commands.Command(
         "Remove photos from a gallery, whether their files are still there or not",
         "python -m tasks.{task} remove --gallery gallery.faiss photos/someone/",
         "tasks.embedding.search",
         _remove_flags,
         usage=" INPUT... [--gallery GALLERY]",
     ),
-    "peer": parser.Command(
+    "peer": commands.Command(
         "Score another embedding network, an ONNX file, on the very same photos",
         "python -m tasks.{task} peer mobilefacenet.onnx --data.input_size 112 --data.root photos/ --data.val_share 1",
         "tasks.embedding.peer",

@@ -12,8 +12,8 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import roc_curve
 
 from datasets.types import Face, Image
-from tasks.common.draw import put_label, scaled_to
-from tasks.common.plot import new_plot
+from tasks.common.drawing.draw import put_label, scaled_to
+from tasks.common.drawing.plot import new_plot
 from tasks.embedding.verification import Bools, FarPoint, Floats
 
 HEIGHT_PX, STRIP_PX, STRIP_ROWS = 280, 10, 4

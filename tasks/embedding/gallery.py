@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.files import write_json
-from tasks.common.neighbours import Floats, SimilarityIndex
-from tasks.common.report import write_csv
+from tasks.common.evaluation.report import write_csv
+from tasks.common.model.neighbours import Floats, SimilarityIndex
 
 
 class Match(NamedTuple):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.types import Example, Face
-from tasks.common.distributed import ALONE, World
+from tasks.common.runtime.distributed import ALONE, World
 from tasks.embedding.model import EmbeddingOutputs
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from datasets.faces import Pair, Photo
 from datasets.types import Face
-from tasks.common.report import write_csv
+from tasks.common.evaluation.report import write_csv
 from tasks.common.task import Metric
 from tasks.embedding.draw import draw_roc, draw_space
 from tasks.embedding.verification import Bools, FarPoint, Floats, far_points, fold_accuracies

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backbone import Backbone
-from backbone.base import pooled
+from backbone.base import Backbone, pooled
 from datasets.types import Face
 
 

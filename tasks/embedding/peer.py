@@ -7,12 +7,13 @@ from pathlib import Path
 from torch.nn import functional
 
 from datasets.types import Face
-from tasks.common.commands import out_folder, report, warn_of_repairs
-from tasks.common.evaluate import Evaluation, evaluation_loader, readable_batches
-from tasks.common.onnx_network import OnnxNetwork
-from tasks.common.parser import Arguments
-from tasks.common.progress import Progress
+from tasks.common.cli.parser import Arguments
+from tasks.common.deploy.onnx_network import OnnxNetwork
+from tasks.common.evaluation.evaluate import Evaluation, evaluation_loader, readable_batches, warn_of_repairs
+from tasks.common.runs.folder import out_folder
+from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
+from tasks.common.verbs.evaluate import report
 
 
 def peer(task_class: type[Task[Face]], arguments: Arguments) -> int:
@@ -33,6 +34,6 @@ def peer(task_class: type[Task[Face]], arguments: Arguments) -> int:
             num_photos += len(batch)
             progress.advance(len(batch) + len(batch.unreadable))
     evaluation = Evaluation(metric.compute(), num_photos, len(source) - num_photos, metric)
-    folder = out_folder(task, options, "peer")
+    folder = out_folder(task, "peer", out=options["out"])
     report(evaluation, folder, f"{options['onnx']}, {num_photos} photos", as_json=options["json"])
     return 0

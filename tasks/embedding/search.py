@@ -17,15 +17,16 @@ from datasets.files import atomic_write
 from datasets.images import IMAGE_SUFFIXES, UnreadableImageError, read_image, write_image
 from datasets.stores import ImageFiles
 from datasets.types import Face, Image
-from tasks.common.commands import load_model, out_folder
-from tasks.common.draw import contact_sheet, put_label, scaled_to
-from tasks.common.evaluate import evaluation_loader, predict_batch, predict_pixels, readable_batches
-from tasks.common.features import network_digest
-from tasks.common.neighbours import Floats
-from tasks.common.onnx_file import ExportedNetwork
-from tasks.common.parser import Arguments
-from tasks.common.predict import find_files
-from tasks.common.progress import Progress
+from tasks.common.cli.parser import Arguments
+from tasks.common.deploy.onnx_file import ExportedNetwork
+from tasks.common.drawing.draw import contact_sheet, put_label, scaled_to
+from tasks.common.evaluation.evaluate import evaluation_loader, predict_batch, predict_pixels, readable_batches
+from tasks.common.evaluation.features import network_digest
+from tasks.common.evaluation.predict import find_files
+from tasks.common.model.neighbours import Floats
+from tasks.common.runs.folder import out_folder
+from tasks.common.runs.load import load_model
+from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
 from tasks.embedding.gallery import Gallery, Match
 
@@ -44,7 +45,7 @@ def index(task_class: type[Task[Face]], arguments: Arguments) -> int:
     if out.suffix != ".faiss":
         raise ValueError(f"--out: expected a name that ends in .faiss, got {out}")
     photos = _photos(options["inputs"])
-    task, model = load_model(task_class, arguments)
+    task, model = load_model(task_class, arguments.config, options["run"])
     gallery = _open_gallery(out, task, model) if out.exists() else _new_gallery(out, task, model)
     new = gallery.missing(photos)
     with Progress("embedding", len(new)) as progress:
@@ -70,14 +71,14 @@ def search(task_class: type[Task[Face]], arguments: Arguments) -> int:
     if options["num_matches"] < 1:
         raise ValueError(f"--num_matches: expected 1 or more, got {options['num_matches']}")
     queries = _photos(options["inputs"])
-    task, model = load_model(task_class, arguments)
+    task, model = load_model(task_class, arguments.config, options["run"])
     gallery = _open_gallery(Path(options["gallery"]), task, model)
     with Progress("embedding", len(queries)) as progress:
         names, embeddings = _embed(task, model, queries, progress)
     if not names:
         raise ValueError("none of the photos could be used")
     found = gallery.search(embeddings, options["num_matches"])
-    folder = out_folder(task, options, "search")
+    folder = out_folder(task, "search", out=options["out"], run=options["run"])
     with atomic_write(folder / MATCHES) as temporary, temporary.open("w", encoding="utf-8") as file:
         for name, matches in zip(names, found, strict=True):
             file.write(json.dumps({"image": name, "matches": [match._asdict() for match in matches]}) + "\n")

@@ -17,8 +17,8 @@ from datasets.loader import Collate, Preprocess
 from datasets.sample.embedding import LFW, sample_root
 from datasets.transforms import CropAugmentation
 from datasets.types import Face, Image, Split
-from tasks.common.distributed import ALONE, World
-from tasks.common.pretrained import build_pretrained, open_pretrained
+from tasks.common.runs.pretrained import build_pretrained, open_pretrained
+from tasks.common.runtime.distributed import ALONE, World
 from tasks.common.task import Task
 from tasks.embedding.config import EmbeddingConfig
 from tasks.embedding.draw import draw_face

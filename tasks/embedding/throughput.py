@@ -19,7 +19,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from tasks.common.neighbours import Floats, SimilarityIndex, kind_for
+from tasks.common.model.neighbours import Floats, SimilarityIndex, kind_for
 
 DIM, PHOTOS_PER_PERSON = 128, 10
 SPREAD = 0.9  # of a person's photos, in lengths of the vector between person and middle: cosines of about 0.55

@@ -10,8 +10,8 @@ import numpy as np
 
 from datasets.sphere import Floats, distance_km
 from datasets.types import Image, Place
-from tasks.common.draw import put_label
-from tasks.common.plot import new_plot
+from tasks.common.drawing.draw import put_label
+from tasks.common.drawing.plot import new_plot
 from tasks.geolocation.map import CellMap, length_text
 from tasks.geolocation.regions import Region
 

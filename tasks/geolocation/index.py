@@ -6,9 +6,11 @@ import dataclasses
 import sys
 from typing import Any
 
-from tasks.common import checkpoint
-from tasks.common.commands import new_run, warn_of_repairs, with_conventions
-from tasks.common.parser import Arguments
+from tasks.common.cli.parser import Arguments
+from tasks.common.evaluation.evaluate import warn_of_repairs
+from tasks.common.runs import checkpoint
+from tasks.common.runs.folder import new_run
+from tasks.common.runs.pretrained import with_conventions
 
 
 def index(task_class: type[Any], arguments: Arguments) -> int:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.types import Example, Place
-from tasks.common.distributed import ALONE, World
-from tasks.common.logits import Logits
+from tasks.common.model.logits import Logits
+from tasks.common.runtime.distributed import ALONE, World
 from tasks.geolocation.cells import Partitioning
 
 IN_NO_CELL = -1

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from datasets.types import Place
-from tasks.common.logits import Logits, LogitsModel
+from tasks.common.model.logits import Logits, LogitsModel
 from tasks.geolocation.cells import Partitioning, inside
 from tasks.geolocation.density import densest_place
 

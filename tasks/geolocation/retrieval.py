@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backbone import Backbone
+from backbone.base import Backbone
 from datasets.sphere import Floats
 from datasets.types import Place
-from tasks.common.neighbours import SimilarityIndex
+from tasks.common.model.neighbours import SimilarityIndex
 from tasks.geolocation.cells import Partitioning
 from tasks.geolocation.density import densest_place
 

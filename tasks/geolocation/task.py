@@ -19,10 +19,10 @@ from datasets.shards import read_shards
 from datasets.sphere import Floats, distance_km
 from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Image, Place, Split
-from tasks.common.device import open_device
-from tasks.common.distributed import ALONE, World
-from tasks.common.features import pooled_features
-from tasks.common.pretrained import build_pretrained, open_pretrained
+from tasks.common.evaluation.features import pooled_features
+from tasks.common.runs.pretrained import build_pretrained, open_pretrained
+from tasks.common.runtime.device import open_device
+from tasks.common.runtime.distributed import ALONE, World
 from tasks.common.task import Mistake, Task
 from tasks.geolocation.cells import Partitioning, divide, read_cells, write_cells
 from tasks.geolocation.config import GeolocationConfig

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from backbone import MobileNet, count_cost
+from backbone.cost import count_cost
 from backbone.layers import KERAS, DepthwiseSeparable
+from backbone.mobilenet import MobileNet
 
 
 def test_a_convolution_counts_kernel_times_outputs() -> None:

@@ -3,8 +3,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from backbone import Classifier, Conventions, MobileNet, build_backbone
-from backbone.layers import SameConv2d
+from backbone.base import Classifier
+from backbone.build import build_backbone
+from backbone.layers import Conventions, SameConv2d
+from backbone.mobilenet import MobileNet
 
 
 def images(size: int, number: int = 2) -> torch.Tensor:

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from backbone import BackboneName, parse_name
+from backbone.names import BackboneName, parse_name
 
 
 @pytest.mark.parametrize(

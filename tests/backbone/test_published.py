@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from backbone import build_backbone, open_weights
+from backbone.build import build_backbone
 from backbone.cli import main
 from backbone.published import PUBLISHED, Published, fetch, find_published, keep_download
+from backbone.weights import open_weights
 from distill.facenet import WEIGHTS
 
 CONTENT = b"not really weights"

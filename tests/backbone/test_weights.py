@@ -13,7 +13,10 @@ import torchvision
 from PIL import Image as Pillow
 from torch import nn
 
-from backbone import Backbone, Classifier, MobileNet, build_backbone, load_weights, open_weights
+from backbone.base import Backbone, Classifier
+from backbone.build import build_backbone
+from backbone.mobilenet import MobileNet
+from backbone.weights import load_weights, open_weights
 from datasets.images import read_image
 
 

@@ -26,8 +26,8 @@ from datasets.loader import (
     ordered_batches,
 )
 from datasets.types import Batch, Example, Image
-from tasks.common.evaluate import evaluation_loader
-from tasks.common.parser import read_config
+from tasks.common.evaluation.evaluate import evaluation_loader
+from tasks.common.settings import read_config
 from tasks.registry import TASKS, config_class, task_class
 from tests.conftest import REPOSITORY
 

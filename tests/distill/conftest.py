@@ -59,7 +59,7 @@ def student(drawn_roots: Callable[[str], Path]) -> Callable[..., Any]:
 @pytest.fixture
 def trained_run(tmp_path: Path, data_words: Callable[[str], list[str]]) -> Callable[..., str]:
     """The folder of a run that has learnt for an epoch: a function of the task's name and further words."""
-    from tasks.common import cli
+    from tasks.common.cli import main as cli
 
     def train(task: str, *words: str) -> str:
         run = tmp_path / f"{task}-teacher"

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from distill.cli import main
-from tasks.common import cli
-from tasks.common.checkpoint import load_checkpoint
+from tasks.common.cli import main as cli
+from tasks.common.runs.checkpoint import load_checkpoint
 from tasks.registry import TASKS
 from tests.conftest import REPOSITORY
 from tests.distill.conftest import TINY

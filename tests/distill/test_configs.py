@@ -7,7 +7,8 @@ import yaml
 
 from distill.cli import COMMAND, NAME, main
 from distill.config import DistillConfig, OnnxConfig
-from tasks.common.parser import build_settings, parse_arguments, read_config
+from tasks.common.cli.parser import parse_arguments
+from tasks.common.settings import build_settings, read_config
 from tasks.registry import config_class
 from tests.tasks.conftest import CONFIGS
 

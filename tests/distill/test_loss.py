@@ -13,7 +13,7 @@ from distill.config import ClassLoss
 from distill.loss import box_loss, dist_loss, dkd_loss, embedding_loss, hint_loss, kd_loss
 from distill.student import StudentOutputs
 from distill.subjects import Classes
-from tasks.common.distributed import ALONE, World
+from tasks.common.runtime.distributed import ALONE, World
 
 T = 2.5
 

@@ -19,8 +19,8 @@ from distill.teachers import Teacher
 from distill.teaching import Teaching
 from distill.views import DistillTargets, PairedView, UnlabelledImages, distill_targets
 from tasks.common.config import LoopConfig
-from tasks.common.logits import Logits
-from tasks.embedding import EmbeddingOutputs
+from tasks.common.model.logits import Logits
+from tasks.embedding.model import EmbeddingOutputs
 from tasks.registry import TASKS
 
 

@@ -14,8 +14,8 @@ import distill.trained
 from distill.facenet import FaceNetTask
 from distill.resnet import ResNetTask
 from distill.trained import train_first
-from tasks.common.distributed import ALONE, World
-from tasks.common.fit import InterruptedRunError
+from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.training.fit import InterruptedRunError
 
 RECIPE = "data: {input_size: 80}\noptim: {epochs: 2, batch_size: 8, ema_decay: null}\n"
 

@@ -33,7 +33,7 @@ def as_prediction(truth: Sequence[Any]) -> list[Any]:
 
 def build_config(settings_class: type[Any], *files: Path, **changes: dict[str, Any]) -> Any:
     """A configuration from YAML files and groups of changes, by the same parser as the command line."""
-    from tasks.common.parser import parse_arguments
+    from tasks.common.cli.parser import parse_arguments
 
     words = [word for file in files for word in ("--config", str(file))]
     words += [

@@ -16,9 +16,9 @@ import yaml
 
 from datasets.loader import Key, build_batch
 from datasets.types import Batch, map_tensors
-from tasks.common.checkpoint import load_checkpoint, save_best
-from tasks.common.evaluate import evaluate, evaluation_loader, predict_batch
-from tasks.common.onnx_file import ExportedNetwork, write_onnx
+from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
+from tasks.common.evaluation.evaluate import evaluate, evaluation_loader, predict_batch
+from tasks.common.runs.checkpoint import load_checkpoint, save_best
 from tasks.registry import TASKS, config_class
 from tests.tasks.conftest import CONFIGS, as_prediction, build_config
 

@@ -10,8 +10,9 @@ import pytest
 
 from datasets.files import CACHE_VARIABLE
 from datasets.sample.faces import ATTRIBUTES
-from tasks.attributes import AttributesConfig, AttributesTask
-from tasks.common.cli import main
+from tasks.attributes.config import AttributesConfig
+from tasks.attributes.task import AttributesTask
+from tasks.common.cli.main import main
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch.nn import functional
 from datasets.types import Attributes
 from tasks.attributes.loss import AttributeTargets, attribute_loss, attribute_targets, positive_weights
 from tasks.attributes.model import attribute_probabilities, decode_attributes
-from tasks.common.logits import Logits
+from tasks.common.model.logits import Logits
 from tests.tasks.laws import as_examples
 
 

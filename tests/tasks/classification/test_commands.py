@@ -13,8 +13,8 @@ import torch
 import yaml
 
 from datasets.files import CACHE_VARIABLE
-from tasks.common.checkpoint import load_checkpoint
-from tasks.common.cli import main
+from tasks.common.cli.main import main
+from tasks.common.runs.checkpoint import load_checkpoint
 
 HEAD = ("--optim.layers", "head", "--optim.weight_decay", "1e-7")
 

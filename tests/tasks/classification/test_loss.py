@@ -7,7 +7,7 @@ import torch
 from datasets.mixing import LabelMixing
 from datasets.types import Example, Label
 from tasks.classification.loss import class_targets, classification_loss
-from tasks.common.logits import Logits
+from tasks.common.model.logits import Logits
 from tests.tasks.laws import as_examples
 
 

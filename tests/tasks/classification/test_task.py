@@ -12,7 +12,8 @@ import torch
 from torchvision.models import mobilenet_v2, mobilenet_v3_small
 
 from datasets.images import write_image
-from tasks.classification import ClassificationConfig, ClassificationTask
+from tasks.classification.config import ClassificationConfig
+from tasks.classification.task import ClassificationTask
 from tests.tasks.conftest import build_config
 
 
@@ -138,7 +139,7 @@ def test_data_of_other_classes_are_refused(drawn_roots: Any) -> None:
 @pytest.mark.data
 def test_real_weights_through_the_task(shared: Path) -> None:
     """Top-1 and top-5 of ../shared/weights/README.md: the crop and the filter are those of its figures."""
-    from tasks.common.evaluate import evaluate, evaluation_loader
+    from tasks.common.evaluation.evaluate import evaluate, evaluation_loader
 
     config = build_config(
         ClassificationConfig,

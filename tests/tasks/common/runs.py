@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.common.cli import main
+from tasks.common.cli.main import main
 
 EPOCHS, STEPS_PER_EPOCH = 3, 12
 TIMEOUT_S = 240

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tasks.common.cli import main
+from tasks.common.cli.main import main
 
 
 def run(*words: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.common.checkpoint import exists, load_checkpoint, load_last, save_best, save_last
+from tasks.common.runs.checkpoint import exists, load_checkpoint, load_last, save_best, save_last
 
 
 def content(step: int) -> dict[str, object]:

@@ -10,7 +10,6 @@ import pytest
 import yaml
 from annotated_types import Interval, MultipleOf
 
-from tasks.common.parser import read_config
 from tasks.common.ranges import (
     AtLeast2,
     ClosedUnit,
@@ -24,6 +23,7 @@ from tasks.common.ranges import (
     RightOpenUnit,
     Settings,
 )
+from tasks.common.settings import read_config
 from tasks.registry import TASKS, config_class
 
 NAN = float("nan")

@@ -18,18 +18,18 @@ import yaml
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from backbone import MobileNet
+from backbone.mobilenet import MobileNet
 from datasets.loader import Key, build_batch
-from tasks.common.commands import name_launch, restarted_run
 from tasks.common.config import BackboneConfig, OptimConfig
-from tasks.common.device import synchronize_batch_norm
-from tasks.common.distributed import ALONE, World, shared_batch_size
-from tasks.common.freeze import set_trainable
-from tasks.common.optim import EmaModel, build_optimizer
-from tasks.common.state import TrainingState
-from tasks.common.step import train_step
-from tasks.common.unreadable import UnreadableImages
-from tasks.detection import DetectionConfig
+from tasks.common.evaluation.unreadable import UnreadableImages
+from tasks.common.runs.folder import name_launch, restarted_run
+from tasks.common.runtime.device import synchronize_batch_norm
+from tasks.common.runtime.distributed import ALONE, World, shared_batch_size
+from tasks.common.training.freeze import set_trainable
+from tasks.common.training.optim import EmaModel, build_optimizer
+from tasks.common.training.state import TrainingState
+from tasks.common.training.step import train_step
+from tasks.detection.config import DetectionConfig
 from tasks.registry import TASKS
 from tests.gradients import CASES, first_gradient
 from tests.tasks.common.runs import TIMEOUT_S, read_log, run_detection, train_detection, words_of
@@ -243,7 +243,8 @@ def test_a_cpu_cannot_share_batch_statistics() -> None:
 
 def test_a_restarted_run_keeps_the_conventions_of_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that is started again names the weights; the run has written down what they need."""
-    from tasks.common.commands import check_unchanged, with_conventions_of
+    from tasks.common.runs.folder import check_unchanged
+    from tasks.common.runs.pretrained import with_conventions_of
 
     made = DetectionConfig(backbone=BackboneConfig(pretrained="keras", conventions="keras"))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(dataclasses.asdict(made)))

@@ -13,8 +13,8 @@ import torch
 from datasets.types import Attributes, Label, Place
 from tasks.attributes.metric import AttributesMetric
 from tasks.classification.metric import ClassificationMetric
-from tasks.common.distributed import World
-from tasks.common.evaluate import evaluate, evaluation_loader
+from tasks.common.evaluation.evaluate import evaluate, evaluation_loader
+from tasks.common.runtime.distributed import World
 from tasks.geolocation.metric import GeolocationMetric
 from tests.tasks.common.runs import run_detection, train_detection
 
@@ -106,7 +106,7 @@ def test_what_was_scored_is_counted(drawn_root: Path, tmp_path: Path) -> None:
 
 
 def test_a_score_that_is_not_defined_replaces_none() -> None:
-    from tasks.common.report import is_new_best
+    from tasks.common.evaluation.report import is_new_best
 
     nan = float("nan")
     history: list[dict[str, float]] = []

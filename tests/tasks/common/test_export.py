@@ -12,13 +12,14 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from tasks.common import export
-from tasks.common.cli import main
-from tasks.common.commands import open_run
-from tasks.common.device import device_of
-from tasks.common.evaluate import Evaluation
-from tasks.common.onnx_file import ExportedNetwork
-from tasks.detection import DetectionConfig, DetectionTask
+from tasks.common.cli.main import main
+from tasks.common.deploy.onnx_file import ExportedNetwork
+from tasks.common.evaluation.evaluate import Evaluation
+from tasks.common.runs.load import open_run
+from tasks.common.runtime.device import device_of
+from tasks.common.verbs import export
+from tasks.detection.config import DetectionConfig
+from tasks.detection.task import DetectionTask
 
 
 def run(verb: str, *words: str) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.common.predict import find_files
+from tasks.common.evaluation.predict import find_files
 
 
 def test_folders_are_searched_whole_also_behind_links(tmp_path: Path) -> None:

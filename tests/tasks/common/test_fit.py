@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.common import fit as fit_module
+from tasks.common.cli.parser import parse_arguments
 from tasks.common.config import OptimConfig
-from tasks.common.parser import parse_arguments
-from tasks.detection import DetectionConfig, DetectionTask
+from tasks.common.training import fit as fit_module
+from tasks.detection.config import DetectionConfig
+from tasks.detection.task import DetectionTask
 from tests.tasks.common.runs import EPOCHS, STEPS_PER_EPOCH, TIMEOUT_S, read_log, run_detection, words_of
 
 

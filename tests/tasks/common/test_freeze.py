@@ -3,10 +3,11 @@
 import torch
 from torch.nn import functional
 
-from backbone import Classifier, MobileNet
+from backbone.base import Classifier
+from backbone.mobilenet import MobileNet
 from tasks.common.config import OptimConfig
-from tasks.common.freeze import frozen_stages, set_trainable
-from tasks.common.optim import build_optimizer
+from tasks.common.training.freeze import frozen_stages, set_trainable
+from tasks.common.training.optim import build_optimizer
 
 GRADUAL = OptimConfig(layers="gradual", unfreeze_epochs=2, lr=0.1)
 

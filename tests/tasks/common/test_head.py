@@ -14,11 +14,12 @@ from torch.nn import functional
 from datasets.files import CACHE_VARIABLE
 from datasets.images import read_image
 from datasets.types import Label
-from tasks.classification import ClassificationConfig, ClassificationTask
-from tasks.common import head as head_module
-from tasks.common.features import pooled_features
-from tasks.common.head import fit_head, minimise
-from tasks.common.mistakes import NUM_KEPT, WorstMistakes
+from tasks.classification.config import ClassificationConfig
+from tasks.classification.task import ClassificationTask
+from tasks.common.evaluation.failure_cases import NUM_KEPT, WorstMistakes
+from tasks.common.evaluation.features import pooled_features
+from tasks.common.training import linear_probe as head_module
+from tasks.common.training.linear_probe import fit_head, minimise
 from tests.tasks.conftest import build_config
 
 
@@ -48,7 +49,7 @@ def task(drawn_roots: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> C
 
 
 def test_run_folder_holds_the_whole_network(task: ClassificationTask, tmp_path: Path) -> None:
-    from tasks.common.checkpoint import load_checkpoint
+    from tasks.common.runs.checkpoint import load_checkpoint
 
     run = tmp_path / "run"
     run.mkdir()

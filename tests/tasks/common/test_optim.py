@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from backbone import Classifier, MobileNet
+from backbone.base import Classifier
+from backbone.mobilenet import MobileNet
 from tasks.common.config import OptimConfig
-from tasks.common.optim import EmaModel, build_optimizer, learning_rate, split_decayed
+from tasks.common.training.optim import EmaModel, build_optimizer, learning_rate, split_decayed
 
 
 def test_weight_decay_is_on_standard_and_pointwise_kernels_only() -> None:

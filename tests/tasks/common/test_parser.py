@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import datasets
-from tasks.common import cli
-from tasks.common.parser import Arguments, parse_arguments
-from tasks.detection import DetectionConfig
+from tasks.common.cli import main as cli
+from tasks.common.cli.parser import Arguments, parse_arguments
+from tasks.detection.config import DetectionConfig
 from tasks.registry import TASKS
 
 SAMPLE = Path(__file__).resolve().parents[3] / "configs" / "detection" / "sample.yaml"

@@ -12,9 +12,9 @@ from torch import nn
 
 from datasets.images import read_image, write_image
 from datasets.types import Image
-from tasks.common import predict
-from tasks.common.draw import put_label
-from tasks.common.predict import RECORDS, predict_files
+from tasks.common.drawing.draw import put_label
+from tasks.common.evaluation import predict
+from tasks.common.evaluation.predict import RECORDS, predict_files
 
 LATIN_1 = os.fsdecode(b"caf\xe9")  # a name that is not UTF-8
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 import yaml
 
-from tasks.classification import ClassificationConfig, ClassificationTask
-from tasks.common.checkpoint import save_best
-from tasks.detection import DetectionConfig, DetectionTask
+from tasks.classification.config import ClassificationConfig
+from tasks.classification.task import ClassificationTask
+from tasks.common.runs.checkpoint import save_best
+from tasks.detection.config import DetectionConfig
+from tasks.detection.task import DetectionTask
 from tests.tasks.conftest import build_config
 
 

@@ -9,15 +9,15 @@ import pytest
 import yaml
 
 from results.measured import read_measured
-from tasks.common.cli import main
-from tasks.common.config import flatten
+from tasks.common.cli.main import main
+from tasks.common.settings import flatten
 
 
 def test_each_evaluation_appends_a_line(
     drawn_roots: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     path = tmp_path / "measured.jsonl"
-    monkeypatch.setattr("tasks.common.record.append_record.__defaults__", (path,))
+    monkeypatch.setattr("tasks.common.evaluation.record.append_record.__defaults__", (path,))
 
     def run(*words: str) -> int:
         return main("classification", [*words, "--loop.num_workers", "0"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.common.report import write_csv
+from tasks.common.evaluation.report import write_csv
 
 
 def read_back(path: Path, value: object) -> str:

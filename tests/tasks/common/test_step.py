@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from datasets.types import Batch
-from tasks.common.distributed import ALONE
-from tasks.common.optim import EmaModel
-from tasks.common.state import TrainingState
-from tasks.common.step import train_step
+from tasks.common.runtime.distributed import ALONE
+from tasks.common.training.optim import EmaModel
+from tasks.common.training.state import TrainingState
+from tasks.common.training.step import train_step
 
 
 class Targets(NamedTuple):

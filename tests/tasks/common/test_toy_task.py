@@ -17,14 +17,16 @@ from datasets.images import write_image
 from datasets.loader import Collate, Preprocess
 from datasets.transforms import CropAugmentation, resize
 from datasets.types import Example, Image, Split
-from tasks.common.commands import evaluate, predict, train
+from tasks.common.cli.parser import Arguments
 from tasks.common.config import BackboneConfig, LoopConfig, OptimConfig, TaskConfig
-from tasks.common.distributed import ALONE, World
-from tasks.common.export import export
-from tasks.common.logits import Logits, LogitsModel
-from tasks.common.parser import Arguments
-from tasks.common.pretrained import build_pretrained
+from tasks.common.model.logits import Logits, LogitsModel
+from tasks.common.runs.pretrained import build_pretrained
+from tasks.common.runtime.distributed import ALONE, World
 from tasks.common.task import Metric, Task
+from tasks.common.verbs.evaluate import evaluate
+from tasks.common.verbs.export import export
+from tasks.common.verbs.predict import predict
+from tasks.common.verbs.train import train
 from tests.tasks.laws import assert_merge_is_exact
 
 # --- the toy: how bright is an image, from 0 to 1?

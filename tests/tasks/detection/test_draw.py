@@ -1,7 +1,7 @@
 import numpy as np
 
 from datasets.types import Detections
-from tasks.common.draw import colour
+from tasks.common.drawing.draw import colour
 from tasks.detection.draw import draw_detections
 
 

@@ -10,8 +10,9 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork
 from torchvision.ops import box_iou, roi_align
 
-from backbone import MobileNet, build_backbone
-from tasks.common.device import in_fp32
+from backbone.build import build_backbone
+from backbone.mobilenet import MobileNet
+from tasks.common.runtime.device import in_fp32
 from tasks.detection.anchors import build_anchors, region_shapes
 from tasks.detection.boxes import decode, encode, have_area, to_cxcywh, to_xyxy
 from tasks.detection.faster_rcnn import FasterRCNN, FasterRCNNOutputs, crop, propose, sample_regions

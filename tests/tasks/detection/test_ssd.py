@@ -5,7 +5,8 @@ import pytest
 import torch
 from torchvision.ops import nms
 
-from backbone import MobileNet, build_backbone
+from backbone.build import build_backbone
+from backbone.mobilenet import MobileNet
 from tasks.detection.anchors import build_anchors, ssd_shapes
 from tasks.detection.boxes import decode, encode
 from tasks.detection.config import Maps, Predictor

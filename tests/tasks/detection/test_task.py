@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from datasets.types import Detections
-from tasks.detection import DetectionConfig, DetectionTask
-from tasks.detection.config import DetectionDataConfig
+from tasks.detection.config import DetectionConfig, DetectionDataConfig
+from tasks.detection.task import DetectionTask
 
 GAPS = {1: 2, 2: 3, 3: 50, 4: 51, 5: 90}  # the sample's ids -> ids with gaps, as COCO's
 

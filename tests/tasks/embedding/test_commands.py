@@ -13,11 +13,11 @@ import torch
 import yaml
 from sklearn.metrics import roc_auc_score
 
-from backbone import build_backbone
+from backbone.build import build_backbone
 from datasets.faces import read_identities
 from datasets.files import CACHE_VARIABLE
 from datasets.transforms import center_crop
-from tasks.common.cli import main
+from tasks.common.cli.main import main
 from tasks.embedding.cli import COMMANDS
 from tasks.embedding.gallery import Gallery
 from tests.yunet import picture, write_detector

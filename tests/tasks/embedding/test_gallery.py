@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.common import neighbours
-from tasks.common.neighbours import SimilarityIndex
+from tasks.common.model import neighbours
+from tasks.common.model.neighbours import SimilarityIndex
 from tasks.embedding.gallery import Gallery, photo_ids
 
 DIM = 16

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from datasets.files import CACHE_VARIABLE
-from tasks.common.cli import main
-from tasks.geolocation import GeolocationConfig, GeolocationTask
+from tasks.common.cli.main import main
 from tasks.geolocation.cells import divide, write_cells
 from tasks.geolocation.cli import COMMANDS
+from tasks.geolocation.config import GeolocationConfig
+from tasks.geolocation.task import GeolocationTask
 
 
 @pytest.fixture

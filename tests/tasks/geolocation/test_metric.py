@@ -9,8 +9,9 @@ import pytest
 from datasets.images import read_image
 from datasets.sphere import distance_km
 from datasets.types import Place
-from tasks.geolocation import GeolocationConfig, GeolocationTask
+from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.metric import GeolocationMetric
+from tasks.geolocation.task import GeolocationTask
 from tests.tasks.conftest import build_config
 from tests.tasks.laws import assert_merge_is_exact
 

@@ -9,10 +9,10 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch.nn import functional
 
-from backbone import build_backbone
+from backbone.build import build_backbone
 from datasets.sphere import distance_km
 from datasets.types import Place
-from tasks.common.logits import Logits
+from tasks.common.model.logits import Logits
 from tasks.geolocation.cells import Partitioning, inside
 from tasks.geolocation.density import densest_place
 from tasks.geolocation.loss import cell_loss, cell_targets

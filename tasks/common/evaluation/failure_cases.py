@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 from datasets.images import write_image
 from datasets.loader import Source
-from tasks.common.draw import contact_sheet, put_label
-from tasks.common.report import write_csv
+from tasks.common.drawing.draw import contact_sheet, put_label
+from tasks.common.evaluation.report import write_csv
 from tasks.common.task import Mistake, Task
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 
-from tasks.common.distributed import World
+from tasks.common.runtime.distributed import World
 
 
 class UnreadableImages:

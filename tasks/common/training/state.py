@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.common.aided import Aided
-from tasks.common.distributed import World
-from tasks.common.optim import EmaModel
+from tasks.common.model.training_wrapper import Aided
+from tasks.common.runtime.distributed import World
+from tasks.common.training.optim import EmaModel
 
 
 @dataclass

@@ -18,14 +18,14 @@ from datasets.files import write_json
 from datasets.loader import Source
 from datasets.memory import available_bytes
 from datasets.types import Example, map_tensors
-from tasks.common import checkpoint
-from tasks.common.device import device_of, open_device
-from tasks.common.evaluate import Evaluation, draw_examples
-from tasks.common.features import pooled_features
-from tasks.common.fit import METRICS, PICTURE
-from tasks.common.optim import split_decayed
-from tasks.common.report import metrics_as_json
+from tasks.common.evaluation.evaluate import Evaluation, draw_examples
+from tasks.common.evaluation.features import pooled_features
+from tasks.common.evaluation.report import metrics_as_json
+from tasks.common.runs import checkpoint
+from tasks.common.runs.folder import METRICS, PICTURE
+from tasks.common.runtime.device import device_of, open_device
 from tasks.common.task import Task
+from tasks.common.training.optim import split_decayed
 
 T = TypeVar("T")
 MAX_ITERATIONS, HISTORY = 500, 100

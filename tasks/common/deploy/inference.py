@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from backbone.cost import Cost, count_cost
-from tasks.common.device import device_of
+from tasks.common.runtime.device import device_of
 
 ROUNDS, WARMUPS, CALLS = 5, 2, 4  # first calls are slower: another network's data are in the caches
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from datasets.files import atomic_write
 from datasets.types import Image
-from tasks.common.deployed import as_deployed
-from tasks.common.onnx_network import open_session
+from tasks.common.deploy.inference import as_deployed
+from tasks.common.deploy.onnx_network import open_session
 
 INPUT = "images"
 MODEL = "model.onnx"  # in a run folder that `export` made, instead of checkpoints

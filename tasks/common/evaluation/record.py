@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from tasks.common.cli import ROOT
-from tasks.common.config import flatten
+from tasks.common.runtime.repository import ROOT
+from tasks.common.settings import flatten
 
 MEASURED = ROOT / "results" / "measured.jsonl"
 

@@ -15,8 +15,8 @@ from torch import nn
 from datasets.files import atomic_write
 from datasets.images import IMAGE_SUFFIXES, UnreadableImageError, read_image, write_image
 from datasets.types import Image
-from tasks.common.evaluate import predict_pixels
-from tasks.common.progress import Progress
+from tasks.common.evaluation.evaluate import predict_pixels
+from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
 
 T = TypeVar("T")

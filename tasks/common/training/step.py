@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from datasets.types import Batch
-from tasks.common.device import autocast, in_fp32
-from tasks.common.distributed import World
-from tasks.common.state import TrainingState
+from tasks.common.runtime.device import autocast, in_fp32
+from tasks.common.runtime.distributed import World
 from tasks.common.task import Objective
+from tasks.common.training.state import TrainingState
 
 
 def train_step(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +15,13 @@ from torch.utils.data import DataLoader
 from datasets.images import UnreadableImageError, write_image
 from datasets.loader import EvaluationSet, Source, build_loader, ordered_batches
 from datasets.types import Batch, Image
-from tasks.common.device import autocast, compute_dtype, device_of, in_fp32, uses_cuda
-from tasks.common.distributed import ALONE, World
-from tasks.common.draw import contact_sheet
-from tasks.common.mistakes import WorstMistakes
-from tasks.common.progress import Progress
+from tasks.common.drawing.draw import contact_sheet
+from tasks.common.evaluation.failure_cases import WorstMistakes
+from tasks.common.evaluation.unreadable import UnreadableImages
+from tasks.common.runtime.device import autocast, compute_dtype, device_of, in_fp32, uses_cuda
+from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.progress import Progress
 from tasks.common.task import Metric, Task
-from tasks.common.unreadable import UnreadableImages
 
 T = TypeVar("T")
 NUM_PICTURES = 12
@@ -178,3 +179,9 @@ def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path
         pictures.append(task.draw(example.image, predicted, example.truth))
     if pictures:
         write_image(path, contact_sheet(pictures))
+
+
+def warn_of_repairs(source: Source[Any]) -> None:
+    """Say what was passed over while reading."""
+    for line in source.warnings:
+        warnings.warn(line, stacklevel=2)

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from backbone import Classifier
-from backbone.base import pooled
+from backbone.base import Classifier, pooled
 
 
 class Logits(NamedTuple):

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.common.parser import COMMANDS, Command, parse_arguments
+from tasks.common.cli.commands import COMMANDS, Command
+from tasks.common.cli.parser import parse_arguments
+from tasks.common.runtime.repository import ROOT
 from tasks.registry import config_class, task_class
 
-ROOT = Path(__file__).resolve().parents[2]
 SAMPLE_CONFIG = "sample.yaml"
 
 
@@ -57,12 +57,6 @@ def exit_status(run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-
-
-def child_environment() -> dict[str, str]:
-    """The environment in which `python -m tasks...` finds this repository, whatever the working folder is."""
-    others = os.environ.get("PYTHONPATH")
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *([others] if others else [])])}
 
 
 def _check_packages() -> None:

@@ -17,23 +17,23 @@ import torch
 
 from datasets.files import write_json
 from datasets.loader import TrainingBatches, build_loader
-from tasks.common import checkpoint
-from tasks.common.device import compute_dtype, open_device, synchronize_batch_norm
-from tasks.common.distributed import ALONE, World, shared_batch_size
-from tasks.common.draw import draw_curves
-from tasks.common.evaluate import draw_examples, evaluate, evaluation_loader
-from tasks.common.freeze import frozen_stages, set_trainable
-from tasks.common.optim import EmaModel, build_optimizer, learning_rate
-from tasks.common.progress import Progress
-from tasks.common.report import epoch_line, is_new_best, metrics_as_json, write_csv
-from tasks.common.signals import stop_signals
-from tasks.common.state import TrainingState
-from tasks.common.step import train_step
+from tasks.common.drawing.draw import draw_curves
+from tasks.common.evaluation.evaluate import draw_examples, evaluate, evaluation_loader
+from tasks.common.evaluation.report import epoch_line, is_new_best, metrics_as_json, write_csv
+from tasks.common.evaluation.unreadable import UnreadableImages
+from tasks.common.runs import checkpoint
+from tasks.common.runs.folder import CURVES, LOG, METRICS, PICTURE
+from tasks.common.runtime.device import compute_dtype, open_device, synchronize_batch_norm
+from tasks.common.runtime.distributed import ALONE, World, shared_batch_size
+from tasks.common.runtime.progress import Progress
+from tasks.common.runtime.signals import stop_signals
 from tasks.common.task import Objective, Task
-from tasks.common.unreadable import UnreadableImages
+from tasks.common.training.freeze import frozen_stages, set_trainable
+from tasks.common.training.optim import EmaModel, build_optimizer, learning_rate
+from tasks.common.training.state import TrainingState
+from tasks.common.training.step import train_step
 
 T = TypeVar("T")
-LOG, METRICS, CURVES, PICTURE = "log.csv", "metrics.json", "curves.png", "predictions.png"
 WORTH_SAVING_S = 30  # of training, before an evaluation
 READ_EVERY = 20  # steps between looks at the loss, each of which waits for the device
 

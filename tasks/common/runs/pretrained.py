@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from backbone import Backbone, Weights, build_backbone, load_weights, open_weights
-from backbone.build import default_conventions
-from tasks.common.checkpoint import BEST, load_checkpoint
+from backbone.base import Backbone
+from backbone.build import build_backbone, default_conventions
+from backbone.weights import Weights, load_weights, open_weights
 from tasks.common.config import BackboneConfig
-from tasks.common.parser import CONFIG
+from tasks.common.runs.checkpoint import BEST, load_checkpoint
+from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.settings import CONFIG, read_config
 
 
 def open_pretrained(config: Any) -> Weights | None:
@@ -56,3 +60,32 @@ def _weights_of_run(run: Path) -> Weights:
     conventions = settings["conventions"] or default_conventions(settings["name"])
     names = content["vocabulary"]["class_names"] if content["task"] == "classification" else ()
     return Weights(content["model"], conventions, str(run), tuple(names))
+
+
+def with_conventions(config: Any, world: World = ALONE) -> Any:
+    """The same settings with the conventions of the weights written down, since a run must not depend on a file.
+
+    Raises:
+        ValueError: if the weights cannot be read or do not fit the backbone.
+    """
+    weights = open_pretrained(config)
+    if weights is None:
+        return config
+    conventions = build_pretrained(config, weights).conventions
+    if world.is_main:
+        print(f"weights {weights.origin}, conventions of {weights.conventions}: {conventions}", file=sys.stderr)
+    backbone = dataclasses.replace(config.backbone, conventions=weights.conventions)
+    return dataclasses.replace(config, backbone=backbone)
+
+
+def with_conventions_of(config: Any, run: Path) -> Any:
+    """The same settings with a run's conventions where they leave them to the weights, as a restarted command does."""
+    if config.backbone.conventions is not None:
+        return config
+    saved = read_config(type(config), run / CONFIG).backbone.conventions
+    return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, conventions=saved))
+
+
+def without_pretrained(config: Any) -> Any:
+    """The same settings for a model whose weights come from elsewhere, or are not needed."""
+    return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, pretrained="none"))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from datasets.types import Image
-from tasks.common.plot import new_plot
+from tasks.common.drawing.plot import new_plot
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Okabe and Ito's palette: told apart by colour-blind readers too.

@@ -19,13 +19,14 @@ from torch import nn
 from datasets.files import write_json
 from datasets.images import UnreadableImageError
 from datasets.types import Image
-from tasks.common.commands import load_model, out_folder, write_settings
-from tasks.common.deployed import as_deployed, latencies_ms
-from tasks.common.evaluate import evaluate_source
-from tasks.common.onnx_file import MODEL, ExportedNetwork, quantize, write_onnx
-from tasks.common.parser import Arguments
-from tasks.common.progress import Progress
-from tasks.common.report import metrics_as_json
+from tasks.common.cli.parser import Arguments
+from tasks.common.deploy.inference import as_deployed, latencies_ms
+from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork, quantize, write_onnx
+from tasks.common.evaluation.evaluate import evaluate_source
+from tasks.common.evaluation.report import metrics_as_json
+from tasks.common.runs.folder import out_folder, write_settings
+from tasks.common.runs.load import load_model
+from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
 
 REPORT = "export.json"
@@ -55,10 +56,11 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     Raises:
         ValueError: if the run is an exported network, the network cannot be exported, or the file's outputs differ.
     """
-    task, network = load_model(task_class, arguments)
+    options = arguments.options
+    task, network = load_model(task_class, arguments.config, options["run"])
     if isinstance(network, ExportedNetwork):
-        raise ValueError(f"{arguments.options['run']}: is an exported network; name the run that it was exported from")
-    in_8_bits = arguments.options["int8"]
+        raise ValueError(f"{options['run']}: is an exported network; name the run that it was exported from")
+    in_8_bits = options["int8"]
     with tempfile.TemporaryDirectory() as temporary:
         floats = Path(temporary) / "floats.onnx"
         write_onnx(network, task.config.data.input_size, floats, task.name, task.vocabulary)
@@ -71,7 +73,7 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
             chosen = Path(temporary) / "int8.onnx"
             quantize(floats, chosen, _calibration_images(task))
             candidates.append(_open("ONNX, int8", chosen))
-        folder = out_folder(task, arguments.options, "export-int8" if in_8_bits else "export")
+        folder = out_folder(task, "export-int8" if in_8_bits else "export", out=options["out"], run=options["run"])
         shutil.copyfile(chosen, folder / MODEL)
     write_settings(dataclasses.asdict(task.config), folder)
     task.write_vocabulary(folder)

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from backbone import Backbone
+from backbone.base import Backbone
 from datasets.files import atomic_write, cache_dir
 from datasets.loader import Source
-from tasks.common.device import autocast, compute_dtype
-from tasks.common.evaluate import evaluation_loader, readable_batches
-from tasks.common.progress import Progress
+from tasks.common.evaluation.evaluate import evaluation_loader, readable_batches
+from tasks.common.runtime.device import autocast, compute_dtype
+from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
 
 T = TypeVar("T")

@@ -16,14 +16,14 @@ from rich.table import Table
 from scipy.stats import spearmanr
 from torch import nn
 
-from tasks.common.commands import out_folder
-from tasks.common.deployed import deployed_cost, latencies_ms
-from tasks.common.device import open_device
-from tasks.common.onnx_file import ExportedNetwork, quantize, write_onnx
-from tasks.common.parser import Arguments
-from tasks.common.plot import new_plot, scale_log
-from tasks.common.progress import Progress
-from tasks.common.report import write_csv
+from tasks.common.cli.parser import Arguments
+from tasks.common.deploy.inference import deployed_cost, latencies_ms
+from tasks.common.deploy.onnx_file import ExportedNetwork, quantize, write_onnx
+from tasks.common.drawing.plot import new_plot, scale_log
+from tasks.common.evaluation.report import write_csv
+from tasks.common.runs.folder import out_folder
+from tasks.common.runtime.device import open_device
+from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
 
 TABLE, PICTURE = "benchmark.csv", "benchmark.png"
@@ -75,7 +75,7 @@ def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
         width = float(config.backbone.name.rpartition("_")[2])
         measured = {runtime: next(latencies) for runtime in runtimes}
         rows.append(Row(width, side, cost.mult_adds / 1e6, cost.num_params / 1e6, measured))
-    folder = out_folder(tasks[0], options, "benchmark")
+    folder = out_folder(tasks[0], "benchmark", out=options["out"])
     records = [row.as_record() for row in rows]
     write_csv(folder / TABLE, records)
     _draw(rows, runtimes, folder / PICTURE)

@@ -1,0 +1,1 @@
+"""From a network and images to predictions, scores, tables, features and failure cases."""

@@ -1,0 +1,63 @@
+"""`evaluate`: the scores of a run or of published weights on a split, with tables and pictures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from datasets.files import write_json
+from tasks.common.cli.parser import Arguments
+from tasks.common.deploy.onnx_file import ExportedNetwork
+from tasks.common.evaluation.evaluate import Evaluation, draw_examples, evaluate_source, warn_of_repairs
+from tasks.common.evaluation.failure_cases import WorstMistakes
+from tasks.common.evaluation.record import append_record
+from tasks.common.evaluation.report import metrics_as_json, print_metrics
+from tasks.common.runs.folder import (
+    METRICS,
+    PICTURE,
+    out_folder,
+)
+from tasks.common.runs.load import load_model
+from tasks.common.task import Task
+
+
+def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
+    """Score a run's best checkpoint, or published weights, on a split."""
+    options = arguments.options
+    split = options["split"]
+    task, model = load_model(task_class, arguments.config, options["run"])
+    if options["record"] and isinstance(model, ExportedNetwork):
+        raise ValueError("--record: is for networks as they were trained; export.json has an exported one's scores")
+    source = task.source(split)
+    warn_of_repairs(source)
+    mistakes = WorstMistakes(task)
+    evaluation = evaluate_source(task, model, source, "evaluating", mistakes=mistakes)
+    folder = out_folder(task, f"evaluate-{split}", out=options["out"], run=options["run"])
+    draw_examples(task, model, source, folder / PICTURE)
+    mistakes.write(source, folder)
+    model_name = options["run"] or f"{task.config.backbone.name} {task.config.backbone.pretrained}"
+    title, as_json = f"{model_name}, {evaluation.num_images} {split} images", options["json"]
+    metrics = report(evaluation, folder, title, as_json=as_json)
+    if options["record"]:
+        if evaluation.num_unreadable:
+            raise ValueError(
+                f"--record: {evaluation.num_unreadable} of the {len(source)} {split} images are unreadable, so the "
+                "scores are of another data set than others'; mend or remove them first"
+            )
+        append_record(task.name, arguments.config, metrics, split)
+    return 0
+
+
+def report(evaluation: Evaluation[Any], folder: Path, title: str, *, as_json: bool) -> dict[str, Any]:
+    """Write scores and details to a folder, print the scores, as a table or as JSON, and return what was written."""
+    content = metrics_as_json(evaluation.scores, evaluation.counts)
+    write_json(folder / METRICS, content)
+    evaluation.metric.write_details(folder)
+    if as_json:
+        print(json.dumps(content, indent=2))
+    else:
+        print_metrics(evaluation.scores, title)
+    print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} to {folder}", file=sys.stderr)
+    return content

@@ -1,0 +1,91 @@
+"""`train`: a new run folder, or one that goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from tasks.common.cli.parser import Arguments
+from tasks.common.evaluation.evaluate import warn_of_repairs
+from tasks.common.evaluation.report import print_metrics
+from tasks.common.runs import checkpoint
+from tasks.common.runs.folder import (
+    CURVES,
+    PICTURE,
+    check_unchanged,
+    new_run,
+    restarted_run,
+)
+from tasks.common.runs.pretrained import (
+    with_conventions,
+    with_conventions_of,
+    without_pretrained,
+)
+from tasks.common.runtime.device import uses_cuda
+from tasks.common.runtime.distributed import World, join_world
+from tasks.common.settings import CONFIG
+from tasks.common.task import Task
+from tasks.common.training.fit import InterruptedRunError, fit
+from tasks.common.training.linear_probe import fit_head
+
+INTERRUPTED = 130  # exit status, as of a shell after Ctrl-C
+
+
+def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
+    """Train into a new run folder, or continue one; under `torchrun`, with all its processes."""
+    with join_world(on_gpu=uses_cuda(arguments.config.loop)) as world:
+        return _train(task_class, arguments, world)
+
+
+def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> int:
+    config, options = arguments.config, arguments.options
+    run, resume = world.share(_run_to_resume(task_class.name, options) if world.is_main else (None, False))
+    if resume:
+        assert run is not None
+        config = with_conventions_of(config, run)
+        check_unchanged(dataclasses.asdict(config), run / CONFIG)
+        config = without_pretrained(config)  # the checkpoint has the weights; their file may be gone
+    else:
+        config = with_conventions(config, world)
+    solves = config.optim.layers == "head"
+    if solves and (resume or world.size > 1):
+        raise ValueError(
+            "optim.layers: head is solved for at once, in one process; there is nothing to resume or share"
+        )
+    task = task_class.from_data(config)
+    if world.is_main:
+        warn_of_repairs(task.source("train"))
+        warn_of_repairs(task.source("val"))
+    if not resume:
+        run = world.share(new_run(task, options["run_dir"], restarted=run) if world.is_main else Path())
+    assert run is not None
+    if world.is_main:
+        if not resume and config.backbone.pretrained == "none" and config.data.root is not None:
+            print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
+        print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
+    try:
+        metrics = fit_head(task, run) if solves else fit(task, run, resume=resume, world=world)
+    except InterruptedRunError as stop:
+        if world.is_main:
+            print(f"{stop}; continue with: python -m tasks.{task.name} train --resume {run}", file=sys.stderr)
+        return INTERRUPTED
+    if world.is_main:
+        print_metrics(metrics, f"best checkpoint, {_images(task)}")
+        print(f"look at {run / PICTURE}{'' if solves else f' and {run / CURVES}'}", file=sys.stderr)
+        print(f"details: python -m tasks.{task.name} evaluate --run {run}", file=sys.stderr)
+    return 0
+
+
+def _run_to_resume(name: str, options: dict[str, Any]) -> tuple[Path | None, bool]:
+    """The run folder that there is already, if any, and whether there is a checkpoint in it to resume from."""
+    if options["resume"]:
+        return Path(options["resume"]), True
+    run = restarted_run(name, options["run_dir"])
+    return run, run is not None and (run / CONFIG).is_file() and checkpoint.exists(run)
+
+
+def _images(task: Task[Any]) -> str:
+    data = task.config.data
+    return f"the drawn sample at {data.input_size} px" if data.root is None else f"{data.root} at {data.input_size} px"
