@@ -10,7 +10,7 @@ from torchvision.models import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_sm
 from backbone.base import Backbone
 from backbone.layers import TORCHVISION_V2, TORCHVISION_V3
 
-DROPOUT_SHARE = 0.2
+DROPOUT_RATE = 0.2
 
 
 class MobileNetV2(Backbone):
@@ -23,7 +23,7 @@ class MobileNetV2(Backbone):
 
     def build_head(self, num_outputs: int) -> nn.Module:
         """Dropout and one linear layer."""
-        return nn.Sequential(nn.Dropout(DROPOUT_SHARE), nn.Linear(self.num_features, num_outputs))
+        return nn.Sequential(nn.Dropout(DROPOUT_RATE), nn.Linear(self.num_features, num_outputs))
 
 
 class MobileNetV3(Backbone):
@@ -41,6 +41,6 @@ class MobileNetV3(Backbone):
         return nn.Sequential(
             nn.Linear(self.num_features, self._num_hidden),
             nn.Hardswish(inplace=True),
-            nn.Dropout(DROPOUT_SHARE),
+            nn.Dropout(DROPOUT_RATE),
             nn.Linear(self._num_hidden, num_outputs),
         )

@@ -114,7 +114,7 @@ def read_identities(root: Path) -> FaceImages:
     return FaceImages(ImageFiles(root, names), identities, numbers)
 
 
-def split_identities(root: Path, *, val_share: float) -> dict[Split, FaceImages]:
+def split_identities(root: Path, *, val_fraction: float) -> dict[Split, FaceImages]:
     """The photos of each split, with no person on both sides.
 
     `root/train/<identity>/*` with `root/val` or `root/test`; or `root/<identity>/*` alone, of which a hash of the name
@@ -123,8 +123,8 @@ def split_identities(root: Path, *, val_share: float) -> dict[Split, FaceImages]
 
     Args:
         root: the folder.
-        val_share: expected share of the persons, where the split is ours; 0 leaves none for validation and 1 none for
-            training.
+        val_fraction: expected fraction of the identities, where the split is ours; 0 leaves none for validation and 1
+            none for training.
 
     Returns:
         Those of the splits that have photos.
@@ -142,11 +142,11 @@ def split_identities(root: Path, *, val_share: float) -> dict[Split, FaceImages]
             raise ValueError(f"{root}: {len(both)} persons are in train and in val too; first {min(both)}")
         return found
     photos = read_identities(root)
-    if val_share == 0:
+    if val_fraction == 0:
         return {"train": photos}
-    if val_share < 1 and len(photos.identities) < 2:
-        raise ValueError(f"{root}: photos of 1 person; two or more are needed for a split, or data.val_share 1")
-    is_val = validation_rows(np.array(photos.identities)[photos.identity_ids].tolist(), val_share)
+    if val_fraction < 1 and len(photos.identities) < 2:
+        raise ValueError(f"{root}: photos of 1 person; two or more are needed for a split, or data.val_fraction 1")
+    is_val = validation_rows(np.array(photos.identities)[photos.identity_ids].tolist(), val_fraction)
     rows_of: dict[Split, NDArray[np.bool_]] = {"train": ~is_val, "val": is_val}
     return {split: photos.select(rows) for split, rows in rows_of.items() if rows.any()}
 

@@ -15,9 +15,9 @@ from datasets.stores import ImageStore, Rows, StoredExamples
 from datasets.types import Place, Split
 
 SPLITS: tuple[Split, ...] = ("train", "val")
-# The side of a grid cell / group_km. Of photos that lie evenly, those nearer than group_km to a validation cell, which
-# are left out, are about 4 val_share / 10: 4 % at a share of 0.1. Larger cells lose fewer, but there are fewer of them,
-# and the share of the photos in them is further from val_share.
+# The side of a grid cell / group_km. Of evenly spread photos, those nearer than group_km to a validation cell, which
+# are left out, are about 4 val_fraction / 10: 4 % for val_fraction 0.1. Larger cells lose fewer, but there are fewer of
+# them, and the fraction of the photos in them is further from val_fraction.
 CELL_PER_GROUP = 10
 WAYS_OUT = "a smaller data.group_km, data.group_by author or a column 'split' helps"
 
@@ -47,7 +47,7 @@ class GeotaggedPhotos(StoredExamples[Place]):
 
 
 def split_photos(
-    photos: Photos, *, val_share: float, group_by: Literal["place", "author"], group_km: float
+    photos: Photos, *, val_fraction: float, group_by: Literal["place", "author"], group_km: float
 ) -> dict[Split, GeotaggedPhotos]:
     """The photos of each split: the data's own, or where they have none, ours, in which added photos move no others.
 
@@ -57,7 +57,7 @@ def split_photos(
 
     Args:
         photos: all.
-        val_share: expected share of the cells or authors, where the split is ours; 1 leaves none for training.
+        val_fraction: expected share of the cells or authors, where the split is ours; 1 leaves none for training.
         group_by: what keeps the sides apart: the place, or the author.
         group_km: the least distance between the sides, by place; cells are 10 times as wide, so it decides which
             photos are for validation, too.
@@ -77,14 +77,15 @@ def split_photos(
             names = ", ".join(np.unique(photos.splits[others])[:3].tolist())
             warnings.append(f"{others.sum()} photos are of neither train nor val ({names}); left out")
     elif group_by == "place":
-        rows, lines = _split_by_place(photos, val_share, group_km)
+        rows, lines = _split_by_place(photos, val_fraction, group_km)
         warnings += lines
     else:
-        rows = _split_by_author(photos, val_share)
-    if photos.splits is None and not val_share / 2 <= rows["val"].mean() <= 2 * val_share:
+        rows = _split_by_author(photos, val_fraction)
+    if photos.splits is None and not val_fraction / 2 <= rows["val"].mean() <= 2 * val_fraction:
         groups = "places" if group_by == "place" else "authors"
         warnings.append(
-            f"{rows['val'].sum()} of {len(photos)} photos are for validation, far from data.val_share {val_share:g}, "
+            f"{rows['val'].sum()} of {len(photos)} photos are for validation, far from data.val_fraction "
+            f"{val_fraction:g}, "
             f"because few {groups} have many of the photos"
         )
     splits: dict[Split, GeotaggedPhotos] = {}
@@ -96,17 +97,17 @@ def split_photos(
 
 
 def _split_by_place(
-    photos: Photos, val_share: float, group_km: float
+    photos: Photos, val_fraction: float, group_km: float
 ) -> tuple[dict[Split, NDArray[np.bool_]], list[str]]:
     """The rows of each split, and what to warn of."""
     cell_km = CELL_PER_GROUP * group_km
     cells = cell_names(photos.lat_deg, photos.lng_deg, cell_km)
-    if val_share < 1 and len(set(cells)) < 2:
+    if val_fraction < 1 and len(set(cells)) < 2:
         raise ValueError(
             f"the {len(photos)} photos cannot be split by place: all are in one cell of {cell_km:g} km, "
             f"{CELL_PER_GROUP} times data.group_km; {WAYS_OUT}"
         )
-    is_val = validation_rows(cells, val_share)
+    is_val = validation_rows(cells, val_fraction)
     is_near = near_rows(photos.lat_deg, photos.lng_deg, is_val, group_km)
     rows: dict[Split, NDArray[np.bool_]] = {"train": ~is_val & ~is_near, "val": is_val}
     num_near, num_train = int(is_near.sum()), int((~is_val).sum())
@@ -118,14 +119,14 @@ def _split_by_place(
     return rows, [f"{line}; left out" + (f"; {WAYS_OUT}" if num_near > num_train / 2 else "")]
 
 
-def _split_by_author(photos: Photos, val_share: float) -> dict[Split, NDArray[np.bool_]]:
+def _split_by_author(photos: Photos, val_fraction: float) -> dict[Split, NDArray[np.bool_]]:
     if photos.authors is None:
         raise ValueError("data.group_by: the data have no column AUTHOR; use place")
     authors = photos.authors.tolist()
-    if val_share < 1 and len(set(authors)) < 2:
+    if val_fraction < 1 and len(set(authors)) < 2:
         raise ValueError(
             f"the {len(photos)} photos cannot be split by author: all are by {authors[0]!r}; data.group_by place or a "
             "column 'split' helps"
         )
-    is_val = validation_rows(authors, val_share)
+    is_val = validation_rows(authors, val_fraction)
     return {"train": ~is_val, "val": is_val}

@@ -20,23 +20,23 @@ HASH_BITS = 48  # a float holds them exactly, so that no fraction rounds up to 1
 ROUNDING = 1e-12  # of a chord between unit vectors; 6 micrometres on the Earth
 
 
-def validation_rows(names: Sequence[str], val_share: float) -> NDArray[np.bool_]:
-    """Which photos are for validation: those of the names with blake2b(name) / 2⁴⁸ < val_share.
+def validation_rows(names: Sequence[str], val_fraction: float) -> NDArray[np.bool_]:
+    """Which photos are for validation: those of the names with blake2b(name) / 2⁴⁸ < val_fraction.
 
     Neither side is left empty. Where no name is below the share, the one of the smallest hash is for validation; where
     all are, the one of the largest is for training. Such a stand-in may give way to a name that is added; no other name
     changes sides.
 
     Args:
-        names: (N,) of what each photo belongs to; two different ones or more, unless val_share is 1.
-        val_share: expected share of the names, over 0; 1 takes all, and leaves none for training.
+        names: (N,) of what each photo belongs to; two different ones or more, unless val_fraction is 1.
+        val_fraction: expected share of the names, over 0; 1 takes all, and leaves none for training.
     """
-    if val_share == 1:
+    if val_fraction == 1:
         return np.ones(len(names), np.bool_)
     fraction_of = {name: _fraction(name) for name in set(names)}
     assert len(fraction_of) > 1
     fractions = np.array([fraction_of[name] for name in names])
-    is_val: NDArray[np.bool_] = fractions < val_share
+    is_val: NDArray[np.bool_] = fractions < val_fraction
     if not is_val.any():
         is_val = fractions == fractions.min()
     elif is_val.all():

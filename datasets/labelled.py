@@ -49,7 +49,7 @@ class LabelledImages(StoredExamples[Label]):
         return Label(int(self._class_ids[index]))
 
 
-def read_folders(root: Path, split: Split, *, val_share: float) -> LabelledImages:
+def read_folders(root: Path, split: Split, *, val_fraction: float) -> LabelledImages:
     """A folder for each class: `root/train/<class>/*` and `root/val/<class>/*`, or `root/<class>/*` alone.
 
     Where there is no `train`, a hash of its name `<class>/<file>` puts each image on one side, so that images that are
@@ -58,7 +58,7 @@ def read_folders(root: Path, split: Split, *, val_share: float) -> LabelledImage
     Args:
         root: the folder.
         split: which images.
-        val_share: expected share of each class's images, where the split is ours; at least one is on either side.
+        val_fraction: expected share of each class's images, where the split is ours; at least one is on either side.
 
     Raises:
         ValueError: naming the folder: not there, fewer than two classes, a class with too few images to split, a class
@@ -75,7 +75,7 @@ def read_folders(root: Path, split: Split, *, val_share: float) -> LabelledImage
             raise ValueError(
                 f"{root / folder}: {len(files)} images; a class needs 2 or more to be split into train and val"
             )
-        is_mine = validation_rows(files, val_share) == (split == "val")
+        is_mine = validation_rows(files, val_fraction) == (split == "val")
         names += compress(files, is_mine)
         class_ids += [class_id] * int(is_mine.sum())
     return LabelledImages(root, names, class_ids, folders)

@@ -55,13 +55,13 @@ class Photos:
         return Photos(self.images.select(rows), self.lat_deg[rows], self.lng_deg[rows], splits, authors)
 
 
-def read_csv(path: Path, images: Path, *, max_missing_share: float) -> Photos:
+def read_csv(path: Path, images: Path, *, max_missing_fraction: float) -> Photos:
     """Photos that a CSV file lists, as MP-16 and Im2GPS3k do: IMG_ID, LAT, LON, and `split` and AUTHOR if it has them.
 
     Args:
         path: the file; its first line names the columns, in any order and among others.
         images: the folder that IMG_ID is below.
-        max_missing_share: of the images, that may be missing; they are left out and counted.
+        max_missing_fraction: of the images, that may be missing; they are left out and counted.
 
     Raises:
         ValueError: naming file and line: other columns, no numbers, no such place on Earth, images that are missing.
@@ -81,8 +81,10 @@ def read_csv(path: Path, images: Path, *, max_missing_share: float) -> Photos:
     if not missing:
         return photos
     line = f"{len(missing)} of {len(photos)} images of {path} are missing, first {missing[0]}"
-    if len(missing) > max_missing_share * len(photos):
-        raise ValueError(f"{line}; data.images names their folder, loop.max_unreadable_share how many may be missing")
+    if len(missing) > max_missing_fraction * len(photos):
+        raise ValueError(
+            f"{line}; data.images names their folder, loop.max_unreadable_fraction how many may be missing"
+        )
     there = ~np.isin(columns[ID], [os.path.relpath(file, images) for file in missing])
     return replace(photos.select(there), warnings=[f"{line}; they are left out"])
 

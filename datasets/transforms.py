@@ -22,7 +22,7 @@ T = TypeVar("T")
 GREY = (127, 127, 127)
 # A box cut down to less than this share of its area says little about its object. SSD keeps a box whose centre is in
 # the crop, which for a box cut at one side is a share of one half and for one cut at a corner one quarter.
-MIN_VISIBLE_SHARE = 0.35
+MIN_VISIBLE_FRACTION = 0.35
 
 
 def stretch(image: Image, height: int, width: int) -> Image:
@@ -46,13 +46,13 @@ def resize(image: Image, input_size: int) -> Image:
     return stretch(image, input_size, input_size)
 
 
-def center_crop(image: Image, input_size: int, crop_share: float) -> Image:
-    """The central square: the shorter side is scaled to round(input_size / crop_share), then input_size are cut out.
+def center_crop(image: Image, input_size: int, crop_fraction: float) -> Image:
+    """The central square: the shorter side is scaled to round(input_size / crop_fraction), then input_size are cut out.
 
     Pillow's own bilinear filter, which averages where it makes smaller, see `stretch`: ImageNet accuracies are measured
     with it, and move by a point or two with another one.
     """
-    side = round(input_size / crop_share)
+    side = round(input_size / crop_fraction)
     height, width = image.shape[:2]
     scale = side / min(height, width)
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
@@ -211,7 +211,7 @@ class DetectionAugmentation:
             bbox_params=A.BboxParams(
                 format="pascal_voc",
                 label_fields=["rows"],
-                min_visibility=MIN_VISIBLE_SHARE,
+                min_visibility=MIN_VISIBLE_FRACTION,
                 min_width=2,
                 min_height=2,
                 clip=True,

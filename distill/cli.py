@@ -98,9 +98,9 @@ def _task_of(words: Sequence[str]) -> str:
     kind, which = parse_teacher((said.teacher or settings.get("teacher") or [DEFAULT_TEACHER])[0])
     task = task or TEACHERS[kind].task
     if task is None and kind == "run":
-        from tasks.common.runs.load import read_identity  # a run's task is in its checkpoint: torch is needed
+        from tasks.common.runs.load import identify_run  # a run's task is in its checkpoint: torch is needed
 
-        task, _ = read_identity(Path(which))
+        task, _ = identify_run(Path(which))
     if task is None:
         raise ValueError(f"--task: say what {which} teaches, for example --task embedding")
     return str(task)

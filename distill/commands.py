@@ -35,7 +35,7 @@ from tasks.common.runs.folder import (
     restarted_run,
     write_settings,
 )
-from tasks.common.runs.load import open_run, read_identity
+from tasks.common.runs.load import identify_run, open_run
 from tasks.common.runs.pretrained import with_conventions
 from tasks.common.runtime.device import uses_cuda
 from tasks.common.runtime.distributed import World, join_world
@@ -95,7 +95,7 @@ def _with_student(config: Any, name: str | None) -> Any:
 
 def _check(config: Any, distilling: DistillConfig) -> None:
     """What the settings of both together do not allow."""
-    if config.optim.layers == "head":
+    if config.optim.layers == "linear_probe":
         raise ValueError("optim.layers: expected all or gradual; a teacher teaches a whole network")
     if distilling.unlabelled and config.data.root is None:
         raise ValueError("data.root: with --unlabelled, say where labelled images are that the student is scored on")
@@ -110,8 +110,8 @@ def _student(task_name: str, config: Any, distilling: DistillConfig) -> Task[Any
         return student_class(config, {"identities": []})  # no person needs to be told from the others
     kind, which = parse_teacher(distilling.teacher[0])
     if task_name != "embedding" and kind == "run":
-        _, vocabulary = read_identity(Path(which), task_name)
-        return student_class(config, vocabulary)
+        _, metadata = identify_run(Path(which), task_name)
+        return student_class(config, metadata)
     return student_class.from_data(config)
 
 
@@ -133,7 +133,7 @@ def _objective(
         hint_stride=distilling.hint_stride,
         face_part=distilling.unlabelled_part,
     )
-    objective.try_out()
+    objective.dry_run()
     if distilling.views is not None:
         folder, size_bytes = teaching.remember(images, distilling.views, student.config.seed)
         if world.is_main:
@@ -191,7 +191,7 @@ def _train_alone(student: Task[Any], num_images: int, run: Path, world: World) -
         return []
     epochs = max(1, round(config.optim.epochs * num_images / num_labelled))
     config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=epochs))
-    return [_train(type(student)(config, labelled.vocabulary), run, world)]
+    return [_train(type(student)(config, labelled.metadata), run, world)]
 
 
 def _learner(student: Task[Any], run: Path) -> Learner:
@@ -219,6 +219,6 @@ def _report(student: Task[Any], teachers: list[Teacher], learners: list[Learner]
 
 
 def _say_what_was_saved(teaching: Teaching) -> None:
-    asked = f"the teacher was asked about {teaching.num_asked} views in {teaching.asking_s:.0f} s"
-    saved = f"{teaching.num_remembered} answers were there already, which saved about {teaching.saved_s:.0f} s"
+    asked = f"the teacher was asked about {teaching.num_forward} views in {teaching.asking_s:.0f} s"
+    saved = f"{teaching.num_cached} answers were there already, which saved about {teaching.saved_s:.0f} s"
     print(f"{asked}; {saved}", file=sys.stderr)

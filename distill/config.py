@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.common.config import require_face_part
-from tasks.common.ranges import Positive, PositiveInt, RightOpenUnit, Settings, require
+from tasks.common.ranges import Positive, PositiveInt, RightOpenUnit, Settings, require, require_region
 
 ClassLoss = Literal["kd", "dkd", "dist"]
 Part = tuple[float, float, float, float]
@@ -68,4 +67,4 @@ class DistillConfig(Settings):
         if self.unlabelled:
             require(self.alpha == 0, "alpha", "0 with --unlabelled, whose images have no labels", self.alpha)
         if self.unlabelled_part is not None:
-            require_face_part("unlabelled_part", self.unlabelled_part)
+            require_region("unlabelled_part", self.unlabelled_part)

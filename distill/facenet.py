@@ -29,7 +29,7 @@ class FaceNetTask(EmbeddingTask):
 
     def build_model(self) -> FaceNet:
         """The network with random weights."""
-        return _with_head(InceptionResnetV1(), len(self.vocabulary["identities"]))
+        return _with_head(InceptionResnetV1(), len(self.metadata["identities"]))
 
 
 def load_facenet(which: str) -> FaceNet:
@@ -56,6 +56,6 @@ def load_facenet(which: str) -> FaceNet:
     return _with_head(network, 0)
 
 
-def _with_head(network: InceptionResnetV1, num_centres: int) -> FaceNet:
+def _with_head(network: InceptionResnetV1, num_prototypes: int) -> FaceNet:
     """The network's embedding as it is, and a centre for each training person."""
-    return FaceNet(network, None, num_centres)  # type: ignore[arg-type]  # all that counts is num_features
+    return FaceNet(network, None, num_prototypes)  # type: ignore[arg-type]  # all that counts is num_features

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 
 TARGET_WEIGHT, OTHERS_WEIGHT = 1.0, 8.0  # of DKD, as in most of its paper's experiments
 BACKGROUND_WEIGHT = 1.5
@@ -85,7 +85,9 @@ def dist_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor
     return temperature**2 * (within_images + within_classes)
 
 
-def box_loss(class_logits: Tensor, box_deltas: Tensor, teacher: Tensor, world: World = ALONE) -> tuple[Tensor, Tensor]:
+def box_loss(
+    class_logits: Tensor, box_deltas: Tensor, teacher: Tensor, world: World = SINGLE_PROCESS
+) -> tuple[Tensor, Tensor]:
     """Scores by weighted cross-entropy with the teacher's, offsets where the teacher sees an object.
 
         classes = sum over anchors of - sum_k w_k p_k log q_k / F,   w = 1.5 for the background, else 1

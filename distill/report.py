@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from tasks.common.deploy.inference import deployed_cost, latencies_ms
+from tasks.common.deploy.inference import inference_cost, latencies_ms
 from tasks.common.drawing.plot import new_plot
 from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import write_csv
@@ -109,7 +109,7 @@ def _cost(learner: Learner) -> tuple[int | None, int | None]:
     """Mult-adds and parameters; neither of an ONNX file, which is no network of torch."""
     if not any(True for _ in learner.model.parameters()):
         return None, None
-    cost = deployed_cost(learner.model, learner.input_size)
+    cost = inference_cost(learner.model, learner.input_size)
     return cost.mult_adds, cost.num_params
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from tasks.common.model.training_wrapper import Aided
+from tasks.common.model.training_wrapper import TrainingWrapper
 
 
 class StudentOutputs(NamedTuple):
@@ -25,7 +25,7 @@ class StudentOutputs(NamedTuple):
     hint: Tensor
 
 
-class Student(Aided):
+class Student(TrainingWrapper):
     """A network, a projection of its first output, and an adapter of one of its maps."""
 
     def __init__(self, network: nn.Module, projection: nn.Module, hint: tuple[int, int] | None) -> None:

@@ -15,7 +15,7 @@ from distill.config import ClassLoss
 from distill.loss import box_loss, dist_loss, dkd_loss, embedding_loss, kd_loss
 from distill.student import StudentOutputs, build_rotation
 from tasks.attributes.loss import AttributeTargets
-from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import Task
 
 SURE = 1e-6  # a probability is at least so far from 0 and 1
@@ -43,7 +43,7 @@ class Subject(Protocol):
             ValueError: if such answers cannot teach this network.
         """
 
-    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = ALONE) -> Tensor:
+    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
         """How far the student is from the answers; its mean over the processes is the whole batch's."""
 
 
@@ -53,7 +53,7 @@ def build_subject(task: Task[Any], *, class_loss: ClassLoss, temperature: float)
     Raises:
         ValueError: if the task's outputs cannot be taught.
     """
-    vocabulary = task.vocabulary
+    metadata = task.metadata
     if task.name == "embedding":
         return Embeddings()
     if task.name == "attributes":
@@ -61,9 +61,9 @@ def build_subject(task: Task[Any], *, class_loss: ClassLoss, temperature: float)
     if task.name == "detection":
         return Boxes()
     if task.name == "classification":
-        return Classes([len(vocabulary["class_names"])], class_loss, temperature)
+        return Classes([len(metadata["class_names"])], class_loss, temperature)
     if task.name == "geolocation":
-        return Classes([len(columns["cell"]) for columns in vocabulary["partitionings"]], class_loss, temperature)
+        return Classes([len(columns["cell"]) for columns in metadata["partitionings"]], class_loss, temperature)
     raise ValueError(f"--task: nobody can teach {task.name} yet")
 
 
@@ -86,7 +86,7 @@ class Embeddings:
         """A rotation into the teacher's space."""
         return build_rotation(network.head.embedding_dim, answer_shape[0])
 
-    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = ALONE) -> Tensor:
+    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
         """The squared distance."""
         return embedding_loss(outputs.compared, answer)
 
@@ -114,7 +114,7 @@ class Classes:
         """Nothing to learn."""
         return _same_shape((sum(self._sizes),), answer_shape, "logits")
 
-    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = ALONE) -> Tensor:
+    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
         """The mean over softmaxes."""
         pairs = zip(torch.split(outputs.compared, self._sizes, 1), torch.split(answer, self._sizes, 1), strict=True)
         return torch.stack([self._loss(student, teacher, world) for student, teacher in pairs]).mean()
@@ -148,9 +148,9 @@ class AttributeValues:
 
     def projection(self, network: Any, answer_shape: Sequence[int]) -> nn.Module:
         """Nothing to learn."""
-        return _same_shape((len(self._task.vocabulary["attribute_names"]),), answer_shape, "attributes")
+        return _same_shape((len(self._task.metadata["attribute_names"]),), answer_shape, "attributes")
 
-    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = ALONE) -> Tensor:
+    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
         """Binary cross-entropy with the teacher's probabilities (Howard et al. 2017, section 4.5)."""
         return self._task.loss(outputs.own, AttributeTargets(answer.sigmoid()), world)["total"]
 
@@ -175,7 +175,7 @@ class Boxes:
             raise ValueError("model: expected ssd; Faster R-CNN looks at regions of its own, which no teacher knows")
         return nn.Identity()
 
-    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = ALONE) -> Tensor:
+    def loss(self, outputs: StudentOutputs, answer: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
         """Both parts."""
         logits, deltas = outputs.own.class_logits, outputs.own.box_deltas
         have, want = (*answer.shape[1:2], answer.shape[2] - 4), tuple(logits.shape[1:])

@@ -16,7 +16,7 @@ from distill.subjects import Subject
 from distill.teachers import at_input_size
 from distill.teaching import Teaching
 from distill.views import DistillTargets, PairedViews, distill_targets
-from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import Objective, Task
 
 
@@ -63,7 +63,7 @@ class Distillation(Objective):
         hint = None if self._hint_stride is None else (self._hint_stride, self._teaching.hint_shape[0])
         return Student(network, projection, hint)
 
-    def try_out(self) -> None:
+    def dry_run(self) -> None:
         """Compare one black image's outputs, so that what cannot be taught is known before anything is written.
 
         Raises:
@@ -80,7 +80,7 @@ class Distillation(Objective):
         task = at_input_size(self._student, max(config.data.input_size, self._teaching.view_size))
         if self._face_part is not None:
             data = dataclasses.replace(task.config.data, face_part=self._face_part)
-            task = type(task)(dataclasses.replace(task.config, data=data), task.vocabulary)
+            task = type(task)(dataclasses.replace(task.config, data=data), task.metadata)
         return PairedViews(
             self._images,
             task.augmentation(),
@@ -97,7 +97,9 @@ class Distillation(Objective):
         """The teacher's pixels, and the targets of the task's own loss where it counts."""
         return partial(distill_targets, own=self._student.collate() if self._alpha else None)
 
-    def loss(self, outputs: StudentOutputs, targets: DistillTargets, world: World = ALONE) -> dict[str, Tensor]:
+    def loss(
+        self, outputs: StudentOutputs, targets: DistillTargets, world: World = SINGLE_PROCESS
+    ) -> dict[str, Tensor]:
         """The teacher's and the task's own.
 
         total = (1 - alpha) teacher + alpha own + hint

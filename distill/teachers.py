@@ -31,7 +31,7 @@ from tasks.common.evaluation.features import network_digest
 from tasks.common.model.logits import Logits
 from tasks.common.runs.load import open_run
 from tasks.common.runtime.device import open_device
-from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import Task
 from tasks.embedding.model import EmbeddingOutputs
 
@@ -70,7 +70,7 @@ class Options(NamedTuple):
     world: World
 
 
-def open_teacher(text: str, student: Task[Any], onnx_config: OnnxConfig, world: World = ALONE) -> Teacher:
+def open_teacher(text: str, student: Task[Any], onnx_config: OnnxConfig, world: World = SINGLE_PROCESS) -> Teacher:
     """The teacher of that name, for a student of that task.
 
     Raises:
@@ -105,10 +105,10 @@ def _run(which: str, student: Task[Any], _: Options) -> Teacher:
     """The best checkpoint of a run; it is shown the student's data, at its own input size."""
     task, model = open_run(Path(which), type(student), type(student.config))
     for key in ("class_names", "attribute_names", "partitionings"):
-        if task.vocabulary.get(key) != student.vocabulary.get(key):
+        if task.metadata.get(key) != student.metadata.get(key):
             raise ValueError(f"--teacher: {which} has other {key} than the student: it cannot teach it")
     data = dataclasses.replace(student.config.data, input_size=task.config.data.input_size)
-    task = type(student)(dataclasses.replace(task.config, data=data), task.vocabulary)
+    task = type(student)(dataclasses.replace(task.config, data=data), task.metadata)
     return _as_teacher(f"{task.config.backbone.name}, {which}", task, model)
 
 
@@ -182,7 +182,7 @@ def at_input_size(task: Task[Any], input_size: int) -> Task[Any]:
     size = parse_name(config.backbone.name).input_size
     backbone = dataclasses.replace(config.backbone, name=config.backbone.name.removesuffix(f"_{size}"))
     data = dataclasses.replace(config.data, input_size=input_size)
-    return type(task)(dataclasses.replace(config, backbone=backbone, data=data), task.vocabulary)
+    return type(task)(dataclasses.replace(config, backbone=backbone, data=data), task.metadata)
 
 
 def _as_teacher(title: str, task: Task[Any], model: nn.Module, content: str = "") -> Teacher:

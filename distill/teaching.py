@@ -76,7 +76,7 @@ class Teaching:
         self.answer_shape, self.hint_shape = (tuple(part.shape[1:]) for part in self.blank)
         self._cache: AnswerCache | None = None
         self._pace_file: Path | None = None
-        self.num_asked = self.num_remembered = 0
+        self.num_forward = self.num_cached = 0
         self.asking_s = 0.0
 
     def remember(self, source: Source[Any], num_views: int, seed: int) -> tuple[Path, int]:
@@ -96,16 +96,16 @@ class Teaching:
     @property
     def saved_s(self) -> float:
         """Time that remembering has saved, by how long an answer took, now or when it was first given."""
-        if self.num_asked:
-            return self.num_remembered * self.asking_s / self.num_asked
+        if self.num_forward:
+            return self.num_cached * self.asking_s / self.num_forward
         if self._pace_file is None or not self._pace_file.is_file():
             return 0.0
-        return self.num_remembered * float(json.loads(self._pace_file.read_text(encoding="utf-8"))["seconds_per_view"])
+        return self.num_cached * float(json.loads(self._pace_file.read_text(encoding="utf-8"))["seconds_per_view"])
 
     def close(self) -> None:
         """Write down how long an answer takes, for whoever is spared it."""
-        if self._pace_file is not None and self.num_asked:
-            write_json(self._pace_file, {"seconds_per_view": self.asking_s / self.num_asked})
+        if self._pace_file is not None and self.num_forward:
+            write_json(self._pace_file, {"seconds_per_view": self.asking_s / self.num_forward})
 
     def __call__(self, targets: DistillTargets) -> Taught:
         """What the teachers say of these views.
@@ -117,7 +117,7 @@ class Teaching:
             return self._unpack(self._asked(targets.teacher_images))
         known = [self._cache.find(*key) for key in targets.keys]
         new = [row for row, answer in enumerate(known) if answer is None]
-        self.num_remembered += len(known) - len(new)
+        self.num_cached += len(known) - len(new)
         if new:
             answers = self._asked(targets.teacher_images[new]).numpy()
             if not np.isfinite(answers).all():
@@ -135,7 +135,7 @@ class Teaching:
         packed = torch.cat([taught.answer.flatten(1), taught.hint.flatten(1)], 1).half()
         packed = packed.cpu() if self._cache else packed
         self.asking_s += time.perf_counter() - started
-        self.num_asked += len(images)
+        self.num_forward += len(images)
         return packed
 
     def _unpack(self, packed: Tensor) -> Taught:

@@ -57,7 +57,7 @@ def count(table: str, row: str, quantity: str) -> float | None:
     Returns:
         None where we have no such network, or the quantity is no count.
     """
-    if quantity not in ("mult_adds", "params", "mult_adds_share", "params_share"):
+    if quantity not in ("mult_adds", "params", "mult_adds_fraction", "params_fraction"):
         return None
     if table == "2":
         return _share(row, quantity)
@@ -73,7 +73,7 @@ def _share(layer_type: str, quantity: str) -> float:
     cost = _classifier("mobilenet_1.0_224", 224, IMAGENET_CLASSES)
     mult_adds, num_params = cost.by_layer_type[layer_type]
     bias = IMAGENET_CLASSES  # of the classifier, which the paper does not count
-    if quantity == "mult_adds_share":
+    if quantity == "mult_adds_fraction":
         return 100 * mult_adds / cost.mult_adds
     return 100 * (num_params - bias * (layer_type == "fully connected")) / (_kernels(cost) - bias)
 

@@ -18,8 +18,8 @@ ERRATA = "Errata: counts that are not the printed number, rounded or cut off"
 QUANTITIES = {
     "mult_adds": "mult-adds, M",
     "params": "parameters, M",
-    "mult_adds_share": "share of mult-adds, %",
-    "params_share": "share of parameters, %",
+    "mult_adds_fraction": "share of mult-adds, %",
+    "params_fraction": "share of parameters, %",
     "top1": "top-1, %",
     "map": "mAP, %",
     "mean_ap": "mean AP, %",

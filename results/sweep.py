@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from datasets.files import write_json
-from tasks.common.deploy.inference import deployed_cost, latencies_ms
+from tasks.common.deploy.inference import inference_cost, latencies_ms
 from tasks.common.drawing.plot import new_plot, scale_log
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs import checkpoint
@@ -149,7 +149,7 @@ def _measure(task_name: str, out: Path) -> tuple[str, list[Cell]]:
     cells, score_name = [], ""
     for run, (task, model), latency_ms in zip(runs, opened, latencies, strict=True):
         score_name = task.score_name
-        cost = deployed_cost(model, task.config.data.input_size)
+        cost = inference_cost(model, task.config.data.input_size)
         score = json.loads((run / METRICS).read_text(encoding="utf-8"))[score_name]
         width = float(run.name.partition("_")[0])
         millions = (cost.mult_adds / 1e6, cost.num_params / 1e6)

@@ -18,7 +18,7 @@ from distill.subjects import build_subject
 from distill.task import Distillation
 from distill.teachers import Teacher
 from distill.teaching import Teaching
-from tasks.common.runtime.distributed import ALONE, World, join_world
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World, join_world
 from tasks.common.task import Objective
 from tasks.common.training.freeze import set_trainable
 from tasks.common.training.state import TrainingState
@@ -83,7 +83,7 @@ class Recorder(torch.optim.SGD):
         self.gradients = [p.grad.clone() for group in self.param_groups for p in group["params"] if p.grad is not None]
 
 
-def first_gradient(name: str, roots: Mapping[str, str], world: World = ALONE) -> tuple[list[Tensor], float]:
+def first_gradient(name: str, roots: Mapping[str, str], world: World = SINGLE_PROCESS) -> tuple[list[Tensor], float]:
     """The gradient and the loss of the first batch of 8, with the statistics of batch normalisation frozen."""
     objective = CASES[name](roots)
     dataset = objective.training_set()
@@ -94,7 +94,7 @@ def first_gradient(name: str, roots: Mapping[str, str], world: World = ALONE) ->
     torch.manual_seed(0)
     model = objective.build_model()
     optimizer = Recorder(model.parameters(), lr=1.0)
-    set_trainable(model, list(model.parameters()), [], keep_statistics=True)
+    set_trainable(model, list(model.parameters()), [], freeze_bn=True)
     state = TrainingState(model, None, optimizer, torch.amp.GradScaler("cpu", enabled=False))
     network, batch = world.wrap(model), next(iter(loader))
     train_step(objective, network, state, [batch], lr=1.0, clip_norm=None, dtype=None, world=world)

@@ -24,7 +24,7 @@ IMAGE_HW = (240, 320)
 SEED = 1704
 MIN_SIDE_PX = 24
 MAX_SIDE_PX = 120
-MIN_VISIBLE_SHARE = 0.4  # of an object's pixels; one that is hidden more is not annotated
+MIN_VISIBLE_FRACTION = 0.4  # of an object's pixels; one that is hidden more is not annotated
 
 
 def sample_root() -> Path:
@@ -87,7 +87,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[Image, list[tuple[int, list[in
     objects = []
     for number, (category_id, whole) in enumerate(zip(category_ids, num_pixels, strict=True)):
         rows, columns = np.nonzero(owner == number)
-        if whole and len(rows) >= max(60, MIN_VISIBLE_SHARE * whole):
+        if whole and len(rows) >= max(60, MIN_VISIBLE_FRACTION * whole):
             left, top = int(columns.min()), int(rows.min())
             box = [left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top]
             objects.append((category_id, box))

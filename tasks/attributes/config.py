@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.common.config import TaskConfig, require_face_part, require_size_of_name
-from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, NonNegativeInt, Settings
+from tasks.common.config import TaskConfig, require_size_of_name
+from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, NonNegativeInt, Settings, require_region
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class AttributesDataConfig(Settings, group="data"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_face_part("data.face_part", self.face_part)
+        require_region("data.face_part", self.face_part)
 
 
 @dataclass(frozen=True, kw_only=True)

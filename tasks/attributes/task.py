@@ -23,8 +23,8 @@ from tasks.attributes.metric import AttributesMetric
 from tasks.attributes.model import AttributeNet, attribute_probabilities, decode_attributes
 from tasks.common.model.logits import Logits
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
-from tasks.common.runtime.distributed import ALONE, World
-from tasks.common.task import Mistake, Task
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
+from tasks.common.task import FailureCase, Task
 
 CELEBA_NUM_ATTRIBUTES = 40  # the paper does not state its own data's number
 
@@ -35,11 +35,11 @@ class AttributesTask(Task[Attributes]):
     name = "attributes"
     score_name = "mean_ap"
 
-    def __init__(self, config: AttributesConfig, vocabulary: Mapping[str, Any]) -> None:
-        """Args: config: settings; vocabulary: `attribute_names`, and `prevalence` of each in training images."""
-        super().__init__(config, vocabulary)
-        self.attribute_names: list[str] = vocabulary["attribute_names"]
-        self._positive_weights = positive_weights(vocabulary["prevalence"], config.balance)
+    def __init__(self, config: AttributesConfig, metadata: Mapping[str, Any]) -> None:
+        """Args: config: settings; metadata: `attribute_names`, and `prevalence` of each in training images."""
+        super().__init__(config, metadata)
+        self.attribute_names: list[str] = metadata["attribute_names"]
+        self._positive_weights = positive_weights(metadata["prevalence"], config.balance)
         self._cut = FaceCrop(config.data.face_part, config.data.align)
         self._sources: Mapping[Partition, AttributedImages] | None = None  # read once: CelebA has 200,000 lines
 
@@ -98,7 +98,7 @@ class AttributesTask(Task[Attributes]):
         """The values."""
         return attribute_targets
 
-    def loss(self, outputs: Logits, targets: AttributeTargets, world: World = ALONE) -> dict[str, Tensor]:
+    def loss(self, outputs: Logits, targets: AttributeTargets, world: World = SINGLE_PROCESS) -> dict[str, Tensor]:
         """Binary cross-entropy."""
         self._positive_weights = self._positive_weights.to(outputs.logits.device)  # it stays there
         return attribute_loss(outputs, targets, self._positive_weights)
@@ -115,14 +115,14 @@ class AttributesTask(Task[Attributes]):
         """Mean average precision."""
         return AttributesMetric(self.attribute_names)
 
-    def mistake(self, predicted: Attributes, truth: Attributes) -> Mistake[Attributes] | None:
+    def failure_case(self, predicted: Attributes, truth: Attributes) -> FailureCase[Attributes] | None:
         """The attribute that is most confidently put on the wrong side."""
         wrong = np.where(truth.values > 0.5, 1 - predicted.values, predicted.values)  # the wrong side's probability
         column = int(wrong.argmax())
         if wrong[column] <= 0.5:
             return None
         claim, fact = ("no ", "has it") if truth.values[column] > 0.5 else ("", "has it not")
-        return Mistake(float(wrong[column]), f"{claim}{self.attribute_names[column]}: {fact}", predicted)
+        return FailureCase(float(wrong[column]), f"{claim}{self.attribute_names[column]}: {fact}", predicted)
 
     def draw(self, image: Image, predicted: Attributes, truth: Attributes | None = None) -> Image:
         """The image beside its bars."""

@@ -18,17 +18,17 @@ class ClassificationDataConfig(Settings, group="data"):
         name: the layout below root. folder: train/<class> and val/<class>, or <class> alone, which is then split;
             imagenet: train/<wnid> and val/<wnid>, class ids by classes.txt or LOC_synset_mapping.txt where there is
             one; stanford_dogs: Images, train_list.mat and test_list.mat.
-        val_share: expected share of each class's images, where the data have no split of their own; a hash of its name
-            decides where each image goes, and every class has at least one on either side.
+        val_fraction: expected fraction of each class's images, where the data have no split of their own; a hash of its
+            name decides where each image goes, and every class has at least one on either side.
         input_size: side of the network's square input in pixels; free at test time too.
-        crop_share: for prediction the shorter side is scaled to input_size / crop_share, and the centre cut out.
+        crop_fraction: for prediction the shorter side is scaled to input_size / crop_fraction, and the centre cut out.
     """
 
     root: str | None = None
     name: Literal["folder", "imagenet", "stanford_dogs"] = "folder"
-    val_share: OpenUnit = 0.2
+    val_fraction: OpenUnit = 0.2
     input_size: InputSize = 224
-    crop_share: LeftOpenUnit = 0.875
+    crop_fraction: LeftOpenUnit = 0.875
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ from tasks.classification.metric import ClassificationMetric
 from tasks.classification.model import ClassificationModel, decode_labels
 from tasks.common.model.logits import Logits
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
-from tasks.common.runtime.distributed import ALONE, World
-from tasks.common.task import Mistake, Task
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
+from tasks.common.task import FailureCase, Task
 
 PAPER_NUM_CLASSES = 1000
 DESCRIBED = 5  # classes in a record of predictions.jsonl
@@ -37,24 +37,24 @@ class ClassificationTask(Task[Label]):
     name = "classification"
     score_name = "top1"
 
-    def __init__(self, config: ClassificationConfig, vocabulary: Mapping[str, Any]) -> None:
-        """Args: config: settings; vocabulary: `data` (its `data.name`), and `class_names` by class id."""
-        super().__init__(config, vocabulary)
-        self.class_names: list[str] = vocabulary["class_names"]
+    def __init__(self, config: ClassificationConfig, metadata: Mapping[str, Any]) -> None:
+        """Args: config: settings; metadata: `data` (its `data.name`), and `class_names` by class id."""
+        super().__init__(config, metadata)
+        self.class_names: list[str] = metadata["class_names"]
         self._sources: dict[Split, LabelledImages] = {}  # read once: ImageNet has a million files
 
     @classmethod
     def from_data(cls, config: ClassificationConfig) -> Self:
         """The task for the classes of the training images."""
         train = _read_split(config, "train")
-        task = cls(config, _vocabulary(config, train.class_names))
+        task = cls(config, _metadata(config, train.class_names))
         task._sources["train"] = train
         return task
 
     @classmethod
     def with_num_classes(cls, config: ClassificationConfig, num_classes: int | None) -> Self:
         """The task for nameless classes; by default ImageNet's number of them."""
-        return cls(config, _vocabulary(config, list(map(str, range(num_classes or PAPER_NUM_CLASSES)))))
+        return cls(config, _metadata(config, list(map(str, range(num_classes or PAPER_NUM_CLASSES)))))
 
     @classmethod
     def from_published(cls, config: ClassificationConfig) -> Self:
@@ -70,7 +70,7 @@ class ClassificationTask(Task[Label]):
         if config.data.root is None:
             task = cls(config, {"data": config.data.name, "class_names": list(weights.class_names)})
         else:
-            task = cls(config, _vocabulary(config, _read_split(config, "val").class_names))
+            task = cls(config, _metadata(config, _read_split(config, "val").class_names))
         num_known, num_classes = len(task.rows_in(weights.class_names)), len(task.class_names)
         if num_known < num_classes:
             raise ValueError(
@@ -121,13 +121,13 @@ class ClassificationTask(Task[Label]):
     def preprocessing(self) -> Preprocess:
         """The centre of the image, scaled."""
         data = self.config.data
-        return partial(center_crop, input_size=data.input_size, crop_share=data.crop_share)
+        return partial(center_crop, input_size=data.input_size, crop_fraction=data.crop_fraction)
 
     def collate(self) -> Collate[Label]:
         """Class ids, or where images are mixed probabilities."""
         return class_targets
 
-    def loss(self, outputs: Logits, targets: ClassTargets, world: World = ALONE) -> dict[str, Tensor]:
+    def loss(self, outputs: Logits, targets: ClassTargets, world: World = SINGLE_PROCESS) -> dict[str, Tensor]:
         """Cross-entropy."""
         return classification_loss(outputs, targets, label_smoothing=self.config.label_smoothing)
 
@@ -139,12 +139,12 @@ class ClassificationTask(Task[Label]):
         """Top-1 and top-5."""
         return ClassificationMetric(self.class_names)
 
-    def mistake(self, predicted: Label, truth: Label) -> Mistake[Label] | None:
+    def failure_case(self, predicted: Label, truth: Label) -> FailureCase[Label] | None:
         """The predicted class where it is not the true one."""
         if predicted.class_id == truth.class_id or predicted.probabilities is None:
             return None
         what = f"{self.class_names[predicted.class_id]}: is {self.class_names[truth.class_id]}"
-        return Mistake(float(predicted.probabilities[predicted.class_id]), what, predicted)
+        return FailureCase(float(predicted.probabilities[predicted.class_id]), what, predicted)
 
     def draw(self, image: Image, predicted: Label, truth: Label | None = None) -> Image:
         """The image with its most probable classes."""
@@ -167,14 +167,14 @@ class ClassificationTask(Task[Label]):
     def rows_in(self, theirs: Sequence[str]) -> dict[int, int]:
         """Class id here -> class id in another classifier, by its class names, of the classes that both have."""
         theirs = tuple(theirs)
-        is_imagenet = self.vocabulary["data"] == "imagenet" and theirs == IMAGENET_CLASS_NAMES
+        is_imagenet = self.metadata["data"] == "imagenet" and theirs == IMAGENET_CLASS_NAMES
         if list(theirs) == self.class_names or (is_imagenet and len(theirs) == len(self.class_names)):
             return {class_id: class_id for class_id in range(len(theirs))}
         id_of = {name: class_id for class_id, name in enumerate(theirs) if theirs.count(name) == 1}
         return {class_id: id_of[name] for class_id, name in enumerate(self.class_names) if name in id_of}
 
 
-def _vocabulary(config: ClassificationConfig, class_names: Sequence[str]) -> dict[str, Any]:
+def _metadata(config: ClassificationConfig, class_names: Sequence[str]) -> dict[str, Any]:
     return {"data": config.data.name, "class_names": list(class_names)}
 
 
@@ -188,6 +188,6 @@ def _read_split(config: ClassificationConfig, split: Split) -> LabelledImages:
     elif data.name == "stanford_dogs":
         source = read_stanford_dogs(root, split)
     else:
-        source = read_folders(root, split, val_share=data.val_share)
+        source = read_folders(root, split, val_fraction=data.val_fraction)
     source.min_side_px = 2 * data.input_size  # no crop of a larger photo shows more
     return source

@@ -58,13 +58,13 @@ class OptimConfig(Settings, group="optim"):
         batch_size: images in one forward pass; batch normalisation needs 2.
         accumulate: forward passes in one optimiser step.
         clip_norm: largest norm of the whole gradient; null for no limit.
-        ema_decay: decay of the running mean of the weights that is evaluated and kept; null for none.
-        layers: which layers learn: all; head (the backbone stays as it is: its features are computed once and kept, and
-            the head is solved for on them, without augmentation, within seconds); or gradual (the head first, then one
-            stage of the backbone more every unfreeze_epochs, from the last to the first).
+        ema_decay: decay of the EMA weights, which are evaluated and kept; null for none.
+        layers: which layers are trained: all; linear_probe (the head alone, by L-BFGS on cached features of the
+            frozen backbone: seconds, no augmentation); or gradual (the head first, then one more
+            stage of the backbone every unfreeze_epochs, from the last to the first).
         unfreeze_epochs: see layers.
-        keep_statistics: batch normalisation keeps the means and variances of the first weights, which know more images
-            than a small data set has.
+        freeze_bn: batch normalisation keeps the running mean and variance of the pretrained weights, which come from
+            more images than a small data set has.
         sync_batch_norm: with several processes, batch statistics are those of all processes' images, which takes GPUs;
             null: where a process has fewer than 16 images.
     """
@@ -80,9 +80,9 @@ class OptimConfig(Settings, group="optim"):
     accumulate: PositiveInt = 1
     clip_norm: Positive | None = 10.0
     ema_decay: OpenUnit | None = 0.999
-    layers: Literal["all", "head", "gradual"] = "all"
+    layers: Literal["all", "linear_probe", "gradual"] = "all"
     unfreeze_epochs: Positive = 1.0
-    keep_statistics: bool = False
+    freeze_bn: bool = False
     sync_batch_norm: bool | None = None
 
 
@@ -99,7 +99,7 @@ class LoopConfig(Settings, group="loop"):
         num_workers: loader processes; 0 loads in the main process.
         evaluate_every: epochs between evaluations, the best of which is kept; the last epoch is always evaluated.
         checkpoint_minutes: a checkpoint is written after each epoch, and after so many minutes within one.
-        max_unreadable_share: the run stops when more than this share of the images turn out unreadable.
+        max_unreadable_fraction: the run stops when a larger fraction of the images cannot be read.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -109,7 +109,7 @@ class LoopConfig(Settings, group="loop"):
     num_workers: NonNegativeInt = 2
     evaluate_every: PositiveInt = 1
     checkpoint_minutes: NonNegative = 5.0
-    max_unreadable_share: RightOpenUnit = 0.01
+    max_unreadable_fraction: RightOpenUnit = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +134,3 @@ def require_size_of_name(backbone: BackboneConfig, input_size: int) -> None:
     size = parse_name(backbone.name).input_size
     agrees = size in (None, input_size)
     require(agrees, "data.input_size", f"{size}, as backbone.name says (or a name without it)", input_size)
-
-
-def require_face_part(key: str, part: tuple[float, float, float, float]) -> None:
-    """Raise a ValueError unless it is a part of an image: x0, y0, x1, y1 in shares of its width and height."""
-    x0, y0, x1, y1 = part
-    holds = 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
-    require(holds, key, "x0, y0, x1, y1 with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1", list(part))

@@ -51,6 +51,13 @@ def require(holds: bool, key: str, expected: str, value: object) -> None:
         raise ValueError(f"{key}: expected {expected}, got {value!r}")
 
 
+def require_region(key: str, region: tuple[float, float, float, float]) -> None:
+    """Raise a ValueError unless it is a part of an image: x0, y0, x1, y1 as fractions of its width and height."""
+    x0, y0, x1, y1 = region
+    holds = 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
+    require(holds, key, "x0, y0, x1, y1 with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1", list(region))
+
+
 def _missed_range(hint: Any, value: Any, noun: str = "a number") -> str | None:
     """The range that a type states, in words, unless the value is in it."""
     arguments = get_args(hint)

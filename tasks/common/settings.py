@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jsonargparse import ArgumentParser, Namespace
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
+
+from tasks.common.legacy import upgrade_settings
 
 C = TypeVar("C", bound=Any)
 CONFIG = "config.yaml"  # in a run folder
@@ -21,7 +24,7 @@ def read_config(config_class: type[C], file: Path) -> C:
         ValueError: if there is no such file, or a setting in it is wrong.
     """
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", action="config")
+    parser.add_argument("--config", action=ConfigFile)
     parser.add_class_arguments(config_class)
     try:
         return build_settings(config_class, parser.parse_args(["--config", str(file)]))
@@ -49,3 +52,31 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
         inner = {f"{key}.{name}": v for name, v in flatten(value).items()} if isinstance(value, dict) else {key: value}
         flat |= inner
     return flat
+
+
+def load_yaml(file: Path) -> dict[str, Any]:
+    """The settings in a YAML file as nested groups, under the names of today.
+
+    Raises:
+        ValueError: if the file is not YAML, or has no settings.
+    """
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file}: expected settings, one `key: value` a line")
+    return upgrade_settings(settings, str(file))
+
+
+class ConfigFile(ActionConfigFile):
+    """The action of `--config FILE`, for files with names of earlier versions too."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        """Take in a file's settings; those under earlier names go to the parser as YAML text."""
+        file = Path(values)
+        if file.is_file():
+            settings = load_yaml(file)
+            if settings != yaml.safe_load(file.read_text(encoding="utf-8")):
+                values = yaml.safe_dump(settings)
+        super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from datasets.files import write_json
 from datasets.loader import Augment, Collate, Mixing, Order, Preprocess, Source, TrainingSet
 from datasets.types import Image, Split
-from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 
 T = TypeVar("T")
-VOCABULARY = "vocabulary.json"  # in a run folder
+METADATA = "metadata.json"  # in a run folder
 Outputs = Any  # a NamedTuple of raw tensors, one kind for each task
 Targets = Any  # the same of what is true
 
 
-class Mistake(NamedTuple, Generic[T]):
+class FailureCase(NamedTuple, Generic[T]):
     """What a prediction states and is not true.
 
     Attributes:
@@ -77,7 +77,7 @@ class Objective(ABC):
         return None
 
     @abstractmethod
-    def loss(self, outputs: Outputs, targets: Targets, world: World = ALONE) -> dict[str, Tensor]:
+    def loss(self, outputs: Outputs, targets: Targets, world: World = SINGLE_PROCESS) -> dict[str, Tensor]:
         """Scalars: `total`, which is minimised, and its parts; their means over the processes are the whole batch's."""
 
 
@@ -88,16 +88,16 @@ class Task(Objective, Generic[T]):
         name: of the package, for example `detection`.
         score_name: the metric by which the best checkpoint is chosen; larger is better.
         config: the settings, a `TaskConfig` with the task's own `data`.
-        vocabulary: what the outputs stand for (class names, ...), as plain JSON; kept in every checkpoint.
+        metadata: what the outputs stand for (class names, ...), as plain JSON; kept in every checkpoint.
     """
 
     name: str
     score_name: str
 
-    def __init__(self, config: Any, vocabulary: Mapping[str, Any]) -> None:
-        """Args: config: settings; vocabulary: see above."""
+    def __init__(self, config: Any, metadata: Mapping[str, Any]) -> None:
+        """Args: config: settings; metadata: see above."""
         self.config = config
-        self.vocabulary = vocabulary
+        self.metadata = metadata
 
     @classmethod
     @abstractmethod
@@ -146,7 +146,7 @@ class Task(Objective, Generic[T]):
     def metric(self) -> Metric[T]:
         """An empty metric."""
 
-    def mistake(self, predicted: T, truth: T) -> Mistake[T] | None:
+    def failure_case(self, predicted: T, truth: T) -> FailureCase[T] | None:
         """The most confident mistake of a prediction; None where nothing is wrong."""
         return None
 
@@ -158,6 +158,6 @@ class Task(Objective, Generic[T]):
     def describe(self, predicted: T, image_hw: tuple[int, int]) -> dict[str, Any]:
         """A prediction for an image of that size as one JSON record."""
 
-    def write_vocabulary(self, folder: Path) -> None:
+    def write_metadata(self, folder: Path) -> None:
         """What the outputs stand for, as files that a person can read."""
-        write_json(folder / VOCABULARY, dict(self.vocabulary))
+        write_json(folder / METADATA, dict(self.metadata))

@@ -40,7 +40,7 @@ def ssd_shapes() -> list[Shapes]:
     return [_shapes(map_pairs) for map_pairs in pairs]
 
 
-def pyramid_shapes() -> list[Shapes]:
+def fpn_shapes() -> list[Shapes]:
     """Six anchors on each of five maps: two scales, half an octave apart, in three aspect ratios.
 
     s_k = 0.05 * 2^k

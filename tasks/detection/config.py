@@ -11,7 +11,7 @@ from tasks.common.config import TaskConfig, require_size_of_name
 from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, PositiveInt, RightOpenUnit, Settings, require
 
 BACKGROUND_IOU = 0.3  # of Faster R-CNN: an anchor that overlaps no object by so much is background
-Maps = Literal["halving", "pyramid"]
+Neck = Literal["extra_layers", "fpn"]
 Predictor = Literal["pointwise", "separable"]
 
 
@@ -20,15 +20,16 @@ class SSDConfig(Settings, group="ssd"):
     """SSD's own settings.
 
     Args:
-        maps: that predictions are made from: halving (six, each half the size of the one before, the paper's), or
-            pyramid (five from stride 8 on, what coarse maps know added to the finer ones), which sees small objects.
+        neck: which feature maps predictions are made from: extra_layers (the paper's: the backbone's last two, and four
+            more, each at twice the stride of the one before), or fpn (a feature pyramid network of five maps from
+            stride 8 on, for small objects).
         predictor: of classes and boxes on each map: pointwise (1x1, the paper's), or separable (3x3 depthwise, then
             1x1: SSDLite's, Sandler et al. 2018).
         match_iou: in training, an anchor is matched to the object that it overlaps at least so much; less than the
             paper's 0.5 gives more anchors to learn from, which small data need.
     """
 
-    maps: Maps = "halving"
+    neck: Neck = "extra_layers"
     predictor: Predictor = "pointwise"
     match_iou: LeftOpenUnit = 0.5
 
@@ -103,5 +104,5 @@ class DetectionConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.optim.layers != "head", "optim.layers", "all or gradual in this task", self.optim.layers)
+        require(self.optim.layers != "linear_probe", "optim.layers", "all or gradual in this task", self.optim.layers)
         require_size_of_name(self.backbone, self.data.input_size)

@@ -18,7 +18,7 @@ from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, grid_sizes, region_shapes
 from tasks.detection.boxes import decode, have_area, to_cxcywh
 from tasks.detection.matching import DetectionTargets, assign, gather_rows, sample
-from tasks.detection.postprocess import Limits, best_boxes
+from tasks.detection.postprocess import PostprocessConfig, postprocess
 
 STRIDE = 16  # where the backbone is cut in two: after conv 11 of Table 1
 CROP_CELLS = 14
@@ -26,7 +26,7 @@ MAX_CANDIDATES = 2000  # anchors of an image that enter non-maximum suppression
 CANDIDATES_PER_PROPOSAL = 4  # enough in nearly all images
 PROPOSAL_NMS_IOU = 0.7
 REGION_IOU = 0.5  # a region is matched to the object that it overlaps by so much, and otherwise to background
-POSITIVE_SHARE = 0.25  # of the regions that training samples, at most
+POSITIVE_FRACTION = 0.25  # of the regions that training samples, at most
 
 
 class FasterRCNNOutputs(NamedTuple):
@@ -187,7 +187,7 @@ def sample_regions(proposals: Tensor, targets: DetectionTargets, number: int) ->
     Fewer where there are not as many candidates; without area where an image has fewer.
     """
     candidates = torch.cat([proposals, targets.boxes_xyxy], 1)
-    positive, negative = sample(assign(candidates, targets, region_matcher()), number, POSITIVE_SHARE, targets.seeds)
+    positive, negative = sample(assign(candidates, targets, region_matcher()), number, POSITIVE_FRACTION, targets.seeds)
     chosen = positive | negative
     rows = chosen.byte().argsort(dim=1, descending=True, stable=True)[:, :number]
     return gather_rows(candidates, rows) * chosen.gather(1, rows)[..., None]
@@ -198,11 +198,11 @@ def region_matcher() -> Matcher:
     return Matcher(REGION_IOU, REGION_IOU, allow_low_quality_matches=False)
 
 
-def decode_regions(outputs: FasterRCNNOutputs, limits: Limits) -> list[Detections]:
+def decode_regions(outputs: FasterRCNNOutputs, limits: PostprocessConfig) -> list[Detections]:
     """Scored boxes of each image, best first."""
 
     def boxes_of(places: Tensor, class_ids: Tensor) -> Tensor:
         own_deltas = outputs.box_deltas.flatten(0, 1)[places, class_ids + 1]
         return decode(own_deltas, to_cxcywh(outputs.regions_xyxy.flatten(0, 1)[places]))
 
-    return best_boxes(outputs.class_logits.softmax(-1)[..., 1:], boxes_of, limits)
+    return postprocess(outputs.class_logits.softmax(-1)[..., 1:], boxes_of, limits)

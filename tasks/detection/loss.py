@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.models.detection._utils import Matcher
 
-from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.detection.boxes import encode, to_cxcywh, to_xyxy
 from tasks.detection.config import BACKGROUND_IOU
 from tasks.detection.faster_rcnn import FasterRCNNOutputs, region_matcher
@@ -16,13 +16,13 @@ from tasks.detection.ssd import SSDOutputs
 
 NEGATIVES_PER_POSITIVE = 3  # of SSD
 NUM_SAMPLED_ANCHORS = 256
-POSITIVE_SHARE = 0.5
+POSITIVE_FRACTION = 0.5
 SMOOTH_L1_BETA = 1 / 9  # of Faster R-CNN, as in torchvision
 IGNORED = -100  # cross-entropy's own
 
 
 def ssd_loss(
-    outputs: SSDOutputs, targets: DetectionTargets, world: World = ALONE, *, match_iou: float
+    outputs: SSDOutputs, targets: DetectionTargets, world: World = SINGLE_PROCESS, *, match_iou: float
 ) -> dict[str, Tensor]:
     """Classification of matched anchors and the hardest background ones, and offsets of matched anchors.
 
@@ -63,7 +63,7 @@ def ssd_loss(
 
 
 def faster_rcnn_loss(
-    outputs: FasterRCNNOutputs, targets: DetectionTargets, world: World = ALONE, *, match_iou: float
+    outputs: FasterRCNNOutputs, targets: DetectionTargets, world: World = SINGLE_PROCESS, *, match_iou: float
 ) -> dict[str, Tensor]:
     """Both stages, each by classification and by offsets of what is matched to an object.
 
@@ -83,7 +83,7 @@ def faster_rcnn_loss(
     anchors = outputs.anchors
     matcher = Matcher(match_iou, BACKGROUND_IOU, allow_low_quality_matches=True)
     assigned = assign(to_xyxy(anchors)[None], targets, matcher)
-    positive, negative = sample(assigned, NUM_SAMPLED_ANCHORS, POSITIVE_SHARE, targets.seeds)
+    positive, negative = sample(assigned, NUM_SAMPLED_ANCHORS, POSITIVE_FRACTION, targets.seeds)
     sampled = positive | negative
     num_anchors = world.normalizer(sampled.sum())
     objectness = functional.binary_cross_entropy_with_logits(

@@ -104,15 +104,15 @@ def assign(boxes_xyxy: Tensor, targets: DetectionTargets, matcher: Matcher) -> T
     return torch.stack(rows)
 
 
-def sample(assigned: Tensor, number: int, positive_share: float, seeds: Tensor) -> tuple[Tensor, Tensor]:
-    """A random choice among boxes, at most `positive_share` of them with an object.
+def sample(assigned: Tensor, number: int, positive_fraction: float, seeds: Tensor) -> tuple[Tensor, Tensor]:
+    """A random choice among boxes, at most `positive_fraction` of them with an object.
 
     It depends on each image's seed alone, not on the process that has the image.
 
     Args:
         assigned: (N, R), from `assign`.
         number: chosen in each image, fewer where there are not as many.
-        positive_share: of the number.
+        positive_fraction: of the number.
         seeds: (N,), of the choice.
 
     Returns:
@@ -120,7 +120,7 @@ def sample(assigned: Tensor, number: int, positive_share: float, seeds: Tensor) 
     """
     order = random_numbers(seeds, assigned.shape[1])
     is_positive, is_negative = assigned >= 0, assigned == Matcher.BELOW_LOW_THRESHOLD
-    positive = is_positive & (_rank(order, is_positive) < int(number * positive_share))
+    positive = is_positive & (_rank(order, is_positive) < int(number * positive_fraction))
     room = number - positive.sum(1, keepdim=True)
     return positive, is_negative & (_rank(order, is_negative) < room)
 

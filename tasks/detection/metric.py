@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from datasets.types import Detections
 from tasks.common.evaluation.report import PER_CLASS, write_csv
-from tasks.common.task import Metric, Mistake
+from tasks.common.task import FailureCase, Metric
 from tasks.detection.draw import draw_precision_recall
 
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")  # the first of COCO's twelve
@@ -124,7 +124,7 @@ def coco_results(predicted: Sequence[Detections]) -> list[dict[str, Any]]:
 
 def worst_false_positive(
     predicted: Detections, truth: Detections, class_names: Sequence[str]
-) -> Mistake[Detections] | None:
+) -> FailureCase[Detections] | None:
     """The box with the highest score that COCO's protocol counts as false at an IoU of one half, and why.
 
     Better boxes choose their object first. A false box is another class's, a second one for its object, not well
@@ -144,7 +144,7 @@ def worst_false_positive(
             free[fits.argmax()] = False
             continue
         what = f"{class_names[placed.class_ids[row]]}: {_why_false(overlaps[row], own_class, truth, class_names)}"
-        return Mistake(float(placed.scores[row]), what, placed.select(np.array([row])))
+        return FailureCase(float(placed.scores[row]), what, placed.select(np.array([row])))
     return None
 
 

@@ -12,7 +12,7 @@ from backbone.base import Backbone
 from datasets.types import Detections
 from tasks.common.runtime.distributed import World
 from tasks.detection.matching import DetectionTargets
-from tasks.detection.postprocess import Limits
+from tasks.detection.postprocess import PostprocessConfig
 
 
 @dataclass(frozen=True)
@@ -27,4 +27,4 @@ class Detector:
 
     build: Callable[[Backbone, int], nn.Module]
     loss: Callable[[Any, DetectionTargets, World], dict[str, Tensor]]
-    decode: Callable[[Any, Limits], list[Detections]]
+    decode: Callable[[Any, PostprocessConfig], list[Detections]]

@@ -16,7 +16,7 @@ from datasets.types import Detections
 CANDIDATES_PER_DETECTION = 5  # enough in nearly all images
 
 
-class Limits(NamedTuple):
+class PostprocessConfig(NamedTuple):
     """What is kept.
 
     Attributes:
@@ -32,7 +32,9 @@ class Limits(NamedTuple):
     max_detections: int
 
 
-def best_boxes(scores: Tensor, boxes_of: Callable[[Tensor, Tensor], Tensor], limits: Limits) -> list[Detections]:
+def postprocess(
+    scores: Tensor, boxes_of: Callable[[Tensor, Tensor], Tensor], limits: PostprocessConfig
+) -> list[Detections]:
     """Scored boxes of each image, best first.
 
     Every place may give a box for several classes; of overlapping boxes of one class the best stays.
@@ -75,7 +77,7 @@ def _best_of_each(values: Tensor, counts: list[int], number: int) -> Tensor:
 
 
 def _suppress(
-    boxes_xyxy: Tensor, class_ids: Tensor, scores: Tensor, counts: list[int], limits: Limits
+    boxes_xyxy: Tensor, class_ids: Tensor, scores: Tensor, counts: list[int], limits: PostprocessConfig
 ) -> list[Detections]:
     """Of the candidates of all images, one after the other, those that no better one of their image and class overlaps.
 

@@ -19,7 +19,7 @@ from tasks.detection.boxes import encode, to_cxcywh, to_xyxy
 from tasks.detection.faster_rcnn import FasterRCNNOutputs
 from tasks.detection.matching import gather_rows
 from tasks.detection.metric import coco_results, coco_truth
-from tasks.detection.postprocess import Limits
+from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.ssd import SSDOutputs
 
 Decoder = Callable[[Any], list[Detections]]
@@ -64,7 +64,7 @@ def _answers(places_cxcywh: Tensor, objects_cxcywh: Tensor, num_classes: int) ->
     return logits, torch.where(overlap[..., None] > 0.3, deltas, 0.0) + 0.2 * torch.randn(deltas.shape)
 
 
-def torchvision_ssd(limits: Limits, *, topk_candidates: int = 400) -> Decoder:
+def torchvision_ssd(limits: PostprocessConfig, *, topk_candidates: int = 400) -> Decoder:
     """How `torchvision.models.detection.SSD` chooses boxes; by default from 400 of each class."""
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
@@ -89,7 +89,7 @@ def torchvision_ssd(limits: Limits, *, topk_candidates: int = 400) -> Decoder:
     return decode
 
 
-def torchvision_roi_heads(limits: Limits) -> Decoder:
+def torchvision_roi_heads(limits: PostprocessConfig) -> Decoder:
     """How `torchvision.models.detection.roi_heads.RoIHeads` chooses boxes."""
     from torchvision.models.detection.roi_heads import RoIHeads
 

@@ -13,9 +13,9 @@ from backbone.layers import ConvBNReLU, Conventions
 from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, grid_sizes
 from tasks.detection.boxes import decode
-from tasks.detection.config import Maps, Predictor
-from tasks.detection.maps import HalvingMaps, Pyramid
-from tasks.detection.postprocess import Limits, best_boxes
+from tasks.detection.config import Neck, Predictor
+from tasks.detection.necks import FPN, SSDExtraLayers
+from tasks.detection.postprocess import PostprocessConfig, postprocess
 
 
 class SSDOutputs(NamedTuple):
@@ -49,7 +49,7 @@ class SSD(nn.Module):
         num_classes: int,
         *,
         input_size: int,
-        maps: Maps = "halving",
+        neck: Neck = "extra_layers",
         predictor: Predictor = "pointwise",
     ) -> None:
         """Build with random weights for all but the backbone.
@@ -58,21 +58,21 @@ class SSD(nn.Module):
             backbone: its width also scales the maps on top of it.
             num_classes: K, without background.
             input_size: S, side of the images in pixels.
-            maps: what predictions are made from: `halving` maps, the paper's, or a feature `pyramid`.
+            neck: which maps predictions are made from: SSD's `extra_layers`, as in the paper, or an `fpn`.
             predictor: `pointwise` convolutions of 1x1, or `separable` ones of 3x3 (Sandler et al. 2018, section 6.2).
         """
         super().__init__()
         self.backbone = backbone
         self.num_classes = num_classes
-        self.maps = Pyramid(backbone) if maps == "pyramid" else HalvingMaps(backbone)
-        pairs = [(c, len(shapes)) for c, shapes in zip(self.maps.channels, self.maps.anchor_shapes, strict=True)]
+        self.neck = FPN(backbone) if neck == "fpn" else SSDExtraLayers(backbone)
+        pairs = [(c, len(shapes)) for c, shapes in zip(self.neck.channels, self.neck.anchor_shapes, strict=True)]
         build = partial(_build_predictor, predictor, backbone.conventions)
         self.class_predictors = nn.ModuleList(build(c, n * (num_classes + 1)) for c, n in pairs)
         self.box_predictors = nn.ModuleList(build(c, n * 4) for c, n in pairs)
         for layers in (*self.class_predictors, *self.box_predictors):
             nn.init.normal_(layers[-1].weight, std=0.01)
             nn.init.zeros_(layers[-1].bias)
-        anchors = build_anchors(grid_sizes(input_size, self.maps.strides), self.maps.anchor_shapes)
+        anchors = build_anchors(grid_sizes(input_size, self.neck.strides), self.neck.anchor_shapes)
         self.register_buffer("anchors", anchors, persistent=False)  # a constant that lives on the device
         self.to(memory_format=torch.channels_last)
 
@@ -82,7 +82,7 @@ class SSD(nn.Module):
 
     def from_maps(self, features: dict[int, Tensor]) -> SSDOutputs:
         """The backbone's maps by stride -> raw outputs for A anchors."""
-        maps = self.maps(features)
+        maps = self.neck(features)
         return SSDOutputs(
             _predict(self.class_predictors, maps, self.num_classes + 1),
             _predict(self.box_predictors, maps, 4),
@@ -103,10 +103,10 @@ def _predict(predictors: nn.ModuleList, maps: list[Tensor], size: int) -> Tensor
     return torch.cat([prediction.reshape(prediction.shape[0], -1, size) for prediction in predictions], 1)
 
 
-def decode_ssd(outputs: SSDOutputs, limits: Limits) -> list[Detections]:
+def decode_ssd(outputs: SSDOutputs, limits: PostprocessConfig) -> list[Detections]:
     """Scored boxes of each image, best first."""
 
     def boxes_of(places: Tensor, _class_ids: Tensor) -> Tensor:
         return decode(outputs.box_deltas.flatten(0, 1)[places], outputs.anchors[places % len(outputs.anchors)])
 
-    return best_boxes(outputs.class_logits.softmax(-1)[..., 1:], boxes_of, limits)
+    return postprocess(outputs.class_logits.softmax(-1)[..., 1:], boxes_of, limits)

@@ -17,8 +17,8 @@ from datasets.sample.detection import sample_root
 from datasets.transforms import DetectionAugmentation, resize
 from datasets.types import Detections, Image, Split
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
-from tasks.common.runtime.distributed import ALONE, World
-from tasks.common.task import Mistake, Task
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
+from tasks.common.task import FailureCase, Task
 from tasks.detection.config import DetectionConfig
 from tasks.detection.draw import draw_detections
 from tasks.detection.faster_rcnn import FasterRCNN, decode_regions
@@ -26,7 +26,7 @@ from tasks.detection.loss import faster_rcnn_loss, ssd_loss
 from tasks.detection.matching import DetectionTargets, detection_targets
 from tasks.detection.metric import DetectionMetric, worst_false_positive
 from tasks.detection.model import Detector
-from tasks.detection.postprocess import Limits
+from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.ssd import SSD, decode_ssd
 
 PAPER_NUM_CLASSES = 90  # outputs of the paper's detectors without background: COCO's ids from 1 to 90
@@ -38,10 +38,10 @@ class DetectionTask(Task[Detections]):
     name = "detection"
     score_name = "AP"
 
-    def __init__(self, config: DetectionConfig, vocabulary: Mapping[str, Any]) -> None:
-        """Args: config: settings; vocabulary: `category_ids` and `class_names`, by class id."""
-        super().__init__(config, vocabulary)
-        self.class_names: list[str] = vocabulary["class_names"]
+    def __init__(self, config: DetectionConfig, metadata: Mapping[str, Any]) -> None:
+        """Args: config: settings; metadata: `category_ids` and `class_names`, by class id."""
+        super().__init__(config, metadata)
+        self.class_names: list[str] = metadata["class_names"]
         self._detector = _detector(config)
         self._sources: dict[Split, CocoDetection] = {}  # read once: COCO's own are large
 
@@ -49,7 +49,7 @@ class DetectionTask(Task[Detections]):
     def from_data(cls, config: DetectionConfig) -> Self:
         """The task for the categories of the training annotations."""
         train = _read_split(config, "train")
-        task = cls(config, _vocabulary(train.categories))
+        task = cls(config, _metadata(train.categories))
         task._sources["train"] = train
         return task
 
@@ -57,7 +57,7 @@ class DetectionTask(Task[Detections]):
     def with_num_classes(cls, config: DetectionConfig, num_classes: int | None) -> Self:
         """The task for nameless classes; by default as many as the paper's."""
         ids = tuple(range(1, (num_classes or PAPER_NUM_CLASSES) + 1))
-        return cls(config, _vocabulary(Categories(ids, tuple(map(str, ids)))))
+        return cls(config, _metadata(Categories(ids, tuple(map(str, ids)))))
 
     def build_model(self) -> nn.Module:
         """The detector with the backbone's published weights, where the configuration names some."""
@@ -73,7 +73,7 @@ class DetectionTask(Task[Detections]):
         if split not in self._sources:
             self._sources[split] = _read_split(self.config, split)
         source = self._sources[split]
-        if _vocabulary(source.categories) != dict(self.vocabulary):
+        if _metadata(source.categories) != dict(self.metadata):
             have, want = source.categories.names, tuple(self.class_names)
             raise ValueError(
                 f"the categories of the {split} annotations, {_shorten(have)}, are not those that the model has "
@@ -93,21 +93,23 @@ class DetectionTask(Task[Detections]):
         """The objects, padded to as many in each image."""
         return detection_targets
 
-    def loss(self, outputs: Any, targets: DetectionTargets, world: World = ALONE) -> dict[str, Tensor]:
+    def loss(self, outputs: Any, targets: DetectionTargets, world: World = SINGLE_PROCESS) -> dict[str, Tensor]:
         """The detector's."""
         return self._detector.loss(outputs, targets, world)
 
     def decode(self, outputs: Any) -> list[Detections]:
         """Boxes in the frame of the network's input."""
         config = self.config
-        limits = Limits(config.data.input_size, config.score_threshold, config.nms_iou, config.max_detections)
+        limits = PostprocessConfig(
+            config.data.input_size, config.score_threshold, config.nms_iou, config.max_detections
+        )
         return self._detector.decode(outputs, limits)
 
     def metric(self) -> DetectionMetric:
         """COCO's average precision."""
         return DetectionMetric(self.class_names)
 
-    def mistake(self, predicted: Detections, truth: Detections) -> Mistake[Detections] | None:
+    def failure_case(self, predicted: Detections, truth: Detections) -> FailureCase[Detections] | None:
         """The best box that no object of its class overlaps by half, or only one that has a better box."""
         return worst_false_positive(predicted, truth, self.class_names)
 
@@ -123,7 +125,7 @@ class DetectionTask(Task[Detections]):
             "detections": [
                 {
                     "class_name": self.class_names[class_id],
-                    "category_id": self.vocabulary["category_ids"][class_id],
+                    "category_id": self.metadata["category_ids"][class_id],
                     "score": round(float(score), 4),
                     "box_xyxy": [round(float(value), 1) for value in box],
                 }
@@ -141,7 +143,7 @@ def _detector(config: DetectionConfig) -> Detector:
     if config.model == "ssd":
         ssd = config.ssd
         build: Callable[[Backbone, int], nn.Module] = partial(
-            SSD, input_size=config.data.input_size, maps=ssd.maps, predictor=ssd.predictor
+            SSD, input_size=config.data.input_size, neck=ssd.neck, predictor=ssd.predictor
         )
         return Detector(build, partial(ssd_loss, match_iou=ssd.match_iou), decode_ssd)
     own = config.faster_rcnn
@@ -165,7 +167,7 @@ def _read_split(config: DetectionConfig, split: Split) -> CocoDetection:
     return CocoDetection(root / data.val_images, root / data.val_annotations)
 
 
-def _vocabulary(categories: Categories) -> dict[str, Any]:
+def _metadata(categories: Categories) -> dict[str, Any]:
     return {"category_ids": list(categories.ids), "class_names": list(categories.names)}
 
 

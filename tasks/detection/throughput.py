@@ -24,13 +24,13 @@ from typing import Any
 from tasks.common.throughput import Step, compare, time_calls, time_training
 
 TRAINING_BATCH, CHOSEN_BATCH, NUM_EVALUATED, NUM_CLASSES = 16, 16, 5000, 80
-ALONE = " one by one"
+SINGLE_PROCESS = " one by one"
 # Of each benchmark: its ways, and to which of them the rate of each is put in proportion.
 TRAINING = dict.fromkeys(("ours", "ours, default malloc", "torchvision, kept memory", "torchvision"), "torchvision")
 PREDICTION = dict.fromkeys(
     (
         "ssd 300",
-        "ssd 320 pyramid",
+        "ssd 320 fpn",
         "faster_rcnn 300",
         "faster_rcnn 600",
         "torchvision ssdlite320_mobilenet_v3_large",
@@ -41,7 +41,7 @@ PREDICTION = dict.fromkeys(
 POSTPROCESSING = {
     f"{whose} {model}{alone}": f"torchvision {model}{alone}"
     for model in ("ssd", "faster_rcnn")
-    for alone in (ALONE, "")
+    for alone in (SINGLE_PROCESS, "")
     for whose in ("ours", "torchvision")
 }
 EVALUATION = dict.fromkeys(("ours", "pycocotools"), "pycocotools")
@@ -115,14 +115,14 @@ def _prediction(mode: str, options: argparse.Namespace) -> list[Step]:
 
     keep_freed_memory()
     torch.manual_seed(0)
-    whose, name, *maps = mode.split()
+    whose, name, *has_fpn = mode.split()
     if whose == "torchvision":
         from torchvision.models import detection
 
         network: Any = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=91).eval()
         picture = torch.rand(3, 320, 320)
         return time_calls("prediction", torch.inference_mode()(lambda: network([picture])), options.steps)
-    ssd = SSDConfig(maps="pyramid", predictor="separable") if maps else SSDConfig()
+    ssd = SSDConfig(neck="fpn", predictor="separable") if has_fpn else SSDConfig()
     config = DetectionConfig(model=whose, ssd=ssd, data=DetectionDataConfig(input_size=int(name)))  # type: ignore[arg-type]
     task = DetectionTask.with_num_classes(config, None)
     model = task.build_model()
@@ -137,13 +137,15 @@ def _postprocessing(mode: str, options: argparse.Namespace) -> list[Step]:
 
     from tasks.detection import reference
     from tasks.detection.faster_rcnn import decode_regions
-    from tasks.detection.postprocess import Limits
+    from tasks.detection.postprocess import PostprocessConfig
     from tasks.detection.ssd import decode_ssd
 
     torch.manual_seed(0)
-    whose, model = mode.removesuffix(ALONE).split()
-    limits = Limits(300, 0.01, 0.5, 100) if model == "ssd" else Limits(300, 0.05, 0.5, 100)  # torchvision's defaults
-    number, times = (1, CHOSEN_BATCH) if mode.endswith(ALONE) else (CHOSEN_BATCH, 1)
+    whose, model = mode.removesuffix(SINGLE_PROCESS).split()
+    limits = (
+        PostprocessConfig(300, 0.01, 0.5, 100) if model == "ssd" else PostprocessConfig(300, 0.05, 0.5, 100)
+    )  # torchvision's defaults
+    number, times = (1, CHOSEN_BATCH) if mode.endswith(SINGLE_PROCESS) else (CHOSEN_BATCH, 1)
     if model == "ssd":
         batches: list[Any] = [reference.ssd_outputs(number, NUM_CLASSES) for _ in range(times)]
         decode: Any = partial(decode_ssd, limits=limits) if whose == "ours" else reference.torchvision_ssd(limits)

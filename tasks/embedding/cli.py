@@ -58,7 +58,7 @@ COMMANDS = commands.COMMANDS | {
     ),
     "peer": commands.Command(
         "Score another embedding network, an ONNX file, on the very same photos",
-        "python -m tasks.{task} peer mobilefacenet.onnx --data.input_size 112 --data.root photos/ --data.val_share 1",
+        "python -m tasks.{task} peer face.onnx --data.input_size 112 --data.root photos/ --data.val_fraction 1",
         "tasks.embedding.peer",
         _peer_flags,
         usage=" ONNX",

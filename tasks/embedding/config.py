@@ -7,8 +7,18 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from tasks.common.config import TaskConfig, require_face_part, require_size_of_name
-from tasks.common.ranges import AtLeast2, InputSize, LeftOpenUnit, NonNegativeInt, OpenUnit, Positive, Settings, require
+from tasks.common.config import TaskConfig, require_size_of_name
+from tasks.common.ranges import (
+    AtLeast2,
+    InputSize,
+    LeftOpenUnit,
+    NonNegativeInt,
+    OpenUnit,
+    Positive,
+    Settings,
+    require,
+    require_region,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +30,8 @@ class EmbeddingDataConfig(Settings, group="data"):
             sample.
         lfw: folder in LFW's layout with pairs.txt: validation is by its pairs, and all persons of root are trained on;
             null: validation is by all pairs of the persons in val.
-        val_share: expected share of the persons, where root has no split of its own; a hash of the name decides where
-            each person goes; 1 takes all for validation.
+        val_fraction: expected fraction of the identities, where root has no split of its own; a hash of the name
+            decides where each goes; 1 takes all for validation.
         input_size: side of the network's square input in pixels; free at test time too.
         face_part: what is cut out of each photo: x0, y0, x1, y1 in shares of its width and height.
         align: YuNet's ONNX file: faces are found and aligned by five points first; null where they are aligned already.
@@ -29,14 +39,14 @@ class EmbeddingDataConfig(Settings, group="data"):
 
     root: str | None = None
     lfw: str | None = None
-    val_share: LeftOpenUnit = 0.2
+    val_fraction: LeftOpenUnit = 0.2
     input_size: InputSize = 128
     face_part: tuple[float, float, float, float] = (0, 0, 1, 1)
     align: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_face_part("data.face_part", self.face_part)
+        require_region("data.face_part", self.face_part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +87,6 @@ class EmbeddingConfig(TaskConfig):
             f"a number of which optim.batch_size, {size}, is at least twice as large and a multiple",
             photos,
         )
-        solves_triplets = self.loss == "triplet" and self.optim.layers == "head"
-        require(not solves_triplets, "loss", "cosface or arcface where optim.layers is head", self.loss)
+        probes_with_triplets = self.loss == "triplet" and self.optim.layers == "linear_probe"
+        require(not probes_with_triplets, "loss", "cosface or arcface where optim.layers is linear_probe", self.loss)
         require_size_of_name(self.backbone, self.data.input_size)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.types import Example, Face
-from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.embedding.model import EmbeddingOutputs
 
 
@@ -46,7 +46,7 @@ def margin_softmax_loss(
 
     Args:
         outputs: of N photos.
-        targets: y (N,), positions of the persons among the centres.
+        targets: y (N,), positions of the identities among the prototypes.
         kind: of margin.
         margin: m.
         scale: s.
@@ -57,7 +57,7 @@ def margin_softmax_loss(
     Source: Wang et al. 2018 (arXiv:1801.09414), equation 4; Deng et al. 2019 (arXiv:1801.07698), equation 3.
     """
     identity_ids = targets.identity_ids
-    cosines = outputs.embeddings @ functional.normalize(outputs.centres).T
+    cosines = outputs.embeddings @ functional.normalize(outputs.prototypes).T
     own = cosines.gather(1, identity_ids[:, None])
     if kind == "cosface":
         pushed = own - margin
@@ -70,7 +70,7 @@ def margin_softmax_loss(
 
 
 def triplet_loss(
-    embeddings: Tensor, targets: IdentityTargets, *, margin: float, world: World = ALONE
+    embeddings: Tensor, targets: IdentityTargets, *, margin: float, world: World = SINGLE_PROCESS
 ) -> dict[str, Tensor]:
     """The mean hinge over all pairs of photos of one person, each with a semi-hard photo of another.
 

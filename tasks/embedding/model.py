@@ -18,19 +18,19 @@ class EmbeddingOutputs(NamedTuple):
 
     Attributes:
         embeddings: (N, D), of length 1.
-        centres: (C, D), of the training persons and of any length, which a margin softmax compares with; (0, D) where
-            none are learnt.
+        prototypes: (C, D), class prototypes of the training identities, of any length, for a margin softmax; (0, D)
+            where none are learnt.
     """
 
     embeddings: Tensor
-    centres: Tensor
+    prototypes: Tensor
 
 
 class EmbeddingHead(nn.Module):
-    """A linear layer and batch normalisation, and beside them a centre for each training person."""
+    """A linear layer and batch normalisation, and beside them a class prototype for each training identity."""
 
-    def __init__(self, num_features: int, embedding_dim: int | None, num_centres: int) -> None:
-        """Args: num_features: of the backbone; embedding_dim: D, None for the features as they are; num_centres: C."""
+    def __init__(self, num_features: int, embedding_dim: int | None, num_prototypes: int) -> None:
+        """Args: num_features: of the backbone; embedding_dim: D, None for the features; num_prototypes: C."""
         super().__init__()
         self.embedding_dim = embedding_dim or num_features
         self.projection = (
@@ -38,23 +38,27 @@ class EmbeddingHead(nn.Module):
             if embedding_dim is None
             else nn.Sequential(nn.Linear(num_features, embedding_dim, bias=False), nn.BatchNorm1d(embedding_dim))
         )
-        self.centres = nn.Parameter(torch.randn(num_centres, self.embedding_dim)) if num_centres else None
+        self.prototypes = nn.Parameter(torch.randn(num_prototypes, self.embedding_dim)) if num_prototypes else None
 
     def forward(self, features: Tensor) -> EmbeddingOutputs:
         """Pooled features (N, num_features) -> embeddings."""
         embeddings = functional.normalize(self.projection(features))
-        centres = embeddings.new_zeros(0, self.embedding_dim) if self.centres is None else self.centres
-        return EmbeddingOutputs(embeddings, centres)
+        prototypes = embeddings.new_zeros(0, self.embedding_dim) if self.prototypes is None else self.prototypes
+        return EmbeddingOutputs(embeddings, prototypes)
 
 
 class FaceNet(nn.Module):
     """A backbone and an embedding of its pooled features."""
 
-    def __init__(self, backbone: Backbone, embedding_dim: int | None, num_centres: int) -> None:
-        """Args: backbone: gives the features; embedding_dim, num_centres: see `EmbeddingHead`."""
+    def __init__(self, backbone: Backbone, embedding_dim: int | None, num_prototypes: int) -> None:
+        """Args: backbone: gives the features; embedding_dim, num_prototypes: see `EmbeddingHead`."""
         super().__init__()
         self.backbone = backbone
-        self.head = EmbeddingHead(backbone.num_features, embedding_dim, num_centres)
+        self.head = EmbeddingHead(backbone.num_features, embedding_dim, num_prototypes)
+
+    def drop_training_parts(self) -> None:
+        """Remove the class prototypes, which only the loss needs."""
+        self.head.prototypes = None
 
     def forward(self, images: Tensor) -> EmbeddingOutputs:
         """uint8 RGB (N, 3, S, S) -> embeddings."""

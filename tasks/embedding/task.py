@@ -18,7 +18,7 @@ from datasets.sample.embedding import LFW, sample_root
 from datasets.transforms import CropAugmentation
 from datasets.types import Face, Image, Split
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
-from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import Task
 from tasks.embedding.config import EmbeddingConfig
 from tasks.embedding.draw import draw_face
@@ -35,12 +35,12 @@ class EmbeddingTask(Task[Face]):
     name = "embedding"
     score_name: str
 
-    def __init__(self, config: EmbeddingConfig, vocabulary: Mapping[str, Any]) -> None:
-        """Args: config: settings; vocabulary: `identities`, the training persons, none for published weights."""
-        super().__init__(config, vocabulary)
+    def __init__(self, config: EmbeddingConfig, metadata: Mapping[str, Any]) -> None:
+        """Args: config: settings; metadata: `identities`, the training persons, none for published weights."""
+        super().__init__(config, metadata)
         self.score_name = "lfw_accuracy" if _has_pairs(config) else "auc"
         self._cut = FaceCrop(config.data.face_part, config.data.align)
-        self._id_of = {identity: row for row, identity in enumerate(vocabulary["identities"])}
+        self._id_of = {identity: row for row, identity in enumerate(metadata["identities"])}
         self._splits: Splits | None = None  # read once, when they are needed
         self._folds: list[list[Pair]] | None = None
 
@@ -64,9 +64,9 @@ class EmbeddingTask(Task[Face]):
 
     def build_model(self) -> FaceNet:
         """The network with the configured weights."""
-        num_centres = 0 if self.config.loss == "triplet" else len(self._id_of)
+        num_prototypes = 0 if self.config.loss == "triplet" else len(self._id_of)
         return FaceNet(
-            build_pretrained(self.config, open_pretrained(self.config)), self.config.embedding_dim, num_centres
+            build_pretrained(self.config, open_pretrained(self.config)), self.config.embedding_dim, num_prototypes
         )
 
     def source(self, split: Split) -> FaceImages:
@@ -96,7 +96,9 @@ class EmbeddingTask(Task[Face]):
         """The persons' positions among the training persons."""
         return partial(identity_targets, id_of=self._id_of)
 
-    def loss(self, outputs: EmbeddingOutputs, targets: IdentityTargets, world: World = ALONE) -> dict[str, Tensor]:
+    def loss(
+        self, outputs: EmbeddingOutputs, targets: IdentityTargets, world: World = SINGLE_PROCESS
+    ) -> dict[str, Tensor]:
         """Margin softmax or triplets."""
         config = self.config
         if config.loss == "triplet":
@@ -137,9 +139,9 @@ def _read(config: EmbeddingConfig) -> tuple[dict[Split, FaceImages], list[list[P
     if not root.is_dir():
         raise ValueError(f"data.root: there is no folder {root}")
     if not _has_pairs(config):
-        return split_identities(root, val_share=config.data.val_share), None
+        return split_identities(root, val_fraction=config.data.val_fraction), None
     lfw = sample_root() / LFW if config.data.lfw is None else Path(config.data.lfw)
-    train = split_identities(root, val_share=0)["train"]
+    train = split_identities(root, val_fraction=0)["train"]
     photos, folds = read_lfw(lfw)
     seen = set(train.identities) & set(photos.identities)
     if seen:  # whom a network has seen it knows better
@@ -150,5 +152,5 @@ def _read(config: EmbeddingConfig) -> tuple[dict[Split, FaceImages], list[list[P
 
 def _one_of(splits: Splits, split: Split) -> FaceImages:
     if split not in splits:
-        raise ValueError(f"no photo is for {split}: data.root has no such folder, or data.val_share leaves none")
+        raise ValueError(f"no photo is for {split}: data.root has no such folder, or data.val_fraction leaves none")
     return splits[split]

@@ -19,23 +19,24 @@ class GeolocationDataConfig(Settings, group="data"):
             the photos' own GPS data; shards: tar files of WebDataset, key.jpg beside key.json.
         csv: the file, below root.
         images: the folder below root that IMG_ID is below.
-        val_share: expected share of the photos, where the data have no split of their own; 1 takes all for validation.
+        val_fraction: expected fraction of the photos, where the data have no split of their own; 1 takes all for
+            validation.
         group_by: what such a split goes by: place, whole cells of a grid with a buffer around those for validation; or
             author. A hash of the cell or of the author's name decides.
         group_km: with places, the width of the buffer, whose photos are left out; cells are 10 times as wide.
         input_size: side of the network's square input in pixels; free at test time too.
-        crop_share: for prediction the shorter side is scaled to input_size / crop_share, and the centre cut out.
+        crop_fraction: for prediction the shorter side is scaled to input_size / crop_fraction, and the centre cut out.
     """
 
     root: str | None = None
     name: Literal["csv", "exif", "shards"] = "csv"
     csv: str = "places.csv"
     images: str = "images"
-    val_share: LeftOpenUnit = 0.1
+    val_fraction: LeftOpenUnit = 0.1
     group_by: Literal["place", "author"] = "place"
     group_km: Positive = 1.0
     input_size: InputSize = 224
-    crop_share: LeftOpenUnit = 0.875
+    crop_fraction: LeftOpenUnit = 0.875
 
 
 @dataclass(frozen=True, kw_only=True)

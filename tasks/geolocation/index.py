@@ -23,7 +23,7 @@ def index(task_class: type[Any], arguments: Arguments) -> int:
         print("features of random weights; --backbone.pretrained names better ones", file=sys.stderr)
     model = task.build_model()
     run = new_run(task, arguments.options["run_dir"])
-    content = {"task": task.name, "vocabulary": dict(task.vocabulary), "model": model.state_dict()}
+    content = {"task": task.name, "metadata": dict(task.metadata), "model": model.state_dict()}
     checkpoint.save_best(run, content)
     print(f"{len(source)} photos in {run}; score it: python -m tasks.{task.name} evaluate --run {run}", file=sys.stderr)
     return 0

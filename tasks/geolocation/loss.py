@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from datasets.types import Example, Place
 from tasks.common.model.logits import Logits
-from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.geolocation.cells import Partitioning
 
 IN_NO_CELL = -1
@@ -35,7 +35,12 @@ def cell_targets(examples: Sequence[Example[Place]], *, partitionings: Sequence[
 
 
 def cell_loss(
-    outputs: Logits, targets: CellTargets, sizes: Sequence[int], *, label_smoothing: float, world: World = ALONE
+    outputs: Logits,
+    targets: CellTargets,
+    sizes: Sequence[int],
+    *,
+    label_smoothing: float,
+    world: World = SINGLE_PROCESS,
 ) -> dict[str, Tensor]:
     """The mean over partitionings of the mean cross-entropy of the photos that are in one of its cells.
 

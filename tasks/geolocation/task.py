@@ -22,8 +22,8 @@ from datasets.types import Image, Place, Split
 from tasks.common.evaluation.features import pooled_features
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.device import open_device
-from tasks.common.runtime.distributed import ALONE, World
-from tasks.common.task import Mistake, Task
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
+from tasks.common.task import FailureCase, Task
 from tasks.geolocation.cells import Partitioning, divide, read_cells, write_cells
 from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.draw import draw_place, draw_regions
@@ -47,24 +47,24 @@ class GeolocationTask(Task[Place]):
     name = "geolocation"
     score_name: str
 
-    def __init__(self, config: GeolocationConfig, vocabulary: Mapping[str, Any]) -> None:
+    def __init__(self, config: GeolocationConfig, metadata: Mapping[str, Any]) -> None:
         """A task for cells that are known.
 
         Args:
             config: settings.
-            vocabulary: `method`; `partitionings`, coarse to fine; `guesses`, some training places.
+            metadata: `method`; `partitionings`, coarse to fine; `guesses`, some training places.
 
         Raises:
-            ValueError: if the settings have another method, or `cells.file` other cells, than the vocabulary.
+            ValueError: if the settings have another method, or `cells.file` other cells, than the metadata.
         """
-        if config.method != vocabulary["method"]:
+        if config.method != metadata["method"]:
             raise ValueError(
-                f"method: the run is of {vocabulary['method']}; to search with the features of a run give it as "
+                f"method: the run is of {metadata['method']}; to search with the features of a run give it as "
                 "--backbone.pretrained with --method retrieval, instead of --run"
             )
-        super().__init__(config, vocabulary)
+        super().__init__(config, metadata)
         self.score_name = within(config.score_km)
-        self.partitionings = [Partitioning.from_json(columns) for columns in vocabulary["partitionings"]]
+        self.partitionings = [Partitioning.from_json(columns) for columns in metadata["partitionings"]]
         self._splits: Splits | None = None  # read once, when they are needed
         self._fills_gallery = False  # a run brings its own
         if config.cells.file is not None:
@@ -95,7 +95,7 @@ class GeolocationTask(Task[Place]):
     def _from_splits(cls, config: GeolocationConfig, splits: Splits, partitionings: Sequence[Partitioning]) -> Self:
         photos = _one_of(splits, "train")
         places = np.stack([photos.lat_deg, photos.lng_deg], 1)
-        task = cls(config, _vocabulary(config.method, partitionings, places))
+        task = cls(config, _metadata(config.method, partitionings, places))
         task._splits = task._learnable(splits)
         if "train" not in task._splits:
             raise ValueError(f"cells.file: no training photo is in one of the cells of {config.cells.file}")
@@ -107,7 +107,7 @@ class GeolocationTask(Task[Place]):
         odd = 2 * np.arange(num_classes or PAPER_NUM_CELLS) + 1  # ids of smallest cells, for want of others
         zero = np.zeros(len(odd))
         some = Partitioning(odd.astype(np.uint64), zero, zero, zero.astype(np.int64))
-        return cls(config, _vocabulary(config.method, [some for _ in config.cells.max_photos], np.zeros((0, 2))))
+        return cls(config, _metadata(config.method, [some for _ in config.cells.max_photos], np.zeros((0, 2))))
 
     @classmethod
     def from_published(cls, config: GeolocationConfig) -> Self:
@@ -162,13 +162,13 @@ class GeolocationTask(Task[Place]):
     def preprocessing(self) -> Preprocess:
         """The centre of the photo, scaled."""
         data = self.config.data
-        return partial(center_crop, input_size=data.input_size, crop_share=data.crop_share)
+        return partial(center_crop, input_size=data.input_size, crop_fraction=data.crop_fraction)
 
     def collate(self) -> Collate[Place]:
         """The cells that the photos were taken in."""
         return partial(cell_targets, partitionings=self.partitionings)
 
-    def loss(self, outputs: Any, targets: CellTargets, world: World = ALONE) -> dict[str, Tensor]:
+    def loss(self, outputs: Any, targets: CellTargets, world: World = SINGLE_PROCESS) -> dict[str, Tensor]:
         """Cross-entropy over cells."""
         sizes = [len(partitioning) for partitioning in self.partitionings]
         return cell_loss(outputs, targets, sizes, label_smoothing=self.config.label_smoothing, world=world)
@@ -183,15 +183,15 @@ class GeolocationTask(Task[Place]):
 
     def metric(self) -> GeolocationMetric:
         """Shares within distances, beside the best constant guess."""
-        guesses = np.array(self.vocabulary["guesses"], float).reshape(-1, 2).T
+        guesses = np.array(self.metadata["guesses"], float).reshape(-1, 2).T
         return GeolocationMetric(self.config.thresholds_km, (guesses[0], guesses[1]))
 
-    def mistake(self, predicted: Place, truth: Place) -> Mistake[Place] | None:
+    def failure_case(self, predicted: Place, truth: Place) -> FailureCase[Place] | None:
         """A place further away than `score_km`, as confident as its cell is probable."""
         away_km = float(distance_km(predicted.lat_deg, predicted.lng_deg, truth.lat_deg, truth.lng_deg))
         if away_km <= self.config.score_km or predicted.probabilities is None:
             return None
-        return Mistake(float(predicted.probabilities.max()), f"{length_text(away_km)} away", predicted)
+        return FailureCase(float(predicted.probabilities.max()), f"{length_text(away_km)} away", predicted)
 
     def draw(self, image: Image, predicted: Place, truth: Place | None = None) -> Image:
         """The photo beside a map: of the regions, or where the truth is known anyway or with `exact`, of the cells."""
@@ -210,11 +210,11 @@ class GeolocationTask(Task[Place]):
         return regions | {
             "lat_deg": round(predicted.lat_deg, 5),
             "lng_deg": round(predicted.lng_deg, 5),
-            "cell": self.vocabulary["partitionings"][-1]["cell"][predicted.cell_id],
+            "cell": self.metadata["partitionings"][-1]["cell"][predicted.cell_id],
             "probability": round(float(predicted.probabilities[predicted.cell_id]), 4),
         }
 
-    def write_vocabulary(self, folder: Path) -> None:
+    def write_metadata(self, folder: Path) -> None:
         """The cells as a table, and a map of them."""
         write_cells(folder / CELLS, self.partitionings)
         write_image(folder / CELLS.with_suffix(".png"), self._map.draw(None))
@@ -241,7 +241,7 @@ class GeolocationTask(Task[Place]):
         return {**splits, "train": some}
 
 
-def _vocabulary(method: str, partitionings: Sequence[Partitioning], places: Floats) -> dict[str, Any]:
+def _metadata(method: str, partitionings: Sequence[Partitioning], places: Floats) -> dict[str, Any]:
     some = np.random.default_rng(0).permutation(len(places))[:NUM_GUESSES]
     guesses = places[np.sort(some)].tolist()
     return {"method": method, "partitionings": [p.to_json() for p in partitionings], "guesses": guesses}
@@ -262,7 +262,7 @@ def _count(partitionings: Sequence[Partitioning]) -> str:
 
 def _one_of(splits: Splits, split: Split) -> GeotaggedPhotos:
     if split not in splits:
-        raise ValueError(f"no photo is for {split}: the column 'split', data.val_share or the cells leave none")
+        raise ValueError(f"no photo is for {split}: the column 'split', data.val_fraction or the cells leave none")
     return splits[split]
 
 
@@ -276,9 +276,9 @@ def _read_splits(config: GeolocationConfig) -> Splits:
     elif data.name == "shards":
         photos = read_shards(root)
     else:
-        share = config.loop.max_unreadable_share
-        photos = read_csv(root / data.csv, root / data.images, max_missing_share=share)
-    splits = split_photos(photos, val_share=data.val_share, group_by=data.group_by, group_km=data.group_km)
+        share = config.loop.max_unreadable_fraction
+        photos = read_csv(root / data.csv, root / data.images, max_missing_fraction=share)
+    splits = split_photos(photos, val_fraction=data.val_fraction, group_by=data.group_by, group_km=data.group_km)
     for source in splits.values():
         source.min_side_px = 2 * data.input_size  # no crop of a larger photo shows more
     return splits

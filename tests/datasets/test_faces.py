@@ -39,21 +39,21 @@ def test_reads_persons_and_numbers(tmp_path: Path) -> None:
 
 def test_no_person_is_on_both_sides(tmp_path: Path) -> None:
     root = write(tmp_path, **{f"p{i}": 2 + i % 3 for i in range(12)})
-    splits = split_identities(root, val_share=0.3)
+    splits = split_identities(root, val_fraction=0.3)
     assert set(splits["train"].identities).isdisjoint(splits["val"].identities)
     assert len(splits["train"]) + len(splits["val"]) == len(read_identities(root))
-    again = split_identities(root, val_share=0.3)
+    again = split_identities(root, val_fraction=0.3)
     assert again["val"].identities == splits["val"].identities
-    assert list(split_identities(root, val_share=1)) == ["val"]
-    assert list(split_identities(root, val_share=0)) == ["train"]
+    assert list(split_identities(root, val_fraction=1)) == ["val"]
+    assert list(split_identities(root, val_fraction=0)) == ["train"]
 
 
 def test_persons_and_photos_that_are_added_move_no_others(tmp_path: Path) -> None:
-    before = split_identities(write(tmp_path, **{f"p{i}": 1 for i in range(60)}), val_share=0.3)
+    before = split_identities(write(tmp_path, **{f"p{i}": 1 for i in range(60)}), val_fraction=0.3)
     assert len(before["val"].identities) == pytest.approx(18, abs=11)  # 3 standard deviations
     write(tmp_path, **{f"a{i}": 1 for i in range(60)})
     cv2.imwrite(str(tmp_path / "p0" / "another.jpg"), np.zeros((8, 6, 3), np.uint8))
-    after = split_identities(tmp_path, val_share=0.3)
+    after = split_identities(tmp_path, val_fraction=0.3)
     assert set(before["train"].identities) < set(after["train"].identities)
     assert set(before["val"].identities) < set(after["val"].identities)
 
@@ -61,9 +61,9 @@ def test_persons_and_photos_that_are_added_move_no_others(tmp_path: Path) -> Non
 def test_one_person_cannot_be_split(tmp_path: Path) -> None:
     root = write(tmp_path, ann=3)
     with pytest.raises(ValueError, match="photos of 1 person; two or more are needed"):
-        split_identities(root, val_share=0.2)
-    assert len(split_identities(root, val_share=1)["val"]) == 3
-    splits = split_identities(write(root, bob=1), val_share=1e-9)
+        split_identities(root, val_fraction=0.2)
+    assert len(split_identities(root, val_fraction=1)["val"]) == 3
+    splits = split_identities(write(root, bob=1), val_fraction=1e-9)
     assert [len(splits[split].identities) for split in ("train", "val")] == [1, 1]
 
 
@@ -71,11 +71,11 @@ def test_data_with_a_split_keep_it(tmp_path: Path) -> None:
     """VGGFace2 calls its second part `test`."""
     write(tmp_path / "train", ann=2, bob=2)
     write(tmp_path / "test", eve=2)
-    splits = split_identities(tmp_path, val_share=0.5)
+    splits = split_identities(tmp_path, val_fraction=0.5)
     assert (splits["train"].identities, splits["val"].identities) == (["ann", "bob"], ["eve"])
     write(tmp_path / "test", bob=1)
     with pytest.raises(ValueError, match="1 persons are in train and in val too; first bob"):
-        split_identities(tmp_path, val_share=0.5)
+        split_identities(tmp_path, val_fraction=0.5)
 
 
 def test_reads_pairs_in_folds(tmp_path: Path) -> None:

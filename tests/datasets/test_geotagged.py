@@ -19,9 +19,9 @@ def photos_at(lat_deg: Any, lng_deg: Any, authors: list[str] | None = None) -> P
     return Photos(images, np.asarray(lat_deg, float), np.asarray(lng_deg, float), authors=names)
 
 
-def by_place(photos: Photos, val_share: float, group_km: float) -> tuple[set[int], set[int], list[str]]:
+def by_place(photos: Photos, val_fraction: float, group_km: float) -> tuple[set[int], set[int], list[str]]:
     """The numbers of the photos of train and val, and what was warned of."""
-    splits = split_photos(photos, val_share=val_share, group_by="place", group_km=group_km)
+    splits = split_photos(photos, val_fraction=val_fraction, group_by="place", group_km=group_km)
     train, val = ({int(Path(splits[s].id(row)).name) for row in range(len(splits[s]))} for s in ("train", "val"))
     assert splits["train"].warnings == splits["val"].warnings
     return train, val, splits["train"].warnings
@@ -105,14 +105,14 @@ def test_what_cannot_be_split_by_place_is_named() -> None:
         line.endswith("left out; a smaller data.group_km, data.group_by author or a column 'split' helps")
         for line in few
     )
-    splits = split_photos(photos_at(np.full(10, 5.0), np.full(10, 6.0)), val_share=1, group_by="place", group_km=1)
+    splits = split_photos(photos_at(np.full(10, 5.0), np.full(10, 6.0)), val_fraction=1, group_by="place", group_km=1)
     assert set(splits) == {"val"}
 
 
 def test_authors_are_on_one_side() -> None:
     authors = [f"author {number % 50}" for number in range(500)]
     photos = photos_at(np.zeros(500), np.zeros(500), authors)
-    splits = split_photos(photos, val_share=0.2, group_by="author", group_km=1)
+    splits = split_photos(photos, val_fraction=0.2, group_by="author", group_km=1)
     train, val = (
         {authors[int(Path(splits[s].id(row)).name)] for row in range(len(splits[s]))} for s in ("train", "val")
     )
@@ -120,9 +120,9 @@ def test_authors_are_on_one_side() -> None:
     assert not train & val
     assert sum(map(len, splits.values())) == 500  # no buffer between authors
     with_more = photos_at(np.zeros(550), np.zeros(550), authors + [f"new {number}" for number in range(50)])
-    more = split_photos(with_more, val_share=0.2, group_by="author", group_km=1)
+    more = split_photos(with_more, val_fraction=0.2, group_by="author", group_km=1)
     assert {more["val"].id(row) for row in range(len(more["val"]))} >= {
         splits["val"].id(row) for row in range(len(splits["val"]))
     }
     with pytest.raises(ValueError, match=r"3 photos cannot be split by author: all are by 'x'; data.group_by place"):
-        split_photos(photos_at([1, 2, 3], [1, 2, 3], ["x"] * 3), val_share=0.2, group_by="author", group_km=1)
+        split_photos(photos_at([1, 2, 3], [1, 2, 3], ["x"] * 3), val_fraction=0.2, group_by="author", group_km=1)

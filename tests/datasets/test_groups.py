@@ -13,8 +13,8 @@ def hash_of(name: str) -> int:
     return int(hashlib.blake2b(name.encode(), digest_size=6).hexdigest(), 16)
 
 
-def side_of(names: list[str], val_share: float) -> dict[str, bool]:
-    return dict(zip(names, validation_rows(names, val_share).tolist(), strict=True))
+def side_of(names: list[str], val_fraction: float) -> dict[str, bool]:
+    return dict(zip(names, validation_rows(names, val_fraction).tolist(), strict=True))
 
 
 def test_a_hash_of_the_name_decides() -> None:
@@ -39,13 +39,13 @@ def test_a_stand_in_has_the_smallest_or_the_largest_hash() -> None:
     assert [name for name, is_val in side_of(names, 1 - 1e-9).items() if not is_val] == in_order[-1:]
 
 
-@pytest.mark.parametrize("val_share", [0.001, 0.05, 0.5, 0.95, 0.999])
-def test_neither_side_is_empty_and_only_a_stand_in_gives_way(val_share: float) -> None:
+@pytest.mark.parametrize("val_fraction", [0.001, 0.05, 0.5, 0.95, 0.999])
+def test_neither_side_is_empty_and_only_a_stand_in_gives_way(val_fraction: float) -> None:
     for trial in range(50):
         names = [f"{trial}/{number}" for number in range(6)]
-        before = side_of(names[:2], val_share)
+        before = side_of(names[:2], val_fraction)
         for number in range(3, 7):
-            after = side_of(names[:number], val_share)
+            after = side_of(names[:number], val_fraction)
             assert 0 < sum(after.values()) < number
             moved = [name for name in before if after[name] != before[name]]
             assert len(moved) <= 1

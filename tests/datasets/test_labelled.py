@@ -30,7 +30,7 @@ def test_train_and_val_folders(tmp_path: Path) -> None:
     make_images(tmp_path / "val", cat=1, eel=2)
     (tmp_path / "train" / ".cache").mkdir()
     (tmp_path / "train" / "cat" / "notes.txt").write_text("no image")
-    train, val = (read_folders(tmp_path, split, val_share=0.2) for split in ("train", "val"))
+    train, val = (read_folders(tmp_path, split, val_fraction=0.2) for split in ("train", "val"))
     assert contents(train) == [("cat", 0), ("cat", 0), ("dog", 1), ("eel", 2)]
     assert contents(val) == [("cat", 0), ("eel", 2), ("eel", 2)]
     assert val.class_names == train.class_names == ("cat", "dog", "eel")
@@ -38,14 +38,14 @@ def test_train_and_val_folders(tmp_path: Path) -> None:
     assert train[1].id == str(tmp_path / "train" / "cat" / "1.png")
 
 
-def names_of(root: Path, split: Split, val_share: float) -> set[str]:
-    source = read_folders(root, split, val_share=val_share)
+def names_of(root: Path, split: Split, val_fraction: float) -> set[str]:
+    source = read_folders(root, split, val_fraction=val_fraction)
     return {str(Path(source.id(i)).relative_to(root)) for i in range(len(source))}
 
 
 def test_folders_without_a_split_are_split_by_us(tmp_path: Path) -> None:
     make_images(tmp_path / "one", cat=200, dog=2, eel=5)
-    train, val = (read_folders(tmp_path / "one", split, val_share=0.2) for split in ("train", "val"))
+    train, val = (read_folders(tmp_path / "one", split, val_fraction=0.2) for split in ("train", "val"))
     assert len(train) + len(val) == 207
     assert {class_id for _, class_id in contents(train)} == {class_id for _, class_id in contents(val)} == {0, 1, 2}
     names = [names_of(tmp_path / "one", split, 0.2) for split in ("train", "val")]
@@ -65,17 +65,17 @@ def test_images_that_are_added_move_no_others(tmp_path: Path) -> None:
         assert names < names_of(tmp_path, split, 0.2)
 
 
-@pytest.mark.parametrize("val_share", [1e-9, 1 - 1e-9])
+@pytest.mark.parametrize("val_fraction", [1e-9, 1 - 1e-9])
 def test_each_class_is_on_both_sides_and_a_stand_in_gives_way_in_its_class_alone(
-    tmp_path: Path, val_share: float
+    tmp_path: Path, val_fraction: float
 ) -> None:
     make_images(tmp_path, cat=9, dog=2)
-    few: Split = "val" if val_share < 0.5 else "train"
-    before = names_of(tmp_path, few, val_share)
+    few: Split = "val" if val_fraction < 0.5 else "train"
+    before = names_of(tmp_path, few, val_fraction)
     assert sorted(name[:3] for name in before) == ["cat", "dog"]
     for number in range(90):
         write_image(tmp_path / "cat" / f"{number}-new.png", np.zeros((8, 8, 3), np.uint8))
-    after = names_of(tmp_path, few, val_share)
+    after = names_of(tmp_path, few, val_fraction)
     assert sorted(name[:3] for name in after) == ["cat", "dog"]
     assert {name for name in after if name.startswith("dog")} == {name for name in before if name.startswith("dog")}
 
@@ -94,12 +94,12 @@ def test_each_class_is_on_both_sides_and_a_stand_in_gives_way_in_its_class_alone
 def test_folders_that_do_not_fit_are_named(tmp_path: Path, folders: dict[str, int], what: str) -> None:
     make_images(tmp_path, **folders)
     with pytest.raises(ValueError, match=what):
-        read_folders(tmp_path, "val", val_share=0.5)
+        read_folders(tmp_path, "val", val_fraction=0.5)
 
 
 def test_an_empty_class_is_warned_of(tmp_path: Path) -> None:
     make_images(tmp_path / "train", cat=1, dog=0)
-    assert read_folders(tmp_path, "train", val_share=0.5).warnings == [
+    assert read_folders(tmp_path, "train", val_fraction=0.5).warnings == [
         f"{tmp_path / 'train'}: 1 class folders hold no image, the first is dog"
     ]
 

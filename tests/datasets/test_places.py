@@ -16,7 +16,7 @@ from datasets.images import UnreadableImageError, write_image
 from datasets.places import gps_place, read_csv, read_exif
 from datasets.shards import read_shards
 
-SPLIT: dict[str, Any] = {"val_share": 0.4, "group_by": "place", "group_km": 1.0}
+SPLIT: dict[str, Any] = {"val_fraction": 0.4, "group_by": "place", "group_km": 1.0}
 
 
 def folder_of(root: Path, *names: str) -> Path:
@@ -33,7 +33,7 @@ def csv_of(path: Path, *lines: str) -> Path:
 
 def read(tmp_path: Path, *lines: str, share: float = 0.0) -> Any:
     folder_of(tmp_path / "images", "a.jpg", "b/c.jpg", "d.jpg")
-    return read_csv(csv_of(tmp_path / "places.csv", *lines), tmp_path / "images", max_missing_share=share)
+    return read_csv(csv_of(tmp_path / "places.csv", *lines), tmp_path / "images", max_missing_fraction=share)
 
 
 def test_columns_in_any_order_among_others(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_swapped_columns_are_not_suspected_where_they_cannot_be(tmp_path: Path) 
 def test_a_file_that_is_no_csv_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "places.csv").write_bytes(content)
     with pytest.raises(ValueError, match=r"places\.csv: not a CSV file in UTF-8"):
-        read_csv(tmp_path / "places.csv", tmp_path, max_missing_share=0)
+        read_csv(tmp_path / "places.csv", tmp_path, max_missing_fraction=0)
 
 
 def test_a_few_missing_images_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_few_missing_images_are_left_out_and_counted(tmp_path: Path) -> None:
     assert [Path(photos.images.id(row)).name for row in range(2)] == ["a.jpg", "d.jpg"]
     assert "1 of 3 images" in photos.warnings[0]
     with pytest.raises(ValueError, match=r"there is no such file; data.csv names it"):
-        read_csv(tmp_path / "none.csv", tmp_path, max_missing_share=0)
+        read_csv(tmp_path / "none.csv", tmp_path, max_missing_fraction=0)
 
 
 def test_an_empty_split_and_authors(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_an_empty_split_and_authors(tmp_path: Path) -> None:
     by_author = SPLIT | {"group_by": "author"}
     splits = split_photos(read(tmp_path, *lines), **by_author)
     assert sorted(source.lat_deg.tolist() for source in splits.values()) == [[5, 50], [7]]
-    assert set(split_photos(read(tmp_path, *lines), **SPLIT | {"val_share": 1})) == {"val"}
+    assert set(split_photos(read(tmp_path, *lines), **SPLIT | {"val_fraction": 1})) == {"val"}
     with pytest.raises(ValueError, match="no column AUTHOR"):
         split_photos(read(tmp_path, "IMG_ID,LAT,LON", "a.jpg,5,10"), **by_author)
 

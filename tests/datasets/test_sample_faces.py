@@ -49,7 +49,7 @@ def test_layouts_are_the_official_ones(tmp_path: Path) -> None:
     assert {partition: len(images) for partition, images in found.items()} == {"train": 6, "val": 3}
     assert found["train"].attribute_names == tuple(ATTRIBUTES)
     embedding.write_sample(tmp_path / "e", {"train": (5, 3), "val": (6, 4)})
-    splits = split_identities(tmp_path / "e", val_share=0.5)
+    splits = split_identities(tmp_path / "e", val_fraction=0.5)
     assert {split: (len(photos.identities), len(photos)) for split, photos in splits.items()} == {
         "train": (5, 15),
         "val": (6, 24),

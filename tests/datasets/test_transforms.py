@@ -138,15 +138,15 @@ def test_detection_trains_on_the_pixels_that_it_predicts_from(photo: np.ndarray)
 
 
 @pytest.mark.parametrize("image_hw", [(200, 300), (300, 200), (224, 224), (30, 45)])
-@pytest.mark.parametrize(("input_size", "crop_share"), [(112, 0.875), (224, 0.875), (64, 1.0)])
+@pytest.mark.parametrize(("input_size", "crop_fraction"), [(112, 0.875), (224, 0.875), (64, 1.0)])
 def test_center_crop_is_torchvisions(
-    image_hw: tuple[int, int], input_size: int, crop_share: float, rng: np.random.Generator
+    image_hw: tuple[int, int], input_size: int, crop_fraction: float, rng: np.random.Generator
 ) -> None:
     """Resize of the shorter side, then the centre, by Pillow; at sizes where nothing has to be rounded."""
     image = rng.integers(0, 256, (*image_hw, 3), dtype=np.uint8)
-    pipeline = v2.Compose([v2.Resize(round(input_size / crop_share)), v2.CenterCrop(input_size), v2.PILToTensor()])
+    pipeline = v2.Compose([v2.Resize(round(input_size / crop_fraction)), v2.CenterCrop(input_size), v2.PILToTensor()])
     theirs = pipeline(Pillow.fromarray(image)).permute(1, 2, 0).numpy()
-    np.testing.assert_array_equal(center_crop(image, input_size, crop_share), theirs)
+    np.testing.assert_array_equal(center_crop(image, input_size, crop_fraction), theirs)
 
 
 def test_classification_crops_keep_to_their_area_and_shape() -> None:

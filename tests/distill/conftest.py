@@ -9,9 +9,9 @@ import pytest
 from datasets.files import CACHE_VARIABLE
 from distill.cli import main
 from tasks.registry import config_class, task_class
-from tests.tasks.conftest import SAMPLES, build_config, mistake_of
+from tests.tasks.conftest import SAMPLES, build_config, error_line_of
 
-__all__ = ["mistake_of"]
+__all__ = ["error_line_of"]
 
 SMALL = {"attributes": 48, "classification": 48, "detection": 96, "embedding": 64, "geolocation": 48}
 TINY = ("--loop.num_workers", "0", "--optim.epochs", "1", "--optim.batch_size", "8", "--optim.ema_decay", "null")

@@ -126,45 +126,45 @@ def test_goes_on_where_it_was_stopped(trained_run: Callable[..., str], distil: R
 def test_mistakes_are_one_line(
     trained_run: Callable[..., str],
     distil: Run,
-    mistake_of: Callable[..., str],
+    error_line_of: Callable[..., str],
     drawn_roots: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
-    def mistake(task: str, *words: str) -> str:
-        return mistake_of(distil, task, "--run_dir", "out", *words)
+    def error_line(task: str, *words: str) -> str:
+        return error_line_of(distil, task, "--run_dir", "out", *words)
 
-    def command_mistake(*words: str) -> str:
-        return mistake_of(lambda *all_words: main(all_words), *words)
+    def command_error_line(*words: str) -> str:
+        return error_line_of(lambda *all_words: main(all_words), *words)
 
     teacher = trained_run("attributes")
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.onnx").write_text("no network")
-    assert "no image or video there" in mistake("attributes", "--teacher", teacher, "--unlabelled", "empty")
-    assert "teaches embedding, but the student is of attributes" in mistake(
+    assert "no image or video there" in error_line("attributes", "--teacher", teacher, "--unlabelled", "empty")
+    assert "teaches embedding, but the student is of attributes" in error_line(
         "attributes", "--teacher", "facenet", "--task", "attributes"
     )
-    assert "a checkpoint of tasks.attributes, but this is tasks.classification" in mistake(
+    assert "a checkpoint of tasks.attributes, but this is tasks.classification" in error_line(
         "classification", "--teacher", teacher, "--task", "classification"
     )
-    assert "weights.pt: there is no such file" in mistake("embedding", "--teacher", "facenet:weights.pt")
-    assert "--task: say what bad.onnx teaches" in mistake("embedding", "--teacher", "bad.onnx")
+    assert "weights.pt: there is no such file" in error_line("embedding", "--teacher", "facenet:weights.pt")
+    assert "--task: say what bad.onnx teaches" in error_line("embedding", "--teacher", "bad.onnx")
     words = ("--teacher", "bad.onnx", "--task", "embedding")
-    assert "not a network that ONNX Runtime can read" in mistake("embedding", *words)
-    assert "hint_stride: " in mistake("attributes", "--teacher", teacher, "--hint_stride", "3")
-    assert "no such folder, and not one of facenet" in mistake("attributes", "--teacher", "nobody")
-    assert "alpha: expected 0 with --unlabelled" in mistake(
+    assert "not a network that ONNX Runtime can read" in error_line("embedding", *words)
+    assert "hint_stride: " in error_line("attributes", "--teacher", teacher, "--hint_stride", "3")
+    assert "no such folder, and not one of facenet" in error_line("attributes", "--teacher", "nobody")
+    assert "alpha: expected 0 with --unlabelled" in error_line(
         "attributes", "--teacher", teacher, "--unlabelled", "empty", "--alpha", "0.5"
     )
-    assert "optim.layers: " in mistake("attributes", "--teacher", teacher, "--optim.layers", "head")
-    assert "unlabelled_part: " in mistake("attributes", "--teacher", teacher, "--unlabelled_part", "[0,0,1,1]")
-    assert "nowhere: not a run folder" in command_mistake("--resume", "nowhere")
-    assert f"--resume: {teacher} is no distillation" in command_mistake("--resume", teacher)
+    assert "optim.layers: " in error_line("attributes", "--teacher", teacher, "--optim.layers", "linear_probe")
+    assert "unlabelled_part: " in error_line("attributes", "--teacher", teacher, "--unlabelled_part", "[0,0,1,1]")
+    assert "nowhere: not a run folder" in command_error_line("--resume", "nowhere")
+    assert f"--resume: {teacher} is no distillation" in command_error_line("--resume", teacher)
     ssd = trained_run("detection")
-    line = mistake("detection", "--teacher", ssd, "--data.input_size", "128")
+    line = error_line("detection", "--teacher", ssd, "--data.input_size", "128")
     assert "anchors and classes, the student" in line
-    assert "model: expected ssd" in mistake("detection", "--teacher", ssd, "--model", "faster_rcnn")
+    assert "model: expected ssd" in error_line("detection", "--teacher", ssd, "--model", "faster_rcnn")
     assert not Path("out").exists(), "nothing is left of a mistake"
-    assert "data.root: with --unlabelled" in command_mistake("--teacher", teacher, "--unlabelled", "empty")
+    assert "data.root: with --unlabelled" in command_error_line("--teacher", teacher, "--unlabelled", "empty")
 
 
 @pytest.mark.filterwarnings("default")
@@ -186,7 +186,7 @@ def test_faces_without_a_label_need_no_persons_and_a_shorter_embedding_is_turned
 ) -> None:
     teacher = trained_run("embedding")
     persons = str(drawn_roots("embedding") / "train")
-    words = ("--data.root", persons, "--data.val_share", "1", "--unlabelled", persons, "--run_dir", "out")
+    words = ("--data.root", persons, "--data.val_fraction", "1", "--unlabelled", persons, "--run_dir", "out")
     words += ("--embedding_dim", "16", "--optim.ema_decay", "0.9")
     assert distil("embedding", "--teacher", teacher, *words) == 0
     assert "the student is not trained alone, for want of labels" in capsys.readouterr().err

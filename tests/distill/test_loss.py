@@ -13,7 +13,7 @@ from distill.config import ClassLoss
 from distill.loss import box_loss, dist_loss, dkd_loss, embedding_loss, hint_loss, kd_loss
 from distill.student import StudentOutputs
 from distill.subjects import Classes
-from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 
 T = 2.5
 
@@ -133,4 +133,4 @@ def test_two_processes_mean_loss_of_classes_is_the_whole_batchs(
         return subject.loss(StudentOutputs(None, student, torch.zeros(0)), teacher, world)
 
     halves = [loss(*parts, Half(0, logits)) for parts in zip(*(part.chunk(2) for part in logits), strict=True)]
-    torch.testing.assert_close(sum(halves) / 2, loss(*logits, ALONE))
+    torch.testing.assert_close(sum(halves) / 2, loss(*logits, SINGLE_PROCESS))

@@ -61,7 +61,7 @@ def write_onnx(path: Path, shape: list[Any], num_outputs: int, last: str = "") -
 def with_imagenet_names(student: Any) -> Any:
     """The same task for three classes of ImageNet, not in its order."""
     names = [IMAGENET_CLASS_NAMES[i] for i in (281, 3, 999)]
-    return type(student)(student.config, dict(student.vocabulary) | {"class_names": names})
+    return type(student)(student.config, dict(student.metadata) | {"class_names": names})
 
 
 def test_table_is_whole() -> None:

@@ -30,10 +30,10 @@ class Means(nn.Module):
     def __init__(self, sign: int = 1) -> None:
         super().__init__()
         self.register_buffer("sign", torch.tensor(float(sign)))
-        self.num_asked = 0
+        self.num_forward = 0
 
     def forward(self, images: Tensor) -> EmbeddingOutputs:
-        self.num_asked += len(images)
+        self.num_forward += len(images)
         means = nn.functional.normalize(self.get_buffer("sign") * (images.float().mean((2, 3)) - 100))
         return EmbeddingOutputs(means, means.new_zeros(0, 3))
 
@@ -70,19 +70,19 @@ def test_remembers_for_the_next_one(teaching: Callable[..., Teaching], rng: np.r
     for asked in (9, 0):
         model = Means()
         one = teaching(model)
-        model.num_asked = 0
+        model.num_forward = 0
         one.remember(source, 2, seed=0)
         first, again = one(questions_of(pixels[:5], range(5))).answer, one(questions).answer
-        assert model.num_asked == one.num_asked == asked
+        assert model.num_forward == one.num_forward == asked
         assert one.saved_s > 0, "known for the second one from the first"
         one.close()
         assert torch.equal(again, plain), "the same, whoever says it"
         assert torch.equal(first, plain[:5])
-    assert one.num_remembered == 14
+    assert one.num_cached == 14
 
     mixed = np.concatenate([pixels[:4], 255 - pixels[4:]])
     assert torch.equal(one(questions_of(mixed, range(9))).answer[:4], plain[:4]), "known and new ones in their places"
-    assert one.num_asked == 5, "other pixels are another question"
+    assert one.num_forward == 5, "other pixels are another question"
 
 
 def test_answers_are_what_the_teacher_says_in_halves(
@@ -166,7 +166,7 @@ def test_a_teacher_that_breaks_down_is_named(
     for _ in range(2):
         with pytest.raises(ValueError, match="means: its answers are not finite"):
             one(questions)
-    assert one.num_remembered == 0, "nothing of it is kept"
+    assert one.num_cached == 0, "nothing of it is kept"
 
 
 @pytest.mark.parametrize("task", TASKS)

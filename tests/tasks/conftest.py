@@ -46,17 +46,17 @@ def build_config(settings_class: type[Any], *files: Path, **changes: dict[str, A
 
 
 @pytest.fixture
-def mistake_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def error_line_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """A function of a command and its words: they fail with one line, and this is it."""
 
-    def mistake(run: Callable[..., int], *words: str) -> str:
+    def error_line(run: Callable[..., int], *words: str) -> str:
         capsys.readouterr()
         with contextlib.suppress(SystemExit):  # after a mistake in the words alone
             assert run(*words) == 1
         (line,) = (text for text in capsys.readouterr().err.splitlines() if not text.startswith("weights "))
         return line
 
-    return mistake
+    return error_line
 
 
 @pytest.fixture(params=SAMPLES)

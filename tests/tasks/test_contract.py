@@ -128,9 +128,9 @@ def test_overfits_four_images(tiny_task: TinyTask) -> None:
 def test_checkpoint_round_trip_is_bit_equal(tiny_task: TinyTask, tmp_path: Path) -> None:
     task = tiny_task()
     model = task.build_model()
-    save_best(tmp_path, {"task": task.name, "vocabulary": dict(task.vocabulary), "model": model.state_dict()})
+    save_best(tmp_path, {"task": task.name, "metadata": dict(task.metadata), "model": model.state_dict()})
     content = load_checkpoint(tmp_path / "best.pt", task.name)
-    again = type(task)(task.config, content["vocabulary"]).build_model()
+    again = type(task)(task.config, content["metadata"]).build_model()
     again.load_state_dict(content["model"])
     batch = plain_batch(task)
     first, second = (network.eval()(batch.images) for network in (model, again))
@@ -152,16 +152,16 @@ def test_exported_network_gives_the_same(tiny_task: TinyTask, tmp_path: Path) ->
     path = tmp_path / "model.onnx"
     if type(network).__name__ == "FasterRCNN":
         with pytest.raises(ValueError, match="FasterRCNN cannot be exported to ONNX"):
-            write_onnx(network, 96, path, task.name, task.vocabulary)
+            write_onnx(network, 96, path, task.name, task.metadata)
         return
-    write_onnx(network, 96, path, task.name, task.vocabulary)
+    write_onnx(network, 96, path, task.name, task.metadata)
     exported = ExportedNetwork(path)
-    assert (exported.task, exported.input_size, exported.vocabulary) == (task.name, 96, task.vocabulary)
+    assert (exported.task, exported.input_size, exported.metadata) == (task.name, 96, task.metadata)
     for number in (1, 3):
         ours, theirs = network.eval()(images[:number]), exported(images[:number])
         assert theirs._fields == ours._fields
         for name, value in ours._asdict().items():
-            if name != "centres":
+            if name != "prototypes":
                 torch.testing.assert_close(getattr(theirs, name), value, atol=1e-4, rtol=1e-4)
         assert len(task.decode(theirs)) == number
 
@@ -205,8 +205,8 @@ def test_losses_on_a_gpu_are_those_of_a_cpu(tiny_task: TinyTask) -> None:
 
 
 def test_vocabulary_is_plain_json(tiny_task: TinyTask) -> None:
-    vocabulary = dict(tiny_task().vocabulary)
-    assert json.loads(json.dumps(vocabulary)) == vocabulary
+    metadata = dict(tiny_task().metadata)
+    assert json.loads(json.dumps(metadata)) == metadata
 
 
 def test_evaluation_does_not_depend_on_batch_size(tiny_task: TinyTask) -> None:

@@ -17,7 +17,8 @@ from jsonargparse import ArgumentParser, Namespace
 
 from tasks.common.cli.commands import COMMANDS, Command
 from tasks.common.config import TaskConfig
-from tasks.common.settings import CONFIG, build_settings
+from tasks.common.legacy import RENAMED_SETTINGS
+from tasks.common.settings import CONFIG, ConfigFile, build_settings
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _verb_parser(task: str, verb: str, command: Command, config_class: type[Task
     usage = f"{program}{command.usage} [--config FILE] [--setting VALUE ...]"
     description, example = command.help.format(task=task), f"example: {command.example.format(task=task)}"
     parser = ArgumentParser(usage=usage, description=description, epilog=example, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file with settings; flags change them")
+    parser.add_argument("--config", action=ConfigFile, help="YAML file with settings; flags change them")
     command.add_flags(parser)
     parser.add_class_arguments(config_class)
     return parser
@@ -103,6 +104,8 @@ def _explain(message: str, known: set[str]) -> str:
     if unknown is None:
         return text
     key = unknown[1] or unknown[2]
+    if key in RENAMED_SETTINGS:
+        return f"{key} is now {RENAMED_SETTINGS[key]}"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"unknown setting {key}" + (f"; did you mean {near[0]}?" if near else "")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -17,18 +16,18 @@ from tasks.common.runtime.device import device_of
 ROUNDS, WARMUPS, CALLS = 5, 2, 4  # first calls are slower: another network's data are in the caches
 
 
-def as_deployed(network: nn.Module) -> nn.Module:
+def inference_copy(network: nn.Module) -> nn.Module:
     """A copy on the CPU, in evaluation mode, without the parts that only training needs."""
     model = copy.deepcopy(network).cpu().eval()
-    head: Any = getattr(model, "head", None)
-    if hasattr(head, "centres"):
-        head.centres = None  # of the training persons, for the loss alone
+    drop_training_parts: Callable[[], None] | None = getattr(model, "drop_training_parts", None)
+    if drop_training_parts is not None:
+        drop_training_parts()
     return model
 
 
-def deployed_cost(network: nn.Module, input_size: int) -> Cost:
+def inference_cost(network: nn.Module, input_size: int) -> Cost:
     """The cost of a network for one image, without the parts that only training needs."""
-    return count_cost(as_deployed(network), torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8))
+    return count_cost(inference_copy(network), torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8))
 
 
 @torch.inference_mode()

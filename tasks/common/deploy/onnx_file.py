@@ -1,7 +1,8 @@
 """Our networks as ONNX files, in float32 or quantised to int8, and such a file as a network again.
 
 Input: uint8 RGB pixels (N, 3, S, S) for any batch size N, since a network normalises them itself. Outputs: the task's
-raw outputs (logits, box deltas, ...) under their names. Metadata: the task and the vocabulary (class names, ...).
+raw outputs (logits, box deltas, ...) under their names. Properties: the task, and the model's metadata (class
+names, ...) as JSON.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from torch import Tensor, nn
 
 from datasets.files import atomic_write
 from datasets.types import Image
-from tasks.common.deploy.inference import as_deployed
+from tasks.common.deploy.inference import inference_copy
 from tasks.common.deploy.onnx_network import open_session
+from tasks.common.legacy import upgrade_checkpoint
 
 INPUT = "images"
 MODEL = "model.onnx"  # in a run folder that `export` made, instead of checkpoints
-TASK, VOCABULARY = "task", "vocabulary"  # keys of the metadata
+TASK, METADATA = "task", "metadata"  # keys of the file's properties
 LAST_LAYERS = ["Gemm", "MatMul"]  # their outputs stay float32: logits and embeddings are compared with each other
 QUANTIZED = ["Conv", "Add", "Clip", "Relu", *LAST_LAYERS]
 
@@ -38,7 +40,7 @@ class ExportedNetwork(nn.Module):
     Attributes:
         input_size: side of its square input in pixels.
         task: name of the task that it was exported from.
-        vocabulary: what its outputs stand for.
+        metadata: what its outputs stand for.
     """
 
     def __init__(self, path: Path, task: str | None = None) -> None:
@@ -53,13 +55,13 @@ class ExportedNetwork(nn.Module):
         """
         super().__init__()
         self._session = open_session(path)
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        if TASK not in metadata:
-            raise ValueError(f"{path}: not written by `export`: its metadata has no key 'task'")
-        self.task: str = metadata[TASK]
+        properties = self._session.get_modelmeta().custom_metadata_map
+        if TASK not in properties:
+            raise ValueError(f"{path}: not written by `export`: it has no property 'task'")
+        self.task: str = properties[TASK]
         if task not in (None, self.task):
             raise ValueError(f"{path}: was exported from the {self.task} task, not from {task}")
-        self.vocabulary: dict[str, Any] = json.loads(metadata[VOCABULARY])
+        self.metadata: dict[str, Any] = json.loads(upgrade_checkpoint(properties)[METADATA])
         digest = hashlib.sha256(path.read_bytes()).digest()
         self._digest = torch.frombuffer(bytearray(digest), dtype=torch.uint8)
         self.input_size: int = self._session.get_inputs()[0].shape[-1]
@@ -75,7 +77,7 @@ class ExportedNetwork(nn.Module):
         return self._outputs(*map(torch.from_numpy, values))
 
 
-def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, vocabulary: Mapping[str, Any]) -> None:
+def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, metadata: Mapping[str, Any]) -> None:
     """Export a network in float32, without the parts that only training needs.
 
     Args:
@@ -83,12 +85,12 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, vocab
         input_size: S.
         path: the file to write.
         task: name of the network's task.
-        vocabulary: what its outputs stand for.
+        metadata: what its outputs stand for.
 
     Raises:
         ValueError: if torch cannot export it, as where the control flow depends on the image (Faster R-CNN).
     """
-    model = as_deployed(network)
+    model = inference_copy(network)
     images = torch.zeros(2, 3, input_size, input_size, dtype=torch.uint8)
     with torch.inference_mode():
         names = model(images)._fields
@@ -110,7 +112,7 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, vocab
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / path.name
         program.save(plain)
-        _write_with_metadata(plain, path, {TASK: task, VOCABULARY: json.dumps(vocabulary)})
+        _write_with_metadata(plain, path, {TASK: task, METADATA: json.dumps(metadata)})
 
 
 def quantize(floats: Path, path: Path, images: Iterable[Image]) -> None:
@@ -136,7 +138,7 @@ def quantize(floats: Path, path: Path, images: Iterable[Image]) -> None:
             image = next(self._arriving, None)
             return None if image is None else {INPUT: np.ascontiguousarray(image.transpose(2, 0, 1)[None])}
 
-    metadata = open_session(floats).get_modelmeta().custom_metadata_map
+    properties = open_session(floats).get_modelmeta().custom_metadata_map
     with tempfile.TemporaryDirectory() as folder:
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
         quant_pre_process(floats, prepared, skip_symbolic_shape=True)
@@ -150,13 +152,13 @@ def quantize(floats: Path, path: Path, images: Iterable[Image]) -> None:
             weight_type=QuantType.QInt8,
             extra_options={"OpTypesToExcludeOutputQuantization": LAST_LAYERS},
         )
-        _write_with_metadata(quantized, path, metadata)
+        _write_with_metadata(quantized, path, properties)
 
 
-def _write_with_metadata(plain: Path, path: Path, metadata: Mapping[str, str]) -> None:
+def _write_with_metadata(plain: Path, path: Path, properties: Mapping[str, str]) -> None:
     import onnx  # slow to import
 
     model = onnx.load(plain)
-    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.helper.set_model_props(model, dict(properties))
     with atomic_write(path) as temporary:
         onnx.save(model, temporary)

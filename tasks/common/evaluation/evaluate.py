@@ -16,10 +16,10 @@ from datasets.images import UnreadableImageError, write_image
 from datasets.loader import EvaluationSet, Source, build_loader, ordered_batches
 from datasets.types import Batch, Image
 from tasks.common.drawing.draw import contact_sheet
-from tasks.common.evaluation.failure_cases import WorstMistakes
+from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runtime.device import autocast, compute_dtype, device_of, in_fp32, uses_cuda
-from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.runtime.progress import Progress
 from tasks.common.task import Metric, Task
 
@@ -49,7 +49,7 @@ class Evaluation(NamedTuple, Generic[T]):
 
 
 def evaluation_loader(
-    task: Task[T], source: Source[T], batch_size: int, world: World = ALONE, *, keep_workers: bool = False
+    task: Task[T], source: Source[T], batch_size: int, world: World = SINGLE_PROCESS, *, keep_workers: bool = False
 ) -> DataLoader[Batch[T]]:
     """This process's share of a source's examples: images preprocessed, truth as stored."""
     return build_loader(
@@ -72,7 +72,7 @@ def readable_batches(
         unreadable: takes in those that are.
 
     Raises:
-        ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
+        ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
     """
     unreadable = unreadable or count_unreadable(task, loader)
     for batch in loader:
@@ -84,7 +84,7 @@ def readable_batches(
 
 def count_unreadable(task: Task[T], loader: DataLoader[Batch[T]]) -> UnreadableImages:
     """An empty count of the unreadable images of a loader's data set."""
-    return UnreadableImages(len(loader.dataset), task.config.loop.max_unreadable_share)  # type: ignore[arg-type]
+    return UnreadableImages(len(loader.dataset), task.config.loop.max_unreadable_fraction)  # type: ignore[arg-type]
 
 
 def evaluate(
@@ -92,9 +92,9 @@ def evaluate(
     model: nn.Module,
     loader: DataLoader[Batch[T]],
     *,
-    world: World = ALONE,
+    world: World = SINGLE_PROCESS,
     metric: Metric[T] | None = None,
-    mistakes: WorstMistakes[T] | None = None,
+    failure_cases: FailureCases[T] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation[T]:
     """The scores over the examples of all processes' loaders, the same in every process.
@@ -105,11 +105,11 @@ def evaluate(
         loader: from `evaluation_loader`.
         world: the processes that share the work.
         metric: an empty one; None for the task's.
-        mistakes: takes in what is wrong, in this process.
+        failure_cases: takes in what is wrong, in this process.
         progress: advances with each image.
 
     Raises:
-        ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
+        ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
     """
     world.share_buffers(model)
     metric = task.metric() if metric is None else metric
@@ -118,8 +118,8 @@ def evaluate(
         if len(batch):
             predicted = predict_batch(task, model, batch.images)
             metric.update(predicted, batch.truth)
-            if mistakes is not None:
-                mistakes.update(batch.rows, predicted, batch.truth)
+            if failure_cases is not None:
+                failure_cases.update(batch.rows, predicted, batch.truth)
         num_images += len(batch)
         if progress is not None:
             progress.advance(len(batch) + len(batch.unreadable))
@@ -138,16 +138,16 @@ def evaluate_source(
     title: str,
     *,
     metric: Metric[T] | None = None,
-    mistakes: WorstMistakes[T] | None = None,
+    failure_cases: FailureCases[T] | None = None,
 ) -> Evaluation[T]:
     """The scores over a source's examples, in this process, with a progress bar of that title.
 
     Raises:
-        ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
+        ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
     """
     loader = evaluation_loader(task, source, task.config.optim.batch_size)
     with Progress(title, len(source)) as progress:
-        return evaluate(task, model, loader, metric=metric, mistakes=mistakes, progress=progress)
+        return evaluate(task, model, loader, metric=metric, failure_cases=failure_cases, progress=progress)
 
 
 @torch.inference_mode()

@@ -43,17 +43,17 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
     under `features` in the cache folder and may be deleted at any time.
 
     Raises:
-        ValueError: if more images are unreadable than `loop.max_unreadable_share` allows.
+        ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
     """
     path = cache_dir() / "features" / f"{_key(task, backbone, source)}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as kept:
             features = Features(torch.from_numpy(kept["values"]), kept["rows"].tolist())
         missing = len(source) - len(features.rows)
-        if missing > task.config.loop.max_unreadable_share * len(source):
+        if missing > task.config.loop.max_unreadable_fraction * len(source):
             raise ValueError(
                 f"{missing} of {len(source)} images are unreadable, more than the share "
-                f"{task.config.loop.max_unreadable_share:g} that loop.max_unreadable_share allows"
+                f"{task.config.loop.max_unreadable_fraction:g} that loop.max_unreadable_fraction allows"
             )
         return features
     backbone.eval()

@@ -42,7 +42,7 @@ def epoch_line(row: Mapping[str, Any], epochs: int, score_name: str) -> str:
     scores = "  ".join(f"{key} {value:.3f}" for key, value in row.items() if key.startswith(score_name))
     return (
         f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  {row['images_per_s']:.0f} images/s "
-        f"({100 * row['wait_share']:.0f}% waiting for data)  {scores}"
+        f"({100 * row['wait_fraction']:.0f}% waiting for data)  {scores}"
     ).rstrip()
 
 

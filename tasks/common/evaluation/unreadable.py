@@ -11,10 +11,10 @@ from tasks.common.runtime.distributed import World
 class UnreadableImages:
     """The unreadable images of one data set."""
 
-    def __init__(self, num_images: int, max_share: float) -> None:
-        """Args: num_images: of the data set; max_share: in [0, 1), stop beyond it."""
+    def __init__(self, num_images: int, max_fraction: float) -> None:
+        """Args: num_images: of the data set; max_fraction: in [0, 1), stop beyond it."""
         self.num_images = num_images
-        self.max_share = max_share
+        self.max_fraction = max_fraction
         self.reasons: dict[str, None] = {}  # in order
 
     def add(self, reasons: Iterable[str]) -> None:
@@ -38,9 +38,9 @@ class UnreadableImages:
     @property
     def problem(self) -> str | None:
         """Why the run must stop, if there are more than the share that is allowed."""
-        if len(self.reasons) <= self.max_share * self.num_images:
+        if len(self.reasons) <= self.max_fraction * self.num_images:
             return None
         return (
             f"{len(self.reasons)} of {self.num_images} images are unreadable, more than the share "
-            f"{self.max_share:g} that loop.max_unreadable_share allows; the last: {next(reversed(self.reasons))}"
+            f"{self.max_fraction:g} that loop.max_unreadable_fraction allows; the last: {next(reversed(self.reasons))}"
         )

@@ -18,7 +18,7 @@ Kind = Literal["flat", "hnsw", "ivfpq"]
 MAX_SIZES: dict[Kind, float] = {"flat": 50_000, "hnsw": 100_000, "ivfpq": math.inf}
 HNSW_LINKS, HNSW_BREADTH_BUILD, HNSW_BREADTH_SEARCH = 16, 60, 96
 TRAINING_VECTORS_PER_LIST = 50
-PROBED_SHARE = 0.25  # of the lists, that a query looks into; `tasks.embedding.throughput` says what that is worth
+PROBED_FRACTION = 0.25  # of the lists, that a query looks into; `tasks.embedding.throughput` says what that is worth
 REFINE_FACTOR = 10  # so many times the neighbours asked for are compared exactly
 
 
@@ -166,7 +166,7 @@ def _tune(kind: Kind, index: Any) -> None:
     elif kind == "ivfpq":
         index.k_factor = REFINE_FACTOR
         lists = faiss.extract_index_ivf(index)
-        lists.nprobe = max(1, round(PROBED_SHARE * lists.nlist))
+        lists.nprobe = max(1, round(PROBED_FRACTION * lists.nlist))
 
 
 def _num_lists(size: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 
-class Aided(nn.Module):
+class TrainingWrapper(nn.Module):
     """What is trained; the network alone is what is evaluated and kept.
 
     Attributes:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from datasets.files import atomic_write
+from tasks.common.legacy import upgrade_checkpoint
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 _TORCH_WRITER = "inline_container.cc"  # all that torch says of a full disk is where in its sources it noticed
@@ -84,7 +85,7 @@ def load_checkpoint(path: Path, task_name: str | None = None) -> dict[str, Any]:
         raise ValueError(f"{path}: not a checkpoint of this suite")
     if task_name not in (None, content["task"]):
         raise ValueError(f"{path}: a checkpoint of tasks.{content['task']}, but this is tasks.{task_name}")
-    return content
+    return upgrade_checkpoint(content)
 
 
 def _save(content: dict[str, Any], path: Path, *, backup: Path | None = None) -> None:

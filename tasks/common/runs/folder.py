@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from datasets.files import atomic_write, new_folder
-from tasks.common.settings import CONFIG, flatten
+from tasks.common.settings import CONFIG, flatten, load_yaml
 from tasks.common.task import Task
 
 LOG, METRICS, CURVES, PICTURE = "log.csv", "metrics.json", "curves.png", "predictions.png"
@@ -19,7 +19,7 @@ LAUNCH = "launch_id"
 _RUN_ID = "TORCHELASTIC_RUN_ID"  # in the environment under torchrun
 # Settings without any effect on the weights that a run ends with.
 RESUME_MAY_CHANGE = frozenset(
-    {"data.root", "loop.device", "loop.num_workers", "loop.checkpoint_minutes", "loop.max_unreadable_share"}
+    {"data.root", "loop.device", "loop.num_workers", "loop.checkpoint_minutes", "loop.max_unreadable_fraction"}
 )
 
 
@@ -39,7 +39,7 @@ def new_run(task: Task[Any], run_dir: str | None, *, restarted: Path | None = No
         run = new_folder(Path("runs") / task.name / time.strftime("%Y-%m-%d_%H-%M-%S"))
     name_launch(run)
     write_settings(dataclasses.asdict(task.config), run)
-    task.write_vocabulary(run)
+    task.write_metadata(run)
     return run
 
 
@@ -80,7 +80,7 @@ def _as_yaml(settings: dict[str, Any]) -> str:
 
 def check_unchanged(settings: dict[str, Any], path: Path) -> None:
     """A run that is resumed ends as if it had never stopped, so only how it runs and where its data are may change."""
-    saved = flatten(yaml.safe_load(path.read_text(encoding="utf-8")))
+    saved = flatten(load_yaml(path))
     for key, value in flatten(yaml.safe_load(_as_yaml(settings))).items():
         if value != saved.get(key, value) and key not in RESUME_MAY_CHANGE:
             raise ValueError(

@@ -38,7 +38,7 @@ def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tup
         return _load_exported(run / MODEL, task_class, config)
     path = run / checkpoint.BEST
     content = checkpoint.load_checkpoint(path, task_class.name)
-    task = task_class(without_pretrained(config), content["vocabulary"])
+    task = task_class(without_pretrained(config), content["metadata"])
     model = task.build_model()
     try:
         model.load_state_dict(content["model"])
@@ -50,13 +50,13 @@ def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tup
 
 def _load_exported(path: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:
     network = ExportedNetwork(path, task_class.name)
-    task = task_class(without_pretrained(config), network.vocabulary)
+    task = task_class(without_pretrained(config), network.metadata)
     if network.input_size != task.config.data.input_size:
         raise ValueError(f"data.input_size: the exported network takes {network.input_size} px and no other size")
     return task, network
 
 
-def read_identity(run: Path, task: str | None = None) -> tuple[str, dict[str, Any]]:
+def identify_run(run: Path, task: str | None = None) -> tuple[str, dict[str, Any]]:
     """The task of a run, and what its outputs stand for.
 
     Raises:
@@ -64,6 +64,6 @@ def read_identity(run: Path, task: str | None = None) -> tuple[str, dict[str, An
     """
     if (run / MODEL).is_file():
         network = ExportedNetwork(run / MODEL, task)
-        return network.task, network.vocabulary
+        return network.task, network.metadata
     content = checkpoint.load_checkpoint(run / checkpoint.BEST, task)
-    return content["task"], content["vocabulary"]
+    return content["task"], content["metadata"]

@@ -14,7 +14,7 @@ from backbone.build import build_backbone, default_conventions
 from backbone.weights import Weights, load_weights, open_weights
 from tasks.common.config import BackboneConfig
 from tasks.common.runs.checkpoint import BEST, load_checkpoint
-from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.settings import CONFIG, read_config
 
 
@@ -58,11 +58,11 @@ def _weights_of_run(run: Path) -> Weights:
         raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
     settings = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))["backbone"]
     conventions = settings["conventions"] or default_conventions(settings["name"])
-    names = content["vocabulary"]["class_names"] if content["task"] == "classification" else ()
+    names = content["metadata"]["class_names"] if content["task"] == "classification" else ()
     return Weights(content["model"], conventions, str(run), tuple(names))
 
 
-def with_conventions(config: Any, world: World = ALONE) -> Any:
+def with_conventions(config: Any, world: World = SINGLE_PROCESS) -> Any:
     """The same settings with the conventions of the weights written down, since a run must not depend on a file.
 
     Raises:

@@ -126,7 +126,7 @@ class _AllRows(torch.autograd.Function):
         return gradient.chunk(ctx.world.size)[ctx.world.rank], None
 
 
-ALONE = World()
+SINGLE_PROCESS = World()
 
 
 def shared_batch_size(num_images: int, optim: OptimConfig, world: World) -> int:
@@ -158,7 +158,7 @@ def join_world(*, on_gpu: bool) -> Iterator[World]:
         ConnectionError: if another process has ended.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     if on_gpu:
         wanted, there = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()

@@ -24,7 +24,7 @@ from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import CURVES, LOG, METRICS, PICTURE
 from tasks.common.runtime.device import compute_dtype, open_device, synchronize_batch_norm
-from tasks.common.runtime.distributed import ALONE, World, shared_batch_size
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World, shared_batch_size
 from tasks.common.runtime.progress import Progress
 from tasks.common.runtime.signals import stop_signals
 from tasks.common.task import Objective, Task
@@ -43,7 +43,7 @@ class InterruptedRunError(Exception):
 
 
 def fit(
-    task: Task[T], run: Path, *, objective: Objective | None = None, resume: bool = False, world: World = ALONE
+    task: Task[T], run: Path, *, objective: Objective | None = None, resume: bool = False, world: World = SINGLE_PROCESS
 ) -> dict[str, float]:
     """Train, evaluate as it goes, and leave log, checkpoints, metrics and pictures in the run folder.
 
@@ -110,7 +110,7 @@ class _Trainer(Generic[T]):
             pin_memory=self.device.type == "cuda",
         )
         self.val_loader = evaluation_loader(task, self.val_source, self.optim.batch_size, world, keep_workers=True)
-        self.unreadable = UnreadableImages(num_images, self.loop.max_unreadable_share)
+        self.unreadable = UnreadableImages(num_images, self.loop.max_unreadable_fraction)
 
         model = objective.build_model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if world.size > 1:
@@ -123,7 +123,7 @@ class _Trainer(Generic[T]):
         )
         self.network = model
         self.num_frozen_stages: int | None = None  # None before the first epoch
-        self.identity = {"task": task.name, "vocabulary": dict(task.vocabulary)}
+        self.identity = {"task": task.name, "metadata": dict(task.metadata)}
         self.shape = {"num_images": num_images, "steps_per_epoch": self.steps_per_epoch}
         self.saved_at_s = time.monotonic()
 
@@ -178,7 +178,7 @@ class _Trainer(Generic[T]):
         model = self.state.model
         frozen = frozen_stages(model, self.optim, epoch)
         learnable = [p for group in self.state.optimizer.param_groups for p in group["params"]]
-        set_trainable(model, learnable, frozen, keep_statistics=self.optim.keep_statistics)
+        set_trainable(model, learnable, frozen, freeze_bn=self.optim.freeze_bn)
         if len(frozen) != self.num_frozen_stages:  # DDP looks at once at what there is to learn
             self.num_frozen_stages = len(frozen)
             network = self.world.wrap(model)

@@ -25,7 +25,7 @@ def frozen_stages(model: Any, config: OptimConfig, epoch: int) -> list[nn.Sequen
 
 
 def set_trainable(
-    model: nn.Module, learnable: Iterable[nn.Parameter], frozen: list[nn.Sequential], *, keep_statistics: bool
+    model: nn.Module, learnable: Iterable[nn.Parameter], frozen: list[nn.Sequential], *, freeze_bn: bool
 ) -> None:
     """Put a model in training mode, all but the frozen stages: neither their parameters nor their statistics change.
 
@@ -33,7 +33,7 @@ def set_trainable(
         model: whose stages they are.
         learnable: those of its parameters that may learn at all; what a model froze for itself stays frozen.
         frozen: from `frozen_stages`.
-        keep_statistics: those of all batch normalisations stay as they are.
+        freeze_bn: those of all batch normalisations stay as they are.
     """
     model.train()
     still = {parameter for stage in frozen for parameter in stage.parameters()}
@@ -41,7 +41,7 @@ def set_trainable(
         parameter.requires_grad_(parameter not in still)
     for stage in frozen:
         stage.eval()
-    if keep_statistics:
+    if freeze_bn:
         for module in model.modules():
             if isinstance(module, _BatchNorm):
                 module.eval()

@@ -1,4 +1,4 @@
-"""Only the head is trained (`optim.layers: head`), on features of the frozen backbone that are computed once.
+"""Only the head is trained (`optim.layers: linear_probe`), on features of the frozen backbone that are computed once.
 
 With a linear head and cross-entropy this is logistic regression: convex, so full-batch L-BFGS finds the optimum in
 seconds, and there is no learning rate to choose.
@@ -33,7 +33,7 @@ PREDICTED_AT_ONCE = 4096  # examples
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
 
-def fit_head(task: Task[T], run: Path) -> dict[str, float]:
+def fit_linear_probe(task: Task[T], run: Path) -> dict[str, float]:
     """Train the head alone, and write the run folder as `fit` does, but without log and curves.
 
         loss + optim.weight_decay / 2 * sum of squared kernels
@@ -68,7 +68,7 @@ def fit_head(task: Task[T], run: Path) -> dict[str, float]:
             metric.update(predicted, [example.truth for example in examples[part]])
     evaluation = Evaluation(metric.compute(), len(examples), len(source) - len(examples), metric)
     content = {"model": model.state_dict(), "metrics": evaluation.scores, "counts": evaluation.counts}
-    checkpoint.save_best(run, {"task": task.name, "vocabulary": dict(task.vocabulary)} | content)
+    checkpoint.save_best(run, {"task": task.name, "metadata": dict(task.metadata)} | content)
     write_json(run / METRICS, metrics_as_json(evaluation.scores, evaluation.counts))
     draw_examples(task, model, source, run / PICTURE)
     return evaluation.scores
@@ -104,8 +104,9 @@ def _check_memory(model: Any, num_images: int) -> None:
     available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
     if available is not None and needed > available:
         raise ValueError(
-            f"optim.layers: head takes about {needed / 1e9:.1f} GB of memory for {num_images} images, {num_features} "
-            f"features and {num_outputs} outputs, of which {available / 1e9:.1f} GB are available; use all or gradual, "
+            f"optim.layers: linear_probe takes about {needed / 1e9:.1f} GB of memory for {num_images} images, "
+            f"{num_features} features and {num_outputs} outputs, of which "
+            f"{available / 1e9:.1f} GB are available; use all or gradual, "
             "or fewer images"
         )
 

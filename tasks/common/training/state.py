@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.common.model.training_wrapper import Aided
+from tasks.common.model.training_wrapper import TrainingWrapper
 from tasks.common.runtime.distributed import World
 from tasks.common.training.optim import EmaModel
 
@@ -44,7 +44,7 @@ class TrainingState:
     def evaluated_model(self) -> nn.Module:
         """The network that is kept: with EMA weights where there are some, without the layers that aided it."""
         model = self.ema.module if self.ema is not None else self.model
-        return model.network if isinstance(model, Aided) else model
+        return model.network if isinstance(model, TrainingWrapper) else model
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         """Take a batch's losses into the epoch's sums."""
@@ -80,7 +80,7 @@ class TrainingState:
         row: dict[str, Any] = {"epoch": epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
         row |= self.mean_losses(world)
         row["images_per_s"] = steps * images_per_step / self.total_s
-        row["wait_share"] = self.wait_s / self.total_s  # of the time, waiting for data
+        row["wait_fraction"] = self.wait_s / self.total_s  # of the time, waiting for data
         self.loss_sums, self.num_batches, self.wait_s, self.total_s = {}, 0, 0.0, 0.0
         return row
 
@@ -92,7 +92,7 @@ class TrainingState:
         """
         return {
             "model": self.model.state_dict(),
-            "averaged": None if self.ema is None else self.ema.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
@@ -107,7 +107,7 @@ class TrainingState:
         device = next(self.model.parameters()).device
         self.model.load_state_dict(state["model"])
         if self.ema is not None:
-            self.ema.load_state_dict(state["averaged"])
+            self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.history, self.num_batches = state["step"], state["history"], state["num_batches"]

@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from tasks.common.cli.parser import Arguments
-from tasks.common.deploy.inference import deployed_cost, latencies_ms
+from tasks.common.deploy.inference import inference_cost, latencies_ms
 from tasks.common.deploy.onnx_file import ExportedNetwork, quantize, write_onnx
 from tasks.common.drawing.plot import new_plot, scale_log
 from tasks.common.evaluation.report import write_csv
@@ -71,7 +71,7 @@ def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
     )
     rows = []
     for config, task, side in zip(configs, tasks, sides, strict=True):
-        cost = deployed_cost(task.build_model(), side)
+        cost = inference_cost(task.build_model(), side)
         width = float(config.backbone.name.rpartition("_")[2])
         measured = {runtime: next(latencies) for runtime in runtimes}
         rows.append(Row(width, side, cost.mult_adds / 1e6, cost.num_params / 1e6, measured))
@@ -103,7 +103,7 @@ def _build(task: Task[Any], runtimes: Sequence[str]) -> list[nn.Module]:
     if set(runtimes) - {"torch"}:
         with tempfile.TemporaryDirectory() as folder:
             floats, int8 = Path(folder) / "floats.onnx", Path(folder) / "int8.onnx"
-            write_onnx(network, side, floats, task.name, task.vocabulary)
+            write_onnx(network, side, floats, task.name, task.metadata)
             forms["onnx"] = ExportedNetwork(floats)
             if "int8" in runtimes:
                 noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)

@@ -11,7 +11,7 @@ from datasets.files import write_json
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.onnx_file import ExportedNetwork
 from tasks.common.evaluation.evaluate import Evaluation, draw_examples, evaluate_source, warn_of_repairs
-from tasks.common.evaluation.failure_cases import WorstMistakes
+from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.record import append_record
 from tasks.common.evaluation.report import metrics_as_json, print_metrics
 from tasks.common.runs.folder import (
@@ -32,11 +32,11 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
         raise ValueError("--record: is for networks as they were trained; export.json has an exported one's scores")
     source = task.source(split)
     warn_of_repairs(source)
-    mistakes = WorstMistakes(task)
-    evaluation = evaluate_source(task, model, source, "evaluating", mistakes=mistakes)
+    failure_cases = FailureCases(task)
+    evaluation = evaluate_source(task, model, source, "evaluating", failure_cases=failure_cases)
     folder = out_folder(task, f"evaluate-{split}", out=options["out"], run=options["run"])
     draw_examples(task, model, source, folder / PICTURE)
-    mistakes.write(source, folder)
+    failure_cases.write(source, folder)
     model_name = options["run"] or f"{task.config.backbone.name} {task.config.backbone.pretrained}"
     title, as_json = f"{model_name}, {evaluation.num_images} {split} images", options["json"]
     metrics = report(evaluation, folder, title, as_json=as_json)

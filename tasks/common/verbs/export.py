@@ -20,7 +20,7 @@ from datasets.files import write_json
 from datasets.images import UnreadableImageError
 from datasets.types import Image
 from tasks.common.cli.parser import Arguments
-from tasks.common.deploy.inference import as_deployed, latencies_ms
+from tasks.common.deploy.inference import inference_copy, latencies_ms
 from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork, quantize, write_onnx
 from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import metrics_as_json
@@ -63,9 +63,9 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     in_8_bits = options["int8"]
     with tempfile.TemporaryDirectory() as temporary:
         floats = Path(temporary) / "floats.onnx"
-        write_onnx(network, task.config.data.input_size, floats, task.name, task.vocabulary)
+        write_onnx(network, task.config.data.input_size, floats, task.name, task.metadata)
         num_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
-        on_cpu = as_deployed(network)
+        on_cpu = inference_copy(network)
         candidates = [Candidate("PyTorch", network, on_cpu, num_bytes), _open("ONNX, float32", floats)]
         difference = max_difference(on_cpu, candidates[1].network, task.config.data.input_size)
         chosen = floats
@@ -76,7 +76,7 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
         folder = out_folder(task, "export-int8" if in_8_bits else "export", out=options["out"], run=options["run"])
         shutil.copyfile(chosen, folder / MODEL)
     write_settings(dataclasses.asdict(task.config), folder)
-    task.write_vocabulary(folder)
+    task.write_metadata(folder)
     rows = _compare(task, candidates)
     write_json(folder / REPORT, {"max_difference": difference, "networks": rows})
     _print(task, rows, difference)

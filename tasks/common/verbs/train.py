@@ -28,7 +28,7 @@ from tasks.common.runtime.distributed import World, join_world
 from tasks.common.settings import CONFIG
 from tasks.common.task import Task
 from tasks.common.training.fit import InterruptedRunError, fit
-from tasks.common.training.linear_probe import fit_head
+from tasks.common.training.linear_probe import fit_linear_probe
 
 INTERRUPTED = 130  # exit status, as of a shell after Ctrl-C
 
@@ -49,10 +49,10 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
         config = without_pretrained(config)  # the checkpoint has the weights; their file may be gone
     else:
         config = with_conventions(config, world)
-    solves = config.optim.layers == "head"
-    if solves and (resume or world.size > 1):
+    is_linear_probe = config.optim.layers == "linear_probe"
+    if is_linear_probe and (resume or world.size > 1):
         raise ValueError(
-            "optim.layers: head is solved for at once, in one process; there is nothing to resume or share"
+            "optim.layers: linear_probe is fitted at once, in one process: there is nothing to resume or distribute"
         )
     task = task_class.from_data(config)
     if world.is_main:
@@ -66,14 +66,14 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
             print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
         print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
     try:
-        metrics = fit_head(task, run) if solves else fit(task, run, resume=resume, world=world)
+        metrics = fit_linear_probe(task, run) if is_linear_probe else fit(task, run, resume=resume, world=world)
     except InterruptedRunError as stop:
         if world.is_main:
             print(f"{stop}; continue with: python -m tasks.{task.name} train --resume {run}", file=sys.stderr)
         return INTERRUPTED
     if world.is_main:
         print_metrics(metrics, f"best checkpoint, {_images(task)}")
-        print(f"look at {run / PICTURE}{'' if solves else f' and {run / CURVES}'}", file=sys.stderr)
+        print(f"look at {run / PICTURE}{'' if is_linear_probe else f' and {run / CURVES}'}", file=sys.stderr)
         print(f"details: python -m tasks.{task.name} evaluate --run {run}", file=sys.stderr)
     return 0
 

@@ -29,9 +29,9 @@ def run(*words: str) -> int:
 
 def test_from_training_to_a_record(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     at = str(tmp_path / "run")
-    assert run("train", *words, "--optim.layers", "head", "--optim.weight_decay", "1e-6", "--run_dir", at) == 0
-    vocabulary = json.loads((tmp_path / "run" / "vocabulary.json").read_text())
-    assert vocabulary["attribute_names"] == list(ATTRIBUTES)
+    assert run("train", *words, "--optim.layers", "linear_probe", "--optim.weight_decay", "1e-6", "--run_dir", at) == 0
+    metadata = json.loads((tmp_path / "run" / "metadata.json").read_text())
+    assert metadata["attribute_names"] == list(ATTRIBUTES)
     capsys.readouterr()
     assert run("evaluate", "--run", at, "--split", "train", "--json", "--out", str(tmp_path / "scores")) == 0
     scores = json.loads(capsys.readouterr().out)
@@ -48,10 +48,10 @@ def test_from_training_to_a_record(words: list[str], tmp_path: Path, capsys: pyt
 
 
 def test_mistakes_are_one_line_and_leave_no_run(
-    words: list[str], tmp_path: Path, mistake_of: Callable[..., str]
+    words: list[str], tmp_path: Path, error_line_of: Callable[..., str]
 ) -> None:
     def error(*more: str) -> str:
-        line = mistake_of(run, *more)
+        line = error_line_of(run, *more)
         assert not (tmp_path / "run").exists()
         return line
 
@@ -72,7 +72,7 @@ def test_data_with_other_attributes_are_refused(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = str(tmp_path / "run")
-    assert run("train", *words, "--optim.layers", "head", "--run_dir", at) == 0
+    assert run("train", *words, "--optim.layers", "linear_probe", "--run_dir", at) == 0
     other = tmp_path / "other"
     (other / "img_align_celeba").mkdir(parents=True)
     source = Path(words[1])
@@ -92,7 +92,7 @@ def test_linear_probe_on_fairface_is_as_good_as_the_reference(
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     weights = str(shared / "weights" / "mobilenet_2_5_224_tf.h5")
     data = ("--data.root", str(shared / "data" / "fairface"), "--data.input_size", "128")
-    head = ("--optim.layers", "head", "--optim.weight_decay", "0.01", "--balance", "0")
+    head = ("--optim.layers", "linear_probe", "--optim.weight_decay", "0.01", "--balance", "0")
     words = (*data, *head, "--backbone.name", "mobilenet_0.25", "--backbone.pretrained", weights)
     assert run("train", *words, "--run_dir", str(tmp_path / "run")) == 0
     scores = json.loads((tmp_path / "run" / "metrics.json").read_text())

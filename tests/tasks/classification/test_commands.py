@@ -16,7 +16,7 @@ from datasets.files import CACHE_VARIABLE
 from tasks.common.cli.main import main
 from tasks.common.runs.checkpoint import load_checkpoint
 
-HEAD = ("--optim.layers", "head", "--optim.weight_decay", "1e-7")
+HEAD = ("--optim.layers", "linear_probe", "--optim.weight_decay", "1e-7")
 
 
 @pytest.fixture
@@ -74,12 +74,12 @@ def test_mistakes_are_one_line_and_leave_no_run(
     words: list[str],
     published: Path,
     tmp_path: Path,
-    mistake_of: Callable[..., str],
+    error_line_of: Callable[..., str],
 ) -> None:
     at = ("--run_dir", str(tmp_path / "run"))
 
     def error(*more: str) -> str:
-        line = mistake_of(run, *more)
+        line = error_line_of(run, *more)
         assert not (tmp_path / "run").exists()
         return line
 

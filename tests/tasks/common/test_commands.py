@@ -94,9 +94,10 @@ def test_a_broken_image_is_named_and_skipped_up_to_a_share(drawn_root: Path, tmp
     failed = train_detection(data, "--run_dir", str(tmp_path / "a"), "--optim.epochs", "1")
     assert failed.returncode == 1
     assert (
-        "1 of 24 images are unreadable, more than the share 0.01 that loop.max_unreadable_share allows" in failed.stderr
+        "1 of 24 images are unreadable, more than the share 0.01 that loop.max_unreadable_fraction allows"
+        in failed.stderr
     )
-    words = ("--run_dir", str(tmp_path / "b"), "--loop.max_unreadable_share", "0.05", "--optim.epochs", "1")
+    words = ("--run_dir", str(tmp_path / "b"), "--loop.max_unreadable_fraction", "0.05", "--optim.epochs", "1")
     done = train_detection(data, *words)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("000000000000.jpg: truncated image; the image is passed over") == 1

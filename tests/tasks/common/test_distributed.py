@@ -24,7 +24,7 @@ from tasks.common.config import BackboneConfig, OptimConfig
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs.folder import name_launch, restarted_run
 from tasks.common.runtime.device import synchronize_batch_norm
-from tasks.common.runtime.distributed import ALONE, World, shared_batch_size
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World, shared_batch_size
 from tasks.common.training.freeze import set_trainable
 from tasks.common.training.optim import EmaModel, build_optimizer
 from tasks.common.training.state import TrainingState
@@ -87,7 +87,7 @@ def test_a_process_whose_images_are_unreadable_joins_each_step(drawn_root: Path,
     for path in sorted((data / "train2017").glob("*.jpg"))[:20]:  # of 24: a process often has no other
         path.write_bytes(path.read_bytes()[:500])
     run = tmp_path / "run"
-    done = train(data, "--run_dir", str(run), "--loop.max_unreadable_share", "0.9", "--optim.epochs", "2")
+    done = train(data, "--run_dir", str(run), "--loop.max_unreadable_fraction", "0.9", "--optim.epochs", "2")
     assert done.returncode == 0, done.stderr
     assert int(read_log(run)[-1]["step"]) == 2 * 24 // 4
     metrics = json.loads((run / "metrics.json").read_text())
@@ -227,11 +227,11 @@ def test_restarted_processes_find_their_own_run_only(tmp_path: Path, monkeypatch
 def test_batch_statistics_are_shared_where_they_are_of_few_images(
     setting: bool | None, device: str, images_per_process: int, is_shared: bool
 ) -> None:
-    optim = OptimConfig(sync_batch_norm=setting, keep_statistics=True)
+    optim = OptimConfig(sync_batch_norm=setting, freeze_bn=True)
     model = synchronize_batch_norm(MobileNet(0.25), optim, torch.device(device), images_per_process)
     kinds = {type(module) for module in model.modules() if isinstance(module, _BatchNorm)}
     assert kinds == {nn.SyncBatchNorm if is_shared else nn.BatchNorm2d}
-    set_trainable(model, [], [], keep_statistics=True)
+    set_trainable(model, [], [], freeze_bn=True)
     assert not any(module.training for module in model.modules() if isinstance(module, _BatchNorm))
     assert model.state_dict().keys() == MobileNet(0.25).state_dict().keys()
 
@@ -265,7 +265,7 @@ def test_a_run_that_was_killed_before_it_had_settings_gets_them(
     name_launch(run)
     done = train_detection(drawn_root, "--run_dir", str(run), "--optim.epochs", "1")
     assert done.returncode == 0, done.stderr
-    assert {"config.yaml", "vocabulary.json", "metrics.json"} <= {path.name for path in run.iterdir()}
+    assert {"config.yaml", "metadata.json", "metrics.json"} <= {path.name for path in run.iterdir()}
 
 
 def test_what_all_processes_together_cannot_read_is_too_much() -> None:
@@ -303,6 +303,6 @@ def test_no_step_waits_for_the_gpu(case: str, roots: dict[str, str]) -> None:
     for mode in ("default", "error"):  # first cuDNN looks for the fastest way
         torch.cuda.set_sync_debug_mode(mode)
         try:
-            train_step(objective, model, state, [batch], lr=0.01, clip_norm=1.0, dtype=None, world=ALONE)
+            train_step(objective, model, state, [batch], lr=0.01, clip_norm=1.0, dtype=None, world=SINGLE_PROCESS)
         finally:
             torch.cuda.set_sync_debug_mode("default")

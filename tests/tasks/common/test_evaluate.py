@@ -91,7 +91,7 @@ def test_what_was_scored_is_counted(drawn_root: Path, tmp_path: Path) -> None:
 
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(drawn_root, data)
-    some = ("--loop.max_unreadable_share", "0.5", "--optim.epochs", "1", "--loop.num_workers", "0")
+    some = ("--loop.max_unreadable_fraction", "0.5", "--optim.epochs", "1", "--loop.num_workers", "0")
     for path in sorted((data / "val2017").glob("*.jpg"))[:3]:
         path.write_bytes(path.read_bytes()[:400])
     assert train_detection(data, "--run_dir", str(run), *some).returncode == 0

@@ -101,7 +101,7 @@ def test_files_of_others_and_other_tasks_are_refused(exported: Path, tmp_path: P
     other = tmp_path / "other"
     shutil.copytree(exported, other)
     model: Any = onnx.load(other / "model.onnx")
-    onnx.helper.set_model_props(model, {"task": "embedding", "vocabulary": "{}"})
+    onnx.helper.set_model_props(model, {"task": "embedding", "metadata": "{}"})
     onnx.save(model, other / "model.onnx")
     with pytest.raises(ValueError, match=r"model\.onnx: was exported from the embedding task, not from detection"):
         open_run(other, DetectionTask, DetectionConfig)

@@ -26,7 +26,7 @@ def assert_same_end(run: Path, unbroken: Path) -> None:
         for key, weight in theirs["model"].items():
             assert torch.equal(ours["model"][key], weight), key
     without_times = [
-        [{k: v for k, v in row.items() if k not in ("images_per_s", "wait_share")} for row in read_log(folder)]
+        [{k: v for k, v in row.items() if k not in ("images_per_s", "wait_fraction")} for row in read_log(folder)]
         for folder in (run, unbroken)
     ]
     assert without_times[0] == without_times[1]
@@ -58,7 +58,7 @@ def stop_in_the_middle(words: list[str], run: Path, number: int) -> subprocess.C
 def test_run_folder_has_what_a_person_looks_at(unbroken: Path) -> None:
     names = {path.name for path in unbroken.iterdir()}
     assert names == {
-        *("config.yaml", "vocabulary.json", "log.csv", "metrics.json", "curves.png", "predictions.png"),
+        *("config.yaml", "metadata.json", "log.csv", "metrics.json", "curves.png", "predictions.png"),
         *("last.pt", "previous.pt", "best.pt"),
     }
     rows = read_log(unbroken)

@@ -24,7 +24,7 @@ def test_frozen_stages_do_not_change_and_others_do() -> None:
     optimizer = build_optimizer(model, GRADUAL)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     set_trainable(
-        model, list(model.parameters()), frozen_stages(model, GRADUAL, 3), keep_statistics=False
+        model, list(model.parameters()), frozen_stages(model, GRADUAL, 3), freeze_bn=False
     )  # the last stage and the head learn
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     functional.cross_entropy(model(images), torch.tensor([0, 1, 2, 0])).backward()
@@ -36,7 +36,7 @@ def test_frozen_stages_do_not_change_and_others_do() -> None:
     assert all(name.startswith((*learning, "head.")) for name in changed)
     assert any("running_mean" in name for name in changed)
 
-    set_trainable(model, list(model.parameters()), [], keep_statistics=False)
+    set_trainable(model, list(model.parameters()), [], freeze_bn=False)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
@@ -44,11 +44,11 @@ def test_statistics_are_kept_where_asked() -> None:
     model = Classifier(MobileNet(0.25), 3)
     before = {name: value.clone() for name, value in model.named_buffers()}
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
-    set_trainable(model, list(model.parameters()), [], keep_statistics=True)
+    set_trainable(model, list(model.parameters()), [], freeze_bn=True)
     model(images)
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
     assert all(parameter.requires_grad for parameter in model.parameters())
-    set_trainable(model, list(model.parameters()), [], keep_statistics=False)
+    set_trainable(model, list(model.parameters()), [], freeze_bn=False)
     model(images)
     assert not all(torch.equal(value, before[name]) for name, value in model.named_buffers())
 
@@ -59,6 +59,6 @@ def test_what_a_model_froze_for_itself_stays_frozen() -> None:
     optimizer = build_optimizer(model, GRADUAL)
     learnable = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for epoch in (0, 5, 99):
-        set_trainable(model, learnable, frozen_stages(model, GRADUAL, epoch), keep_statistics=False)
+        set_trainable(model, learnable, frozen_stages(model, GRADUAL, epoch), freeze_bn=False)
         assert not first.requires_grad
     assert all(parameter.requires_grad for parameter in model.parameters() if parameter is not first)

@@ -16,10 +16,10 @@ from datasets.images import read_image
 from datasets.types import Label
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.task import ClassificationTask
-from tasks.common.evaluation.failure_cases import NUM_KEPT, WorstMistakes
+from tasks.common.evaluation.failure_cases import NUM_KEPT, FailureCases
 from tasks.common.evaluation.features import pooled_features
 from tasks.common.training import linear_probe as head_module
-from tasks.common.training.linear_probe import fit_head, minimise
+from tasks.common.training.linear_probe import fit_linear_probe, minimise
 from tests.tasks.conftest import build_config
 
 
@@ -42,7 +42,7 @@ def task(drawn_roots: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> C
         ClassificationConfig,
         data={"root": str(root), "name": "stanford_dogs", "input_size": 64},
         backbone={"name": "mobilenet_0.25"},
-        optim={"layers": "head", "weight_decay": 0.001},
+        optim={"layers": "linear_probe", "weight_decay": 0.001},
         loop={"num_workers": 0},
     )
     return ClassificationTask.from_data(config)
@@ -53,7 +53,7 @@ def test_run_folder_holds_the_whole_network(task: ClassificationTask, tmp_path: 
 
     run = tmp_path / "run"
     run.mkdir()
-    metrics = fit_head(task, run)
+    metrics = fit_linear_probe(task, run)
     assert set(metrics) == {"top1", "top5", "mean_per_class"}
     content = load_checkpoint(run / "best.pt", "classification")
     torch.manual_seed(0)
@@ -81,7 +81,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_features_are_computed(
     with pytest.raises(
         ValueError, match=r"takes about 0\.0 GB of memory for 32 images, 256 features and 16 outputs.*use all or"
     ):
-        fit_head(task, tmp_path)
+        fit_linear_probe(task, tmp_path)
     assert not (tmp_path / "cache").exists()
 
 
@@ -111,7 +111,7 @@ def test_mistakes_are_drawn_worst_first_and_only_where_there_are_any(task: Class
 
     def write(*rows_and_confidences: tuple[int, float | None]) -> None:
         """With no confidence the prediction is right; else it is class 15."""
-        worst = WorstMistakes(task)
+        worst = FailureCases(task)
         for row, confidence in rows_and_confidences:
             truth = source.truth(row)
             probabilities = np.full(16, (1 - (confidence or 1)) / 15, np.float32)
@@ -120,11 +120,11 @@ def test_mistakes_are_drawn_worst_first_and_only_where_there_are_any(task: Class
         worst.write(source, tmp_path)
 
     write((0, None), (1, None))
-    assert not list(tmp_path.glob("mistakes.*"))
+    assert not list(tmp_path.glob("failure_cases.*"))
 
     write((0, None), (1, 0.5), (2, 0.9), (3, None))
-    sheet = read_image(tmp_path / "mistakes.png")
-    with (tmp_path / "mistakes.csv").open() as file:
+    sheet = read_image(tmp_path / "failure_cases.png")
+    with (tmp_path / "failure_cases.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["image"], float(row["confidence"])) for row in rows] == [
         (source.id(2), pytest.approx(0.9)),
@@ -133,7 +133,7 @@ def test_mistakes_are_drawn_worst_first_and_only_where_there_are_any(task: Class
     true_name = task.class_names[source.truth(2).class_id]
     assert rows[0]["what"] == f"{task.class_names[15]}: is {true_name}"
     write((2, 0.9))
-    worst = read_image(tmp_path / "mistakes.png")
+    worst = read_image(tmp_path / "failure_cases.png")
     np.testing.assert_array_equal(sheet[:, : worst.shape[1]], worst)
     assert sheet.shape[1] == 2 * worst.shape[1]
 
@@ -141,12 +141,12 @@ def test_mistakes_are_drawn_worst_first_and_only_where_there_are_any(task: Class
 def test_only_the_worst_mistakes_are_kept(task: ClassificationTask, rng: np.random.Generator, tmp_path: Path) -> None:
     """Those that sorting all of them would put first; of equals the first image's."""
     confidences = rng.integers(0, 150, 500) / 150
-    worst = WorstMistakes(task)
+    worst = FailureCases(task)
     for row, confidence in enumerate(confidences.tolist()):
         wrong = Label(1, np.array([0, confidence], np.float32))
         worst.update([row], [wrong], [Label(0)])
     worst.write(Numbered(task.source("val")), tmp_path)
-    with (tmp_path / "mistakes.csv").open() as file:
+    with (tmp_path / "failure_cases.csv").open() as file:
         kept = [int(row["image"]) for row in csv.DictReader(file)]
     assert kept == np.argsort(-confidences, kind="stable")[:NUM_KEPT].tolist()
 

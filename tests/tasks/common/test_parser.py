@@ -19,7 +19,7 @@ def parse(*words: str) -> Arguments:
     return parse_arguments("detection", DetectionConfig, SAMPLE, words)
 
 
-def mistake(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def error_line(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     with pytest.raises(SystemExit) as stopped:
         parse(*words)
     assert stopped.value.code == 2
@@ -56,9 +56,9 @@ def test_a_model_may_have_a_sample_recipe_of_its_own() -> None:
 
 def test_a_switch_may_stand_alone() -> None:
     for words, expected in (((), True), (("true",), True), (("false",), False)):
-        config = parse("train", "--optim.keep_statistics", *words, "--optim.epochs", "3").config
-        assert (config.optim.keep_statistics, config.optim.epochs) == (expected, 3)
-    predict = parse("predict", "--backbone.pretrained", "keras", "--optim.keep_statistics", "photo.jpg")
+        config = parse("train", "--optim.freeze_bn", *words, "--optim.epochs", "3").config
+        assert (config.optim.freeze_bn, config.optim.epochs) == (expected, 3)
+    predict = parse("predict", "--backbone.pretrained", "keras", "--optim.freeze_bn", "photo.jpg")
     assert predict.options["inputs"] == ["photo.jpg"]
 
 
@@ -88,7 +88,7 @@ def test_a_switch_may_stand_alone() -> None:
 def test_mistakes_on_the_command_line(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
-    line = mistake(capsys, *words)
+    line = error_line(capsys, *words)
     for part in parts:
         assert part in line
 
@@ -112,7 +112,7 @@ def test_mistakes_in_yaml(
 ) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(text)
-    line = mistake(capsys, "train", "--config", str(file))
+    line = error_line(capsys, "train", "--config", str(file))
     for part in (*parts, "mine.yaml"):
         assert part in line
 

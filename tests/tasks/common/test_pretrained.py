@@ -23,7 +23,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Any]:
     config = build_config(DetectionConfig, backbone=backbone, data={"input_size": 96})
     task = DetectionTask.with_num_classes(config, 3)
     model = task.build_model()
-    save_best(tmp_path, {"task": task.name, "vocabulary": dict(task.vocabulary), "model": model.state_dict()})
+    save_best(tmp_path, {"task": task.name, "metadata": dict(task.metadata), "model": model.state_dict()})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(dataclasses.asdict(config)))
     return tmp_path, model
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.types import Batch
-from tasks.common.runtime.distributed import ALONE
+from tasks.common.runtime.distributed import SINGLE_PROCESS
 from tasks.common.training.optim import EmaModel
 from tasks.common.training.state import TrainingState
 from tasks.common.training.step import train_step
@@ -37,7 +37,7 @@ def state_of(*, is_scaled: bool = False) -> TrainingState:
 
 
 def step(state: TrainingState, *batches: Batch[float]) -> None:
-    settings: dict[str, Any] = {"lr": 0.01, "clip_norm": None, "dtype": None, "world": ALONE}
+    settings: dict[str, Any] = {"lr": 0.01, "clip_norm": None, "dtype": None, "world": SINGLE_PROCESS}
     train_step(SquaredError(), state.model, state, batches, **settings)  # type: ignore[arg-type]
 
 
@@ -47,7 +47,7 @@ def test_two_batches_are_one_of_twice_the_size() -> None:
     step(halves, batch_of([1.0, 2.0]), batch_of([3.0, 4.0]))
     for ours, theirs in zip(halves.model.parameters(), whole.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
-    assert halves.mean_losses(ALONE)["loss"] == pytest.approx(whole.mean_losses(ALONE)["loss"])
+    assert halves.mean_losses(SINGLE_PROCESS)["loss"] == pytest.approx(whole.mean_losses(SINGLE_PROCESS)["loss"])
 
 
 def test_a_step_by_hand() -> None:
@@ -56,7 +56,7 @@ def test_a_step_by_hand() -> None:
     step(state, batch_of([3.0]))  # x = 1: error e = w + b - 3, both gradients 2 e
     error = weight + bias - 3
     assert [p.item() for p in state.model.parameters()] == pytest.approx([weight - 0.02 * error, bias - 0.02 * error])
-    assert state.mean_losses(ALONE) == {"loss": pytest.approx(error**2)}
+    assert state.mean_losses(SINGLE_PROCESS) == {"loss": pytest.approx(error**2)}
     assert state.step == 1
 
 
@@ -78,7 +78,7 @@ def test_a_loss_that_is_not_finite_is_noticed_when_it_is_read() -> None:
     step(state, batch_of([float("nan")]))
     step(state, batch_of([1.0]))
     with pytest.raises(ValueError, match=r"the loss is not finite .* a lower optim\.lr"):
-        state.state_dict(ALONE)
+        state.state_dict(SINGLE_PROCESS)
 
 
 def test_sums_go_on_exactly_where_a_checkpoint_left_them() -> None:
@@ -87,8 +87,8 @@ def test_sums_go_on_exactly_where_a_checkpoint_left_them() -> None:
         for state in (unbroken, broken):
             step(state, batch_of([value]))
     resumed = state_of()
-    resumed.load_state_dict(broken.state_dict(ALONE))
+    resumed.load_state_dict(broken.state_dict(SINGLE_PROCESS))
     for state in (unbroken, resumed):
         step(state, batch_of([0.3]))
-    assert resumed.mean_losses(ALONE) == unbroken.mean_losses(ALONE)
+    assert resumed.mean_losses(SINGLE_PROCESS) == unbroken.mean_losses(SINGLE_PROCESS)
     assert all(map(torch.equal, resumed.model.parameters(), unbroken.model.parameters()))

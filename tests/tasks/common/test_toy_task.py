@@ -21,7 +21,7 @@ from tasks.common.cli.parser import Arguments
 from tasks.common.config import BackboneConfig, LoopConfig, OptimConfig, TaskConfig
 from tasks.common.model.logits import Logits, LogitsModel
 from tasks.common.runs.pretrained import build_pretrained
-from tasks.common.runtime.distributed import ALONE, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import Metric, Task
 from tasks.common.verbs.evaluate import evaluate
 from tasks.common.verbs.export import export
@@ -101,7 +101,7 @@ class BrightnessTask(Task[float]):
     def collate(self) -> Collate[float]:
         return brightness_targets
 
-    def loss(self, outputs: Logits, targets: BrightnessTargets, world: World = ALONE) -> dict[str, Tensor]:
+    def loss(self, outputs: Logits, targets: BrightnessTargets, world: World = SINGLE_PROCESS) -> dict[str, Tensor]:
         return {"total": (outputs.logits[:, 0] - targets.values).square().mean()}
 
     def decode(self, outputs: Logits) -> list[float]:
@@ -187,4 +187,4 @@ def test_its_metric_merges() -> None:
 def test_nothing_else_must_be_written() -> None:
     """All that a task may leave to the base class, the toy leaves to it."""
     left: Mapping[str, Any] = vars(BrightnessTask)
-    assert not {"order", "mixing", "mistake", "from_published", "write_vocabulary", "training_set"} & set(left)
+    assert not {"order", "mixing", "mistake", "from_published", "write_metadata", "training_set"} & set(left)

@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from torchvision.models.detection._utils import Matcher, SSDMatcher
 from torchvision.ops import box_iou
 
-from tasks.detection.anchors import build_anchors, grid_sizes, pyramid_shapes, ssd_shapes
+from tasks.detection.anchors import build_anchors, fpn_shapes, grid_sizes, ssd_shapes
 from tasks.detection.boxes import to_xyxy
 from tasks.detection.matching import match_anchors, random_numbers, sample
 from tests.tasks.detection.objects import random_truth, targets_of
@@ -66,7 +66,7 @@ def test_matching_is_torchvisions(rng: np.random.Generator) -> None:
 
 def peak_bytes(num_images: int, num_objects: int, folder: Path) -> int:
     """The most memory that `match_anchors` holds at a time, with the anchors of the pyramid at 320 px."""
-    anchors = build_anchors(grid_sizes(320, (8, 16, 32, 64, 128)), pyramid_shapes())
+    anchors = build_anchors(grid_sizes(320, (8, 16, 32, 64, 128)), fpn_shapes())
     assert len(anchors) == 12_804
     targets = targets_of(random_truth(np.random.default_rng(0), *[num_objects] * num_images))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:

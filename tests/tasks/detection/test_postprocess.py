@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from datasets.types import Detections
-from tasks.detection import postprocess, reference
+from tasks.detection import postprocess as postprocess_module
+from tasks.detection import reference
 from tasks.detection.faster_rcnn import decode_regions
-from tasks.detection.postprocess import Limits, best_boxes
+from tasks.detection.postprocess import PostprocessConfig, postprocess
 from tasks.detection.ssd import decode_ssd
 
 NUM_CLASSES = 80
@@ -29,7 +30,7 @@ def assert_same(ours: Sequence[Detections], theirs: Sequence[Detections]) -> Non
 @pytest.mark.parametrize("num_images", [1, 16])
 @pytest.mark.parametrize(("threshold", "number"), [(0.01, 100), (0.01, 400), (0.2, 100)])
 def test_ssd_chooses_as_torchvision(num_images: int, threshold: float, number: int) -> None:
-    limits = Limits(300, threshold, 0.5, number)
+    limits = PostprocessConfig(300, threshold, 0.5, number)
     outputs = reference.ssd_outputs(num_images, NUM_CLASSES)
     ours = decode_ssd(outputs, limits)
     assert min(map(len, ours)) > 4
@@ -39,7 +40,7 @@ def test_ssd_chooses_as_torchvision(num_images: int, threshold: float, number: i
 @pytest.mark.parametrize("num_images", [1, 16])
 @pytest.mark.parametrize(("threshold", "number"), [(0.05, 100), (0.01, 300)])
 def test_faster_rcnn_chooses_as_torchvision(num_images: int, threshold: float, number: int) -> None:
-    limits = Limits(300, threshold, 0.5, number)
+    limits = PostprocessConfig(300, threshold, 0.5, number)
     outputs = reference.faster_rcnn_outputs(num_images, NUM_CLASSES)
     ours = decode_regions(outputs, limits)
     assert min(map(len, ours)) > 4
@@ -50,10 +51,10 @@ def test_faster_rcnn_chooses_as_torchvision(num_images: int, threshold: float, n
 def test_more_candidates_change_nothing(outputs: Callable[[int, int], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """From one candidate for each detection on, as many as it takes; and from all of them."""
     decode: Callable[..., list[Detections]] = decode_ssd if outputs is reference.ssd_outputs else decode_regions
-    raw, limits = outputs(3, 10), Limits(300, 0.01, 0.5, 200)
+    raw, limits = outputs(3, 10), PostprocessConfig(300, 0.01, 0.5, 200)
     found = []
     for first in (1, 8, 10**9):
-        monkeypatch.setattr(postprocess, "CANDIDATES_PER_DETECTION", first)
+        monkeypatch.setattr(postprocess_module, "CANDIDATES_PER_DETECTION", first)
         found.append(decode(raw, limits))
     for other in found[1:]:
         assert_same(found[0], other)
@@ -62,14 +63,16 @@ def test_more_candidates_change_nothing(outputs: Callable[[int, int], object], m
 def test_a_box_without_area_is_none() -> None:
     scores = torch.tensor([[[0.9], [0.8]]])
     boxes = torch.tensor([[0.2, 0.2, 0.2, 0.6], [0.1, 0.1, 0.5, 0.5]])
-    (found,) = best_boxes(scores, lambda places, _: boxes[places], Limits(100, 0.5, 0.5, 10))
+    (found,) = postprocess(scores, lambda places, _: boxes[places], PostprocessConfig(100, 0.5, 0.5, 10))
     np.testing.assert_allclose(found.boxes_xyxy, [[10, 10, 50, 50]], rtol=1e-6)
 
 
 def test_classes_do_not_suppress_each_other() -> None:
     scores = torch.tensor([[[0.9, 0.8], [0.7, 0.1]]])
     boxes = torch.tensor([0.1, 0.1, 0.5, 0.5])
-    (found,) = best_boxes(scores, lambda places, _: boxes.expand(*places.shape, 4), Limits(100, 0.05, 0.5, 10))
+    (found,) = postprocess(
+        scores, lambda places, _: boxes.expand(*places.shape, 4), PostprocessConfig(100, 0.05, 0.5, 10)
+    )
     assert found.class_ids.tolist() == [0, 1]
     assert found.scores is not None
     assert found.scores.tolist() == pytest.approx([0.9, 0.8])

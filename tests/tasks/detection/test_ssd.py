@@ -9,11 +9,11 @@ from backbone.build import build_backbone
 from backbone.mobilenet import MobileNet
 from tasks.detection.anchors import build_anchors, ssd_shapes
 from tasks.detection.boxes import decode, encode
-from tasks.detection.config import Maps, Predictor
-from tasks.detection.postprocess import Limits
+from tasks.detection.config import Neck, Predictor
+from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.ssd import SSD, SSDOutputs, decode_ssd
 
-LIMITS = Limits(input_size=96, score_threshold=0.05, nms_iou=0.5, max_detections=100)
+LIMITS = PostprocessConfig(input_size=96, score_threshold=0.05, nms_iou=0.5, max_detections=100)
 ANCHORS = build_anchors([(grid, grid) for grid in (6, 3, 2, 1, 1, 1)], ssd_shapes())
 
 
@@ -27,10 +27,10 @@ def test_outputs_have_a_row_for_each_anchor() -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2_0.5", "mobilenet_v3_large_0.5", "mobilenet_v3_small_0.5"])
 @pytest.mark.parametrize("predictor", ["pointwise", "separable"])
-@pytest.mark.parametrize("maps", ["halving", "pyramid"])
-def test_detects_on_every_backbone(name: str, maps: Maps, predictor: Predictor) -> None:
+@pytest.mark.parametrize("neck", ["extra_layers", "fpn"])
+def test_detects_on_every_backbone(name: str, neck: Neck, predictor: Predictor) -> None:
     size = 96
-    model = SSD(build_backbone(name), 4, input_size=size, maps=maps, predictor=predictor)
+    model = SSD(build_backbone(name), 4, input_size=size, neck=neck, predictor=predictor)
     outputs = model(torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8))
     assert outputs.class_logits.shape == (2, len(outputs.anchors), 5)
     (outputs.class_logits.sum() + outputs.box_deltas.sum()).backward()
@@ -46,10 +46,10 @@ def test_separable_predictors_add_a_depthwise_kernel_and_its_norm_to_each_map() 
 
 
 @pytest.mark.parametrize(("size", "grids"), [(320, (40, 20, 10, 5, 3)), (300, (38, 19, 10, 5, 3))])
-def test_pyramid_has_five_maps_from_stride_8(size: int, grids: tuple[int, ...]) -> None:
-    model = SSD(MobileNet(0.25), 4, input_size=size, maps="pyramid").eval()
+def test_fpn_has_five_maps_from_stride_8(size: int, grids: tuple[int, ...]) -> None:
+    model = SSD(MobileNet(0.25), 4, input_size=size, neck="fpn").eval()
     features = model.backbone.features(torch.zeros(1, 3, size, size, dtype=torch.uint8))
-    assert [m.shape[1:] for m in model.maps(features)] == [(32, grid, grid) for grid in grids]
+    assert [m.shape[1:] for m in model.neck(features)] == [(32, grid, grid) for grid in grids]
     outputs = model(torch.zeros(1, 3, size, size, dtype=torch.uint8))
     assert outputs.anchors.shape == (6 * sum(grid**2 for grid in grids), 4)
     scales = outputs.anchors[:, 2:].prod(1).sqrt().unique().tolist()
@@ -57,21 +57,21 @@ def test_pyramid_has_five_maps_from_stride_8(size: int, grids: tuple[int, ...]) 
     assert sorted({round(scale, 4) for scale in scales}) == pytest.approx(octaves, abs=1e-4)
 
 
-def test_fine_maps_of_the_pyramid_know_what_coarse_ones_see() -> None:
-    """The finest map depends on the backbone's last layer; that of the halving maps does not."""
+def test_fine_maps_of_the_fpn_depend_on_coarse_ones() -> None:
+    """The finest map depends on the backbone's last layer; SSD's own does not."""
     images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
-    for maps, depends in (("pyramid", True), ("halving", False)):
-        model = SSD(MobileNet(0.25), 4, input_size=96, maps=maps)  # type: ignore[arg-type]
-        model.maps(model.backbone.features(images))[0].sum().backward()
+    for neck, depends in (("fpn", True), ("extra_layers", False)):
+        model = SSD(MobileNet(0.25), 4, input_size=96, neck=neck)  # type: ignore[arg-type]
+        model.neck(model.backbone.features(images))[0].sum().backward()
         last = next(iter(model.backbone.layers[-1].parameters()))
         assert (last.grad is not None) == depends
 
 
-@pytest.mark.parametrize(("maps", "finest"), [("halving", 19 * 19 * 3), ("pyramid", 38 * 38 * 6)])
-def test_row_of_an_anchor_depends_on_the_pixels_there(maps: Maps, finest: int) -> None:
+@pytest.mark.parametrize(("neck", "finest"), [("extra_layers", 19 * 19 * 3), ("fpn", 38 * 38 * 6)])
+def test_row_of_an_anchor_depends_on_the_pixels_there(neck: Neck, finest: int) -> None:
     """Order of predictions and order of anchors agree: those near a changed pixel change most."""
     size = 300
-    model = SSD(MobileNet(0.25), 4, input_size=size, maps=maps).eval()
+    model = SSD(MobileNet(0.25), 4, input_size=size, neck=neck).eval()
     images = torch.zeros(1, 3, size, size, dtype=torch.uint8)
     changed = images.clone()
     changed[..., 40:50, 240:250] = 255

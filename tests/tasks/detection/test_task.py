@@ -40,7 +40,7 @@ def test_records_have_official_ids_and_pixels_of_the_image(root: Path) -> None:
     for split in ("train2017", "val2017"):
         rewrite(root, split, GAPS)
     task = task_for(root)
-    assert task.vocabulary["category_ids"] == [2, 3, 50, 51, 90]
+    assert task.metadata["category_ids"] == [2, 3, 50, 51, 90]
     assert task.class_names == ["balloon", "boat", "car", "house", "tree"]
     predicted = Detections(
         np.array([[8, 16, 32, 64], [0, 0, 9, 9]], np.float32),

@@ -190,25 +190,25 @@ def test_persons_of_lfw_are_not_trained_on(
     arguments = ("--data.lfw", str(lfw), *HEAD, "--run_dir", "run")
     assert run("train", "--data.root", str(root), *words[2:], *arguments) == 0
     assert f"1 persons of {lfw} are among those of {root}; they are not trained on" in capsys.readouterr().err
-    persons = json.loads(Path("run/vocabulary.json").read_text())["identities"]
+    persons = json.loads(Path("run/metadata.json").read_text())["identities"]
     assert len(persons) == 12
     assert "person_1000" not in persons
 
 
-def test_mistakes_are_one_line(words: list[str], tmp_path: Path, mistake_of: Callable[..., str]) -> None:
+def test_mistakes_are_one_line(words: list[str], tmp_path: Path, error_line_of: Callable[..., str]) -> None:
     def error(*more: str) -> str:
-        line = mistake_of(run, *more)
+        line = error_line_of(run, *more)
         assert not (tmp_path / "run").exists()
         return line
 
     odd = error("train", *words, "--photos_per_identity", "5")
     assert "photos_per_identity: expected a number of which optim.batch_size, 16, is at least twice as large" in odd
     alone = error("train", *words, *HEAD, "--loss", "triplet")
-    assert "loss: expected cosface or arcface where optim.layers is head, got 'triplet'" in alone
+    assert "loss: expected cosface or arcface where optim.layers is linear_probe, got 'triplet'" in alone
     assert "fars: expected numbers over 0 and under 1" in error("train", *words, "--fars", "[2]")
     assert "pairs.txt: there is no such file" in error("train", *words, "--data.lfw", str(tmp_path))
     alone = str(Path(words[1]) / "train")
-    assert "no photo is for train" in error("train", *words, "--data.root", alone, "--data.val_share", "1")
+    assert "no photo is for train" in error("train", *words, "--data.root", alone, "--data.val_fraction", "1")
     assert "net.onnx: there is no such file" in error("peer", "net.onnx", *words)
     (tmp_path / "net.onnx").write_text("no network")
     assert "not a network that ONNX Runtime can read" in error("peer", "net.onnx", *words)
@@ -229,7 +229,14 @@ def test_another_network_scores_what_its_readme_states(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     peer = str(shared / "weights" / "peers" / "mobilefacenet.onnx")
-    data = ("--data.root", str(shared / "data" / "faces" / folder), "--data.val_share", "1", "--data.face_part", part)
+    data = (
+        "--data.root",
+        str(shared / "data" / "faces" / folder),
+        "--data.val_fraction",
+        "1",
+        "--data.face_part",
+        part,
+    )
     out = ("--json", "--out", str(tmp_path / "scores"))
     assert run("peer", peer, *data, "--data.input_size", "112", "--loop.num_workers", "0", *out) == 0
     scores = json.loads(capsys.readouterr().out)

@@ -28,7 +28,7 @@ def outputs(number: int = 6, persons: int = 4, dim: int = 8) -> EmbeddingOutputs
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_a_margin_it_is_the_softmax_of_cosines(kind: str) -> None:
     out, ids = outputs(), [0, 1, 2, 3, 0, 1]
-    cosines = functional.cosine_similarity(out.embeddings[:, None], out.centres[None], dim=2)
+    cosines = functional.cosine_similarity(out.embeddings[:, None], out.prototypes[None], dim=2)
     loss = margin_softmax_loss(out, targets_of(*ids), kind=kind, margin=0, scale=16)["total"]  # type: ignore[arg-type]
     assert loss.item() == pytest.approx(functional.cross_entropy(16 * cosines, torch.tensor(ids)).item(), rel=1e-4)
 

@@ -1,4 +1,4 @@
-"""The commands: train, index, evaluate by both methods, predict coarsely; and what is said of mistakes."""
+"""The commands: train, index, evaluate by both methods, predict coarsely; and what is said of failure_cases."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def words(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 CELLS = ("--cells.max_photos", "[6,2]", "--cells.min_photos", "1")
-HEAD = (*CELLS, "--optim.layers", "head", "--optim.weight_decay", "1e-7")
+HEAD = (*CELLS, "--optim.layers", "linear_probe", "--optim.weight_decay", "1e-7")
 
 
 def run(*words: str) -> int:
@@ -93,10 +93,10 @@ def test_retrieval_is_the_same_from_an_index_and_on_the_fly(
 
 
 def test_mistakes_are_one_line_and_leave_no_run(
-    words: list[str], tmp_path: Path, mistake_of: Callable[..., str]
+    words: list[str], tmp_path: Path, error_line_of: Callable[..., str]
 ) -> None:
     def error(*more: str) -> str:
-        line = mistake_of(run, *more)
+        line = error_line_of(run, *more)
         assert not (tmp_path / "run").exists()
         return line
 
@@ -125,7 +125,12 @@ def test_nearest_photos_of_san_francisco_are_as_near_as_the_reference_finds(
     """.18/.31/.61/.75 by another implementation, whose crops differ; constant guess .04/.07/.27/.56, which is exact."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     data = ("--data.root", str(shared / "data" / "geo"), "--data.csv", "sf.csv", "--data.images", "sf")
-    weights = ("--backbone.pretrained", str(shared / "weights" / "mobilenet_1_0_224_tf.h5"), "--data.crop_share", "1")
+    weights = (
+        "--backbone.pretrained",
+        str(shared / "weights" / "mobilenet_1_0_224_tf.h5"),
+        "--data.crop_fraction",
+        "1",
+    )
     ask = ("--num_neighbours", "1", "--thresholds_km", "[0.05,0.1,0.25,0.5]", "--score_km", "0.1")
     words = ("evaluate", "--method", "retrieval", *data, *weights, *ask, "--out", str(tmp_path / "scores"))
     assert run(*words) == 0

@@ -7,13 +7,13 @@ from torch.nn import functional
 
 from backbone.base import Backbone
 from backbone.layers import ConvBNReLU, DepthwiseSeparable
-from tasks.detection.anchors import Shapes, pyramid_shapes, ssd_shapes
+from tasks.detection.anchors import Shapes, fpn_shapes, ssd_shapes
 
 PYRAMID_CHANNELS = 128
 EXTRA_CHANNELS = ((256, 512), (128, 256), (128, 256), (64, 128))  # of each pair: 1x1, then 3x3 with stride 2
 
 
-class HalvingMaps(nn.Module):
+class SSDExtraLayers(nn.Module):
     """The maps of conv 11 and conv 13, and four more, each by a 1x1 and a 3x3 convolution with stride 2.
 
     Attributes:
@@ -50,7 +50,7 @@ class HalvingMaps(nn.Module):
         return maps
 
 
-class Pyramid(nn.Module):
+class FPN(nn.Module):
     """Maps at strides 8 to 128 with equal channels; what coarse maps know is added to the finer ones.
 
     Source: Lin et al. 2017 (arXiv:1612.03144), section 3, with the separable convolutions of Sandler et al. 2018
@@ -62,7 +62,7 @@ class Pyramid(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         """Args: backbone: gives the maps at strides 8, 16 and 32; its width also scales the pyramid's."""
         super().__init__()
-        self.anchor_shapes: list[Shapes] = pyramid_shapes()
+        self.anchor_shapes: list[Shapes] = fpn_shapes()
         own = self._own_strides = self.strides[:3]
         channels, conventions = max(8, int(PYRAMID_CHANNELS * backbone.width_mult)), backbone.conventions
         self.channels = [channels] * len(self.anchor_shapes)

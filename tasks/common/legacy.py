@@ -1,0 +1,78 @@
+"""Names of earlier versions, so that older settings, runs and exports still load; the one module that knows them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+# Old key -> new key; a group and its settings are separated by a dot.
+RENAMED_SETTINGS = {
+    "optim.keep_statistics": "optim.freeze_bn",
+    "loop.max_unreadable_share": "loop.max_unreadable_fraction",
+    "data.val_share": "data.val_fraction",
+    "data.crop_share": "data.crop_fraction",
+    "ssd.maps": "ssd.neck",
+    "alone": "baseline",
+}
+# Key of today -> old value -> new value.
+RENAMED_VALUES = {
+    "optim.layers": {"head": "linear_probe"},
+    "ssd.neck": {"halving": "extra_layers", "pyramid": "fpn"},
+}
+_RENAMED_CONTENT = {"vocabulary": "metadata", "averaged": "ema"}
+_RENAMED_COLUMNS = {"wait_share": "wait_fraction"}
+_RENAMED_TENSORS = {"maps.": "neck.", "head.centres": "head.prototypes"}
+
+
+def upgrade_settings(settings: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Settings with the names and values of today; a warning lists what was renamed.
+
+    Args:
+        settings: nested groups, as in a YAML file.
+        origin: the file, for the warning.
+    """
+    upgraded = {key: dict(value) if isinstance(value, dict) else value for key, value in settings.items()}
+    notes = []
+    for old, new in RENAMED_SETTINGS.items():
+        group, key = _group_of(upgraded, old)
+        if key in group:
+            group[new.rpartition(".")[2]] = group.pop(key)
+            notes.append(f"{old} is now {new}")
+    for name, values in RENAMED_VALUES.items():
+        group, key = _group_of(upgraded, name)
+        if isinstance(group.get(key), str) and group[key] in values:
+            notes.append(f"{name} {group[key]} is now {values[group[key]]}")
+            group[key] = values[group[key]]
+    if notes:
+        warnings.warn(f"{origin}: written by an earlier version: {'; '.join(notes)}", stacklevel=2)
+    return upgraded
+
+
+def upgrade_checkpoint(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's content with the names of today."""
+    upgraded = {_RENAMED_CONTENT.get(key, key): value for key, value in content.items()}
+    for key in ("model", "ema"):
+        if isinstance(upgraded.get(key), dict):
+            upgraded[key] = {_upgrade_tensor(name): tensor for name, tensor in upgraded[key].items()}
+    if "history" in upgraded:
+        upgraded["history"] = [
+            {_RENAMED_COLUMNS.get(column, column): value for column, value in row.items()}
+            for row in upgraded["history"]
+        ]
+    return upgraded
+
+
+def _group_of(settings: dict[str, Any], dotted: str) -> tuple[dict[str, Any], str]:
+    """The group that a dotted key is in, empty where there is none, and its key there."""
+    group, _, key = dotted.rpartition(".")
+    inner = settings.get(group, {}) if group else settings
+    return (inner if isinstance(inner, dict) else {}), key
+
+
+def _upgrade_tensor(name: str) -> str:
+    for old, new in _RENAMED_TENSORS.items():
+        for wrapper in ("", "module.", "network.", "module.network."):  # of the EMA and of a distillation
+            if name.startswith(wrapper + old):
+                return wrapper + new + name.removeprefix(wrapper + old)
+    return name
