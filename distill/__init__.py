@@ -1,1 +1,1 @@
-"""What a large network knows, taught to a MobileNet."""
+"""Distillation of large networks into MobileNets."""

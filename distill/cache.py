@@ -1,4 +1,4 @@
-"""What teachers said of views of images, kept on disk, so that a slow teacher is asked once."""
+"""A disk cache of teacher outputs for views of images, so that a slow teacher runs once per view."""
 
 from __future__ import annotations
 
@@ -15,87 +15,87 @@ from numpy.typing import NDArray
 
 from datasets.files import CACHE_VARIABLE
 
-ANSWERS, CHECKS = "answers.npy", "checks.npy"
+OUTPUTS, CHECKSUMS = "outputs.npy", "checksums.npy"
 BLOCK_BYTES = 512  # of `st_blocks`, by POSIX
-Halves = NDArray[np.float16]
+Float16Array = NDArray[np.float16]
 
 
-class AnswerCache:
-    """K answers for each of N images, of L halves each, in two files.
+class OutputCache:
+    """Outputs for K views of each of N images, L float16 values each, in two files.
 
-    An answer counts only with its check, a hash of the view's pixels and of the answer. So an image or an augmentation
-    that has changed is a miss, and so is what a killed process or a full disk left half written; two runs may fill one
-    cache.
+    An entry is valid only if its checksum, a hash of the view's pixels and of the outputs, matches. So an image or an
+    augmentation that has changed is a miss, as is an entry that a killed process or a full disk left half written.
+    Several runs may fill one cache at once.
 
     Attributes:
-        size_bytes: when it is full.
+        size_bytes: size when full.
     """
 
     def __init__(self, folder: Path, num_views: int, num_images: int, num_values: int) -> None:
-        """Open a cache, or make it.
+        """Open a cache, or create it.
 
         Args:
-            folder: made if need be.
+            folder: created if missing.
             num_views: K.
             num_images: N.
             num_values: L.
 
         Raises:
-            ValueError: if the disk has no room for all the answers.
+            ValueError: if the disk has no room for all outputs.
         """
         self._folder = folder
-        self._answers = _ArrayFile(folder / ANSWERS, np.float16, (num_views, num_images, num_values))
-        self._checks = _ArrayFile(folder / CHECKS, np.uint64, (num_views, num_images))
-        self.size_bytes = self._answers.size_bytes + self._checks.size_bytes
+        self._outputs = _ArrayFile(folder / OUTPUTS, np.float16, (num_views, num_images, num_values))
+        self._checksums = _ArrayFile(folder / CHECKSUMS, np.uint64, (num_views, num_images))
+        self.size_bytes = self._outputs.size_bytes + self._checksums.size_bytes
         folder.mkdir(parents=True, exist_ok=True)
         if self._missing_bytes() > shutil.disk_usage(folder).free:
-            raise self._no_room("the disk is too small")
+            raise self._disk_error("the disk is too small")
         try:
-            self._answers.make()
-            self._checks.make()
+            self._outputs.create()
+            self._checksums.create()
         except OSError as error:
-            raise self._no_room(error.strerror) from error
+            raise self._disk_error(error.strerror) from error
 
-    def find(self, view: int, row: int, digest: bytes) -> Halves | None:
-        """The answer for a view with that digest; None where there is none."""
-        check = self._checks.read(view, row)
-        if check == 0:
+    def get(self, view: int, row: int, digest: bytes) -> Float16Array | None:
+        """The outputs for the view with that digest; None on a miss."""
+        checksum = self._checksums.read(view, row)
+        if checksum == 0:
             return None
-        answer = self._answers.read(view, row)
-        return answer if check == _check(digest, answer) else None
+        outputs = self._outputs.read(view, row)
+        return outputs if checksum == _checksum(digest, outputs) else None
 
-    def keep(self, view: int, row: int, digest: bytes, answer: Halves) -> None:
-        """Write an answer.
+    def put(self, view: int, row: int, digest: bytes, outputs: Float16Array) -> None:
+        """Write an entry.
 
         Raises:
             ValueError: if it cannot be written, as on a full disk.
         """
         try:
-            self._answers.write(view, row, answer)
-            self._checks.write(view, row, _check(digest, answer))
+            self._outputs.write(view, row, outputs)
+            self._checksums.write(view, row, _checksum(digest, outputs))
         except OSError as error:
-            raise self._no_room(error.strerror) from error
+            raise self._disk_error(error.strerror) from error
 
     def _missing_bytes(self) -> int:
-        """What the files have yet to take of the disk."""
-        return max(0, self.size_bytes - self._answers.occupied_bytes() - self._checks.occupied_bytes())
+        """Disk space that the files do not occupy yet."""
+        return max(0, self.size_bytes - self._outputs.occupied_bytes() - self._checksums.occupied_bytes())
 
-    def _no_room(self, reason: str | None) -> ValueError:
+    def _disk_error(self, reason: str | None) -> ValueError:
         missing, free = self._missing_bytes(), shutil.disk_usage(self._folder).free
         return ValueError(
-            f"{self._folder}: the teacher's answers cannot be kept ({reason}): they need {missing / 1e6:.1f} MB more, "
-            f"and {free / 1e6:.1f} MB are free there; ask for fewer --views, keep none with `--views null`, or set "
-            f"${CACHE_VARIABLE} to a folder on a larger disk"
+            f"{self._folder}: cannot cache the teacher outputs ({reason}): they need {missing / 1e6:.1f} MB more, and "
+            f"{free / 1e6:.1f} MB are free; use fewer --views, no cache (`--views null`), or set ${CACHE_VARIABLE} to "
+            "a folder on a larger disk"
         )
 
 
 class _ArrayFile:
-    """An array (K, N, ...) in an .npy file, of which an item is read or written at a time.
+    """An array (K, N, ...) in an .npy file whose items are read and written one at a time.
 
-    The file is no memory map, because a process that writes into one on a full disk dies of a bus error. It is never
-    made shorter and never replaced, so that several processes may make and use it at once, on any file system: all of
-    them write the same header, and what else is in it counts only with its check. Where the file system has holes (not
-    exFAT, nor NTFS as Windows opens files there), it takes space as it is filled, elsewhere all of it at once.
+    Not a memory map: a process that writes into one on a full disk dies of a bus error. The file is never truncated or
+    replaced, so several processes may create and use it at once, on any file system: they all write the same header,
+    and the checksums validate the rest. On file systems with sparse files (not exFAT, nor NTFS as Windows opens files)
+    it takes up space as it is filled, elsewhere all of it at once.
     """
 
     def __init__(self, path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
@@ -107,16 +107,16 @@ class _ArrayFile:
         self._item_bytes = self._dtype.itemsize * math.prod(self._item_shape)
         self.size_bytes = len(self._header) + shape[0] * shape[1] * self._item_bytes
 
-    def make(self) -> None:
-        """Make sure that there is a file of this size."""
+    def create(self) -> None:
+        """Create the file if missing, and extend it to its full size."""
         self._path.touch()
         with self._path.open("r+b") as file:
             file.write(self._header)
             if file.seek(0, os.SEEK_END) < self.size_bytes:
-                file.truncate(self.size_bytes)  # zeros, which no check is
+                file.truncate(self.size_bytes)  # fills with zeros, which no checksum equals
 
     def occupied_bytes(self) -> int:
-        """What the file takes of the disk."""
+        """Disk space that the file occupies."""
         if not self._path.is_file():
             return 0
         status = self._path.stat()
@@ -137,7 +137,7 @@ class _ArrayFile:
         return len(self._header) + (row * self._num_columns + column) * self._item_bytes
 
 
-def _check(digest: bytes, answer: Halves) -> np.uint64:
-    """Never zero, which stands for no answer."""
-    number = int.from_bytes(hashlib.blake2b(digest + answer.tobytes(), digest_size=8).digest(), "little")
-    return np.uint64(max(number, 1))
+def _checksum(digest: bytes, outputs: Float16Array) -> np.uint64:
+    """Never zero, which marks an empty entry."""
+    value = int.from_bytes(hashlib.blake2b(digest + outputs.tobytes(), digest_size=8).digest(), "little")
+    return np.uint64(max(value, 1))

@@ -1,4 +1,4 @@
-"""The command line of a distillation: the settings of the student's task, and what distilling adds to them."""
+"""The command line of a distillation: the settings of the student's task and those of `DistillConfig`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ DEFAULT_TEACHER = "facenet"
 
 
 def main(words: Sequence[str]) -> int:
-    """Distil, and compare teacher, student and the student trained alone.
+    """Distil, and compare teacher, student and baseline.
 
     Args:
-        words: after `python -m distill`.
+        words: the arguments after `python -m distill`.
 
     Returns:
-        The exit status, as `tasks.common.cli.main` does.
+        The exit status, as for `tasks.common.cli.main`.
     """
     try:
         task = _task_of(words)
@@ -54,18 +54,16 @@ def _add_flags(parser: ArgumentParser) -> None:
     teachers = "; ".join(f"{kind.spelling}: {kind.help}" for kind in TEACHERS.values())
     parser.add_argument("--teacher", nargs="+", type=str, default=[DEFAULT_TEACHER], help=f"one or more. {teachers}")
     parser.add_argument("--student", type=str | None, help="backbone name, for example mobilenet_0.5 (backbone.name)")
-    parser.add_argument("--task", type=str | None, help="of an .onnx teacher: " + ", ".join(TASKS))
-    parser.add_argument("--unlabelled", nargs="*", type=str, default=[], help="images, folders, globs to learn from")
+    parser.add_argument("--task", type=str | None, help="task of an .onnx teacher: " + ", ".join(TASKS))
+    parser.add_argument("--unlabelled", nargs="*", type=str, default=[], help="images, folders, globs to train on")
     parser.add_class_arguments(DistillConfig, skip={"teacher", "unlabelled"})
     add_run_dir(parser)
-    parser.add_argument(
-        "--resume", type=str | None, metavar="RUN", help="go on with a distillation that was interrupted"
-    )
+    parser.add_argument("--resume", type=str | None, metavar="RUN", help="resume an interrupted distillation")
 
 
 COMMAND = Command(
-    "Teach a MobileNet what a larger network knows, and compare both with the same student trained alone. Without "
-    "--config and --data.root all three learn the drawn sample, by configs/distill/<task>_sample.yaml or their own.",
+    "Distil a larger network into a MobileNet, and compare both with the same student trained without a teacher. "
+    "Without --config and --data.root all are trained on the generated sample, by configs/distill/<task>_sample.yaml.",
     "python -m distill --teacher facenet --student mobilenet_0.5",
     "distill.commands",
     _add_flags,
@@ -75,32 +73,32 @@ COMMAND = Command(
 
 
 def _task_of(words: Sequence[str]) -> str:
-    """The task that the settings are of: said, or the teacher's."""
+    """The task whose settings apply: the one given, or the teacher's."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--teacher", nargs="+")
     for flag in ("--task", "--resume"):
         parser.add_argument(flag)
     parser.add_argument("--config", action="append", default=[])
     try:
-        said, _ = parser.parse_known_args(list(words))
+        given, _ = parser.parse_known_args(list(words))
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from error
-    files = [*([f"{said.resume}/{CONFIG}"] if said.resume else []), *said.config]
+    files = [*([f"{given.resume}/{CONFIG}"] if given.resume else []), *given.config]
     settings: dict[str, Any] = {}
     for file in files:
-        if Path(file).is_file():  # else the parser says so
+        if Path(file).is_file():  # else the parser reports it
             settings |= yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-    if said.resume and settings and "teacher" not in settings:
-        raise ValueError(f"--resume: {said.resume} is no distillation; its task's own train resumes it")
-    task = said.task or settings.get("task")
+    if given.resume and settings and "teacher" not in settings:
+        raise ValueError(f"--resume: {given.resume} is not a distillation; resume it with its task's train")
+    task = given.task or settings.get("task")
     if task is not None and task not in TASKS:
         raise ValueError(f"--task: expected one of {', '.join(TASKS)}, got {task!r}")
-    kind, which = parse_teacher((said.teacher or settings.get("teacher") or [DEFAULT_TEACHER])[0])
+    kind, spec = parse_teacher((given.teacher or settings.get("teacher") or [DEFAULT_TEACHER])[0])
     task = task or TEACHERS[kind].task
     if task is None and kind == "run":
         from tasks.common.runs.load import identify_run  # a run's task is in its checkpoint: torch is needed
 
-        task, _ = identify_run(Path(which))
+        task, _ = identify_run(Path(spec))
     if task is None:
-        raise ValueError(f"--task: say what {which} teaches, for example --task embedding")
+        raise ValueError(f"--task: needed with the teacher {spec}, for example --task embedding")
     return str(task)

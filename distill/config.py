@@ -1,4 +1,4 @@
-"""Settings of a distillation, beside those of the student's task; `configs/distill/` has recipes."""
+"""Settings of a distillation, beside those of the student's task; recipes are in `configs/distill/`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Part = tuple[float, float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxConfig(Settings, group="onnx"):
-    """What an ONNX teacher expects, where its file does not say so.
+    """Preprocessing and outputs of an ONNX teacher.
 
     Args:
-        input_size: side of its square input in pixels; null for the one in the file.
-        layout: nchw or nhwc; null for what the file says.
-        mean: subtracted from R, G, B of 0 to 255.
-        std: R, G, B are divided by it afterwards.
-        outputs: of classes and attributes: logits or probabilities.
+        input_size: side of its square input in pixels; null to read it from the file.
+        layout: nchw or nhwc; null to read it from the file.
+        mean: of R, G, B in 0 to 255; subtracted first.
+        std: of R, G, B in 0 to 255; divided by afterwards.
+        outputs: logits or probabilities, for classification and attributes.
     """
 
     input_size: PositiveInt | None = None
@@ -32,22 +32,22 @@ class OnnxConfig(Settings, group="onnx"):
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(Settings):
-    """How a student learns from a teacher (Howard et al. 2017, sections 4.5 and 4.7).
+    """How a student is distilled from its teachers (Howard et al. 2017, sections 4.5 and 4.7).
 
     Args:
-        teacher: facenet, attributes, a run folder, torchvision:<name>, timm:<name> or an .onnx file; of several, the
-            mean is taught.
-        unlabelled: images, folders and globs to learn from, in place of the training images below data.root.
-        unlabelled_part: what is cut out of each unlabelled image, as data.face_part; null for data.face_part itself.
-        alpha: share of the task's own loss on labels in the whole; the rest is the teacher's, so never all of it.
-        class_loss: how classes are taught: kd (Hinton), dkd (Zhao) or dist (Huang).
-        temperature: both sides' logits are divided by it, where classes are taught.
-        hint_stride: the student's map at this stride learns to be like the teacher's, through a 1x1 convolution; null
-            for no such hint.
-        views: augmented views of each image that the teacher is asked about; its answers are kept on disk. null: a new
-            view in every epoch, and nothing is kept.
-        alone: train the same student without a teacher too, on labels and for as many steps, to compare.
-        onnx: what an ONNX teacher expects.
+        teacher: facenet, attributes, a run folder, torchvision:<name>, timm:<name> or an .onnx file; several are
+            averaged.
+        unlabelled: images, folders and globs to train on, in place of the training images below data.root.
+        unlabelled_part: region cut out of each unlabelled image, as data.face_part; null for data.face_part itself.
+        alpha: weight of the task's own loss on labels; the distillation loss has weight 1 - alpha.
+        class_loss: distillation loss of classes: kd (Hinton), dkd (Zhao) or dist (Huang).
+        temperature: of the softmax of student and teacher, for classes.
+        hint_stride: train the student's feature map at this stride to match the teacher's, through a 1x1 convolution
+            (FitNets); null for no hint.
+        views: augmented views of each image, whose teacher outputs are cached on disk; null for a new view in every
+            epoch and no cache.
+        baseline: also train the same student without a teacher, on labels and for as many steps, to compare.
+        onnx: preprocessing and outputs of an ONNX teacher.
     """
 
     teacher: tuple[str, ...]
@@ -58,7 +58,7 @@ class DistillConfig(Settings):
     temperature: Positive = 4.0
     hint_stride: int | None = None
     views: PositiveInt | None = 10
-    alone: bool = True
+    baseline: bool = True
     onnx: OnnxConfig = field(default_factory=OnnxConfig)
 
     def __post_init__(self) -> None:

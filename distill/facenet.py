@@ -1,4 +1,4 @@
-"""FaceNet as a teacher: published weights, or trained on photos of persons like any task."""
+"""FaceNet as a teacher: with published weights, or trained like any embedding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.embedding.task import EmbeddingTask
 
 INPUT_SIZE = 160  # of the published weights
 _RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
-WEIGHTS = {  # file and SHA-256; the first one is the default; both are of faces 160 px wide, cropped loosely
+WEIGHTS = {  # file and SHA-256; the first is the default; both expect loosely cropped faces, 160 px wide
     "vggface2": (
         "20180402-114759-vggface2.pt",
         "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b",
@@ -32,30 +32,30 @@ class FaceNetTask(EmbeddingTask):
         return _with_head(InceptionResnetV1(), len(self.metadata["identities"]))
 
 
-def load_facenet(which: str) -> FaceNet:
-    """FaceNet with weights of facenet-pytorch, without their classifier.
+def load_facenet(spec: str) -> FaceNet:
+    """FaceNet with facenet-pytorch's weights, without the classifier.
 
     Args:
-        which: one of `WEIGHTS`, downloaded once, or a file.
+        spec: one of `WEIGHTS`, downloaded once, or a file.
 
     Raises:
-        ValueError: if they are not there, cannot be downloaded, or are not what they should be.
+        ValueError: if they are missing, cannot be downloaded, or are of another network.
     """
-    path = Path(which)
-    if which in WEIGHTS:
-        name, sha256 = WEIGHTS[which]
+    path = Path(spec)
+    if spec in WEIGHTS:
+        name, sha256 = WEIGHTS[spec]
         path = keep_download(_RELEASE + name, name, sha256, or_else="give it as --teacher facenet:FILE")
     state = {name: value for name, value in read_tensors(path).items() if not name.startswith("logits.")}
     network = InceptionResnetV1()
     expected = network.state_dict()
     for name in sorted(expected.keys() | state.keys()):
-        theirs, ours = (tuple(tensors[name].shape) if name in tensors else "nothing" for tensors in (state, expected))
-        if theirs != ours:
-            raise ValueError(f"{path}: not FaceNet's weights: {name} is {theirs} there, {ours} here")
+        shapes = [tuple(tensors[name].shape) if name in tensors else "no such tensor" for tensors in (expected, state)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{path}: not FaceNet's weights: {name}: expected {shapes[0]}, got {shapes[1]}")
     network.load_state_dict(state)
     return _with_head(network, 0)
 
 
 def _with_head(network: InceptionResnetV1, num_prototypes: int) -> FaceNet:
-    """The network's embedding as it is, and a centre for each training person."""
-    return FaceNet(network, None, num_prototypes)  # type: ignore[arg-type]  # all that counts is num_features
+    """The network with its embeddings unprojected, and a class prototype for each training identity."""
+    return FaceNet(network, None, num_prototypes)  # type: ignore[arg-type]  # FaceNet only needs num_features

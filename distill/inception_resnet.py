@@ -1,7 +1,7 @@
-"""FaceNet's network: Inception-ResNet-v1 with an embedding of 512 numbers.
+"""FaceNet's network: Inception-ResNet-v1 with 512-dimensional embeddings.
 
-Defined here, since the package that publishes the weights (facenet-pytorch) asks for versions of torch that are years
-old; its modules have the same names here, so its files of weights load as they are.
+Defined here because the package with the weights (facenet-pytorch) pins versions of torch that are years old. Modules
+have its names, so its weight files load unchanged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 EMBEDDING_DIM = 512
-MIN_INPUT_SIZE = 75  # so that the last unpadded convolution has a pixel left
+MIN_INPUT_SIZE = 75  # smaller inputs leave no pixel for the last unpadded convolution
 BN_EPS = 1e-3
 DROPOUT = 0.6
 PIXEL_MEAN, PIXEL_STD = 127.5, 128.0
@@ -39,21 +39,21 @@ class BasicConv2d(nn.Module):
 
 
 class Branches(nn.Module):
-    """Several ways side by side."""
+    """Parallel branches, concatenated."""
 
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
         self._num_branches = len(branches)
-        for number, branch in enumerate(branches):
-            self.add_module(f"branch{number}", branch)
+        for index, branch in enumerate(branches):
+            self.add_module(f"branch{index}", branch)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> the channels of all, (N, C', H', W')."""
-        return torch.cat([self.get_submodule(f"branch{number}")(x) for number in range(self._num_branches)], 1)
+        """(N, C, H, W) -> the channels of all branches, (N, C', H', W')."""
+        return torch.cat([self.get_submodule(f"branch{index}")(x) for index in range(self._num_branches)], 1)
 
 
 class Residual(Branches):
-    """x + scale * (a 1x1 convolution of all branches), and a ReLU but for the last block.
+    """x + scale * (a 1x1 convolution of all branches), then a ReLU, except in the last block.
 
     Source: Szegedy et al. 2017 (arXiv:1602.07261), section 3.3, for the scale.
     """
@@ -72,10 +72,10 @@ class Residual(Branches):
 
 
 class InceptionResnetV1(nn.Module):
-    """The FaceNet of facenet-pytorch: 23,482,624 parameters, 27,910,327 with the classifier of VGGFace2's 8,631 people.
+    """The FaceNet of facenet-pytorch: 23,482,624 parameters, 27,910,327 with VGGFace2's classifier of 8,631 identities.
 
     Attributes:
-        num_features: numbers in an embedding.
+        num_features: dimension of the embeddings.
 
     Source: Szegedy et al. 2017 (arXiv:1602.07261), Figures 10 to 15; Schroff et al. 2015 (arXiv:1503.03832).
     """
@@ -83,7 +83,7 @@ class InceptionResnetV1(nn.Module):
     num_features = EMBEDDING_DIM
 
     def __init__(self, num_classes: int = 0) -> None:
-        """Args: num_classes: people that the classifier on top tells apart, which embeddings do not need; 0: none."""
+        """Args: num_classes: identities of the classifier on top, which embeddings do not need; 0 for no classifier."""
         super().__init__()
         self.conv2d_1a = BasicConv2d(3, 32, 3, stride=2)
         self.conv2d_2a = BasicConv2d(32, 32, 3)
@@ -151,7 +151,7 @@ def _block8(*, scale: float, relu: bool = True) -> Residual:
 
 
 def _factorised(in_channels: int, channels: int, size: int) -> nn.Sequential:
-    """A convolution of 1 x size after one of 1x1, then one of size x 1."""
+    """A 1x1 convolution, then one of 1 x size and one of size x 1."""
     return nn.Sequential(
         BasicConv2d(in_channels, channels, 1),
         BasicConv2d(channels, channels, (1, size), padding=(0, size // 2)),

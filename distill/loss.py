@@ -1,4 +1,4 @@
-"""What a student learns by, each from its paper's formula: of N examples, a scalar."""
+"""Distillation losses by the formulas of their papers; each is a scalar for N examples."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch.nn import functional
 
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 
-TARGET_WEIGHT, OTHERS_WEIGHT = 1.0, 8.0  # of DKD, as in most of its paper's experiments
+TARGET_WEIGHT, NON_TARGET_WEIGHT = 1.0, 8.0  # DKD's alpha and beta, as in most experiments of the paper
 BACKGROUND_WEIGHT = 1.5
 EPS = 1e-8
-NEVER = -1e9  # the logit of a class that does not count
+MASKED_LOGIT = -1e9
 
 
 def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -40,29 +40,29 @@ def kd_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
 
 
 def dkd_loss(student: Tensor, teacher: Tensor, class_ids: Tensor, *, temperature: float) -> Tensor:
-    """Hinton's loss in two parts that weigh for themselves: how sure the teacher is, and how it sees the other classes.
+    """KD split into a target-class and a non-target-class term with separate weights.
 
-        T^2 (a KL(b_teacher || b_student) + b KL(q_teacher || q_student))
+        T^2 (alpha KL(b_teacher || b_student) + beta KL(q_teacher || q_student))
 
-    with b the probabilities of the true class and of all others together, q those of the others among themselves;
-    a = 1, b = 8.
+    with b the probabilities of the target class and of all others together, q the softmax over the others;
+    alpha = 1, beta = 8.
 
     Args:
         student: logits (N, K).
         teacher: logits (N, K).
-        class_ids: (N,), the true classes, or what stands for them.
+        class_ids: (N,), the target classes.
         temperature: T.
 
     Source: Zhao et al. 2022 (arXiv:2203.08679), "Decoupled Knowledge Distillation".
     """
-    is_true = functional.one_hot(class_ids, student.shape[1]).bool()
-    binary, others = [], []
+    is_target = functional.one_hot(class_ids, student.shape[1]).bool()
+    binary, non_target = [], []
     for logits in (teacher / temperature, student / temperature):
         log_p = logits.log_softmax(1)
-        rest = log_p.masked_fill(is_true, -torch.inf).logsumexp(1)
+        rest = log_p.masked_fill(is_target, -torch.inf).logsumexp(1)
         binary.append(torch.stack([log_p.gather(1, class_ids[:, None])[:, 0], rest], 1))
-        others.append(logits.masked_fill(is_true, NEVER).log_softmax(1))
-    return temperature**2 * (TARGET_WEIGHT * _kl(*binary) + OTHERS_WEIGHT * _kl(*others))
+        non_target.append(logits.masked_fill(is_target, MASKED_LOGIT).log_softmax(1))
+    return temperature**2 * (TARGET_WEIGHT * _kl(*binary) + NON_TARGET_WEIGHT * _kl(*non_target))
 
 
 def dist_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
@@ -70,7 +70,7 @@ def dist_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor
 
         T^2 (mean over images of 1 - r(p_student, p_teacher) + mean over classes of the same on columns)
 
-    r is Pearson's: a student need not match a stronger teacher's probabilities, only its preferences.
+    with r Pearson's correlation: the student matches a stronger teacher's relations, not its exact probabilities.
 
     Args:
         student: logits (N, K).
@@ -88,22 +88,22 @@ def dist_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor
 def box_loss(
     class_logits: Tensor, box_deltas: Tensor, teacher: Tensor, world: World = SINGLE_PROCESS
 ) -> tuple[Tensor, Tensor]:
-    """Scores by weighted cross-entropy with the teacher's, offsets where the teacher sees an object.
+    """Weighted cross-entropy with the teacher's scores, and smooth L1 of box deltas weighted by its objectness.
 
         classes = sum over anchors of - sum_k w_k p_k log q_k / F,   w = 1.5 for the background, else 1
-        boxes   = sum over anchors of f smooth L1(student's offsets, teacher's) / F
+        boxes   = sum over anchors of f smooth L1(student's deltas, teacher's) / F
 
     with p, q the teacher's and the student's probabilities, f = 1 - p of the background, and F the sum of f over all
-    anchors of all images, one at least. Chen et al. bound the loss of boxes by the true ones; this one needs no labels.
+    anchors of all images, at least 1. Chen et al. bound the box loss by the labels; this one needs none.
 
     Args:
         class_logits: (N, A, K + 1), background first.
         box_deltas: (N, A, 4).
-        teacher: (N, A, K + 5), the same side by side.
+        teacher: (N, A, K + 5), logits and deltas side by side.
         world: the processes that share the batch.
 
     Returns:
-        Two scalars, classes and boxes.
+        The class and the box loss, two scalars.
 
     Source: Chen et al. 2017, "Learning efficient object detection models with knowledge distillation", for the weights.
     """
@@ -118,7 +118,7 @@ def box_loss(
 
 
 def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Half the mean squared difference of two maps, averaged down to the smaller one's size.
+    """Half the mean squared difference of two feature maps, average-pooled to the smaller one's size.
 
     Args:
         student: (N, C, H, W), after the adapter.
@@ -137,5 +137,5 @@ def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson's, of each row."""
+    """Pearson's correlation of each row."""
     return functional.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True), eps=EPS)

@@ -1,4 +1,4 @@
-"""Who can teach, and how a teacher is called. Imports nothing heavy: the command line reads it first."""
+"""The kinds of teachers and their names on the command line. Imports nothing heavy, so that the CLI starts fast."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 
 class TeacherKind(NamedTuple):
-    """One kind of teacher; `distill/teachers.py` has a function of its name.
+    """One kind of teacher; `distill/teachers.py` opens it.
 
     Attributes:
-        task: whose outputs it has; None where it depends.
-        spelling: how it is called.
+        task: that it is a teacher for; None where it depends.
+        spelling: on the command line.
         help: what it is.
     """
 
@@ -24,9 +24,9 @@ TEACHERS = {
     "facenet": TeacherKind(
         "embedding",
         "facenet[:vggface2|:casia-webface|:FILE]",
-        "FaceNet (Inception-ResNet-v1) with facenet-pytorch's weights, without data one trained on the sample",
+        "FaceNet (Inception-ResNet-v1) with facenet-pytorch's weights; without data, trained on the sample",
     ),
-    "attributes": TeacherKind("attributes", "attributes", "ResNet-50, trained on the labels at hand first and kept"),
+    "attributes": TeacherKind("attributes", "attributes", "ResNet-50, trained on the labelled data first and cached"),
     "torchvision": TeacherKind("classification", "torchvision:NAME[=FILE]", "an ImageNet classifier of torchvision"),
     "timm": TeacherKind("classification", "timm:NAME[=FILE]", "an ImageNet classifier of timm"),
     "run": TeacherKind(None, "RUN", "run folder of any task of this suite"),
@@ -35,18 +35,18 @@ TEACHERS = {
 
 
 def parse_teacher(text: str) -> tuple[str, str]:
-    """The kind of a teacher, and which one of it.
+    """The kind of a teacher, and the rest of its name: weights, model or path.
 
     Raises:
         ValueError: if it is none of `TEACHERS`.
     """
-    kind, _, which = text.partition(":")
+    kind, _, spec = text.partition(":")
     if kind in TEACHERS and kind not in ("run", "onnx"):
-        if kind in ("torchvision", "timm") and not which:
+        if kind in ("torchvision", "timm") and not spec:
             raise ValueError(f"--teacher: {text}: expected {TEACHERS[kind].spelling}, for example {kind}:resnet50")
-        if kind == "attributes" and which:
-            raise ValueError(f"--teacher: {text}: expected attributes alone, or a run folder of tasks.attributes")
-        return kind, which
+        if kind == "attributes" and spec:
+            raise ValueError(f"--teacher: {text}: expected attributes, or a run folder of tasks.attributes")
+        return kind, spec
     if text.endswith(".onnx"):
         return "onnx", text
     if Path(text).is_dir():

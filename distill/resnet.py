@@ -1,4 +1,4 @@
-"""A large attribute network as a teacher: ResNet-50, trained like any attributes task."""
+"""ResNet-50 as a teacher for attributes, trained like any attributes model."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class ResNet50(nn.Module):
     """Torchvision's ResNet-50 without its classifier.
 
     Attributes:
-        num_features: of its last map.
+        num_features: channels of the last feature map.
     """
 
     num_features = 2048
 
     def __init__(self, *, pretrained: bool) -> None:
-        """Args: pretrained: start from ImageNet's weights, where they are kept or can be downloaded."""
+        """Args: pretrained: start from ImageNet weights, if they are cached or can be downloaded."""
         super().__init__()
         self.normalize = Normalize(TORCHVISION_V2)
         try:
             self.network = torchvision.models.resnet50(weights="DEFAULT" if pretrained else None)
         except OSError as error:
-            warnings.warn(f"ResNet-50 starts from random weights: ImageNet's cannot be had ({error})", stacklevel=2)
+            warnings.warn(f"ResNet-50 starts from random weights: cannot load ImageNet weights ({error})", stacklevel=2)
             self.network = torchvision.models.resnet50()
         self.network.fc = nn.Identity()
         self.to(memory_format=torch.channels_last)
@@ -40,7 +40,7 @@ class ResNet50(nn.Module):
         return features
 
     def build_head(self, num_outputs: int) -> nn.Module:
-        """A classifier of pooled features."""
+        """A linear classifier of the pooled features."""
         return nn.Linear(self.num_features, num_outputs)
 
 
@@ -48,6 +48,6 @@ class ResNetTask(AttributesTask):
     """Attributes by ResNet-50."""
 
     def build_model(self) -> LogitsModel:  # type: ignore[override]
-        """The network; from random weights for the sample, whose drawings are no photos."""
+        """The network; from random weights for the generated sample, whose pictures are not photos."""
         body = ResNet50(pretrained=self.config.data.root is not None)
         return LogitsModel(body, len(self.attribute_names))  # type: ignore[arg-type]

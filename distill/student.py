@@ -1,4 +1,4 @@
-"""The student while it learns: the task's network, and layers that bring its outputs to the teacher's size."""
+"""The student in training: the task's network, and layers that project its outputs to the teacher's shape."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class StudentOutputs(NamedTuple):
     """Raw outputs.
 
     Attributes:
-        own: the network's.
-        compared: what of them is compared with the teacher's answer, in its size.
-        hint: (N, C, H, W), the map that is compared with the teacher's; empty where none is.
+        own: the network's outputs, for the task's own loss.
+        compared: the first of them, projected to the shape of the teacher's.
+        hint: (N, C, H, W), the feature map after the adapter; empty without `hint_stride`.
     """
 
     own: Any
@@ -26,15 +26,15 @@ class StudentOutputs(NamedTuple):
 
 
 class Student(TrainingWrapper):
-    """A network, a projection of its first output, and an adapter of one of its maps."""
+    """A network with a projection of its first output, and an adapter for one of its feature maps (FitNets)."""
 
     def __init__(self, network: nn.Module, projection: nn.Module, hint: tuple[int, int] | None) -> None:
-        """What is trained.
+        """Add the training-only layers.
 
         Args:
             network: the task's.
             projection: of its first output.
-            hint: stride of the map, and the channels of the teacher's; None for no hint.
+            hint: stride of the feature map and number of channels of the teacher's; None for no hint.
         """
         super().__init__(network)
         self.projection = projection
@@ -56,13 +56,15 @@ class Student(TrainingWrapper):
 
 
 def build_rotation(num_inputs: int, num_outputs: int) -> nn.Module:
-    """A learnt linear map with orthonormal columns, so that cosines of embeddings are the same on both sides.
+    """A trainable linear map with orthonormal columns, which preserves the cosines of embeddings.
 
     Raises:
-        ValueError: if there would be fewer outputs than inputs.
+        ValueError: if there are fewer outputs than inputs.
     """
     if num_inputs > num_outputs:
-        raise ValueError(f"embedding_dim: {num_inputs} numbers cannot be taught by the teacher's {num_outputs}")
+        raise ValueError(
+            f"embedding_dim: {num_inputs} is more than the teacher's {num_outputs}; expected {num_outputs} or fewer"
+        )
     if num_inputs == num_outputs:
         return nn.Identity()
     return parametrizations.orthogonal(nn.Linear(num_inputs, num_outputs, bias=False), orthogonal_map="householder")

@@ -1,4 +1,4 @@
-"""What a student learns from: views of images that it sees as the teacher does, with the truth where it is known."""
+"""Training data of a distillation: one augmented view per image for both teacher and student, with its targets."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class PairedView(Example[T]):
-    """One view of an image, as the student sees it (`image`) and as the teacher does.
+    """One view of an image, at the student's input size (`image`) and at the teacher's.
 
     Attributes:
         teacher_image: uint8 RGB (S, S, 3).
-        view: which of the views that are kept; None where none are.
+        view: index among the cached views; None without a cache.
     """
 
     teacher_image: Image
@@ -35,11 +35,11 @@ class PairedView(Example[T]):
 
 
 class ViewKey(NamedTuple):
-    """Where a teacher's answer for a view is kept.
+    """Cache key of the teacher outputs for a view.
 
     Attributes:
-        view: number of the view.
-        row: of the image in its source.
+        view: index of the view.
+        row: index of the image in its source.
         digest: a 64-bit hash of the pixels.
     """
 
@@ -49,12 +49,12 @@ class ViewKey(NamedTuple):
 
 
 class DistillTargets(NamedTuple):
-    """What N views are learnt from.
+    """Targets of N views.
 
     Attributes:
-        own: the targets of the student's own loss; None where it does not count.
+        own: targets of the task's own loss; None where alpha is 0.
         teacher_images: uint8 RGB (N, 3, S, S).
-        keys: N keys of the teacher's answers; empty where none are kept.
+        keys: N cache keys; empty without a cache.
     """
 
     own: Any
@@ -63,56 +63,56 @@ class DistillTargets(NamedTuple):
 
 
 class PairedViews(TrainingSet[T]):
-    """The views of a source's images: `num_views` different ones of each, or a new one in each epoch."""
+    """Views of a source's images: one of `num_views` fixed views of each, or a new one in each epoch."""
 
     def __init__(
         self, source: Source[T], augment: Augment[T], seed: int, *, input_size: int, num_views: int | None
     ) -> None:
-        """How images are seen.
+        """Set up the views.
 
         Args:
             source: the images.
-            augment: makes the teacher's view, of `input_size` pixels or larger.
+            augment: makes the teacher's view, `input_size` pixels or larger.
             seed: of the run.
             input_size: the student's, in pixels.
-            num_views: different ones of each image; None for a new one in each epoch.
+            num_views: fixed views of each image; None for a new one in each epoch.
         """
         super().__init__(source, augment, seed)
         self._input_size, self._num_views = input_size, num_views
 
     def augmented(self, example: Example[T]) -> PairedView[T]:
-        """The teacher's view, and the same one scaled for the student; the seed says which of the views it is."""
+        """The teacher's view, and the same view resized for the student; the example's seed selects the view."""
         view = None if self._num_views is None else example.seed % self._num_views
         if view is not None:
             example = dataclasses.replace(example, seed=self._draw(example.row, view))
-        seen = super().augmented(example)
-        image = resize(seen.image, self._input_size)
-        return PairedView(image, seen.truth, seen.id, seen.row, seen.seed, teacher_image=seen.image, view=view)
+        large = super().augmented(example)
+        image = resize(large.image, self._input_size)
+        return PairedView(image, large.truth, large.id, large.row, large.seed, teacher_image=large.image, view=view)
 
 
 def distill_targets(examples: Sequence[Any], *, own: Collate[Any] | None) -> DistillTargets:
-    """The targets of a batch of `PairedView`s; `own` makes those of the student's own loss."""
+    """The targets of a batch of `PairedView`s; `own` collates those of the task's own loss."""
     pixels = np.stack([example.teacher_image for example in examples])
     return DistillTargets(
         None if own is None else own(examples),
         torch.from_numpy(pixels).permute(0, 3, 1, 2),
-        [ViewKey(e.view, e.row, digest(e.teacher_image)) for e in examples if e.view is not None],
+        [ViewKey(e.view, e.row, pixel_digest(e.teacher_image)) for e in examples if e.view is not None],
     )
 
 
-def digest(pixels: Image) -> bytes:
+def pixel_digest(pixels: Image) -> bytes:
     """A 64-bit hash of the pixels."""
     return hashlib.blake2b(pixels.tobytes(), digest_size=8).digest()
 
 
 class UnlabelledImages(StoredExamples[T]):
-    """Images of which nothing is known."""
+    """Images without labels."""
 
-    def __init__(self, paths: Sequence[Path], nothing: T) -> None:
-        """Args: paths: of the files; nothing: the truth of each, for augmentation alone."""
+    def __init__(self, paths: Sequence[Path], dummy_truth: T) -> None:
+        """Args: paths: of the files; dummy_truth: the truth of each, for augmentation only."""
         super().__init__(ImageFiles(Path(), [str(path) for path in paths]), ())
-        self._nothing = nothing
+        self._dummy_truth = dummy_truth
 
     def truth(self, index: int) -> T:
-        """Nothing."""
-        return self._nothing
+        """The dummy."""
+        return self._dummy_truth

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from datasets.loader import TrainingBatches, build_loader
-from distill.subjects import build_subject
+from distill.ensemble import TeacherEnsemble
+from distill.objectives import build_objective
 from distill.task import Distillation
-from distill.teachers import Teacher
-from distill.teaching import Teaching
+from distill.teacher import Teacher
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World, join_world
 from tasks.common.task import Objective
 from tasks.common.training.freeze import set_trainable
@@ -49,10 +49,11 @@ def _distillation(name: str, *, class_loss: Any = "kd", hint_stride: int | None 
         task: Any = _task(name, **settings)(roots)
         torch.manual_seed(7)
         model = task.build_model().eval().requires_grad_(False)
-        subject = build_subject(task, class_loss=class_loss, temperature=2.0)
-        teaching = Teaching([Teacher("a", task, model, "")], subject, loop=task.config.loop, hint_stride=hint_stride)
+        objective = build_objective(task, class_loss=class_loss, temperature=2.0)
+        teachers = [Teacher("a", task, model, "")]
+        ensemble = TeacherEnsemble(teachers, objective, loop=task.config.loop, hint_stride=hint_stride)
         images = task.source("train")
-        return Distillation(task, teaching, subject, images, alpha=0.3, num_views=None, hint_stride=hint_stride)
+        return Distillation(task, ensemble, objective, images, alpha=0.3, num_views=None, hint_stride=hint_stride)
 
     return build
 

@@ -1,4 +1,4 @@
-"""Small runs to learn from, and the command."""
+"""Small teachers, small students, and the command."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,28 +18,28 @@ TINY = ("--loop.num_workers", "0", "--optim.epochs", "1", "--optim.batch_size", 
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _isolated_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
-def data_words(drawn_roots: Callable[[str], Path]) -> Callable[[str], list[str]]:
-    """The flags that name a task's few drawn examples."""
+def data_flags(drawn_roots: Callable[[str], Path]) -> Callable[[str], list[str]]:
+    """The flags for a task's few generated examples."""
 
-    def words(task: str) -> list[str]:
+    def flags(task: str) -> list[str]:
         extra = {
             "classification": ["--data.name", "stanford_dogs"],
             "geolocation": ["--cells.max_photos", "[6, 2]", "--cells.min_photos", "1"],
         }.get(task, [])
         return ["--data.root", str(drawn_roots(task)), "--data.input_size", str(SMALL[task]), *extra]
 
-    return words
+    return flags
 
 
 @pytest.fixture
 def student(drawn_roots: Callable[[str], Path]) -> Callable[..., Any]:
-    """The task of a student on a few drawn examples: a function of the task's name and further settings."""
+    """The task of a student on a few generated examples: a function of the task's name and further settings."""
 
     def build(task: str, **changes: dict[str, Any]) -> Any:
         settings: dict[str, dict[str, Any]] = {
@@ -57,13 +57,13 @@ def student(drawn_roots: Callable[[str], Path]) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def trained_run(tmp_path: Path, data_words: Callable[[str], list[str]]) -> Callable[..., str]:
-    """The folder of a run that has learnt for an epoch: a function of the task's name and further words."""
+def trained_run(tmp_path: Path, data_flags: Callable[[str], list[str]]) -> Callable[..., str]:
+    """The folder of a run of one epoch: a function of the task's name and further flags."""
     from tasks.common.cli import main as cli
 
-    def train(task: str, *words: str) -> str:
+    def train(task: str, *flags: str) -> str:
         run = tmp_path / f"{task}-teacher"
-        settings = ["--backbone.name", "mobilenet_0.25", *data_words(task), *TINY, "--run_dir", str(run), *words]
+        settings = ["--backbone.name", "mobilenet_0.25", *data_flags(task), *TINY, "--run_dir", str(run), *flags]
         assert cli.main(task, ["train", *settings]) == 0
         return str(run)
 
@@ -71,10 +71,10 @@ def trained_run(tmp_path: Path, data_words: Callable[[str], list[str]]) -> Calla
 
 
 @pytest.fixture
-def distil(data_words: Callable[[str], list[str]]) -> Callable[..., int]:
-    """`python -m distill` with small settings: a function of the task's name and further words."""
+def distil(data_flags: Callable[[str], list[str]]) -> Callable[..., int]:
+    """`python -m distill` with small settings: a function of the task's name and further flags."""
 
-    def run(task: str, *words: str) -> int:
-        return main([*data_words(task), *TINY, "--student", "mobilenet_0.25", *words])
+    def run(task: str, *flags: str) -> int:
+        return main([*data_flags(task), *TINY, "--student", "mobilenet_0.25", *flags])
 
     return run

@@ -1,4 +1,4 @@
-"""`python -m distill` from end to end, on a few drawn examples."""
+"""`python -m distill` from end to end, on a few generated examples."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_run_of_every_task_can_teach(
+def test_a_run_of_every_task_can_be_distilled(
     task: str, trained_run: Callable[..., str], distil: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     teacher = trained_run(task)
@@ -36,51 +36,51 @@ def test_a_run_of_every_task_can_teach(
     printed = capsys.readouterr()
     assert "the teacher " in printed.out
     rows = rows_of(Path("out/report.csv"))
-    assert [row["who"] for row in rows] == [
+    assert [row["model"] for row in rows] == [
         f"mobilenet_0.25, {teacher}",
         "mobilenet_0.25 distilled",
-        "mobilenet_0.25 alone",
+        "mobilenet_0.25 baseline",
     ]
     assert rows[0]["mult_adds"] == rows[1]["mult_adds"] == rows[2]["mult_adds"]
     assert cv2.imread("out/report.png") is not None
 
     capsys.readouterr()
-    words = ["evaluate", "--run", "out/distilled", "--json", "--loop.num_workers", "0"]
-    assert cli.main(task, words) == 0, "the student is a run of its task"
+    flags = ["evaluate", "--run", "out/distilled", "--json", "--loop.num_workers", "0"]
+    assert cli.main(task, flags) == 0, "the student is a run of its task"
     scores = json.loads(capsys.readouterr().out)
     name = {"attributes": "mean_ap", "classification": "top1", "detection": "AP", "embedding": "auc"}.get(task)
     for key in [name] if name else []:
         assert scores[key] == pytest.approx(float(rows[1][key]), abs=1e-6)
 
 
-def test_second_run_learns_the_same_and_asks_nobody(
+def test_second_run_is_equal_and_runs_no_teacher(
     trained_run: Callable[..., str], distil: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--teacher", trained_run("attributes"), "--views", "2", "--alone", "false", "--optim.epochs", "3")
+    flags = ("--teacher", trained_run("attributes"), "--views", "2", "--baseline", "false", "--optim.epochs", "3")
     logs = []
     for name in ("first", "second"):
-        assert distil("attributes", *words, "--run_dir", name) == 0
+        assert distil("attributes", *flags, "--run_dir", name) == 0
         logs.append([(row["loss"], row.get("mean_ap")) for row in rows_of(Path(name) / "distilled" / "log.csv")])
     assert logs[0] == logs[1]
-    assert "asked about 0 views in 0 s; 72 answers were there already" in capsys.readouterr().err
+    assert "the teacher ran on 0 views in 0 s; 72 came from the cache" in capsys.readouterr().err
 
-    assert distil("attributes", *words, "--views", "null", "--run_dir", "third") == 0
+    assert distil("attributes", *flags, "--views", "null", "--run_dir", "third") == 0
     printed = capsys.readouterr().err
-    assert "were there already" not in printed
-    assert "are kept in" not in printed
+    assert "came from the cache" not in printed
+    assert "cached in" not in printed
 
 
-def test_an_exported_run_teaches_the_same(trained_run: Callable[..., str], distil: Run) -> None:
+def test_an_exported_run_is_an_equal_teacher(trained_run: Callable[..., str], distil: Run) -> None:
     run = trained_run("attributes")
-    words = ["export", "--run", run, "--out", "exported", "--loop.num_workers", "0"]
-    assert cli.main("attributes", words) == 0
+    flags = ["export", "--run", run, "--out", "exported", "--loop.num_workers", "0"]
+    assert cli.main("attributes", flags) == 0
     losses = []
     for teacher in (run, "exported"):
-        out = f"taught-by-{Path(teacher).name}"
-        assert distil("attributes", "--teacher", teacher, "--views", "2", "--alone", "false", "--run_dir", out) == 0
+        out = f"from-{Path(teacher).name}"
+        assert distil("attributes", "--teacher", teacher, "--views", "2", "--baseline", "false", "--run_dir", out) == 0
         losses.append([float(row["loss"]) for row in rows_of(Path(out) / "distilled" / "log.csv")])
     assert losses[0] == pytest.approx(losses[1], rel=0.02), "but for the student's random weights"
-    assert rows_of(Path("taught-by-exported/report.csv"))[0]["mult_adds"] == "", "it is no network of torch"
+    assert rows_of(Path("from-exported/report.csv"))[0]["mult_adds"] == "", "not a torch network"
 
 
 def test_images_without_labels_and_a_teacher_of_another_size(
@@ -88,68 +88,69 @@ def test_images_without_labels_and_a_teacher_of_another_size(
 ) -> None:
     teacher = trained_run("attributes", "--data.input_size", "64")
     photos = str(drawn_roots("attributes") / "img_align_celeba" / "00000*.jpg")
-    words = ("--unlabelled", photos, "--views", "2", "--unlabelled_part", "[0.1, 0.1, 0.9, 0.9]")
-    assert distil("attributes", "--teacher", teacher, *words, "--run_dir", "out") == 0
+    flags = ("--unlabelled", photos, "--views", "2", "--unlabelled_part", "[0.1, 0.1, 0.9, 0.9]")
+    assert distil("attributes", "--teacher", teacher, *flags, "--run_dir", "out") == 0
     rows = rows_of(Path("out/report.csv"))
     assert [row["input_size"] for row in rows] == ["64", "48", "48"]
-    taught, alone = (rows_of(Path("out") / name / "log.csv") for name in ("distilled", "alone"))
-    assert int(taught[-1]["step"]) == 1, "nine photos, eight in a batch"
-    assert len(alone) == 1
+    distilled, baseline = (rows_of(Path("out") / name / "log.csv") for name in ("distilled", "baseline"))
+    assert int(distilled[-1]["step"]) == 1, "nine photos, eight in a batch"
+    assert len(baseline) == 1
 
 
 @pytest.mark.parametrize("task", ["attributes", "detection"])
 def test_labels_hints_and_two_teachers(task: str, trained_run: Callable[..., str], distil: Run) -> None:
     teacher = trained_run(task)
-    words = ("--alpha", "0.25", "--hint_stride", "16", "--views", "null", "--alone", "false", "--run_dir", "out")
-    assert distil(task, "--teacher", teacher, teacher, *words) == 0
+    flags = ("--alpha", "0.25", "--hint_stride", "16", "--views", "null", "--baseline", "false", "--run_dir", "out")
+    assert distil(task, "--teacher", teacher, teacher, *flags) == 0
     (row,) = rows_of(Path("out/distilled/log.csv"))
     parts = {name: float(row[f"loss_{name}"]) for name in ("teacher", "own", "hint")}
     assert float(row["loss"]) == pytest.approx(0.75 * parts["teacher"] + 0.25 * parts["own"] + parts["hint"], abs=1e-4)
     assert parts["hint"] > 0
 
 
-def test_goes_on_where_it_was_stopped(trained_run: Callable[..., str], distil: Run) -> None:
-    words = ("--teacher", trained_run("attributes"), "--optim.epochs", "2", "--run_dir")
-    assert distil("attributes", *words, "whole") == 0
-    assert distil("attributes", *words, "broken") == 0
-    for name in ("report.csv", "alone/metrics.json"):  # as if killed in the last epoch of the second training
-        (Path("broken") / name).unlink()
-    assert main(["--resume", "broken"]) == 0
-    same = ("who", "input_size", "mult_adds", "num_params", "mean_ap")
-    whole, broken = (rows_of(Path(name) / "report.csv") for name in ("whole", "broken"))
-    assert [[row[key] for key in same] for row in whole] == [[row[key] for key in same] for row in broken]
-    settings = yaml.safe_load(Path("whole/config.yaml").read_text())
+def test_resumes_where_it_stopped(trained_run: Callable[..., str], distil: Run) -> None:
+    flags = ("--teacher", trained_run("attributes"), "--optim.epochs", "2", "--run_dir")
+    assert distil("attributes", *flags, "uninterrupted") == 0
+    assert distil("attributes", *flags, "interrupted") == 0
+    for name in ("report.csv", "baseline/metrics.json"):  # as if killed in the last epoch of the second training
+        (Path("interrupted") / name).unlink()
+    assert main(["--resume", "interrupted"]) == 0
+    same = ("model", "input_size", "mult_adds", "num_params", "mean_ap")
+    uninterrupted, interrupted = (rows_of(Path(name) / "report.csv") for name in ("uninterrupted", "interrupted"))
+    expected = [[row[key] for key in same] for row in uninterrupted]
+    assert [[row[key] for key in same] for row in interrupted] == expected
+    settings = yaml.safe_load(Path("uninterrupted/config.yaml").read_text())
     assert settings["task"] == "attributes"
     assert settings["optim"]["epochs"] == 2
 
 
-def test_mistakes_are_one_line(
+def test_errors_are_one_line(
     trained_run: Callable[..., str],
     distil: Run,
     error_line_of: Callable[..., str],
     drawn_roots: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
-    def error_line(task: str, *words: str) -> str:
-        return error_line_of(distil, task, "--run_dir", "out", *words)
+    def error_line(task: str, *flags: str) -> str:
+        return error_line_of(distil, task, "--run_dir", "out", *flags)
 
-    def command_error_line(*words: str) -> str:
-        return error_line_of(lambda *all_words: main(all_words), *words)
+    def command_error_line(*flags: str) -> str:
+        return error_line_of(lambda *flags: main(flags), *flags)
 
     teacher = trained_run("attributes")
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.onnx").write_text("no network")
     assert "no image or video there" in error_line("attributes", "--teacher", teacher, "--unlabelled", "empty")
-    assert "teaches embedding, but the student is of attributes" in error_line(
+    assert "is a teacher for embedding, but the student's task is attributes" in error_line(
         "attributes", "--teacher", "facenet", "--task", "attributes"
     )
     assert "a checkpoint of tasks.attributes, but this is tasks.classification" in error_line(
         "classification", "--teacher", teacher, "--task", "classification"
     )
     assert "weights.pt: there is no such file" in error_line("embedding", "--teacher", "facenet:weights.pt")
-    assert "--task: say what bad.onnx teaches" in error_line("embedding", "--teacher", "bad.onnx")
-    words = ("--teacher", "bad.onnx", "--task", "embedding")
-    assert "not a network that ONNX Runtime can read" in error_line("embedding", *words)
+    assert "--task: needed with the teacher bad.onnx" in error_line("embedding", "--teacher", "bad.onnx")
+    flags = ("--teacher", "bad.onnx", "--task", "embedding")
+    assert "not a network that ONNX Runtime can read" in error_line("embedding", *flags)
     assert "hint_stride: " in error_line("attributes", "--teacher", teacher, "--hint_stride", "3")
     assert "no such folder, and not one of facenet" in error_line("attributes", "--teacher", "nobody")
     assert "alpha: expected 0 with --unlabelled" in error_line(
@@ -158,22 +159,31 @@ def test_mistakes_are_one_line(
     assert "optim.layers: " in error_line("attributes", "--teacher", teacher, "--optim.layers", "linear_probe")
     assert "unlabelled_part: " in error_line("attributes", "--teacher", teacher, "--unlabelled_part", "[0,0,1,1]")
     assert "nowhere: not a run folder" in command_error_line("--resume", "nowhere")
-    assert f"--resume: {teacher} is no distillation" in command_error_line("--resume", teacher)
+    assert f"--resume: {teacher} is not a distillation" in command_error_line("--resume", teacher)
     ssd = trained_run("detection")
     line = error_line("detection", "--teacher", ssd, "--data.input_size", "128")
     assert "anchors and classes, the student" in line
     assert "model: expected ssd" in error_line("detection", "--teacher", ssd, "--model", "faster_rcnn")
-    assert not Path("out").exists(), "nothing is left of a mistake"
+    assert not Path("out").exists(), "an error leaves no folder"
     assert "data.root: with --unlabelled" in command_error_line("--teacher", teacher, "--unlabelled", "empty")
 
 
+def test_an_error_of_the_baseline_is_reported_before_any_training(
+    trained_run: Callable[..., str], distil: Run, error_line_of: Callable[..., str], tmp_path: Path
+) -> None:
+    """Only with `--unlabelled` may labelled training images be missing; the distilled student needs no cells."""
+    flags = ("--teacher", trained_run("geolocation"), "--cells.max_photos", "[1000]", "--run_dir", "out")
+    assert "cells.max_photos: with 1000" in error_line_of(distil, "geolocation", *flags)
+    assert not Path("out").exists()
+
+
 @pytest.mark.filterwarnings("default")
-def test_images_that_are_all_unreadable_are_named(
+def test_all_images_unreadable_is_an_error(
     trained_run: Callable[..., str], distil: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "broken").mkdir()
-    for number in range(9):
-        (tmp_path / "broken" / f"{number}.jpg").write_bytes(b"no image")
+    for index in range(9):
+        (tmp_path / "broken" / f"{index}.jpg").write_bytes(b"no image")
     teacher = trained_run("attributes")
     capsys.readouterr()
     assert distil("attributes", "--teacher", teacher, "--unlabelled", "broken", "--run_dir", "out") == 1
@@ -181,33 +191,33 @@ def test_images_that_are_all_unreadable_are_named(
     assert "of 9 images are unreadable, more than the share" in line
 
 
-def test_faces_without_a_label_need_no_persons_and_a_shorter_embedding_is_turned(
+def test_unlabelled_faces_need_no_identities_and_a_shorter_embedding_is_rotated(
     trained_run: Callable[..., str], distil: Run, drawn_roots: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     teacher = trained_run("embedding")
     persons = str(drawn_roots("embedding") / "train")
-    words = ("--data.root", persons, "--data.val_fraction", "1", "--unlabelled", persons, "--run_dir", "out")
-    words += ("--embedding_dim", "16", "--optim.ema_decay", "0.9")
-    assert distil("embedding", "--teacher", teacher, *words) == 0
-    assert "the student is not trained alone, for want of labels" in capsys.readouterr().err
+    flags = ("--data.root", persons, "--data.val_fraction", "1", "--unlabelled", persons, "--run_dir", "out")
+    flags += ("--embedding_dim", "16", "--optim.ema_decay", "0.9")
+    assert distil("embedding", "--teacher", teacher, *flags) == 0
+    assert "no baseline: cannot read labelled training images: no photo is for train" in capsys.readouterr().err
     assert len(rows_of(Path("out/report.csv"))) == 2
     assert np.isfinite(float(rows_of(Path("out/report.csv"))[1]["auc"]))
     student = load_checkpoint(Path("out/distilled/best.pt"))["model"]
     assert student["head.projection.0.weight"].shape[0] == 16
     trained = load_checkpoint(Path("out/distilled/last.pt"))["model"]
-    assert {f"network.{name}" for name in student} < trained.keys(), "the rotation is not kept"
+    assert {f"network.{name}" for name in student} < trained.keys(), "best.pt lacks the rotation"
 
 
-def test_two_processes_teach_one_student(
-    trained_run: Callable[..., str], data_words: Callable[[str], list[str]], tmp_path: Path
+def test_two_processes_distil_one_student(
+    trained_run: Callable[..., str], data_flags: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
-    words = ["--teacher", trained_run("attributes"), *data_words("attributes"), *TINY, "--views", "1"]
-    for name, expected in (("first", "asked about 12 views"), ("second", "asked about 0 views")):
+    flags = ["--teacher", trained_run("attributes"), *data_flags("attributes"), *TINY, "--views", "1"]
+    for name, expected in (("first", "ran on 12 views"), ("second", "ran on 0 views")):
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        command += ["-m", "distill", *words, "--student", "mobilenet_0.25", "--run_dir", str(tmp_path / name)]
+        command += ["-m", "distill", *flags, "--student", "mobilenet_0.25", "--run_dir", str(tmp_path / name)]
         done = subprocess.run(command, capture_output=True, check=False, text=True, cwd=REPOSITORY, timeout=300)
         assert done.returncode == 0, done.stderr
         assert len(rows_of(tmp_path / name / "report.csv")) == 3
-        assert expected in done.stderr, "each process asks about its half, and both keep their answers"
+        assert expected in done.stderr, "each process runs the teacher on its half, and both fill the cache"
     losses = [rows_of(tmp_path / name / "distilled" / "log.csv")[0]["loss"] for name in ("first", "second")]
     assert losses[0] == losses[1]

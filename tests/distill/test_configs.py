@@ -1,4 +1,4 @@
-"""The recipes: each loads, and what is in it is what the command gets."""
+"""Every recipe loads, and the command gets its settings."""
 
 from pathlib import Path
 
@@ -21,26 +21,26 @@ def test_recipe_loads(file: Path) -> None:
     settings_class = config_class(file.stem.partition("_")[0])
     parsed = parse_arguments(NAME, settings_class, Path(), [NAME, "--config", str(file)], {NAME: COMMAND})
     lists = {key: tuple(parsed.options[key]) for key in ("teacher", "unlabelled")}
-    distilling = build_settings(DistillConfig, parsed.options | lists)
+    distill_config = build_settings(DistillConfig, parsed.options | lists)
     settings = yaml.safe_load(file.read_text())
-    assert distilling.views == settings["views"]
-    assert distilling.alpha == settings.get("alpha", 0)
+    assert distill_config.views == settings["views"]
+    assert distill_config.alpha == settings.get("alpha", 0)
     assert parsed.config.optim.epochs == settings["optim"]["epochs"]
 
 
 @pytest.mark.parametrize("name", TEACHERS)
-def test_teachers_recipe_loads(name: str) -> None:
+def test_teacher_recipe_loads(name: str) -> None:
     assert read_config(config_class(TEACHERS[name]), CONFIGS / NAME / f"{name}.yaml").loop.precision == "bf16"
 
 
-def test_a_wrong_value_is_named_as_on_the_command_line() -> None:
+def test_a_wrong_value_is_reported_under_its_command_line_name() -> None:
     with pytest.raises(ValueError, match=r"^alpha: expected a number of 0 or more and under 1, got 1$"):
         DistillConfig(teacher=("facenet",), alpha=1)
     with pytest.raises(ValueError, match=r"^onnx\.std: expected numbers over 0, got \(1, 0, 1\)$"):
         OnnxConfig(std=(1, 0, 1))
 
 
-def test_help_is_the_tasks_and_ours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_settings_of_task_and_distillation(capsys: pytest.CaptureFixture[str]) -> None:
     for task, setting in (
         ("attributes", "--balance"),
         ("embedding", "--margin"),

@@ -1,6 +1,6 @@
-"""FaceNet against what its publishers state, and against their own definition where it is installed.
+"""FaceNet against published numbers, and against facenet-pytorch where that is installed.
 
-pip install --no-deps facenet-pytorch requests    # its pins are of torch before 2.3, but this module runs
+pip install --no-deps facenet-pytorch requests    # it pins torch before 2.3, but this module runs
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def test_parameters_are_the_published_numbers() -> None:
         assert num_params(InceptionResnetV1(8631)) == 27_910_327
 
 
-def test_embeddings_are_unit_vectors_of_512_numbers() -> None:
+def test_embeddings_are_512_dimensional_unit_vectors() -> None:
     network = InceptionResnetV1().eval()
     for side in (160, MIN_INPUT_SIZE):
         with torch.no_grad():
@@ -30,7 +30,7 @@ def test_embeddings_are_unit_vectors_of_512_numbers() -> None:
         torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(2))
 
 
-def test_maps_have_the_sizes_of_the_papers_figure() -> None:
+def test_feature_maps_have_the_sizes_of_the_papers_figure() -> None:
     """Szegedy et al. 2017, Figure 15: sides of 35, 17 and 8 at 299 px; so, without padding, 17, 8 and 3 at 160 px."""
     network = InceptionResnetV1().eval()
     shapes: dict[str, tuple[int, ...]] = {}
@@ -45,19 +45,21 @@ def test_maps_have_the_sizes_of_the_papers_figure() -> None:
 
 
 def test_equals_facenet_pytorch(rng: np.random.Generator) -> None:
-    reference = pytest.importorskip("facenet_pytorch.models.inception_resnet_v1", reason="facenet-pytorch is not here")
-    theirs = reference.InceptionResnetV1(pretrained=None, classify=True, num_classes=8631).eval()
-    for module in theirs.modules():
+    reference = pytest.importorskip(
+        "facenet_pytorch.models.inception_resnet_v1", reason="facenet-pytorch is not installed"
+    )
+    expected = reference.InceptionResnetV1(pretrained=None, classify=True, num_classes=8631).eval()
+    for module in expected.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
             nn.init.uniform_(module.weight, 0.5, 1.5)
-    ours = InceptionResnetV1(8631).eval()
-    assert {name: value.shape for name, value in ours.state_dict().items()} == {
-        name: value.shape for name, value in theirs.state_dict().items()
+    network = InceptionResnetV1(8631).eval()
+    assert {name: value.shape for name, value in network.state_dict().items()} == {
+        name: value.shape for name, value in expected.state_dict().items()
     }
-    ours.load_state_dict(theirs.state_dict())
-    theirs.classify = False
+    network.load_state_dict(expected.state_dict())
+    expected.classify = False
     images = torch.from_numpy(rng.integers(0, 256, (2, 3, 160, 160), dtype=np.uint8))
     with torch.no_grad():
-        torch.testing.assert_close(ours(images), theirs((images.float() - 127.5) / 128), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(network(images), expected((images.float() - 127.5) / 128), atol=1e-6, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Each loss against its formula: written out in NumPy and SciPy, by hand, or as a law that the paper states."""
+"""Each loss against its formula: in NumPy and SciPy, on worked examples, or as a law that the paper states."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from distill.config import ClassLoss
 from distill.loss import box_loss, dist_loss, dkd_loss, embedding_loss, hint_loss, kd_loss
+from distill.objectives import ClassObjective
 from distill.student import StudentOutputs
-from distill.subjects import Classes
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 
 T = 2.5
@@ -20,7 +20,7 @@ T = 2.5
 
 @pytest.fixture
 def logits(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Of a student and a teacher, for 6 images and 5 classes."""
+    """Student's and teacher's, for 6 images and 5 classes."""
     return torch.from_numpy(rng.normal(0, 3, (6, 5))), torch.from_numpy(rng.normal(0, 3, (6, 5)))
 
 
@@ -48,15 +48,15 @@ def test_kd_gradient_does_not_depend_on_a_high_temperature(logits: tuple[Tensor,
 
 
 def test_dkd_parts_make_up_kd(logits: tuple[Tensor, Tensor]) -> None:
-    """The paper's reformulation: KD = TCKD + (1 - p_true of the teacher) NCKD; ours weighs the two 1 and 8."""
+    """The paper's reformulation: KD = TCKD + (1 - p_target of the teacher) NCKD; DKD weights the two by 1 and 8."""
     for row, class_id in enumerate([0, 3, 4, 1, 1, 2]):
         student, teacher = (part[row : row + 1] for part in logits)
         p, q = (softmax(part.numpy()[0] / T) for part in (teacher, student))
         tckd = T**2 * rel_entr([p[class_id], 1 - p[class_id]], [q[class_id], 1 - q[class_id]]).sum()
         others = np.arange(5) != class_id
         nckd = T**2 * rel_entr(p[others] / p[others].sum(), q[others] / q[others].sum()).sum()
-        ours = dkd_loss(student, teacher, torch.tensor([class_id]), temperature=T).item()
-        assert ours == pytest.approx(tckd + 8 * nckd)
+        loss = dkd_loss(student, teacher, torch.tensor([class_id]), temperature=T).item()
+        assert loss == pytest.approx(tckd + 8 * nckd)
         assert kd_loss(student, teacher, temperature=T).item() == pytest.approx(tckd + (1 - p[class_id]) * nckd)
 
 
@@ -68,8 +68,8 @@ def test_dist_is_scipys_correlation_of_rows_and_columns(logits: tuple[Tensor, Te
     assert dist_loss(student, teacher, temperature=T).item() == pytest.approx(T**2 * (rows + columns), abs=1e-6)
 
 
-def test_box_loss_by_hand() -> None:
-    """Two anchors, one class: the teacher is sure of background at the first, and sees an object at the second."""
+def test_box_loss_of_a_worked_example() -> None:
+    """Two anchors, one class: the teacher is certain of background at the first; an object at the second."""
     teacher_logits = torch.tensor([[[0.0, -30.0], [0.0, 1.0]]])
     teacher = torch.cat([teacher_logits, torch.tensor([[[9.0, 9, 9, 9], [1.0, 0, 0, 0]]])], 2)
     student_logits, deltas = torch.tensor([[[1.0, -1.0], [0.5, 0.2]]]), torch.tensor([[[0.0, 0, 0, 0], [1.5, 3, 0, 0]]])
@@ -82,7 +82,7 @@ def test_box_loss_by_hand() -> None:
     assert boxes.item() == pytest.approx((1 - p[1, 0]) * smooth_l1 / objects, rel=1e-4)
 
 
-def test_a_perfect_student_of_boxes_is_not_pushed() -> None:
+def test_box_gradient_of_a_perfect_student_is_zero() -> None:
     teacher = torch.randn(2, 5, 3 + 4)
     logits, deltas = teacher[..., :3].clone().requires_grad_(), teacher[..., 3:].clone().requires_grad_()
     box_loss(logits, deltas, teacher)[1].backward()
@@ -98,7 +98,7 @@ def test_hint_is_half_the_mean_square_at_the_smaller_size() -> None:
 
 
 class Half(World):
-    """One of two processes that hold the halves of a batch, whose counts and rows of both are known."""
+    """One of two processes with half a batch each, given the counts and rows of the whole batch."""
 
     def __init__(self, count: float, rows: Sequence[Tensor] = ()) -> None:
         super().__init__(size=2)
@@ -127,10 +127,10 @@ def test_two_processes_mean_loss_of_boxes_is_the_whole_batchs() -> None:
 def test_two_processes_mean_loss_of_classes_is_the_whole_batchs(
     class_loss: ClassLoss, logits: tuple[Tensor, Tensor]
 ) -> None:
-    subject = Classes([5], class_loss, T)
+    objective = ClassObjective([5], class_loss, T)
 
     def loss(student: Tensor, teacher: Tensor, world: World) -> Tensor:
-        return subject.loss(StudentOutputs(None, student, torch.zeros(0)), teacher, world)
+        return objective.loss(StudentOutputs(None, student, torch.zeros(0)), teacher, world)
 
     halves = [loss(*parts, Half(0, logits)) for parts in zip(*(part.chunk(2) for part in logits), strict=True)]
     torch.testing.assert_close(sum(halves) / 2, loss(*logits, SINGLE_PROCESS))

@@ -1,4 +1,4 @@
-"""Trainings that are done once: what is finished is taken, what was interrupted goes on."""
+"""Trainings inside a distillation: finished ones are skipped, interrupted ones resume."""
 
 from __future__ import annotations
 
@@ -21,52 +21,52 @@ from tasks.common.task import Objective, Task
 from tasks.common.training.fit import fit
 
 
-def fit_once(task: Task[Any], run: Path, world: World, objective: Objective | None = None) -> None:
-    """Train into a folder that exists, unless that is done; see `fit`.
+def fit_or_resume(task: Task[Any], run: Path, world: World, objective: Objective | None = None) -> None:
+    """Train into an existing folder, or resume there, unless the training is finished; see `fit`.
 
     Raises:
         ValueError: as `fit`.
-        InterruptedRunError: as `fit`; the next call goes on.
+        InterruptedRunError: as `fit`; the next call resumes.
     """
     if world.share((run / METRICS).is_file()):
         return
     fit(task, run, objective=objective, resume=world.share(checkpoint.exists(run)), world=world)
 
 
-def train_first(
+def train_teacher(
     task_class: type[Task[Any]], student: Task[Any], name: str, world: World
 ) -> tuple[Task[Any], nn.Module, str]:
-    """A teacher trained on the student's labelled data by `configs/distill/<name>_teacher.yaml`, and kept in the cache.
+    """Train a teacher on the student's labelled data by `configs/distill/<name>_teacher.yaml`, and cache it.
 
     Returns:
-        Its task, its best model, and in words where it comes from.
+        Its task, its best model, and its origin for the title.
     """
-    recipe = ROOT / "configs" / "distill" / f"{name}_teacher.yaml"
-    config = read_config(type(student.config), recipe)
-    mine = student.config
+    config = read_config(type(student.config), ROOT / "configs" / "distill" / f"{name}_teacher.yaml")
+    input_size = max(config.data.input_size, student.config.data.input_size)
+    loop = student.config.loop
     task = task_class.from_data(
         dataclasses.replace(
             config,
-            data=dataclasses.replace(mine.data, input_size=max(config.data.input_size, mine.data.input_size)),
-            loop=dataclasses.replace(config.loop, device=mine.loop.device, num_workers=mine.loop.num_workers),
+            data=dataclasses.replace(student.config.data, input_size=input_size),
+            loop=dataclasses.replace(config.loop, device=loop.device, num_workers=loop.num_workers),
         )
     )
-    data = "the sample" if mine.data.root is None else str(mine.data.root)
+    data = "the sample" if task.config.data.root is None else str(task.config.data.root)
     run = cache_dir() / "teachers" / f"{name}-{_digest(task)}"
     if world.is_main and not (run / METRICS).is_file():
-        print(f"there is no teacher yet: training one on {data} first; it is kept in {run}", file=sys.stderr)
+        print(f"no trained teacher in the cache: training one on {data} first, into {run}", file=sys.stderr)
     run.mkdir(parents=True, exist_ok=True)
-    fit_once(task, run, world)
+    fit_or_resume(task, run, world)
     if world.is_main:
-        for file_name in (checkpoint.LAST, checkpoint.PREVIOUS):  # eight times as large as what will teach
+        for file_name in (checkpoint.LAST, checkpoint.PREVIOUS):  # eight times as large as the best model alone
             (run / file_name).unlink(missing_ok=True)
     model = task.build_model()
     model.load_state_dict(checkpoint.load_checkpoint(run / checkpoint.BEST, task.name)["model"])
-    return task, model, f"trained on {data} first"
+    return task, model, f"trained on {data}"
 
 
 def _digest(task: Task[Any]) -> str:
-    """Of the settings that have an effect, and of the images' names."""
+    """A hash of the settings that have an effect, and of the names of the training images."""
     settings = dataclasses.asdict(task.config) | {"loop": task.config.loop.precision}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     source = task.source("train")
