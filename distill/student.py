@@ -51,7 +51,7 @@ class Student(TrainingWrapper):
             own, hint = network(images), torch.zeros(0)
         else:
             maps = network.backbone.features(images)
-            own, hint = network.from_maps(maps), self.adapter(maps[self._hint_stride])
+            own, hint = network.from_feature_maps(maps), self.adapter(maps[self._hint_stride])
         return StudentOutputs(own, self.projection(own[0]), hint)
 
 

@@ -78,9 +78,9 @@ class SSD(nn.Module):
 
     def forward(self, images: Tensor) -> SSDOutputs:
         """uint8 RGB (N, 3, S, S) -> raw outputs for A anchors."""
-        return self.from_maps(self.backbone.features(images))
+        return self.from_feature_maps(self.backbone.features(images))
 
-    def from_maps(self, features: dict[int, Tensor]) -> SSDOutputs:
+    def from_feature_maps(self, features: dict[int, Tensor]) -> SSDOutputs:
         """The backbone's maps by stride -> raw outputs for A anchors."""
         maps = self.neck(features)
         return SSDOutputs(

@@ -64,7 +64,7 @@ class FaceNet(nn.Module):
         """uint8 RGB (N, 3, S, S) -> embeddings."""
         return self.from_features(self.backbone(images))
 
-    def from_maps(self, maps: Mapping[int, Tensor]) -> EmbeddingOutputs:
+    def from_feature_maps(self, maps: Mapping[int, Tensor]) -> EmbeddingOutputs:
         """The backbone's maps by stride -> embeddings."""
         return self.from_features(pooled(maps))
 

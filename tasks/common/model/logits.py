@@ -27,7 +27,7 @@ class LogitsModel(Classifier):
         """uint8 RGB (N, 3, S, S) -> K logits each."""
         return self.from_features(self.backbone(images))
 
-    def from_maps(self, maps: Mapping[int, Tensor]) -> Logits:
+    def from_feature_maps(self, maps: Mapping[int, Tensor]) -> Logits:
         """The backbone's maps by stride -> K logits each."""
         return self.from_features(pooled(maps))
 
