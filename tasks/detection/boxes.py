@@ -1,4 +1,4 @@
-"""Boxes: corners or centre and size, and boxes as offsets from others.
+"""Boxes as offsets from anchors.
 
 All boxes here are shares of the image's side, so nothing depends on its size.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_convert
 
+# torchvision's BoxCoder is not used: it takes anchors as corners, which rounds differently, and clips size deltas.
 VARIANCES = (0.1, 0.2)  # of centres and of sizes: brings both deltas to about unit spread
 
 
@@ -25,7 +27,7 @@ def encode(boxes_xyxy: Tensor, anchors_cxcywh: Tensor) -> Tensor:
 
     Source: Liu et al. 2016 (arXiv:1512.02325), equation 2; variances of the authors' code.
     """
-    boxes_cxcywh = to_cxcywh(boxes_xyxy)
+    boxes_cxcywh = box_convert(boxes_xyxy, "xyxy", "cxcywh")
     offsets = (boxes_cxcywh[..., :2] - anchors_cxcywh[..., :2]) / (VARIANCES[0] * anchors_cxcywh[..., 2:])
     return torch.cat([offsets, torch.log(boxes_cxcywh[..., 2:] / anchors_cxcywh[..., 2:]) / VARIANCES[1]], -1)
 
@@ -36,18 +38,6 @@ def decode(deltas: Tensor, anchors_cxcywh: Tensor) -> Tensor:
     centres = torch.addcmul(places, deltas[..., :2], sizes, value=VARIANCES[0])
     half_sizes = torch.exp(deltas[..., 2:] * VARIANCES[1]) * sizes / 2
     return torch.cat([centres - half_sizes, centres + half_sizes], -1)
-
-
-def to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
-    """(..., 4) centre and size -> (..., 4) corners."""
-    half_sizes = boxes_cxcywh[..., 2:] / 2
-    return torch.cat([boxes_cxcywh[..., :2] - half_sizes, boxes_cxcywh[..., :2] + half_sizes], -1)
-
-
-def to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
-    """(..., 4) corners -> (..., 4) centre and size."""
-    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
-    return torch.cat([(low + high) / 2, high - low], -1)
 
 
 def have_area(boxes_xyxy: Tensor) -> Tensor:

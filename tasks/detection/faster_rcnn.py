@@ -11,12 +11,12 @@ from torch.nn import functional
 from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import nms
+from torchvision.ops import box_convert, nms
 
 from backbone.base import Backbone
 from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, grid_sizes, region_shapes
-from tasks.detection.boxes import decode, have_area, to_cxcywh
+from tasks.detection.boxes import decode, have_area
 from tasks.detection.matching import DetectionTargets, assign, gather_rows, sample
 from tasks.detection.postprocess import PostprocessConfig, postprocess
 
@@ -203,6 +203,6 @@ def decode_regions(outputs: FasterRCNNOutputs, limits: PostprocessConfig) -> lis
 
     def boxes_of(places: Tensor, class_ids: Tensor) -> Tensor:
         own_deltas = outputs.box_deltas.flatten(0, 1)[places, class_ids + 1]
-        return decode(own_deltas, to_cxcywh(outputs.regions_xyxy.flatten(0, 1)[places]))
+        return decode(own_deltas, box_convert(outputs.regions_xyxy.flatten(0, 1)[places], "xyxy", "cxcywh"))
 
     return postprocess(outputs.class_logits.softmax(-1)[..., 1:], boxes_of, limits)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torchvision.models.detection._utils import Matcher
+from torchvision.ops import box_convert
 
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.detection.boxes import encode, to_cxcywh, to_xyxy
+from tasks.detection.boxes import encode
 from tasks.detection.config import BACKGROUND_IOU
 from tasks.detection.faster_rcnn import FasterRCNNOutputs, region_matcher
 from tasks.detection.matching import DetectionTargets, assign, gather_rows, match_anchors, sample
@@ -56,7 +57,9 @@ def ssd_loss(
     # Masks in place of selections, whose sizes the CPU would have to wait for.
     classes = cross_entropy.masked_fill(~(positive | hard), 0).sum() / normalizer
 
-    boxes_xyxy = torch.where(positive[..., None], gather_rows(targets.boxes_xyxy, matched), to_xyxy(anchors))
+    boxes_xyxy = torch.where(
+        positive[..., None], gather_rows(targets.boxes_xyxy, matched), box_convert(anchors, "cxcywh", "xyxy")
+    )
     distances = functional.smooth_l1_loss(outputs.box_deltas, encode(boxes_xyxy, anchors), reduction="none")
     boxes = distances.masked_fill(~positive[..., None], 0).sum() / normalizer
     return {"total": classes + boxes, "classes": classes, "boxes": boxes}
@@ -82,7 +85,7 @@ def faster_rcnn_loss(
     """
     anchors = outputs.anchors
     matcher = Matcher(match_iou, BACKGROUND_IOU, allow_low_quality_matches=True)
-    assigned = assign(to_xyxy(anchors)[None], targets, matcher)
+    assigned = assign(box_convert(anchors, "cxcywh", "xyxy")[None], targets, matcher)
     positive, negative = sample(assigned, NUM_SAMPLED_ANCHORS, POSITIVE_FRACTION, targets.seeds)
     sampled = positive | negative
     num_anchors = world.normalizer(sampled.sum())
@@ -102,7 +105,7 @@ def faster_rcnn_loss(
     classes = functional.cross_entropy(outputs.class_logits.flatten(0, 1), labels.flatten(), reduction="sum")
     boxes_xyxy = gather_rows(targets.boxes_xyxy, assigned.clamp(min=0))[positive]
     of_class = outputs.box_deltas[positive, class_ids[positive]]
-    boxes = _smooth_l1(of_class, encode(boxes_xyxy, to_cxcywh(regions)[positive]))
+    boxes = _smooth_l1(of_class, encode(boxes_xyxy, box_convert(regions, "xyxy", "cxcywh")[positive]))
 
     losses = {
         "objectness": objectness / num_anchors,

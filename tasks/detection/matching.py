@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchvision.models.detection._utils import Matcher
-from torchvision.ops import box_iou
+from torchvision.ops import box_convert, box_iou
 
 from datasets.types import Detections, Example
-from tasks.detection.boxes import have_area, to_xyxy
+from tasks.detection.boxes import have_area
 
 _BITS_32 = 0xFFFFFFFF
 
@@ -65,7 +65,7 @@ def match_anchors(targets: DetectionTargets, anchors: Tensor, match_iou: float) 
 
     Source: Liu et al. 2016 (arXiv:1512.02325), section 2.2, "Matching strategy".
     """
-    corners = to_xyxy(anchors)
+    corners = box_convert(anchors, "cxcywh", "xyxy")
     images = [_match_image(corners, *objects) for objects in zip(targets.boxes_xyxy, targets.class_ids, strict=True)]
     overlaps, matched = (torch.stack(column) for column in zip(*images, strict=True))
     return matched, overlaps >= match_iou
@@ -75,6 +75,7 @@ def _match_image(anchors_xyxy: Tensor, boxes_xyxy: Tensor, class_ids: Tensor) ->
     """(A,) the largest overlap of each anchor, 2 where it is an object's best one, and (A,) that object."""
     exists = class_ids >= 0
     overlaps = box_iou(anchors_xyxy, boxes_xyxy).masked_fill_(~exists, -1.0)  # (A, M)
+    # torchvision's SSDMatcher is not used: of two objects with the same best anchor it keeps the last, on CUDA either.
     overlaps.scatter_(0, overlaps.argmax(0)[None], torch.where(exists, 2.0, -1.0)[None])
     largest, matched = overlaps.max(1)
     return largest, matched

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import box_iou
+from torchvision.ops import box_convert, box_iou
 
 from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, ssd_shapes
-from tasks.detection.boxes import encode, to_cxcywh, to_xyxy
+from tasks.detection.boxes import encode
 from tasks.detection.faster_rcnn import FasterRCNNOutputs
 from tasks.detection.matching import gather_rows
 from tasks.detection.metric import coco_results, coco_truth
@@ -45,8 +45,8 @@ def faster_rcnn_outputs(num_images: int, num_classes: int, num_regions: int = 30
     num_near = num_regions // 3
     nearest = objects[:, torch.arange(num_near) % NUM_OBJECTS]
     regions[:, :num_near] = nearest * torch.empty_like(nearest).uniform_(0.9, 1.1)
-    regions_xyxy = to_xyxy(regions).clamp(0, 1)
-    logits, deltas = _answers(to_cxcywh(regions_xyxy), objects, num_classes)
+    regions_xyxy = box_convert(regions, "cxcywh", "xyxy").clamp(0, 1)
+    logits, deltas = _answers(box_convert(regions_xyxy, "xyxy", "cxcywh"), objects, num_classes)
     class_deltas = deltas[:, :, None] + 0.2 * torch.randn(num_images, num_regions, num_classes + 1, 4)
     none = torch.zeros(num_images, 0)
     return FasterRCNNOutputs(none, none[..., None].expand(-1, -1, 4), none[0], regions_xyxy, logits, class_deltas)
@@ -56,11 +56,13 @@ def _answers(places_cxcywh: Tensor, objects_cxcywh: Tensor, num_classes: int) ->
     """Logits (N, P, K + 1) and deltas (N, P, 4) of places that know objects by how much they overlap them."""
     logits = NOISE * torch.randn(*places_cxcywh.shape[:2], num_classes + 1)
     logits[..., 0] += BACKGROUND_LOGIT
-    pairs = zip(to_xyxy(places_cxcywh), to_xyxy(objects_cxcywh), strict=True)
+    pairs = zip(
+        box_convert(places_cxcywh, "cxcywh", "xyxy"), box_convert(objects_cxcywh, "cxcywh", "xyxy"), strict=True
+    )
     overlap, nearest = torch.stack([box_iou(*pair) for pair in pairs]).max(-1)
     class_ids = torch.randint(1, num_classes + 1, objects_cxcywh.shape[:2]).gather(1, nearest)
     logits.scatter_add_(2, class_ids[..., None], OBJECT_LOGIT * overlap[..., None])
-    deltas = encode(to_xyxy(gather_rows(objects_cxcywh, nearest)), places_cxcywh)
+    deltas = encode(box_convert(gather_rows(objects_cxcywh, nearest), "cxcywh", "xyxy"), places_cxcywh)
     return logits, torch.where(overlap[..., None] > 0.3, deltas, 0.0) + 0.2 * torch.randn(deltas.shape)
 
 
@@ -81,7 +83,7 @@ def torchvision_ssd(limits: PostprocessConfig, *, topk_candidates: int = 400) ->
         num_images, size = len(outputs.class_logits), limits.input_size
         found = model.postprocess_detections(
             {"cls_logits": outputs.class_logits, "bbox_regression": outputs.box_deltas},
-            [to_xyxy(outputs.anchors) * size] * num_images,
+            [box_convert(outputs.anchors, "cxcywh", "xyxy") * size] * num_images,
             [(size, size)] * num_images,
         )
         return [_detections(image["boxes"], image["labels"], image["scores"], size) for image in found]

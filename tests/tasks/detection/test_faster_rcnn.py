@@ -8,13 +8,13 @@ import torch
 from torch.nn import functional
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork
-from torchvision.ops import box_iou, roi_align
+from torchvision.ops import box_convert, box_iou, roi_align
 
 from backbone.build import build_backbone
 from backbone.mobilenet import MobileNet
 from tasks.common.runtime.device import in_fp32
 from tasks.detection.anchors import build_anchors, region_shapes
-from tasks.detection.boxes import decode, encode, have_area, to_cxcywh, to_xyxy
+from tasks.detection.boxes import decode, encode, have_area
 from tasks.detection.faster_rcnn import FasterRCNN, FasterRCNNOutputs, crop, propose, sample_regions
 from tasks.detection.loss import faster_rcnn_loss
 from tests.tasks.detection.objects import NOTHING, NUM_CLASSES, random_truth, targets_of
@@ -142,7 +142,7 @@ def test_fewer_proposals_are_filled_up_with_boxes_without_area() -> None:
     anchors = torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.21, 0.2], [2.0, 0.5, 0.2, 0.2]])
     proposals = propose(torch.tensor([[0.1, 0.9, 0.5]]), torch.zeros(1, 3, 4), anchors, 3)
     assert have_area(proposals)[0].tolist() == [True, False, False]  # one of two twins; the third lies outside
-    torch.testing.assert_close(proposals[0, 0], to_xyxy(anchors[1]))
+    torch.testing.assert_close(proposals[0, 0], box_convert(anchors[1], "cxcywh", "xyxy"))
 
 
 def test_sampled_regions_are_a_quarter_around_objects(rng: np.random.Generator) -> None:
@@ -178,7 +178,7 @@ def test_equals_torchvisions_losses(rng: np.random.Generator, match_iou: float) 
     ]
     counts = {"training": 1, "testing": 1}, {"training": 1, "testing": 1}
     rpn = RegionProposalNetwork(AnchorGenerator(), torch.nn.Identity(), match_iou, 0.3, 256, 0.5, *counts, 0.7)
-    labels, matched = rpn.assign_targets_to_anchors([to_xyxy(anchors)] * 2, targets)
+    labels, matched = rpn.assign_targets_to_anchors([box_convert(anchors, "cxcywh", "xyxy")] * 2, targets)
     objectness, proposals = rpn.compute_loss(
         outputs.objectness.reshape(-1, 1),
         outputs.anchor_deltas.flatten(0, 1),
@@ -195,7 +195,7 @@ def test_equals_torchvisions_losses(rng: np.random.Generator, match_iou: float) 
     for image, real in enumerate((23, 21)):
         logits, own = outputs.class_logits[image, :real], region_labels[image][:real]
         classes += functional.cross_entropy(logits, own, reduction="sum").item()
-        expected = encode(boxes[image][matched_ids[image]], to_cxcywh(regions[image]))
+        expected = encode(boxes[image][matched_ids[image]], box_convert(regions[image], "xyxy", "cxcywh"))
         for row in own.nonzero()[:, 0].tolist():
             found = outputs.box_deltas[image, row, own[row]]
             distance += functional.smooth_l1_loss(found, expected[row], beta=1 / 9, reduction="sum").item()

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from torchvision.ops import box_iou
+from torchvision.ops import box_convert, box_iou
 
 from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, ssd_shapes
-from tasks.detection.boxes import encode, to_xyxy
+from tasks.detection.boxes import encode
 from tasks.detection.loss import ssd_loss
 from tasks.detection.matching import DetectionTargets, gather_rows, match_anchors
 from tasks.detection.ssd import SSDOutputs
@@ -33,7 +33,7 @@ def slow_loss(outputs: SSDOutputs, truth: list[Detections]) -> tuple[float, floa
         stands_for: dict[int, int] = {}
         true_boxes = torch.from_numpy(objects.boxes_xyxy / 96)
         if len(objects):
-            iou = box_iou(to_xyxy(ANCHORS), true_boxes)
+            iou = box_iou(box_convert(ANCHORS, "cxcywh", "xyxy"), true_boxes)
             for anchor in range(len(ANCHORS)):
                 if iou[anchor].max() >= 0.5:
                     stands_for[anchor] = int(iou[anchor].argmax())
@@ -98,7 +98,7 @@ def test_every_object_has_its_best_anchor() -> None:
     boxes = np.array([[2, 2, 9, 9], [40, 50, 47, 57], [3, 3, 10, 10], [10, 20, 96, 90]], np.float32)
     truth = [Detections(boxes, np.zeros(4, np.int64), (96, 96))]
     matched, positive = match_anchors(targets_of(truth), ANCHORS, 0.99)
-    best = box_iou(to_xyxy(ANCHORS), torch.from_numpy(boxes / 96)).argmax(0).tolist()
+    best = box_iou(box_convert(ANCHORS, "cxcywh", "xyxy"), torch.from_numpy(boxes / 96)).argmax(0).tolist()
     assert best[0] == best[2]
     assert positive[0].nonzero()[:, 0].tolist() == sorted({*best})
     assert [matched[0, anchor].item() for anchor in best] == [0, 1, 0, 3]

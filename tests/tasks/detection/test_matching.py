@@ -9,10 +9,9 @@ import torch
 from scipy.stats import chi2
 from torch.profiler import ProfilerActivity, profile
 from torchvision.models.detection._utils import Matcher, SSDMatcher
-from torchvision.ops import box_iou
+from torchvision.ops import box_convert, box_iou
 
 from tasks.detection.anchors import build_anchors, fpn_shapes, grid_sizes, ssd_shapes
-from tasks.detection.boxes import to_xyxy
 from tasks.detection.matching import match_anchors, random_numbers, sample
 from tests.tasks.detection.objects import random_truth, targets_of
 
@@ -41,7 +40,11 @@ def test_matching_is_the_dense_definition(match_iou: float, rng: np.random.Gener
     assert matched.shape == positive.shape == (5, len(ANCHORS))
     for image, objects in enumerate(truth):
         boxes = objects.resized((1, 1)).boxes_xyxy.astype(float)
-        expected = dense_match(boxes, to_xyxy(ANCHORS).double().numpy(), match_iou) if len(objects) else {}
+        expected = (
+            dense_match(boxes, box_convert(ANCHORS, "cxcywh", "xyxy").double().numpy(), match_iou)
+            if len(objects)
+            else {}
+        )
         rows = positive[image].nonzero()[:, 0].tolist()
         assert {row: int(matched[image, row]) for row in rows} == expected
         (alone,), (is_matched,) = match_anchors(targets_of([objects]), ANCHORS, match_iou)
@@ -54,7 +57,7 @@ def test_matching_is_torchvisions(rng: np.random.Generator) -> None:
     num_compared = 0
     for count in (1, 2, 3, 3, 3, 4, 4):
         truth = random_truth(rng, count)
-        overlaps = box_iou(targets_of(truth).boxes_xyxy[0], to_xyxy(ANCHORS))
+        overlaps = box_iou(targets_of(truth).boxes_xyxy[0], box_convert(ANCHORS, "cxcywh", "xyxy"))
         if len(set(overlaps.argmax(1).tolist())) < count:
             continue
         expected = SSDMatcher(0.5)(overlaps)
