@@ -1,7 +1,7 @@
-"""Drawn scenes with houses, trees, cars, boats and balloons, written in COCO's official layout.
+"""Generated scenes with houses, trees, cars, boats and balloons, in COCO's official layout.
 
-Small data that the detection task can learn within minutes on two cores, yet not at a glance: sizes differ fivefold,
-things stand before one another, and leaves, clouds and waves share their colours.
+A small data set that trains within minutes on two cores, yet is not trivial: sizes differ fivefold, objects occlude one
+another, and the background has their colours.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from datasets.images import write_image
 from datasets.sample.brush import Brush, cached
 from datasets.types import Image
 
-VERSION = 1  # goes up with every change of a picture
+VERSION = 1  # raised with every change to the pictures
 NUM_IMAGES = {"train2017": 800, "val2017": 160}
 IMAGE_HW = (240, 320)
 SEED = 1704
 MIN_SIDE_PX = 24
 MAX_SIDE_PX = 120
-MIN_VISIBLE_FRACTION = 0.4  # of an object's pixels; one that is hidden more is not annotated
+MIN_VISIBLE_FRACTION = 0.4  # of an object's pixels; objects with less are not annotated
 
 
 def sample_root() -> Path:
-    """The folder of the sample, drawn on first use into the cache."""
+    """The folder of the generated sample, written to the cache on first use."""
     return cached(f"sample-detection-v{VERSION}", write_sample)
 
 
 def write_sample(root: Path, num_images_of: Mapping[str, int] = NUM_IMAGES) -> None:
-    """Write so many images of each split, and their annotations, below a folder."""
+    """Write a number of images of each split, and their annotations, below a folder."""
     (root / "annotations").mkdir()
-    for split_number, (split, num_images) in enumerate(num_images_of.items()):
+    for split_index, (split, num_images) in enumerate(num_images_of.items()):
         (root / split).mkdir()
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for number in range(num_images):
-            rng = np.random.default_rng([SEED, split_number, number])
+        for image_id in range(num_images):
+            rng = np.random.default_rng([SEED, split_index, image_id])
             image, objects = draw_scene(rng)
-            name = f"{number:012d}.jpg"
+            name = f"{image_id:012d}.jpg"
             write_image(root / split / name, image)
-            images.append({"id": number, "file_name": name, "height": IMAGE_HW[0], "width": IMAGE_HW[1]})
+            images.append({"id": image_id, "file_name": name, "height": IMAGE_HW[0], "width": IMAGE_HW[1]})
             for category_id, box_xywh in objects:
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
-                        "image_id": number,
+                        "image_id": image_id,
                         "category_id": category_id,
                         "bbox": box_xywh,
                         "area": box_xywh[2] * box_xywh[3],
@@ -67,27 +67,27 @@ def write_sample(root: Path, num_images_of: Mapping[str, int] = NUM_IMAGES) -> N
 
 
 def draw_scene(rng: np.random.Generator) -> tuple[Image, list[tuple[int, list[int]]]]:
-    """One picture, and (category id, [x, y, width, height] in pixels) of what can be seen in it."""
+    """An image, and (category id, [x, y, width, height] in pixels) of each visible object."""
     canvas = _background(rng)
-    owner = np.full(IMAGE_HW, -1)  # which object a pixel shows
+    object_map = np.full(IMAGE_HW, -1)  # the object that each pixel shows
     num_pixels, category_ids = [], []
     names = list(PAINTERS)
-    for number in range(int(rng.integers(1, 7))):
+    for index in range(int(rng.integers(1, 7))):
         name = names[int(rng.integers(len(names)))]
         side = MIN_SIDE_PX * (MAX_SIDE_PX / MIN_SIDE_PX) ** rng.random()
         left = rng.uniform(-0.2 * side, IMAGE_HW[1] - 0.8 * side)
         top = rng.uniform(-0.2 * side, IMAGE_HW[0] - 0.8 * side)
         mask = Brush(canvas, left, top, side, rng).paint(PAINTERS[name])
-        owner[mask] = number
+        object_map[mask] = index
         num_pixels.append(int(mask.sum()))
         category_ids.append(names.index(name) + 1)
     noise = rng.normal(0, rng.uniform(2, 14), canvas.shape)
     image = np.clip(canvas + noise, 0, 255).astype(np.uint8)
 
     objects = []
-    for number, (category_id, whole) in enumerate(zip(category_ids, num_pixels, strict=True)):
-        rows, columns = np.nonzero(owner == number)
-        if whole and len(rows) >= max(60, MIN_VISIBLE_FRACTION * whole):
+    for index, (category_id, num_painted) in enumerate(zip(category_ids, num_pixels, strict=True)):
+        rows, columns = np.nonzero(object_map == index)
+        if num_painted and len(rows) >= max(60, MIN_VISIBLE_FRACTION * num_painted):
             left, top = int(columns.min()), int(rows.min())
             box = [left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top]
             objects.append((category_id, box))
@@ -147,7 +147,7 @@ PAINTERS: dict[str, Callable[[Brush], None]] = {
 
 
 def _background(rng: np.random.Generator) -> Image:
-    """Sky with clouds over land or water, with blobs that are no objects."""
+    """Sky over land or water, with blobs as distractors."""
     height, width = IMAGE_HW
     horizon = int(rng.uniform(0.25, 0.75) * height)
     sky, low_sky = rng.uniform((90, 140, 190), (180, 210, 250)), rng.uniform(170, 250, 3)

@@ -1,1 +1,1 @@
-"""Objects and their boxes: SSD on MobileNet, trained and scored on data in COCO's format."""
+"""Object detection: SSD and Faster R-CNN on MobileNet, trained and evaluated on data in COCO's format."""

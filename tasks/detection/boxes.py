@@ -1,7 +1,4 @@
-"""Boxes as offsets from anchors.
-
-All boxes here are shares of the image's side, so nothing depends on its size.
-"""
+"""Box coding: boxes as offsets from anchors. All boxes here are fractions of the image's side."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 # torchvision's BoxCoder is not used: it takes anchors as corners, which rounds differently, and clips size deltas.
-VARIANCES = (0.1, 0.2)  # of centres and of sizes: brings both deltas to about unit spread
+VARIANCES = (0.1, 0.2)  # of centres and of sizes: brings both deltas to about unit variance
 
 
 def encode(boxes_xyxy: Tensor, anchors_cxcywh: Tensor) -> Tensor:
@@ -34,12 +31,12 @@ def encode(boxes_xyxy: Tensor, anchors_cxcywh: Tensor) -> Tensor:
 
 def decode(deltas: Tensor, anchors_cxcywh: Tensor) -> Tensor:
     """The inverse of `encode`: (..., 4) offsets -> (..., 4) boxes xyxy."""
-    places, sizes = anchors_cxcywh[..., :2], anchors_cxcywh[..., 2:]
-    centres = torch.addcmul(places, deltas[..., :2], sizes, value=VARIANCES[0])
-    half_sizes = torch.exp(deltas[..., 2:] * VARIANCES[1]) * sizes / 2
+    anchor_centres, anchor_sizes = anchors_cxcywh[..., :2], anchors_cxcywh[..., 2:]
+    centres = torch.addcmul(anchor_centres, deltas[..., :2], anchor_sizes, value=VARIANCES[0])
+    half_sizes = torch.exp(deltas[..., 2:] * VARIANCES[1]) * anchor_sizes / 2
     return torch.cat([centres - half_sizes, centres + half_sizes], -1)
 
 
-def have_area(boxes_xyxy: Tensor) -> Tensor:
-    """(..., 4) -> (...): whether width and height are positive. A box without area is none."""
+def has_area(boxes_xyxy: Tensor) -> Tensor:
+    """(..., 4) -> (...): whether width and height are positive; degenerate boxes are padding."""
     return (boxes_xyxy[..., 2:] > boxes_xyxy[..., :2]).all(-1)

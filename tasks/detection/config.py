@@ -10,23 +10,22 @@ from annotated_types import Interval
 from tasks.common.config import TaskConfig, require_size_of_name
 from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, PositiveInt, RightOpenUnit, Settings, require
 
-BACKGROUND_IOU = 0.3  # of Faster R-CNN: an anchor that overlaps no object by so much is background
+BACKGROUND_IOU = 0.3  # of Faster R-CNN: an anchor whose IoU with every object is lower is background
 Neck = Literal["extra_layers", "fpn"]
 Predictor = Literal["pointwise", "separable"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SSDConfig(Settings, group="ssd"):
-    """SSD's own settings.
+    """Settings of SSD.
 
     Args:
-        neck: which feature maps predictions are made from: extra_layers (the paper's: the backbone's last two, and four
-            more, each at twice the stride of the one before), or fpn (a feature pyramid network of five maps from
-            stride 8 on, for small objects).
-        predictor: of classes and boxes on each map: pointwise (1x1, the paper's), or separable (3x3 depthwise, then
-            1x1: SSDLite's, Sandler et al. 2018).
-        match_iou: in training, an anchor is matched to the object that it overlaps at least so much; less than the
-            paper's 0.5 gives more anchors to learn from, which small data need.
+        neck: feature maps to predict from: extra_layers (the paper's: the backbone's at strides 16 and 32 and four
+            more at strides 64 to 512), or fpn (a feature pyramid network at strides 8 to 128, for small objects).
+        predictor: of classes and boxes on each feature map: pointwise (1x1, the paper's), or separable (3x3 depthwise,
+            then 1x1: SSDLite's, Sandler et al. 2018).
+        match_iou: lowest IoU at which an anchor is matched to an object in training; below the paper's 0.5 more
+            anchors are positive, which helps on small data sets.
     """
 
     neck: Neck = "extra_layers"
@@ -36,15 +35,15 @@ class SSDConfig(Settings, group="ssd"):
 
 @dataclass(frozen=True, kw_only=True)
 class FasterRCNNConfig(Settings, group="faster_rcnn"):
-    """Faster R-CNN's own settings.
+    """Settings of Faster R-CNN.
 
     Args:
-        anchor_scales: sizes of objects to start from, as shares of the image's side; four of them, each in three
-            aspect ratios, are the paper's 12 anchors. Small objects need small ones.
-        match_iou: in training, an anchor is matched to the object that it overlaps at least so much; less gives more
-            anchors to learn from, which small data need.
-        num_proposals: regions that the second stage looks at in an image.
-        num_sampled: regions of an image that it learns from.
+        anchor_scales: of the anchors, as fractions of the image's side; four of them, each in three aspect ratios,
+            are the paper's 12 anchors. Small objects need small scales.
+        match_iou: lowest IoU at which an anchor is matched to an object in training; a lower one gives more positive
+            anchors, which helps on small data sets.
+        num_proposals: regions per image for the second stage.
+        num_sampled: regions sampled per image to train the second stage on.
     """
 
     anchor_scales: tuple[LeftOpenUnit, ...] = (0.1, 0.2, 0.4, 0.8)
@@ -62,7 +61,7 @@ class DetectionDataConfig(Settings, group="data"):
     """Images and boxes in COCO's format. The defaults are the official layout under `root`.
 
     Args:
-        root: folder that the paths below are relative to; null for the drawn sample.
+        root: folder that the paths below are relative to; null for the generated sample.
         train_images: folder of the training images.
         train_annotations: their JSON file.
         val_images: folder of the validation images.
@@ -85,12 +84,12 @@ class DetectionConfig(TaskConfig):
     Args:
         data: images and boxes.
         model: ssd (one stage, small and fast), or faster_rcnn (two stages, 20 times the mult-adds).
-        ssd: settings of ssd.
-        faster_rcnn: settings of faster_rcnn.
-        score_threshold: boxes that score less are dropped before evaluation.
-        nms_iou: of two boxes of one class that overlap by more, the better stays.
-        max_detections: boxes kept in an image; COCO's protocol looks at 100.
-        show_score: boxes that score less are neither drawn nor written by predict.
+        ssd: settings of SSD.
+        faster_rcnn: settings of Faster R-CNN.
+        score_threshold: boxes with a lower score are dropped before evaluation.
+        nms_iou: IoU threshold of non-maximum suppression, per class.
+        max_detections: boxes kept per image; COCO's protocol evaluates 100.
+        show_score: lowest score of the boxes that predict draws and writes.
     """
 
     data: DetectionDataConfig = field(default_factory=DetectionDataConfig)

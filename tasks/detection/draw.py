@@ -1,4 +1,4 @@
-"""Boxes on the image: predictions in colour with name and score, truth as thin white lines. Precision over recall."""
+"""Predicted boxes in colour with class name and score, true ones as thin white lines; precision-recall curves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datasets.types import Detections, Image
 from tasks.common.drawing.draw import colour, put_label
 from tasks.common.drawing.plot import new_plot
 
-MAX_NAMED_CLASSES = 12  # curves of more would not be told apart
+MAX_LABELLED_CURVES = 12  # more colours cannot be told apart
 MIN_SIDE_PX = 320  # smaller images are enlarged, so that labels can be read
 
 
@@ -33,14 +33,14 @@ def draw_detections(image: Image, predicted: Detections, truth: Detections | Non
         for box in truth.resized((height, width)).boxes_xyxy.round().astype(int).tolist():
             cv2.rectangle(canvas, box[:2], box[2:], (0, 0, 0), 2)
             cv2.rectangle(canvas, box[:2], box[2:], (255, 255, 255), 1)
-    placed = predicted.resized((height, width))
-    boxes = placed.boxes_xyxy.round().astype(int).tolist()
-    for row in reversed(range(len(placed))):  # the best on top
-        class_id = int(placed.class_ids[row])
+    predicted = predicted.resized((height, width))
+    boxes = predicted.boxes_xyxy.round().astype(int).tolist()
+    for row in reversed(range(len(predicted))):  # the highest score on top
+        class_id = int(predicted.class_ids[row])
         cv2.rectangle(canvas, boxes[row][:2], boxes[row][2:], colour(class_id), 2)
-    for row in reversed(range(len(placed))):
-        class_id = int(placed.class_ids[row])
-        score = "" if placed.scores is None else f" {placed.scores[row]:.2f}"
+    for row in reversed(range(len(predicted))):
+        class_id = int(predicted.class_ids[row])
+        score = "" if predicted.scores is None else f" {predicted.scores[row]:.2f}"
         put_label(canvas, f"{class_names[class_id]}{score}", boxes[row][0], boxes[row][1] - 14, colour(class_id))
     return canvas
 
@@ -48,27 +48,31 @@ def draw_detections(image: Image, predicted: Detections, truth: Detections | Non
 def draw_precision_recall(
     precision: NDArray[np.float64], recalls: NDArray[np.float64], class_names: Sequence[str], path: Path
 ) -> None:
-    """Precision over recall of each class, and their mean.
+    """Precision-recall curve of each class, and their mean.
 
     Args:
-        precision: (R, K), at each recall and of each class; -1 for a class without objects.
+        precision: (R, K), at each recall, of each class; -1 for a class without objects.
         recalls: (R,), ascending from 0 to 1.
         class_names: in the order of class ids.
         path: of the picture.
     """
     with new_plot(path, 8, 5.5) as figure:
         axes = figure.subplots()
-        known = np.flatnonzero(precision[0] >= 0)
-        best_first = known[np.argsort(-precision[:, known].mean(0), kind="stable")]
+        present = np.flatnonzero(precision[0] >= 0)
+        best_first = present[np.argsort(-precision[:, present].mean(0), kind="stable")]
         for class_id in best_first.tolist():
-            named = len(known) <= MAX_NAMED_CLASSES
-            label = f"{class_names[class_id]} {precision[:, class_id].mean():.3f}" if named else None
-            rgb = [value / 255 for value in colour(class_id)] if named else (0.8, 0.8, 0.8)
-            axes.plot(recalls, precision[:, class_id], color=rgb, linewidth=1.2 if named else 0.6, label=label)
-        if len(known):
-            mean = precision[:, known].mean(1)
+            is_labelled = len(present) <= MAX_LABELLED_CURVES
+            label = f"{class_names[class_id]} {precision[:, class_id].mean():.3f}" if is_labelled else None
+            rgb = [value / 255 for value in colour(class_id)] if is_labelled else (0.8, 0.8, 0.8)
+            axes.plot(recalls, precision[:, class_id], color=rgb, linewidth=1.2 if is_labelled else 0.6, label=label)
+        if len(present):
+            mean = precision[:, present].mean(1)
             axes.plot(
-                recalls, mean, color="black", linewidth=2.5, label=f"mean of {len(known)} classes {mean.mean():.3f}"
+                recalls,
+                mean,
+                color="black",
+                linewidth=2.5,
+                label=f"mean of {len(present)} classes {mean.mean():.3f}",
             )
             axes.legend(title="AP50", fontsize=8)
         axes.set(xlabel="recall", ylabel="precision", title="at an IoU of 0.50", xlim=(0, 1), ylim=(0, 1.01))

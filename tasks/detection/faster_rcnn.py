@@ -1,4 +1,4 @@
-"""Faster R-CNN on MobileNet: the network, and what its raw outputs mean. The loss is in `loss.py`."""
+"""Faster R-CNN on MobileNet: the network and the decoding of its raw outputs. The loss is in `loss.py`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from torchvision.ops import box_convert, nms
 
 from backbone.base import Backbone
 from datasets.types import Detections
-from tasks.detection.anchors import build_anchors, grid_sizes, region_shapes
-from tasks.detection.boxes import decode, have_area
-from tasks.detection.matching import DetectionTargets, assign, gather_rows, sample
+from tasks.detection.anchors import build_anchors, grid_sizes, rpn_shapes
+from tasks.detection.boxes import decode, has_area
+from tasks.detection.matching import DetectionTargets, assign, gather_rows, sample_balanced
 from tasks.detection.postprocess import PostprocessConfig, postprocess
 
-STRIDE = 16  # where the backbone is cut in two: after conv 11 of Table 1
+STRIDE = 16  # of the feature map that regions are cropped from: conv 11 of Table 1
 CROP_CELLS = 14
-MAX_CANDIDATES = 2000  # anchors of an image that enter non-maximum suppression
+MAX_CANDIDATES = 2000  # anchors per image that enter non-maximum suppression
 CANDIDATES_PER_PROPOSAL = 4  # enough in nearly all images
 PROPOSAL_NMS_IOU = 0.7
-REGION_IOU = 0.5  # a region is matched to the object that it overlaps by so much, and otherwise to background
-POSITIVE_FRACTION = 0.25  # of the regions that training samples, at most
+REGION_IOU = 0.5  # lowest IoU at which a region is matched to an object; below it is background
+POSITIVE_FRACTION = 0.25  # of the regions sampled for training, at most
 
 
 class FasterRCNNOutputs(NamedTuple):
@@ -35,10 +35,10 @@ class FasterRCNNOutputs(NamedTuple):
     Attributes:
         objectness: (N, A) logits.
         anchor_deltas: (N, A, 4), offsets from the anchors.
-        anchors: (A, 4) centre and size, as shares of the image.
-        regions_xyxy: (N, R, 4), as shares of the image; one without area is none.
+        anchors: (A, 4) centre and size, as fractions of the image.
+        regions_xyxy: (N, R, 4), as fractions of the image; regions without area are padding.
         class_logits: (N, R, K + 1), background first.
-        box_deltas: (N, R, K + 1, 4), offsets from the regions, for each class its own.
+        box_deltas: (N, R, K + 1, 4), offsets from the regions, per class.
     """
 
     objectness: Tensor
@@ -50,7 +50,7 @@ class FasterRCNNOutputs(NamedTuple):
 
 
 class FasterRCNN(nn.Module):
-    """Region proposals on the map of conv 11; each region is cut out of it and goes through conv 12-13.
+    """Region proposals on the feature map of conv 11; each region is cropped from it and passed through conv 12-13.
 
     At width 1.0, 300 proposals and 91 outputs: 25.2 B mult-adds at 300 px, 30.5 B at 600 px, 6.06 M parameters.
 
@@ -58,7 +58,7 @@ class FasterRCNN(nn.Module):
     (arXiv:1611.10012).
     """
 
-    needs_targets = True  # it learns from regions around the true boxes
+    needs_targets = True  # training regions are sampled around the true boxes
     anchors: Tensor
 
     def __init__(
@@ -74,27 +74,27 @@ class FasterRCNN(nn.Module):
         """Build with random weights for all but the backbone.
 
         Args:
-            backbone: its layers up to stride 16 see the image, the others each region.
+            backbone: its layers up to stride 16 take the image, the others each region.
             num_classes: K, without background.
             input_size: S, side of the images in pixels.
-            anchor_scales: of the anchors, as shares of the image's side, each in three aspect ratios.
-            num_proposals: regions of an image.
-            num_sampled: regions of an image in training.
+            anchor_scales: of the anchors, as fractions of the image's side, each in three aspect ratios.
+            num_proposals: regions per image.
+            num_sampled: regions per image in training.
         """
         super().__init__()
         self.backbone = backbone
         self.num_proposals = num_proposals
         self.num_sampled = num_sampled
-        shapes, sizes_hw = region_shapes(anchor_scales), grid_sizes(input_size, [STRIDE])
-        # Cells are 16 px apart whatever the image's size, so the last ones may reach over its edge: at 300 px there
-        # are 19, which are 304 px wide.
+        shapes, sizes_hw = rpn_shapes(anchor_scales), grid_sizes(input_size, [STRIDE])
+        # Cells are 16 px apart at any image size, so the last ones may reach over its edge: at 300 px there are 19,
+        # which are 304 px wide.
         self.map_extent = STRIDE * sizes_hw[0][0] / input_size
         anchors = build_anchors(sizes_hw, [shapes], extent=self.map_extent)
-        self.register_buffer("anchors", anchors, persistent=False)  # a constant that lives on the device
+        self.register_buffer("anchors", anchors, persistent=False)  # constant; moves with the module
         self.rpn = RPNHead(backbone.channels[STRIDE], len(shapes))
         self.predictor = FastRCNNPredictor(backbone.num_features, num_classes + 1)
-        for layer, spread in ((self.predictor.cls_score, 0.01), (self.predictor.bbox_pred, 0.001)):
-            nn.init.normal_(layer.weight, std=spread)
+        for layer, std in ((self.predictor.cls_score, 0.01), (self.predictor.bbox_pred, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
         self.to(memory_format=torch.channels_last)
 
@@ -103,7 +103,7 @@ class FasterRCNN(nn.Module):
 
         Args:
             images: uint8 RGB (N, 3, S, S).
-            targets: if given, the regions are a sample of proposals and true boxes, to learn from; else the proposals.
+            targets: if given, the regions are sampled from proposals and true boxes, for training; else the proposals.
         """
         features = self.backbone.trunk(images, STRIDE)
         (objectness,), (anchor_deltas,) = self.rpn([features])
@@ -113,7 +113,7 @@ class FasterRCNN(nn.Module):
         if targets is not None:
             regions_xyxy = sample_regions(regions_xyxy, targets, self.num_sampled)
 
-        crops = crop(features, regions_xyxy / self.map_extent)
+        crops = crop_regions(features, regions_xyxy / self.map_extent)
         class_logits, box_deltas = self.predictor(self.backbone.tail(crops, STRIDE).mean((2, 3)))
         return FasterRCNNOutputs(
             objectness,
@@ -126,83 +126,85 @@ class FasterRCNN(nn.Module):
 
 
 @torch.no_grad()
-def propose(objectness: Tensor, anchor_deltas: Tensor, anchors: Tensor, number: int) -> Tensor:
-    """The best boxes of the first stage that do not overlap much.
+def propose(objectness: Tensor, anchor_deltas: Tensor, anchors: Tensor, num_proposals: int) -> Tensor:
+    """The best boxes of the first stage after non-maximum suppression.
 
     Args:
         objectness: (N, A) logits.
         anchor_deltas: (N, A, 4).
         anchors: (A, 4) centre and size.
-        number: of proposals.
+        num_proposals: R, per image.
 
     Returns:
-        (N, number, 4), as shares of the image, best first; without area where there are fewer.
+        (N, R, 4), as fractions of the image, best first, padded with boxes without area.
     """
     scores, rows = objectness.float().topk(min(MAX_CANDIDATES, len(anchors)))
     deltas = anchor_deltas.float().gather(1, rows[..., None].expand(-1, -1, 4))
     boxes_xyxy = decode(deltas, anchors[rows]).clamp(0, 1)
-    proposals = boxes_xyxy.new_zeros(len(objectness), number, 4)
-    for image, (boxes, values) in enumerate(zip(boxes_xyxy, scores, strict=True)):
-        has_area = have_area(boxes)
-        boxes, values = boxes[has_area], values[has_area]
-        for count in (CANDIDATES_PER_PROPOSAL * number, len(boxes)):  # what survives depends on better ones alone
-            kept = nms(boxes[:count], values[:count], PROPOSAL_NMS_IOU)[:number]
-            if len(kept) == number:
+    proposals = boxes_xyxy.new_zeros(len(objectness), num_proposals, 4)
+    for image, (boxes, box_scores) in enumerate(zip(boxes_xyxy, scores, strict=True)):
+        is_valid = has_area(boxes)
+        boxes, box_scores = boxes[is_valid], box_scores[is_valid]
+        # Only boxes with higher scores suppress a box, so the best candidates are usually enough.
+        for count in (CANDIDATES_PER_PROPOSAL * num_proposals, len(boxes)):
+            kept = nms(boxes[:count], box_scores[:count], PROPOSAL_NMS_IOU)[:num_proposals]
+            if len(kept) == num_proposals:
                 break
         proposals[image, : len(kept)] = boxes[kept]
     return proposals
 
 
-def crop(features: Tensor, regions_xyxy: Tensor) -> Tensor:
-    """Regions cut out of maps, by bilinear interpolation at the centre of each cell of a crop.
+def crop_regions(features: Tensor, regions_xyxy: Tensor) -> Tensor:
+    """RoIAlign with one sample per cell: regions cropped from feature maps by bilinear interpolation.
 
-    It is torchvision's `roi_align` with one sample in a cell, whose backward pass on a CPU keeps to one core.
+    torchvision's `roi_align` gives the same, but its backward pass on a CPU uses a single core.
 
     Args:
         features: (N, C, H, W).
-        regions_xyxy: (N, R, 4), as shares of the map's extent.
+        regions_xyxy: (N, R, 4), as fractions of the feature map's extent.
 
     Returns:
         (N * R, C, 14, 14), channels last in memory.
 
-    Source: He et al. 2017 (arXiv:1703.06870), section 3, "RoIAlign"; one sample, since crops are finer than the map.
+    Source: He et al. 2017 (arXiv:1703.06870), section 3, "RoIAlign"; one sample, as crops are finer than the map.
     """
     num_images, num_regions = regions_xyxy.shape[:2]
-    shares = (torch.arange(CROP_CELLS, device=features.device) + 0.5) / CROP_CELLS
+    fractions = (torch.arange(CROP_CELLS, device=features.device) + 0.5) / CROP_CELLS
     low, high = regions_xyxy[:, :, None, :2], regions_xyxy[:, :, None, 2:]
-    x, y = (low + (high - low) * shares[:, None]).unbind(-1)  # (N, R, 14) each
+    x, y = (low + (high - low) * fractions[:, None]).unbind(-1)  # (N, R, 14) each
     shape = (num_images, num_regions, CROP_CELLS, CROP_CELLS)
-    places = torch.stack([x[:, :, None].expand(shape), y[..., None].expand(shape)], -1)
+    points = torch.stack([x[:, :, None].expand(shape), y[..., None].expand(shape)], -1)
     samples = functional.grid_sample(
-        features, 2 * places.flatten(1, 2) - 1, padding_mode="border", align_corners=False
+        features, 2 * points.flatten(1, 2) - 1, padding_mode="border", align_corners=False
     )  # (N, C, R * 14, 14)
     crops = samples.reshape(num_images, -1, num_regions, CROP_CELLS, CROP_CELLS).permute(0, 2, 3, 4, 1)
     return crops.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
-def sample_regions(proposals: Tensor, targets: DetectionTargets, number: int) -> Tensor:
-    """Some of the proposals and the true boxes, at most a quarter of them around objects: (N, number, 4).
+def sample_regions(proposals: Tensor, targets: DetectionTargets, num_sampled: int) -> Tensor:
+    """A sample of the proposals and the true boxes, at most a quarter of them positive: (N, num_sampled, 4).
 
-    Fewer where there are not as many candidates; without area where an image has fewer.
+    Shorter if there are fewer candidates, and padded with boxes without area.
     """
     candidates = torch.cat([proposals, targets.boxes_xyxy], 1)
-    positive, negative = sample(assign(candidates, targets, region_matcher()), number, POSITIVE_FRACTION, targets.seeds)
-    chosen = positive | negative
-    rows = chosen.byte().argsort(dim=1, descending=True, stable=True)[:, :number]
-    return gather_rows(candidates, rows) * chosen.gather(1, rows)[..., None]
+    assigned = assign(candidates, targets, build_region_matcher())
+    positive, negative = sample_balanced(assigned, num_sampled, POSITIVE_FRACTION, targets.seeds)
+    sampled = positive | negative
+    rows = sampled.byte().argsort(dim=1, descending=True, stable=True)[:, :num_sampled]
+    return gather_rows(candidates, rows) * sampled.gather(1, rows)[..., None]
 
 
-def region_matcher() -> Matcher:
-    """A region is matched to the object that it overlaps most, by half or more."""
+def build_region_matcher() -> Matcher:
+    """Matches a region to the object with the highest IoU, if that is at least `REGION_IOU`."""
     return Matcher(REGION_IOU, REGION_IOU, allow_low_quality_matches=False)
 
 
-def decode_regions(outputs: FasterRCNNOutputs, limits: PostprocessConfig) -> list[Detections]:
+def decode_regions(outputs: FasterRCNNOutputs, config: PostprocessConfig) -> list[Detections]:
     """Scored boxes of each image, best first."""
 
-    def boxes_of(places: Tensor, class_ids: Tensor) -> Tensor:
-        own_deltas = outputs.box_deltas.flatten(0, 1)[places, class_ids + 1]
-        return decode(own_deltas, box_convert(outputs.regions_xyxy.flatten(0, 1)[places], "xyxy", "cxcywh"))
+    def decode_boxes(rows: Tensor, class_ids: Tensor) -> Tensor:
+        class_deltas = outputs.box_deltas.flatten(0, 1)[rows, class_ids + 1]
+        return decode(class_deltas, box_convert(outputs.regions_xyxy.flatten(0, 1)[rows], "xyxy", "cxcywh"))
 
-    return postprocess(outputs.class_logits.softmax(-1)[..., 1:], boxes_of, limits)
+    return postprocess(outputs.class_logits.softmax(-1)[..., 1:], decode_boxes, config)

@@ -1,4 +1,4 @@
-"""What the detectors learn from: SSD's multibox loss, and the losses of Faster R-CNN's two stages."""
+"""The losses: SSD's multibox loss, and those of Faster R-CNN's two stages."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from torchvision.ops import box_convert
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.detection.boxes import encode
 from tasks.detection.config import BACKGROUND_IOU
-from tasks.detection.faster_rcnn import FasterRCNNOutputs, region_matcher
-from tasks.detection.matching import DetectionTargets, assign, gather_rows, match_anchors, sample
+from tasks.detection.faster_rcnn import FasterRCNNOutputs, build_region_matcher
+from tasks.detection.matching import DetectionTargets, assign, gather_rows, match_anchors, sample_balanced
 from tasks.detection.ssd import SSDOutputs
 
 NEGATIVES_PER_POSITIVE = 3  # of SSD
 NUM_SAMPLED_ANCHORS = 256
 POSITIVE_FRACTION = 0.5
 SMOOTH_L1_BETA = 1 / 9  # of Faster R-CNN, as in torchvision
-IGNORED = -100  # cross-entropy's own
+IGNORED = -100  # cross_entropy's default ignore_index
 
 
 def ssd_loss(
     outputs: SSDOutputs, targets: DetectionTargets, world: World = SINGLE_PROCESS, *, match_iou: float
 ) -> dict[str, Tensor]:
-    """Classification of matched anchors and the hardest background ones, and offsets of matched anchors.
+    """Multibox loss: classification of matched anchors and hard negatives, and box regression of matched anchors.
 
         total = (cross-entropy over positives and 3 times as many negatives + smooth L1 over positives) / positives
 
     Args:
         outputs: of N images.
         targets: their objects.
-        match_iou: an anchor is matched to the object that it overlaps at least so much.
+        match_iou: lowest IoU at which an anchor is matched to an object.
         world: the processes that share the batch.
 
     Returns:
@@ -52,10 +52,10 @@ def ssd_loss(
     cross_entropy = cross_entropy.view_as(class_targets)
     hardness = cross_entropy.detach().masked_fill(positive, -1.0)
     rank = hardness.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    # At least one, so that an image without objects teaches that there are none.
-    hard = ~positive & (rank < (NEGATIVES_PER_POSITIVE * num_positives).clamp(min=NEGATIVES_PER_POSITIVE))
-    # Masks in place of selections, whose sizes the CPU would have to wait for.
-    classes = cross_entropy.masked_fill(~(positive | hard), 0).sum() / normalizer
+    # Images without objects have hard negatives, too.
+    hard_negative = ~positive & (rank < (NEGATIVES_PER_POSITIVE * num_positives).clamp(min=NEGATIVES_PER_POSITIVE))
+    # Masks instead of indexing, whose output size would make the CPU wait for the GPU.
+    classes = cross_entropy.masked_fill(~(positive | hard_negative), 0).sum() / normalizer
 
     boxes_xyxy = torch.where(
         positive[..., None], gather_rows(targets.boxes_xyxy, matched), box_convert(anchors, "cxcywh", "xyxy")
@@ -68,14 +68,14 @@ def ssd_loss(
 def faster_rcnn_loss(
     outputs: FasterRCNNOutputs, targets: DetectionTargets, world: World = SINGLE_PROCESS, *, match_iou: float
 ) -> dict[str, Tensor]:
-    """Both stages, each by classification and by offsets of what is matched to an object.
+    """The losses of both stages: classification, and box regression of matched anchors and regions.
 
-        total = cross-entropy and smooth L1 over 256 sampled anchors + the same over the regions, each by their number
+        total = (cross-entropy + smooth L1) over 256 sampled anchors / their number + the same over the regions
 
     Args:
         outputs: of N images, with the regions sampled from `targets`.
         targets: their objects.
-        match_iou: an anchor is matched to the object that it overlaps at least so much.
+        match_iou: lowest IoU at which an anchor is matched to an object.
         world: the processes that share the batch.
 
     Returns:
@@ -86,7 +86,7 @@ def faster_rcnn_loss(
     anchors = outputs.anchors
     matcher = Matcher(match_iou, BACKGROUND_IOU, allow_low_quality_matches=True)
     assigned = assign(box_convert(anchors, "cxcywh", "xyxy")[None], targets, matcher)
-    positive, negative = sample(assigned, NUM_SAMPLED_ANCHORS, POSITIVE_FRACTION, targets.seeds)
+    positive, negative = sample_balanced(assigned, NUM_SAMPLED_ANCHORS, POSITIVE_FRACTION, targets.seeds)
     sampled = positive | negative
     num_anchors = world.normalizer(sampled.sum())
     objectness = functional.binary_cross_entropy_with_logits(
@@ -97,15 +97,15 @@ def faster_rcnn_loss(
     proposals = _smooth_l1(outputs.anchor_deltas[positive], deltas)
 
     regions = outputs.regions_xyxy
-    assigned = assign(regions, targets, region_matcher())
+    assigned = assign(regions, targets, build_region_matcher())
     positive, negative = assigned >= 0, assigned == Matcher.BELOW_LOW_THRESHOLD
     num_regions = world.normalizer((positive | negative).sum())
     class_ids = torch.where(positive, targets.class_ids.gather(1, assigned.clamp(min=0)) + 1, 0)
     labels = class_ids.masked_fill(~(positive | negative), IGNORED)
     classes = functional.cross_entropy(outputs.class_logits.flatten(0, 1), labels.flatten(), reduction="sum")
     boxes_xyxy = gather_rows(targets.boxes_xyxy, assigned.clamp(min=0))[positive]
-    of_class = outputs.box_deltas[positive, class_ids[positive]]
-    boxes = _smooth_l1(of_class, encode(boxes_xyxy, box_convert(regions, "xyxy", "cxcywh")[positive]))
+    class_deltas = outputs.box_deltas[positive, class_ids[positive]]
+    boxes = _smooth_l1(class_deltas, encode(boxes_xyxy, box_convert(regions, "xyxy", "cxcywh")[positive]))
 
     losses = {
         "objectness": objectness / num_anchors,

@@ -1,6 +1,6 @@
-"""COCO's average precision from our own types, and what kind of mistake a false box is.
+"""COCO's average precision of `Detections`, and the worst false positive of an image with its kind of error.
 
-Computed by faster-coco-eval: pycocotools' numbers (tests/tasks/detection/test_metric.py) in a sixth of its time
+Computed by faster-coco-eval: pycocotools' numbers (tests/tasks/detection/test_metric.py) in a sixth of the time
 (`python -m tasks.detection.throughput evaluation`).
 """
 
@@ -21,11 +21,11 @@ from tasks.common.evaluation.report import PER_CLASS, write_csv
 from tasks.common.task import FailureCase, Metric
 from tasks.detection.draw import draw_precision_recall
 
-NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")  # the first of COCO's twelve
+SCORE_NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")  # the first six of COCO's twelve
 PRECISION_RECALL = "precision_recall.png"
 MATCH_IOU = 0.5
-NEAR_IOU = 0.1  # a box that overlaps an object of its class by so much means that object
-NOT_DEFINED = -1.0  # what COCO's evaluation says where there is no object to find
+MIN_LOCALISATION_IOU = 0.1  # lowest IoU with an object of its class at which a false box is a localisation error
+UNDEFINED = -1.0  # COCO's value where there are no objects
 
 
 class DetectionMetric(Metric[Detections]):
@@ -41,37 +41,37 @@ class DetectionMetric(Metric[Detections]):
         self._truth: list[Detections] = []
 
     def update(self, predicted: Sequence[Detections], truth: Sequence[Detections]) -> None:
-        """Take in some images; predictions are brought into the frame of the truth."""
-        for some, true in zip(predicted, truth, strict=True):
-            self._predicted.append(some.resized(true.image_hw))
-            self._truth.append(true)
+        """Add images; predictions are resized to the frame of the truth."""
+        for image_predicted, image_truth in zip(predicted, truth, strict=True):
+            self._predicted.append(image_predicted.resized(image_truth.image_hw))
+            self._truth.append(image_truth)
 
     def merge(self, other: DetectionMetric) -> None:
-        """Take in another one's images."""
+        """Add the images of another metric."""
         self._predicted += other._predicted
         self._truth += other._truth
 
     def compute(self) -> dict[str, float]:
-        """AP, AP50, AP75, AP_small, AP_medium, AP_large in [0, 1]; NaN where there is nothing to find."""
-        values = [float(value) for value in self._evaluation().stats[: len(NAMES)]]
-        return {k: float("nan") if v == NOT_DEFINED else v for k, v in zip(NAMES, values, strict=True)}
+        """AP, AP50, AP75, AP_small, AP_medium, AP_large in [0, 1]; NaN where there are no objects."""
+        values = [float(value) for value in self._evaluation().stats[: len(SCORE_NAMES)]]
+        return {k: float("nan") if v == UNDEFINED else v for k, v in zip(SCORE_NAMES, values, strict=True)}
 
     def write_details(self, folder: Path) -> None:
-        """What each class scores: `per_class.csv`; precision over recall: `precision_recall.png`."""
+        """Scores of each class: `per_class.csv`; precision-recall curves: `precision_recall.png`."""
         evaluation = self._evaluation()
         precision = evaluation.eval["precision"][:, :, :, 0, -1]  # (IoUs, recalls, classes), of all areas
         recall = evaluation.eval["recall"][:, :, 0, -1]  # (IoUs, classes)
-        objects = Counter(class_id for truth in self._truth for class_id in truth.class_ids.tolist())
+        num_objects = Counter(class_id for truth in self._truth for class_id in truth.class_ids.tolist())
         rows = []
         for class_id, name in enumerate(self._class_names):
-            row: dict[str, str | int | float] = {"class": name, "objects": objects[class_id]}
+            row: dict[str, str | int | float] = {"class": name, "objects": num_objects[class_id]}
             scores = {
                 "AP": precision[..., class_id].mean(),
                 "AP50": precision[0, :, class_id].mean(),
                 "AP75": precision[5, :, class_id].mean(),
                 "recall_of_100": recall[:, class_id].mean(),
             }
-            rows.append(row | {key: "" if value == NOT_DEFINED else float(value) for key, value in scores.items()})
+            rows.append(row | {key: "" if value == UNDEFINED else float(value) for key, value in scores.items()})
         write_csv(folder / PER_CLASS, rows)
         draw_precision_recall(precision[0], evaluation.params.recThrs, self._class_names, folder / PRECISION_RECALL)
 
@@ -93,7 +93,7 @@ def coco_truth(truth: Sequence[Detections], class_names: Sequence[str]) -> dict[
         ):
             annotations.append(
                 {
-                    "id": len(annotations) + 1,  # a match with id 0 would be taken for none
+                    "id": len(annotations) + 1,  # id 0 would count as unmatched
                     "image_id": image_id,
                     "category_id": class_id,
                     "bbox": box,
@@ -110,11 +110,11 @@ def coco_truth(truth: Sequence[Detections], class_names: Sequence[str]) -> dict[
 
 
 def coco_results(predicted: Sequence[Detections]) -> list[dict[str, Any]]:
-    """Predicted boxes as the content of a COCO results file; a box without a score has 1."""
+    """Predicted boxes as the content of a COCO results file; boxes without a score get 1."""
     results = []
-    for image_id, found in enumerate(predicted):
-        scores = np.ones(len(found)) if found.scores is None else found.scores
-        rows = zip(_to_xywh(found).tolist(), found.class_ids.tolist(), scores.tolist(), strict=True)
+    for image_id, detections in enumerate(predicted):
+        scores = np.ones(len(detections)) if detections.scores is None else detections.scores
+        rows = zip(_to_xywh(detections).tolist(), detections.class_ids.tolist(), scores.tolist(), strict=True)
         results += [
             {"image_id": image_id, "category_id": class_id, "bbox": box, "score": score}
             for box, class_id, score in rows
@@ -125,38 +125,41 @@ def coco_results(predicted: Sequence[Detections]) -> list[dict[str, Any]]:
 def worst_false_positive(
     predicted: Detections, truth: Detections, class_names: Sequence[str]
 ) -> FailureCase[Detections] | None:
-    """The box with the highest score that COCO's protocol counts as false at an IoU of one half, and why.
+    """The false positive with the highest score, by COCO's protocol at an IoU of 0.5, and its kind of error.
 
-    Better boxes choose their object first. A false box is another class's, a second one for its object, not well
-    placed, or around nothing.
+    Boxes are matched in descending order of score. A false positive has the wrong class, is a duplicate, is poorly
+    localised, or lies on background.
     """
-    placed = predicted.resized(truth.image_hw)
-    if placed.scores is None:
+    predicted = predicted.resized(truth.image_hw)
+    if predicted.scores is None:
         return None
-    overlaps, is_crowd = np.zeros((len(placed), len(truth))), _is_crowd(truth)
-    if overlaps.size:
-        overlaps[:] = iou(_to_xywh(placed), _to_xywh(truth), is_crowd.astype(np.uint8))
-    free = np.ones(len(truth), bool)
-    for row in np.argsort(-placed.scores, kind="stable"):
-        own_class = truth.class_ids == placed.class_ids[row]
-        fits = overlaps[row] * (own_class & (free | is_crowd))
-        if len(truth) and fits.max() >= MATCH_IOU:
-            free[fits.argmax()] = False
+    ious, is_crowd = np.zeros((len(predicted), len(truth))), _is_crowd(truth)
+    if ious.size:
+        ious[:] = iou(_to_xywh(predicted), _to_xywh(truth), is_crowd.astype(np.uint8))
+    is_unmatched = np.ones(len(truth), bool)
+    for row in np.argsort(-predicted.scores, kind="stable"):
+        same_class = truth.class_ids == predicted.class_ids[row]
+        available_ious = ious[row] * (same_class & (is_unmatched | is_crowd))
+        if len(truth) and available_ious.max() >= MATCH_IOU:
+            is_unmatched[available_ious.argmax()] = False
             continue
-        what = f"{class_names[placed.class_ids[row]]}: {_why_false(overlaps[row], own_class, truth, class_names)}"
-        return FailureCase(float(placed.scores[row]), what, placed.select(np.array([row])))
+        error = _error_kind(ious[row], same_class, truth, class_names)
+        text = f"{class_names[predicted.class_ids[row]]}: {error}"
+        return FailureCase(float(predicted.scores[row]), text, predicted.select(np.array([row])))
     return None
 
 
-def _why_false(
-    overlaps: NDArray[np.float64], own_class: NDArray[np.bool_], truth: Detections, class_names: Sequence[str]
+def _error_kind(
+    ious: NDArray[np.float64], same_class: NDArray[np.bool_], truth: Detections, class_names: Sequence[str]
 ) -> str:
-    own, other = (float((overlaps * which).max(initial=0)) for which in (own_class, ~own_class))
-    if own >= MATCH_IOU:
-        return "a second box"
-    if other >= MATCH_IOU:
-        return f"is {class_names[truth.class_ids[int((overlaps * ~own_class).argmax())]]}"
-    return f"badly placed, IoU {own:.2f}" if own >= NEAR_IOU else "nothing annotated there"
+    same_class_iou, other_class_iou = (float((ious * mask).max(initial=0)) for mask in (same_class, ~same_class))
+    if same_class_iou >= MATCH_IOU:
+        return "duplicate"
+    if other_class_iou >= MATCH_IOU:
+        return f"wrong class ({class_names[truth.class_ids[int((ious * ~same_class).argmax())]]})"
+    if same_class_iou >= MIN_LOCALISATION_IOU:
+        return f"poor localisation, IoU {same_class_iou:.2f}"
+    return "background"
 
 
 def _is_crowd(truth: Detections) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""What a detector is to the task; `ssd.py` and `faster_rcnn.py` are the two there are."""
+"""The interface of a detector, implemented by `ssd.py` and `faster_rcnn.py`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Detector:
     """One kind of detector.
 
     Attributes:
-        build: (backbone, number of classes without background) -> the network with random weights above the backbone.
-        loss: (raw outputs, targets, world) -> scalars, `total` among them.
-        decode: (raw outputs, limits) -> the scored boxes of each image.
+        build: (backbone, number of classes without background) -> the network, randomly initialised above the backbone.
+        loss: (raw outputs, targets, world) -> scalars, including `total`.
+        decode: (raw outputs, config) -> the scored boxes of each image.
     """
 
     build: Callable[[Backbone, int], nn.Module]

@@ -1,4 +1,4 @@
-"""The maps that SSD looks at: the paper's, each half the size of the one before, or a feature pyramid."""
+"""Necks of SSD: from the backbone's feature maps to those that predictions are made from."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from torch.nn import functional
 
 from backbone.base import Backbone
 from backbone.layers import ConvBNReLU, DepthwiseSeparable
-from tasks.detection.anchors import Shapes, fpn_shapes, ssd_shapes
+from tasks.detection.anchors import AnchorShapes, fpn_shapes, ssd_shapes
 
-PYRAMID_CHANNELS = 128
+FPN_CHANNELS = 128
 EXTRA_CHANNELS = ((256, 512), (128, 256), (128, 256), (64, 128))  # of each pair: 1x1, then 3x3 with stride 2
 
 
 class SSDExtraLayers(nn.Module):
-    """The maps of conv 11 and conv 13, and four more, each by a 1x1 and a 3x3 convolution with stride 2.
+    """SSD's extra layers: the backbone's strides 16 and 32, then 64 to 512 by a 1x1 and a strided 3x3 convolution each.
 
     Attributes:
-        strides: of each map.
-        channels: of each map.
-        anchor_shapes: of each map.
+        strides: of each feature map.
+        channels: of each feature map.
+        anchor_shapes: of each feature map.
 
     Source: Liu et al. 2016 (arXiv:1512.02325), section 2.1; channels of the detector that Howard et al. 2017 measured.
     """
@@ -27,11 +27,11 @@ class SSDExtraLayers(nn.Module):
     strides = (16, 32, 64, 128, 256, 512)
 
     def __init__(self, backbone: Backbone) -> None:
-        """Args: backbone: gives the first two; its width also scales the others."""
+        """Args: backbone: provides strides 16 and 32; its width also scales the extra layers."""
         super().__init__()
-        self.anchor_shapes: list[Shapes] = ssd_shapes()
-        self._own_strides = self.strides[:2]
-        self.channels = [backbone.channels[stride] for stride in self._own_strides]
+        self.anchor_shapes: list[AnchorShapes] = ssd_shapes()
+        self._backbone_strides = self.strides[:2]
+        self.channels = [backbone.channels[stride] for stride in self._backbone_strides]
         self.extras = nn.ModuleList()
         for squeezed, out_channels in EXTRA_CHANNELS:
             squeezed, out_channels = (max(1, int(c * backbone.width_mult)) for c in (squeezed, out_channels))
@@ -43,15 +43,17 @@ class SSDExtraLayers(nn.Module):
             self.channels.append(out_channels)
 
     def forward(self, features: dict[int, Tensor]) -> list[Tensor]:
-        """The backbone's maps by stride -> the maps to look at, the finest first."""
-        maps = [features[stride] for stride in self._own_strides]
+        """The backbone's feature maps by stride -> the feature maps to predict from, finest first."""
+        feature_maps = [features[stride] for stride in self._backbone_strides]
         for extra in self.extras:
-            maps.append(extra(maps[-1]))
-        return maps
+            feature_maps.append(extra(feature_maps[-1]))
+        return feature_maps
 
 
 class FPN(nn.Module):
-    """Maps at strides 8 to 128 with equal channels; what coarse maps know is added to the finer ones.
+    """Feature pyramid network: strides 8 to 128 with equal channels, and a top-down path from stride 32 to 8.
+
+    Attributes: see `SSDExtraLayers`.
 
     Source: Lin et al. 2017 (arXiv:1612.03144), section 3, with the separable convolutions of Sandler et al. 2018
     (arXiv:1801.04381), section 6.2.
@@ -60,25 +62,27 @@ class FPN(nn.Module):
     strides = (8, 16, 32, 64, 128)
 
     def __init__(self, backbone: Backbone) -> None:
-        """Args: backbone: gives the maps at strides 8, 16 and 32; its width also scales the pyramid's."""
+        """Args: backbone: provides strides 8, 16 and 32; its width also scales the pyramid."""
         super().__init__()
-        self.anchor_shapes: list[Shapes] = fpn_shapes()
-        own = self._own_strides = self.strides[:3]
-        channels, conventions = max(8, int(PYRAMID_CHANNELS * backbone.width_mult)), backbone.conventions
+        self.anchor_shapes: list[AnchorShapes] = fpn_shapes()
+        strides = self._backbone_strides = self.strides[:3]
+        channels, conventions = max(8, int(FPN_CHANNELS * backbone.width_mult)), backbone.conventions
         self.channels = [channels] * len(self.anchor_shapes)
-        self.lateral = nn.ModuleList(ConvBNReLU(backbone.channels[s], channels, 1, conventions) for s in own)
-        self.smooth = nn.ModuleList(DepthwiseSeparable(channels, channels, conventions) for _ in own)
+        self.lateral = nn.ModuleList(ConvBNReLU(backbone.channels[s], channels, 1, conventions) for s in strides)
+        self.smooth = nn.ModuleList(DepthwiseSeparable(channels, channels, conventions) for _ in strides)
         self.coarser = nn.ModuleList(
-            DepthwiseSeparable(channels, channels, conventions, stride=2) for _ in self.strides[len(own) :]
+            DepthwiseSeparable(channels, channels, conventions, stride=2) for _ in self.strides[len(strides) :]
         )
 
     def forward(self, features: dict[int, Tensor]) -> list[Tensor]:
-        """The backbone's maps by stride -> the maps to look at, the finest first."""
-        own = [lateral(features[stride]) for lateral, stride in zip(self.lateral, self._own_strides, strict=True)]
-        merged = [own[-1]]
-        for finer in reversed(own[:-1]):
-            merged.insert(0, finer + functional.interpolate(merged[0], size=finer.shape[2:], mode="nearest"))
-        maps = [smooth(m) for smooth, m in zip(self.smooth, merged, strict=True)]
+        """The backbone's feature maps by stride -> the feature maps to predict from, finest first."""
+        laterals = [
+            lateral(features[stride]) for lateral, stride in zip(self.lateral, self._backbone_strides, strict=True)
+        ]
+        merged = [laterals[-1]]
+        for lateral in reversed(laterals[:-1]):
+            merged.insert(0, lateral + functional.interpolate(merged[0], size=lateral.shape[2:], mode="nearest"))
+        feature_maps = [smooth(feature_map) for smooth, feature_map in zip(self.smooth, merged, strict=True)]
         for coarser in self.coarser:
-            maps.append(coarser(maps[-1]))
-        return maps
+            feature_maps.append(coarser(feature_maps[-1]))
+        return feature_maps

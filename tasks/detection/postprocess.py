@@ -1,4 +1,4 @@
-"""From scores for every place and class to the boxes of an image, vectorised over images and classes."""
+"""From the scores of every anchor (or region) and class to the boxes of an image, for all images at once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ CANDIDATES_PER_DETECTION = 5  # enough in nearly all images
 
 
 class PostprocessConfig(NamedTuple):
-    """What is kept.
+    """Thresholds of postprocessing.
 
     Attributes:
         input_size: side in pixels of the frame that boxes are returned in.
-        score_threshold: boxes that score less are dropped.
-        nms_iou: a box that overlaps a better one of its class by more is dropped.
-        max_detections: an image keeps at most so many.
+        score_threshold: boxes with a lower score are dropped.
+        nms_iou: IoU threshold of non-maximum suppression, per class.
+        max_detections: boxes kept per image, at most.
     """
 
     input_size: int
@@ -33,65 +33,63 @@ class PostprocessConfig(NamedTuple):
 
 
 def postprocess(
-    scores: Tensor, boxes_of: Callable[[Tensor, Tensor], Tensor], limits: PostprocessConfig
+    scores: Tensor, decode_boxes: Callable[[Tensor, Tensor], Tensor], config: PostprocessConfig
 ) -> list[Detections]:
-    """Scored boxes of each image, best first.
+    """Scored boxes of each image after non-maximum suppression per class, best first.
 
-    Every place may give a box for several classes; of overlapping boxes of one class the best stays.
-
-    Which boxes survive depends only on those that score more. So the best few hundred candidates are looked at first,
-    and more only if too few of these survive: the result is that of all, and few boxes are computed at all.
+    Only boxes with higher scores suppress a box. So the few hundred best candidates are tried first, and more only if
+    too few of them survive: the result is the same as from all candidates, and few boxes are decoded.
 
     Args:
-        scores: (N, P, K), of each place and class.
-        boxes_of: (C,) places from 0 to N * P and (C,) classes -> their boxes (C, 4), as shares of the image.
-        limits: what is kept.
+        scores: (N, A, K), of each anchor (or region) and class.
+        decode_boxes: (C,) rows from 0 to N * A and (C,) classes -> their boxes (C, 4), as fractions of the image.
+        config: the thresholds.
     """
-    num_images, num_places, _ = scores.shape
+    num_images, num_anchors, _ = scores.shape
     scores = scores.flatten(0, 1)
-    places, class_ids = (scores >= limits.score_threshold).nonzero().unbind(1)  # of the candidates, image by image
-    values = scores[places, class_ids]
-    counts = torch.bincount(places // num_places, minlength=num_images).tolist()
-    number = CANDIDATES_PER_DETECTION * limits.max_detections
+    rows, class_ids = (scores >= config.score_threshold).nonzero().unbind(1)  # of the candidates, image by image
+    candidate_scores = scores[rows, class_ids]
+    counts = torch.bincount(rows // num_anchors, minlength=num_images).tolist()
+    max_candidates = CANDIDATES_PER_DETECTION * config.max_detections
     while True:
-        fewer = [min(count, number) for count in counts]
-        some = (places, class_ids, values)
-        if fewer != counts:
-            chosen = _best_of_each(values, counts, number)
-            some = (places[chosen], class_ids[chosen], values[chosen])
-        boxes_xyxy = boxes_of(some[0], some[1]).clamp(0, 1) * limits.input_size
-        detections = _suppress(boxes_xyxy, some[1], some[2], fewer, limits)
+        top_counts = [min(count, max_candidates) for count in counts]
+        candidates = (rows, class_ids, candidate_scores)
+        if top_counts != counts:
+            top = _topk_per_image(candidate_scores, counts, max_candidates)
+            candidates = (rows[top], class_ids[top], candidate_scores[top])
+        boxes_xyxy = decode_boxes(candidates[0], candidates[1]).clamp(0, 1) * config.input_size
+        detections = _batched_nms(boxes_xyxy, candidates[1], candidates[2], top_counts, config)
         if all(
-            len(found) == limits.max_detections or less == count
-            for found, less, count in zip(detections, fewer, counts, strict=True)
+            len(kept) == config.max_detections or top_count == count
+            for kept, top_count, count in zip(detections, top_counts, counts, strict=True)
         ):
             return detections
-        number *= 4
+        max_candidates *= 4
 
 
-def _best_of_each(values: Tensor, counts: list[int], number: int) -> Tensor:
-    """Where the highest values of each image are, at most `number` of them; `counts` is how many an image has."""
-    firsts = itertools.accumulate(counts, initial=0)
-    pairs = zip(firsts, torch.split(values, counts), strict=False)
-    return torch.cat([first + own.topk(min(len(own), number)).indices for first, own in pairs])
+def _topk_per_image(scores: Tensor, counts: list[int], k: int) -> Tensor:
+    """Positions of the k highest scores of each image; `counts` are the candidates per image."""
+    starts = itertools.accumulate(counts, initial=0)
+    pairs = zip(starts, torch.split(scores, counts), strict=False)
+    return torch.cat([start + image_scores.topk(min(len(image_scores), k)).indices for start, image_scores in pairs])
 
 
-def _suppress(
-    boxes_xyxy: Tensor, class_ids: Tensor, scores: Tensor, counts: list[int], limits: PostprocessConfig
+def _batched_nms(
+    boxes_xyxy: Tensor, class_ids: Tensor, scores: Tensor, counts: list[int], config: PostprocessConfig
 ) -> list[Detections]:
-    """Of the candidates of all images, one after the other, those that no better one of their image and class overlaps.
+    """Non-maximum suppression per image and class; `counts` are the candidates per image, one image after the other.
 
-    torchvision's `batched_nms` for many images, whose small operations are done for all at once.
+    The class-offset trick of torchvision's `batched_nms`, with its small operations done for all images at once.
     """
-    apart = torch.add(boxes_xyxy, class_ids[:, None], alpha=limits.input_size + 1)  # no two classes overlap
-    boxes, classes, values = (tensor.cpu().numpy() for tensor in (boxes_xyxy, class_ids, scores))
-    has_area = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
-    frame = (limits.input_size, limits.input_size)
+    offset_boxes = torch.add(boxes_xyxy, class_ids[:, None], alpha=config.input_size + 1)  # no two classes overlap
+    boxes, classes, box_scores = (tensor.cpu().numpy() for tensor in (boxes_xyxy, class_ids, scores))
+    is_valid = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+    image_hw = (config.input_size, config.input_size)
     detections = []
-    first = 0
-    for own_boxes, own_scores in zip(torch.split(apart, counts), torch.split(scores, counts), strict=True):
-        kept = first + nms(own_boxes, own_scores, limits.nms_iou).cpu().numpy()
-        kept = kept[has_area[kept]][: limits.max_detections]
-        detections.append(Detections(boxes[kept], classes[kept], frame, scores=values[kept]))
-        first += len(own_boxes)
+    start = 0
+    for image_boxes, image_scores in zip(torch.split(offset_boxes, counts), torch.split(scores, counts), strict=True):
+        kept = start + nms(image_boxes, image_scores, config.nms_iou).cpu().numpy()
+        kept = kept[is_valid[kept]][: config.max_detections]
+        detections.append(Detections(boxes[kept], classes[kept], image_hw, scores=box_scores[kept]))
+        start += len(image_boxes)
     return detections

@@ -1,4 +1,4 @@
-"""SSD on MobileNet: the network, and what its raw outputs mean. The loss is in `loss.py`."""
+"""SSD on MobileNet: the network and the decoding of its raw outputs. The loss is in `loss.py`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tasks.detection.postprocess import PostprocessConfig, postprocess
 
 
 class SSDOutputs(NamedTuple):
-    """Raw outputs for every anchor.
+    """Raw outputs of every anchor.
 
     Attributes:
         class_logits: (N, A, K + 1), background first.
         box_deltas: (N, A, 4), offsets from the anchors.
-        anchors: (A, 4) centre and size, as shares of the image.
+        anchors: (A, 4) centre and size, as fractions of the image.
     """
 
     class_logits: Tensor
@@ -33,9 +33,9 @@ class SSDOutputs(NamedTuple):
 
 
 class SSD(nn.Module):
-    """Single shot detector: classes and boxes straight from several maps of different sizes.
+    """Single shot detector: predicts classes and boxes from feature maps of several strides.
 
-    As the paper's, at 300 px and width 1.0: grids 19, 10, 5, 3, 2, 1 and 1,917 anchors; with 91 outputs 1,237 M
+    The paper's model, at 300 px and width 1.0: grids 19, 10, 5, 3, 2, 1 and 1,917 anchors; with 91 outputs 1,237 M
     mult-adds and 6.82 M parameters.
 
     Source: Howard et al. 2017, section 4.6 and Table 13; Liu et al. 2016 (arXiv:1512.02325).
@@ -55,10 +55,10 @@ class SSD(nn.Module):
         """Build with random weights for all but the backbone.
 
         Args:
-            backbone: its width also scales the maps on top of it.
+            backbone: its width also scales the neck.
             num_classes: K, without background.
             input_size: S, side of the images in pixels.
-            neck: which maps predictions are made from: SSD's `extra_layers`, as in the paper, or an `fpn`.
+            neck: SSD's `extra_layers`, as in the paper, or an `fpn`.
             predictor: `pointwise` convolutions of 1x1, or `separable` ones of 3x3 (Sandler et al. 2018, section 6.2).
         """
         super().__init__()
@@ -73,7 +73,7 @@ class SSD(nn.Module):
             nn.init.normal_(layers[-1].weight, std=0.01)
             nn.init.zeros_(layers[-1].bias)
         anchors = build_anchors(grid_sizes(input_size, self.neck.strides), self.neck.anchor_shapes)
-        self.register_buffer("anchors", anchors, persistent=False)  # a constant that lives on the device
+        self.register_buffer("anchors", anchors, persistent=False)  # constant; moves with the module
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> SSDOutputs:
@@ -81,11 +81,11 @@ class SSD(nn.Module):
         return self.from_feature_maps(self.backbone.features(images))
 
     def from_feature_maps(self, features: dict[int, Tensor]) -> SSDOutputs:
-        """The backbone's maps by stride -> raw outputs for A anchors."""
-        maps = self.neck(features)
+        """The backbone's feature maps by stride -> raw outputs for A anchors."""
+        feature_maps = self.neck(features)
         return SSDOutputs(
-            _predict(self.class_predictors, maps, self.num_classes + 1),
-            _predict(self.box_predictors, maps, 4),
+            _predict(self.class_predictors, feature_maps, self.num_classes + 1),
+            _predict(self.box_predictors, feature_maps, 4),
             self.anchors,
         )
 
@@ -97,16 +97,17 @@ def _build_predictor(kind: Predictor, conventions: Conventions, in_channels: int
     return nn.Sequential(*layers)
 
 
-def _predict(predictors: nn.ModuleList, maps: list[Tensor], size: int) -> Tensor:
-    """(N, shapes * size, H, W) of every map -> (N, A, size); no copy where channels are last in memory."""
-    predictions = [predictor(m).permute(0, 2, 3, 1) for predictor, m in zip(predictors, maps, strict=True)]
+def _predict(predictors: nn.ModuleList, feature_maps: list[Tensor], size: int) -> Tensor:
+    """(N, shapes * size, H, W) of every feature map -> (N, A, size); no copy where channels are last in memory."""
+    pairs = zip(predictors, feature_maps, strict=True)
+    predictions = [predictor(feature_map).permute(0, 2, 3, 1) for predictor, feature_map in pairs]
     return torch.cat([prediction.reshape(prediction.shape[0], -1, size) for prediction in predictions], 1)
 
 
-def decode_ssd(outputs: SSDOutputs, limits: PostprocessConfig) -> list[Detections]:
+def decode_ssd(outputs: SSDOutputs, config: PostprocessConfig) -> list[Detections]:
     """Scored boxes of each image, best first."""
 
-    def boxes_of(places: Tensor, _class_ids: Tensor) -> Tensor:
-        return decode(outputs.box_deltas.flatten(0, 1)[places], outputs.anchors[places % len(outputs.anchors)])
+    def decode_boxes(rows: Tensor, _class_ids: Tensor) -> Tensor:
+        return decode(outputs.box_deltas.flatten(0, 1)[rows], outputs.anchors[rows % len(outputs.anchors)])
 
-    return postprocess(outputs.class_logits.softmax(-1)[..., 1:], boxes_of, limits)
+    return postprocess(outputs.class_logits.softmax(-1)[..., 1:], decode_boxes, config)

@@ -1,4 +1,4 @@
-"""The parts of detection, named in one place."""
+"""The detection task: its data, models, losses, metric and pictures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tasks.detection.model import Detector
 from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.ssd import SSD, decode_ssd
 
-PAPER_NUM_CLASSES = 90  # outputs of the paper's detectors without background: COCO's ids from 1 to 90
+PAPER_NUM_CLASSES = 90  # of the paper's detectors, without background: COCO's ids from 1 to 90
 
 
 class DetectionTask(Task[Detections]):
@@ -43,7 +43,7 @@ class DetectionTask(Task[Detections]):
         super().__init__(config, metadata)
         self.class_names: list[str] = metadata["class_names"]
         self._detector = _detector(config)
-        self._sources: dict[Split, CocoDetection] = {}  # read once: COCO's own are large
+        self._sources: dict[Split, CocoDetection] = {}  # read once: COCO's annotations are large
 
     @classmethod
     def from_data(cls, config: DetectionConfig) -> Self:
@@ -55,12 +55,12 @@ class DetectionTask(Task[Detections]):
 
     @classmethod
     def with_num_classes(cls, config: DetectionConfig, num_classes: int | None) -> Self:
-        """The task for nameless classes; by default as many as the paper's."""
+        """The task for unnamed classes; by default the paper's 90."""
         ids = tuple(range(1, (num_classes or PAPER_NUM_CLASSES) + 1))
         return cls(config, _metadata(Categories(ids, tuple(map(str, ids)))))
 
     def build_model(self) -> nn.Module:
-        """The detector with the backbone's published weights, where the configuration names some."""
+        """The detector, with a pretrained backbone if the configuration names one."""
         backbone = build_pretrained(self.config, open_pretrained(self.config))
         return self._detector.build(backbone, len(self.class_names))
 
@@ -74,53 +74,51 @@ class DetectionTask(Task[Detections]):
             self._sources[split] = _read_split(self.config, split)
         source = self._sources[split]
         if _metadata(source.categories) != dict(self.metadata):
-            have, want = source.categories.names, tuple(self.class_names)
+            found, expected = source.categories.names, tuple(self.class_names)
             raise ValueError(
-                f"the categories of the {split} annotations, {_shorten(have)}, are not those that the model has "
-                f"outputs for, {_shorten(want)} (names, ids and their order must agree)"
+                f"the categories of the {split} annotations, {_shorten(found)}, are not the model's, "
+                f"{_shorten(expected)} (names, ids and their order must agree)"
             )
         return source
 
     def augmentation(self) -> DetectionAugmentation:
-        """SSD's."""
+        """SSD's augmentation."""
         return DetectionAugmentation(self.config.data.input_size)
 
     def preprocessing(self) -> Preprocess:
-        """Stretch to the input size."""
+        """Resizing to the input size, without keeping the aspect ratio."""
         return partial(resize, input_size=self.config.data.input_size)
 
     def collate(self) -> Collate[Detections]:
-        """The objects, padded to as many in each image."""
+        """Padded objects."""
         return detection_targets
 
     def loss(self, outputs: Any, targets: DetectionTargets, world: World = SINGLE_PROCESS) -> dict[str, Tensor]:
-        """The detector's."""
+        """The detector's loss."""
         return self._detector.loss(outputs, targets, world)
 
     def decode(self, outputs: Any) -> list[Detections]:
         """Boxes in the frame of the network's input."""
         config = self.config
-        limits = PostprocessConfig(
-            config.data.input_size, config.score_threshold, config.nms_iou, config.max_detections
-        )
-        return self._detector.decode(outputs, limits)
+        thresholds = (config.score_threshold, config.nms_iou, config.max_detections)
+        return self._detector.decode(outputs, PostprocessConfig(config.data.input_size, *thresholds))
 
     def metric(self) -> DetectionMetric:
         """COCO's average precision."""
         return DetectionMetric(self.class_names)
 
     def failure_case(self, predicted: Detections, truth: Detections) -> FailureCase[Detections] | None:
-        """The best box that no object of its class overlaps by half, or only one that has a better box."""
+        """The false positive with the highest score."""
         return worst_false_positive(predicted, truth, self.class_names)
 
     def draw(self, image: Image, predicted: Detections, truth: Detections | None = None) -> Image:
-        """The boxes that score `show_score` or more, beside the true ones."""
+        """The boxes with a score of at least `show_score`, and the true ones."""
         return draw_detections(image, self._shown(predicted), truth, self.class_names)
 
     def describe(self, predicted: Detections, image_hw: tuple[int, int]) -> dict[str, Any]:
-        """The boxes that score `show_score` or more, in pixels of the image, with official category ids."""
-        placed = self._shown(predicted).resized(image_hw)
-        assert placed.scores is not None
+        """The boxes with a score of at least `show_score`, in pixels of the image, with official category ids."""
+        shown = self._shown(predicted).resized(image_hw)
+        assert shown.scores is not None
         return {
             "detections": [
                 {
@@ -129,7 +127,7 @@ class DetectionTask(Task[Detections]):
                     "score": round(float(score), 4),
                     "box_xyxy": [round(float(value), 1) for value in box],
                 }
-                for box, class_id, score in zip(placed.boxes_xyxy, placed.class_ids, placed.scores, strict=True)
+                for box, class_id, score in zip(shown.boxes_xyxy, shown.class_ids, shown.scores, strict=True)
             ]
         }
 
@@ -146,15 +144,15 @@ def _detector(config: DetectionConfig) -> Detector:
             SSD, input_size=config.data.input_size, neck=ssd.neck, predictor=ssd.predictor
         )
         return Detector(build, partial(ssd_loss, match_iou=ssd.match_iou), decode_ssd)
-    own = config.faster_rcnn
+    faster_rcnn = config.faster_rcnn
     build = partial(
         FasterRCNN,
         input_size=config.data.input_size,
-        anchor_scales=own.anchor_scales,
-        num_proposals=own.num_proposals,
-        num_sampled=own.num_sampled,
+        anchor_scales=faster_rcnn.anchor_scales,
+        num_proposals=faster_rcnn.num_proposals,
+        num_sampled=faster_rcnn.num_sampled,
     )
-    return Detector(build, partial(faster_rcnn_loss, match_iou=own.match_iou), decode_regions)
+    return Detector(build, partial(faster_rcnn_loss, match_iou=faster_rcnn.match_iou), decode_regions)
 
 
 def _read_split(config: DetectionConfig, split: Split) -> CocoDetection:

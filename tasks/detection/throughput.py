@@ -148,10 +148,10 @@ def _postprocessing(mode: str, options: argparse.Namespace) -> list[Step]:
     number, times = (1, CHOSEN_BATCH) if mode.endswith(SINGLE_PROCESS) else (CHOSEN_BATCH, 1)
     if model == "ssd":
         batches: list[Any] = [reference.ssd_outputs(number, NUM_CLASSES) for _ in range(times)]
-        decode: Any = partial(decode_ssd, limits=limits) if whose == "ours" else reference.torchvision_ssd(limits)
+        decode: Any = partial(decode_ssd, config=limits) if whose == "ours" else reference.torchvision_ssd(limits)
     else:
         batches = [reference.faster_rcnn_outputs(number, NUM_CLASSES) for _ in range(times)]
-        decode = partial(decode_regions, limits=limits) if whose == "ours" else reference.torchvision_roi_heads(limits)
+        decode = partial(decode_regions, config=limits) if whose == "ours" else reference.torchvision_roi_heads(limits)
 
     def decode_all() -> None:
         for outputs in batches:

@@ -1,4 +1,4 @@
-"""Random objects to learn from."""
+"""Random objects and the targets made of them."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from tasks.detection.matching import DetectionTargets, detection_targets
 from tests.tasks.laws import as_examples
 
 NUM_CLASSES = 4
-NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (96, 96))
+NO_OBJECTS = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (96, 96))
 
 
 def random_truth(rng: np.random.Generator, *counts: int) -> list[Detections]:
-    """As many objects in each image of 96 px as said, 5 to 36 px large."""
+    """The given number of objects in each image of 96 px, 5 to 36 px large."""
     truth = []
     for count in counts:
         low = rng.uniform(0, 60, (count, 2))
@@ -23,5 +23,5 @@ def random_truth(rng: np.random.Generator, *counts: int) -> list[Detections]:
 
 
 def targets_of(truth: Sequence[Detections], seeds: Sequence[int] | None = None) -> DetectionTargets:
-    """What a loss takes."""
+    """The targets that a loss takes."""
     return detection_targets(as_examples(truth, seeds))

@@ -5,8 +5,8 @@ from tasks.common.drawing.draw import colour
 from tasks.detection.draw import draw_detections
 
 
-def test_boxes_are_drawn_in_the_frame_of_the_picture() -> None:
-    """A box in a 100 px frame, on a 400 px picture: four times as large; truth in white."""
+def test_boxes_are_drawn_in_the_frame_of_the_image() -> None:
+    """A box in a 100 px frame is four times as large on a 400 px image; truth is white."""
     image = np.zeros((400, 400, 3), np.uint8)
     predicted = Detections(
         np.array([[20, 40, 60, 80]], np.float32), np.array([1]), (100, 100), scores=np.array([0.5], np.float32)
@@ -20,5 +20,5 @@ def test_boxes_are_drawn_in_the_frame_of_the_picture() -> None:
 
 
 def test_small_images_are_enlarged() -> None:
-    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (1, 1))
-    assert draw_detections(np.zeros((50, 100, 3), np.uint8), nothing, None, []).shape == (320, 640, 3)
+    no_objects = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (1, 1))
+    assert draw_detections(np.zeros((50, 100, 3), np.uint8), no_objects, None, []).shape == (320, 640, 3)

@@ -1,4 +1,4 @@
-"""The vectorised loss against one that is written as the paper words it, image by image and anchor by anchor."""
+"""The vectorised SSD loss against the paper's definition, image by image and anchor by anchor."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tasks.detection.boxes import encode
 from tasks.detection.loss import ssd_loss
 from tasks.detection.matching import DetectionTargets, gather_rows, match_anchors
 from tasks.detection.ssd import SSDOutputs
-from tests.tasks.detection.objects import NOTHING, NUM_CLASSES, random_truth, targets_of
+from tests.tasks.detection.objects import NO_OBJECTS, NUM_CLASSES, random_truth, targets_of
 
 ANCHORS = build_anchors([(grid, grid) for grid in (6, 3, 2, 1, 1, 1)], ssd_shapes())
 
@@ -26,22 +26,22 @@ def random_outputs(num_images: int) -> SSDOutputs:
     )
 
 
-def slow_loss(outputs: SSDOutputs, truth: list[Detections]) -> tuple[float, float]:
+def reference_loss(outputs: SSDOutputs, truth: list[Detections]) -> tuple[float, float]:
     classes = boxes = 0.0
     num_positives = 0
     for logits, deltas, objects in zip(outputs.class_logits, outputs.box_deltas, truth, strict=True):
-        stands_for: dict[int, int] = {}
+        matched: dict[int, int] = {}
         true_boxes = torch.from_numpy(objects.boxes_xyxy / 96)
         if len(objects):
-            iou = box_iou(box_convert(ANCHORS, "cxcywh", "xyxy"), true_boxes)
+            ious = box_iou(box_convert(ANCHORS, "cxcywh", "xyxy"), true_boxes)
             for anchor in range(len(ANCHORS)):
-                if iou[anchor].max() >= 0.5:
-                    stands_for[anchor] = int(iou[anchor].argmax())
+                if ious[anchor].max() >= 0.5:
+                    matched[anchor] = int(ious[anchor].argmax())
             for row in reversed(range(len(objects))):
-                stands_for[int(iou[:, row].argmax())] = row
+                matched[int(ious[:, row].argmax())] = row
         background = []
         for anchor in range(len(ANCHORS)):
-            row = stands_for.get(anchor)
+            row = matched.get(anchor)
             target = 0 if row is None else int(objects.class_ids[row]) + 1
             value = functional.cross_entropy(logits[anchor][None], torch.tensor([target])).item()
             if row is None:
@@ -50,23 +50,23 @@ def slow_loss(outputs: SSDOutputs, truth: list[Detections]) -> tuple[float, floa
                 classes += value
                 expected = encode(true_boxes[row], ANCHORS[anchor])
                 boxes += functional.smooth_l1_loss(deltas[anchor], expected, reduction="sum").item()
-        num_positives += len(stands_for)
-        classes += sum(sorted(background)[::-1][: max(3, 3 * len(stands_for))])
+        num_positives += len(matched)
+        classes += sum(sorted(background)[::-1][: max(3, 3 * len(matched))])
     return classes / num_positives, boxes / num_positives
 
 
-def test_equals_the_slow_one(rng: np.random.Generator) -> None:
+def test_equals_the_definition(rng: np.random.Generator) -> None:
     truth = random_truth(rng, 3, 1, 0, 6)
     outputs = random_outputs(len(truth))
     losses = ssd_loss(outputs, targets_of(truth), match_iou=0.5)
-    classes, boxes = slow_loss(outputs, truth)
+    classes, boxes = reference_loss(outputs, truth)
     assert losses["classes"].item() == pytest.approx(classes, rel=1e-5)
     assert losses["boxes"].item() == pytest.approx(boxes, rel=1e-5)
     assert losses["total"].item() == pytest.approx(classes + boxes, rel=1e-5)
 
 
-def loss_by_selection(outputs: SSDOutputs, targets: DetectionTargets) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same as a selection of rows by masks: nothing that is not selected is computed with."""
+def loss_by_indexing(outputs: SSDOutputs, targets: DetectionTargets) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same by indexing with masks: computed from the selected rows only."""
     matched, positive = match_anchors(targets, ANCHORS, 0.5)
     classes = torch.where(positive, targets.class_ids.gather(1, matched) + 1, 0)
     num_positives = positive.sum(1, keepdim=True)
@@ -81,20 +81,20 @@ def loss_by_selection(outputs: SSDOutputs, targets: DetectionTargets) -> tuple[t
 
 
 @pytest.mark.parametrize("counts", [(3, 1, 0, 6), (0, 0), (40, 1), (5,)])
-def test_equals_the_selection_of_rows(counts: tuple[int, ...], rng: np.random.Generator) -> None:
-    """And so do its gradients: masked rows have none, and bring no NaN."""
+def test_equals_the_loss_by_indexing(counts: tuple[int, ...], rng: np.random.Generator) -> None:
+    """Gradients, too: masked rows have none, and cause no NaN."""
     targets, outputs = targets_of(random_truth(rng, *counts)), random_outputs(len(counts))
-    losses, expected = ssd_loss(outputs, targets, match_iou=0.5), loss_by_selection(outputs, targets)
+    losses, expected = ssd_loss(outputs, targets, match_iou=0.5), loss_by_indexing(outputs, targets)
     assert losses["classes"].item() == pytest.approx(expected[0].item(), rel=1e-6)
     assert losses["boxes"].item() == pytest.approx(expected[1].item(), rel=1e-6)
     assert losses["total"].item() == pytest.approx(sum(expected).item(), rel=1e-6)
-    ours, theirs = (torch.autograd.grad(total, outputs[:2]) for total in (losses["total"], sum(expected)))
-    for own, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-8)
+    gradients = (torch.autograd.grad(total, outputs[:2]) for total in (losses["total"], sum(expected)))
+    for gradient, expected_gradient in zip(*gradients, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-8)
 
 
-def test_every_object_has_its_best_anchor() -> None:
-    """Even where no anchor overlaps it by enough; of two objects with one best anchor the first has it."""
+def test_every_object_is_matched_to_its_best_anchor() -> None:
+    """Even below `match_iou`; an anchor that is the best of two objects is matched to the first."""
     boxes = np.array([[2, 2, 9, 9], [40, 50, 47, 57], [3, 3, 10, 10], [10, 20, 96, 90]], np.float32)
     truth = [Detections(boxes, np.zeros(4, np.int64), (96, 96))]
     matched, positive = match_anchors(targets_of(truth), ANCHORS, 0.99)
@@ -104,7 +104,7 @@ def test_every_object_has_its_best_anchor() -> None:
     assert [matched[0, anchor].item() for anchor in best] == [0, 1, 0, 3]
 
 
-def test_perfect_outputs_cost_nothing(rng: np.random.Generator) -> None:
+def test_perfect_outputs_have_zero_loss(rng: np.random.Generator) -> None:
     truth = random_truth(rng, 3, 1, 0, 6)
     targets = targets_of(truth)
     matched, positive = match_anchors(targets, ANCHORS, 0.5)
@@ -119,17 +119,15 @@ def test_perfect_outputs_cost_nothing(rng: np.random.Generator) -> None:
 def test_frame_of_the_truth_does_not_matter(rng: np.random.Generator) -> None:
     truth = random_truth(rng, 3, 1, 0, 6)
     outputs = random_outputs(len(truth))
-    here, there = (
-        ssd_loss(outputs, targets_of(some), match_iou=0.5)["total"].item()
-        for some in (truth, [objects.resized((480, 333)) for objects in truth])
-    )
-    assert here == pytest.approx(there, rel=1e-4)
+    resized = [objects.resized((480, 333)) for objects in truth]
+    losses = [ssd_loss(outputs, targets_of(objects), match_iou=0.5)["total"].item() for objects in (truth, resized)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_images_without_objects_teach_background() -> None:
+def test_images_without_objects_train_background() -> None:
     outputs = random_outputs(2)
-    losses = ssd_loss(outputs, targets_of([NOTHING, NOTHING]), match_iou=0.5)
+    losses = ssd_loss(outputs, targets_of([NO_OBJECTS, NO_OBJECTS]), match_iou=0.5)
     losses["total"].backward()
     assert losses["boxes"].item() == 0
     assert outputs.class_logits.grad is not None
-    assert (outputs.class_logits.grad[..., 0] < 0).sum() == 6  # three hard ones in each image
+    assert (outputs.class_logits.grad[..., 0] < 0).sum() == 6  # three hard negatives in each image

@@ -1,4 +1,4 @@
-"""COCO AP: a perfect and a shifted oracle by hand, and real annotations as pycocotools scores them by itself."""
+"""COCO's AP: perfect and shifted predictions by hand, and real annotations against pycocotools."""
 
 import contextlib
 import csv
@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from datasets.coco import CocoDetection
 from datasets.images import read_image
 from datasets.types import Detections
-from tasks.detection.metric import NAMES, DetectionMetric, worst_false_positive
+from tasks.detection.metric import SCORE_NAMES, DetectionMetric, worst_false_positive
 from tasks.detection.reference import pycocotools_scores, random_results
 from tests.tasks.laws import assert_merge_is_exact
 
@@ -30,7 +30,7 @@ def objects(rng: np.random.Generator, num_images: int = 6) -> list[Detections]:
 
 
 def pycocotools(annotations: dict[str, Any], results: list[dict[str, Any]]) -> COCOeval:
-    """Its evaluation of a results file's content against an annotation file's."""
+    """The evaluation of a results file's content against an annotation file's."""
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO()
         reference.dataset = annotations
@@ -48,7 +48,7 @@ def score(predicted: list[Detections], truth: list[Detections]) -> dict[str, flo
     return metric.compute()
 
 
-def test_truth_fed_back_is_perfect(rng: np.random.Generator) -> None:
+def test_the_truth_as_prediction_is_perfect(rng: np.random.Generator) -> None:
     truth = objects(rng)
     scores = score(truth, truth)
     assert scores["AP"] == scores["AP50"] == scores["AP75"] == scores["AP_medium"] == pytest.approx(1)
@@ -57,10 +57,10 @@ def test_truth_fed_back_is_perfect(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize(("shift_px", "num_thresholds"), [(0, 10), (6, 7), (14, 3), (25, 0)])
-def test_shifted_oracle_passes_the_thresholds_below_its_iou(
+def test_shifted_boxes_pass_the_thresholds_below_their_iou(
     rng: np.random.Generator, shift_px: int, num_thresholds: int
 ) -> None:
-    """Shifted by s, boxes 60 px wide overlap by (60 - s) / (60 + s): 1, 0.818, 0.622, 0.412."""
+    """Shifted by s, boxes 60 px wide have an IoU of (60 - s) / (60 + s): 1, 0.818, 0.622, 0.412."""
     truth = objects(rng)
     shift = np.array([shift_px, 0, shift_px, 0], np.float32)
     moved = [Detections(t.boxes_xyxy + shift, t.class_ids, t.image_hw) for t in truth]
@@ -74,17 +74,17 @@ def test_predictions_may_be_in_another_frame(rng: np.random.Generator) -> None:
     assert score([t.resized((300, 300)) for t in truth], truth)["AP"] == pytest.approx(1)
 
 
-def test_no_predictions_score_zero_and_no_objects_score_nothing(rng: np.random.Generator) -> None:
+def test_no_predictions_score_zero_and_no_objects_score_nan(rng: np.random.Generator) -> None:
     truth = objects(rng)
-    none = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (500, 500))
-    assert score([none] * len(truth), truth)["AP"] == 0
-    assert math.isnan(score(truth, [none] * len(truth))["AP"])
-    assert math.isnan(score([none], [none])["AP"])
+    empty = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (500, 500))
+    assert score([empty] * len(truth), truth)["AP"] == 0
+    assert math.isnan(score(truth, [empty] * len(truth))["AP"])
+    assert math.isnan(score([empty], [empty])["AP"])
 
 
 @pytest.mark.data
 def test_equals_pycocotools_on_real_annotations(rng: np.random.Generator, shared: Path) -> None:
-    """Official file, official category ids, crowds and areas set at random; nothing of ours in the reference."""
+    """Official file, official category ids, random crowds and areas; the reference uses none of our code."""
     root = shared / "data" / "coco128"
     file = root / "annotations" / "instances_val2017.json"
     ours = CocoDetection(root / "val2017", file)
@@ -128,12 +128,12 @@ def test_equals_pycocotools_on_real_annotations(rng: np.random.Generator, shared
     for start in range(0, len(truth), 32):
         metric.update(predicted[start : start + 32], truth[start : start + 32])
     assert evaluation.stats[0] > 0.05
-    for name, expected in zip(NAMES, evaluation.stats, strict=False):
+    for name, expected in zip(SCORE_NAMES, evaluation.stats, strict=False):
         assert metric.compute()[name] == pytest.approx(expected, abs=1e-6), name
 
 
 def test_per_class_table_averages_to_the_score(rng: np.random.Generator, tmp_path: Path) -> None:
-    """COCO's AP is the mean of its classes' APs; a class without objects has none."""
+    """COCO's AP is the mean over classes; a class without objects has no AP."""
     truth = objects(rng)
     shifted = [
         Detections(t.boxes_xyxy + rng.uniform(0, 8, t.boxes_xyxy.shape).astype(np.float32), t.class_ids, t.image_hw)
@@ -154,75 +154,80 @@ def test_per_class_table_averages_to_the_score(rng: np.random.Generator, tmp_pat
 
 
 def test_worst_false_positive_by_hand() -> None:
-    """Each kind of mistake, in another frame than the truth's; boxes that are right are none, whatever their score."""
+    """Each kind of error, in another frame than the truth's; true positives are none, at any score."""
     truth = Detections(np.array([[0, 0, 50, 50]], np.float32), np.array([1]), (100, 100))
 
     def worst(boxes: list[list[float]], class_ids: list[int], scores: list[float]) -> tuple[float, str] | None:
         predicted = Detections(
             np.array(boxes, np.float32), np.array(class_ids), (200, 200), scores=np.array(scores, np.float32)
         )
-        mistake = worst_false_positive(predicted, truth, ["cat", "dog", "hen"])
-        if mistake is None:
+        failure = worst_false_positive(predicted, truth, ["cat", "dog", "hen"])
+        if failure is None:
             return None
-        assert len(mistake.predicted) == 1
-        assert mistake.predicted.scores is not None
-        assert mistake.predicted.scores[0] == np.float32(mistake.confidence)
-        return round(mistake.confidence, 4), mistake.what
+        assert len(failure.predicted) == 1
+        assert failure.predicted.scores is not None
+        assert failure.predicted.scores[0] == np.float32(failure.confidence)
+        return round(failure.confidence, 4), failure.what
 
-    right, beside, half_off = [0.0, 0, 100, 104], [120.0, 120, 190, 190], [50.0, 0, 150, 100]
-    assert worst([right], [1], [0.9]) is None
-    assert worst([right, right], [1, 2], [0.9, 0.4]) == (0.4, "hen: is dog")
-    assert worst([right, right], [1, 1], [0.4, 0.9]) == (0.4, "dog: a second box")  # the better one has the object
-    assert worst([right, beside, beside], [1, 1, 1], [0.9, 0.3, 0.7]) == (0.7, "dog: nothing annotated there")
-    assert worst([half_off], [1], [0.8]) == (0.8, "dog: badly placed, IoU 0.33")
-    assert worst([half_off], [0], [0.8]) == (0.8, "cat: nothing annotated there")
+    correct, background, shifted = [0.0, 0, 100, 104], [120.0, 120, 190, 190], [50.0, 0, 150, 100]
+    assert worst([correct], [1], [0.9]) is None
+    assert worst([correct, correct], [1, 2], [0.9, 0.4]) == (0.4, "hen: wrong class (dog)")
+    assert worst([correct, correct], [1, 1], [0.4, 0.9]) == (0.4, "dog: duplicate")  # the higher score is matched
+    assert worst([correct, background, background], [1, 1, 1], [0.9, 0.3, 0.7]) == (0.7, "dog: background")
+    assert worst([shifted], [1], [0.8]) == (0.8, "dog: poor localisation, IoU 0.33")
+    assert worst([shifted], [0], [0.8]) == (0.8, "cat: background")
     crowd = Detections(truth.boxes_xyxy, truth.class_ids, (100, 100), is_crowd=np.array([True]))
-    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (100, 100))
+    no_objects = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (100, 100))
     inside = Detections(
         np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32),
         np.array([1, 1]),
         (100, 100),
         scores=np.ones(2, np.float32),
     )
-    assert worst_false_positive(inside, crowd, ["cat", "dog"]) is None  # a crowd has room for many
-    assert worst_false_positive(inside, nothing, ["cat", "dog"]) is not None
+    assert worst_false_positive(inside, crowd, ["cat", "dog"]) is None  # any number of boxes match a crowd
+    assert worst_false_positive(inside, no_objects, ["cat", "dog"]) is not None
     assert worst_false_positive(truth.resized((200, 200)), truth, ["cat", "dog"]) is None  # it has no scores
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_pycocotools_on_random_results(seed: int) -> None:
-    """All twelve numbers and every precision, with crowds, areas by annotation, and equal scores.
+    """All twelve scores and every precision, with crowds, annotated areas, and equal scores.
 
-    The files' content is written out here, object by object; the benchmark's comparison, which takes ours, is the same.
+    The files' content is built here, object by object; the benchmark's comparison, built by our code, gives the same.
     """
-    class_names = [f"class {number}" for number in range(12)]  # the twelfth never occurs
+    class_names = [f"class {class_id}" for class_id in range(12)]  # the twelfth never occurs
     predicted, truth = random_results(np.random.default_rng(seed), 60, 40, 11)
     metric = DetectionMetric(class_names)
     metric.update(predicted, truth)
     scores = metric.compute()
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
-    for image_id, (found, true) in enumerate(zip(predicted, truth, strict=True)):
-        assert true.is_crowd is not None
-        assert true.areas_px is not None
-        assert found.scores is not None
-        for row in range(len(true)):
-            x0, y0, x1, y1 = (float(value) for value in true.boxes_xyxy[row])
+    for image_id, (image_predicted, image_truth) in enumerate(zip(predicted, truth, strict=True)):
+        assert image_truth.is_crowd is not None
+        assert image_truth.areas_px is not None
+        assert image_predicted.scores is not None
+        for row in range(len(image_truth)):
+            x0, y0, x1, y1 = (float(value) for value in image_truth.boxes_xyxy[row])
             annotations.append(
                 {
                     "id": 1000 + len(annotations),
                     "image_id": image_id,
-                    "category_id": int(true.class_ids[row]),
+                    "category_id": int(image_truth.class_ids[row]),
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "area": float(true.areas_px[row]),
-                    "iscrowd": 1 if true.is_crowd[row] else 0,
+                    "area": float(image_truth.areas_px[row]),
+                    "iscrowd": 1 if image_truth.is_crowd[row] else 0,
                 }
             )
-        for row in range(len(found)):
-            x0, y0, x1, y1 = (float(value) for value in found.boxes_xyxy[row])
-            box, class_id = [x0, y0, x1 - x0, y1 - y0], int(found.class_ids[row])
+        for row in range(len(image_predicted)):
+            x0, y0, x1, y1 = (float(value) for value in image_predicted.boxes_xyxy[row])
+            box, class_id = [x0, y0, x1 - x0, y1 - y0], int(image_predicted.class_ids[row])
             results.append(
-                {"image_id": image_id, "category_id": class_id, "bbox": box, "score": float(found.scores[row])}
+                {
+                    "image_id": image_id,
+                    "category_id": class_id,
+                    "bbox": box,
+                    "score": float(image_predicted.scores[row]),
+                }
             )
     content = {
         "info": {},
@@ -232,9 +237,9 @@ def test_equals_pycocotools_on_random_results(seed: int) -> None:
     }
     evaluation = pycocotools(content, results)
     stats, precision = evaluation.stats, evaluation.eval["precision"]
-    of_the_benchmark = pycocotools_scores(predicted, truth, class_names)
-    np.testing.assert_array_equal(of_the_benchmark[0], stats)
-    np.testing.assert_array_equal(of_the_benchmark[1], precision)
+    benchmark_stats, benchmark_precision = pycocotools_scores(predicted, truth, class_names)
+    np.testing.assert_array_equal(benchmark_stats, stats)
+    np.testing.assert_array_equal(benchmark_precision, precision)
     assert 0.05 < stats[0] < 0.9
     assert sum(objects.is_crowd.sum() for objects in truth if objects.is_crowd is not None) > 3
     assert list(scores.values()) == pytest.approx(stats[:6], abs=1e-6)
@@ -243,7 +248,7 @@ def test_equals_pycocotools_on_random_results(seed: int) -> None:
 
 
 def test_areas_and_crowds_by_hand() -> None:
-    """40 by 50 px is medium, unless the annotated area is small; what lies in a crowd is not false."""
+    """40 by 50 px is medium, unless the annotated area is small; boxes in a crowd are no false positives."""
     box = np.array([[100, 100, 140, 150]], np.float32)
     found = Detections(box, np.array([0]), (500, 500), scores=np.array([0.9], np.float32))
     scores = score([found], [Detections(box, np.array([0]), (500, 500))])
@@ -253,30 +258,30 @@ def test_areas_and_crowds_by_hand() -> None:
     scores = score([found], [small])
     assert scores["AP_small"] == pytest.approx(1)
     assert math.isnan(scores["AP_medium"])
-    # In another frame of the prediction, areas are still those of the truth's.
+    # Areas are in the frame of the truth, also if the prediction is in another.
     assert score([found.resized((50, 50))], [small]) == pytest.approx(scores, nan_ok=True)
 
     boxes = np.array([[0, 0, 40, 50], [300, 300, 450, 450]], np.float32)
-    inside = np.array([[0, 0, 40, 50], [310, 310, 350, 350]], np.float32)  # the second one scores more
+    inside = np.array([[0, 0, 40, 50], [310, 310, 350, 350]], np.float32)  # the second has the higher score
     both = Detections(inside, np.array([0, 0]), (500, 500), scores=np.array([0.8, 0.9], np.float32))
     for is_crowd, expected in ((np.array([False, True]), 1), (np.array([False, False]), 0.5 * 51 / 101)):
         truth = Detections(boxes, np.array([0, 0]), (500, 500), is_crowd=is_crowd)
-        # without a crowd: the first box is false, the second right; half of the objects found, at a precision of half
+        # Without a crowd the box with the higher score is false: recall 0.5 at precision 0.5.
         assert score([both], [truth])["AP50"] == pytest.approx(expected)
 
 
 def test_merging_is_exact() -> None:
-    """With equal scores, whose order is that of the images."""
+    """With equal scores, which are ordered by image."""
     predicted, truth = random_results(np.random.default_rng(0), 41, 20, 5)
     assert_merge_is_exact(lambda: DetectionMetric(list("abcdef")), predicted, truth)
 
 
-def test_details_are_a_table_and_a_picture(tmp_path: Path) -> None:
-    """Also where nothing was found, and where there are too many classes to name their curves."""
+def test_details_are_a_table_and_a_plot(tmp_path: Path) -> None:
+    """Also without predictions, and with too many classes to label their curves."""
     for num_classes, num_boxes in ((3, 10), (40, 10), (3, 0)):
         folder = tmp_path / f"{num_classes}-{num_boxes}"
         folder.mkdir()
-        names = [f"class {number}" for number in range(num_classes)]
+        names = [f"class {class_id}" for class_id in range(num_classes)]
         metric = DetectionMetric(names)
         metric.update(*random_results(np.random.default_rng(0), 8, num_boxes, num_classes))
         metric.write_details(folder)

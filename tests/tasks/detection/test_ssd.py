@@ -1,4 +1,4 @@
-"""Decoding and suppression, against torchvision's NMS one image and class at a time."""
+"""SSD's outputs, necks and decoding, the last against torchvision's NMS one image and class at a time."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tasks.detection.config import Neck, Predictor
 from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.ssd import SSD, SSDOutputs, decode_ssd
 
-LIMITS = PostprocessConfig(input_size=96, score_threshold=0.05, nms_iou=0.5, max_detections=100)
+CONFIG = PostprocessConfig(input_size=96, score_threshold=0.05, nms_iou=0.5, max_detections=100)
 ANCHORS = build_anchors([(grid, grid) for grid in (6, 3, 2, 1, 1, 1)], ssd_shapes())
 
 
@@ -28,7 +28,7 @@ def test_outputs_have_a_row_for_each_anchor() -> None:
 @pytest.mark.parametrize("name", ["mobilenet_v2_0.5", "mobilenet_v3_large_0.5", "mobilenet_v3_small_0.5"])
 @pytest.mark.parametrize("predictor", ["pointwise", "separable"])
 @pytest.mark.parametrize("neck", ["extra_layers", "fpn"])
-def test_detects_on_every_backbone(name: str, neck: Neck, predictor: Predictor) -> None:
+def test_outputs_and_gradients_on_every_backbone(name: str, neck: Neck, predictor: Predictor) -> None:
     size = 96
     model = SSD(build_backbone(name), 4, input_size=size, neck=neck, predictor=predictor)
     outputs = model(torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8))
@@ -37,7 +37,7 @@ def test_detects_on_every_backbone(name: str, neck: Neck, predictor: Predictor) 
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_separable_predictors_add_a_depthwise_kernel_and_its_norm_to_each_map() -> None:
+def test_separable_predictors_add_a_depthwise_convolution_and_its_norm() -> None:
     """Counted by hand, for classes and for boxes."""
     plain, separable = (SSD(MobileNet(1.0), 90, input_size=300, predictor=kind) for kind in ("pointwise", "separable"))
     channels = (512, 1024, 512, 256, 256, 128)
@@ -46,10 +46,10 @@ def test_separable_predictors_add_a_depthwise_kernel_and_its_norm_to_each_map() 
 
 
 @pytest.mark.parametrize(("size", "grids"), [(320, (40, 20, 10, 5, 3)), (300, (38, 19, 10, 5, 3))])
-def test_fpn_has_five_maps_from_stride_8(size: int, grids: tuple[int, ...]) -> None:
+def test_fpn_has_five_feature_maps_from_stride_8(size: int, grids: tuple[int, ...]) -> None:
     model = SSD(MobileNet(0.25), 4, input_size=size, neck="fpn").eval()
     features = model.backbone.features(torch.zeros(1, 3, size, size, dtype=torch.uint8))
-    assert [m.shape[1:] for m in model.neck(features)] == [(32, grid, grid) for grid in grids]
+    assert [feature_map.shape[1:] for feature_map in model.neck(features)] == [(32, grid, grid) for grid in grids]
     outputs = model(torch.zeros(1, 3, size, size, dtype=torch.uint8))
     assert outputs.anchors.shape == (6 * sum(grid**2 for grid in grids), 4)
     scales = outputs.anchors[:, 2:].prod(1).sqrt().unique().tolist()
@@ -57,8 +57,8 @@ def test_fpn_has_five_maps_from_stride_8(size: int, grids: tuple[int, ...]) -> N
     assert sorted({round(scale, 4) for scale in scales}) == pytest.approx(octaves, abs=1e-4)
 
 
-def test_fine_maps_of_the_fpn_depend_on_coarse_ones() -> None:
-    """The finest map depends on the backbone's last layer; SSD's own does not."""
+def test_fine_feature_maps_of_the_fpn_depend_on_coarse_ones() -> None:
+    """The FPN's finest feature map depends on the backbone's last layer; that of the extra layers does not."""
     images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
     for neck, depends in (("fpn", True), ("extra_layers", False)):
         model = SSD(MobileNet(0.25), 4, input_size=96, neck=neck)  # type: ignore[arg-type]
@@ -68,8 +68,8 @@ def test_fine_maps_of_the_fpn_depend_on_coarse_ones() -> None:
 
 
 @pytest.mark.parametrize(("neck", "finest"), [("extra_layers", 19 * 19 * 3), ("fpn", 38 * 38 * 6)])
-def test_row_of_an_anchor_depends_on_the_pixels_there(neck: Neck, finest: int) -> None:
-    """Order of predictions and order of anchors agree: those near a changed pixel change most."""
+def test_outputs_of_an_anchor_depend_on_the_pixels_at_its_location(neck: Neck, finest: int) -> None:
+    """Predictions and anchors have the same order: those near the changed pixels change most."""
     size = 300
     model = SSD(MobileNet(0.25), 4, input_size=size, neck=neck).eval()
     images = torch.zeros(1, 3, size, size, dtype=torch.uint8)
@@ -81,9 +81,9 @@ def test_row_of_an_anchor_depends_on_the_pixels_there(neck: Neck, finest: int) -
     assert strongest[:2].tolist() == pytest.approx([245 / size, 45 / size], abs=0.15)
 
 
-def test_equals_suppression_of_one_class_at_a_time() -> None:
+def test_decoding_equals_nms_of_one_class_at_a_time() -> None:
     outputs = SSDOutputs(3 * torch.randn(3, len(ANCHORS), 5), 0.5 * torch.randn(3, len(ANCHORS), 4), ANCHORS)
-    decoded = decode_ssd(outputs, LIMITS)
+    decoded = decode_ssd(outputs, CONFIG)
     for image, detections in enumerate(decoded):
         scores = outputs.class_logits[image].softmax(-1)
         boxes = decode(outputs.box_deltas[image], ANCHORS).clamp(0, 1) * 96
@@ -100,20 +100,20 @@ def test_equals_suppression_of_one_class_at_a_time() -> None:
         np.testing.assert_allclose(detections.boxes_xyxy, [box for _, _, box in expected], atol=1e-3)
 
 
-def test_a_certain_box_comes_back_where_it_was() -> None:
+def test_an_encoded_box_is_decoded_exactly() -> None:
     box = torch.tensor([0.2, 0.3, 0.5, 0.9])
     logits = torch.zeros(1, len(ANCHORS), 5)
     logits[..., 0] = 20
     logits[0, 40, :] = torch.tensor([0.0, 0.0, 0.0, 20.0, 0.0])
     deltas = encode(box.expand(len(ANCHORS), 4), ANCHORS)[None]
-    (detections,) = decode_ssd(SSDOutputs(logits, deltas, ANCHORS), LIMITS)
+    (detections,) = decode_ssd(SSDOutputs(logits, deltas, ANCHORS), CONFIG)
     assert detections.class_ids.tolist() == [2]
     np.testing.assert_allclose(detections.boxes_xyxy[0], 96 * box.numpy(), atol=1e-3)
     assert detections.image_hw == (96, 96)
 
 
-def test_nothing_certain_gives_nothing() -> None:
+def test_background_gives_no_detections() -> None:
     logits = torch.zeros(1, len(ANCHORS), 5)
     logits[..., 0] = 20
-    (detections,) = decode_ssd(SSDOutputs(logits, torch.zeros(1, len(ANCHORS), 4), ANCHORS), LIMITS)
+    (detections,) = decode_ssd(SSDOutputs(logits, torch.zeros(1, len(ANCHORS), 4), ANCHORS), CONFIG)
     assert len(detections) == 0

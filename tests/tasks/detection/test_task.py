@@ -1,4 +1,4 @@
-"""Official category ids and our contiguous class ids, there and back."""
+"""Official category ids and contiguous class ids, in both directions."""
 
 import json
 import shutil
@@ -15,15 +15,15 @@ from tasks.detection.task import DetectionTask
 GAPS = {1: 2, 2: 3, 3: 50, 4: 51, 5: 90}  # the sample's ids -> ids with gaps, as COCO's
 
 
-def rewrite(root: Path, split: str, change: "dict[int, int]", names: "dict[int, str] | None" = None) -> None:
+def rewrite(root: Path, split: str, new_ids: dict[int, int], names: dict[int, str] | None = None) -> None:
     file = root / "annotations" / f"instances_{split}.json"
     content: dict[str, Any] = json.loads(file.read_text())
     for annotation in content["annotations"]:
-        annotation["category_id"] = change[annotation["category_id"]]
+        annotation["category_id"] = new_ids[annotation["category_id"]]
     for category in content["categories"]:
         category["name"] = (names or {}).get(category["id"], category["name"])
-        category["id"] = change[category["id"]]
-    content["categories"].reverse()  # the order in the file means nothing
+        category["id"] = new_ids[category["id"]]
+    content["categories"].reverse()  # the order in the file is irrelevant
     file.write_text(json.dumps(content))
 
 
@@ -51,17 +51,19 @@ def test_records_have_official_ids_and_pixels_of_the_image(root: Path) -> None:
     record = task.describe(predicted, (128, 640))
     assert record == {
         "detections": [{"class_name": "tree", "category_id": 90, "score": 0.75, "box_xyxy": [80.0, 32.0, 320.0, 128.0]}]
-    }  # the second scores less than show_score
+    }  # the second is below show_score
 
 
-def test_truth_is_the_same_whatever_the_ids(root: Path, drawn_root: Path) -> None:
+def test_truth_does_not_depend_on_the_ids(root: Path, drawn_root: Path) -> None:
     rewrite(root, "train2017", GAPS)
-    ours, plain = task_for(root).source("train"), task_for(drawn_root).source("train")
-    for index in range(len(plain)):
-        np.testing.assert_array_equal(ours.truth(index).class_ids, plain.truth(index).class_ids)
+    source, original = task_for(root).source("train"), task_for(drawn_root).source("train")
+    for index in range(len(original)):
+        np.testing.assert_array_equal(source.truth(index).class_ids, original.truth(index).class_ids)
 
 
 def test_validation_with_other_categories_is_refused(root: Path) -> None:
     rewrite(root, "val2017", {k: k for k in GAPS}, {2: "ship"})
-    with pytest.raises(ValueError, match=r"val annotations, 5 \(balloon, ship, car, house, \.\.\.\), are not those"):
+    with pytest.raises(
+        ValueError, match=r"val annotations, 5 \(balloon, ship, car, house, \.\.\.\), are not the model's"
+    ):
         task_for(root).source("val")
