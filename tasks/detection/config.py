@@ -38,8 +38,8 @@ class FasterRCNNConfig(Settings, group="faster_rcnn"):
     """Settings of Faster R-CNN.
 
     Args:
-        anchor_scales: of the anchors, as fractions of the image's side; four of them, each in three aspect ratios,
-            are the paper's 12 anchors. Small objects need small scales.
+        anchor_scales: sizes of the anchors as fractions of the image's side; four, each in three aspect ratios, are
+            the paper's 12 anchors. Small objects need small scales.
         match_iou: lowest IoU at which an anchor is matched to an object in training; a lower one gives more positive
             anchors, which helps on small data sets.
         num_proposals: regions per image for the second stage.
@@ -89,7 +89,7 @@ class DetectionConfig(TaskConfig):
         score_threshold: boxes with a lower score are dropped before evaluation.
         nms_iou: IoU threshold of non-maximum suppression, per class.
         max_detections: boxes kept per image; COCO's protocol evaluates 100.
-        show_score: lowest score of the boxes that predict draws and writes.
+        show_score: lowest score of the boxes that are drawn, and written by predict.
     """
 
     data: DetectionDataConfig = field(default_factory=DetectionDataConfig)

@@ -77,7 +77,7 @@ class FasterRCNN(nn.Module):
             backbone: its layers up to stride 16 take the image, the others each region.
             num_classes: K, without background.
             input_size: S, side of the images in pixels.
-            anchor_scales: of the anchors, as fractions of the image's side, each in three aspect ratios.
+            anchor_scales: sizes of the anchors as fractions of the image's side, each in three aspect ratios.
             num_proposals: regions per image.
             num_sampled: regions per image in training.
         """

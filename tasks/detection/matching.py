@@ -77,7 +77,7 @@ def _match_image(anchors_xyxy: Tensor, boxes_xyxy: Tensor, class_ids: Tensor) ->
     """(A,) highest IoU of each anchor, 2 where it is an object's best anchor, and (A,) position of that object."""
     is_object = class_ids >= 0
     ious = box_iou(anchors_xyxy, boxes_xyxy).masked_fill_(~is_object, -1.0)  # (A, M)
-    # torchvision's SSDMatcher is not used: of two objects with the same best anchor it keeps the last, on CUDA either.
+    # Not torchvision's SSDMatcher: it matches a shared best anchor to the last object, on CUDA to any of them.
     ious.scatter_(0, ious.argmax(0)[None], torch.where(is_object, 2.0, -1.0)[None])
     max_ious, matched = ious.max(1)
     return max_ious, matched

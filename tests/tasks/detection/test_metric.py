@@ -87,10 +87,10 @@ def test_equals_pycocotools_on_real_annotations(rng: np.random.Generator, shared
     """Official file, official category ids, random crowds and areas; the reference uses none of our code."""
     root = shared / "data" / "coco128"
     file = root / "annotations" / "instances_val2017.json"
-    ours = CocoDetection(root / "val2017", file)
-    truth = [ours.truth(index) for index in range(len(ours))]
+    source = CocoDetection(root / "val2017", file)
+    truth = [source.truth(index) for index in range(len(source))]
     official: dict[str, Any] = COCO(str(file)).dataset
-    position = dict.fromkeys(range(len(ours)), 0)
+    position = dict.fromkeys(range(len(source)), 0)
     index_of = {image["id"]: index for index, image in enumerate(official["images"])}
     for annotation in official["annotations"]:
         index = index_of[annotation["image_id"]]
@@ -117,14 +117,14 @@ def test_equals_pycocotools_on_real_annotations(rng: np.random.Generator, shared
             results.append(
                 {
                     "image_id": image["id"],
-                    "category_id": ours.categories.ids[class_id],
+                    "category_id": source.categories.ids[class_id],
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "score": float(value),
                 }
             )
     evaluation = pycocotools(official, results)
 
-    metric = DetectionMetric(ours.categories.names)
+    metric = DetectionMetric(source.categories.names)
     for start in range(0, len(truth), 32):
         metric.update(predicted[start : start + 32], truth[start : start + 32])
     assert evaluation.stats[0] > 0.05
