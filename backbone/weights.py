@@ -51,9 +51,14 @@ def open_weights(pretrained: str, backbone_name: str, *, input_size: int) -> Wei
         published = find_published(pretrained, backbone_name, input_size)
         path = path if published is None else fetch(published)
     state, conventions = read_state(path)
-    num_outputs = [len(tensor) for name, tensor in state.items() if name.startswith("head.")]
-    is_imagenet = num_outputs[-1:] == [len(IMAGENET_CLASS_NAMES)]
+    is_imagenet = num_outputs(state) == len(IMAGENET_CLASS_NAMES)
     return Weights(state, conventions, str(path), IMAGENET_CLASS_NAMES if is_imagenet else ())
+
+
+def num_outputs(state: Mapping[str, Tensor]) -> int:
+    """The number of outputs of a state's classifier; 0 if it has none."""
+    biases = [tensor for name, tensor in state.items() if name.startswith("head.") and name.endswith("bias")]
+    return len(biases[-1]) if biases else 0
 
 
 def load_weights(model: Backbone | Classifier, weights: Weights) -> None:

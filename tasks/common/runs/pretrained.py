@@ -11,7 +11,7 @@ import yaml
 
 from backbone.base import Backbone
 from backbone.build import build_backbone, default_conventions
-from backbone.weights import Weights, load_weights, open_weights
+from backbone.weights import Weights, load_weights, num_outputs, open_weights
 from tasks.common.config import BackboneConfig
 from tasks.common.runs.checkpoint import BEST, load_checkpoint
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
@@ -58,8 +58,9 @@ def _weights_of_run(run: Path) -> Weights:
         raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
     settings = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))["backbone"]
     conventions = settings["conventions"] or default_conventions(settings["name"])
-    names = content["metadata"]["class_names"] if content["task"] == "classification" else ()
-    return Weights(content["model"], conventions, str(run), tuple(names))
+    names = tuple(content["metadata"].get("class_names", ()))
+    has_classifier = num_outputs(content["model"]) == len(names)  # a detector has class names, but no classifier
+    return Weights(content["model"], conventions, str(run), names if has_classifier else ())
 
 
 def with_conventions(config: Any, world: World = SINGLE_PROCESS) -> Any:

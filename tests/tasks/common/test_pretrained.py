@@ -11,9 +11,19 @@ import yaml
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.task import ClassificationTask
 from tasks.common.runs.checkpoint import save_best
+from tasks.common.runs.pretrained import open_pretrained
 from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask
+from tasks.registry import TASKS, config_class, task_class
 from tests.tasks.conftest import build_config
+
+
+def save_run(folder: Path, task: Any) -> Any:
+    """Save an untrained model of the task as a run, and return the model."""
+    model = task.build_model()
+    save_best(folder, {"task": task.name, "metadata": dict(task.metadata), "model": model.state_dict()})
+    (folder / "config.yaml").write_text(yaml.safe_dump(dataclasses.asdict(task.config)))
+    return model
 
 
 @pytest.fixture(params=["timm", None])
@@ -21,11 +31,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Any]:
     """The folder of a detector's run, and its model."""
     backbone = {"name": "mobilenet_0.25"} | ({"conventions": request.param} if request.param else {})
     config = build_config(DetectionConfig, backbone=backbone, data={"input_size": 96})
-    task = DetectionTask.with_num_classes(config, 3)
-    model = task.build_model()
-    save_best(tmp_path, {"task": task.name, "metadata": dict(task.metadata), "model": model.state_dict()})
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(dataclasses.asdict(config)))
-    return tmp_path, model
+    return tmp_path, save_run(tmp_path, DetectionTask.with_num_classes(config, 3))
 
 
 def test_a_classifier_starts_from_a_detectors_body(run: tuple[Path, Any]) -> None:
@@ -37,6 +43,18 @@ def test_a_classifier_starts_from_a_detectors_body(run: tuple[Path, Any]) -> Non
     with torch.no_grad():
         ours, theirs = (model.backbone.eval()(images) for model in (classifier, detector))
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_class_names_are_those_of_a_classifier(name: str, tmp_path: Path) -> None:
+    """A detector has class names too, but no classifier with a row for each."""
+    config = build_config(config_class(name), backbone={"name": "mobilenet_0.25"}, data={"input_size": 96})
+    save_run(tmp_path, task_class(name).with_num_classes(config, 3))
+    pretrained = build_config(ClassificationConfig, backbone={"name": "mobilenet_0.25", "pretrained": str(tmp_path)})
+    weights = open_pretrained(pretrained)
+    assert weights is not None
+    assert weights.class_names == (("0", "1", "2") if name == "classification" else ())
+    ClassificationTask.with_num_classes(pretrained, 5).build_model()
 
 
 def test_folders_that_are_no_runs_are_named(run: tuple[Path, Any], tmp_path: Path) -> None:
