@@ -1,4 +1,4 @@
-"""The part of a photo that shows the face: a fixed part of pictures that are aligned already, or found and aligned."""
+"""Face crops: a fixed region of aligned photos, or detection and alignment."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ Part = tuple[float, float, float, float]
 WHOLE: Part = (0, 0, 1, 1)
 ALIGNED_PX = 224  # side of an aligned face
 MIN_SCORE = 0.7
-MAX_DETECTED_SIDE_PX = 640  # larger photos are looked at so much smaller
+MAX_DETECTION_SIDE_PX = 640  # larger photos are downscaled for detection
 WHERE_TO_GET_IT = (
     "OpenCV's face detector YuNet (MIT licence, 230 KB) is face_detection_yunet_2023mar.onnx in "
     "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
 )
-# Where eyes, tip of the nose and corners of the mouth go, in shares of the side; left is left in the picture. These are
-# the places that ArcFace's networks and most sets of aligned faces have (at 112 px).
-TEMPLATE = np.array(
+# ArcFace's landmark template (at 112 px), also used by most aligned data sets: eyes, tip of the nose and corners of the
+# mouth, left in the image first, as fractions of the side.
+LANDMARK_TEMPLATE = np.array(
     [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
 )
-TEMPLATE /= 112
+LANDMARK_TEMPLATE /= 112
 
 
 class NoFaceError(UnreadableImageError):
-    """A photo without a face that the detector sees."""
+    """A photo without a detected face."""
 
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """Cuts the face out of a photo.
+    """Crops the face from a photo.
 
     Attributes:
-        part: x0, y0, x1, y1 in shares of width and height, cut out of photos that are not aligned here.
-        detector: YuNet's ONNX file; with it the face is found and turned so that its five points are at `TEMPLATE`.
+        part: x0, y0, x1, y1 as fractions of width and height, cropped if there is no detector.
+        detector: YuNet's ONNX file, to detect the face and align its five landmarks to `LANDMARK_TEMPLATE`.
     """
 
     part: Part = WHOLE
@@ -49,70 +49,68 @@ class FaceCrop:
 
     def __post_init__(self) -> None:
         if self.detector is not None and not Path(self.detector).is_file():
-            raise ValueError(f"data.align: there is no file {self.detector}; {WHERE_TO_GET_IT}")
+            raise ValueError(f"data.align: no such file {self.detector}; {WHERE_TO_GET_IT}")
 
     def __call__(self, image: Image) -> Image:
-        """The face, of any size; aligned ones (ALIGNED_PX, ALIGNED_PX, 3).
+        """The face crop, of any size; if aligned (ALIGNED_PX, ALIGNED_PX, 3).
 
         Raises:
-            NoFaceError: if it has to be found and is not.
+            NoFaceError: if no face is detected.
         """
         if self.detector is not None:
-            return align(image, detect_points(image, self.detector))
+            return align(image, detect_landmarks(image, self.detector))
         height, width = image.shape[:2]
-        x0, y0, x1, y1 = (round(share * side) for share, side in zip(self.part, (width, height) * 2, strict=True))
+        x0, y0, x1, y1 = (round(fraction * side) for fraction, side in zip(self.part, (width, height) * 2, strict=True))
         x0, y0 = min(x0, width - 1), min(y0, height - 1)
         return image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
 
 
-def face_input(image: Image, *, cut: FaceCrop, input_size: int) -> Image:
-    """The face of a photo as a network takes it: cut out, and scaled to (input_size, input_size, 3).
+def face_input(image: Image, *, face_crop: FaceCrop, input_size: int) -> Image:
+    """The face crop resized to (input_size, input_size, 3).
 
     Raises:
-        NoFaceError: if there is none.
+        NoFaceError: if no face is detected.
     """
-    return center_crop(cut(image), input_size, 1)
+    return center_crop(face_crop(image), input_size, 1)
 
 
-def detect_points(image: Image, detector: str) -> NDArray[np.float64]:
-    """Five points (5, 2) in pixels, as in `TEMPLATE`, of the largest face.
+def detect_landmarks(image: Image, detector: str) -> NDArray[np.float64]:
+    """The landmarks (5, 2) of the largest face in pixels, in the order of `LANDMARK_TEMPLATE`.
 
     Raises:
-        NoFaceError: if there is none.
-        ValueError: if the detector cannot be used.
+        NoFaceError: if no face is detected.
+        ValueError: if the detector cannot be loaded.
     """
-    scale = min(1, MAX_DETECTED_SIDE_PX / max(image.shape[:2]))
+    scale = min(1, MAX_DETECTION_SIDE_PX / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
-    network = _open(detector)
+    network = _load_detector(detector)
     network.setInputSize(size)
     _, faces = network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
     if faces is None or not len(faces):
         raise NoFaceError("no face found")
     largest = max(faces, key=lambda face: face[2] * face[3])
-    points: NDArray[np.float64] = np.asarray(largest[4:14], np.float64).reshape(5, 2) / scale
-    return points
+    landmarks: NDArray[np.float64] = np.asarray(largest[4:14], np.float64).reshape(5, 2) / scale
+    return landmarks
 
 
-def align(image: Image, points: NDArray[np.float64]) -> Image:
-    """The photo turned, scaled and moved so that five points come as near to `TEMPLATE` as they can.
+def align(image: Image, landmarks: NDArray[np.float64]) -> Image:
+    """The photo warped by the similarity transform that best maps its landmarks (x, y) to the template (u, v).
 
-    minimise over a, b, t of sum |a x - b y + t_x - u|^2 + |b x + a y + t_y - v|^2,   (u, v) the template's points
+    minimise over a, b, t: sum |a x - b y + t_x - u|^2 + |b x + a y + t_y - v|^2
     """
-    x, y = points.T
+    x, y = landmarks.T
     zero, one = np.zeros(5), np.ones(5)
     rows = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
-    a, b, t_x, t_y = np.linalg.lstsq(rows, (ALIGNED_PX * TEMPLATE).T.ravel(), rcond=None)[0]
+    a, b, t_x, t_y = np.linalg.lstsq(rows, (ALIGNED_PX * LANDMARK_TEMPLATE).T.ravel(), rcond=None)[0]
     matrix = np.array([[a, -b, t_x], [b, a, t_y]])
     return cv2.warpAffine(image, matrix, (ALIGNED_PX, ALIGNED_PX), flags=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
-@functools.cache  # one for each process; it cannot be sent to another
-def _open(detector: str) -> cv2.FaceDetectorYN:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns of what it asks of itself
+@functools.cache  # one for each process: it cannot be pickled
+def _load_detector(detector: str) -> cv2.FaceDetectorYN:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns about its own calls
     try:
         return cv2.FaceDetectorYN.create(detector, "", (ALIGNED_PX, ALIGNED_PX), score_threshold=MIN_SCORE)
     except cv2.error as error:
-        raise ValueError(
-            f"data.align: {detector}: not a face detector that OpenCV can read; {WHERE_TO_GET_IT}"
-        ) from error
+        raise ValueError(f"data.align: {detector}: OpenCV cannot read this face detector; {WHERE_TO_GET_IT}") from error

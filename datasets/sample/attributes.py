@@ -1,4 +1,4 @@
-"""Drawn faces in CelebA's official layout: each picture is somebody else, with attributes that come and go."""
+"""Generated faces with random attributes, in CelebA's official layout; each image is a new identity."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from datasets.images import write_image
 from datasets.sample.brush import cached
 from datasets.sample.faces import ATTRIBUTES, draw_attributes, draw_face, draw_identity
 
-VERSION = 1  # goes up with every change of a picture
+VERSION = 1  # increment whenever the images change
 NUM_IMAGES: dict[Partition, int] = {"train": 1600, "val": 400}
 SEED = 1704
 
 
 def sample_root() -> Path:
-    """The folder of the sample, drawn on first use into the cache."""
+    """The folder of the sample, generated in the cache on first use."""
     return cached(f"sample-attributes-v{VERSION}", write_sample)
 
 
 def write_sample(root: Path, num_images_of: Mapping[Partition, int] = NUM_IMAGES) -> None:
-    """Write so many faces for `train` and `val`, and the lists of their attributes and partitions, below a folder."""
+    """Write `train` and `val` faces, and the lists of their attributes and partitions, below a folder."""
     (root / IMAGES).mkdir()
     rows: list[str] = []
     partitions: list[str] = []
     for split, num_images in num_images_of.items():
         for _ in range(num_images):
-            number = len(rows) + 1
-            rng = np.random.default_rng([SEED, number])
-            name, attributes = f"{number:06d}.jpg", draw_attributes(rng)
+            image_id = len(rows) + 1
+            rng = np.random.default_rng([SEED, image_id])
+            name, attributes = f"{image_id:06d}.jpg", draw_attributes(rng)
             write_image(root / IMAGES / name, draw_face(draw_identity(rng), attributes, rng))
             rows.append(" ".join([name, *(f"{1 if attribute in attributes else -1:2d}" for attribute in ATTRIBUTES)]))
             partitions.append(f"{name} {PARTITION_IDS[split]}")

@@ -1,7 +1,7 @@
-"""Drawn butterflies of sixteen species, written in Stanford Dogs' official layout.
+"""Generated butterflies of sixteen species, in Stanford Dogs' official layout.
 
-Fine-grained: all species share one body and the same few wing colours, and neighbours differ in one mark alone: spots,
-bars, a dark edge, a tail. Place, size, angle, light and meadow tell nothing.
+Fine-grained: all species share the body and the wing colours, and neighbouring species differ in a single mark: spots,
+bars, a dark edge, a tail. Position, size, angle, light and meadow are independent of the species.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from datasets.images import write_image
 from datasets.sample.brush import Brush, Colour, cached
 from datasets.types import Image
 
-VERSION = 1  # goes up with every change of a picture
-NUM_IMAGES = {"train": 60, "test": 15}  # of each species
+VERSION = 1  # increment whenever the images change
+NUM_IMAGES = {"train": 60, "test": 15}  # per species
 SIDE_PX = 160
 SEED = 1704
 
@@ -29,7 +29,7 @@ WING_COLOURS = ((215, 140, 45), (120, 150, 205), (190, 90, 70), (225, 210, 120))
 
 
 class Species(NamedTuple):
-    """What tells a species from the others."""
+    """The marks of a species."""
 
     num_spots: int
     num_bars: int
@@ -48,21 +48,21 @@ SPECIES = tuple(Species(*marks) for marks in product((0, 2), (0, 2), (False, Tru
 
 
 def sample_root() -> Path:
-    """The folder of the sample, drawn on first use into the cache."""
+    """The folder of the sample, generated in the cache on first use."""
     return cached(f"sample-classification-v{VERSION}", write_sample)
 
 
 def write_sample(root: Path, num_images_of: Mapping[str, int] = NUM_IMAGES) -> None:
-    """Write so many images of each species for `train` and `test`, and the lists that name them, below a folder."""
-    for split_number, (split, num_images) in enumerate(num_images_of.items()):
+    """Write `train` and `test` images of each species, and their lists, below a folder."""
+    for split_index, (split, num_images) in enumerate(num_images_of.items()):
         names, labels = [], []
         for class_id, species in enumerate(SPECIES):
             wnid = f"n{class_id:08d}"
             folder = f"{wnid}-{species.name}"
             (root / "Images" / folder).mkdir(parents=True, exist_ok=True)
-            for number in range(num_images):
-                rng = np.random.default_rng([SEED, split_number, class_id, number])
-                names.append(f"{folder}/{wnid}_{split_number}{number:03d}.jpg")
+            for image_index in range(num_images):
+                rng = np.random.default_rng([SEED, split_index, class_id, image_index])
+                names.append(f"{folder}/{wnid}_{split_index}{image_index:03d}.jpg")
                 labels.append(class_id + 1)
                 write_image(root / "Images" / names[-1], draw_butterfly(species, rng))
         files = np.array(names, object)[:, None]
@@ -72,7 +72,7 @@ def write_sample(root: Path, num_images_of: Mapping[str, int] = NUM_IMAGES) -> N
 
 
 def draw_butterfly(species: Species, rng: np.random.Generator) -> Image:
-    """One picture of the species, (SIDE_PX, SIDE_PX, 3)."""
+    """An image of the species, (SIDE_PX, SIDE_PX, 3)."""
     canvas = _meadow(rng)
     side = rng.uniform(0.55, 0.85) * SIDE_PX
     left, top = rng.uniform(-0.05 * side, SIDE_PX - 0.95 * side, 2)
@@ -88,7 +88,7 @@ def draw_butterfly(species: Species, rng: np.random.Generator) -> Image:
 
 
 def _draw_wings(brush: Brush, species: Species, wing: Colour, *, mirrored: bool) -> None:
-    """One side's fore and hind wing."""
+    """The fore wing and the hind wing of one side."""
 
     def at(x: float) -> float:
         return 1 - x if mirrored else x
@@ -99,17 +99,17 @@ def _draw_wings(brush: Brush, species: Species, wing: Colour, *, mirrored: bool)
     for x, y, radius_x, radius_y in ((0.27, 0.68, 0.2, 0.2), (0.26, 0.36, 0.26, 0.22)):
         brush.ellipse(at(x), y, radius_x, radius_y, edge)
         brush.ellipse(at(x + 0.02), y, radius_x - 0.05, radius_y - 0.05, wing)
-    for number in range(species.num_bars):
-        x = 0.2 + 0.11 * number
+    for bar in range(species.num_bars):
+        x = 0.2 + 0.11 * bar
         brush.polygon([(at(x), 0.2), (at(x + 0.045), 0.2), (at(x + 0.075), 0.5), (at(x + 0.03), 0.5)], DARK)
-    for number in range(species.num_spots):
-        x, y = 0.2 + 0.14 * number, 0.7 + 0.03 * number
+    for spot in range(species.num_spots):
+        x, y = 0.2 + 0.14 * spot, 0.7 + 0.03 * spot
         brush.ellipse(at(x), y, 0.06, 0.06, DARK)
         brush.ellipse(at(x), y, 0.028, 0.028, CREAM)
 
 
 def _meadow(rng: np.random.Generator) -> Image:
-    """Grass, leaves and blossoms in the butterflies' own colours."""
+    """Grass, leaves and blossoms in the colours of the butterflies."""
     shade = rng.uniform((60, 90, 40), (170, 190, 120)) + np.linspace(-25, 25, SIDE_PX)[:, None, None]
     canvas: Image = np.clip(np.broadcast_to(shade, (SIDE_PX, SIDE_PX, 3)), 0, 255).astype(np.uint8)
     palette = (*WING_COLOURS, DARK, CREAM, (70, 120, 50), (110, 140, 60))

@@ -1,7 +1,7 @@
-"""Drawn faces for both face tasks: an identity is geometry and colours, attributes come and go, the rest is chance.
+"""Generated faces for both face tasks.
 
-What tells two identities apart: the proportions of head, eyes, brows, nose and mouth, and the colours of skin, eyes and
-hair, each only a little. What changes from photo to photo: attributes, pose, light, sharpness, what is behind.
+Identities differ slightly in the proportions of head, eyes, brows, nose and mouth, and in the colours of skin, eyes and
+hair. Photos of one identity differ in attributes, pose, light, sharpness and background.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datasets.sample.brush import Brush, Colour
 from datasets.types import Image
 
 SIDE_PX = 112
-ATTRIBUTES = {  # share of photos that have it
+ATTRIBUTES = {  # fraction of photos with it
     "Bangs": 0.25,
     "Beard": 0.2,
     "Bushy_Eyebrows": 0.15,
@@ -38,7 +38,7 @@ TEETH: Colour = (240, 238, 230)
 
 
 class Identity(NamedTuple):
-    """Who somebody is: lengths in shares of the picture's side, and colours."""
+    """Lengths as fractions of the image side, and colours."""
 
     head_width: float
     head_height: float
@@ -59,7 +59,7 @@ class Identity(NamedTuple):
 
 
 def draw_identity(rng: np.random.Generator) -> Identity:
-    """Somebody, at random."""
+    """A random identity."""
 
     def near(base: tuple[Colour, ...]) -> Colour:
         chosen = np.array(base[int(rng.integers(len(base)))]) + rng.normal(0, 8, 3)
@@ -87,12 +87,12 @@ def draw_identity(rng: np.random.Generator) -> Identity:
 
 
 def draw_attributes(rng: np.random.Generator) -> set[str]:
-    """Some attributes, each as often as it should be."""
-    return {name for name, share in ATTRIBUTES.items() if rng.random() < share}
+    """A random set of attributes, with the frequencies of `ATTRIBUTES`."""
+    return {name for name, frequency in ATTRIBUTES.items() if rng.random() < frequency}
 
 
 def draw_face(identity: Identity, attributes: Collection[str], rng: np.random.Generator) -> Image:
-    """One photo of somebody, (SIDE_PX, SIDE_PX, 3)."""
+    """A photo of an identity, (SIDE_PX, SIDE_PX, 3)."""
     canvas = _background(rng)
     side = rng.uniform(0.94, 1.06) * SIDE_PX
     left, top = (SIDE_PX - side) / 2 + rng.normal(0, 0.02 * SIDE_PX, 2)
@@ -102,7 +102,7 @@ def draw_face(identity: Identity, attributes: Collection[str], rng: np.random.Ge
 
 
 class _Pen:
-    """Draws on the front of a head that is turned a little: what is nearer to the viewer moves further."""
+    """Draws on a slightly turned head: points nearer to the viewer are displaced further."""
 
     def __init__(self, brush: Brush, *, yaw: float, pitch: float) -> None:
         self.brush = brush
@@ -110,7 +110,7 @@ class _Pen:
         self._narrow = math.cos(yaw)
 
     def at(self, x: float, y: float, depth: float = 1) -> tuple[float, float]:
-        """Where a point goes that is so far in front of the ears; x counts from the middle of the face."""
+        """Image coordinates of a point at a depth in front of the ears; x is relative to the middle of the face."""
         return 0.5 + x * self._narrow + depth * self._shift[0], y + depth * self._shift[1]
 
     def ellipse(self, x: float, y: float, radius_x: float, radius_y: float, colour: Colour, depth: float = 1) -> None:
@@ -120,79 +120,79 @@ class _Pen:
         self.brush.polygon([self.at(x, y, depth) for x, y in points], colour)
 
     def stroke(self, points: list[tuple[float, float]], width: float, colour: Colour, depth: float = 1) -> None:
-        """A line of some width through points from left to right."""
+        """A line of the given width through points, from left to right."""
         upper = [(x, y - width / 2) for x, y in points]
         lower = [(x, y + width / 2) for x, y in reversed(points)]
         self.polygon(upper + lower, colour, depth)
 
 
-def _draw_head(pen: _Pen, who: Identity, attributes: Collection[str], rng: np.random.Generator) -> None:
+def _draw_head(pen: _Pen, identity: Identity, attributes: Collection[str], rng: np.random.Generator) -> None:
     """From the back to the front."""
-    width, height = who.head_width, who.head_height
-    dark = _shade(who.skin, 0.8)
+    width, height = identity.head_width, identity.head_height
+    dark = _shade(identity.skin, 0.8)
     pen.ellipse(0, 1.02, 0.42, 0.2, _clothes(rng), depth=-0.5)  # clothes
     pen.polygon([(-0.1, 0.7), (0.1, 0.7), (0.12, 0.95), (-0.12, 0.95)], dark, depth=0)
     if "Long_Hair" in attributes:
-        pen.ellipse(0, 0.5, width + 0.09, height + 0.02, who.hair, depth=-0.5)
+        pen.ellipse(0, 0.5, width + 0.09, height + 0.02, identity.hair, depth=-0.5)
         pen.polygon(
-            [(-width - 0.08, 0.5), (width + 0.08, 0.5), (width + 0.1, 0.9), (-width - 0.1, 0.9)], who.hair, -0.5
+            [(-width - 0.08, 0.5), (width + 0.08, 0.5), (width + 0.1, 0.9), (-width - 0.1, 0.9)], identity.hair, -0.5
         )
         pen.polygon([(-0.1, 0.7), (0.1, 0.7), (0.12, 0.95), (-0.12, 0.95)], dark, depth=0)
     else:
-        pen.ellipse(0, 0.42, width + 0.03, height - 0.04, who.hair, depth=-0.3)
+        pen.ellipse(0, 0.42, width + 0.03, height - 0.04, identity.hair, depth=-0.3)
     for side in (-1, 1):
-        pen.ellipse(side * (width + 0.005), who.eye_height + 0.05, 0.03, 0.055, dark, depth=0)
+        pen.ellipse(side * (width + 0.005), identity.eye_height + 0.05, 0.03, 0.055, dark, depth=0)
         if "Earrings" in attributes:
-            pen.ellipse(side * (width + 0.012), who.eye_height + 0.13, 0.026, 0.034, (235, 205, 90), depth=0)
-    pen.ellipse(0, 0.5, width, height, who.skin, depth=0.3)
-    pen.polygon(_jaw(who), who.skin, depth=0.3)
+            pen.ellipse(side * (width + 0.012), identity.eye_height + 0.13, 0.026, 0.034, (235, 205, 90), depth=0)
+    pen.ellipse(0, 0.5, width, height, identity.skin, depth=0.3)
+    pen.polygon(_jaw(identity), identity.skin, depth=0.3)
     if "Beard" in attributes:
-        _draw_beard(pen, who)
-    _draw_hair(pen, who, attributes)
+        _draw_beard(pen, identity)
+    _draw_hair(pen, identity, attributes)
     if "Freckles" in attributes:
-        for x, y in rng.uniform((-0.16, who.eye_height + 0.06), (0.16, who.eye_height + 0.16), (34, 2)):
-            pen.ellipse(float(x), float(y), 0.011, 0.011, _shade(who.skin, 0.62))
+        for x, y in rng.uniform((-0.16, identity.eye_height + 0.06), (0.16, identity.eye_height + 0.16), (34, 2)):
+            pen.ellipse(float(x), float(y), 0.011, 0.011, _shade(identity.skin, 0.62))
     for side in (-1, 1):
-        _draw_eye(pen, who, side, attributes)
-    _draw_nose(pen, who)
-    _draw_mouth(pen, who, attributes)
+        _draw_eye(pen, identity, side, attributes)
+    _draw_nose(pen, identity)
+    _draw_mouth(pen, identity, attributes)
     if "Eyeglasses" in attributes:
-        _draw_glasses(pen, who)
+        _draw_glasses(pen, identity)
 
 
-def _jaw(who: Identity) -> list[tuple[float, float]]:
-    width, bottom = who.head_width, 0.5 + who.head_height
+def _jaw(identity: Identity) -> list[tuple[float, float]]:
+    width, bottom = identity.head_width, 0.5 + identity.head_height
     return [
         (-width, 0.5),
         (width, 0.5),
-        (who.jaw * width, bottom - 0.13),
-        (0.4 * who.jaw * width, bottom),
-        (-0.4 * who.jaw * width, bottom),
-        (-who.jaw * width, bottom - 0.13),
+        (identity.jaw * width, bottom - 0.13),
+        (0.4 * identity.jaw * width, bottom),
+        (-0.4 * identity.jaw * width, bottom),
+        (-identity.jaw * width, bottom - 0.13),
     ]
 
 
-def _draw_beard(pen: _Pen, who: Identity) -> None:
-    width, bottom = who.head_width, 0.5 + who.head_height
-    colour, top = _shade(who.hair, 0.9), who.mouth_height - 0.045
+def _draw_beard(pen: _Pen, identity: Identity) -> None:
+    width, bottom = identity.head_width, 0.5 + identity.head_height
+    colour, top = _shade(identity.hair, 0.9), identity.mouth_height - 0.045
     pen.polygon(
         [
             (-width + 0.01, 0.58),
             (-0.12, top),
             (0.12, top),
             (width - 0.01, 0.58),
-            (who.jaw * width, bottom - 0.1),
-            (0.4 * who.jaw * width, bottom + 0.03),
-            (-0.4 * who.jaw * width, bottom + 0.03),
-            (-who.jaw * width, bottom - 0.1),
+            (identity.jaw * width, bottom - 0.1),
+            (0.4 * identity.jaw * width, bottom + 0.03),
+            (-0.4 * identity.jaw * width, bottom + 0.03),
+            (-identity.jaw * width, bottom - 0.1),
         ],
         colour,
         depth=0.4,
     )
 
 
-def _draw_hair(pen: _Pen, who: Identity, attributes: Collection[str]) -> None:
-    width, top = who.head_width, 0.5 - who.head_height
+def _draw_hair(pen: _Pen, identity: Identity, attributes: Collection[str]) -> None:
+    width, top = identity.head_width, 0.5 - identity.head_height
     line = top + (0.17 if "Bangs" in attributes else 0.09)
     pen.polygon(
         [
@@ -206,7 +206,7 @@ def _draw_hair(pen: _Pen, who: Identity, attributes: Collection[str]) -> None:
             (0.8 * width, line),
             (-0.8 * width, line),
         ],
-        who.hair,
+        identity.hair,
         depth=0.4,
     )
     if "Wearing_Hat" in attributes:
@@ -216,58 +216,75 @@ def _draw_hair(pen: _Pen, who: Identity, attributes: Collection[str]) -> None:
         pen.stroke([(-width - 0.1, line), (0, line + 0.02), (width + 0.1, line)], 0.04, INK, 0.8)
 
 
-def _draw_eye(pen: _Pen, who: Identity, side: int, attributes: Collection[str]) -> None:
-    x, y, size = side * who.eye_distance, who.eye_height, who.eye_size
+def _draw_eye(pen: _Pen, identity: Identity, side: int, attributes: Collection[str]) -> None:
+    x, y, size = side * identity.eye_distance, identity.eye_height, identity.eye_size
     pen.ellipse(x, y, 1.35 * size, 0.75 * size, (245, 244, 240))
-    pen.ellipse(x, y, 0.68 * size, 0.68 * size, who.iris)
+    pen.ellipse(x, y, 0.68 * size, 0.68 * size, identity.iris)
     pen.ellipse(x, y, 0.3 * size, 0.3 * size, INK)
-    brow, slope = y - who.brow_height, side * who.brow_slope
+    brow, slope = y - identity.brow_height, side * identity.brow_slope
     thick = 0.042 if "Bushy_Eyebrows" in attributes else 0.014
     pen.stroke(
         [(x - 1.5 * size, brow + slope), (x, brow - 0.008), (x + 1.5 * size, brow - slope)],
         thick,
-        _shade(who.hair, 0.8),
+        _shade(identity.hair, 0.8),
     )
 
 
-def _draw_nose(pen: _Pen, who: Identity) -> None:
-    tip, shade = who.eye_height + who.nose_length, _shade(who.skin, 0.84)
+def _draw_nose(pen: _Pen, identity: Identity) -> None:
+    tip, shade = identity.eye_height + identity.nose_length, _shade(identity.skin, 0.84)
     pen.polygon(
-        [(-0.012, who.eye_height), (0.012, who.eye_height), (who.nose_width, tip), (-who.nose_width, tip)], shade, 1.4
+        [
+            (-0.012, identity.eye_height),
+            (0.012, identity.eye_height),
+            (identity.nose_width, tip),
+            (-identity.nose_width, tip),
+        ],
+        shade,
+        1.4,
     )
     for side in (-1, 1):
-        pen.ellipse(side * 0.55 * who.nose_width, tip, 0.4 * who.nose_width, 0.013, _shade(who.skin, 0.55), 1.4)
+        pen.ellipse(
+            side * 0.55 * identity.nose_width, tip, 0.4 * identity.nose_width, 0.013, _shade(identity.skin, 0.55), 1.4
+        )
 
 
-def _draw_mouth(pen: _Pen, who: Identity, attributes: Collection[str]) -> None:
+def _draw_mouth(pen: _Pen, identity: Identity, attributes: Collection[str]) -> None:
     smiles = "Smiling" in attributes
-    width, y, lift = (1.25 if smiles else 1) * who.mouth_width, who.mouth_height, 0.05 if smiles else -0.012
+    width, y, lift = (1.25 if smiles else 1) * identity.mouth_width, identity.mouth_height, 0.05 if smiles else -0.012
     if "Mouth_Open" in attributes:
         pen.ellipse(0, y + 0.012, 0.72 * width, 0.034, INK)
         pen.stroke([(-0.5 * width, y - 0.008), (0.5 * width, y - 0.008)], 0.012, TEETH)
     if smiles:
         pen.polygon([(-width, y - lift), (width, y - lift), (0.5 * width, y), (-0.5 * width, y)], TEETH)
     corners = [(-width, y - lift), (-0.5 * width, y), (0, y + 0.3 * lift), (0.5 * width, y), (width, y - lift)]
-    pen.stroke(corners, who.lips, LIPS)
+    pen.stroke(corners, identity.lips, LIPS)
 
 
-def _draw_glasses(pen: _Pen, who: Identity) -> None:
+def _draw_glasses(pen: _Pen, identity: Identity) -> None:
     for side in (-1, 1):
         for start in np.linspace(0, 2 * math.pi, 16, endpoint=False):
             ends = [
-                (side * who.eye_distance + 0.075 * math.cos(a), who.eye_height + 0.06 * math.sin(a))
+                (side * identity.eye_distance + 0.075 * math.cos(a), identity.eye_height + 0.06 * math.sin(a))
                 for a in (start, start + 0.4)
             ]
             pen.stroke(sorted(ends), 0.016, INK, 1.2)
         pen.stroke(
             sorted(
-                [(side * (who.eye_distance + 0.07), who.eye_height), (side * who.head_width, who.eye_height - 0.01)]
+                [
+                    (side * (identity.eye_distance + 0.07), identity.eye_height),
+                    (side * identity.head_width, identity.eye_height - 0.01),
+                ]
             ),
             0.014,
             INK,
             1,
         )
-    pen.stroke([(-who.eye_distance + 0.07, who.eye_height), (who.eye_distance - 0.07, who.eye_height)], 0.014, INK, 1.2)
+    pen.stroke(
+        [(-identity.eye_distance + 0.07, identity.eye_height), (identity.eye_distance - 0.07, identity.eye_height)],
+        0.014,
+        INK,
+        1.2,
+    )
 
 
 def _clothes(rng: np.random.Generator) -> Colour:
@@ -281,13 +298,13 @@ def _shade(colour: Colour, factor: float) -> Colour:
 
 
 def _background(rng: np.random.Generator) -> Image:
-    """Large soft spots."""
+    """Large blurred spots."""
     spots = rng.uniform(60, 200, (4, 4, 3)).astype(np.float32)
     return cv2.resize(spots, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
 
 
 def _photograph(canvas: Image, rng: np.random.Generator) -> Image:
-    """Light from one side, its colour, blur, noise."""
+    """Directional light, a colour cast, blur and noise."""
     across, down = np.meshgrid(np.linspace(-1, 1, SIDE_PX), np.linspace(-1, 1, SIDE_PX))
     angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.35)
     light = 1 + strength * (math.cos(angle) * across + math.sin(angle) * down)

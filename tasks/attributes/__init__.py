@@ -1,1 +1,1 @@
-"""What faces (or other images) have: CelebA's layout, any attributes."""
+"""Binary attributes of faces or other images, in CelebA's layout."""

@@ -14,11 +14,11 @@ class AttributesDataConfig(Settings, group="data"):
     """Images in CelebA's layout: img_align_celeba, list_attr_celeba.txt, list_eval_partition.txt.
 
     Args:
-        root: folder of the data; null for the drawn sample.
-        validate_on: the partition of that name.
-        input_size: side of the network's square input in pixels; free at test time too.
-        face_part: what is cut out of each image: x0, y0, x1, y1 in shares of its width and height.
-        align: YuNet's ONNX file: faces are found and aligned by five points first; null where they are aligned already.
+        root: dataset folder; null for the generated sample.
+        validate_on: partition used for validation.
+        input_size: side of the square input in pixels; may differ between training and evaluation.
+        face_part: crop of each image: x0, y0, x1, y1 as fractions of its width and height.
+        align: YuNet's ONNX file, to detect and align faces by five landmarks; null if they are already aligned.
     """
 
     root: str | None = None
@@ -37,12 +37,12 @@ class AttributesConfig(TaskConfig):
     """A backbone and a sigmoid for each attribute (Howard et al. 2017, section 4.5, Table 12).
 
     Args:
-        data: the images.
-        balance: how much more a rare attribute weighs where it is there: by ((1 - p) / p)^balance, p being its share of
-            the training images. 0: all weigh the same; 1: both sides of each attribute weigh the same. Predicted
+        data: the dataset.
+        balance: exponent of the positive weight ((1 - p) / p)^balance of an attribute with prevalence p in the training
+            images. 0: no reweighting; 1: positives and negatives of each attribute have equal total weight. Predicted
             probabilities are corrected for it.
-        min_crop_area: smallest share of the image that a training crop has.
-        randaugment_ops: RandAugment's number of operations; 0 for none.
+        min_crop_area: smallest area of a random crop, as a fraction of the image.
+        randaugment_ops: number of RandAugment operations; 0 disables it.
     """
 
     data: AttributesDataConfig = field(default_factory=AttributesDataConfig)

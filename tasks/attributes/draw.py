@@ -1,4 +1,4 @@
-"""The image beside a bar for each attribute, and the average precisions of all."""
+"""Images with a bar for each attribute, and the chart of average precisions."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ RIGHT, WRONG, UNKNOWN, INK = (0, 158, 115), (213, 94, 0), (86, 180, 233), (0, 0,
 
 
 def draw_attributes(image: Image, predicted: Attributes, truth: Attributes | None, names: Sequence[str]) -> Image:
-    """The image, and beside it a bar for each attribute, as long as it is probable; the line is 1/2.
+    """The image beside a bar chart of the attributes' probabilities; the line marks 1/2.
 
-    Green where the right side is more probable, red where the wrong one is, blue where the truth is not known; a star
-    stands at what is true. Where there are more attributes than room, the most probable ones.
+    Bars are green if the prediction is correct, red if wrong, blue without ground truth; a star marks the attributes
+    that are present. If not all attributes fit, the most probable ones are drawn.
     """
     photo = scaled_to(image, HEIGHT_PX)
     bars = np.full((HEIGHT_PX, BARS_WIDTH_PX, 3), 255, np.uint8)
     shown = np.sort(np.argsort(-predicted.values, kind="stable")[:MAX_BARS])
-    room = BARS_WIDTH_PX - NAME_WIDTH_PX - 4
+    max_length = BARS_WIDTH_PX - NAME_WIDTH_PX - 4
     for row, column in enumerate(shown.tolist()):
         value, top = float(predicted.values[column]), row * ROW_PX
         is_true = None if truth is None else bool(truth.values[column] > 0.5)
         colour = UNKNOWN if is_true is None else RIGHT if is_true == (value > 0.5) else WRONG
-        end = NAME_WIDTH_PX + round(room * value)
+        end = NAME_WIDTH_PX + round(max_length * value)
         cv2.rectangle(bars, (NAME_WIDTH_PX, top + 4), (end, top + ROW_PX - 4), colour, cv2.FILLED)
         text = f"{'* ' if is_true else ''}{names[column]}"
         cv2.putText(bars, text, (4, top + 14), FONT, 0.38, INK, 1, cv2.LINE_AA)
-    middle = NAME_WIDTH_PX + room // 2
+    middle = NAME_WIDTH_PX + max_length // 2
     cv2.line(bars, (middle, 0), (middle, len(shown) * ROW_PX), (150, 150, 150), 1)
     return np.concatenate([photo, bars], 1)
 
 
 def draw_average_precisions(scores: Mapping[str, tuple[float, float]], path: Path) -> None:
-    """A bar for each attribute, the best first, and a mark at what chance scores.
+    """A bar chart of the attributes by descending average precision, with chance level marked.
 
     Args:
         scores: attribute -> average precision, prevalence.
-        path: of the picture.
+        path: output image.
     """
     ordered = sorted(scores.items(), key=lambda item: item[1][0])
     with new_plot(path, 8, 1.5 + 0.25 * len(ordered)) as figure:

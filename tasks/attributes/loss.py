@@ -1,4 +1,4 @@
-"""Binary cross-entropy in which rare attributes weigh more."""
+"""Binary cross-entropy with positive weights for rare attributes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch.nn import functional
 from datasets.types import Attributes, Example
 from tasks.common.model.logits import Logits
 
-NEVER_RARER_THAN = 1e-3  # so that an attribute which no training image has does not weigh infinitely
+MIN_PREVALENCE = 1e-3  # keeps the weight of an attribute without positives finite
 
 
 class AttributeTargets(NamedTuple):
-    """What is true of N images.
+    """Targets of N images.
 
     Attributes:
-        values: float32 (N, K) in [0, 1], of each attribute.
+        values: float32 (N, K) in [0, 1], one column per attribute.
     """
 
     values: Tensor
 
 
 def attribute_targets(examples: Sequence[Example[Attributes]]) -> AttributeTargets:
-    """The attributes of a batch."""
+    """The targets of a batch."""
     return AttributeTargets(torch.from_numpy(np.stack([example.truth.values for example in examples])))
 
 
@@ -37,8 +37,8 @@ def attribute_loss(outputs: Logits, targets: AttributeTargets, positive_weights:
         total = - mean of  w t log sigmoid(logit) + (1 - t) log(1 - sigmoid(logit))
 
     Args:
-        outputs: of N images.
-        targets: N values t, certain ones or a teacher's probabilities.
+        outputs: logits of N images.
+        targets: values t, hard labels or a teacher's probabilities.
         positive_weights: w (K,), on the same device.
 
     Returns:
@@ -49,11 +49,11 @@ def attribute_loss(outputs: Logits, targets: AttributeTargets, positive_weights:
 
 
 def positive_weights(prevalence: Sequence[float], balance: float) -> Tensor:
-    """How much more each attribute weighs where it is there: ((1 - p) / p)^balance.
+    """The loss weights of positive examples: ((1 - p) / p)^balance.
 
     Args:
-        prevalence: p (K,), the attribute's share of the training images.
+        prevalence: p (K,), the fraction of training images with each attribute.
         balance: in [0, 1].
     """
-    p = np.clip(np.asarray(prevalence), NEVER_RARER_THAN, 1 - NEVER_RARER_THAN)
+    p = np.clip(np.asarray(prevalence), MIN_PREVALENCE, 1 - MIN_PREVALENCE)
     return torch.from_numpy((((1 - p) / p) ** balance).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Average precision of each attribute, beside what chance scores."""
+"""Average precision and accuracy of each attribute, with chance levels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PER_ATTRIBUTE, PICTURE = "per_attribute.csv", "average_precision.png"
 
 
 class AttributeScore(NamedTuple):
-    """How well one attribute is told; NaN where all images or none have it."""
+    """Scores of one attribute; ap is NaN if all images or none have it."""
 
     attribute: str
     positives: int
@@ -31,30 +31,30 @@ class AttributeScore(NamedTuple):
 class AttributesMetric(Metric[Attributes]):
     """Mean average precision, and accuracy at probability 1/2.
 
-    chance_mean_ap is what a random order scores on average: the mean prevalence. constant_accuracy is what always
-    saying the more frequent side scores. Attributes that all images have, or none, do not count.
+    chance_mean_ap is the expected score of a random ranking, the mean prevalence; constant_accuracy that of always
+    predicting the majority class. Attributes that all images have, or none, are left out.
 
     Source: Howard et al. 2017, Table 12, for the mean average precision.
     """
 
     def __init__(self, attribute_names: Sequence[str]) -> None:
-        """Args: attribute_names: K."""
+        """Args: attribute_names: by column, K."""
         self._names = attribute_names
         self._predicted: list[NDArray[np.float32]] = []  # (N, K) of each batch
         self._truth: list[NDArray[np.bool_]] = []
 
     def update(self, predicted: Sequence[Attributes], truth: Sequence[Attributes]) -> None:
-        """Take in some images."""
+        """Add a batch."""
         self._predicted.append(np.stack([attributes.values for attributes in predicted]))
         self._truth.append(np.stack([attributes.values for attributes in truth]) > 0.5)
 
     def merge(self, other: AttributesMetric) -> None:
-        """Take in another one's images."""
+        """Append the images of another metric."""
         self._predicted += other._predicted
         self._truth += other._truth
 
     def compute(self) -> dict[str, float]:
-        """mean_ap, chance_mean_ap, accuracy, constant_accuracy in [0, 1]; NaN where nothing can be told."""
+        """mean_ap, chance_mean_ap, accuracy, constant_accuracy in [0, 1]; NaN if no attribute can be scored."""
         scores = [score for score in self._scores() if not np.isnan(score.ap)]
         if not scores:
             return dict.fromkeys(("mean_ap", "chance_mean_ap", "accuracy", "constant_accuracy"), float("nan"))
@@ -66,7 +66,7 @@ class AttributesMetric(Metric[Attributes]):
         }
 
     def write_details(self, folder: Path) -> None:
-        """A row for each attribute: `per_attribute.csv`; the same as bars: `average_precision.png`."""
+        """Write `per_attribute.csv` and the bar chart `average_precision.png`."""
         scores = self._scores()
         write_csv(folder / PER_ATTRIBUTE, [score._asdict() for score in scores])
         draw_average_precisions(
@@ -80,9 +80,9 @@ class AttributesMetric(Metric[Attributes]):
         predicted, truth = np.concatenate(self._predicted), np.concatenate(self._truth)
         scores = []
         for column, name in enumerate(self._names):
-            here, values = truth[:, column], predicted[:, column]
-            can_be_told = here.any() and not here.all()
-            ap = float(average_precision_score(here, values)) if can_be_told else float("nan")
-            accuracy = float(((values > 0.5) == here).mean())
-            scores.append(AttributeScore(name, int(here.sum()), float(here.mean()), ap, accuracy))
+            positive, probability = truth[:, column], predicted[:, column]
+            has_both = positive.any() and not positive.all()
+            ap = float(average_precision_score(positive, probability)) if has_both else float("nan")
+            accuracy = float(((probability > 0.5) == positive).mean())
+            scores.append(AttributeScore(name, int(positive.sum()), float(positive.mean()), ap, accuracy))
         return scores

@@ -1,4 +1,4 @@
-"""A backbone with an output for each attribute, and what its raw outputs mean."""
+"""A backbone with a logit for each attribute, and the decoding of its logits."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from tasks.common.model.logits import Logits, LogitsModel
 
 
 class AttributeNet(LogitsModel):
-    """Pooled features to a logit for each attribute."""
+    """A backbone and a linear head with one logit per attribute."""
 
 
 def attribute_probabilities(outputs: Logits, positive_weights: Tensor) -> Tensor:
-    """How probable each attribute is, (N, K).
+    """The attributes' probabilities (N, K), corrected for the weights of the loss.
 
         p = sigmoid(logit - log w)
 
-    since a loss that counts positives w times over is at its least where logit = log w + log(p / (1 - p)).
+    since a loss with positive weight w has its minimum at logit = log w + log(p / (1 - p)).
 
     Args:
-        outputs: of N images.
-        positive_weights: w (K,), of the loss that was minimised.
+        outputs: logits of N images.
+        positive_weights: w (K,), of the training loss.
     """
     return (outputs.logits - positive_weights.log().to(outputs.logits.device)).sigmoid()
 

@@ -1,4 +1,4 @@
-"""The parts of the attributes task, named in one place."""
+"""The attributes task: its data, model, loss, metric and drawing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from datasets.alignment import FaceCrop, face_input
-from datasets.celeba import AttributedImages, Partition, read_celeba
+from datasets.celeba import AttributeImages, Partition, read_celeba
 from datasets.loader import Collate, Preprocess
 from datasets.sample.attributes import sample_root
 from datasets.transforms import CropAugmentation
@@ -26,29 +26,29 @@ from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import FailureCase, Task
 
-CELEBA_NUM_ATTRIBUTES = 40  # the paper does not state its own data's number
+CELEBA_NUM_ATTRIBUTES = 40  # the paper does not state the number in its own data
 
 
 class AttributesTask(Task[Attributes]):
-    """A sigmoid for each attribute."""
+    """A backbone and a sigmoid for each attribute."""
 
     name = "attributes"
     score_name = "mean_ap"
 
     def __init__(self, config: AttributesConfig, metadata: Mapping[str, Any]) -> None:
-        """Args: config: settings; metadata: `attribute_names`, and `prevalence` of each in training images."""
+        """Args: config: settings; metadata: `attribute_names` and their `prevalence` in the training images."""
         super().__init__(config, metadata)
         self.attribute_names: list[str] = metadata["attribute_names"]
         self._positive_weights = positive_weights(metadata["prevalence"], config.balance)
-        self._cut = FaceCrop(config.data.face_part, config.data.align)
-        self._sources: Mapping[Partition, AttributedImages] | None = None  # read once: CelebA has 200,000 lines
+        self._face_crop = FaceCrop(config.data.face_part, config.data.align)
+        self._sources: Mapping[Partition, AttributeImages] | None = None  # cached: CelebA has 200,000 images
 
     @classmethod
     def from_data(cls, config: AttributesConfig) -> Self:
         """The task for the attributes of the training images."""
         sources = _read(config)
         if "train" not in sources:
-            raise ValueError(f"{config.data.root}: the list of partitions has no image for train (0)")
+            raise ValueError(f"{config.data.root}: the partition list has no training images (0)")
         train = sources["train"]
         prevalence = train.values.mean(0).round(6).tolist()
         task = cls(config, {"attribute_names": list(train.attribute_names), "prevalence": prevalence})
@@ -57,58 +57,59 @@ class AttributesTask(Task[Attributes]):
 
     @classmethod
     def with_num_classes(cls, config: AttributesConfig, num_classes: int | None) -> Self:
-        """The task for nameless attributes; by default CelebA's number of them."""
-        number = num_classes or CELEBA_NUM_ATTRIBUTES
-        return cls(config, {"attribute_names": list(map(str, range(number))), "prevalence": [0.5] * number})
+        """The task with numbered attributes; CelebA's 40 by default."""
+        num_attributes = num_classes or CELEBA_NUM_ATTRIBUTES
+        names = list(map(str, range(num_attributes)))
+        return cls(config, {"attribute_names": names, "prevalence": [0.5] * num_attributes})
 
     def build_model(self) -> AttributeNet:
         """The network with the configured weights."""
         return AttributeNet(build_pretrained(self.config, open_pretrained(self.config)), len(self.attribute_names))
 
-    def source(self, split: Split) -> AttributedImages:
+    def source(self, split: Split) -> AttributeImages:
         """The images of a split.
 
         Raises:
-            ValueError: if they cannot be read or have other attributes than the task.
+            ValueError: if they cannot be read, or their attributes differ from the task's.
         """
         if self._sources is None:
             self._sources = _read(self.config)
         partition: Partition = "train" if split == "train" else self.config.data.validate_on
         if partition not in self._sources:
-            raise ValueError(f"{self.config.data.root}: no image is in the partition {partition} (data.validate_on)")
+            raise ValueError(f"{self.config.data.root}: the partition {partition} has no images (data.validate_on)")
         source = self._sources[partition]
         if list(source.attribute_names) != self.attribute_names:
             raise ValueError(
-                f"the {len(source.attribute_names)} attributes of the data ({', '.join(source.attribute_names[:3])}, "
-                f"...) are not the {len(self.attribute_names)} that the model has outputs for "
-                f"({', '.join(self.attribute_names[:3])}, ...)"
+                f"the data have {len(source.attribute_names)} attributes ({', '.join(source.attribute_names[:3])}, "
+                f"...), but the model has {len(self.attribute_names)} ({', '.join(self.attribute_names[:3])}, ...); "
+                "both must be the same"
             )
         return source
 
     def augmentation(self) -> CropAugmentation:
-        """A random part of the face, perhaps mirrored; then RandAugment's operations."""
+        """Face crop, random resized crop, flip and RandAugment."""
         size, area, ops = self.config.data.input_size, self.config.min_crop_area, self.config.randaugment_ops
-        return CropAugmentation(size, min_crop_area=area, randaugment_ops=ops, cut=self._cut)
+        return CropAugmentation(size, min_crop_area=area, randaugment_ops=ops, cut=self._face_crop)
 
     def preprocessing(self) -> Preprocess:
-        """The face, scaled."""
-        return partial(face_input, cut=self._cut, input_size=self.config.data.input_size)
+        """Face crop and resize."""
+        return partial(face_input, face_crop=self._face_crop, input_size=self.config.data.input_size)
 
     def collate(self) -> Collate[Attributes]:
-        """The values."""
+        """Attribute values."""
         return attribute_targets
 
     def loss(self, outputs: Logits, targets: AttributeTargets, world: World = SINGLE_PROCESS) -> dict[str, Tensor]:
-        """Binary cross-entropy."""
-        self._positive_weights = self._positive_weights.to(outputs.logits.device)  # it stays there
+        """Weighted binary cross-entropy."""
+        self._positive_weights = self._positive_weights.to(outputs.logits.device)  # cached
         return attribute_loss(outputs, targets, self._positive_weights)
 
     def probabilities(self, outputs: Logits) -> Tensor:
-        """How probable each attribute is, (N, K)."""
+        """The attributes' probabilities, (N, K)."""
         return attribute_probabilities(outputs, self._positive_weights)
 
     def decode(self, outputs: Logits) -> list[Attributes]:
-        """How probable each attribute is."""
+        """The attributes' probabilities."""
         return decode_attributes(self.probabilities(outputs))
 
     def metric(self) -> AttributesMetric:
@@ -116,25 +117,26 @@ class AttributesTask(Task[Attributes]):
         return AttributesMetric(self.attribute_names)
 
     def failure_case(self, predicted: Attributes, truth: Attributes) -> FailureCase[Attributes] | None:
-        """The attribute that is most confidently put on the wrong side."""
-        wrong = np.where(truth.values > 0.5, 1 - predicted.values, predicted.values)  # the wrong side's probability
-        column = int(wrong.argmax())
-        if wrong[column] <= 0.5:
+        """The most confident wrong attribute."""
+        is_present = truth.values > 0.5
+        confidence = np.where(is_present, 1 - predicted.values, predicted.values)  # in the wrong value
+        column = int(confidence.argmax())
+        if confidence[column] <= 0.5:
             return None
-        claim, fact = ("no ", "has it") if truth.values[column] > 0.5 else ("", "has it not")
-        return FailureCase(float(wrong[column]), f"{claim}{self.attribute_names[column]}: {fact}", predicted)
+        negation, actual = ("no ", "present") if is_present[column] else ("", "absent")
+        return FailureCase(float(confidence[column]), f"{negation}{self.attribute_names[column]}: {actual}", predicted)
 
     def draw(self, image: Image, predicted: Attributes, truth: Attributes | None = None) -> Image:
-        """The image beside its bars."""
+        """The image beside its bar chart."""
         return draw_attributes(image, predicted, truth, self.attribute_names)
 
     def describe(self, predicted: Attributes, image_hw: tuple[int, int]) -> dict[str, Any]:
-        """How probable each attribute is."""
+        """The attributes' probabilities."""
         values = (round(float(value), 4) for value in predicted.values)
         return {"attributes": dict(zip(self.attribute_names, values, strict=True))}
 
 
-def _read(config: AttributesConfig) -> Mapping[Partition, AttributedImages]:
+def _read(config: AttributesConfig) -> Mapping[Partition, AttributeImages]:
     root = sample_root() if config.data.root is None else Path(config.data.root)
     if not root.is_dir():
         raise ValueError(f"data.root: there is no folder {root}")

@@ -1,1 +1,1 @@
-"""What an image shows: ImageNet, Stanford Dogs, or folders of one's own."""
+"""Image classification: ImageNet, Stanford Dogs, or your own class folders."""

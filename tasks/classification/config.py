@@ -14,14 +14,14 @@ class ClassificationDataConfig(Settings, group="data"):
     """Images with one class each.
 
     Args:
-        root: folder of the data; null for the drawn sample.
-        name: the layout below root. folder: train/<class> and val/<class>, or <class> alone, which is then split;
-            imagenet: train/<wnid> and val/<wnid>, class ids by classes.txt or LOC_synset_mapping.txt where there is
-            one; stanford_dogs: Images, train_list.mat and test_list.mat.
-        val_fraction: expected fraction of each class's images, where the data have no split of their own; a hash of its
-            name decides where each image goes, and every class has at least one on either side.
-        input_size: side of the network's square input in pixels; free at test time too.
-        crop_fraction: for prediction the shorter side is scaled to input_size / crop_fraction, and the centre cut out.
+        root: dataset folder; null for the generated sample.
+        name: dataset layout. folder: train/<class> and val/<class>, or only <class>, which is then split; imagenet:
+            train/<wnid> and val/<wnid>, class ids from classes.txt or LOC_synset_mapping.txt if present;
+            stanford_dogs: Images, train_list.mat and test_list.mat.
+        val_fraction: expected validation fraction of each class, if the dataset has no split; images are assigned by a
+            hash of their name, and every class has at least one image in each split.
+        input_size: side of the square input in pixels; may differ between training and evaluation.
+        crop_fraction: at evaluation the shorter side is resized to input_size / crop_fraction, then centre-cropped.
     """
 
     root: str | None = None
@@ -33,13 +33,13 @@ class ClassificationDataConfig(Settings, group="data"):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig(Settings, group="augment"):
-    """What is done to the training images.
+    """Training augmentation.
 
     Args:
-        min_crop_area: smallest share of the image that a training crop has; the paper limits small crops.
-        randaugment_ops: RandAugment's number of operations; 0 for none.
-        mixup_alpha: strength of MixUp; 0 for none. With CutMix too, each batch has one of them.
-        cutmix_alpha: strength of CutMix; 0 for none.
+        min_crop_area: smallest area of a random crop, as a fraction of the image; the paper avoids small crops.
+        randaugment_ops: number of RandAugment operations; 0 disables it.
+        mixup_alpha: MixUp's Beta parameter; 0 disables it. With CutMix also enabled, each batch uses one of the two.
+        cutmix_alpha: CutMix's Beta parameter; 0 disables it.
     """
 
     min_crop_area: LeftOpenUnit = 0.25
@@ -53,9 +53,9 @@ class ClassificationConfig(TaskConfig):
     """A backbone and a softmax over classes (Howard et al. 2017, sections 4.1-4.3, Tables 4-10).
 
     Args:
-        data: the images.
-        augment: what is done to the training images.
-        label_smoothing: share of the true class's probability that is spread over all classes in training.
+        data: the dataset.
+        augment: training augmentation.
+        label_smoothing: probability mass spread uniformly over all classes in the training targets.
     """
 
     data: ClassificationDataConfig = field(default_factory=ClassificationDataConfig)

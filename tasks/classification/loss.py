@@ -1,4 +1,4 @@
-"""Cross-entropy with certain or mixed labels."""
+"""Cross-entropy with hard or mixed labels."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tasks.common.model.logits import Logits
 
 
 class ClassTargets(NamedTuple):
-    """What is true of N images.
+    """Targets of N images.
 
     Attributes:
-        classes: int64 (N,) class ids; or float32 (N, K) probabilities, which sum to 1, where images are mixed.
+        classes: int64 (N,) class ids; for mixed images float32 (N, K) probabilities that sum to 1.
     """
 
     classes: Tensor
 
 
 def class_targets(examples: Sequence[Example[Label]]) -> ClassTargets:
-    """The labels of a batch, either all certain or all mixed."""
+    """The targets of a batch, whose labels are either all hard or all mixed."""
     probabilities = [p for example in examples if (p := example.truth.probabilities) is not None]
     if probabilities:
         assert len(probabilities) == len(examples)
@@ -39,13 +39,13 @@ def classification_loss(outputs: Logits, targets: ClassTargets, *, label_smoothi
         total = - mean over images of sum_k q_k log softmax(logits)_k,   q = (1 - s) p + s / K
 
     Args:
-        outputs: of N images.
-        targets: their probabilities p, one-hot where labels are certain.
+        outputs: logits of N images.
+        targets: class probabilities p, one-hot for hard labels.
         label_smoothing: s.
 
     Returns:
         The scalar `total`.
 
-    Source: Szegedy et al. 2016 (arXiv:1512.00567), section 7, for the smoothing.
+    Source: Szegedy et al. 2016 (arXiv:1512.00567), section 7 (label smoothing).
     """
     return {"total": functional.cross_entropy(outputs.logits, targets.classes, label_smoothing=label_smoothing)}

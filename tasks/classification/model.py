@@ -1,4 +1,4 @@
-"""A backbone with a classifier, and what its raw outputs mean."""
+"""A backbone with a classifier, and the decoding of its logits."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from tasks.common.model.logits import Logits, LogitsModel
 
 
 class ClassificationModel(LogitsModel):
-    """Table 1 of the paper, for any number of classes."""
+    """The network of Table 1 with any number of classes."""
 
 
 def decode_labels(outputs: Logits) -> list[Label]:
-    """The most probable class of each image, and the probabilities of all."""
+    """The predicted class of each image, with all class probabilities."""
     probabilities = outputs.logits.softmax(1).cpu().numpy()
     return [Label(int(row.argmax()), row) for row in probabilities]

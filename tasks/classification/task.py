@@ -1,4 +1,4 @@
-"""The parts of classification, named in one place."""
+"""The classification task: its data, model, loss, metric and drawing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from datasets.sample.classification import sample_root
 from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Image, Label, Split
 from tasks.classification.config import ClassificationConfig
-from tasks.classification.draw import draw_label, most_probable
+from tasks.classification.draw import draw_label, rank_classes
 from tasks.classification.loss import ClassTargets, class_targets, classification_loss
 from tasks.classification.metric import ClassificationMetric
 from tasks.classification.model import ClassificationModel, decode_labels
@@ -28,11 +28,11 @@ from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import FailureCase, Task
 
 PAPER_NUM_CLASSES = 1000
-DESCRIBED = 5  # classes in a record of predictions.jsonl
+NUM_DESCRIBED_CLASSES = 5  # in a record of predictions.jsonl
 
 
 class ClassificationTask(Task[Label]):
-    """A softmax over classes."""
+    """A backbone and a softmax classifier."""
 
     name = "classification"
     score_name = "top1"
@@ -41,7 +41,7 @@ class ClassificationTask(Task[Label]):
         """Args: config: settings; metadata: `data` (its `data.name`), and `class_names` by class id."""
         super().__init__(config, metadata)
         self.class_names: list[str] = metadata["class_names"]
-        self._sources: dict[Split, LabelledImages] = {}  # read once: ImageNet has a million files
+        self._sources: dict[Split, LabelledImages] = {}  # cached: ImageNet has a million files
 
     @classmethod
     def from_data(cls, config: ClassificationConfig) -> Self:
@@ -53,35 +53,35 @@ class ClassificationTask(Task[Label]):
 
     @classmethod
     def with_num_classes(cls, config: ClassificationConfig, num_classes: int | None) -> Self:
-        """The task for nameless classes; by default ImageNet's number of them."""
+        """The task with numbered classes; ImageNet's 1000 by default."""
         return cls(config, _metadata(config, list(map(str, range(num_classes or PAPER_NUM_CLASSES)))))
 
     @classmethod
     def from_published(cls, config: ClassificationConfig) -> Self:
-        """The task of the weights' own classes, or of those of them that the data have.
+        """The task for the classes of the weights' classifier, or for the dataset's classes if it has them all.
 
         Raises:
-            ValueError: if the weights have no classifier, or the data have classes that it does not know.
+            ValueError: if the weights have no classifier, or it lacks some of the dataset's classes.
         """
         weights = open_pretrained(config)
         assert weights is not None
         if not weights.class_names:
-            raise ValueError(f"backbone.pretrained: {weights.origin} has no classifier; train one, and give its --run")
+            raise ValueError(f"backbone.pretrained: {weights.origin} has no classifier; train one and pass its --run")
         if config.data.root is None:
             task = cls(config, {"data": config.data.name, "class_names": list(weights.class_names)})
         else:
             task = cls(config, _metadata(config, _read_split(config, "val").class_names))
-        num_known, num_classes = len(task.rows_in(weights.class_names)), len(task.class_names)
-        if num_known < num_classes:
+        num_found, num_classes = len(task.rows_in(weights.class_names)), len(task.class_names)
+        if num_found < num_classes:
             raise ValueError(
                 f"backbone.pretrained: the classifier of {weights.origin} has {len(weights.class_names)} classes, and "
-                f"{num_known} of the data's {num_classes} are among them, by name (all of ImageNet: data.name: "
-                "imagenet); train first, and give its --run"
+                f"{num_found} of the dataset's {num_classes} are among them, by name (all of ImageNet: data.name: "
+                "imagenet); train first and pass its --run"
             )
         return task
 
     def build_model(self) -> ClassificationModel:
-        """The network with the configured weights; a class that their classifier has too starts as it is there."""
+        """The network with the configured weights; classes that their classifier shares keep their rows of it."""
         weights = open_pretrained(self.config)
         model = ClassificationModel(build_pretrained(self.config, weights), len(self.class_names))
         if weights is not None:
@@ -94,37 +94,37 @@ class ClassificationTask(Task[Label]):
         """The images of a split.
 
         Raises:
-            ValueError: if they cannot be read or have other classes than the task.
+            ValueError: if they cannot be read, or their classes differ from the task's.
         """
         if split not in self._sources:
             self._sources[split] = _read_split(self.config, split)
         source = self._sources[split]
         if list(source.class_names) != self.class_names:
             raise ValueError(
-                f"the {len(source.class_names)} classes of the data ({', '.join(source.class_names[:3])}, ...) are not "
-                f"the {len(self.class_names)} that the model has outputs for ({', '.join(self.class_names[:3])}, ...)"
+                f"the data have {len(source.class_names)} classes ({', '.join(source.class_names[:3])}, ...), but the "
+                f"model has {len(self.class_names)} ({', '.join(self.class_names[:3])}, ...); both must be the same"
             )
         return source
 
     def augmentation(self) -> CropAugmentation:
-        """A random part of the image, and what `augment` asks for."""
+        """A random resized crop, a flip and RandAugment."""
         augment = self.config.augment
         return CropAugmentation(
             self.config.data.input_size, min_crop_area=augment.min_crop_area, randaugment_ops=augment.randaugment_ops
         )
 
     def mixing(self) -> LabelMixing | None:
-        """MixUp and CutMix, where `augment` asks for them."""
+        """MixUp and CutMix, if enabled."""
         alphas = {"mixup_alpha": self.config.augment.mixup_alpha, "cutmix_alpha": self.config.augment.cutmix_alpha}
         return LabelMixing(len(self.class_names), **alphas) if any(alphas.values()) else None
 
     def preprocessing(self) -> Preprocess:
-        """The centre of the image, scaled."""
+        """Resize and centre crop."""
         data = self.config.data
         return partial(center_crop, input_size=data.input_size, crop_fraction=data.crop_fraction)
 
     def collate(self) -> Collate[Label]:
-        """Class ids, or where images are mixed probabilities."""
+        """Class ids, or probabilities for mixed images."""
         return class_targets
 
     def loss(self, outputs: Logits, targets: ClassTargets, world: World = SINGLE_PROCESS) -> dict[str, Tensor]:
@@ -132,7 +132,7 @@ class ClassificationTask(Task[Label]):
         return classification_loss(outputs, targets, label_smoothing=self.config.label_smoothing)
 
     def decode(self, outputs: Logits) -> list[Label]:
-        """The most probable class, and all probabilities."""
+        """The predicted class and all probabilities."""
         return decode_labels(outputs)
 
     def metric(self) -> ClassificationMetric:
@@ -140,18 +140,18 @@ class ClassificationTask(Task[Label]):
         return ClassificationMetric(self.class_names)
 
     def failure_case(self, predicted: Label, truth: Label) -> FailureCase[Label] | None:
-        """The predicted class where it is not the true one."""
+        """The predicted class if it is wrong."""
         if predicted.class_id == truth.class_id or predicted.probabilities is None:
             return None
-        what = f"{self.class_names[predicted.class_id]}: is {self.class_names[truth.class_id]}"
-        return FailureCase(float(predicted.probabilities[predicted.class_id]), what, predicted)
+        description = f"{self.class_names[predicted.class_id]}: is {self.class_names[truth.class_id]}"
+        return FailureCase(float(predicted.probabilities[predicted.class_id]), description, predicted)
 
     def draw(self, image: Image, predicted: Label, truth: Label | None = None) -> Image:
-        """The image with its most probable classes."""
+        """The image with its top classes."""
         return draw_label(image, predicted, truth, self.class_names)
 
     def describe(self, predicted: Label, image_hw: tuple[int, int]) -> dict[str, Any]:
-        """The five most probable classes, the best first."""
+        """The top five classes."""
         assert predicted.probabilities is not None
         return {
             "classes": [
@@ -160,18 +160,18 @@ class ClassificationTask(Task[Label]):
                     "class_id": class_id,
                     "probability": round(float(predicted.probabilities[class_id]), 4),
                 }
-                for class_id in most_probable(predicted)[:DESCRIBED]
+                for class_id in rank_classes(predicted)[:NUM_DESCRIBED_CLASSES]
             ]
         }
 
-    def rows_in(self, theirs: Sequence[str]) -> dict[int, int]:
-        """Class id here -> class id in another classifier, by its class names, of the classes that both have."""
-        theirs = tuple(theirs)
-        is_imagenet = self.metadata["data"] == "imagenet" and theirs == IMAGENET_CLASS_NAMES
-        if list(theirs) == self.class_names or (is_imagenet and len(theirs) == len(self.class_names)):
-            return {class_id: class_id for class_id in range(len(theirs))}
-        id_of = {name: class_id for class_id, name in enumerate(theirs) if theirs.count(name) == 1}
-        return {class_id: id_of[name] for class_id, name in enumerate(self.class_names) if name in id_of}
+    def rows_in(self, class_names: Sequence[str]) -> dict[int, int]:
+        """Class id of this task -> row in a classifier with those class names, for the classes they share."""
+        class_names = tuple(class_names)
+        is_imagenet = self.metadata["data"] == "imagenet" and class_names == IMAGENET_CLASS_NAMES
+        if list(class_names) == self.class_names or (is_imagenet and len(class_names) == len(self.class_names)):
+            return {class_id: class_id for class_id in range(len(class_names))}
+        row_of = {name: row for row, name in enumerate(class_names) if class_names.count(name) == 1}
+        return {class_id: row_of[name] for class_id, name in enumerate(self.class_names) if name in row_of}
 
 
 def _metadata(config: ClassificationConfig, class_names: Sequence[str]) -> dict[str, Any]:
@@ -189,5 +189,5 @@ def _read_split(config: ClassificationConfig, split: Split) -> LabelledImages:
         source = read_stanford_dogs(root, split)
     else:
         source = read_folders(root, split, val_fraction=data.val_fraction)
-    source.min_side_px = 2 * data.input_size  # no crop of a larger photo shows more
+    source.min_side_px = 2 * data.input_size  # larger images add no detail to a crop
     return source

@@ -1,1 +1,1 @@
-"""Whose face is it: embeddings that put photos of one person near each other."""
+"""Face embeddings for verification, identification and search."""

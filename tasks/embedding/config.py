@@ -23,18 +23,18 @@ from tasks.common.ranges import (
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingDataConfig(Settings, group="data"):
-    """Photos of persons, a folder for each.
+    """Face photos, one folder per identity.
 
     Args:
-        root: folder with train/<person> and val/<person>, or <person> alone, which is then split; null for the drawn
-            sample.
-        lfw: folder in LFW's layout with pairs.txt: validation is by its pairs, and all persons of root are trained on;
-            null: validation is by all pairs of the persons in val.
-        val_fraction: expected fraction of the identities, where root has no split of its own; a hash of the name
-            decides where each goes; 1 takes all for validation.
-        input_size: side of the network's square input in pixels; free at test time too.
-        face_part: what is cut out of each photo: x0, y0, x1, y1 in shares of its width and height.
-        align: YuNet's ONNX file: faces are found and aligned by five points first; null where they are aligned already.
+        root: folder with train/<identity> and val/<identity>, or only <identity>, which is then split; null for the
+            generated sample.
+        lfw: folder in LFW's layout with pairs.txt, to validate on its pairs and train on all identities of root; null
+            to validate on all pairs of the val photos.
+        val_fraction: expected validation fraction of the identities, if root has no split; identities are assigned by
+            a hash of their name; 1 uses all for validation.
+        input_size: side of the square input in pixels; may differ between training and evaluation.
+        face_part: crop of each photo: x0, y0, x1, y1 as fractions of its width and height.
+        align: YuNet's ONNX file, to detect and align faces by five landmarks; null if they are already aligned.
     """
 
     root: str | None = None
@@ -54,18 +54,18 @@ class EmbeddingConfig(TaskConfig):
     """FaceNet on MobileNet (Howard et al. 2017, section 4.7, Table 14).
 
     Args:
-        data: the photos.
-        embedding_dim: numbers in an embedding; null for the backbone's pooled features as they are.
-        loss: what is learnt by. cosface, arcface: a softmax over the training persons, with a margin; triplet: each
-            photo nearer to the person's others than to a semi-hard other person's.
-        margin: by which the right person must win: of cosines (cosface; 0.35 is usual), of angles in radians (arcface,
-            0.5), of squared distances (triplet, 0.2).
-        scale: of the cosines, of cosface and arcface.
-        photos_per_identity: K of each person in a batch, which so has batch_size / K persons.
-        min_crop_area: smallest share of the face that a training crop has.
-        randaugment_ops: RandAugment's number of operations; 0 for none.
-        fars: false accept rates that the true accept rate is reported at; those that too few pairs of different persons
-            support are left out.
+        data: the dataset.
+        embedding_dim: embedding size; null for the backbone's pooled features without a projection.
+        loss: cosface or arcface (softmax over the training identities with an additive margin), or triplet (with
+            semi-hard negatives).
+        margin: on the cosine (cosface; usually 0.35), the angle in radians (arcface; 0.5) or the squared distance
+            (triplet; 0.2).
+        scale: logit scale of cosface and arcface.
+        photos_per_identity: K photos of each identity in a batch, which holds batch_size / K identities.
+        min_crop_area: smallest area of a random crop, as a fraction of the face crop.
+        randaugment_ops: number of RandAugment operations; 0 disables it.
+        fars: false accept rates at which the true accept rate is reported; undefined with fewer than 1 / rate impostor
+            pairs.
     """
 
     data: EmbeddingDataConfig = field(default_factory=EmbeddingDataConfig)
@@ -84,9 +84,9 @@ class EmbeddingConfig(TaskConfig):
         require(
             size % photos == 0 and size >= 2 * photos,
             "photos_per_identity",
-            f"a number of which optim.batch_size, {size}, is at least twice as large and a multiple",
+            f"a divisor of optim.batch_size ({size}) and at most half of it",
             photos,
         )
-        probes_with_triplets = self.loss == "triplet" and self.optim.layers == "linear_probe"
-        require(not probes_with_triplets, "loss", "cosface or arcface where optim.layers is linear_probe", self.loss)
+        is_supported = self.loss != "triplet" or self.optim.layers != "linear_probe"
+        require(is_supported, "loss", "cosface or arcface with optim.layers linear_probe", self.loss)
         require_size_of_name(self.backbone, self.data.input_size)

@@ -1,4 +1,4 @@
-"""A photo with its embedding, the ROC, the space that embeddings live in, and sheets of matches."""
+"""Photos with their embeddings, the ROC, and the t-SNE of embeddings."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sklearn.metrics import roc_curve
 from datasets.types import Face, Image
 from tasks.common.drawing.draw import put_label, scaled_to
 from tasks.common.drawing.plot import new_plot
-from tasks.embedding.verification import Bools, FarPoint, Floats
+from tasks.embedding.verification import Bools, Floats, OperatingPoint
 
 HEIGHT_PX, STRIP_PX, STRIP_ROWS = 280, 10, 4
 POSITIVE, NEGATIVE, WHITE = (213, 94, 0), (0, 114, 178), (255, 255, 255)
-MAX_PERSONS, MAX_POINTS = 20, 600  # of the picture of the space
-MARKERS = "os"  # ten colours each
+MAX_IDENTITIES, MAX_POINTS = 20, 600  # in the t-SNE plot
+MARKERS = "os"  # with ten colours each
 
 
 def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
-    """The photo above its embedding as colours: orange positive, blue negative. Photos of one person look alike."""
+    """The photo above a heat map of its embedding: orange positive, blue negative."""
     photo = scaled_to(image, HEIGHT_PX)
     assert predicted.embedding is not None
     size = len(predicted.embedding)
@@ -39,19 +39,19 @@ def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
     return np.concatenate([photo, drawn])
 
 
-def draw_roc(similarities: Floats, same: Bools, points: Sequence[FarPoint], path: Path) -> None:
-    """Which share of each kind of pairs has which similarity, and the true against the false accept rate.
+def draw_roc(similarities: Floats, same: Bools, points: Sequence[OperatingPoint], path: Path) -> None:
+    """Histograms of the similarities of genuine and impostor pairs, and the ROC curve.
 
     Args:
         similarities: (P,) of pairs.
-        same: (P,), whether a pair shows one person.
-        points: rates to mark; those without a rate are left out.
-        path: of the picture.
+        same: (P,), whether both photos show one identity.
+        points: operating points to mark, unless undefined.
+        path: output image.
     """
     with new_plot(path, 12, 4.5) as figure:
         bars, curve = figure.subplots(1, 2)
-        for kind, colour, name in ((same, "#e69f00", "one person"), (~same, "#0072b2", "two persons")):
-            values = similarities[kind]
+        for mask, colour, name in ((same, "#e69f00", "genuine"), (~same, "#0072b2", "impostor")):
+            values = similarities[mask]
             if len(values):
                 weights = np.full(len(values), 1 / len(values))
                 bars.hist(
@@ -61,14 +61,14 @@ def draw_roc(similarities: Floats, same: Bools, points: Sequence[FarPoint], path
                     weights=weights,
                     color=colour,
                     alpha=0.6,
-                    label=f"{len(values)} pairs of {name}",
+                    label=f"{len(values)} {name} pairs",
                 )
-        bars.set(xlabel="similarity (cosine)", ylabel="share of pairs")
+        bars.set(xlabel="similarity (cosine)", ylabel="fraction of pairs")
         if same.any() and not same.all():
             bars.legend()
             false_rates, true_rates, _ = roc_curve(same, similarities)
-            smallest = 0.5 / (~same).sum()
-            curve.step(np.maximum(false_rates, smallest), true_rates, where="post")
+            min_far = 0.5 / (~same).sum()
+            curve.step(np.maximum(false_rates, min_far), true_rates, where="post")
             for point in points:
                 if not np.isnan(point.tar):
                     curve.plot(point.far, point.tar, "ko", markersize=4)
@@ -76,31 +76,31 @@ def draw_roc(similarities: Floats, same: Bools, points: Sequence[FarPoint], path
                     curve.annotate(
                         text, (point.far, point.tar), textcoords="offset points", xytext=(4, -12), fontsize=8
                     )
-            curve.set(xscale="log", xlim=(smallest, 1))
+            curve.set(xscale="log", xlim=(min_far, 1))
         curve.set(xlabel="false accept rate", ylabel="true accept rate", ylim=(0, 1.02))
         curve.grid(alpha=0.3)
 
 
 def draw_space(embeddings: NDArray[np.float32], identities: Sequence[str], path: Path) -> None:
-    """Photos of some persons in two dimensions in which neighbours stay neighbours (t-SNE on cosines).
+    """A t-SNE plot of the photos of the most frequent identities.
 
     Args:
         embeddings: (N, D), of length 1.
-        identities: N names; those with most photos are shown.
-        path: of the picture.
+        identities: N names.
+        path: output image.
     """
     names, ids, counts = np.unique(identities, return_inverse=True, return_counts=True)
-    shown = np.argsort(-counts, kind="stable")[:MAX_PERSONS]
+    shown = np.argsort(-counts, kind="stable")[:MAX_IDENTITIES]
     rows = np.flatnonzero(np.isin(ids, shown))
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MAX_POINTS)).astype(int))]
-    if len(rows) < 4:  # nothing to see
+    if len(rows) < 4:  # too few for a t-SNE
         return
-    places = TSNE(perplexity=min(15, (len(rows) - 1) / 3), init="pca", random_state=0).fit_transform(embeddings[rows])
+    points = TSNE(perplexity=min(15, (len(rows) - 1) / 3), init="pca", random_state=0).fit_transform(embeddings[rows])
     with new_plot(path, 9, 7) as figure:
         axes = figure.subplots()
-        for number, person in enumerate(np.sort(shown).tolist()):
-            mine = places[ids[rows] == person]
-            marker = MARKERS[number // 10]
-            axes.scatter(mine[:, 0], mine[:, 1], 24, color=f"C{number % 10}", marker=marker, label=str(names[person]))
-        axes.set(xticks=[], yticks=[], title=f"{len(rows)} photos of {len(shown)} persons, t-SNE")
+        for index, identity_id in enumerate(np.sort(shown).tolist()):
+            x, y = points[ids[rows] == identity_id].T
+            style = {"color": f"C{index % 10}", "marker": MARKERS[index // 10]}
+            axes.scatter(x, y, 24, label=str(names[identity_id]), **style)
+        axes.set(xticks=[], yticks=[], title=f"{len(rows)} photos of {len(shown)} identities, t-SNE")
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)

@@ -16,17 +16,17 @@ from tasks.embedding.model import EmbeddingOutputs
 
 
 class IdentityTargets(NamedTuple):
-    """Who is on N photos.
+    """Targets of N photos.
 
     Attributes:
-        identity_ids: int64 (N,), positions among the training persons.
+        identity_ids: int64 (N,), indices into the training identities.
     """
 
     identity_ids: Tensor
 
 
 def identity_targets(examples: Sequence[Example[Face]], *, id_of: Mapping[str, int]) -> IdentityTargets:
-    """The persons of a batch, by their positions among the training persons."""
+    """The targets of a batch, by name -> identity id."""
     names = [example.truth.identity for example in examples]
     return IdentityTargets(torch.tensor([id_of[name] for name in names if name is not None], dtype=torch.int64))
 
@@ -39,15 +39,15 @@ def margin_softmax_loss(
     margin: float,
     scale: float,
 ) -> dict[str, Tensor]:
-    """Cross-entropy over the training persons, where the right one must win by a margin.
+    """Softmax cross-entropy over the training identities with an additive margin.
 
-        total = mean of - log softmax(s z)_y,   z_k = cos(embedding, centre_k) for k other than y,
+        total = mean of - log softmax(s z)_y,   z_k = cos(embedding, prototype_k) for k other than y,
         z_y = cos - m (CosFace),  cos(angle + m) (ArcFace; cos - m sin m where angle + m is over pi)
 
     Args:
-        outputs: of N photos.
-        targets: y (N,), positions of the identities among the prototypes.
-        kind: of margin.
+        outputs: embeddings of N photos, and the class prototypes.
+        targets: identity ids y (N,), indices into the prototypes.
+        kind: type of margin.
         margin: m.
         scale: s.
 
@@ -58,48 +58,48 @@ def margin_softmax_loss(
     """
     identity_ids = targets.identity_ids
     cosines = outputs.embeddings @ functional.normalize(outputs.prototypes).T
-    own = cosines.gather(1, identity_ids[:, None])
+    positives = cosines.gather(1, identity_ids[:, None])
     if kind == "cosface":
-        pushed = own - margin
+        penalised = positives - margin
     else:
-        inside = own.clamp(-1 + 1e-6, 1 - 1e-6)
-        angle = inside.acos()
-        pushed = torch.where(angle + margin <= math.pi, (angle + margin).cos(), inside - margin * math.sin(margin))
-    logits = scale * cosines.scatter(1, identity_ids[:, None], pushed)
+        clamped = positives.clamp(-1 + 1e-6, 1 - 1e-6)  # acos has an infinite gradient at -1 and 1
+        angle = clamped.acos()
+        penalised = torch.where(angle + margin <= math.pi, (angle + margin).cos(), clamped - margin * math.sin(margin))
+    logits = scale * cosines.scatter(1, identity_ids[:, None], penalised)
     return {"total": functional.cross_entropy(logits, identity_ids)}
 
 
 def triplet_loss(
     embeddings: Tensor, targets: IdentityTargets, *, margin: float, world: World = SINGLE_PROCESS
 ) -> dict[str, Tensor]:
-    """The mean hinge over all pairs of photos of one person, each with a semi-hard photo of another.
+    """The mean triplet hinge loss over all anchor-positive pairs, each with a semi-hard negative.
 
         total = mean over (a, p) of max(0, |a - p|^2 - |a - n|^2 + m)
 
-    n is the nearest photo of another person that is further from a than p is, and where there is none, the furthest.
+    n is the nearest negative that is further from a than p is, or the furthest negative if there is none.
 
     Args:
         embeddings: (N, D), of length 1.
-        targets: who is on each photo.
+        targets: identity ids (N,).
         margin: m.
-        world: the processes whose photos are compared with each other.
+        world: the processes whose batches are joined.
 
     Returns:
-        The scalar `total`, zero where no person has two photos or there is but one person.
+        The scalar `total`; zero without positive pairs or without negatives.
 
     Source: Schroff et al. 2015 (arXiv:1503.03832), sections 3.1 and 3.2.
     """
     embeddings, identity_ids = world.all_rows(embeddings), world.all_rows(targets.identity_ids)
     distances = 2 - 2 * embeddings @ embeddings.T
     same = identity_ids[:, None] == identity_ids
-    # Of each anchor the distances to others, ascending: the first one beyond that to the positive is the semi-hard one.
-    to_others = distances.masked_fill(same, math.inf).sort(1).values
-    at = torch.searchsorted(to_others.detach(), distances.detach().contiguous(), right=True).clamp(max=len(same) - 1)
-    nearest = to_others.gather(1, at)
+    # Each anchor's distances to negatives, ascending: the semi-hard one is the first beyond the positive.
+    negatives = distances.masked_fill(same, math.inf).sort(1).values
+    index = torch.searchsorted(negatives.detach(), distances.detach().contiguous(), right=True)
+    semi_hard = negatives.gather(1, index.clamp(max=len(same) - 1))
     furthest = distances.masked_fill(same, -math.inf).amax(1, keepdim=True)
-    to_negative = torch.where(nearest.isfinite(), nearest, furthest)
-    # Masks in place of selections, whose sizes the CPU would have to wait for.
-    itself = torch.eye(len(same), dtype=torch.bool, device=same.device)
-    pairs = same & ~itself & ~same.all(1, keepdim=True)
+    to_negative = torch.where(semi_hard.isfinite(), semi_hard, furthest)
+    # Masks instead of boolean indexing, which would synchronise with the GPU.
+    diagonal = torch.eye(len(same), dtype=torch.bool, device=same.device)
+    pairs = same & ~diagonal & ~same.all(1, keepdim=True)
     hinges = functional.relu(distances - to_negative + margin).masked_fill(~pairs, 0)
     return {"total": hinges.sum() / pairs.sum().clamp(min=1)}

@@ -1,11 +1,13 @@
-"""FaceNet on a MobileNet: pooled features to a point on the unit sphere."""
+"""FaceNet on a MobileNet: pooled features to an embedding of length 1."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,8 +20,8 @@ class EmbeddingOutputs(NamedTuple):
 
     Attributes:
         embeddings: (N, D), of length 1.
-        prototypes: (C, D), class prototypes of the training identities, of any length, for a margin softmax; (0, D)
-            where none are learnt.
+        prototypes: (C, D), class prototypes of the training identities, not normalised, for a margin softmax; (0, D)
+            for a triplet loss.
     """
 
     embeddings: Tensor
@@ -27,10 +29,10 @@ class EmbeddingOutputs(NamedTuple):
 
 
 class EmbeddingHead(nn.Module):
-    """A linear layer and batch normalisation, and beside them a class prototype for each training identity."""
+    """A linear layer with batch normalisation, and a class prototype for each training identity."""
 
     def __init__(self, num_features: int, embedding_dim: int | None, num_prototypes: int) -> None:
-        """Args: num_features: of the backbone; embedding_dim: D, None for the features; num_prototypes: C."""
+        """Args: num_features: of the backbone; embedding_dim: D, None for no projection; num_prototypes: C."""
         super().__init__()
         self.embedding_dim = embedding_dim or num_features
         self.projection = (
@@ -48,16 +50,16 @@ class EmbeddingHead(nn.Module):
 
 
 class FaceNet(nn.Module):
-    """A backbone and an embedding of its pooled features."""
+    """A backbone and an embedding head on its pooled features."""
 
     def __init__(self, backbone: Backbone, embedding_dim: int | None, num_prototypes: int) -> None:
-        """Args: backbone: gives the features; embedding_dim, num_prototypes: see `EmbeddingHead`."""
+        """Args: backbone: feature extractor; embedding_dim, num_prototypes: see `EmbeddingHead`."""
         super().__init__()
         self.backbone = backbone
         self.head = EmbeddingHead(backbone.num_features, embedding_dim, num_prototypes)
 
     def drop_training_parts(self) -> None:
-        """Remove the class prototypes, which only the loss needs."""
+        """Remove the class prototypes, which only the loss uses."""
         self.head.prototypes = None
 
     def forward(self, images: Tensor) -> EmbeddingOutputs:
@@ -77,3 +79,10 @@ class FaceNet(nn.Module):
 def decode_faces(outputs: EmbeddingOutputs) -> list[Face]:
     """The embedding of each photo."""
     return [Face(embedding=row) for row in outputs.embeddings.cpu().numpy()]
+
+
+def stack_embeddings(predicted: Sequence[Face]) -> NDArray[np.float32]:
+    """The embeddings (N, D) of N predictions; (0, 1) if there are none."""
+    embeddings = [face.embedding for face in predicted if face.embedding is not None]
+    assert len(embeddings) == len(predicted)
+    return np.stack(embeddings) if embeddings else np.zeros((0, 1), np.float32)

@@ -1,4 +1,4 @@
-"""`python -m tasks.embedding index`, `search` and `remove`: a gallery of photos, and who in it is like somebody."""
+"""`python -m tasks.embedding index`, `search` and `remove`: a gallery of photos, and its most similar ones."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ from tasks.common.runs.load import load_model
 from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
 from tasks.embedding.gallery import Gallery, Match
+from tasks.embedding.model import stack_embeddings
 
 BATCH_SIZE = 32
-NUM_WRITTEN_AT_ONCE = 50_000  # photos that a crash costs at most
+PHOTOS_PER_WRITE = 50_000  # lost at most in a crash
 SHEET, MATCHES = "matches.png", "matches.jsonl"
-NUM_DRAWN = 12  # photos that were searched for
-HEIGHT_PX, NAME_LENGTH = 200, 26  # of a drawn photo, and letters that fit below it
+NUM_DRAWN = 12  # queries
+HEIGHT_PX, MAX_NAME_LENGTH = 200, 26  # of a drawn photo, and of the name below it
 WHITE, GREEN = (255, 255, 255), (0, 158, 115)
 
 
@@ -43,14 +44,14 @@ def index(task_class: type[Task[Face]], arguments: Arguments) -> int:
     options = arguments.options
     out = Path(options["out"])
     if out.suffix != ".faiss":
-        raise ValueError(f"--out: expected a name that ends in .faiss, got {out}")
+        raise ValueError(f"--out: expected a file name ending in .faiss, got {out}")
     photos = _photos(options["inputs"])
     task, model = load_model(task_class, arguments.config, options["run"])
     gallery = _open_gallery(out, task, model) if out.exists() else _new_gallery(out, task, model)
     new = gallery.missing(photos)
     with Progress("embedding", len(new)) as progress:
-        for start in range(0, len(new), NUM_WRITTEN_AT_ONCE):
-            names, embeddings = _embed(task, model, list(new)[start : start + NUM_WRITTEN_AT_ONCE], progress)
+        for start in range(0, len(new), PHOTOS_PER_WRITE):
+            names, embeddings = _embed(task, model, list(new)[start : start + PHOTOS_PER_WRITE], progress)
             if names:
                 gallery.add({name: new[name] for name in names}, embeddings)
     print(f"{len(new)} photos are new or changed; {out} ({gallery.kind}) has {len(gallery)}", file=sys.stderr)
@@ -58,15 +59,15 @@ def index(task_class: type[Task[Face]], arguments: Arguments) -> int:
 
 
 def remove(_task_class: type[Task[Face]], arguments: Arguments) -> int:
-    """Remove photos from a gallery; their files may be gone."""
+    """Remove photos from a gallery; their files need not exist."""
     gallery = Gallery.read(Path(arguments.options["gallery"]))
-    number = gallery.remove([os.path.abspath(place) for place in arguments.options["inputs"]])
-    print(f"removed {number} photos; {gallery.path} has {len(gallery)}", file=sys.stderr)
+    num_removed = gallery.remove([os.path.abspath(target) for target in arguments.options["inputs"]])
+    print(f"removed {num_removed} photos; {gallery.path} has {len(gallery)}", file=sys.stderr)
     return 0
 
 
 def search(task_class: type[Task[Face]], arguments: Arguments) -> int:
-    """Find, write and draw the most similar photos."""
+    """Find the most similar photos, write and draw them."""
     options = arguments.options
     if options["num_matches"] < 1:
         raise ValueError(f"--num_matches: expected 1 or more, got {options['num_matches']}")
@@ -76,7 +77,7 @@ def search(task_class: type[Task[Face]], arguments: Arguments) -> int:
     with Progress("embedding", len(queries)) as progress:
         names, embeddings = _embed(task, model, queries, progress)
     if not names:
-        raise ValueError("none of the photos could be used")
+        raise ValueError("none of the photos could be read")
     found = gallery.search(embeddings, options["num_matches"])
     folder = out_folder(task, "search", out=options["out"], run=options["run"])
     with atomic_write(folder / MATCHES) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -92,13 +93,13 @@ def search(task_class: type[Task[Face]], arguments: Arguments) -> int:
 
 
 def _photos(inputs: Sequence[str]) -> list[str]:
-    """Absolute paths of the images among files, folders and globs, each once."""
+    """Absolute paths of the images among files, folders and globs, without duplicates."""
     found = (os.path.abspath(path) for path in find_files(inputs) if path.suffix.lower() in IMAGE_SUFFIXES)
     return list(dict.fromkeys(found))
 
 
 def _embed(task: Task[Face], model: Any, photos: Sequence[str], progress: Progress) -> tuple[list[str], Floats]:
-    """The photos that could be used, and an embedding of each."""
+    """The photos that could be read, and their embeddings."""
     source = FaceImages(ImageFiles(Path("/"), photos), [""] * len(photos), range(len(photos)))
     rows: list[int] = []
     faces: list[Face] = []
@@ -107,33 +108,31 @@ def _embed(task: Task[Face], model: Any, photos: Sequence[str], progress: Progre
             faces += predict_batch(task, model, batch.images)
         rows += batch.rows
         progress.advance(len(batch))
-    embeddings = [face.embedding for face in faces if face.embedding is not None]
-    return [photos[row] for row in rows], np.stack(embeddings) if embeddings else np.zeros((0, 1), np.float32)
+    return [photos[row] for row in rows], stack_embeddings(faces)
 
 
 def _new_gallery(path: Path, task: Task[Face], model: Any) -> Gallery:
     side = task.config.data.input_size
-    (face,) = predict_pixels(task, model, [np.zeros((side, side, 3), np.uint8)])
-    assert face.embedding is not None
-    return Gallery.new(path, len(face.embedding), _network(task, model))
+    embeddings = stack_embeddings(predict_pixels(task, model, [np.zeros((side, side, 3), np.uint8)]))
+    return Gallery.new(path, embeddings.shape[1], _network_digest(task, model))
 
 
 def _open_gallery(path: Path, task: Task[Face], model: Any) -> Gallery:
     gallery = Gallery.read(path)
-    if gallery.network != _network(task, model):
+    if gallery.network != _network_digest(task, model):
         raise ValueError(
-            f"{path}: was made with another network, or another data.input_size, data.face_part or data.align; its "
-            "embeddings do not compare with these. Give the same --run and settings, or index into another file"
+            f"{path}: built with another network, data.input_size, data.face_part or data.align, so its embeddings are "
+            "not comparable. Use the same --run and settings, or index into another file"
         )
     return gallery
 
 
-def _network(task: Task[Face], model: Any) -> str:
-    """Stands for all that an embedding depends on besides the photo."""
+def _network_digest(task: Task[Face], model: Any) -> str:
+    """A digest of everything that an embedding depends on besides the photo."""
     embedder: nn.Module = model
-    conventions = None  # an exported network has its own
+    conventions = None  # of an exported network: in its graph
     if not isinstance(model, ExportedNetwork):
-        embedder = nn.ModuleList([model.backbone, model.head.projection])  # not what only training needs
+        embedder = nn.ModuleList([model.backbone, model.head.projection])  # without the class prototypes
         conventions = str(model.backbone.conventions)
     data = task.config.data
     settings = [conventions, data.input_size, data.face_part, data.align is not None]
@@ -141,16 +140,16 @@ def _network(task: Task[Face], model: Any) -> str:
 
 
 def _draw_row(name: str, matches: Sequence[Match], columns: int) -> list[Image]:
-    """The photo, and what is most like it; white where there is nothing more."""
+    """The query and its matches, padded with white tiles."""
     query = scaled_to(read_image(Path(name)), HEIGHT_PX)
     put_label(query, Path(name).name, 0, 0, GREEN)
     tiles = [query]
     for match in matches:
         try:
             tile = scaled_to(read_image(Path(match.path)), HEIGHT_PX)
-        except UnreadableImageError:  # it is gone since it was indexed
+        except UnreadableImageError:  # moved or deleted since it was indexed
             tile = np.full((HEIGHT_PX, HEIGHT_PX, 3), 127, np.uint8)
         put_label(tile, f"{match.similarity:.3f}", 0, 0, WHITE)
-        put_label(tile, Path(match.path).name[-NAME_LENGTH:], 0, HEIGHT_PX, WHITE)
+        put_label(tile, Path(match.path).name[-MAX_NAME_LENGTH:], 0, HEIGHT_PX, WHITE)
         tiles.append(tile)
     return tiles + [np.full((HEIGHT_PX, HEIGHT_PX, 3), 255, np.uint8)] * (columns - len(tiles))

@@ -1,4 +1,4 @@
-"""The parts of the embedding task, named in one place."""
+"""The embedding task: its data, model, loss, metric and drawing."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ from tasks.embedding.loss import IdentityTargets, identity_targets, margin_softm
 from tasks.embedding.metric import VerificationMetric
 from tasks.embedding.model import EmbeddingOutputs, FaceNet, decode_faces
 
-Splits = Mapping[Split, FaceImages]
+Sources = Mapping[Split, FaceImages]
 
 
 class EmbeddingTask(Task[Face]):
-    """FaceNet."""
+    """FaceNet on a MobileNet."""
 
     name = "embedding"
     score_name: str
 
     def __init__(self, config: EmbeddingConfig, metadata: Mapping[str, Any]) -> None:
-        """Args: config: settings; metadata: `identities`, the training persons, none for published weights."""
+        """Args: config: settings; metadata: the training `identities`, none for published weights."""
         super().__init__(config, metadata)
         self.score_name = "lfw_accuracy" if _has_pairs(config) else "auc"
-        self._cut = FaceCrop(config.data.face_part, config.data.align)
-        self._id_of = {identity: row for row, identity in enumerate(metadata["identities"])}
-        self._splits: Splits | None = None  # read once, when they are needed
+        self._face_crop = FaceCrop(config.data.face_part, config.data.align)
+        self._id_of = {identity: index for index, identity in enumerate(metadata["identities"])}
+        self._sources: Sources | None = None  # read when first used
         self._folds: list[list[Pair]] | None = None
 
     @classmethod
     def from_data(cls, config: EmbeddingConfig) -> Self:
-        """The task for the training persons."""
-        splits, folds = _read(config)
-        task = cls(config, {"identities": _one_of(splits, "train").identities})
-        task._splits, task._folds = splits, folds
+        """The task for the training identities."""
+        sources, folds = _read(config)
+        task = cls(config, {"identities": _source_of(sources, "train").identities})
+        task._sources, task._folds = sources, folds
         return task
 
     @classmethod
     def with_num_classes(cls, config: EmbeddingConfig, num_classes: int | None) -> Self:
-        """The task for so many nameless training persons; by default none, since an embedding needs none of them."""
+        """The task with numbered training identities; none by default, since an embedding does not depend on them."""
         return cls(config, {"identities": list(map(str, range(num_classes or 0)))})
 
     @classmethod
     def from_published(cls, config: EmbeddingConfig) -> Self:
-        """The task of published weights' pooled features, which are taken for embeddings as they are."""
+        """The task that uses the pooled features of published weights as embeddings."""
         return cls(dataclasses.replace(config, embedding_dim=None), {"identities": []})
 
     def build_model(self) -> FaceNet:
@@ -76,30 +76,30 @@ class EmbeddingTask(Task[Face]):
             ValueError: if they cannot be read.
         """
         self._read_once()
-        assert self._splits is not None
-        return _one_of(self._splits, split)
+        assert self._sources is not None
+        return _source_of(self._sources, split)
 
     def augmentation(self) -> CropAugmentation:
-        """A random part of the face, perhaps mirrored; then RandAugment's operations."""
+        """Face crop, random resized crop, flip and RandAugment."""
         size, area, ops = self.config.data.input_size, self.config.min_crop_area, self.config.randaugment_ops
-        return CropAugmentation(size, min_crop_area=area, randaugment_ops=ops, cut=self._cut)
+        return CropAugmentation(size, min_crop_area=area, randaugment_ops=ops, cut=self._face_crop)
 
     def order(self) -> IdentityBalance:
-        """Batches of some persons with some photos each."""
+        """Batches of P identities with K photos each."""
         return IdentityBalance(self.source("train").identity_ids, self.config.photos_per_identity)
 
     def preprocessing(self) -> Preprocess:
-        """The face, scaled."""
-        return partial(face_input, cut=self._cut, input_size=self.config.data.input_size)
+        """Face crop and resize."""
+        return partial(face_input, face_crop=self._face_crop, input_size=self.config.data.input_size)
 
     def collate(self) -> Collate[Face]:
-        """The persons' positions among the training persons."""
+        """Identity ids."""
         return partial(identity_targets, id_of=self._id_of)
 
     def loss(
         self, outputs: EmbeddingOutputs, targets: IdentityTargets, world: World = SINGLE_PROCESS
     ) -> dict[str, Tensor]:
-        """Margin softmax or triplets."""
+        """Margin softmax or triplet loss."""
         config = self.config
         if config.loss == "triplet":
             return triplet_loss(outputs.embeddings, targets, margin=config.margin, world=world)
@@ -110,7 +110,7 @@ class EmbeddingTask(Task[Face]):
         return decode_faces(outputs)
 
     def metric(self) -> VerificationMetric:
-        """LFW's pairs where there are some, else all pairs."""
+        """Verification on LFW's pairs if there are any, else on all pairs."""
         if _has_pairs(self.config):
             self._read_once()
         return VerificationMetric(self.config.fars, self._folds)
@@ -125,12 +125,12 @@ class EmbeddingTask(Task[Face]):
         return {"embedding": predicted.embedding.astype(np.float64).round(6).tolist()}
 
     def _read_once(self) -> None:
-        if self._splits is None:
-            self._splits, self._folds = _read(self.config)
+        if self._sources is None:
+            self._sources, self._folds = _read(self.config)
 
 
 def _has_pairs(config: EmbeddingConfig) -> bool:
-    """Whether validation is by LFW's pairs; the sample has some."""
+    """Whether validation uses LFW's pairs; the generated sample has some."""
     return config.data.lfw is not None or config.data.root is None
 
 
@@ -143,14 +143,14 @@ def _read(config: EmbeddingConfig) -> tuple[dict[Split, FaceImages], list[list[P
     lfw = sample_root() / LFW if config.data.lfw is None else Path(config.data.lfw)
     train = split_identities(root, val_fraction=0)["train"]
     photos, folds = read_lfw(lfw)
-    seen = set(train.identities) & set(photos.identities)
-    if seen:  # whom a network has seen it knows better
-        train = train.without(seen)
-        train.warnings.append(f"{len(seen)} persons of {lfw} are among those of {root}; they are not trained on")
+    shared = set(train.identities) & set(photos.identities)
+    if shared:  # training on them would inflate the validation scores
+        train = train.without(shared)
+        train.warnings.append(f"{len(shared)} identities of {lfw} are also in {root}; they are not trained on")
     return {"train": train, "val": photos}, folds
 
 
-def _one_of(splits: Splits, split: Split) -> FaceImages:
-    if split not in splits:
-        raise ValueError(f"no photo is for {split}: data.root has no such folder, or data.val_fraction leaves none")
-    return splits[split]
+def _source_of(sources: Sources, split: Split) -> FaceImages:
+    if split not in sources:
+        raise ValueError(f"no photos for {split}: data.root has no such folder, or data.val_fraction leaves none")
+    return sources[split]

@@ -1,4 +1,4 @@
-"""Do two photos show one person: accuracy, thresholds and rates from similarities of pairs."""
+"""Face verification: accuracy, thresholds and accept rates from the similarities of pairs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-class FarPoint(NamedTuple):
-    """What is accepted at a false accept rate; NaN where too few pairs support it.
+class OperatingPoint(NamedTuple):
+    """The true accept rate at a false accept rate; NaN with fewer than 1 / far impostor pairs.
 
     Attributes:
-        far: at most so large a share of the pairs of different persons is accepted.
-        impostor_pairs: of different persons; there must be 1 / far.
-        tar: the true accept rate: the share of the pairs of one person that is accepted.
-        threshold: a pair is accepted whose similarity is as large.
+        far: upper bound on the false accept rate, the fraction of impostor pairs that are accepted.
+        impostor_pairs: number of pairs of different identities.
+        tar: true accept rate, the fraction of genuine pairs that are accepted.
+        threshold: pairs with at least this similarity are accepted.
     """
 
     far: float
@@ -34,46 +34,46 @@ def fold_accuracies(similarities: Floats, same: Bools, folds: NDArray[np.int64],
 
     Args:
         similarities: (P,) of the pairs that could be compared.
-        same: (P,), whether a pair shows one person.
-        folds: (P,), of each pair, from 0.
-        sizes: the number of pairs of each fold; those that could not be compared count as wrong.
+        same: (P,), whether both photos show one identity.
+        folds: (P,), fold index of each pair.
+        sizes: pairs in each fold; those that could not be compared count as errors.
 
     Source: Huang et al. 2007 (Labeled Faces in the Wild), "View 2".
     """
     accuracies = []
     for fold, size in enumerate(sizes):
-        here = folds == fold
-        num_right = 0
-        if not here.all():  # else there is nothing to choose a threshold by
-            threshold = best_threshold(similarities[~here], same[~here])
-            num_right = int(((similarities[here] >= threshold) == same[here]).sum())
-        accuracies.append(num_right / size)
+        in_fold = folds == fold
+        num_correct = 0
+        if not in_fold.all():  # else there are no pairs to choose the threshold on
+            threshold = best_threshold(similarities[~in_fold], same[~in_fold])
+            num_correct = int(((similarities[in_fold] >= threshold) == same[in_fold]).sum())
+        accuracies.append(num_correct / size)
     return np.array(accuracies)
 
 
 def best_threshold(similarities: Floats, same: Bools) -> float:
-    """The threshold at which most pairs are right, midway between two similarities; of equally good ones the lowest."""
+    """The threshold with the highest accuracy, midway between two similarities; the lowest of several."""
     order = np.argsort(similarities, kind="stable")
     values, is_same = similarities[order], same[order]
-    # With the threshold below the k-th pair: the different ones before it and the same ones from it on are right.
-    right = np.concatenate([[0], np.cumsum(~is_same)]) + is_same.sum() - np.concatenate([[0], np.cumsum(is_same)])
+    # With the threshold below the k-th pair, impostors before it and genuine pairs from it on are correct.
+    num_correct = np.concatenate([[0], np.cumsum(~is_same)]) + is_same.sum() - np.concatenate([[0], np.cumsum(is_same)])
     can_cut = np.concatenate([[True], np.diff(values) > 0, [True]])
-    k = int(np.argmax(np.where(can_cut, right, -1)))
+    k = int(np.argmax(np.where(can_cut, num_correct, -1)))
     below = values[k - 1] if k > 0 else values[0] - 1
     above = values[k] if k < len(values) else values[-1] + 1
     return float((below + above) / 2)
 
 
-def far_points(similarities: Floats, same: Bools, fars: tuple[float, ...]) -> list[FarPoint]:
-    """The highest true accept rate at each false accept rate, from both sides' similarities."""
-    impostors = int((~same).sum())
-    rates = roc_curve(same, similarities, drop_intermediate=False) if same.any() and impostors else None
+def operating_points(similarities: Floats, same: Bools, fars: tuple[float, ...]) -> list[OperatingPoint]:
+    """The highest true accept rate at each false accept rate."""
+    num_impostors = int((~same).sum())
+    rates = roc_curve(same, similarities, drop_intermediate=False) if same.any() and num_impostors else None
     points = []
     for far in fars:
-        point = FarPoint(far, impostors, float("nan"), float("nan"))
-        if rates is not None and impostors * far >= 1 - 1e-9:
+        point = OperatingPoint(far, num_impostors, float("nan"), float("nan"))
+        if rates is not None and num_impostors * far >= 1 - 1e-9:
             false_rates, true_rates, thresholds = rates
-            last = int(np.flatnonzero(false_rates <= far + 1e-12)[-1])  # rates rise as the threshold falls
-            point = FarPoint(far, impostors, float(true_rates[last]), float(thresholds[last]))
+            last = int(np.flatnonzero(false_rates <= far + 1e-12)[-1])  # rates rise with falling threshold
+            point = OperatingPoint(far, num_impostors, float(true_rates[last]), float(thresholds[last]))
         points.append(point)
     return points

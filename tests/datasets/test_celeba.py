@@ -1,4 +1,4 @@
-"""CelebA's lists: white space of any length, any attributes, and a line for each mistake."""
+"""CelebA's lists: any whitespace, any attributes, and one line for each error."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ TRAIN = "000001.jpg 0\n000002.jpg 0"
 
 def write(root: Path, *rows: str, head: str = "3\nSmiling Young ", partitions: str = TRAIN) -> Path:
     (root / IMAGES).mkdir()
-    for number in range(1, 4):
-        cv2.imwrite(str(root / IMAGES / f"{number:06d}.jpg"), np.full((8, 6, 3), 40 * number, np.uint8))
+    for image_id in range(1, 4):
+        cv2.imwrite(str(root / IMAGES / f"{image_id:06d}.jpg"), np.full((8, 6, 3), 40 * image_id, np.uint8))
     (root / ATTRIBUTE_LIST).write_text("\n".join([head, *(rows or ROWS)]) + "\n")
     (root / PARTITION_LIST).write_text(partitions + "\n000003.jpg 2\n")
     return root
@@ -39,24 +39,24 @@ def test_reads_values_names_and_partitions(tmp_path: Path) -> None:
     [
         ({"rows": ("000001.jpg 1 -1", "000002.jpg 1", "000003.jpg 1 1")}, f"{ATTRIBUTE_LIST}: line 4: expected a name"),
         ({"rows": ("000001.jpg 1 0", *ROWS[1:])}, f"{ATTRIBUTE_LIST}: line 3: expected -1 or 1 for each .* got '0'"),
-        ({"rows": ROWS[:2]}, "line 1 says 3 images, but there are 2"),
-        ({"rows": (ROWS[0], ROWS[0], ROWS[2])}, "an image occurs twice"),
+        ({"rows": ROWS[:2]}, "line 1 gives 3 images, but there are 2"),
+        ({"rows": (ROWS[0], ROWS[0], ROWS[2])}, "duplicate image name"),
         ({"rows": ("4.jpg 1 1", *ROWS[1:]), "partitions": "4.jpg 0\n000002.jpg 0"}, r"1 of 3 images of .* are missing"),
         ({"rows": ("../4.jpg 1 1", *ROWS[1:]), "partitions": "../4.jpg 0\n000002.jpg 0"}, "outside its folder"),
-        ({"head": "3\nA A"}, "line 2: an attribute is named twice"),
+        ({"head": "3\nA A"}, "line 2: duplicate attribute name"),
         ({"head": "A B"}, "line 1: expected the number of images"),
-        ({"partitions": "000001.jpg 0"}, "1 of 3 images are not in it; first 000002.jpg"),
+        ({"partitions": "000001.jpg 0"}, "1 of 3 images are not listed; first 000002.jpg"),
         ({"partitions": "000001.jpg 0\n000002.jpg 3"}, f"{PARTITION_LIST}: line 2: expected an image and 0"),
     ],
 )
-def test_mistakes_name_file_and_line(tmp_path: Path, changes: dict[str, str], line: str) -> None:
+def test_errors_name_file_and_line(tmp_path: Path, changes: dict[str, str], line: str) -> None:
     rows = changes.pop("rows", ROWS)
     with pytest.raises(ValueError, match=line):
         read_celeba(write(tmp_path, *rows, **changes))
 
 
-def test_missing_lists_say_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"list_attr_celeba.txt: there is no such file; expected CelebA's"):
+def test_error_of_a_missing_list_states_the_layout(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"list_attr_celeba.txt: no such file; expected CelebA's"):
         read_celeba(tmp_path)
 
 

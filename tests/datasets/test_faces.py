@@ -1,4 +1,4 @@
-"""Photos by person, splits without a person on both sides, LFW's pairs, balanced batches."""
+"""Photos by identity, splits with disjoint identities, LFW's pairs, balanced batches."""
 
 from pathlib import Path
 
@@ -17,15 +17,15 @@ from datasets.faces import (
 )
 
 
-def write(root: Path, **num_photos: int) -> Path:
-    for name, number in num_photos.items():
+def write(root: Path, **num_photos_of: int) -> Path:
+    for name, num_photos in num_photos_of.items():
         (root / name).mkdir(parents=True)
-        for photo in range(1, number + 1):
+        for photo in range(1, num_photos + 1):
             cv2.imwrite(str(root / name / f"{name}_{photo:04d}.jpg"), np.full((8, 6, 3), 20 * photo, np.uint8))
     return root
 
 
-def test_reads_persons_and_numbers(tmp_path: Path) -> None:
+def test_reads_identities_and_photo_numbers(tmp_path: Path) -> None:
     photos = read_identities(write(tmp_path, ann=2, bob=3))
     assert [(photos.truth(row).identity, photos.truth(row).number) for row in range(5)] == [
         *(("ann", 1), ("ann", 2)),
@@ -37,7 +37,7 @@ def test_reads_persons_and_numbers(tmp_path: Path) -> None:
     assert [others.id(row) for row in range(3)] == [photos.id(row) for row in range(2, 5)]
 
 
-def test_no_person_is_on_both_sides(tmp_path: Path) -> None:
+def test_splits_have_disjoint_identities(tmp_path: Path) -> None:
     root = write(tmp_path, **{f"p{i}": 2 + i % 3 for i in range(12)})
     splits = split_identities(root, val_fraction=0.3)
     assert set(splits["train"].identities).isdisjoint(splits["val"].identities)
@@ -48,7 +48,7 @@ def test_no_person_is_on_both_sides(tmp_path: Path) -> None:
     assert list(split_identities(root, val_fraction=0)) == ["train"]
 
 
-def test_persons_and_photos_that_are_added_move_no_others(tmp_path: Path) -> None:
+def test_adding_identities_or_photos_moves_no_others(tmp_path: Path) -> None:
     before = split_identities(write(tmp_path, **{f"p{i}": 1 for i in range(60)}), val_fraction=0.3)
     assert len(before["val"].identities) == pytest.approx(18, abs=11)  # 3 standard deviations
     write(tmp_path, **{f"a{i}": 1 for i in range(60)})
@@ -58,9 +58,9 @@ def test_persons_and_photos_that_are_added_move_no_others(tmp_path: Path) -> Non
     assert set(before["val"].identities) < set(after["val"].identities)
 
 
-def test_one_person_cannot_be_split(tmp_path: Path) -> None:
+def test_a_single_identity_cannot_be_split(tmp_path: Path) -> None:
     root = write(tmp_path, ann=3)
-    with pytest.raises(ValueError, match="photos of 1 person; two or more are needed"):
+    with pytest.raises(ValueError, match="photos of 1 identity; a split needs at least 2"):
         split_identities(root, val_fraction=0.2)
     assert len(split_identities(root, val_fraction=1)["val"]) == 3
     splits = split_identities(write(root, bob=1), val_fraction=1e-9)
@@ -68,13 +68,13 @@ def test_one_person_cannot_be_split(tmp_path: Path) -> None:
 
 
 def test_data_with_a_split_keep_it(tmp_path: Path) -> None:
-    """VGGFace2 calls its second part `test`."""
+    """VGGFace2 calls its second split `test`."""
     write(tmp_path / "train", ann=2, bob=2)
     write(tmp_path / "test", eve=2)
     splits = split_identities(tmp_path, val_fraction=0.5)
     assert (splits["train"].identities, splits["val"].identities) == (["ann", "bob"], ["eve"])
     write(tmp_path / "test", bob=1)
-    with pytest.raises(ValueError, match="1 persons are in train and in val too; first bob"):
+    with pytest.raises(ValueError, match="1 identities are in both train and val; first bob"):
         split_identities(tmp_path, val_fraction=0.5)
 
 
@@ -92,15 +92,15 @@ def test_reads_pairs_in_folds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("10\n", "line 1: expected the number of folds"),
-        ("2\t1\nAnn\t1\t2\n", "line 1 says 2 folds of 1 matched and 1 mismatched pairs; there are 1 lines"),
+        ("10\n", "line 1: expected the numbers of folds"),
+        ("2\t1\nAnn\t1\t2\n", "line 1 gives 2 folds of 1 matched and 1 mismatched pairs, but 1 lines follow"),
         ("2\t1\nAnn 1 2\nAnn\t1\tBob\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\n", "line 2: expected 'name i j'"),
         ("2\t1\nAnn\t1\t2\nAnn\t1\tBob\tx\nAnn\t1\t2\nAnn\t1\tBob\t1\n", "line 3: expected 'name i j'"),
-        ("2\t1\n../Ann\t1\t2\nAnn\t1\tBob\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\n", "line 2: '../Ann' is not the name of a"),
+        ("2\t1\n../Ann\t1\t2\nAnn\t1\tBob\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\n", "line 2: '../Ann' is not a folder name"),
         ("", "line 1: expected"),
     ],
 )
-def test_mistakes_in_pairs_name_the_line(tmp_path: Path, text: str, line: str) -> None:
+def test_errors_in_pairs_name_the_line(tmp_path: Path, text: str, line: str) -> None:
     (tmp_path / "pairs.txt").write_text(text)
     with pytest.raises(ValueError, match=line):
         read_pairs(tmp_path / "pairs.txt")
@@ -111,32 +111,32 @@ def test_missing_photos_are_named(tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text("2\t1\n" + "Ann\t1\t2\nAnn\t1\tBob\t1\n" * 2)
     with pytest.raises(ValueError, match=r"1 of 3 photos of .*pairs.txt are missing; first .*Bob_0001.jpg"):
         read_lfw(tmp_path)
-    with pytest.raises(ValueError, match="there is no such folder; expected a subfolder for each person"):
+    with pytest.raises(ValueError, match="no such folder; expected one with a subfolder for each person"):
         read_identities(tmp_path / "elsewhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="no photos there"):
+    with pytest.raises(ValueError, match="no photos; expected a subfolder"):
         read_identities(tmp_path / "empty")
 
 
-def test_batches_have_persons_times_photos(rng: np.random.Generator) -> None:
+def test_batches_have_p_identities_times_k_photos(rng: np.random.Generator) -> None:
     identity_ids = np.repeat(np.arange(10), np.arange(1, 11) * 4)  # 4 to 40 photos each, 220 in all
     order = IdentityBalance(identity_ids, 4)(rng, 20)
     assert len(order) == 220
     for batch in order.reshape(-1, 5, 4):
-        persons = identity_ids[batch]
-        assert (persons == persons[:, :1]).all()  # each row one person
-        assert len(set(persons[:, 0].tolist())) == 5  # five different ones
+        ids = identity_ids[batch]
+        assert (ids == ids[:, :1]).all()  # one identity per row
+        assert len(set(ids[:, 0].tolist())) == 5  # five different ones
         assert all(len(set(photos)) == 4 for photos in batch.tolist())  # four different photos
 
 
-def test_every_person_is_as_frequent_as_the_others() -> None:
+def test_all_identities_are_equally_frequent() -> None:
     identity_ids = np.repeat(np.arange(5), [2, 10, 100, 400, 488])
     order = IdentityBalance(identity_ids, 2)(np.random.default_rng(0), 4)
-    shares = np.bincount(identity_ids[order]) / len(order)
-    assert shares == pytest.approx(np.full(5, 0.2), abs=0.05)
+    frequencies = np.bincount(identity_ids[order]) / len(order)
+    assert frequencies == pytest.approx(np.full(5, 0.2), abs=0.05)
 
 
-def test_few_persons_and_photos_fill_a_batch_all_the_same() -> None:
+def test_few_identities_and_photos_still_fill_a_batch() -> None:
     order = IdentityBalance(np.array([0, 0, 0, 1, 1, 1, 1, 1]), 4)(np.random.default_rng(0), 8)
     assert sorted(np.array([0, 0, 0, 1, 1, 1, 1, 1])[order].tolist()) == [0] * 4 + [1] * 4
 

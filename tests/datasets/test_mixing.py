@@ -1,4 +1,4 @@
-"""Mixed images have mixed labels: what a pixel shows and what the label says agree."""
+"""Mixed images have mixed labels in the same proportion."""
 
 import dataclasses
 
@@ -10,14 +10,14 @@ from datasets.mixing import LabelMixing
 from datasets.types import Example, Image, Label
 
 
-def batch(number: int = 4) -> list[Example[Label]]:
+def batch(num_images: int = 4) -> list[Example[Label]]:
     """Images filled with 40 times their class id."""
-    return [Example(np.full((32, 48, 3), 40 * i, np.uint8), Label(i), str(i)) for i in range(number)]
+    return [Example(np.full((32, 48, 3), 40 * i, np.uint8), Label(i), str(i)) for i in range(num_images)]
 
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("alphas", [(0.4, 0), (0, 1.0), (0.2, 1.0)])
-def test_mean_pixel_is_the_labels_mixture(seed: int, alphas: tuple[float, float]) -> None:
+def test_mean_pixel_matches_the_mixed_label(seed: int, alphas: tuple[float, float]) -> None:
     mixed = LabelMixing(5, mixup_alpha=alphas[0], cutmix_alpha=alphas[1])(batch(), seed)
     for example in mixed:
         probabilities = example.truth.probabilities
@@ -51,7 +51,7 @@ class Colours:
         return Label(index)
 
 
-def test_mixture_is_a_function_of_seed_and_epoch() -> None:
+def test_mixing_is_a_function_of_seed_and_epoch() -> None:
     def plain(image: Image, truth: Label, _seed: int) -> tuple[Image, Label]:
         return image, truth
 
@@ -65,7 +65,7 @@ def test_mixture_is_a_function_of_seed_and_epoch() -> None:
     assert (images(1) != images(2)).any()
 
 
-def test_a_mixture_is_still_of_its_row() -> None:
+def test_mixing_keeps_id_row_and_seed() -> None:
     examples = [dataclasses.replace(example, row=7 + i, seed=i) for i, example in enumerate(batch())]
     mixed = LabelMixing(5, mixup_alpha=0.2, cutmix_alpha=1.0)(examples, 1)
     assert [(e.id, e.row, e.seed) for e in mixed] == [(e.id, e.row, e.seed) for e in examples]

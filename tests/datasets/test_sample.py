@@ -49,22 +49,22 @@ def test_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [sample_root().name]
 
 
-def butterflies(split_number: int, number: int) -> tuple[np.ndarray, list[int]]:
-    """Pixels of the sample's own pictures at 16 px, and species."""
+def butterflies(split_index: int, num_images: int) -> tuple[np.ndarray, list[int]]:
+    """Pixels of the sample's images at 16 px, and class ids."""
     pixels, class_ids = [], []
     for class_id, species in enumerate(SPECIES):
-        for index in range(number):
-            image = draw_butterfly(species, np.random.default_rng([classification.SEED, split_number, class_id, index]))
+        for index in range(num_images):
+            image = draw_butterfly(species, np.random.default_rng([classification.SEED, split_index, class_id, index]))
             pixels.append(cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA).ravel() / 255)
             class_ids.append(class_id)
     return np.stack(pixels), class_ids
 
 
-def test_species_cannot_be_told_by_a_linear_model_of_the_pixels() -> None:
-    """What the sample shows is learnt by looking at marks: a logistic regression is near chance, 1 / 16."""
+def test_species_are_not_linear_in_the_pixels() -> None:
+    """Species differ only in small marks: a logistic regression on pixels is near chance, 1 / 16."""
     train, test = butterflies(0, classification.NUM_IMAGES["train"]), butterflies(1, classification.NUM_IMAGES["test"])
     top1 = LogisticRegression(C=0.01, max_iter=300).fit(*train).score(*test)
-    print(f"logistic regression on the pixels of the drawn butterflies: top-1 {top1:.3f}")
+    print(f"logistic regression on pixels of generated butterflies: top-1 {top1:.3f}")
     assert top1 < 0.3
 
 

@@ -1,4 +1,4 @@
-"""Drawn faces are data like any other, and cannot be told by their pixels alone."""
+"""Generated faces are valid data sets, and not separable by their pixels."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from datasets.sample import attributes, embedding
 from datasets.sample.faces import ATTRIBUTES, SIDE_PX, draw_attributes, draw_face, draw_identity
 
 
-def face(person: int, photo: int, *names: str) -> np.ndarray:
-    rng = np.random.default_rng([person, photo])
-    return draw_face(draw_identity(np.random.default_rng(person)), names, rng)
+def face(identity_id: int, photo: int, *names: str) -> np.ndarray:
+    rng = np.random.default_rng([identity_id, photo])
+    return draw_face(draw_identity(np.random.default_rng(identity_id)), names, rng)
 
 
 def test_faces_are_functions_of_their_seed() -> None:
@@ -27,8 +27,8 @@ def test_faces_are_functions_of_their_seed() -> None:
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
-def test_every_attribute_can_be_seen(name: str) -> None:
-    """All else equal, some pixels differ."""
+def test_every_attribute_is_visible(name: str) -> None:
+    """All else equal, pixels differ."""
     change = [np.abs(face(p, 0, name).astype(int) - face(p, 0)).max() for p in range(4)]
     assert min(change) > 20
 
@@ -38,8 +38,8 @@ def test_attributes_are_as_frequent_as_stated(rng: np.random.Generator) -> None:
     for _ in range(2000):
         for name in draw_attributes(rng):
             counts[name] += 1
-    for name, share in ATTRIBUTES.items():
-        assert counts[name] / 2000 == pytest.approx(share, abs=0.04)
+    for name, frequency in ATTRIBUTES.items():
+        assert counts[name] / 2000 == pytest.approx(frequency, abs=0.04)
 
 
 def test_layouts_are_the_official_ones(tmp_path: Path) -> None:
@@ -56,9 +56,9 @@ def test_layouts_are_the_official_ones(tmp_path: Path) -> None:
     }
     photos, folds = read_lfw(tmp_path / "e" / "val")
     assert set(photos.identities) <= set(splits["val"].identities)
-    persons = [{photo.identity for pair in fold for photo in pair[:2]} for fold in folds]
+    identities = [{photo.identity for pair in fold for photo in pair[:2]} for fold in folds]
     assert len(folds) == 3
-    assert not set.intersection(*persons)  # each fold has its own
+    assert not set.intersection(*identities)  # disjoint folds
     assert all(sum(pair.same for pair in fold) == len(fold) / 2 for fold in folds)
 
 
@@ -66,7 +66,7 @@ def pixels(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA).ravel() / 255
 
 
-def test_attributes_cannot_be_told_by_a_linear_model_of_the_pixels() -> None:
+def test_attributes_are_not_linear_in_the_pixels() -> None:
     rng = np.random.default_rng(0)
     images, truth = [], []
     for _ in range(1200):
@@ -81,16 +81,16 @@ def test_attributes_cannot_be_told_by_a_linear_model_of_the_pixels() -> None:
         )
         for column in range(len(ATTRIBUTES))
     ]
-    print(f"logistic regression on the pixels of the drawn faces: mean AP {np.mean(scores):.3f}, chance {y.mean():.3f}")
+    print(f"logistic regression on pixels of generated faces: mean AP {np.mean(scores):.3f}, chance {y.mean():.3f}")
     assert np.mean(scores) < 0.6
 
 
-def test_persons_cannot_be_told_by_their_pixels() -> None:
-    photos = np.stack([pixels(face(person, photo)) for person in range(40) for photo in range(4)])
+def test_identities_are_not_separable_by_their_pixels() -> None:
+    photos = np.stack([pixels(face(identity_id, photo)) for identity_id in range(40) for photo in range(4)])
     photos -= photos.mean(0)
     photos /= np.linalg.norm(photos, axis=1, keepdims=True)
-    person = np.repeat(np.arange(40), 4)
-    first, second = np.triu_indices(len(person), 1)
-    auc = roc_auc_score(person[first] == person[second], (photos @ photos.T)[first, second])
-    print(f"cosine of the pixels of the drawn faces: AUC {auc:.3f}")
+    identity_ids = np.repeat(np.arange(40), 4)
+    first, second = np.triu_indices(len(identity_ids), 1)
+    auc = roc_auc_score(identity_ids[first] == identity_ids[second], (photos @ photos.T)[first, second])
+    print(f"cosine of the pixels of generated faces: AUC {auc:.3f}")
     assert auc < 0.75

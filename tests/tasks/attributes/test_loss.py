@@ -1,4 +1,4 @@
-"""The weighted cross-entropy, against torch's, and that decoding undoes the weights."""
+"""The weighted cross-entropy against torch's, and decoding that corrects for the weights."""
 
 from collections.abc import Sequence
 
@@ -18,14 +18,14 @@ def targets_of(truth: Sequence[Attributes]) -> AttributeTargets:
     return attribute_targets(as_examples(truth))
 
 
-def test_weights_by_hand() -> None:
+def test_positive_weights_of_a_worked_example() -> None:
     assert positive_weights([0.5, 0.2, 0.9], 1).tolist() == pytest.approx([1, 4, 1 / 9])
     assert positive_weights([0.5, 0.2, 0.9], 0.5).tolist() == pytest.approx([1, 2, 1 / 3])
     assert positive_weights([0.5, 0.2, 0.9], 0).tolist() == pytest.approx([1, 1, 1])
     assert positive_weights([0, 1], 1).isfinite().all()
 
 
-def test_loss_without_balance_is_the_usual_one(rng: np.random.Generator) -> None:
+def test_loss_without_balance_is_plain_cross_entropy(rng: np.random.Generator) -> None:
     logits = torch.randn(6, 4)
     truth = rng.random((6, 4)).astype(np.float32)  # a teacher's probabilities
     loss = attribute_loss(Logits(logits), targets_of([Attributes(row) for row in truth]), torch.ones(4))
@@ -34,8 +34,8 @@ def test_loss_without_balance_is_the_usual_one(rng: np.random.Generator) -> None
 
 
 @pytest.mark.parametrize("balance", [0, 0.5, 1])
-def test_decoding_gives_the_true_probability_whatever_the_balance(balance: float) -> None:
-    """Of a hundred images that look alike, seven have the attribute: the best answer is 0.07."""
+def test_decoded_probability_is_calibrated_for_any_balance(balance: float) -> None:
+    """Of a hundred identical images seven have the attribute: the optimal prediction is 0.07."""
     weights = positive_weights([0.07, 0.6], balance)
     targets = targets_of([Attributes(np.array([i < 7, i < 60], np.float32)) for i in range(100)])
     logits = torch.zeros(2, requires_grad=True)
@@ -52,8 +52,8 @@ def test_decoding_gives_the_true_probability_whatever_the_balance(balance: float
     assert decoded.values == pytest.approx([0.07, 0.6], abs=1e-3)
 
 
-def test_balance_one_gives_both_sides_the_same_weight() -> None:
-    """A constant answer of 1/2 is then as good as any: the gradient at logit 0 is zero."""
+def test_balance_one_weighs_positives_and_negatives_equally() -> None:
+    """A constant prediction of 1/2 is then optimal: the gradient at logit 0 is zero."""
     targets = targets_of([Attributes(np.array([i < 7], np.float32)) for i in range(100)])
     logits = torch.zeros(100, 1, requires_grad=True)
     attribute_loss(Logits(logits), targets, positive_weights([0.07], 1))["total"].backward()

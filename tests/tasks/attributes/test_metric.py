@@ -1,4 +1,4 @@
-"""Average precision by hand and by scikit-learn, and what chance scores."""
+"""Average precision against a worked example and scikit-learn, and chance level."""
 
 import csv
 from pathlib import Path
@@ -16,8 +16,8 @@ def attributes(*rows: list[float]) -> list[Attributes]:
     return [Attributes(np.array(row, np.float32)) for row in rows]
 
 
-def test_average_precision_by_hand() -> None:
-    """Ranks 1 and 3 of 4 are right: (1/1 + 2/3) / 2."""
+def test_average_precision_of_a_worked_example() -> None:
+    """Positives at ranks 1 and 3 of 4: (1/1 + 2/3) / 2."""
     metric = AttributesMetric(["Hat"])
     metric.update(attributes([0.9], [0.8], [0.7], [0.1]), attributes([1], [0], [1], [0]))
     assert metric.compute() == {
@@ -51,7 +51,7 @@ def test_scores_equal_scikit_learns(rng: np.random.Generator, tmp_path: Path) ->
     assert (tmp_path / "average_precision.png").is_file()
 
 
-def test_a_random_order_scores_the_prevalence(rng: np.random.Generator) -> None:
+def test_a_random_ranking_scores_the_prevalence(rng: np.random.Generator) -> None:
     truth = rng.random((5000, 8)) < 0.3
     metric = AttributesMetric(list("abcdefgh"))
     metric.update(
@@ -62,7 +62,7 @@ def test_a_random_order_scores_the_prevalence(rng: np.random.Generator) -> None:
     assert scores["mean_ap"] == pytest.approx(scores["chance_mean_ap"], abs=0.02)
 
 
-def test_attributes_that_all_or_none_have_do_not_count() -> None:
+def test_attributes_without_both_values_are_left_out() -> None:
     metric = AttributesMetric(["all", "none", "some"])
     assert np.isnan(metric.compute()["mean_ap"])
     metric.update(attributes([0.1, 0.1, 0.9], [0.1, 0.1, 0.1]), attributes([1, 0, 1], [1, 0, 0]))
@@ -72,6 +72,6 @@ def test_attributes_that_all_or_none_have_do_not_count() -> None:
 
 def test_merging_is_exact(rng: np.random.Generator) -> None:
     truth = rng.random((61, 4)) < 0.4
-    values = np.clip(0.3 * truth + rng.uniform(0, 0.7, truth.shape), 0, 1).round(2)  # rounded: some are equal
+    values = np.clip(0.3 * truth + rng.uniform(0, 0.7, truth.shape), 0, 1).round(2)  # rounded, for ties
     predicted, true = attributes(*values.tolist()), attributes(*truth.astype(float).tolist())
     assert_merge_is_exact(lambda: AttributesMetric(list("abcd")), predicted, true)

@@ -16,12 +16,12 @@ from datasets.files import CACHE_VARIABLE
 from tasks.common.cli.main import main
 from tasks.common.runs.checkpoint import load_checkpoint
 
-HEAD = ("--optim.layers", "linear_probe", "--optim.weight_decay", "1e-7")
+PROBE = ("--optim.layers", "linear_probe", "--optim.weight_decay", "1e-7")
 
 
 @pytest.fixture
-def words(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Settings for a few drawn images."""
+def settings(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Settings for a few generated images."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     root = str(drawn_roots("classification"))
     return [
@@ -37,27 +37,27 @@ def published(tmp_path: Path) -> Path:
     return path
 
 
-def run(*words: str) -> int:
-    return main("classification", words)
+def run(*arguments: str) -> int:
+    return main("classification", arguments)
 
 
-def test_a_run_needs_its_weights_file_no_more(
-    words: list[str], published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_run_no_longer_needs_its_weights_file(
+    settings: list[str], published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The conventions that came with the weights are in the run's settings; without them its scores would change."""
+    """The conventions of the weights are saved in the run's settings; without them its scores would change."""
     first = str(tmp_path / "first")
-    assert run("train", *words, *HEAD, "--backbone.pretrained", str(published), "--run_dir", first) == 0
+    assert run("train", *settings, *PROBE, "--backbone.pretrained", str(published), "--run_dir", first) == 0
     assert "conventions of timm: padding symmetric, BN eps 1e-05, ReLU6" in capsys.readouterr().err
-    settings = yaml.safe_load((tmp_path / "first" / "config.yaml").read_text())
-    assert settings["backbone"]["conventions"] == "timm"
+    config = yaml.safe_load((tmp_path / "first" / "config.yaml").read_text())
+    assert config["backbone"]["conventions"] == "timm"
     published.unlink()
     assert run("evaluate", "--run", first, "--split", "train", "--out", str(tmp_path / "scores"), "--json") == 0
     scores = json.loads(capsys.readouterr().out)
-    assert scores["top1"] > 0.9  # its own 32 training images
+    assert scores["top1"] > 0.9  # the 32 training images
     written = {path.name for path in (tmp_path / "scores").iterdir()}
     assert written >= {"metrics.json", "per_class.csv", "confusion.png", "predictions.png"}
 
-    image = next(Path(words[1]).rglob("*.jpg"))
+    image = next(Path(settings[1]).rglob("*.jpg"))
     assert run("predict", "--run", first, str(image), "--out", str(tmp_path / "seen")) == 0
     record = json.loads((tmp_path / "seen" / "predictions.jsonl").read_text())
     assert len(record["classes"]) == 5
@@ -65,13 +65,22 @@ def test_a_run_needs_its_weights_file_no_more(
 
     # another run starts from this one, classifier included
     capsys.readouterr()
-    again = ["evaluate", *words, "--backbone.pretrained", first, "--split", "train", "--out", str(tmp_path / "again")]
+    again = [
+        "evaluate",
+        *settings,
+        "--backbone.pretrained",
+        first,
+        "--split",
+        "train",
+        "--out",
+        str(tmp_path / "again"),
+    ]
     assert run(*again, "--json") == 0
     assert json.loads(capsys.readouterr().out) == scores
 
 
-def test_mistakes_are_one_line_and_leave_no_run(
-    words: list[str],
+def test_errors_are_one_line_and_leave_no_run(
+    settings: list[str],
     published: Path,
     tmp_path: Path,
     error_line_of: Callable[..., str],
@@ -83,50 +92,51 @@ def test_mistakes_are_one_line_and_leave_no_run(
         assert not (tmp_path / "run").exists()
         return line
 
-    narrow = error("train", *words, *at, "--backbone.pretrained", str(published), "--backbone.name", "mobilenet_0.5")
+    narrow = error("train", *settings, *at, "--backbone.pretrained", str(published), "--backbone.name", "mobilenet_0.5")
     assert narrow == f"error: {published}: made for width 1, but the backbone has width 0.5"
-    wrong = error("evaluate", *words, "--backbone.pretrained", str(published))
-    assert "has 1000 classes, and 0 of the data's 16 are among them" in wrong
-    nothing = error("evaluate", *words)
+    wrong = error("evaluate", *settings, "--backbone.pretrained", str(published))
+    assert "has 1000 classes, and 0 of the dataset's 16 are among them" in wrong
+    nothing = error("evaluate", *settings)
     assert nothing.startswith("error: --run: expected a run folder, or published weights as --backbone.pretrained")
-    assert "no such file" in error("train", *words, *at, "--backbone.pretrained", "kerass")
+    assert "no such file" in error("train", *settings, *at, "--backbone.pretrained", "kerass")
     published.write_bytes(b"damaged")
-    assert "not a readable safetensors file" in error("train", *words, *at, "--backbone.pretrained", str(published))
+    assert "not a readable safetensors file" in error("train", *settings, *at, "--backbone.pretrained", str(published))
 
 
-def test_a_solved_head_cannot_be_resumed(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_linear_probe_cannot_be_resumed(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     at = str(tmp_path / "run")
     small = ("--backbone.name", "mobilenet_0.25")
-    assert run("train", *words, *small, *HEAD, "--run_dir", at) == 0
+    assert run("train", *settings, *small, *PROBE, "--run_dir", at) == 0
     assert run("train", "--resume", at) == 1
     assert "nothing to resume" in capsys.readouterr().err
 
 
 def test_detectors_have_no_published_heads(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["predict", "--backbone.pretrained", str(published), str(published)]
-    assert main("detection", words) == 1
+    assert main("detection", ["predict", "--backbone.pretrained", str(published), str(published)]) == 1
     assert "error: --run: expected a run folder; there are no published weights of tasks.detection" in (
         capsys.readouterr().err
     )
 
 
-def test_all_of_the_modern_recipe_in_a_run_that_unfreezes(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_modern_recipe_with_gradual_unfreezing_resumes_exactly(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """RandAugment, MixUp, CutMix, smoothing, one stage more in each epoch; resumed after the second, the same end."""
+    """RandAugment, MixUp, CutMix, label smoothing, one more stage per epoch; resumed after the second epoch."""
     recipe = [
         *("--augment.randaugment_ops", "2", "--augment.mixup_alpha", "0.2", "--augment.cutmix_alpha", "1"),
         *("--label_smoothing", "0.1", "--optim.layers", "gradual", "--optim.unfreeze_epochs", "1"),
         *("--optim.epochs", "3", "--optim.batch_size", "16", "--backbone.name", "mobilenet_0.25"),
     ]
     at = tmp_path / "run"
-    assert run("train", *words, *recipe, "--run_dir", str(at)) == 0
-    whole = load_checkpoint(at / "last.pt")
-    (at / "last.pt").unlink()  # what is left ends with the second epoch
+    assert run("train", *settings, *recipe, "--run_dir", str(at)) == 0
+    uninterrupted = load_checkpoint(at / "last.pt")
+    (at / "last.pt").unlink()  # the previous one ends with the second epoch
     assert load_checkpoint(at / "previous.pt")["step"] == 4
     with warnings.catch_warnings():
         warnings.simplefilter("default")  # that `last.pt` is missing
         assert run("train", "--resume", str(at)) == 0
-    again = load_checkpoint(at / "last.pt")
-    assert all(torch.equal(value, again["model"][name]) for name, value in whole["model"].items())
+    resumed = load_checkpoint(at / "last.pt")
+    assert all(torch.equal(value, resumed["model"][name]) for name, value in uninterrupted["model"].items())
     assert "last.pt: there is no such checkpoint; going on from" in capsys.readouterr().err

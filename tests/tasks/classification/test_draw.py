@@ -1,7 +1,7 @@
 import numpy as np
 
 from datasets.types import Label
-from tasks.classification.draw import NEUTRAL, RIGHT, WRONG, draw_label, most_probable
+from tasks.classification.draw import NEUTRAL, RIGHT, WRONG, draw_label, rank_classes
 
 
 def colours(predicted: Label, truth: Label | None) -> set[tuple[int, ...]]:
@@ -10,15 +10,15 @@ def colours(predicted: Label, truth: Label | None) -> set[tuple[int, ...]]:
     return {tuple(colour) for colour in np.unique(picture.reshape(-1, 3), axis=0).tolist()}
 
 
-def test_the_first_guess_is_green_or_red() -> None:
-    guess = Label(1, np.array([0.1, 0.6, 0.3, 0.0], np.float32))
-    assert RIGHT in colours(guess, Label(1))
-    assert WRONG not in colours(guess, Label(1))
-    assert WRONG in colours(guess, Label(2))
-    assert not {RIGHT, WRONG} & colours(guess, None)
-    assert NEUTRAL in colours(guess, None)
+def test_the_top_class_is_green_or_red() -> None:
+    predicted = Label(1, np.array([0.1, 0.6, 0.3, 0.0], np.float32))
+    assert RIGHT in colours(predicted, Label(1))
+    assert WRONG not in colours(predicted, Label(1))
+    assert WRONG in colours(predicted, Label(2))
+    assert not {RIGHT, WRONG} & colours(predicted, None)
+    assert NEUTRAL in colours(predicted, None)
 
 
-def test_guesses_are_ranked() -> None:
-    assert most_probable(Label(1, np.array([0.1, 0.6, 0.3, 0.1], np.float32))) == [1, 2, 0, 3]
-    assert most_probable(Label(3)) == [3]
+def test_classes_are_ranked_by_probability() -> None:
+    assert rank_classes(Label(1, np.array([0.1, 0.6, 0.3, 0.1], np.float32))) == [1, 2, 0, 3]
+    assert rank_classes(Label(3)) == [3]

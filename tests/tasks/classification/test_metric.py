@@ -1,4 +1,4 @@
-"""Top-1, top-5 and the tables, against scikit-learn and by hand."""
+"""Top-1, top-5 and the tables against scikit-learn and worked examples."""
 
 import csv
 from pathlib import Path
@@ -12,17 +12,19 @@ from tasks.classification.metric import ClassificationMetric, rank
 from tests.tasks.laws import assert_merge_is_exact
 
 
-def guesses(rng: np.random.Generator, number: int, num_classes: int) -> tuple[list[Label], list[Label], np.ndarray]:
-    logits = rng.normal(size=(number, num_classes)).astype(np.float32)
-    truth = rng.integers(0, num_classes, number)
-    logits[np.arange(number), truth] += 1.5
+def random_predictions(
+    rng: np.random.Generator, num_images: int, num_classes: int
+) -> tuple[list[Label], list[Label], np.ndarray]:
+    logits = rng.normal(size=(num_images, num_classes)).astype(np.float32)
+    truth = rng.integers(0, num_classes, num_images)
+    logits[np.arange(num_images), truth] += 1.5
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     predicted = [Label(int(row.argmax()), row) for row in probabilities]
     return predicted, [Label(int(class_id)) for class_id in truth], probabilities
 
 
 def test_scores_equal_scikit_learns(rng: np.random.Generator) -> None:
-    predicted, truth, probabilities = guesses(rng, 300, 12)
+    predicted, truth, probabilities = random_predictions(rng, 300, 12)
     metric = ClassificationMetric([str(i) for i in range(12)])
     metric.update(predicted[:100], truth[:100])
     metric.update(predicted[100:], truth[100:])
@@ -37,25 +39,25 @@ def test_scores_equal_scikit_learns(rng: np.random.Generator) -> None:
 
 
 def test_top5_is_not_defined_for_five_classes(rng: np.random.Generator) -> None:
-    predicted, truth, _ = guesses(rng, 20, 5)
+    predicted, truth, _ = random_predictions(rng, 20, 5)
     metric = ClassificationMetric(list("abcde"))
     metric.update(predicted, truth)
     assert np.isnan(metric.compute()["top5"])
 
 
-def test_nothing_taken_in_is_nan() -> None:
+def test_an_empty_metric_is_nan() -> None:
     assert all(np.isnan(value) for value in ClassificationMetric(list("abcdef")).compute().values())
 
 
-def test_rank_by_hand() -> None:
+def test_rank_of_a_worked_example() -> None:
     probabilities = np.array([0.2, 0.5, 0.2, 0.1], np.float32)
-    assert [rank(Label(1, probabilities), class_id) for class_id in range(4)] == [1, 0, 2, 3]  # of equals the lower id
+    assert [rank(Label(1, probabilities), class_id) for class_id in range(4)] == [1, 0, 2, 3]  # ties go to the lower id
     assert rank(Label(2), 2) == 0
     assert rank(Label(2), 1) > 1000
 
 
 def test_details_by_class(rng: np.random.Generator, tmp_path: Path) -> None:
-    predicted, truth, probabilities = guesses(rng, 200, 7)
+    predicted, truth, probabilities = random_predictions(rng, 200, 7)
     metric = ClassificationMetric([f"class {i}" for i in range(9)])  # the last two never occur
     wide = [Label(p.class_id, np.append(p.probabilities, [0, 0]).astype(np.float32)) for p in predicted]
     metric.update(wide, truth)
@@ -70,10 +72,10 @@ def test_details_by_class(rng: np.random.Generator, tmp_path: Path) -> None:
     expected = precision_score(ids, best, average=None)
     assert [float(row["precision"]) for row in rows] == pytest.approx(list(expected), abs=1e-6)
     wrong = np.bincount(best[(ids == 0) & (best != 0)], minlength=9)
-    assert rows[0]["mostly_taken_for"] == f"class {wrong.argmax()}"
+    assert rows[0]["most_confused_with"] == f"class {wrong.argmax()}"
     assert (tmp_path / "confusion.png").stat().st_size > 1000
 
 
 def test_merging_is_exact(rng: np.random.Generator) -> None:
-    predicted, truth, _ = guesses(rng, 61, 9)
+    predicted, truth, _ = random_predictions(rng, 61, 9)
     assert_merge_is_exact(lambda: ClassificationMetric(list("abcdefghij")), predicted, truth)  # the last never occurs

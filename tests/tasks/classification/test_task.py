@@ -1,4 +1,4 @@
-"""Which classifier is loaded when, and what is said when it does not fit."""
+"""Which classifier rows are loaded, and the errors if they do not match."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.tasks.conftest import build_config
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights as timm publishes them, made up."""
+    """Random weights in timm's format."""
     path = tmp_path_factory.mktemp("weights") / "model.safetensors"
     safetensors.torch.save_file(timm.create_model("mobilenetv1_100").state_dict(), path)
     return path
@@ -53,7 +53,7 @@ def test_published_classifier_is_used_for_imagenet(published: Path, tmp_path: Pa
     assert task.class_names[7] == "thing 7"
 
 
-def test_published_classifier_names_imagenets_classes_without_data(published: Path) -> None:
+def test_published_classifier_has_imagenets_class_names_without_data(published: Path) -> None:
     task = ClassificationTask.from_published(config_for(published))
     assert len(task.class_names) == 1000
     assert task.class_names[:2] == ["tench", "goldfish"]
@@ -71,11 +71,13 @@ def test_published_classifier_of_other_classes_is_refused(
 ) -> None:
     root = imagenet(tmp_path, num_classes)
     shutil.copytree(root / "val", root / "train")
-    with pytest.raises(ValueError, match=r"has 1000 classes, and 0 of the data's (120|2) are among them.* train first"):
+    with pytest.raises(
+        ValueError, match=r"has 1000 classes, and 0 of the dataset's (120|2) are among them.* train first"
+    ):
         ClassificationTask.from_published(config_for(published, root=str(root), name=name))
 
 
-def test_another_task_starts_with_a_new_head(published: Path, drawn_roots: Any) -> None:
+def test_other_classes_get_a_new_head(published: Path, drawn_roots: Any) -> None:
     root = str(drawn_roots("classification"))
     task = ClassificationTask.from_data(config_for(published, root=root, name="stanford_dogs"))
     model = task.build_model()
@@ -85,8 +87,8 @@ def test_another_task_starts_with_a_new_head(published: Path, drawn_roots: Any) 
     assert model.backbone.layers[0].bn.eps == 1e-5  # type: ignore[union-attr]  # timm's
 
 
-def test_classes_of_the_same_name_start_from_the_published_ones(published: Path, tmp_path: Path) -> None:
-    """By name, in whatever order; "cardigan" is the garment, "Cardigan" the dog."""
+def test_classes_with_the_same_name_load_their_published_rows(published: Path, tmp_path: Path) -> None:
+    """Matched by name in any order; "cardigan" is the garment, "Cardigan" the dog."""
     for split in ("train", "val"):
         for name in ("Cardigan", "cardigan", "my own", "tench"):
             (tmp_path / split / name).mkdir(parents=True)
@@ -97,7 +99,7 @@ def test_classes_of_the_same_name_start_from_the_published_ones(published: Path,
     for class_id, row in ((0, 264), (1, 474), (3, 0)):
         assert torch.equal(head.weight[class_id], state["classifier.weight"][row])
         assert torch.equal(head.bias[class_id], state["classifier.bias"][row])
-    with pytest.raises(ValueError, match="1000 classes, and 3 of the data's 4 are among them"):
+    with pytest.raises(ValueError, match="1000 classes, and 3 of the dataset's 4 are among them"):
         ClassificationTask.from_published(config)
     for split in ("train", "val"):
         shutil.rmtree(tmp_path / split / "my own")
@@ -105,7 +107,7 @@ def test_classes_of_the_same_name_start_from_the_published_ones(published: Path,
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2_1.0", "mobilenet_v3_small_1.0"])
-def test_classes_of_torchvisions_heads_start_too(name: str, tmp_path: Path) -> None:
+def test_rows_of_torchvisions_heads_load_too(name: str, tmp_path: Path) -> None:
     network = {"mobilenet_v2_1.0": mobilenet_v2, "mobilenet_v3_small_1.0": mobilenet_v3_small}[name]()
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     config = build_config(
@@ -120,7 +122,7 @@ def test_classes_of_torchvisions_heads_start_too(name: str, tmp_path: Path) -> N
         assert torch.equal(model.head[0].weight, network.classifier[0].weight)  # type: ignore[index]
 
 
-def test_conventions_that_the_weights_do_not_have_are_refused(published: Path) -> None:
+def test_conventions_that_conflict_with_the_weights_are_refused(published: Path) -> None:
     config = build_config(
         ClassificationConfig, backbone={"name": "mobilenet_1.0", "pretrained": str(published), "conventions": "keras"}
     )
@@ -128,17 +130,17 @@ def test_conventions_that_the_weights_do_not_have_are_refused(published: Path) -
         ClassificationTask.with_num_classes(config, 10).build_model()
 
 
-def test_data_of_other_classes_are_refused(drawn_roots: Any) -> None:
+def test_data_with_other_classes_are_refused(drawn_roots: Any) -> None:
     config = build_config(
         ClassificationConfig, data={"root": str(drawn_roots("classification")), "name": "stanford_dogs"}
     )
-    with pytest.raises(ValueError, match=r"the 16 classes of the data \(Round plain, .* are not the 3 that the model"):
+    with pytest.raises(ValueError, match=r"data have 16 classes \(Round plain, .*\), but the model has 3 \(a, b, c"):
         ClassificationTask(config, {"data": "folder", "class_names": ["a", "b", "c"]}).source("val")
 
 
 @pytest.mark.data
 def test_real_weights_through_the_task(shared: Path) -> None:
-    """Top-1 and top-5 of ../shared/weights/README.md: the crop and the filter are those of its figures."""
+    """Top-1 and top-5 of ../shared/weights/README.md, with its crop and resize filter."""
     from tasks.common.evaluation.evaluate import evaluate, evaluation_loader
 
     config = build_config(

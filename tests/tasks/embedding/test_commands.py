@@ -1,4 +1,4 @@
-"""The commands: train, evaluate, index, search, and another network on the same photos."""
+"""The commands: train, evaluate, index, search, and evaluate_onnx for an external model."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ from tests.yunet import picture, write_detector
 
 
 @pytest.fixture
-def words(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def settings(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     root = str(drawn_roots("embedding"))
@@ -32,28 +32,22 @@ def words(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return [*small, "--backbone.name", "mobilenet_0.25"]
 
 
-HEAD = (
-    "--optim.layers",
-    "head",
-    "--optim.batch_size",
-    "8",
-    "--optim.weight_decay",
-    "0.001",
-    "--margin",
-    "0",
-    "--embedding_dim",
-    "8",
+PROBE = (
+    *("--optim.layers", "linear_probe", "--optim.batch_size", "8", "--optim.weight_decay", "0.001"),
+    *("--margin", "0", "--embedding_dim", "8"),
 )
 
 
-def run(*words: str) -> int:
-    return main("embedding", words, COMMANDS)
+def run(*arguments: str) -> int:
+    return main("embedding", arguments, COMMANDS)
 
 
-def test_from_training_to_search(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("train", *words, *HEAD, "--run_dir", "run") == 0
+def test_train_evaluate_index_search_remove(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", *settings, *PROBE, "--run_dir", "run") == 0
     capsys.readouterr()
-    lfw = str(Path(words[1]) / "val")  # the drawn validation photos are in LFW's layout, too
+    lfw = str(Path(settings[1]) / "val")  # the generated validation photos are in LFW's layout
     assert run("evaluate", "--run", "run", "--data.lfw", lfw, "--json", "--out", "scores") == 0
     scores = json.loads(capsys.readouterr().out)
     assert 0 <= scores["lfw_accuracy"] <= 1
@@ -61,13 +55,13 @@ def test_from_training_to_search(words: list[str], tmp_path: Path, capsys: pytes
     written = {path.name for path in Path("scores").iterdir()}
     assert written >= {"metrics.json", "roc.png", "rates.csv", "embeddings.png", "hardest_pairs.csv", "predictions.png"}
 
-    shutil.copytree(Path(words[1]) / "train", "photos")
-    persons = sorted(Path("photos").iterdir())
-    assert run("index", "--run", "run", *map(str, persons[:8]), "--out", "g.faiss") == 0
+    shutil.copytree(Path(settings[1]) / "train", "photos")
+    identities = sorted(Path("photos").iterdir())
+    assert run("index", "--run", "run", *map(str, identities[:8]), "--out", "g.faiss") == 0
     assert "16 photos are new or changed; g.faiss (flat) has 16" in capsys.readouterr().err
     assert run("index", "--run", "run", "photos", "--out", "g.faiss") == 0
     assert "8 photos are new or changed; g.faiss (flat) has 24" in capsys.readouterr().err
-    query = sorted(persons[3].iterdir())[0]
+    query = sorted(identities[3].iterdir())[0]
     assert (
         run("search", "--run", "run", "--gallery", "g.faiss", str(query), "--num_matches", "4", "--out", "found") == 0
     )
@@ -78,27 +72,27 @@ def test_from_training_to_search(words: list[str], tmp_path: Path, capsys: pytes
     assert similarities == sorted(similarities, reverse=True)
     sheet = cv2.imread("found/matches.png")
     assert sheet is not None
-    assert sheet.shape[1] > 4 * sheet.shape[0]  # a row of the photo and four matches
+    assert sheet.shape[1] > 4 * sheet.shape[0]  # a row with the query and four matches
 
     cv2.imwrite(str(query), np.zeros((64, 64, 3), np.uint8))
     capsys.readouterr()
     assert run("index", "--run", "run", "photos", "--out", "g.faiss") == 0
     assert "1 photos are new or changed; g.faiss (flat) has 24" in capsys.readouterr().err
-    shutil.rmtree(persons[3])
-    assert run("remove", str(persons[3]), "--gallery", "g.faiss") == 0
+    shutil.rmtree(identities[3])
+    assert run("remove", str(identities[3]), "--gallery", "g.faiss") == 0
     assert "removed 2 photos; g.faiss has 22" in capsys.readouterr().err
     assert len(Gallery.read(Path("g.faiss"))) == 22
 
-    # embeddings of another network, or of the same one on other pixels, do not compare
-    other = ("--run", "run", "--data.input_size", "96", "--gallery", "g.faiss", str(persons[0]))
+    # embeddings of another network, or at another input size, are not comparable
+    other = ("--run", "run", "--data.input_size", "96", "--gallery", "g.faiss", str(identities[0]))
     assert run("search", *other) == 1
-    assert "g.faiss: was made with another network, or another data.input_size" in capsys.readouterr().err
+    assert "g.faiss: built with another network, data.input_size" in capsys.readouterr().err
 
 
-def test_gallery_of_an_exported_network(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("train", *words, *HEAD, "--run_dir", "run") == 0
+def test_gallery_of_an_exported_network(settings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", *settings, *PROBE, "--run_dir", "run") == 0
     assert run("export", "--run", "run", "--out", "floats") == 0
-    photos = str(Path(words[1]) / "train")
+    photos = str(Path(settings[1]) / "train")
     assert run("index", "--run", "floats", photos, "--out", "g.faiss") == 0
     capsys.readouterr()
     assert run("search", "--run", "floats", "--gallery", "g.faiss", photos, "--out", "found") == 0
@@ -106,11 +100,13 @@ def test_gallery_of_an_exported_network(words: list[str], capsys: pytest.Capture
     assert len(records) == 24
     assert all(record["image"] == record["matches"][0]["path"] for record in records)
     assert run("search", "--run", "run", "--gallery", "g.faiss", photos) == 1
-    assert "g.faiss: was made with another network" in capsys.readouterr().err
+    assert "g.faiss: built with another network" in capsys.readouterr().err
 
 
-def test_all_pairs_of_unseen_persons_by_default(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("train", *words, *HEAD, "--loss", "arcface", "--run_dir", "run") == 0
+def test_validation_on_all_pairs_of_unseen_identities_by_default(
+    settings: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", *settings, *PROBE, "--loss", "arcface", "--run_dir", "run") == 0
     scores = json.loads(Path("run/metrics.json").read_text())
     assert {"auc", "nn_accuracy", "chance_nn_accuracy"} <= set(scores)
     assert "lfw_accuracy" not in scores
@@ -118,29 +114,29 @@ def test_all_pairs_of_unseen_persons_by_default(words: list[str], capsys: pytest
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
-def test_photos_that_cannot_be_used_cost_nothing(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_unreadable_photos_leave_the_gallery_unchanged(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("train", *words, *HEAD, "--run_dir", "run") == 0
-    shutil.copytree(Path(words[1]) / "train", "photos")
+    assert run("train", *settings, *PROBE, "--run_dir", "run") == 0
+    shutil.copytree(Path(settings[1]) / "train", "photos")
     assert run("index", "--run", "run", "photos", "--out", "g.faiss") == 0
     before = {path: path.read_bytes() for path in tmp_path.glob("g.*")}
     assert len(before) == 3
-    Path("photos/broken.jpg").write_text("no picture")
+    Path("photos/broken.jpg").write_text("not an image")
     capsys.readouterr()
     assert run("index", "--run", "run", "photos", "--out", "g.faiss") == 1
     assert "broken.jpg" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.glob("g.*")} == before
     assert run("index", "--run", "run", "photos", "--out", "gallery.txt") == 1
-    assert "--out: expected a name that ends in .faiss" in capsys.readouterr().err
+    assert "--out: expected a file name ending in .faiss" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
-def test_faces_are_aligned_and_photos_without_one_left_out(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_faces_are_aligned_and_photos_without_a_face_left_out(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     align = ("--data.align", write_detector(tmp_path / "yunet.onnx"))
-    assert run("train", *words, *HEAD, "--run_dir", "run") == 0
+    assert run("train", *settings, *PROBE, "--run_dir", "run") == 0
     for name, image in {
         "far": picture(160, 160, (64, 64)),
         "near": picture(1280, 1280, (704, 448), side=16),
@@ -153,23 +149,23 @@ def test_faces_are_aligned_and_photos_without_one_left_out(
     record = json.loads(Path("found/matches.jsonl").read_text())
     assert [match["path"] for match in record["matches"]] == [str(tmp_path / "far.png")]
     capsys.readouterr()
-    assert run("search", "--run", "run", "near.png", "--gallery", "g.faiss") == 1  # not aligned: does not compare
+    assert run("search", "--run", "run", "near.png", "--gallery", "g.faiss") == 1  # not aligned: not comparable
     assert "or data.align" in capsys.readouterr().err
     assert run("predict", "--run", "run", *align, "far.png", "wall.png", "--out", "seen") == 0
     assert "warning: wall.png: no face found; left out" in capsys.readouterr().err
     assert len(Path("seen/predictions.jsonl").read_text().splitlines()) == 1
 
 
-def test_published_weights_need_no_training(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Their pooled features are embeddings as they are; here those of a run."""
-    assert run("train", *words, *HEAD, "--run_dir", "run") == 0
+def test_published_weights_need_no_training(settings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Their pooled features are the embeddings; here the weights of a run."""
+    assert run("train", *settings, *PROBE, "--run_dir", "run") == 0
     capsys.readouterr()
-    assert run("evaluate", *words, "--backbone.pretrained", "run", "--json", "--out", "scores") == 0
+    assert run("evaluate", *settings, "--backbone.pretrained", "run", "--json", "--out", "scores") == 0
     config = yaml.safe_load(Path("run/config.yaml").read_text())
     backbone = build_backbone(config["backbone"]["name"], config["backbone"]["conventions"])
     content = torch.load("run/best.pt", weights_only=True)["model"]
     backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in content.items() if k.startswith("backbone.")})
-    photos = read_identities(Path(words[1]) / "val")
+    photos = read_identities(Path(settings[1]) / "val")
     pixels = np.stack([center_crop(photos[row].image, 64, 1) for row in range(len(photos))])
     with torch.inference_mode():
         features = backbone.eval()(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
@@ -181,37 +177,37 @@ def test_published_weights_need_no_training(words: list[str], capsys: pytest.Cap
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
-def test_persons_of_lfw_are_not_trained_on(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_identities_of_lfw_are_not_trained_on(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root, lfw = tmp_path / "faces", Path(words[1]) / "val"
-    shutil.copytree(Path(words[1]) / "train", root)
+    root, lfw = tmp_path / "faces", Path(settings[1]) / "val"
+    shutil.copytree(Path(settings[1]) / "train", root)
     shutil.copytree(lfw / "person_1000", root / "person_1000")
-    arguments = ("--data.lfw", str(lfw), *HEAD, "--run_dir", "run")
-    assert run("train", "--data.root", str(root), *words[2:], *arguments) == 0
-    assert f"1 persons of {lfw} are among those of {root}; they are not trained on" in capsys.readouterr().err
-    persons = json.loads(Path("run/metadata.json").read_text())["identities"]
-    assert len(persons) == 12
-    assert "person_1000" not in persons
+    arguments = ("--data.lfw", str(lfw), *PROBE, "--run_dir", "run")
+    assert run("train", "--data.root", str(root), *settings[2:], *arguments) == 0
+    assert f"1 identities of {lfw} are also in {root}; they are not trained on" in capsys.readouterr().err
+    identities = json.loads(Path("run/metadata.json").read_text())["identities"]
+    assert len(identities) == 12
+    assert "person_1000" not in identities
 
 
-def test_mistakes_are_one_line(words: list[str], tmp_path: Path, error_line_of: Callable[..., str]) -> None:
+def test_errors_are_one_line(settings: list[str], tmp_path: Path, error_line_of: Callable[..., str]) -> None:
     def error(*more: str) -> str:
         line = error_line_of(run, *more)
         assert not (tmp_path / "run").exists()
         return line
 
-    odd = error("train", *words, "--photos_per_identity", "5")
-    assert "photos_per_identity: expected a number of which optim.batch_size, 16, is at least twice as large" in odd
-    alone = error("train", *words, *HEAD, "--loss", "triplet")
-    assert "loss: expected cosface or arcface where optim.layers is linear_probe, got 'triplet'" in alone
-    assert "fars: expected numbers over 0 and under 1" in error("train", *words, "--fars", "[2]")
-    assert "pairs.txt: there is no such file" in error("train", *words, "--data.lfw", str(tmp_path))
-    alone = str(Path(words[1]) / "train")
-    assert "no photo is for train" in error("train", *words, "--data.root", alone, "--data.val_fraction", "1")
-    assert "net.onnx: there is no such file" in error("peer", "net.onnx", *words)
+    indivisible = error("train", *settings, "--photos_per_identity", "5")
+    assert "photos_per_identity: expected a divisor of optim.batch_size (16) and at most half of it" in indivisible
+    unsupported = error("train", *settings, *PROBE, "--loss", "triplet")
+    assert "loss: expected cosface or arcface with optim.layers linear_probe, got 'triplet'" in unsupported
+    assert "fars: expected numbers over 0 and under 1" in error("train", *settings, "--fars", "[2]")
+    assert "pairs.txt: no such file" in error("train", *settings, "--data.lfw", str(tmp_path))
+    unsplit = str(Path(settings[1]) / "train")
+    assert "no photos for train" in error("train", *settings, "--data.root", unsplit, "--data.val_fraction", "1")
+    assert "net.onnx: there is no such file" in error("evaluate_onnx", "net.onnx", *settings)
     (tmp_path / "net.onnx").write_text("no network")
-    assert "not a network that ONNX Runtime can read" in error("peer", "net.onnx", *words)
+    assert "not a network that ONNX Runtime can read" in error("evaluate_onnx", "net.onnx", *settings)
 
 
 @pytest.mark.data
@@ -219,7 +215,7 @@ def test_mistakes_are_one_line(words: list[str], tmp_path: Path, error_line_of: 
     ("folder", "part", "auc", "nn_accuracy"),
     [("identities", "[0,0,1,1]", 0.980, 0.983), ("lfw", "[0.26,0.3,0.74,0.78]", 0.820, 0.920)],
 )
-def test_another_network_scores_what_its_readme_states(
+def test_external_model_scores_as_its_readme_states(
     shared: Path,
     folder: str,
     part: str,
@@ -228,7 +224,7 @@ def test_another_network_scores_what_its_readme_states(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    peer = str(shared / "weights" / "peers" / "mobilefacenet.onnx")
+    network = str(shared / "weights" / "peers" / "mobilefacenet.onnx")
     data = (
         "--data.root",
         str(shared / "data" / "faces" / folder),
@@ -238,9 +234,9 @@ def test_another_network_scores_what_its_readme_states(
         part,
     )
     out = ("--json", "--out", str(tmp_path / "scores"))
-    assert run("peer", peer, *data, "--data.input_size", "112", "--loop.num_workers", "0", *out) == 0
+    assert run("evaluate_onnx", network, *data, "--data.input_size", "112", "--loop.num_workers", "0", *out) == 0
     scores = json.loads(capsys.readouterr().out)
     assert scores["auc"] == pytest.approx(auc, abs=0.002)
     assert scores["nn_accuracy"] == pytest.approx(nn_accuracy, abs=0.006)
-    assert run("peer", peer, *data, "--data.input_size", "128", *out) == 1
+    assert run("evaluate_onnx", network, *data, "--data.input_size", "128", *out) == 1
     assert "takes 112" in capsys.readouterr().err

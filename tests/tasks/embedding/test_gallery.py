@@ -1,4 +1,4 @@
-"""A gallery finds what exact search finds, grows and shrinks, and survives a crash at any moment of a write."""
+"""A gallery matches exact search, grows, shrinks, and survives a crash at any moment of a write."""
 
 import itertools
 import json
@@ -17,45 +17,45 @@ from tasks.embedding.gallery import Gallery, photo_ids
 DIM = 16
 
 
-def unit(rng: np.random.Generator, number: int) -> np.ndarray:
-    vectors = rng.normal(size=(number, DIM)).astype(np.float32)
+def unit_vectors(rng: np.random.Generator, num_vectors: int) -> np.ndarray:
+    vectors = rng.normal(size=(num_vectors, DIM)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.fixture
 def small_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every kind of index, at sizes that a test can have."""
+    """Every kind of index at small sizes."""
     monkeypatch.setattr(neighbours, "MAX_SIZES", {"flat": 40, "hnsw": 400, "ivfpq": np.inf})
 
 
 @pytest.mark.usefixtures("small_kinds")
 @pytest.mark.parametrize(("size", "kind"), [(40, "flat"), (400, "hnsw"), (1500, "ivfpq")])
 def test_every_kind_finds_adds_and_removes(size: int, kind: str, rng: np.random.Generator, tmp_path: Path) -> None:
-    vectors, ids = unit(rng, size), rng.permutation(10 * size)[:size].astype(np.int64)
+    vectors, ids = unit_vectors(rng, size), rng.permutation(10 * size)[:size].astype(np.int64)
     index = SimilarityIndex(DIM)
     index.add(ids[: size - 5], vectors[: size - 5])
-    index.add(ids[size - 5 :], vectors[size - 5 :])  # one kind for both
+    index.add(ids[size - 5 :], vectors[size - 5 :])  # still one kind
     assert index.kind == kind
     similarities, found = index.search(vectors[::7], 3)
     assert found[:, 0].tolist() == ids[::7].tolist()
     assert similarities[:, 0] == pytest.approx(1, abs=1e-5)
     exact = np.sort(vectors[::7] @ vectors.T, 1)[:, ::-1][:, :3]
-    assert (np.abs(similarities - exact) < 1e-5).mean() > 0.85  # most of the second and third, too
+    assert (np.abs(similarities - exact) < 1e-5).mean() > 0.85  # including most of the second and third
 
     index.remove(ids[:10])
     assert len(index) == size - 10
     assert not np.isin(index.search(vectors[:10], 5)[1], ids[:10]).any()
     index.write(tmp_path / "index.faiss")
-    again = SimilarityIndex.read(tmp_path / "index.faiss")
-    assert (again.kind, len(again)) == (index.kind, len(index))
-    np.testing.assert_array_equal(again.search(vectors, 3)[1], index.search(vectors, 3)[1])
+    reread = SimilarityIndex.read(tmp_path / "index.faiss")
+    assert (reread.kind, len(reread)) == (index.kind, len(index))
+    np.testing.assert_array_equal(reread.search(vectors, 3)[1], index.search(vectors, 3)[1])
     order = np.argsort(index.ids)
     np.testing.assert_array_equal(index.vectors()[order], vectors[10:][np.argsort(ids[10:])])
 
 
 @pytest.mark.usefixtures("small_kinds")
 def test_growing_changes_the_kind_and_keeps_every_vector(rng: np.random.Generator) -> None:
-    vectors = unit(rng, 600)
+    vectors = unit_vectors(rng, 600)
     index, kinds = SimilarityIndex(DIM), []
     for start in range(0, 600, 30):
         index.add(np.arange(start, start + 30), vectors[start : start + 30])
@@ -80,59 +80,62 @@ def test_vectors_may_have_any_length(dim: int, rng: np.random.Generator) -> None
 
 def test_an_empty_index_finds_nothing(rng: np.random.Generator) -> None:
     index = SimilarityIndex(DIM)
-    assert index.search(unit(rng, 2), 3)[1].shape == (2, 0)
-    index.add(np.array([7]), unit(rng, 1))
-    assert index.search(unit(rng, 2), 3)[1].tolist() == [[7], [7]]
+    assert index.search(unit_vectors(rng, 2), 3)[1].shape == (2, 0)
+    index.add(np.array([7]), unit_vectors(rng, 1))
+    assert index.search(unit_vectors(rng, 2), 3)[1].tolist() == [[7], [7]]
     index.remove(np.array([7, 8]))
     assert len(index) == 0
 
 
-def write_photos(folder: Path, number: int) -> list[str]:
+def write_photos(folder: Path, num_photos: int) -> list[str]:
     folder.mkdir(exist_ok=True)
-    names = [str(folder / f"{i}.jpg") for i in range(number)]
+    names = [str(folder / f"{i}.jpg") for i in range(num_photos)]
     for name in names:
         Path(name).write_text(name)
     return names
 
 
 def test_photos_are_replaced_when_they_change(tmp_path: Path, rng: np.random.Generator) -> None:
-    photos, vectors = write_photos(tmp_path / "photos", 4), unit(rng, 5)
+    photos, vectors = write_photos(tmp_path / "photos", 4), unit_vectors(rng, 5)
     gallery = Gallery.new(tmp_path / "g.faiss", DIM, "net")
     gallery.add(photo_ids(photos), vectors[:4])
     assert gallery.missing(photos) == {}
-    Path(photos[2]).write_text("another picture")
-    again = Gallery.read(tmp_path / "g.faiss")
-    assert list(again.missing(photos)) == [photos[2]]
-    again.add(photo_ids([photos[2]]), vectors[4:])
-    again = Gallery.read(tmp_path / "g.faiss")
-    assert len(again) == 4
-    (best, *_), *_ = again.search(vectors[4:], 4)
+    Path(photos[2]).write_text("another image")
+    reread = Gallery.read(tmp_path / "g.faiss")
+    assert list(reread.missing(photos)) == [photos[2]]
+    reread.add(photo_ids([photos[2]]), vectors[4:])
+    reread = Gallery.read(tmp_path / "g.faiss")
+    assert len(reread) == 4
+    (best, *_), *_ = reread.search(vectors[4:], 4)
     assert (best.path, best.similarity) == (photos[2], pytest.approx(1, abs=1e-5))
-    assert again.search(vectors[2:3], 1)[0][0].similarity < 0.999  # nothing is left of the old version
+    assert reread.search(vectors[2:3], 1)[0][0].similarity < 0.999  # the old version is gone
 
 
 def test_a_name_that_is_not_utf_8_is_kept(tmp_path: Path, rng: np.random.Generator) -> None:
-    photos, vectors = [str(tmp_path / os.fsdecode(name)) for name in (b"caf\xe9.jpg", b"plain.jpg")], unit(rng, 2)
+    photos, vectors = (
+        [str(tmp_path / os.fsdecode(name)) for name in (b"caf\xe9.jpg", b"plain.jpg")],
+        unit_vectors(rng, 2),
+    )
     for photo in photos:
         Path(photo).touch()
     Gallery.new(tmp_path / "g.faiss", DIM, "net").add(photo_ids(photos), vectors)
-    again = Gallery.read(tmp_path / "g.faiss")
-    assert again.missing(photos) == {}
-    assert [match.path for (match,) in again.search(vectors, 1)] == photos
+    reread = Gallery.read(tmp_path / "g.faiss")
+    assert reread.missing(photos) == {}
+    assert [match.path for (match,) in reread.search(vectors, 1)] == photos
     assert json.loads(json.dumps(photos)) == photos, "as in matches.jsonl"
-    assert again.remove(photos[:1]) == 1
+    assert reread.remove(photos[:1]) == 1
 
 
 def test_photos_and_folders_are_removed(tmp_path: Path, rng: np.random.Generator) -> None:
     ann, anna = write_photos(tmp_path / "ann", 3), write_photos(tmp_path / "anna", 2)
     gallery = Gallery.new(tmp_path / "g.faiss", DIM, "net")
-    vectors = unit(rng, 5)
+    vectors = unit_vectors(rng, 5)
     gallery.add(photo_ids([*ann, *anna]), vectors)
     assert gallery.remove([anna[0]]) == 1
     assert gallery.remove([str(tmp_path / "ann")]) == 3  # not those of anna
-    assert gallery.remove([str(tmp_path / "nobody")]) == 0
-    left = Gallery.read(tmp_path / "g.faiss")
-    assert [match.path for match in left.search(vectors[:1], 9)[0]] == [anna[1]]
+    assert gallery.remove([str(tmp_path / "absent")]) == 0
+    reread = Gallery.read(tmp_path / "g.faiss")
+    assert [match.path for match in reread.search(vectors[:1], 9)[0]] == [anna[1]]
     gallery.remove([anna[1]])
     assert Gallery.read(tmp_path / "g.faiss").search(vectors[:1], 9) == [[]]
 
@@ -142,26 +145,26 @@ class _CrashError(Exception):
 
 
 def crashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Before the first, the second, ... file is put into its place; ends when an update puts none more."""
+    """Crash before the first, the second, ... file is replaced; ends when an update has no more files to replace."""
     replace = os.replace
-    for number in itertools.count():
-        left = [number]
+    for num_replaced in itertools.count():
+        remaining = [num_replaced]
 
-        def crash(a: Any, b: Any, left: list[int] = left) -> None:
-            if left[0] == 0:
+        def crash(source: Any, target: Any, remaining: list[int] = remaining) -> None:
+            if remaining[0] == 0:
                 raise _CrashError
-            left[0] -= 1
-            replace(a, b)
+            remaining[0] -= 1
+            replace(source, target)
 
         monkeypatch.setattr(os, "replace", crash)
         yield
         monkeypatch.setattr(os, "replace", replace)
-        if left[0] > 0:
+        if remaining[0] > 0:
             return
 
 
 def content(path: Path) -> dict[str, tuple[float, ...]]:
-    """Photo -> vector, as a new reader finds them."""
+    """Photo -> vector, as read from disk."""
     gallery = Gallery.read(path)
     vectors = dict(zip(gallery._index.ids.tolist(), gallery._index.vectors().tolist(), strict=True))
     assert set(vectors) == set(gallery._paths)
@@ -172,7 +175,7 @@ def content(path: Path) -> dict[str, tuple[float, ...]]:
 def test_a_crash_in_the_middle_of_a_write_loses_nothing(
     update: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    photos, vectors, path = write_photos(tmp_path / "photos", 6), unit(rng, 8), tmp_path / "g.faiss"
+    photos, vectors, path = write_photos(tmp_path / "photos", 6), unit_vectors(rng, 8), tmp_path / "g.faiss"
     Gallery.new(path, DIM, "net").add(photo_ids(photos[:4]), vectors[:4])
     states = [content(path)]
 
@@ -186,7 +189,7 @@ def test_a_crash_in_the_middle_of_a_write_loses_nothing(
 
     if update == "change":
         for photo in photos[:2]:
-            Path(photo).write_text("another picture")
+            Path(photo).write_text("another image")
     num_crashes = 0
     for _ in crashes(monkeypatch):
         try:
@@ -197,12 +200,12 @@ def test_a_crash_in_the_middle_of_a_write_loses_nothing(
     assert num_crashes >= 2
     before, after = states[0], states[-1]
     assert before != after
-    assert all(state in (before, after) for state in states)  # never a part of an update
+    assert all(state in (before, after) for state in states)  # never a partial update
     assert {photo: vector for photo, vector in before.items() if photo in photos[2:4]}.items() <= after.items()
-    assert not list(tmp_path.glob(".*"))  # no litter
+    assert not list(tmp_path.glob(".*"))  # no temporary files
 
 
-def test_ids_are_of_one_version_of_one_photo(tmp_path: Path) -> None:
+def test_every_version_of_a_photo_has_its_own_id(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 2)
     before = photo_ids(photos)
     assert len(set(before.values())) == 2
@@ -213,27 +216,27 @@ def test_ids_are_of_one_version_of_one_photo(tmp_path: Path) -> None:
     assert all(0 <= id_ < 2**63 for id_ in after.values())
 
 
-def test_a_photo_that_changes_while_it_is_embedded_is_missing_afterwards(
+def test_a_photo_that_changes_while_being_embedded_is_missing_afterwards(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     photos = write_photos(tmp_path / "photos", 2)
     gallery = Gallery.new(tmp_path / "g.faiss", DIM, "net")
     ids = gallery.missing(photos)
-    Path(photos[0]).write_text("another picture")
-    gallery.add(ids, unit(rng, 2))
+    Path(photos[0]).write_text("another image")
+    gallery.add(ids, unit_vectors(rng, 2))
     assert list(Gallery.read(tmp_path / "g.faiss").missing(photos)) == [photos[0]]
 
 
 def test_damaged_files_are_named(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "g.faiss"
-    with pytest.raises(ValueError, match=r"g.faiss: there is no such gallery; `index FOLDER --out"):
+    with pytest.raises(ValueError, match=r"g.faiss: no such gallery; create it with `index FOLDER --out"):
         Gallery.read(path)
-    Gallery.new(path, DIM, "net").add(photo_ids(write_photos(tmp_path / "photos", 3)), unit(rng, 3))
+    Gallery.new(path, DIM, "net").add(photo_ids(write_photos(tmp_path / "photos", 3)), unit_vectors(rng, 3))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"g.faiss: not an index that faiss can read"):
         Gallery.read(path)
     path.write_bytes(whole)
     (tmp_path / "g.csv").write_text("not,a\n1,2\n")
-    with pytest.raises(ValueError, match=r"g.csv and g.json, which belong beside it, cannot be read"):
+    with pytest.raises(ValueError, match=r"g.csv and g.json, which belong to it, cannot be read"):
         Gallery.read(path)

@@ -1,4 +1,4 @@
-"""LFW's protocol and all pairs, by hand and by scikit-learn."""
+"""LFW's protocol and all pairs, against worked examples and scikit-learn."""
 
 import csv
 import warnings
@@ -17,14 +17,16 @@ from tests.tasks.laws import assert_merge_is_exact
 FARS = (1e-1, 1e-4)
 
 
-def faces(rng: np.random.Generator, num_persons: int, num_photos: int, spread: float) -> tuple[list[Face], list[Face]]:
+def faces(
+    rng: np.random.Generator, num_identities: int, num_photos: int, spread: float
+) -> tuple[list[Face], list[Face]]:
     predicted, truth = [], []
-    for person in range(num_persons):
-        middle = rng.normal(size=16)
+    for identity_id in range(num_identities):
+        mean = rng.normal(size=16)
         for number in range(1, num_photos + 1):
-            vector = middle + spread * rng.normal(size=16)
+            vector = mean + spread * rng.normal(size=16)
             predicted.append(Face(embedding=(vector / np.linalg.norm(vector)).astype(np.float32)))
-            truth.append(Face(f"p{person}", number))
+            truth.append(Face(f"p{identity_id}", number))
     return predicted, truth
 
 
@@ -39,12 +41,12 @@ def test_all_pairs_equal_a_loop_and_scikit_learn(rng: np.random.Generator, tmp_p
     similarities = [float(embeddings[i] @ embeddings[j]) for i, j in pairs]  # type: ignore[operator]
     same = [truth[i].identity == truth[j].identity for i, j in pairs]
     assert scores["auc"] == pytest.approx(roc_auc_score(same, similarities))
-    right = 0
+    num_correct = 0
     for i in range(40):
-        others = [j for j in range(40) if j != i]
-        nearest = max(others, key=lambda j: float(embeddings[i] @ embeddings[j]))  # type: ignore[operator]
-        right += truth[nearest].identity == truth[i].identity
-    assert scores["nn_accuracy"] == pytest.approx(right / 40)
+        candidates = [j for j in range(40) if j != i]
+        nearest = max(candidates, key=lambda j: float(embeddings[i] @ embeddings[j]))  # type: ignore[operator]
+        num_correct += truth[nearest].identity == truth[i].identity
+    assert scores["nn_accuracy"] == pytest.approx(num_correct / 40)
     assert scores["chance_nn_accuracy"] == pytest.approx(4 / 39)
     assert np.isnan(scores["tar_at_far_1e-4"])
     assert 0 < scores["tar_at_far_1e-1"] <= 1
@@ -56,12 +58,14 @@ def test_all_pairs_equal_a_loop_and_scikit_learn(rng: np.random.Generator, tmp_p
     assert [int(row["impostor_pairs"]) for row in rows] == [same.count(False)] * 2
     with (tmp_path / "hardest_pairs.csv").open() as file:
         hardest = list(csv.DictReader(file))
-    of_one_person = [s for s, is_same in zip(similarities, same, strict=True) if is_same]
-    assert float(hardest[0]["similarity"]) == pytest.approx(min(of_one_person), abs=1e-6)
+    genuine = [s for s, is_same in zip(similarities, same, strict=True) if is_same]
+    assert float(hardest[0]["similarity"]) == pytest.approx(min(genuine), abs=1e-6)
+    assert hardest[0]["first_identity"] == hardest[0]["second_identity"]
+    assert hardest[-1]["first_identity"] != hardest[-1]["second_identity"]
 
 
-def test_pairs_in_folds_by_hand() -> None:
-    """Two axes for two persons; the third photo of `a` looks like `b`."""
+def test_folds_of_a_worked_example() -> None:
+    """An axis for each of two identities; the third photo of `a` looks like `b`."""
     x, y = np.eye(2, dtype=np.float32)
     photos = {Photo("a", 1): x, Photo("a", 2): x, Photo("a", 3): y, Photo("b", 1): y, Photo("b", 2): y}
 
@@ -71,7 +75,7 @@ def test_pairs_in_folds_by_hand() -> None:
     folds = [
         [pair(("a", 1), ("a", 2)), pair(("a", 1), ("b", 1))],
         [pair(("b", 1), ("b", 2)), pair(("a", 2), ("b", 2))],
-        [pair(("a", 1), ("a", 3)), pair(("a", 1), ("b", 1))],  # the first one looks like two persons
+        [pair(("a", 1), ("a", 3)), pair(("a", 1), ("b", 1))],  # the first pair looks like an impostor pair
     ]
     metric = VerificationMetric(FARS, folds)
     metric.update([Face(embedding=vector) for vector in photos.values()], [Face(*photo) for photo in photos])
@@ -83,16 +87,18 @@ def test_pairs_in_folds_by_hand() -> None:
     assert "nn_accuracy" not in scores
 
 
-def test_a_pair_without_a_photo_is_a_wrong_decision(rng: np.random.Generator) -> None:
-    """Three of four pairs can be compared and are right: (2/2 + 1/2) / 2. Chance is of all four, the rest of three."""
+def test_a_pair_with_a_missing_photo_is_an_error(rng: np.random.Generator) -> None:
+    """Three of four pairs can be compared and are correct: (2/2 + 1/2) / 2. Chance is over all four, AUC over three."""
     predicted, truth = faces(rng, 2, 2, 0.1)
     folds = [
         [Pair(Photo("p0", 1), Photo("p0", 2), True), Pair(Photo("p0", 1), Photo("p1", 1), False)],
-        [Pair(Photo("p1", 1), Photo("p1", 2), True), Pair(Photo("p0", 2), Photo("gone", 1), False)],
+        [Pair(Photo("p1", 1), Photo("p1", 2), True), Pair(Photo("p0", 2), Photo("missing", 1), False)],
     ]
     metric = VerificationMetric(FARS, folds)
     metric.update(predicted, truth)
-    with pytest.warns(UserWarning, match=r"1 of 4 pairs cannot be compared.* counts them as wrong.* of the 3 others"):
+    with pytest.warns(
+        UserWarning, match=r"1 of 4 pairs cannot be compared.* counts them as wrong.* use the remaining 3"
+    ):
         scores = metric.compute()
     assert scores["lfw_accuracy"] == 0.75
     assert scores["lfw_accuracy_std"] == 0.25
@@ -100,18 +106,18 @@ def test_a_pair_without_a_photo_is_a_wrong_decision(rng: np.random.Generator) ->
     assert scores["auc"] == 1
 
 
-def test_leaving_out_a_photo_that_is_told_wrongly_gains_nothing() -> None:
-    """Photo 3 of `a` looks like `b`, so that its pair is wrong with it and without it."""
+def test_leaving_out_a_misjudged_photo_does_not_raise_the_score() -> None:
+    """Photo 3 of `a` looks like `b`, so its pair is an error with and without it."""
     x, y = np.eye(2, dtype=np.float32)
     photos = {Photo("a", 1): x, Photo("a", 2): x, Photo("b", 1): y, Photo("a", 3): y}
-    right = [Pair(Photo("a", 1), Photo("a", 2), True), Pair(Photo("a", 1), Photo("b", 1), False)]
+    easy = [Pair(Photo("a", 1), Photo("a", 2), True), Pair(Photo("a", 1), Photo("b", 1), False)]
     hard = Pair(Photo("a", 1), Photo("a", 3), True)
-    folds = [[hard, right[1]], right, right]
+    folds = [[hard, easy[1]], easy, easy]
     scores = []
-    for left_out in (0, 1):
+    for num_left_out in (0, 1):
         metric = VerificationMetric(FARS, folds)
-        there = dict(list(photos.items())[: len(photos) - left_out])
-        metric.update([Face(embedding=vector) for vector in there.values()], [Face(*photo) for photo in there])
+        present = dict(list(photos.items())[: len(photos) - num_left_out])
+        metric.update([Face(embedding=vector) for vector in present.values()], [Face(*photo) for photo in present])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             scores.append(metric.compute()["lfw_accuracy"])
@@ -119,7 +125,7 @@ def test_leaving_out_a_photo_that_is_told_wrongly_gains_nothing() -> None:
 
 
 @pytest.mark.parametrize("folds", [None, [[Pair(Photo("a", 1), Photo("b", 1), False)]] * 2])
-def test_nothing_taken_in_is_not_defined(folds: list[list[Pair]] | None) -> None:
+def test_an_empty_metric_is_nan(folds: list[list[Pair]] | None) -> None:
     metric = VerificationMetric(FARS, folds)
     if folds is None:
         assert np.isnan(list(metric.compute().values())).all()
@@ -129,12 +135,12 @@ def test_nothing_taken_in_is_not_defined(folds: list[list[Pair]] | None) -> None
 
 
 def test_merging_is_exact(rng: np.random.Generator) -> None:
-    """Of all pairs, and of pairs in folds whose photos are in different parts."""
+    """For all pairs, and for folds whose pairs have photos in different parts."""
     predicted, truth = faces(rng, 12, 3, 0.8)
     order = rng.permutation(len(truth))
     predicted, truth = [predicted[row] for row in order], [truth[row] for row in order]
     folds = [
-        [pair for a in range(fold, 12, 3) for pair in (_pair(a, a, 1, 2), _pair(a, (a + 1) % 12, 3, 2))]
+        [pair for a in range(fold, 12, 3) for pair in (_pair((a, 1), (a, 2)), _pair((a, 3), ((a + 1) % 12, 2)))]
         for fold in range(3)
     ]
     assert_merge_is_exact(lambda: VerificationMetric(FARS, None), predicted, truth)
@@ -143,5 +149,6 @@ def test_merging_is_exact(rng: np.random.Generator) -> None:
         assert_merge_is_exact(lambda: VerificationMetric(FARS, folds), predicted, truth)
 
 
-def _pair(person: int, other: int, number: int, other_number: int) -> Pair:
-    return Pair(Photo(f"p{person}", number), Photo(f"p{other}", other_number), person == other)
+def _pair(first: tuple[int, int], second: tuple[int, int]) -> Pair:
+    (a, i), (b, j) = first, second
+    return Pair(Photo(f"p{a}", i), Photo(f"p{b}", j), a == b)

@@ -1,4 +1,4 @@
-"""`python -m tasks.embedding peer`: another network's embeddings, scored on the very same photos as ours."""
+"""`python -m tasks.embedding evaluate_onnx`: the scores of an external embedding network on the validation photos."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tasks.common.task import Task
 from tasks.common.verbs.evaluate import report
 
 
-def peer(task_class: type[Task[Face]], arguments: Arguments) -> int:
-    """Score an ONNX file on the validation photos."""
+def evaluate_onnx(task_class: type[Task[Face]], arguments: Arguments) -> int:
+    """Evaluate an ONNX file on the validation photos."""
     options = arguments.options
     network = OnnxNetwork(Path(options["onnx"]))
     task = task_class.from_published(arguments.config)
@@ -34,6 +34,6 @@ def peer(task_class: type[Task[Face]], arguments: Arguments) -> int:
             num_photos += len(batch)
             progress.advance(len(batch) + len(batch.unreadable))
     evaluation = Evaluation(metric.compute(), num_photos, len(source) - num_photos, metric)
-    folder = out_folder(task, "peer", out=options["out"])
+    folder = out_folder(task, "evaluate_onnx", out=options["out"])
     report(evaluation, folder, f"{options['onnx']}, {num_photos} photos", as_json=options["json"])
     return 0
