@@ -126,73 +126,73 @@ class _Pen:
         self.polygon(upper + lower, colour, depth)
 
 
-def _draw_head(pen: _Pen, identity: Identity, attributes: Collection[str], rng: np.random.Generator) -> None:
+def _draw_head(pen: _Pen, face: Identity, attributes: Collection[str], rng: np.random.Generator) -> None:
     """From the back to the front."""
-    width, height = identity.head_width, identity.head_height
-    dark = _shade(identity.skin, 0.8)
+    width, height = face.head_width, face.head_height
+    dark = _shade(face.skin, 0.8)
     pen.ellipse(0, 1.02, 0.42, 0.2, _clothes(rng), depth=-0.5)  # clothes
     pen.polygon([(-0.1, 0.7), (0.1, 0.7), (0.12, 0.95), (-0.12, 0.95)], dark, depth=0)
     if "Long_Hair" in attributes:
-        pen.ellipse(0, 0.5, width + 0.09, height + 0.02, identity.hair, depth=-0.5)
+        pen.ellipse(0, 0.5, width + 0.09, height + 0.02, face.hair, depth=-0.5)
         pen.polygon(
-            [(-width - 0.08, 0.5), (width + 0.08, 0.5), (width + 0.1, 0.9), (-width - 0.1, 0.9)], identity.hair, -0.5
+            [(-width - 0.08, 0.5), (width + 0.08, 0.5), (width + 0.1, 0.9), (-width - 0.1, 0.9)], face.hair, -0.5
         )
         pen.polygon([(-0.1, 0.7), (0.1, 0.7), (0.12, 0.95), (-0.12, 0.95)], dark, depth=0)
     else:
-        pen.ellipse(0, 0.42, width + 0.03, height - 0.04, identity.hair, depth=-0.3)
+        pen.ellipse(0, 0.42, width + 0.03, height - 0.04, face.hair, depth=-0.3)
     for side in (-1, 1):
-        pen.ellipse(side * (width + 0.005), identity.eye_height + 0.05, 0.03, 0.055, dark, depth=0)
+        pen.ellipse(side * (width + 0.005), face.eye_height + 0.05, 0.03, 0.055, dark, depth=0)
         if "Earrings" in attributes:
-            pen.ellipse(side * (width + 0.012), identity.eye_height + 0.13, 0.026, 0.034, (235, 205, 90), depth=0)
-    pen.ellipse(0, 0.5, width, height, identity.skin, depth=0.3)
-    pen.polygon(_jaw(identity), identity.skin, depth=0.3)
+            pen.ellipse(side * (width + 0.012), face.eye_height + 0.13, 0.026, 0.034, (235, 205, 90), depth=0)
+    pen.ellipse(0, 0.5, width, height, face.skin, depth=0.3)
+    pen.polygon(_jaw(face), face.skin, depth=0.3)
     if "Beard" in attributes:
-        _draw_beard(pen, identity)
-    _draw_hair(pen, identity, attributes)
+        _draw_beard(pen, face)
+    _draw_hair(pen, face, attributes)
     if "Freckles" in attributes:
-        for x, y in rng.uniform((-0.16, identity.eye_height + 0.06), (0.16, identity.eye_height + 0.16), (34, 2)):
-            pen.ellipse(float(x), float(y), 0.011, 0.011, _shade(identity.skin, 0.62))
+        for x, y in rng.uniform((-0.16, face.eye_height + 0.06), (0.16, face.eye_height + 0.16), (34, 2)):
+            pen.ellipse(float(x), float(y), 0.011, 0.011, _shade(face.skin, 0.62))
     for side in (-1, 1):
-        _draw_eye(pen, identity, side, attributes)
-    _draw_nose(pen, identity)
-    _draw_mouth(pen, identity, attributes)
+        _draw_eye(pen, face, side, attributes)
+    _draw_nose(pen, face)
+    _draw_mouth(pen, face, attributes)
     if "Eyeglasses" in attributes:
-        _draw_glasses(pen, identity)
+        _draw_glasses(pen, face)
 
 
-def _jaw(identity: Identity) -> list[tuple[float, float]]:
-    width, bottom = identity.head_width, 0.5 + identity.head_height
+def _jaw(face: Identity) -> list[tuple[float, float]]:
+    width, bottom = face.head_width, 0.5 + face.head_height
     return [
         (-width, 0.5),
         (width, 0.5),
-        (identity.jaw * width, bottom - 0.13),
-        (0.4 * identity.jaw * width, bottom),
-        (-0.4 * identity.jaw * width, bottom),
-        (-identity.jaw * width, bottom - 0.13),
+        (face.jaw * width, bottom - 0.13),
+        (0.4 * face.jaw * width, bottom),
+        (-0.4 * face.jaw * width, bottom),
+        (-face.jaw * width, bottom - 0.13),
     ]
 
 
-def _draw_beard(pen: _Pen, identity: Identity) -> None:
-    width, bottom = identity.head_width, 0.5 + identity.head_height
-    colour, top = _shade(identity.hair, 0.9), identity.mouth_height - 0.045
+def _draw_beard(pen: _Pen, face: Identity) -> None:
+    width, bottom = face.head_width, 0.5 + face.head_height
+    colour, top = _shade(face.hair, 0.9), face.mouth_height - 0.045
     pen.polygon(
         [
             (-width + 0.01, 0.58),
             (-0.12, top),
             (0.12, top),
             (width - 0.01, 0.58),
-            (identity.jaw * width, bottom - 0.1),
-            (0.4 * identity.jaw * width, bottom + 0.03),
-            (-0.4 * identity.jaw * width, bottom + 0.03),
-            (-identity.jaw * width, bottom - 0.1),
+            (face.jaw * width, bottom - 0.1),
+            (0.4 * face.jaw * width, bottom + 0.03),
+            (-0.4 * face.jaw * width, bottom + 0.03),
+            (-face.jaw * width, bottom - 0.1),
         ],
         colour,
         depth=0.4,
     )
 
 
-def _draw_hair(pen: _Pen, identity: Identity, attributes: Collection[str]) -> None:
-    width, top = identity.head_width, 0.5 - identity.head_height
+def _draw_hair(pen: _Pen, face: Identity, attributes: Collection[str]) -> None:
+    width, top = face.head_width, 0.5 - face.head_height
     line = top + (0.17 if "Bangs" in attributes else 0.09)
     pen.polygon(
         [
@@ -206,7 +206,7 @@ def _draw_hair(pen: _Pen, identity: Identity, attributes: Collection[str]) -> No
             (0.8 * width, line),
             (-0.8 * width, line),
         ],
-        identity.hair,
+        face.hair,
         depth=0.4,
     )
     if "Wearing_Hat" in attributes:
@@ -216,74 +216,61 @@ def _draw_hair(pen: _Pen, identity: Identity, attributes: Collection[str]) -> No
         pen.stroke([(-width - 0.1, line), (0, line + 0.02), (width + 0.1, line)], 0.04, INK, 0.8)
 
 
-def _draw_eye(pen: _Pen, identity: Identity, side: int, attributes: Collection[str]) -> None:
-    x, y, size = side * identity.eye_distance, identity.eye_height, identity.eye_size
+def _draw_eye(pen: _Pen, face: Identity, side: int, attributes: Collection[str]) -> None:
+    x, y, size = side * face.eye_distance, face.eye_height, face.eye_size
     pen.ellipse(x, y, 1.35 * size, 0.75 * size, (245, 244, 240))
-    pen.ellipse(x, y, 0.68 * size, 0.68 * size, identity.iris)
+    pen.ellipse(x, y, 0.68 * size, 0.68 * size, face.iris)
     pen.ellipse(x, y, 0.3 * size, 0.3 * size, INK)
-    brow, slope = y - identity.brow_height, side * identity.brow_slope
+    brow, slope = y - face.brow_height, side * face.brow_slope
     thick = 0.042 if "Bushy_Eyebrows" in attributes else 0.014
     pen.stroke(
         [(x - 1.5 * size, brow + slope), (x, brow - 0.008), (x + 1.5 * size, brow - slope)],
         thick,
-        _shade(identity.hair, 0.8),
+        _shade(face.hair, 0.8),
     )
 
 
-def _draw_nose(pen: _Pen, identity: Identity) -> None:
-    tip, shade = identity.eye_height + identity.nose_length, _shade(identity.skin, 0.84)
+def _draw_nose(pen: _Pen, face: Identity) -> None:
+    tip, shade = face.eye_height + face.nose_length, _shade(face.skin, 0.84)
     pen.polygon(
-        [
-            (-0.012, identity.eye_height),
-            (0.012, identity.eye_height),
-            (identity.nose_width, tip),
-            (-identity.nose_width, tip),
-        ],
+        [(-0.012, face.eye_height), (0.012, face.eye_height), (face.nose_width, tip), (-face.nose_width, tip)],
         shade,
         1.4,
     )
     for side in (-1, 1):
-        pen.ellipse(
-            side * 0.55 * identity.nose_width, tip, 0.4 * identity.nose_width, 0.013, _shade(identity.skin, 0.55), 1.4
-        )
+        pen.ellipse(side * 0.55 * face.nose_width, tip, 0.4 * face.nose_width, 0.013, _shade(face.skin, 0.55), 1.4)
 
 
-def _draw_mouth(pen: _Pen, identity: Identity, attributes: Collection[str]) -> None:
+def _draw_mouth(pen: _Pen, face: Identity, attributes: Collection[str]) -> None:
     smiles = "Smiling" in attributes
-    width, y, lift = (1.25 if smiles else 1) * identity.mouth_width, identity.mouth_height, 0.05 if smiles else -0.012
+    width, y, lift = (1.25 if smiles else 1) * face.mouth_width, face.mouth_height, 0.05 if smiles else -0.012
     if "Mouth_Open" in attributes:
         pen.ellipse(0, y + 0.012, 0.72 * width, 0.034, INK)
         pen.stroke([(-0.5 * width, y - 0.008), (0.5 * width, y - 0.008)], 0.012, TEETH)
     if smiles:
         pen.polygon([(-width, y - lift), (width, y - lift), (0.5 * width, y), (-0.5 * width, y)], TEETH)
     corners = [(-width, y - lift), (-0.5 * width, y), (0, y + 0.3 * lift), (0.5 * width, y), (width, y - lift)]
-    pen.stroke(corners, identity.lips, LIPS)
+    pen.stroke(corners, face.lips, LIPS)
 
 
-def _draw_glasses(pen: _Pen, identity: Identity) -> None:
+def _draw_glasses(pen: _Pen, face: Identity) -> None:
     for side in (-1, 1):
         for start in np.linspace(0, 2 * math.pi, 16, endpoint=False):
             ends = [
-                (side * identity.eye_distance + 0.075 * math.cos(a), identity.eye_height + 0.06 * math.sin(a))
+                (side * face.eye_distance + 0.075 * math.cos(a), face.eye_height + 0.06 * math.sin(a))
                 for a in (start, start + 0.4)
             ]
             pen.stroke(sorted(ends), 0.016, INK, 1.2)
         pen.stroke(
             sorted(
-                [
-                    (side * (identity.eye_distance + 0.07), identity.eye_height),
-                    (side * identity.head_width, identity.eye_height - 0.01),
-                ]
+                [(side * (face.eye_distance + 0.07), face.eye_height), (side * face.head_width, face.eye_height - 0.01)]
             ),
             0.014,
             INK,
             1,
         )
     pen.stroke(
-        [(-identity.eye_distance + 0.07, identity.eye_height), (identity.eye_distance - 0.07, identity.eye_height)],
-        0.014,
-        INK,
-        1.2,
+        [(-face.eye_distance + 0.07, face.eye_height), (face.eye_distance - 0.07, face.eye_height)], 0.014, INK, 1.2
     )
 
 
