@@ -1,8 +1,8 @@
-"""Splits that do not leak: what belongs together stays on one side, and photos that are added move no others.
+"""Splits without leakage: groups of photos stay on one side, and added photos move no others.
 
-A hash of its name decides where a photo goes, as in Google's Speech Commands (`which_set`; Warden 2018,
-arXiv:1804.03209): the name of the file, person, author or grid cell. So a network that was trained before the photos
-were added has not seen those that it is validated on after.
+A hash of a name (of the file, person, author or grid cell) decides the split, as in Google's Speech Commands
+(`which_set`; Warden 2018, arXiv:1804.03209). So a network that was trained before photos were added is never
+validated on its training photos.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from datasets.sphere import EARTH_RADIUS_KM, Floats, chord, unit_vectors
+from datasets.sphere import EARTH_RADIUS_KM, Floats, chord, to_unit_vectors
 
 HASH_BITS = 48  # a float holds them exactly, so that no fraction rounds up to 1
 ROUNDING = 1e-12  # of a chord between unit vectors; 6 micrometres on the Earth
 
 
 def validation_rows(names: Sequence[str], val_fraction: float) -> NDArray[np.bool_]:
-    """Which photos are for validation: those of the names with blake2b(name) / 2⁴⁸ < val_fraction.
+    """Mask of the validation photos: those whose group has blake2b(name) / 2⁴⁸ < val_fraction.
 
-    Neither side is left empty. Where no name is below the share, the one of the smallest hash is for validation; where
-    all are, the one of the largest is for training. Such a stand-in may give way to a name that is added; no other name
-    changes sides.
+    Neither side is empty: if no name is below the fraction, the one with the smallest hash is for validation; if all
+    are, the one with the largest is for training. Only such a fallback can change sides when names are added.
 
     Args:
-        names: (N,) of what each photo belongs to; two different ones or more, unless val_fraction is 1.
-        val_fraction: expected share of the names, over 0; 1 takes all, and leaves none for training.
+        names: (N,), the group of each photo; at least two different ones, unless val_fraction is 1.
+        val_fraction: expected fraction of the names, over 0; 1 takes all and leaves none for training.
     """
     if val_fraction == 1:
         return np.ones(len(names), np.bool_)
@@ -45,33 +44,33 @@ def validation_rows(names: Sequence[str], val_fraction: float) -> NDArray[np.boo
 
 
 def cell_names(lat_deg: Floats, lng_deg: Floats, side_km: float) -> list[str]:
-    """The name of the grid cell of each photo, which depends on its own coordinates alone.
+    """The name of the grid cell of each photo, a function of its coordinates alone.
 
-    The grid has rows of equal height in latitude, one around the equator and a cap at each pole, each cut into as many
-    columns of equal width as make the cells about square.
+    The grid has rows of equal height in latitude, one around the equator and a cap at each pole, each cut into columns
+    of equal width that make the cells about square.
     """
     quarter = max(1, round(np.pi / 2 * EARTH_RADIUS_KM / side_km))  # rows from the equator to a pole
     rows = np.round(lat_deg * (quarter / 90))
     num_columns = np.maximum(1, np.round(4 * quarter * np.cos(np.pi / 2 * rows / quarter)))
-    columns = np.floor((lng_deg + 180) / 360 * num_columns) % num_columns  # 180 degrees is where -180 is
+    columns = np.floor((lng_deg + 180) / 360 * num_columns) % num_columns  # 180° and -180° are the same meridian
     cells = zip(rows.astype(np.int64).tolist(), columns.astype(np.int64).tolist(), strict=True)
     return [f"{row},{column}" for row, column in cells]
 
 
-def near_rows(lat_deg: Floats, lng_deg: Floats, chosen: NDArray[np.bool_], within_km: float) -> NDArray[np.bool_]:
-    """Which photos are within so many kilometres of one of those chosen, these themselves left aside."""
-    # Many photos have the same coordinates, which make the tree slow.
-    places, place_of = np.unique(np.stack([lat_deg, lng_deg], -1), axis=0, return_inverse=True)
-    place_of = place_of.ravel()
-    is_chosen = np.zeros(len(places), np.bool_)
-    is_chosen[place_of[chosen]] = True
-    points = unit_vectors(places[:, 0], places[:, 1])
-    reach = chord(within_km) + ROUNDING
-    distances, _ = cKDTree(points[is_chosen]).query(points, distance_upper_bound=reach)
-    return np.asarray((distances <= reach)[place_of] & ~chosen)
+def near_rows(lat_deg: Floats, lng_deg: Floats, selected: NDArray[np.bool_], within_km: float) -> NDArray[np.bool_]:
+    """Mask of the photos within a distance of a selected photo, without the selected ones."""
+    # Many photos have the same coordinates, and duplicates make the tree slow.
+    coordinates, index_of = np.unique(np.stack([lat_deg, lng_deg], -1), axis=0, return_inverse=True)
+    index_of = index_of.ravel()
+    is_selected = np.zeros(len(coordinates), np.bool_)
+    is_selected[index_of[selected]] = True
+    points = to_unit_vectors(coordinates[:, 0], coordinates[:, 1])
+    max_chord = chord(within_km) + ROUNDING
+    distances, _ = cKDTree(points[is_selected]).query(points, distance_upper_bound=max_chord)
+    return np.asarray((distances <= max_chord)[index_of] & ~selected)
 
 
 def _fraction(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone, uniform over names."""
+    """A hash of the name, uniform in [0, 1)."""
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=HASH_BITS // 8).digest()
     return int.from_bytes(digest, "big") / 2.0**HASH_BITS

@@ -1,7 +1,7 @@
-"""Photos in tar files, in WebDataset's manner, read in any order by their offsets.
+"""Photos in tar files (WebDataset's layout), read in any order by their offsets.
 
-So training draws them as it draws files: the order is a function of seed and epoch, and a run resumes exactly, which a
-stream of shards cannot do.
+So they are shuffled like files: the order is a function of seed and epoch, and a run resumes exactly, which a stream of
+shards cannot do.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.coordinates import AUTHOR, LAT, LNG, SPLIT, Photos, check_coordinates, text_column
 from datasets.images import IMAGE_SUFFIXES, decode_image
-from datasets.places import AUTHOR, LAT, LNG, SPLIT, Photos, check_places, texts_of
 from datasets.stores import Rows
 from datasets.types import Image
 
-Member = tuple[str, int, int]  # name, offset and number of bytes
-# What a JSON record calls them, in small letters.
+Member = tuple[str, int, int]  # name, offset and size in bytes
+# Column -> its keys in a JSON record, in lower case.
 RECORD_KEYS = {
     LAT: ("lat", "latitude"),
     LNG: ("lon", "lng", "longitude"),
@@ -37,12 +37,12 @@ class ShardedImages:
     def __init__(
         self, shards: Sequence[Path], shard_ids: NDArray[np.int64], spans: NDArray[np.int64], names: NDArray[np.bytes_]
     ) -> None:
-        """Members of some shards.
+        """Members of tar files.
 
         Args:
             shards: tar files, not compressed.
-            shard_ids: (N,), positions in `shards`.
-            spans: (N, 2), offset and number of bytes of each member's content.
+            shard_ids: (N,), indices into `shards`.
+            spans: (N, 2), offset and size in bytes of each member.
             names: (N,), of the members.
         """
         self._shards, self._shard_ids, self._spans, self._names = list(shards), shard_ids, spans, names
@@ -71,27 +71,28 @@ class ShardedImages:
 
 
 def read_shards(root: Path) -> Photos:
-    """Photos in the tar files below a folder, in WebDataset's manner: `key.jpg` beside `key.json` with its coordinates.
+    """Photos in the tar files below a folder, in WebDataset's layout: `key.jpg` beside `key.json` with its coordinates.
 
-    The record has `lat` (or `latitude`) and `lon` (`lng`, `longitude`), and may have `split` and `author`.
+    A record has `lat` (or `latitude`) and `lon` (`lng`, `longitude`), optionally `split` and `author`.
 
     Raises:
-        ValueError: naming the shard: no tar file, a record that cannot be read, no such place on Earth, no photo.
+        ValueError: naming the shard: not a tar file, an unreadable record, coordinates out of range, no photos.
     """
     shards = sorted(root.rglob("*.tar"))
     names: list[str] = []
     shard_ids: list[int] = []
     spans: list[tuple[int, int]] = []
     records: list[dict[str, Any]] = []
-    num_alone = 0
+    num_unpaired = 0
     for shard_id, shard in enumerate(shards):
-        pictures, texts = _pairs(shard)
-        num_alone += len(pictures.keys() ^ texts.keys())
+        images_by_key, records_by_key = _members_by_key(shard)
+        num_unpaired += len(images_by_key.keys() ^ records_by_key.keys())
         with shard.open("rb") as file:
-            for key in filter(texts.__contains__, pictures):
-                name, offset, size = pictures[key]
-                file.seek(texts[key][1])
-                records.append(_read_record(f"{shard}/{texts[key][0]}", file.read(texts[key][2])))
+            for key in filter(records_by_key.__contains__, images_by_key):
+                record_name, record_offset, record_size = records_by_key[key]
+                file.seek(record_offset)
+                records.append(_read_record(f"{shard}/{record_name}", file.read(record_size)))
+                name, offset, size = images_by_key[key]
                 names.append(name)
                 spans.append((offset, size))
                 shard_ids.append(shard_id)
@@ -100,7 +101,7 @@ def read_shards(root: Path) -> Photos:
             f"{root}: expected tar files with pairs of key.jpg and key.json, found {len(shards)} tar files"
         )
     lat_deg, lng_deg = (np.array([record[column] for record in records], float) for column in (LAT, LNG))
-    check_places(root, lat_deg, lng_deg, names)
+    check_coordinates(root, lat_deg, lng_deg, names)
     images = ShardedImages(
         shards, np.array(shard_ids), np.array(spans), np.array([os.fsencode(name) for name in names])
     )
@@ -109,27 +110,28 @@ def read_shards(root: Path) -> Photos:
         for column in (SPLIT, AUTHOR)
         if all(column in record for record in records)
     }
-    lines = [f"{num_alone} members of {root} have no partner (key.jpg and key.json); left out"] if num_alone else []
-    return Photos(images, lat_deg, lng_deg, texts_of(columns, SPLIT), texts_of(columns, AUTHOR), lines)
+    line = f"{num_unpaired} members of {root} are not in pairs of key.jpg and key.json; left out"
+    warnings = [line] if num_unpaired else []
+    return Photos(images, lat_deg, lng_deg, text_column(columns, SPLIT), text_column(columns, AUTHOR), warnings)
 
 
-def _pairs(shard: Path) -> tuple[dict[str, Member], dict[str, Member]]:
-    """Images and records by key, which is the name up to its first dot, as name, offset and size."""
-    pictures: dict[str, Member] = {}
-    texts: dict[str, Member] = {}
+def _members_by_key(shard: Path) -> tuple[dict[str, Member], dict[str, Member]]:
+    """Images and records by key, which is the name up to its first dot."""
+    images: dict[str, Member] = {}
+    records: dict[str, Member] = {}
     for name, offset, size in _members(shard):
         folder, _, base = name.rpartition("/")
         stem, _, suffix = base.partition(".")
         key = f"{folder}/{stem}"
         if f".{suffix.lower()}" in IMAGE_SUFFIXES:
-            pictures[key] = (name, offset, size)
+            images[key] = (name, offset, size)
         elif suffix.lower() == "json":
-            texts[key] = (name, offset, size)
-    return pictures, texts
+            records[key] = (name, offset, size)
+    return images, records
 
 
 def _read_record(name: str, data: bytes) -> dict[str, Any]:
-    """The values that we know, by column."""
+    """The supported values of a record, by column."""
     expected = f"{name}: expected a JSON record with numbers for lat and lon"
     try:
         content = {str(key).lower(): value for key, value in json.loads(data).items()}

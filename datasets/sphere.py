@@ -1,7 +1,7 @@
-"""Distances, means and neighbours on the Earth, taken for a sphere.
+"""Distances and directions on the Earth as a sphere.
 
-Places are pairs of arrays in degrees, latitude in [-90, 90] and longitude in [-180, 180]. What is not a distance is
-computed on unit vectors, which know neither poles nor an antimeridian.
+Coordinates are pairs of arrays in degrees, latitude in [-90, 90] and longitude in [-180, 180]. All but distances is
+computed on unit vectors, which are continuous across the poles and the antimeridian.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ EARTH_RADIUS_KM = 6371.0088  # the mean radius of WGS 84
 
 
 def distance_km(lat_a: ArrayLike, lng_a: ArrayLike, lat_b: ArrayLike, lng_b: ArrayLike) -> Floats:
-    """Great-circle distances between places a and b in degrees, broadcast against each other, by the haversine formula.
+    """Great-circle distances between points a and b in degrees, broadcast against each other (haversine formula).
 
     h = sin²((φb - φa) / 2) + cos φa cos φb sin²((λb - λa) / 2),   d = 2 R asin √h
     """
@@ -24,18 +24,18 @@ def distance_km(lat_a: ArrayLike, lng_a: ArrayLike, lat_b: ArrayLike, lng_b: Arr
     return distances
 
 
-def unit_vectors(lat_deg: ArrayLike, lng_deg: ArrayLike) -> Floats:
-    """Places in degrees as points of the unit sphere, (..., 3)."""
+def to_unit_vectors(lat_deg: ArrayLike, lng_deg: ArrayLike) -> Floats:
+    """Coordinates in degrees -> points of the unit sphere, (..., 3)."""
     phi, lambda_ = np.radians(lat_deg), np.radians(lng_deg)
     return np.stack([np.cos(phi) * np.cos(lambda_), np.cos(phi) * np.sin(lambda_), np.sin(phi)], -1)
 
 
-def places_of(vectors: Floats) -> tuple[Floats, Floats]:
-    """Latitudes and longitudes in degrees of directions (..., 3) of any length."""
+def to_lat_lng(vectors: Floats) -> tuple[Floats, Floats]:
+    """Vectors (..., 3) of any length -> latitudes and longitudes of their directions, in degrees."""
     x, y, z = np.moveaxis(vectors, -1, 0)
     return np.degrees(np.arctan2(z, np.hypot(x, y))), np.degrees(np.arctan2(y, x))
 
 
 def chord(arc_km: float) -> float:
-    """The straight distance on the unit sphere between places so far from each other."""
+    """Length on the unit sphere of the chord of an arc on the Earth."""
     return float(2 * np.sin(min(arc_km / EARTH_RADIUS_KM, np.pi) / 2))

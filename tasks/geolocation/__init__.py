@@ -1,1 +1,1 @@
-"""Where on Earth a photo was taken: PlaNet's cells, or the most similar photos."""
+"""Photo geolocation: classification of cells (PlaNet), or retrieval of similar photos (Im2GPS)."""

@@ -1,7 +1,7 @@
-"""PlaNet's cells: the Earth divided into S2 cells that are small where many photos were taken.
+"""PlaNet's adaptive partitioning: S2 cells that are small where many photos were taken.
 
-Several partitionings, from coarse to fine, may stand side by side; each is made from the same photos with another
-limit, so a cell of a finer one lies inside one cell of each coarser one.
+Several partitionings, coarse to fine, are made from the same photos with different limits, so a fine cell is always
+inside one cell of each coarser partitioning.
 
 Source: Weyand et al. 2016 (arXiv:1602.05314), section 3; several partitionings: Mueller-Budack et al. 2018 (ECCV).
 """
@@ -19,21 +19,21 @@ import s2cell
 from numpy.typing import NDArray
 
 from datasets.files import atomic_write
-from datasets.sphere import Floats, places_of, unit_vectors
+from datasets.sphere import Floats, to_lat_lng, to_unit_vectors
 from tasks.geolocation import s2
 
-CELLS_AT_ONCE = 1024
+CHUNK_CELLS = 1024
 COLUMNS = ("partitioning", "cell", "lat_deg", "lng_deg", "num_photos")
 
 
 @dataclass(frozen=True, eq=False)
 class Partitioning:
-    """Cells that do not overlap, in the order of their ids.
+    """Cells that do not overlap, in ascending order of S2 ids; a cell's index is its class.
 
     Attributes:
         cells: (C,) S2 ids, ascending.
-        lat_deg: (C,), of the mean place of the cell's training photos.
-        lng_deg: (C,).
+        lat_deg: (C,), latitude of the centroid of the cell's training photos.
+        lng_deg: (C,), longitude of it.
         num_photos: (C,) training photos.
     """
 
@@ -46,17 +46,17 @@ class Partitioning:
         return len(self.cells)
 
     def find(self, lat_deg: Floats, lng_deg: Floats) -> NDArray[np.int64]:
-        """The position of the cell around each place; -1 where it is in none."""
+        """The index of the cell that contains each point; -1 if none does."""
         return self.find_leaves(s2.leaf_cells(lat_deg, lng_deg))
 
     def find_leaves(self, leaves: s2.Ids) -> NDArray[np.int64]:
-        """The position of the cell around each smallest cell; -1 where it is in none."""
-        at = np.searchsorted(s2.first_leaf(self.cells), leaves, side="right") - 1
-        inside = (at >= 0) & (leaves <= s2.last_leaf(self.cells)[at])
-        return np.where(inside, at, -1)
+        """The index of the cell that contains each leaf cell; -1 if none does."""
+        cell_ids = np.searchsorted(s2.first_leaf(self.cells), leaves, side="right") - 1
+        is_inside = (cell_ids >= 0) & (leaves <= s2.last_leaf(self.cells)[cell_ids])
+        return np.where(is_inside, cell_ids, -1)
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain JSON, a list for each column; cells by S2's tokens."""
+        """Plain JSON, a list for each column; cells as S2 tokens."""
         return {
             "cell": [s2cell.cell_id_to_token(cell) for cell in self.cells.tolist()],
             "lat_deg": self.lat_deg.tolist(),
@@ -66,54 +66,54 @@ class Partitioning:
 
     @classmethod
     def from_json(cls, columns: Mapping[str, Any]) -> Partitioning:
-        """What `to_json` wrote."""
+        """The inverse of `to_json`."""
         cells = np.array([s2cell.token_to_cell_id(token) for token in columns["cell"]], np.uint64)
         lat_deg, lng_deg = np.array(columns["lat_deg"], float), np.array(columns["lng_deg"], float)
         return cls(cells, lat_deg, lng_deg, np.array(columns["num_photos"], np.int64))
 
 
 def divide(lat_deg: Floats, lng_deg: Floats, *, max_photos: Sequence[int], min_photos: int) -> list[Partitioning]:
-    """A partitioning for each limit: cells with more photos are split into four, those with too few are dropped.
+    """One partitioning for each limit: cells with more photos are split into four, cells with too few are dropped.
 
-    Starts from the six faces of S2's cube. A cell of the smallest size is not split, however many photos it has.
+    Starts from the six faces of S2's cube. Leaf cells are never split.
 
     Args:
         lat_deg: (N,) of the training photos.
         lng_deg: (N,).
-        max_photos: largest number of photos in a cell, of each partitioning; descending.
-        min_photos: smallest number.
+        max_photos: maximum number of photos in a cell, for each partitioning; descending.
+        min_photos: minimum number.
 
     Raises:
-        ValueError: if no cell has so many photos.
+        ValueError: if no cell has `min_photos` photos.
     """
     leaves = s2.leaf_cells(lat_deg, lng_deg)
     order = np.argsort(leaves)
     leaves = leaves[order]
     partitionings = [_divide(leaves, limit, min_photos) for limit in max_photos]
-    return [_with_means(cells, starts, ends, lat_deg, lng_deg, order) for cells, starts, ends in partitionings]
+    return [_with_centroids(cells, starts, ends, lat_deg, lng_deg, order) for cells, starts, ends in partitionings]
 
 
 def _divide(leaves: s2.Ids, max_photos: int, min_photos: int) -> tuple[s2.Ids, NDArray[np.int64], NDArray[np.int64]]:
-    """Cells, and the rows of the sorted leaves that are in each: from `starts` to `ends`."""
+    """Cells, and for each the range of the sorted leaves inside it, from `starts` to `ends`."""
     cells, kept = s2.face_cells(), []
     while len(cells):
         starts = np.searchsorted(leaves, s2.first_leaf(cells), side="left")
         ends = np.searchsorted(leaves, s2.last_leaf(cells), side="right")
-        number = ends - starts
-        split = (number > max_photos) & (s2.lowest_bit(cells) > 1)
-        keep = ~split & (number >= min_photos)
+        num_photos = ends - starts
+        needs_split = (num_photos > max_photos) & (s2.lowest_bit(cells) > 1)
+        keep = ~needs_split & (num_photos >= min_photos)
         kept.append((cells[keep], starts[keep], ends[keep]))
-        cells = s2.children(cells[split])
+        cells = s2.children(cells[needs_split])
     found, starts, ends = (np.concatenate(column) for column in zip(*kept, strict=True))
     if not len(found):
         raise ValueError(
-            f"cells.min_photos: no cell has {min_photos} of the {len(leaves)} training photos; a smaller number helps"
+            f"cells.min_photos: no cell has {min_photos} of the {len(leaves)} training photos; a smaller value helps"
         )
     order = np.argsort(found)
     return found[order], starts[order], ends[order]
 
 
-def _with_means(
+def _with_centroids(
     cells: s2.Ids,
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
@@ -121,36 +121,36 @@ def _with_means(
     lng_deg: Floats,
     order: NDArray[np.int64],
 ) -> Partitioning:
-    """The mean of each cell's photos as directions, which needs no care at the poles and the antimeridian.
+    """Add the spherical centroid of each cell's photos (the direction of the sum of their unit vectors).
 
-    In parts of some cells: of ten million photos the vectors alone would take a quarter of a gigabyte.
+    In chunks: the vectors of ten million photos would take a quarter of a gigabyte.
     """
     sums = np.empty((len(cells), 3))
-    for first in range(0, len(cells), CELLS_AT_ONCE):
-        part = slice(first, first + CELLS_AT_ONCE)
+    for first in range(0, len(cells), CHUNK_CELLS):
+        part = slice(first, first + CHUNK_CELLS)
         offset, end = starts[first], ends[part][-1]
         rows = order[offset:end]
-        vectors = unit_vectors(lat_deg[rows], lng_deg[rows])
-        bounds = np.stack([starts[part], ends[part]], 1).ravel() - offset  # a dropped cell's photos may lie in between
+        vectors = to_unit_vectors(lat_deg[rows], lng_deg[rows])
+        bounds = np.stack([starts[part], ends[part]], 1).ravel() - offset  # dropped photos may lie in between
         sums[part] = np.add.reduceat(np.r_[vectors, np.zeros((1, 3))], bounds)[::2]
-    return Partitioning(cells, *places_of(sums), ends - starts)
+    return Partitioning(cells, *to_lat_lng(sums), ends - starts)
 
 
 def write_cells(path: Path, partitionings: Sequence[Partitioning]) -> None:
-    """Write a line for each cell: partitioning from 0 (the coarsest), S2 token, mean place, training photos."""
+    """Write a line for each cell: partitioning from 0 (the coarsest), S2 token, centroid, training photos."""
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for number, partitioning in enumerate(partitionings):
+        for index, partitioning in enumerate(partitionings):
             rows = zip(*partitioning.to_json().values(), strict=True)
-            writer.writerows([number, *row] for row in rows)
+            writer.writerows([index, *row] for row in rows)
 
 
 def read_cells(path: Path) -> list[Partitioning]:
-    """The partitionings of a file that `write_cells` wrote.
+    """The inverse of `write_cells`.
 
     Raises:
-        ValueError: naming file and line: other columns, no such cell, cells that overlap.
+        ValueError: naming file and line: wrong columns, invalid tokens, overlapping cells.
     """
     if not path.is_file():
         raise ValueError(f"cells.file: there is no file {path}")
@@ -162,25 +162,25 @@ def read_cells(path: Path) -> list[Partitioning]:
         rows_of: dict[int, list[tuple[int, float, float, int]]] = {}
         for row in reader:
             try:
-                which, token, lat_deg, lng_deg, num_photos = row
+                index, token, lat_deg, lng_deg, num_photos = row
                 if not s2cell.token_is_valid(token):
-                    raise ValueError(f"{token!r} is no S2 cell")
-                place = (s2cell.token_to_cell_id(token), float(lat_deg), float(lng_deg), int(num_photos))
-                rows_of.setdefault(int(which), []).append(place)
+                    raise ValueError(f"{token!r} is not an S2 cell")
+                cell = (s2cell.token_to_cell_id(token), float(lat_deg), float(lng_deg), int(num_photos))
+                rows_of.setdefault(int(index), []).append(cell)
             except ValueError as error:
                 raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
     if sorted(rows_of) != list(range(len(rows_of))) or not rows_of:
         raise ValueError(f"{path}: expected partitionings 0, 1, ..., got {sorted(rows_of)}")
     partitionings = []
-    for number in range(len(rows_of)):
-        ids, lat, lng, num_photos_of = zip(*sorted(rows_of[number]), strict=True)
+    for partition in range(len(rows_of)):
+        ids, lat, lng, counts = zip(*sorted(rows_of[partition]), strict=True)
         cells = np.array(ids, np.uint64)
         if (s2.last_leaf(cells)[:-1] >= s2.first_leaf(cells)[1:]).any():
-            raise ValueError(f"{path}: cells of partitioning {number} overlap")
-        partitionings.append(Partitioning(cells, np.array(lat), np.array(lng), np.array(num_photos_of, np.int64)))
+            raise ValueError(f"{path}: cells of partitioning {partition} overlap")
+        partitionings.append(Partitioning(cells, np.array(lat), np.array(lng), np.array(counts, np.int64)))
     return partitionings
 
 
-def inside(fine: Partitioning, coarse: Partitioning) -> NDArray[np.int64]:
-    """The position of the coarse cell around each fine one; -1 where there is none."""
+def coarse_cell_ids(fine: Partitioning, coarse: Partitioning) -> NDArray[np.int64]:
+    """The index of the coarse cell that contains each fine one; -1 if none does."""
     return coarse.find_leaves(s2.first_leaf(fine.cells))

@@ -11,21 +11,20 @@ from tasks.common.ranges import InputSize, LeftOpenUnit, Positive, PositiveInt, 
 
 @dataclass(frozen=True, kw_only=True)
 class GeolocationDataConfig(Settings, group="data"):
-    """Photos with a place each.
+    """Geotagged photos.
 
     Args:
-        root: folder of the data; null for the drawn sample.
-        name: where places come from. csv: a file with the columns IMG_ID, LAT, LON, and perhaps split and AUTHOR; exif:
-            the photos' own GPS data; shards: tar files of WebDataset, key.jpg beside key.json.
-        csv: the file, below root.
-        images: the folder below root that IMG_ID is below.
-        val_fraction: expected fraction of the photos, where the data have no split of their own; 1 takes all for
-            validation.
-        group_by: what such a split goes by: place, whole cells of a grid with a buffer around those for validation; or
-            author. A hash of the cell or of the author's name decides.
-        group_km: with places, the width of the buffer, whose photos are left out; cells are 10 times as wide.
-        input_size: side of the network's square input in pixels; free at test time too.
-        crop_fraction: for prediction the shorter side is scaled to input_size / crop_fraction, and the centre cut out.
+        root: folder of the data; null for the generated sample.
+        name: source of the coordinates. csv: a file with the columns IMG_ID, LAT, LON, optionally split and AUTHOR;
+            exif: the photos' GPS data; shards: tar files of WebDataset, key.jpg beside key.json.
+        csv: the file, relative to root.
+        images: the folder of IMG_ID, relative to root.
+        val_fraction: expected fraction of validation photos, if the data have no split; 1 takes all for validation.
+        group_by: groups that such a split keeps together. place: cells of a grid, with a buffer around validation
+            cells; author: photos by one author. A hash of the group's name decides.
+        group_km: with place, the width of the buffer, whose photos are left out; cells are 10 times as wide.
+        input_size: side of the network's square input in pixels; may differ at test time.
+        crop_fraction: for prediction the shorter side is scaled to input_size / crop_fraction, then the centre cropped.
     """
 
     root: str | None = None
@@ -41,13 +40,13 @@ class GeolocationDataConfig(Settings, group="data"):
 
 @dataclass(frozen=True, kw_only=True)
 class CellsConfig(Settings, group="cells"):
-    """How the Earth is divided; PlaNet's numbers are the defaults.
+    """Partitioning of the Earth; the defaults are PlaNet's.
 
     Args:
-        max_photos: a cell with more training photos is split into four. Several numbers, the largest first, make
-            several partitionings, coarse to fine, each with outputs of its own on one forward pass.
-        min_photos: a cell with fewer is dropped, and its photos are not learnt from.
-        file: take the cells of this file (a run's cells.csv) instead of dividing the training photos; null to divide.
+        max_photos: a cell with more training photos is split into four. Several limits, the largest first, make
+            several partitionings, coarse to fine, each with its own outputs.
+        min_photos: a cell with fewer is dropped, and its photos are not used for training.
+        file: use the cells of this file (a run's cells.csv); null to make them from the training photos.
     """
 
     max_photos: tuple[PositiveInt, ...] = (10_000,)
@@ -67,18 +66,18 @@ class GeolocationConfig(TaskConfig):
 
     Args:
         method: classification: a softmax over cells (PlaNet); retrieval: the most similar training photos (Im2GPS),
-            from `index`, or found anew by `evaluate` where --backbone.pretrained is given instead of --run.
+            from `index`, or computed by `evaluate` with --backbone.pretrained instead of --run.
         data: the photos.
-        cells: how the Earth is divided, for classification.
-        combine_partitionings: a cell's probability is multiplied by those of the coarser cells around it.
+        cells: the partitioning of the Earth, for classification.
+        combine_partitionings: multiply a cell's probability by those of the coarser cells that contain it.
         num_neighbours: of retrieval.
-        bandwidth_km: the predicted place is where cells or neighbours are densest, seen through a bell of this
-            deviation; null for the mean place of the most probable cell, or the most similar photo's place.
-        min_crop_area: smallest share of the photo that a training crop has.
-        label_smoothing: share of the true cell's probability that is spread over all cells in training.
-        thresholds_km: the score is the share of photos that are placed within each of these distances.
-        score_km: the one of them by which the best checkpoint is chosen.
-        exact: predict names the point too, not only the region; see the README on responsible use.
+        bandwidth_km: predict the mode of a Gaussian kernel density over cells or neighbours, with this standard
+            deviation; null for the centroid of the most probable cell, or the location of the most similar photo.
+        min_crop_area: smallest area of a training crop, as a fraction of the photo.
+        label_smoothing: fraction of the true cell's probability that is spread over all cells in training.
+        thresholds_km: the scores are the fractions of photos located within each of these distances.
+        score_km: the threshold of the score by which the best checkpoint is chosen.
+        exact: predict the coordinates too, not only the region; see the README on responsible use.
     """
 
     method: Literal["classification", "retrieval"] = "classification"

@@ -1,4 +1,4 @@
-"""`python -m tasks.geolocation index`: a run folder whose network is a gallery of the training photos."""
+"""`python -m tasks.geolocation index`: a run folder whose network has a gallery of the training photos."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tasks.common.runs.pretrained import with_conventions
 
 
 def index(task_class: type[Any], arguments: Arguments) -> int:
-    """Compute the features of the training photos and keep them as a run."""
+    """Compute the features of the training photos and save them as a run."""
     config = with_conventions(dataclasses.replace(arguments.config, method="retrieval"))
     task = task_class.from_published(config)
     source = task.source("train")
     warn_of_repairs(source)
     if config.backbone.pretrained == "none":
-        print("features of random weights; --backbone.pretrained names better ones", file=sys.stderr)
+        print("features of random weights; set --backbone.pretrained for useful ones", file=sys.stderr)
     model = task.build_model()
     run = new_run(task, arguments.options["run_dir"])
     content = {"task": task.name, "metadata": dict(task.metadata), "model": model.state_dict()}

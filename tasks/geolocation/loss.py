@@ -19,17 +19,17 @@ IN_NO_CELL = -1
 
 
 class CellTargets(NamedTuple):
-    """Where N photos were taken.
+    """The true cells of N photos.
 
     Attributes:
-        cell_ids: int64 (N, P), the position of the cell in each of P partitionings; -1 where it is in none.
+        cell_ids: int64 (N, P), the index of the cell in each of P partitionings; -1 if the photo is in none.
     """
 
     cell_ids: Tensor
 
 
 def cell_targets(examples: Sequence[Example[Place]], *, partitionings: Sequence[Partitioning]) -> CellTargets:
-    """The cells of a batch's photos."""
+    """The true cells of a batch."""
     lat_deg, lng_deg = np.array([(example.truth.lat_deg, example.truth.lng_deg) for example in examples]).T
     return CellTargets(torch.from_numpy(np.stack([p.find(lat_deg, lng_deg) for p in partitionings], 1)))
 
@@ -42,17 +42,17 @@ def cell_loss(
     label_smoothing: float,
     world: World = SINGLE_PROCESS,
 ) -> dict[str, Tensor]:
-    """The mean over partitionings of the mean cross-entropy of the photos that are in one of its cells.
+    """Mean over partitionings of the mean cross-entropy of the photos that are in one of their cells.
 
     Args:
-        outputs: of N photos.
-        targets: their cells; a photo in no cell of a partitioning is left out there.
-        sizes: cells of each partitioning.
-        label_smoothing: share of the true cell's probability that is spread over all cells.
+        outputs: logits of N photos.
+        targets: their cells; a photo in no cell of a partitioning is ignored there.
+        sizes: number of cells of each partitioning.
+        label_smoothing: fraction of the true cell's probability that is spread over all cells.
         world: the processes that share the batch.
 
     Returns:
-        Scalars: `total`, and with several partitionings each one's, `cells_0` the coarsest's.
+        Scalars: `total`, and with several partitionings one for each, `cells_0` for the coarsest.
 
     Source: Weyand et al. 2016 (arXiv:1602.05314), section 3.
     """
@@ -62,5 +62,5 @@ def cell_loss(
             logits, cell_ids, ignore_index=IN_NO_CELL, label_smoothing=label_smoothing, reduction="sum"
         )
         losses.append(total / world.normalizer((cell_ids != IN_NO_CELL).sum()))
-    parts = {f"cells_{number}": loss for number, loss in enumerate(losses)} if len(losses) > 1 else {}
+    parts = {f"cells_{index}": loss for index, loss in enumerate(losses)} if len(losses) > 1 else {}
     return {"total": torch.stack(losses).mean(), **parts}

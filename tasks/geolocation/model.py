@@ -1,4 +1,4 @@
-"""PlaNet: a backbone with a softmax over the cells of each partitioning, and what its raw outputs mean."""
+"""PlaNet: a backbone with a softmax over the cells of each partitioning, and the decoding of its logits."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import torch
 
 from datasets.types import Place
 from tasks.common.model.logits import Logits, LogitsModel
-from tasks.geolocation.cells import Partitioning, inside
-from tasks.geolocation.density import densest_place
+from tasks.geolocation.cells import Partitioning, coarse_cell_ids
+from tasks.geolocation.mean_shift import weighted_mode
 
 
 class PlaNet(LogitsModel):
-    """Pooled features to logits of all partitionings' cells."""
+    """Images -> logits of the cells of all partitionings."""
 
 
 def decode_cells(
     outputs: Logits, partitionings: Sequence[Partitioning], *, combine: bool, bandwidth_km: float | None
 ) -> list[Place]:
-    """The place of each photo, and the probability of each cell of the finest partitioning.
+    """The location of each photo, and the probability of each cell of the finest partitioning.
 
-        p(cell) = softmax of its partitioning, or with `combine` the product of it and of the same for the coarser cells
-        around it, scaled to sum 1
+        p(cell) = softmax of its partitioning; with `combine` times those of the coarser cells that contain it,
+        normalised to sum 1
 
     Args:
-        outputs: of N photos.
+        outputs: logits of N photos.
         partitionings: coarse to fine.
-        combine: use all partitionings, else the finest alone.
-        bandwidth_km: see `densest_place`; None for the mean place of the most probable cell.
+        combine: use all partitionings, else only the finest.
+        bandwidth_km: see `weighted_mode`; None for the centroid of the most probable cell.
 
     Source: Weyand et al. 2016 (arXiv:1602.05314), section 3; Mueller-Budack et al. 2018 (ECCV) for the product.
     """
@@ -38,13 +38,15 @@ def decode_cells(
     log_p = by_partitioning[-1].log_softmax(1)
     if combine:
         for coarse, logits in zip(partitionings[:-1], by_partitioning[:-1], strict=True):
-            around = torch.from_numpy(inside(finest, coarse)).to(logits.device)
-            # A fine cell that is in no coarse one is as probable there as the least probable of all.
+            coarse_ids = torch.from_numpy(coarse_cell_ids(finest, coarse)).to(logits.device)
+            # A fine cell that is in no coarse cell gets the smallest coarse probability.
             coarse_log_p = logits.log_softmax(1)
-            log_p = log_p + torch.where(around >= 0, coarse_log_p[:, around], coarse_log_p.amin(1, keepdim=True))
+            log_p = log_p + torch.where(
+                coarse_ids >= 0, coarse_log_p[:, coarse_ids], coarse_log_p.amin(1, keepdim=True)
+            )
     probabilities = log_p.softmax(1).cpu().numpy().astype(np.float32)
     places = []
     for row in probabilities:
-        lat_deg, lng_deg = densest_place(finest.lat_deg, finest.lng_deg, row, bandwidth_km)
+        lat_deg, lng_deg = weighted_mode(finest.lat_deg, finest.lng_deg, row, bandwidth_km)
         places.append(Place(lat_deg, lng_deg, int(row.argmax()), row))
     return places

@@ -1,4 +1,4 @@
-"""Coarse regions: what may be said of a photo without saying where somebody lives."""
+"""Coarse regions: predictions that do not give away an exact location."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Region(NamedTuple):
     """An S2 cell of level 4, or a larger cell of the model.
 
     Attributes:
-        cell: S2's token.
-        name: of the time zone around its middle, for example Europe/Helsinki.
-        lat_deg: of its middle, rounded to a degree.
-        lng_deg: the same.
-        width_km: side of a square of its mean area.
-        probability: of the model's cells in it.
+        cell: S2 token.
+        name: time zone of its centre, for example Europe/Helsinki.
+        lat_deg: latitude of its centre, rounded to a degree.
+        lng_deg: longitude of its centre, rounded to a degree.
+        width_km: side of a square with the mean area of a cell of its level.
+        probability: sum over the model's cells in it.
     """
 
     cell: str
@@ -40,13 +40,13 @@ class Region(NamedTuple):
 
 
 def region_cells(partitioning: Partitioning) -> s2.Ids:
-    """The region that each of a model's cells is in; a cell larger than a region is one itself."""
+    """The region that contains each of a model's cells; a cell larger than a region is a region itself."""
     is_large = s2.lowest_bit(partitioning.cells) > np.uint64(1 << (2 * (s2.MAX_LEVEL - REGION_LEVEL)))
     return np.where(is_large, partitioning.cells, s2.parents(partitioning.cells, REGION_LEVEL))
 
 
 def most_probable_regions(predicted: Place, partitioning: Partitioning) -> list[Region]:
-    """The regions that a prediction thinks most probable, the best first."""
+    """The most probable regions of a prediction, in descending order."""
     regions, first_cell = np.unique(region_cells(partitioning), return_index=True)
     probabilities = region_probabilities(predicted, partitioning)[first_cell]
     best = np.argsort(-probabilities, kind="stable")[:NUM_REGIONS]
@@ -54,7 +54,7 @@ def most_probable_regions(predicted: Place, partitioning: Partitioning) -> list[
 
 
 def region_probabilities(predicted: Place, partitioning: Partitioning) -> NDArray[np.float32]:
-    """For each of a model's cells, (cells,), the probability of the region that it is in."""
+    """(cells,), for each of a model's cells the probability of its region."""
     assert predicted.probabilities is not None
     _, region_of = np.unique(region_cells(partitioning), return_inverse=True)
     sums: NDArray[np.float32] = np.bincount(region_of, predicted.probabilities).astype(np.float32)[region_of]
@@ -62,7 +62,7 @@ def region_probabilities(predicted: Place, partitioning: Partitioning) -> NDArra
 
 
 def _describe(cell: int, probability: float) -> Region:
-    """The middle is that of the region itself: that of its photos would give away where they are."""
+    """The centre is that of the region: the centroid of its photos would give away their location."""
     lat_deg, lng_deg = s2cell.cell_id_to_lat_lon(cell)
     width_km = EARTH_RADIUS_KM * math.sqrt(4 * math.pi / 6) / 2 ** s2cell.cell_id_to_level(cell)
     name = tzfpy.get_tz(lng_deg, lat_deg)

@@ -1,6 +1,6 @@
-"""Im2GPS: where the most similar training photos were taken.
+"""Im2GPS: the locations of the most similar training photos.
 
-The gallery of training photos is part of the network's state, so a checkpoint holds all that a prediction needs.
+The gallery of training photos is part of the network's state, so a checkpoint is enough for prediction.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from datasets.sphere import Floats
 from datasets.types import Place
 from tasks.common.model.neighbours import SimilarityIndex
 from tasks.geolocation.cells import Partitioning
-from tasks.geolocation.density import densest_place
+from tasks.geolocation.mean_shift import weighted_mode
 
-TEMPERATURE = 0.05  # of cosine similarities: a neighbour that is less similar by so much weighs a third
+TEMPERATURE = 0.05  # of cosine similarities: a difference of this much is a factor of e in weight
 
 
 class NeighbourOutputs(NamedTuple):
-    """The most similar photos of the gallery, the best first.
+    """The most similar photos of the gallery, in descending order.
 
     Attributes:
-        similarities: (N, K) cosines.
-        lat_deg: (N, K), where they were taken.
-        lng_deg: (N, K).
+        similarities: (N, K), cosines.
+        lat_deg: (N, K), latitudes.
+        lng_deg: (N, K), longitudes.
     """
 
     similarities: Tensor
@@ -37,21 +37,21 @@ class NeighbourOutputs(NamedTuple):
 
 
 class Im2GPS(nn.Module):
-    """A backbone, and the features and places of the training photos; up to 50,000 are searched exactly."""
+    """A backbone, and the features and coordinates of the training photos; up to 50,000 are searched exactly."""
 
     def __init__(self, backbone: Backbone, num_neighbours: int) -> None:
-        """Args: backbone: gives the features; num_neighbours: K. The gallery is empty until `fill` or a checkpoint."""
+        """Args: backbone: of the features; num_neighbours: K. The gallery is empty until `fill` or a checkpoint."""
         super().__init__()
         self.backbone = backbone
         self._num_neighbours = num_neighbours
         self._index = SimilarityIndex(backbone.num_features)
-        self._places = torch.zeros(0, 2, dtype=torch.float64)
+        self._coordinates = torch.zeros(0, 2, dtype=torch.float64)
 
     def fill(self, features: Tensor, lat_deg: Floats, lng_deg: Floats) -> None:
-        """Add photos to the gallery: pooled features (M, num_features) and places."""
+        """Add photos to the gallery: pooled features (M, num_features) and coordinates (M,)."""
         rows = np.arange(len(self._index), len(self._index) + len(features))
         self._index.add(rows, functional.normalize(features).cpu().numpy())
-        self._places = torch.cat([self._places, torch.from_numpy(np.stack([lat_deg, lng_deg], 1))])
+        self._coordinates = torch.cat([self._coordinates, torch.from_numpy(np.stack([lat_deg, lng_deg], 1))])
 
     def forward(self, images: Tensor) -> NeighbourOutputs:
         """uint8 RGB (N, 3, S, S) -> the K most similar photos; fewer where the gallery has fewer."""
@@ -61,29 +61,30 @@ class Im2GPS(nn.Module):
         """Pooled features (N, num_features) -> the K most similar photos."""
         queries = functional.normalize(features.float()).cpu().numpy()
         similarities, rows = self._index.search(queries, self._num_neighbours)
-        places = self._places[torch.from_numpy(rows)]
-        return NeighbourOutputs(torch.from_numpy(similarities), places[..., 0], places[..., 1])
+        coordinates = self._coordinates[torch.from_numpy(rows)]
+        return NeighbourOutputs(torch.from_numpy(similarities), coordinates[..., 0], coordinates[..., 1])
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """The gallery, for a checkpoint."""
-        return {"index": torch.from_numpy(self._index.to_bytes()), "places": self._places}
+        # Older checkpoints have "places" too.
+        return {"index": torch.from_numpy(self._index.to_bytes()), "places": self._coordinates}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
         """The gallery of a checkpoint."""
-        self._index, self._places = SimilarityIndex.from_bytes(state["index"].numpy()), state["places"]
+        self._index, self._coordinates = SimilarityIndex.from_bytes(state["index"].numpy()), state["places"]
 
 
 def decode_neighbours(
     outputs: NeighbourOutputs, partitioning: Partitioning, *, bandwidth_km: float | None
 ) -> list[Place]:
-    """The place of each photo, and how probable its neighbours make each cell.
+    """The location of each photo, and the probability of each cell from its neighbours.
 
         w_k = softmax over neighbours of similarity_k / 0.05;    p(cell) = sum of w_k of the neighbours in it
 
     Args:
-        outputs: of N photos.
+        outputs: neighbours of N photos.
         partitioning: cells, for the map and the regions.
-        bandwidth_km: see `densest_place`; None for the most similar photo's place.
+        bandwidth_km: see `weighted_mode`; None for the location of the most similar photo.
 
     Source: Hays and Efros 2008 (Im2GPS); the softmax is ours.
     """
@@ -94,6 +95,6 @@ def decode_neighbours(
         cell_ids = partitioning.find(lat_deg, lng_deg)
         kept = cell_ids >= 0
         probabilities = np.bincount(cell_ids[kept], weight[kept], len(partitioning)).astype(np.float32)
-        lat, lng = densest_place(lat_deg, lng_deg, weight, bandwidth_km)
+        lat, lng = weighted_mode(lat_deg, lng_deg, weight, bandwidth_km)
         places.append(Place(lat, lng, int(probabilities.argmax()), probabilities))
     return places

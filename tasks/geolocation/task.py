@@ -10,10 +10,10 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
+from datasets.coordinates import read_csv, read_exif
 from datasets.geotagged import GeotaggedPhotos, split_photos
 from datasets.images import write_image
 from datasets.loader import Collate, Preprocess
-from datasets.places import read_csv, read_exif
 from datasets.sample.geolocation import sample_root
 from datasets.shards import read_shards
 from datasets.sphere import Floats, distance_km
@@ -26,9 +26,9 @@ from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import FailureCase, Task
 from tasks.geolocation.cells import Partitioning, divide, read_cells, write_cells
 from tasks.geolocation.config import GeolocationConfig
-from tasks.geolocation.draw import draw_place, draw_regions
+from tasks.geolocation.draw import draw_cells, draw_regions
 from tasks.geolocation.loss import CellTargets, cell_loss, cell_targets
-from tasks.geolocation.map import CellMap, length_text
+from tasks.geolocation.map import CellMap, format_length
 from tasks.geolocation.metric import GeolocationMetric, within
 from tasks.geolocation.model import PlaNet, decode_cells
 from tasks.geolocation.regions import Region, most_probable_regions, region_probabilities
@@ -191,14 +191,14 @@ class GeolocationTask(Task[Place]):
         away_km = float(distance_km(predicted.lat_deg, predicted.lng_deg, truth.lat_deg, truth.lng_deg))
         if away_km <= self.config.score_km or predicted.probabilities is None:
             return None
-        return FailureCase(float(predicted.probabilities.max()), f"{length_text(away_km)} away", predicted)
+        return FailureCase(float(predicted.probabilities.max()), f"{format_length(away_km)} away", predicted)
 
     def draw(self, image: Image, predicted: Place, truth: Place | None = None) -> Image:
         """The photo beside a map: of the regions, or where the truth is known anyway or with `exact`, of the cells."""
         if truth is None and not self.config.exact:
             coarse = region_probabilities(predicted, self.partitionings[-1])
             return draw_regions(image, self._map.draw(coarse), self._regions(predicted))
-        return draw_place(image, predicted, truth, self._map)
+        return draw_cells(image, predicted, truth, self._map)
 
     def describe(self, predicted: Place, image_hw: tuple[int, int]) -> dict[str, Any]:
         """The most probable regions; with `exact` the point and its cell too."""

@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from datasets.sphere import Floats, places_of
+from datasets.sphere import Floats, to_lat_lng
 from tasks.geolocation.cells import divide
 
 NUM_TOWNS, SPREAD = 20_000, 0.002  # the latter on the unit sphere: 13 km
@@ -55,7 +55,7 @@ def _scattered(number: int) -> tuple[Floats, Floats]:
     for start in range(0, number, 1 << 20):  # in parts, so that the peak is not this function's
         part = slice(start, start + (1 << 20))
         near = towns[town_of[part]]
-        lat_deg[part], lng_deg[part] = places_of(near + rng.normal(0, SPREAD, near.shape))
+        lat_deg[part], lng_deg[part] = to_lat_lng(near + rng.normal(0, SPREAD, near.shape))
     return lat_deg, lng_deg
 
 

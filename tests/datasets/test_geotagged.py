@@ -1,4 +1,4 @@
-"""Splits of photos by place and author: laws that hold for any photos, and what is said where they cannot be kept."""
+"""Splits of photos by place and author: laws for any photos, and error lines."""
 
 from pathlib import Path
 from typing import Any
@@ -6,36 +6,36 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datasets.coordinates import Photos
 from datasets.geotagged import split_photos
-from datasets.places import Photos
-from datasets.sphere import distance_km, places_of
+from datasets.sphere import distance_km, to_lat_lng
 from datasets.stores import ImageFiles
 
 
 def photos_at(lat_deg: Any, lng_deg: Any, authors: list[str] | None = None) -> Photos:
-    """Photos that are named by their numbers."""
-    images = ImageFiles(Path("photos"), [f"{number}" for number in range(len(lat_deg))])
+    """Photos named by their indices."""
+    images = ImageFiles(Path("photos"), [f"{index}" for index in range(len(lat_deg))])
     names = None if authors is None else np.array(authors)
     return Photos(images, np.asarray(lat_deg, float), np.asarray(lng_deg, float), authors=names)
 
 
 def by_place(photos: Photos, val_fraction: float, group_km: float) -> tuple[set[int], set[int], list[str]]:
-    """The numbers of the photos of train and val, and what was warned of."""
+    """The indices of the photos of train and val, and the warnings."""
     splits = split_photos(photos, val_fraction=val_fraction, group_by="place", group_km=group_km)
     train, val = ({int(Path(splits[s].id(row)).name) for row in range(len(splits[s]))} for s in ("train", "val"))
     assert splits["train"].warnings == splits["val"].warnings
     return train, val, splits["train"].warnings
 
 
-def towns(seed: int, spread_km: float, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Photos in thirty towns, of which some are at the poles and on the antimeridian."""
+def towns(seed: int, spread_km: float, num_photos: int) -> tuple[np.ndarray, np.ndarray]:
+    """Photos in thirty towns, some at the poles and on the antimeridian."""
     rng = np.random.default_rng(seed)
-    lat_deg, lng_deg = places_of(rng.normal(size=(30, 3)))
+    lat_deg, lng_deg = to_lat_lng(rng.normal(size=(30, 3)))
     lat_deg[:5], lng_deg[5:10] = (90, 90, -90, -90, 89.999), 180
-    town = rng.integers(30, size=number)
-    lat_deg = np.clip(lat_deg[town] + rng.normal(0, spread_km / 111, number), -90, 90)
+    town = rng.integers(30, size=num_photos)
+    lat_deg = np.clip(lat_deg[town] + rng.normal(0, spread_km / 111, num_photos), -90, 90)
     lng_scale = np.maximum(np.cos(np.radians(lat_deg)), 1e-3)
-    return lat_deg, (lng_deg[town] + rng.normal(0, spread_km / 111, number) / lng_scale + 180) % 360 - 180
+    return lat_deg, (lng_deg[town] + rng.normal(0, spread_km / 111, num_photos) / lng_scale + 180) % 360 - 180
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -43,63 +43,67 @@ def towns(seed: int, spread_km: float, number: int) -> tuple[np.ndarray, np.ndar
 def test_no_training_photo_is_near_a_validation_photo(seed: int, group_km: float) -> None:
     lat_deg, lng_deg = towns(seed, 8 * group_km, 1000)
     train, val, warnings = by_place(photos_at(lat_deg, lng_deg), 0.3, group_km)
-    rest = set(range(1000)) - train - val
+    left_out = set(range(1000)) - train - val
     assert train
     assert val
     assert not train & val
-    apart = distance_km(lat_deg[:, None], lng_deg[:, None], lat_deg[list(val)], lng_deg[list(val)]).min(1)
-    assert apart[list(train)].min() > group_km
-    assert (apart[list(rest)] <= group_km).all()
-    line = (
-        f"{len(rest)} of {len(train | rest)} training photos are within {group_km:g} km (data.group_km) of a validation"
-    )
-    assert bool(rest) == any(line in warning for warning in warnings)
+    distances = distance_km(lat_deg[:, None], lng_deg[:, None], lat_deg[list(val)], lng_deg[list(val)]).min(1)
+    assert distances[list(train)].min() > group_km
+    assert (distances[list(left_out)] <= group_km).all()
+    num_train = len(train | left_out)
+    line = f"{len(left_out)} of {num_train} training photos are within {group_km:g} km (data.group_km) of a validation"
+    assert bool(left_out) == any(line in warning for warning in warnings)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_photos_that_are_added_move_no_others(seed: int) -> None:
+def test_added_photos_move_no_others(seed: int) -> None:
     lat_deg, lng_deg = towns(seed, 30, 2000)
     train, val, _ = by_place(photos_at(lat_deg[:1000], lng_deg[:1000]), 0.2, 2)
     all_train, all_val, _ = by_place(photos_at(lat_deg, lng_deg), 0.2, 2)
     old = set(range(1000))
     assert all_val & old == val
-    assert all_train & old <= train  # more of them may be near a validation photo
+    assert all_train & old <= train  # more of them can be near a validation photo
 
 
-def test_many_places_give_the_share_and_few_lose_photos() -> None:
-    """A country of 300 towns in which 1 km links a quarter of all photos into one chain."""
+def test_many_towns_give_the_fraction_and_few_photos_are_left_out() -> None:
+    """A country of 300 towns in which 1 km links a quarter of all photos into one cluster."""
     rng = np.random.default_rng(0)
-    number = 50_000
+    num_photos = 50_000
     weight = 1 / np.arange(1, 301)
-    town = rng.choice(300, number, p=weight / weight.sum())
+    town = rng.choice(300, num_photos, p=weight / weight.sum())
     spread_km = 2 + 10 * np.sqrt(weight[town])
     centres = rng.uniform((47, 7), (50, 11), (300, 2))[town]
-    lat_deg, lng_deg = (centres + rng.normal(0, 1, (number, 2)) * spread_km[:, None] / (111.2, 75)).T
+    lat_deg, lng_deg = (centres + rng.normal(0, 1, (num_photos, 2)) * spread_km[:, None] / (111.2, 75)).T
     train, val, _ = by_place(photos_at(lat_deg, lng_deg), 0.1, 1)
-    lost = 1 - (len(train) + len(val)) / number
-    print(f"300 towns: {len(train)} for training, {len(val)} for validation, {lost:.3f} left out")
-    assert 0.05 < len(val) / number < 0.15
-    assert lost < 0.06
-    lat_deg, lng_deg = places_of(rng.normal(size=(number, 3)))  # no towns
+    left_out = 1 - (len(train) + len(val)) / num_photos
+    print(f"300 towns: {len(train)} for training, {len(val)} for validation, {left_out:.3f} left out")
+    assert 0.05 < len(val) / num_photos < 0.15
+    assert left_out < 0.06
+    lat_deg, lng_deg = to_lat_lng(rng.normal(size=(num_photos, 3)))  # no towns
     _, val, warnings = by_place(photos_at(lat_deg, lng_deg), 0.1, 20)
-    assert len(val) / number == pytest.approx(0.1, abs=0.01)
+    assert len(val) / num_photos == pytest.approx(0.1, abs=0.01)
     assert len(warnings) == 1
 
 
-def test_what_cannot_be_split_by_place_is_named() -> None:
+def test_errors_of_splits_by_place() -> None:
     with pytest.raises(
         ValueError, match=r"10 photos cannot .* one cell of 10 km, 10 times data.group_km; a smaller data"
     ):
         by_place(photos_at(np.full(10, 5.0), np.full(10, 6.0)), 0.1, 1)
-    # On the equator the longitude 0 is a border of cells, whatever their size.
+    # On the equator the longitude 0 is a border of cells of any size.
     lng_deg = np.repeat([-1e-4, 1e-4], 3)
     with pytest.raises(
         ValueError, match=r"3 of 3 training photos are within 1 km .*, which leaves none; a smaller data"
     ):
         by_place(photos_at(np.zeros(6), lng_deg), 0.1, 1)
-    # A seventh photo elsewhere is left over, unless its own cell has the smallest hash.
-    lines = [by_place(photos_at(np.zeros(7), [*lng_deg, lng]), 1e-9, 1)[2] for lng in range(10, 20)]
-    few = [line for some in lines for line in some if line.startswith("3 of 4 training photos are within 1 km")]
+    # A seventh photo elsewhere remains, unless its cell has the smallest hash.
+    warnings_of = [by_place(photos_at(np.zeros(7), [*lng_deg, lng]), 1e-9, 1)[2] for lng in range(10, 20)]
+    few = [
+        line
+        for warnings in warnings_of
+        for line in warnings
+        if line.startswith("3 of 4 training photos are within 1 km")
+    ]
     assert few
     assert all(
         line.endswith("left out; a smaller data.group_km, data.group_by author or a column 'split' helps")
@@ -109,8 +113,8 @@ def test_what_cannot_be_split_by_place_is_named() -> None:
     assert set(splits) == {"val"}
 
 
-def test_authors_are_on_one_side() -> None:
-    authors = [f"author {number % 50}" for number in range(500)]
+def test_each_author_is_in_one_split() -> None:
+    authors = [f"author {index % 50}" for index in range(500)]
     photos = photos_at(np.zeros(500), np.zeros(500), authors)
     splits = split_photos(photos, val_fraction=0.2, group_by="author", group_km=1)
     train, val = (
@@ -119,7 +123,7 @@ def test_authors_are_on_one_side() -> None:
     assert len(train) + len(val) == 50
     assert not train & val
     assert sum(map(len, splits.values())) == 500  # no buffer between authors
-    with_more = photos_at(np.zeros(550), np.zeros(550), authors + [f"new {number}" for number in range(50)])
+    with_more = photos_at(np.zeros(550), np.zeros(550), authors + [f"new {index}" for index in range(50)])
     more = split_photos(with_more, val_fraction=0.2, group_by="author", group_km=1)
     assert {more["val"].id(row) for row in range(len(more["val"]))} >= {
         splits["val"].id(row) for row in range(len(splits["val"]))

@@ -1,4 +1,4 @@
-"""The guard against leaks: laws that hold for any names and any places."""
+"""Splits without leakage: laws for any names and coordinates."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datasets.groups import cell_names, near_rows, validation_rows
-from datasets.sphere import EARTH_RADIUS_KM, distance_km, places_of
+from datasets.sphere import EARTH_RADIUS_KM, distance_km, to_lat_lng
 
 
 def hash_of(name: str) -> int:
@@ -18,44 +18,44 @@ def side_of(names: list[str], val_fraction: float) -> dict[str, bool]:
 
 
 def test_a_hash_of_the_name_decides() -> None:
-    names = [f"é{number}.jpg" for number in range(2000)]
+    names = [f"é{index}.jpg" for index in range(2000)]
     is_val = validation_rows(names, 0.2)
     assert is_val.tolist() == [5 * hash_of(name) < 1 << 48 for name in names]
     assert is_val.mean() == pytest.approx(0.2, abs=0.03)  # 3.4 standard deviations
-    assert (validation_rows(names, 0.3) >= is_val).all()  # a larger share takes others in addition
+    assert (validation_rows(names, 0.3) >= is_val).all()  # a larger fraction only adds names
     assert validation_rows(["a\udcff.jpg", "b"], 0.5).sum() == 1  # a file name that is not UTF-8
 
 
-def test_names_that_are_added_move_no_others() -> None:
-    names = [f"{number}" for number in range(300)]
-    before, after = side_of(names, 0.2), side_of([f"new {number}" for number in range(300)] + names, 0.2)
+def test_added_names_move_no_others() -> None:
+    names = [f"{index}" for index in range(300)]
+    before, after = side_of(names, 0.2), side_of([f"new {index}" for index in range(300)] + names, 0.2)
     assert {name: after[name] for name in names} == before
 
 
-def test_a_stand_in_has_the_smallest_or_the_largest_hash() -> None:
-    names = [f"{number}" for number in range(9)]
+def test_the_fallback_has_the_smallest_or_the_largest_hash() -> None:
+    names = [f"{index}" for index in range(9)]
     in_order = sorted(names, key=hash_of)
     assert [name for name, is_val in side_of(names, 1e-9).items() if is_val] == in_order[:1]
     assert [name for name, is_val in side_of(names, 1 - 1e-9).items() if not is_val] == in_order[-1:]
 
 
 @pytest.mark.parametrize("val_fraction", [0.001, 0.05, 0.5, 0.95, 0.999])
-def test_neither_side_is_empty_and_only_a_stand_in_gives_way(val_fraction: float) -> None:
+def test_neither_side_is_empty_and_only_a_fallback_changes_sides(val_fraction: float) -> None:
     for trial in range(50):
-        names = [f"{trial}/{number}" for number in range(6)]
+        names = [f"{trial}/{index}" for index in range(6)]
         before = side_of(names[:2], val_fraction)
-        for number in range(3, 7):
-            after = side_of(names[:number], val_fraction)
-            assert 0 < sum(after.values()) < number
+        for num_names in range(3, 7):
+            after = side_of(names[:num_names], val_fraction)
+            assert 0 < sum(after.values()) < num_names
             moved = [name for name in before if after[name] != before[name]]
             assert len(moved) <= 1
-            # The one that moves was alone on its side.
+            # It was the only one on its side.
             assert all(list(before.values()).count(before[name]) == 1 for name in moved)
             before = after
 
 
-def test_photos_of_one_name_stay_together_and_a_share_of_1_takes_all() -> None:
-    names = [f"{number % 40}" for number in range(500)]
+def test_photos_of_one_name_stay_together_and_a_fraction_of_1_takes_all() -> None:
+    names = [f"{index % 40}" for index in range(500)]
     is_val = validation_rows(names, 0.2)
     sides = {(name, bool(side)) for name, side in zip(names, is_val, strict=True)}
     assert len(sides) == 40
@@ -63,9 +63,9 @@ def test_photos_of_one_name_stay_together_and_a_share_of_1_takes_all() -> None:
     assert validation_rows(["alone"], 1).all()
 
 
-def whole_earth(rng: np.random.Generator, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places that are even on the sphere."""
-    return places_of(rng.normal(size=(number, 3)))
+def whole_earth(rng: np.random.Generator, num_points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates that are uniform on the sphere."""
+    return to_lat_lng(rng.normal(size=(num_points, 3)))
 
 
 @pytest.mark.parametrize("side_km", [400, 1000])
@@ -79,7 +79,7 @@ def test_cells_are_about_square_and_of_one_size(side_km: float, rng: np.random.G
         assert distance_km(lat[:, None], lng[:, None], lat, lng).max() < 1.7 * side_km
 
 
-def test_poles_and_the_antimeridian_are_in_one_cell_however_they_are_written() -> None:
+def test_poles_and_the_antimeridian_are_in_one_cell_in_any_notation() -> None:
     lng_deg = np.array([-180, 180, 0, 57.3])
     for pole in (-90, 90):
         assert len(set(cell_names(np.full(4, pole), lng_deg, 10))) == 1
@@ -91,18 +91,20 @@ def test_poles_and_the_antimeridian_are_in_one_cell_however_they_are_written() -
 
 
 @pytest.mark.parametrize("within_km", [0.01, 5, 700, 25_000])
-def test_near_rows_are_those_of_all_distances(within_km: float, rng: np.random.Generator) -> None:
+def test_near_rows_equal_those_of_all_distances(within_km: float, rng: np.random.Generator) -> None:
     centres = np.array([(90, 0), (-90, 0), (0, 180), (0, -180), (51, 7)])[rng.integers(5, size=600)]
     spread = rng.normal(0, min(within_km, 4000) / 111, (600, 2))
     lat_deg = np.clip(centres[:, 0] + spread[:, 0], -90, 90)
     lng_deg = (centres[:, 1] + np.where(np.abs(lat_deg) > 80, 90, 1) * spread[:, 1] + 180) % 360 - 180
-    lat_deg[:200], lng_deg[:200] = lat_deg[200:400], lng_deg[200:400]  # twice the same place
-    chosen = rng.random(600) < 0.1
-    apart = distance_km(lat_deg[:, None], lng_deg[:, None], lat_deg[chosen], lng_deg[chosen]).min(1)
-    np.testing.assert_array_equal(near_rows(lat_deg, lng_deg, chosen, within_km), (apart <= within_km) & ~chosen)
+    lat_deg[:200], lng_deg[:200] = lat_deg[200:400], lng_deg[200:400]  # duplicates
+    selected = rng.random(600) < 0.1
+    distances = distance_km(lat_deg[:, None], lng_deg[:, None], lat_deg[selected], lng_deg[selected]).min(1)
+    np.testing.assert_array_equal(
+        near_rows(lat_deg, lng_deg, selected, within_km), (distances <= within_km) & ~selected
+    )
 
 
-def test_the_next_town_is_near_across_the_antimeridian_and_the_pole() -> None:
+def test_near_rows_across_the_antimeridian_and_the_pole() -> None:
     lat_deg, lng_deg = np.array([0.0, 0.0, 0.0, 89.999, 89.999]), np.array([179.999, -179.999, 178.0, 0.0, 180.0])
-    chosen = np.array([True, False, False, True, False])
-    assert near_rows(lat_deg, lng_deg, chosen, 1).tolist() == [False, True, False, False, True]
+    selected = np.array([True, False, False, True, False])
+    assert near_rows(lat_deg, lng_deg, selected, 1).tolist() == [False, True, False, False, True]

@@ -1,4 +1,4 @@
-"""The commands: train, index, evaluate by both methods, predict coarsely; and what is said of failure_cases."""
+"""The commands: train, index, evaluate with both methods, predict regions or coordinates; and error lines."""
 
 import csv
 import json
@@ -57,22 +57,22 @@ def test_from_training_to_regions(words: list[str], tmp_path: Path, capsys: pyte
     assert exact["regions"] == coarse["regions"]
     assert exact["cell"] in {cell["cell"] for cell in cells}
 
-    # the same cells for another run; those of another model are refused
-    own = ("--cells.file", str(tmp_path / "run" / "cells.csv"))
-    assert run("train", *words, *HEAD, *own, "--run_dir", str(tmp_path / "second")) == 0
+    # the same cells for another run; those of another model are an error
+    same_cells = ("--cells.file", str(tmp_path / "run" / "cells.csv"))
+    assert run("train", *words, *HEAD, *same_cells, "--run_dir", str(tmp_path / "second")) == 0
     assert (tmp_path / "second" / "cells.csv").read_text() == (tmp_path / "run" / "cells.csv").read_text()
-    other = tmp_path / "other.csv"
-    write_cells(other, divide(np.linspace(-60, -59, 4), np.full(4, -120.0), max_photos=[1], min_photos=1))  # in the sea
+    sea_cells = tmp_path / "sea.csv"
+    write_cells(sea_cells, divide(np.linspace(-60, -59, 4), np.full(4, -120.0), max_photos=[1], min_photos=1))
     capsys.readouterr()
-    assert run("train", *words, *HEAD, "--cells.file", str(other), "--run_dir", str(tmp_path / "third")) == 1
+    assert run("train", *words, *HEAD, "--cells.file", str(sea_cells), "--run_dir", str(tmp_path / "third")) == 1
     assert "no training photo is in one of the cells of" in capsys.readouterr().err
-    assert run("evaluate", "--run", at, "--cells.file", str(other)) == 1
+    assert run("evaluate", "--run", at, "--cells.file", str(sea_cells)) == 1
     line = capsys.readouterr().err
-    assert line.startswith(f"error: cells.file: {other} has the 4 cells of another model; this one has ")
+    assert line.startswith(f"error: cells.file: {sea_cells} has the 4 cells of another model; this one has ")
     assert line.count("\n") == 1
 
 
-def test_retrieval_is_the_same_from_an_index_and_on_the_fly(
+def test_retrieval_scores_are_equal_from_an_index_and_on_the_fly(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained, gallery = str(tmp_path / "run"), str(tmp_path / "gallery")
@@ -81,10 +81,10 @@ def test_retrieval_is_the_same_from_an_index_and_on_the_fly(
     capsys.readouterr()
     assert run("evaluate", "--run", trained, "--method", "retrieval") == 1
     assert "error: method: the run is of classification; to search with the features" in capsys.readouterr().err
-    assert run("evaluate", "--run", gallery, "--split", "train", "--json", "--out", str(tmp_path / "a")) == 0
+    assert run("evaluate", "--run", gallery, "--split", "train", "--json", "--out", str(tmp_path / "indexed")) == 0
     indexed = json.loads(capsys.readouterr().out)
-    fly = ("evaluate", "--method", "retrieval", *words, "--backbone.pretrained", trained, "--split", "train")
-    assert run(*fly, "--json", "--out", str(tmp_path / "b")) == 0
+    on_the_fly = ("evaluate", "--method", "retrieval", *words, "--backbone.pretrained", trained, "--split", "train")
+    assert run(*on_the_fly, "--json", "--out", str(tmp_path / "computed")) == 0
     assert json.loads(capsys.readouterr().out) == indexed
     assert indexed["within_1km"] == 1  # each photo finds itself
     image = str(next(Path(words[1]).rglob("*.jpg")))
@@ -92,11 +92,11 @@ def test_retrieval_is_the_same_from_an_index_and_on_the_fly(
     assert json.loads((tmp_path / "seen" / "predictions.jsonl").read_text())["regions"]
 
 
-def test_mistakes_are_one_line_and_leave_no_run(
+def test_errors_are_one_line_and_leave_no_run(
     words: list[str], tmp_path: Path, error_line_of: Callable[..., str]
 ) -> None:
-    def error(*more: str) -> str:
-        line = error_line_of(run, *more)
+    def error(*arguments: str) -> str:
+        line = error_line_of(run, *arguments)
         assert not (tmp_path / "run").exists()
         return line
 
@@ -119,10 +119,10 @@ def test_mistakes_are_one_line_and_leave_no_run(
 
 
 @pytest.mark.data
-def test_nearest_photos_of_san_francisco_are_as_near_as_the_reference_finds(
+def test_retrieval_in_san_francisco_scores_like_the_reference(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """.18/.31/.61/.75 by another implementation, whose crops differ; constant guess .04/.07/.27/.56, which is exact."""
+    """Another implementation, with other crops: .18/.31/.61/.75; constant prediction, exact: .04/.07/.27/.56."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     data = ("--data.root", str(shared / "data" / "geo"), "--data.csv", "sf.csv", "--data.images", "sf")
     weights = (
@@ -131,8 +131,8 @@ def test_nearest_photos_of_san_francisco_are_as_near_as_the_reference_finds(
         "--data.crop_fraction",
         "1",
     )
-    ask = ("--num_neighbours", "1", "--thresholds_km", "[0.05,0.1,0.25,0.5]", "--score_km", "0.1")
-    words = ("evaluate", "--method", "retrieval", *data, *weights, *ask, "--out", str(tmp_path / "scores"))
+    settings = ("--num_neighbours", "1", "--thresholds_km", "[0.05,0.1,0.25,0.5]", "--score_km", "0.1")
+    words = ("evaluate", "--method", "retrieval", *data, *weights, *settings, "--out", str(tmp_path / "scores"))
     assert run(*words) == 0
     scores = json.loads((tmp_path / "scores" / "metrics.json").read_text())
     names = [f"within_{km}km" for km in (0.05, 0.1, 0.25, 0.5)]

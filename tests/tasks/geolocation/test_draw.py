@@ -1,4 +1,4 @@
-"""The map knows where it is; regions are coarse and add up."""
+"""Map coordinates, drawings of predictions, and coarse regions whose probabilities add up."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,10 @@ import s2cell
 
 from datasets.types import Place
 from tasks.geolocation.cells import divide
-from tasks.geolocation.draw import draw_place
-from tasks.geolocation.map import LAND, SEA, TRUE, CellMap, length_text, window_around
+from tasks.geolocation.draw import draw_cells
+from tasks.geolocation.map import LAND, SEA, TRUE, CellMap, format_length, window_around
 from tasks.geolocation.regions import most_probable_regions, region_probabilities
-from tests.tasks.geolocation.places import LAT_DEG, LNG_DEG, towns
+from tests.tasks.geolocation.towns import LAT_DEG, LNG_DEG, towns
 
 
 def test_window_crosses_the_antimeridian_where_that_is_shorter() -> None:
@@ -17,17 +17,17 @@ def test_window_crosses_the_antimeridian_where_that_is_shorter() -> None:
     assert window.east - window.west == pytest.approx(20 * 1.16)
     assert window.west < 170 < 190 < window.east
     assert window_around(LAT_DEG, np.repeat([-100.0, 0, 100], 4)) == (-60, 84, -180, 180)
-    one = window_around(np.array([5.0]), np.array([6.0]))
-    assert one.south < 5 < one.north
-    assert one.west < 6 < one.east
+    around_point = window_around(np.array([5.0]), np.array([6.0]))
+    assert around_point.south < 5 < around_point.north
+    assert around_point.west < 6 < around_point.east
 
 
-def test_a_place_is_drawn_at_the_pixel_that_has_it() -> None:
+def test_pixel_and_coordinates_are_inverse() -> None:
     for window in (window_around(LAT_DEG, LNG_DEG), window_around(np.array([-20.0, -10]), np.array([170.0, -170]))):
-        lat_deg, lng_deg = window.places()
+        lat_deg, lng_deg = window.coordinates()
         for row, column in ((0, 0), (20, 30), (100, 400)):
             x, y = window.pixel(lat_deg[row, column], lng_deg[row, column])
-            assert (x - column, y - row) in {(0, 0), (1, 0), (0, 1), (1, 1)}  # the pixel's middle, rounded
+            assert (x - column, y - row) in {(0, 0), (1, 0), (0, 1), (1, 1)}  # the pixel's centre, rounded
 
 
 def test_land_and_sea_and_the_reddest_cell() -> None:
@@ -39,16 +39,16 @@ def test_land_and_sea_and_the_reddest_cell() -> None:
     assert tuple(cell_map._background[y, x]) == SEA
     x, y = cell_map.window.pixel(24, 10)  # the Sahara
     assert tuple(cell_map._background[y, x]) == LAND
-    at = int(partitioning.find(np.array([60.5]), np.array([25.5]))[0])
+    helsinki = int(partitioning.find(np.array([60.5]), np.array([25.5]))[0])
     probabilities = np.full(len(partitioning), 0.05, np.float32)
-    probabilities[at] = 0.8
+    probabilities[helsinki] = 0.8
     x, y = cell_map.window.pixel(60.5, 25.5)
     red, green, blue = cell_map.draw(probabilities)[y, x].tolist()
     assert red > 150 > 100 > max(green, blue)
 
 
-def test_lengths_are_said_as_people_say_them() -> None:
-    assert [length_text(km) for km in (0.0396, 0.633, 1, 97.84, 10_000)] == [
+def test_lengths_are_formatted_for_people() -> None:
+    assert [format_length(km) for km in (0.0396, 0.633, 1, 97.84, 10_000)] == [
         "39.6 m",
         "633 m",
         "1 km",
@@ -57,15 +57,15 @@ def test_lengths_are_said_as_people_say_them() -> None:
     ]
 
 
-def test_guess_and_truth_are_drawn() -> None:
+def test_prediction_and_truth_are_drawn() -> None:
     (partitioning,) = towns(4)
     cell_map, image = CellMap(partitioning), np.full((50, 70, 3), 90, np.uint8)
     predicted = Place(50.0, 9.0, 1, np.array([0.2, 0.7, 0.1], np.float32))
-    alone, known = (draw_place(image, predicted, truth, cell_map) for truth in (None, Place(48.0, 2.0)))
+    without_truth, with_truth = (draw_cells(image, predicted, truth, cell_map) for truth in (None, Place(48.0, 2.0)))
     plain = cell_map.draw(predicted.probabilities)
-    assert (alone[:, -plain.shape[1] :] != plain).any()
-    assert not (alone == TRUE).all(2).any()
-    assert (known == TRUE).all(2).any()
+    assert (without_truth[:, -plain.shape[1] :] != plain).any()
+    assert not (without_truth == TRUE).all(2).any()
+    assert (with_truth == TRUE).all(2).any()
 
 
 def test_regions_are_coarse_and_their_probabilities_add_up() -> None:
@@ -83,7 +83,7 @@ def test_regions_are_coarse_and_their_probabilities_add_up() -> None:
         assert s2cell.token_to_level(region.cell) <= 4
         assert region.width_km >= 500
         assert isinstance(region.lat_deg, int)
-    # what is shown of them does not depend on where inside the region the probability is
+    # the region's probability does not depend on its distribution inside the region
     moved = probabilities.copy()
     moved[berlin] = (0.6, 0.1)
     shown = [region_probabilities(Place(0, 0, 0, values), partitioning) for values in (probabilities, moved)]

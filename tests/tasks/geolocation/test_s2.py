@@ -1,4 +1,4 @@
-"""Cell ids against s2geometry, the library that defines them, and s2cell."""
+"""Cell ids against s2geometry, the reference implementation, and s2cell."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,15 @@ import s2geometry
 from tasks.geolocation import s2
 
 
-def places(rng: np.random.Generator, number: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    lat_deg, lng_deg = np.degrees(np.arcsin(rng.uniform(-1, 1, number))), rng.uniform(-180, 180, number)
+def coordinates(rng: np.random.Generator, num_points: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+    """Uniform on the sphere, and special cases."""
+    lat_deg, lng_deg = np.degrees(np.arcsin(rng.uniform(-1, 1, num_points))), rng.uniform(-180, 180, num_points)
     special = np.array([(90, 0), (-90, 77), (0, 0), (0, 180), (0, -180), (45, 45), (-35.3, -135), (10, 179.9999)])
     return np.r_[lat_deg, special[:, 0]], np.r_[lng_deg, special[:, 1]]
 
 
-def test_leaf_cells_are_those_of_s2geometry(rng: np.random.Generator) -> None:
-    lat_deg, lng_deg = places(rng)
+def test_leaf_cells_equal_those_of_s2geometry(rng: np.random.Generator) -> None:
+    lat_deg, lng_deg = coordinates(rng)
     expected = [
         s2geometry.S2CellId(s2geometry.S2LatLng.FromDegrees(lat, lng)).id()
         for lat, lng in zip(lat_deg.tolist(), lng_deg.tolist(), strict=True)
@@ -23,16 +24,16 @@ def test_leaf_cells_are_those_of_s2geometry(rng: np.random.Generator) -> None:
     assert s2.leaf_cells(lat_deg, lng_deg).tolist() == expected
 
 
-def test_chunks_make_no_difference(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    lat_deg, lng_deg = places(rng)
+def test_results_do_not_depend_on_the_chunk_size(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    lat_deg, lng_deg = coordinates(rng)
     whole = s2.leaf_cells(lat_deg, lng_deg)
     monkeypatch.setattr(s2, "CHUNK", 100)
     np.testing.assert_array_equal(s2.leaf_cells(lat_deg, lng_deg), whole)
 
 
 @pytest.mark.parametrize("level", [0, 1, 7, 29, 30])
-def test_family_relations_are_those_of_s2geometry(rng: np.random.Generator, level: int) -> None:
-    leaves = s2.leaf_cells(*places(rng, 30))
+def test_parents_and_children_equal_those_of_s2geometry(rng: np.random.Generator, level: int) -> None:
+    leaves = s2.leaf_cells(*coordinates(rng, 30))
     cells = s2.parents(leaves, level)
     for leaf, cell in zip(leaves.tolist(), cells.tolist(), strict=True):
         reference = s2geometry.S2CellId(cell)
@@ -40,7 +41,7 @@ def test_family_relations_are_those_of_s2geometry(rng: np.random.Generator, leve
         assert reference.range_min().id() == s2.first_leaf(np.array([cell], np.uint64))[0]
         assert reference.range_max().id() == s2.last_leaf(np.array([cell], np.uint64))[0]
         if level < s2.MAX_LEVEL:
-            expected = [reference.child(number).id() for number in range(4)]
+            expected = [reference.child(index).id() for index in range(4)]
             assert s2.children(np.array([cell], np.uint64)).tolist() == expected
 
 

@@ -1,4 +1,4 @@
-"""Objects that the tests of geolocation share."""
+"""Partitionings for the tests of geolocation."""
 
 import numpy as np
 
