@@ -1,4 +1,4 @@
-"""The parts of geolocation, named in one place."""
+"""The geolocation task."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
-from datasets.coordinates import read_csv, read_exif
-from datasets.geotagged import GeotaggedPhotos, split_photos
+from datasets.geotagged import GeotaggedPhotos
 from datasets.images import write_image
 from datasets.loader import Collate, Preprocess
-from datasets.sample.geolocation import sample_root
-from datasets.shards import read_shards
 from datasets.sphere import Floats, distance_km
 from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Image, Place, Split
@@ -24,21 +21,20 @@ from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.device import open_device
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import FailureCase, Task
-from tasks.geolocation.cells import Partitioning, divide, read_cells, write_cells
+from tasks.geolocation.cells import Partitioning, read_cells, write_cells
 from tasks.geolocation.config import GeolocationConfig
+from tasks.geolocation.data import Splits, drop_outside, photos_of, read_splits
 from tasks.geolocation.draw import draw_cells, draw_regions
 from tasks.geolocation.loss import CellTargets, cell_loss, cell_targets
 from tasks.geolocation.map import CellMap, format_length
+from tasks.geolocation.method import METHODS
 from tasks.geolocation.metric import GeolocationMetric, within
-from tasks.geolocation.model import PlaNet, decode_cells
 from tasks.geolocation.regions import Region, most_probable_regions, region_probabilities
-from tasks.geolocation.retrieval import Im2GPS, decode_neighbours
+from tasks.geolocation.retrieval import Im2GPS
 
 PAPER_NUM_CELLS = 9560  # 1025 parameters each: the 10 M that section 4.4 gives the head; PlaNet itself has 26,263 cells
 CELLS = Path("cells.csv")
-GALLERY_CELLS = 200  # about, that the photos of retrieval are sorted into
-NUM_GUESSES = 1000  # training places that the constant guess is chosen from
-Splits = dict[Split, GeotaggedPhotos]
+NUM_CANDIDATES = 1000  # training photos whose coordinates are candidates for the best constant prediction
 
 
 class GeolocationTask(Task[Place]):
@@ -47,12 +43,15 @@ class GeolocationTask(Task[Place]):
     name = "geolocation"
     score_name: str
 
-    def __init__(self, config: GeolocationConfig, metadata: Mapping[str, Any]) -> None:
-        """A task for cells that are known.
+    def __init__(
+        self, config: GeolocationConfig, metadata: Mapping[str, Any], gallery: GeotaggedPhotos | None = None
+    ) -> None:
+        """A task for given cells.
 
         Args:
             config: settings.
-            metadata: `method`; `partitionings`, coarse to fine; `guesses`, some training places.
+            metadata: `method`; `partitionings`, coarse to fine; `guesses`, candidates for the constant prediction.
+            gallery: photos that a new network of retrieval is filled with; None for a network of a checkpoint.
 
         Raises:
             ValueError: if the settings have another method, or `cells.file` other cells, than the metadata.
@@ -65,8 +64,9 @@ class GeolocationTask(Task[Place]):
         super().__init__(config, metadata)
         self.score_name = within(config.score_km)
         self.partitionings = [Partitioning.from_json(columns) for columns in metadata["partitionings"]]
-        self._splits: Splits | None = None  # read once, when they are needed
-        self._fills_gallery = False  # a run brings its own
+        self._method = METHODS[config.method](config)
+        self._gallery = gallery
+        self._splits: Splits | None = None  # read on first use
         if config.cells.file is not None:
             _check_same_cells(config.cells.file, self.partitionings)
 
@@ -75,87 +75,71 @@ class GeolocationTask(Task[Place]):
         """The task for cells of the training photos.
 
         Raises:
-            ValueError: if the method is retrieval, which does not learn.
+            ValueError: if the method is not trained.
         """
-        if config.method == "retrieval":
-            raise ValueError("method: retrieval learns nothing; `index` keeps the training photos' features")
-        splits, cells = _read_splits(config), config.cells
-        if cells.file is not None:
-            return cls._from_splits(config, splits, read_cells(Path(cells.file)))
-        photos = _one_of(splits, "train")
-        partitionings = divide(photos.lat_deg, photos.lng_deg, max_photos=cells.max_photos, min_photos=cells.min_photos)
-        if len(partitionings[-1]) < 2:
+        if not METHODS[config.method].is_trained:
             raise ValueError(
-                f"cells.max_photos: with {cells.max_photos[-1]} the {len(photos)} training photos are in one cell, and "
-                "there is nothing to learn; a smaller number makes more cells"
+                f"method: {config.method} is not trained; `index` stores the features of the training photos"
             )
-        return cls._from_splits(config, splits, partitionings)
-
-    @classmethod
-    def _from_splits(cls, config: GeolocationConfig, splits: Splits, partitionings: Sequence[Partitioning]) -> Self:
-        photos = _one_of(splits, "train")
-        places = np.stack([photos.lat_deg, photos.lng_deg], 1)
-        task = cls(config, _metadata(config.method, partitionings, places))
-        task._splits = task._learnable(splits)
-        if "train" not in task._splits:
-            raise ValueError(f"cells.file: no training photo is in one of the cells of {config.cells.file}")
-        return task
+        return cls._from_splits(config, read_splits(config))
 
     @classmethod
     def with_num_classes(cls, config: GeolocationConfig, num_classes: int | None) -> Self:
-        """The task for so many cells in each partitioning; by default the paper's number."""
-        odd = 2 * np.arange(num_classes or PAPER_NUM_CELLS) + 1  # ids of smallest cells, for want of others
-        zero = np.zeros(len(odd))
-        some = Partitioning(odd.astype(np.uint64), zero, zero, zero.astype(np.int64))
-        return cls(config, _metadata(config.method, [some for _ in config.cells.max_photos], np.zeros((0, 2))))
+        """The task for a number of cells in each partitioning; by default the paper's."""
+        leaf_ids = 2 * np.arange(num_classes or PAPER_NUM_CELLS) + 1  # arbitrary
+        zeros = np.zeros(len(leaf_ids))
+        partitioning = Partitioning(leaf_ids.astype(np.uint64), zeros, zeros, zeros.astype(np.int64))
+        return cls(config, _metadata(config.method, [partitioning for _ in config.cells.max_photos], np.zeros((0, 2))))
 
     @classmethod
     def from_published(cls, config: GeolocationConfig) -> Self:
         """The task of searching the training photos with published weights.
 
         Raises:
-            ValueError: if the method is classification, of which there are no published weights.
+            ValueError: if the method is trained, since there are no published weights.
         """
-        if config.method == "classification":
+        if METHODS[config.method].is_trained:
             raise ValueError(
                 "--run: expected a run folder; there are no published weights of PlaNet on MobileNet (--method "
                 "retrieval needs none)"
             )
-        splits = _read_splits(config)
-        photos = _one_of(splits, "train")
-        # Nothing is learnt of these cells: they are for the map and the regions, and every photo is in one.
-        limit = max(1, len(photos) // GALLERY_CELLS)
-        cells = divide(photos.lat_deg, photos.lng_deg, max_photos=(limit,), min_photos=1)
-        task = cls._from_splits(config, splits, cells)
-        task._fills_gallery = True
+        splits = read_splits(config)
+        return cls._from_splits(config, splits, gallery=photos_of(splits, "train"))
+
+    @classmethod
+    def _from_splits(cls, config: GeolocationConfig, splits: Splits, gallery: GeotaggedPhotos | None = None) -> Self:
+        photos = photos_of(splits, "train")
+        partitionings = METHODS[config.method](config).partition(photos)
+        coordinates = np.stack([photos.lat_deg, photos.lng_deg], 1)
+        task = cls(config, _metadata(config.method, partitionings, coordinates), gallery)
+        task._splits = drop_outside(splits, task.partitionings)
+        if "train" not in task._splits:
+            raise ValueError(f"cells.file: no training photo is in one of the cells of {config.cells.file}")
         return task
 
-    def build_model(self) -> PlaNet | Im2GPS:
-        """The network with the configured weights; retrieval's with its gallery, if the task was made from photos."""
+    def build_model(self) -> nn.Module:
+        """The network with the configured weights, and for retrieval the features of the gallery."""
         backbone = build_pretrained(self.config, open_pretrained(self.config))
-        if self.config.method == "classification":
-            return PlaNet(backbone, sum(map(len, self.partitionings)))
-        model = Im2GPS(backbone, self.config.num_neighbours)
-        if self._fills_gallery:
-            photos = self.source("train")
-            features = pooled_features(
-                self, backbone.to(open_device(self.config.loop)), photos, "features of the gallery"
-            )
-            model.fill(features.values, photos.lat_deg[features.rows], photos.lng_deg[features.rows])
+        model = self._method.build_model(backbone, self.partitionings)
+        if self._gallery is not None:
+            assert isinstance(model, Im2GPS)
+            backbone.to(open_device(self.config.loop))
+            features = pooled_features(self, backbone, self._gallery, "features of the gallery")
+            model.fill(features.values, self._gallery.lat_deg[features.rows], self._gallery.lng_deg[features.rows])
         return model
 
     def source(self, split: Split) -> GeotaggedPhotos:
-        """The photos of a split; for training, those that are in a cell of some partitioning.
+        """The photos of a split; for training, those in a cell of a partitioning.
 
         Raises:
-            ValueError: if they cannot be read, or none is in a cell.
+            ValueError: if they cannot be read, or there are none.
         """
         if self._splits is None:
-            self._splits = self._learnable(_read_splits(self.config))
-        return _one_of(self._splits, split)
+            self._splits = drop_outside(read_splits(self.config), self.partitionings)
+        return photos_of(self._splits, split)
 
     def augmentation(self) -> CropAugmentation:
-        """A random part of the photo; not mirrored, since the sun, the traffic and writing are not either."""
+        """A random crop; no mirroring, since the sun, traffic and writing are not symmetric."""
         size, area = self.config.data.input_size, self.config.min_crop_area
         return CropAugmentation(size, min_crop_area=area, randaugment_ops=0, may_mirror=False)
 
@@ -165,7 +149,7 @@ class GeolocationTask(Task[Place]):
         return partial(center_crop, input_size=data.input_size, crop_fraction=data.crop_fraction)
 
     def collate(self) -> Collate[Place]:
-        """The cells that the photos were taken in."""
+        """The true cells of the photos."""
         return partial(cell_targets, partitionings=self.partitionings)
 
     def loss(self, outputs: Any, targets: CellTargets, world: World = SINGLE_PROCESS) -> dict[str, Tensor]:
@@ -174,34 +158,30 @@ class GeolocationTask(Task[Place]):
         return cell_loss(outputs, targets, sizes, label_smoothing=self.config.label_smoothing, world=world)
 
     def decode(self, outputs: Any) -> list[Place]:
-        """A place for each photo, and each cell's probability."""
-        config = self.config
-        if config.method == "retrieval":
-            return decode_neighbours(outputs, self.partitionings[-1], bandwidth_km=config.bandwidth_km)
-        combine = config.combine_partitionings
-        return decode_cells(outputs, self.partitionings, combine=combine, bandwidth_km=config.bandwidth_km)
+        """A location and the probability of each cell for each photo."""
+        return self._method.decode(outputs, self.partitionings)
 
     def metric(self) -> GeolocationMetric:
-        """Shares within distances, beside the best constant guess."""
-        guesses = np.array(self.metadata["guesses"], float).reshape(-1, 2).T
-        return GeolocationMetric(self.config.thresholds_km, (guesses[0], guesses[1]))
+        """Fractions of photos within distances, beside the best constant prediction."""
+        candidates = np.array(self.metadata["guesses"], float).reshape(-1, 2).T
+        return GeolocationMetric(self.config.thresholds_km, (candidates[0], candidates[1]))
 
     def failure_case(self, predicted: Place, truth: Place) -> FailureCase[Place] | None:
-        """A place further away than `score_km`, as confident as its cell is probable."""
-        away_km = float(distance_km(predicted.lat_deg, predicted.lng_deg, truth.lat_deg, truth.lng_deg))
-        if away_km <= self.config.score_km or predicted.probabilities is None:
+        """A prediction further away than `score_km`; its confidence is the probability of its cell."""
+        error_km = float(distance_km(predicted.lat_deg, predicted.lng_deg, truth.lat_deg, truth.lng_deg))
+        if error_km <= self.config.score_km or predicted.probabilities is None:
             return None
-        return FailureCase(float(predicted.probabilities.max()), f"{format_length(away_km)} away", predicted)
+        return FailureCase(float(predicted.probabilities.max()), f"{format_length(error_km)} away", predicted)
 
     def draw(self, image: Image, predicted: Place, truth: Place | None = None) -> Image:
-        """The photo beside a map: of the regions, or where the truth is known anyway or with `exact`, of the cells."""
+        """The photo beside a map of the regions; with a truth or `exact`, of the cells."""
         if truth is None and not self.config.exact:
-            coarse = region_probabilities(predicted, self.partitionings[-1])
-            return draw_regions(image, self._map.draw(coarse), self._regions(predicted))
+            probabilities = region_probabilities(predicted, self.partitionings[-1])
+            return draw_regions(image, self._map.draw(probabilities), self._regions(predicted))
         return draw_cells(image, predicted, truth, self._map)
 
     def describe(self, predicted: Place, image_hw: tuple[int, int]) -> dict[str, Any]:
-        """The most probable regions; with `exact` the point and its cell too."""
+        """The most probable regions; with `exact` also the coordinates and the cell."""
         regions = {"regions": [region._asdict() for region in self._regions(predicted)]}
         if not self.config.exact:
             return regions
@@ -226,59 +206,22 @@ class GeolocationTask(Task[Place]):
     def _regions(self, predicted: Place) -> list[Region]:
         return most_probable_regions(predicted, self.partitionings[-1])
 
-    def _learnable(self, splits: Splits) -> Splits:
-        """The splits without the training photos that are in no cell of any partitioning."""
-        if "train" not in splits:
-            return splits
-        photos = splits["train"]
-        kept = np.any([p.find(photos.lat_deg, photos.lng_deg) >= 0 for p in self.partitionings], 0)
-        if not kept.any():
-            return {name: source for name, source in splits.items() if name != "train"}
-        some = photos.select(kept)
-        if not kept.all():
-            number = len(photos) - len(some)
-            some.warnings.append(f"{number} of {len(photos)} training photos are in no kept cell and are left out")
-        return {**splits, "train": some}
 
-
-def _metadata(method: str, partitionings: Sequence[Partitioning], places: Floats) -> dict[str, Any]:
-    some = np.random.default_rng(0).permutation(len(places))[:NUM_GUESSES]
-    guesses = places[np.sort(some)].tolist()
-    return {"method": method, "partitionings": [p.to_json() for p in partitionings], "guesses": guesses}
+def _metadata(method: str, partitionings: Sequence[Partitioning], coordinates: Floats) -> dict[str, Any]:
+    """See `GeolocationTask`; coordinates: (N, 2) of the training photos, latitude and longitude."""
+    rows = np.random.default_rng(0).permutation(len(coordinates))[:NUM_CANDIDATES]
+    candidates = coordinates[np.sort(rows)].tolist()
+    return {"method": method, "partitionings": [p.to_json() for p in partitionings], "guesses": candidates}
 
 
 def _check_same_cells(file: str, partitionings: Sequence[Partitioning]) -> None:
-    theirs = read_cells(Path(file))
-    if [p.cells.tolist() for p in theirs] != [p.cells.tolist() for p in partitionings]:
+    from_file = read_cells(Path(file))
+    if [p.cells.tolist() for p in from_file] != [p.cells.tolist() for p in partitionings]:
         raise ValueError(
-            f"cells.file: {file} has the {_count(theirs)} cells of another model; this one has {_count(partitionings)} "
-            "of its own, and needs no file (--cells.file null)"
+            f"cells.file: {file} has the {_count(from_file)} cells of another model; this one has "
+            f"{_count(partitionings)} of its own, and needs no file (--cells.file null)"
         )
 
 
 def _count(partitionings: Sequence[Partitioning]) -> str:
     return " + ".join(str(len(partitioning)) for partitioning in partitionings)
-
-
-def _one_of(splits: Splits, split: Split) -> GeotaggedPhotos:
-    if split not in splits:
-        raise ValueError(f"no photo is for {split}: the column 'split', data.val_fraction or the cells leave none")
-    return splits[split]
-
-
-def _read_splits(config: GeolocationConfig) -> Splits:
-    data = config.data
-    root = sample_root() if data.root is None else Path(data.root)
-    if not root.is_dir():
-        raise ValueError(f"data.root: there is no folder {root}")
-    if data.name == "exif":
-        photos = read_exif(root)
-    elif data.name == "shards":
-        photos = read_shards(root)
-    else:
-        share = config.loop.max_unreadable_fraction
-        photos = read_csv(root / data.csv, root / data.images, max_missing_fraction=share)
-    splits = split_photos(photos, val_fraction=data.val_fraction, group_by=data.group_by, group_km=data.group_km)
-    for source in splits.values():
-        source.min_side_px = 2 * data.input_size  # no crop of a larger photo shows more
-    return splits

@@ -104,7 +104,7 @@ def test_errors_are_one_line_and_leave_no_run(
     lines = (root / "places.csv").read_text().splitlines()
     (root / "val.csv").write_text("\n".join([lines[0], *(line for line in lines if line.endswith("val"))]))
     at = ("--run_dir", str(tmp_path / "run"))
-    assert "retrieval learns nothing; `index`" in error("train", *words, *at, "--method", "retrieval")
+    assert "retrieval is not trained; `index`" in error("train", *words, *at, "--method", "retrieval")
     assert "cells.min_photos: no cell has 50 of the 24" in error("train", *words, *at)
     assert "are in one cell" in error("train", *words, *at, "--cells.min_photos", "9", "--cells.max_photos", "[23]")
     assert "cells.max_photos: expected positive numbers, the largest first" in error(
