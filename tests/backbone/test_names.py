@@ -36,5 +36,6 @@ def test_other_names_are_refused_with_an_example(name: str) -> None:
 
 
 def test_parsing_does_not_load_torch() -> None:
-    code = "import sys; from backbone.names import parse_name; parse_name('mobilenet_1.0'); sys.exit('torch' in sys.modules)"
+    code = "import sys; from backbone.names import parse_name; parse_name('mobilenet_1.0')"
+    code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
