@@ -92,7 +92,7 @@ class Backbone(nn.Module):
         return nn.Linear(self.num_features, num_outputs)
 
 
-def pooled(maps: Mapping[int, Tensor]) -> Tensor:
+def global_average_pool(maps: Mapping[int, Tensor]) -> Tensor:
     """The last of a backbone's maps by stride, globally average-pooled: (N, num_features)."""
     return maps[max(maps)].mean((2, 3))
 

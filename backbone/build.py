@@ -6,7 +6,7 @@ from backbone.base import Backbone
 from backbone.layers import KERAS, TIMM
 from backbone.mobilenet import MobileNet
 from backbone.names import ConventionsName, parse_name
-from backbone.newer import MobileNetV2, MobileNetV3
+from backbone.mobilenet_v2_v3 import MobileNetV2, MobileNetV3
 
 _CONVENTIONS_OF_V1 = {"keras": KERAS, "timm": TIMM}
 

@@ -36,7 +36,7 @@ _SHA256 = {
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedWeights:
     """One file of ImageNet weights.
 
     Attributes:
@@ -60,7 +60,7 @@ class Published:
     sha256: str | None
 
 
-def _keras() -> list[Published]:
+def _keras() -> list[PublishedWeights]:
     """Accuracies as stated for the TensorFlow checkpoints that these are: tensorflow/models, mobilenet_v1.md."""
     files = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}
     accuracies = {
@@ -74,11 +74,11 @@ def _keras() -> list[Published]:
         for size, top1, top5 in by_size:
             file, backbone = f"mobilenet_{files[width]}_{size}_tf.h5", f"mobilenet_{width}_{size}"
             fractions = (top1 / 100, top5 / 100)
-            rows.append(Published(file, "keras", backbone, *fractions, "Apache-2.0", KERAS_URL + file, None))
+            rows.append(PublishedWeights(file, "keras", backbone, *fractions, "Apache-2.0", KERAS_URL + file, None))
     return rows
 
 
-def _timm() -> list[Published]:
+def _timm() -> list[PublishedWeights]:
     """Accuracies as stated in the model cards of the Hugging Face repositories."""
     models = (
         ("mobilenetv1_100", "mobilenet_1.0_224", 0.75382, 0.92312),
@@ -87,12 +87,12 @@ def _timm() -> list[Published]:
     )
     url = "https://huggingface.co/timm/{}." + _TIMM_TAG
     return [
-        Published(name, "timm", backbone, top1, top5, "Apache-2.0", url.format(name), _SHA256.get(name))
+        PublishedWeights(name, "timm", backbone, top1, top5, "Apache-2.0", url.format(name), _SHA256.get(name))
         for name, backbone, top1, top5 in models
     ]
 
 
-def _torchvision() -> list[Published]:
+def _torchvision() -> list[PublishedWeights]:
     """The best weights of each network, with what torchvision's own records say of them."""
     rows = []
     for backbone, weights in (
@@ -103,7 +103,9 @@ def _torchvision() -> list[Published]:
         scores = weights.meta["_metrics"]["ImageNet-1K"]
         file = weights.url.rsplit("/", 1)[1]
         fractions = (scores["acc@1"] / 100, scores["acc@5"] / 100)
-        rows.append(Published(file, "torchvision", backbone, *fractions, "BSD-3-Clause", weights.url, _SHA256[file]))
+        rows.append(
+            PublishedWeights(file, "torchvision", backbone, *fractions, "BSD-3-Clause", weights.url, _SHA256[file])
+        )
     return rows
 
 
@@ -111,7 +113,7 @@ IMAGENET_CLASS_NAMES: tuple[str, ...] = tuple(MobileNet_V2_Weights.DEFAULT.meta[
 PUBLISHED = (*_keras(), *_timm(), *_torchvision())
 
 
-def find_published(asked: str, backbone_name: str, input_size: int) -> Published | None:
+def find_published(asked: str, backbone_name: str, input_size: int) -> PublishedWeights | None:
     """The published weights of that name; for a publisher, its file for a backbone that is nearest in input size.
 
     Returns:
@@ -136,14 +138,14 @@ def find_published(asked: str, backbone_name: str, input_size: int) -> Published
         names = dict.fromkeys(row.backbone.rsplit("_", 1)[0] for row in theirs)
         raise ValueError(f"{asked} published no weights for {backbone_name}; it has {', '.join(names)}")
 
-    def distance(row: Published) -> tuple[int, int]:
+    def distance(row: PublishedWeights) -> tuple[int, int]:
         size = parse_name(row.backbone).input_size or 0
         return abs(size - input_size), -size
 
     return min(fitting, key=distance)
 
 
-def fetch(row: Published) -> Path:
+def fetch(row: PublishedWeights) -> Path:
     """The file in its publisher's cache, downloaded and checked if need be.
 
     Raises:
@@ -161,17 +163,17 @@ def fetch(row: Published) -> Path:
             raise ValueError(f"{row.url}: download of {_TIMM_FILE} failed ({type(error).__name__}){by_hand}") from error
         _verify(path, row.name, row.sha256)
         return path
-    return keep_download(row.url, row.name, row.sha256, or_else=by_hand[2:])
+    return download_once(row.url, row.name, row.sha256, advice=by_hand[2:])
 
 
-def keep_download(url: str, name: str, sha256: str | None, *, or_else: str) -> Path:
+def download_once(url: str, name: str, sha256: str | None, *, advice: str) -> Path:
     """The file of a URL in the folder where torch keeps what it downloads, downloaded once and checked at each use.
 
     Args:
         url: of the file.
         name: of the file here.
         sha256: that it must have; None where nobody states it, but its server states an MD5.
-        or_else: what to do by hand.
+        advice: what to do by hand.
 
     Raises:
         ValueError: if the download fails, or the file is another one.
@@ -185,7 +187,7 @@ def keep_download(url: str, name: str, sha256: str | None, *, or_else: str) -> P
             else:
                 torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
         except (OSError, http.client.HTTPException, RuntimeError) as error:  # the second when a part of it arrived
-            raise ValueError(f"{url}: download failed ({error}); put the file at {path}, or {or_else}") from error
+            raise ValueError(f"{url}: download failed ({error}); put the file at {path}, or {advice}") from error
     _verify(path, name, sha256)
     return path
 

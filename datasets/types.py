@@ -133,12 +133,12 @@ class Face:
 
     Attributes:
         identity: the person; None for a prediction.
-        number: of the photo among the person's, as the data count them; None for a prediction.
+        image_number: of the photo among those of its identity, as in the data; None for a prediction.
         embedding: float32 (D,) of length 1; None for a truth.
     """
 
     identity: str | None = None
-    number: int | None = None
+    image_number: int | None = None
     embedding: NDArray[np.float32] | None = None
 
 

@@ -24,16 +24,16 @@ from distill.teachers import open_teacher
 from distill.training import fit_or_resume
 from distill.views import UnlabelledImages
 from tasks.common.cli.parser import Arguments
-from tasks.common.evaluation.evaluate import warn_of_repairs
+from tasks.common.evaluation.evaluate import warn_about_data
 from tasks.common.evaluation.predict import find_files
 from tasks.common.runs.folder import (
     LOG,
     METRICS,
     check_unchanged,
     make_folder,
-    name_launch,
+    write_launch_id,
     new_run,
-    restarted_run,
+    find_restarted_run,
     write_settings,
 )
 from tasks.common.runs.load import identify_run, open_run
@@ -181,7 +181,7 @@ def _run_folder(task_name: str, config: Any, settings: DistillConfig, options: d
         run = Path(options["resume"])
         check_unchanged(content, run / CONFIG)
         return run
-    restarted = restarted_run("distill", options["run_dir"])
+    restarted = find_restarted_run("distill", options["run_dir"])
     if restarted is not None:
         run = restarted
     elif options["run_dir"] is not None:

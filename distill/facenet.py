@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backbone.formats import read_tensors
-from backbone.published import keep_download
+from backbone.published import download_once
 from distill.inception_resnet import InceptionResnetV1
 from tasks.embedding.model import FaceNet
 from tasks.embedding.task import EmbeddingTask

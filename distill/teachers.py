@@ -19,7 +19,7 @@ from distill.training import train_teacher
 from distill.wrappers import EmbeddingWrapper, LogitsWrapper, ProbabilitiesToLogits
 from tasks.common.deploy.onnx_network import OnnxNetwork
 from tasks.common.runs.load import open_run
-from tasks.common.runtime.device import open_device
+from tasks.common.runtime.device import setup_device
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import Task
 

@@ -28,9 +28,9 @@ def fit_or_resume(task: Task[Any], run: Path, world: World, objective: Objective
         ValueError: as `fit`.
         InterruptedRunError: as `fit`; the next call resumes.
     """
-    if world.share((run / METRICS).is_file()):
+    if world.broadcast((run / METRICS).is_file()):
         return
-    fit(task, run, objective=objective, resume=world.share(checkpoint.exists(run)), world=world)
+    fit(task, run, objective=objective, resume=world.broadcast(checkpoint.exists(run)), world=world)
 
 
 def train_teacher(

@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 
 from datasets.files import write_json
 from tasks.common.deploy.inference import inference_cost, latencies_ms
-from tasks.common.drawing.plot import new_plot, scale_log
+from tasks.common.drawing.plot import new_plot, format_log_axis
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import METRICS
@@ -188,7 +188,7 @@ def _draw(cells: Sequence[Cell], fronts: dict[str, NDArray[np.bool_]], score_nam
             front = [getattr(cell, cost) for cell in best], [cell.score for cell in best]
             axes.plot(*front, "ko", fillstyle="none", markersize=12)
             axes.set(xlabel=label, xscale="log")
-            scale_log(axes.xaxis)
+            format_log_axis(axes.xaxis)
             axes.grid(alpha=0.3, which="both")
         figure.axes[0].set(ylabel=score_name)
         figure.axes[0].legend()

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from datasets.types import Attributes, Image
-from tasks.common.drawing.draw import FONT, scaled_to
+from tasks.common.drawing.draw import FONT, resize_to_height
 from tasks.common.drawing.plot import new_plot
 
 HEIGHT_PX, BARS_WIDTH_PX, ROW_PX = 320, 340, 20
@@ -24,7 +24,7 @@ def draw_attributes(image: Image, predicted: Attributes, truth: Attributes | Non
     Bars are green if the prediction is correct, red if wrong, blue without ground truth; a star marks the attributes
     that are present. If not all attributes fit, the most probable ones are drawn.
     """
-    photo = scaled_to(image, HEIGHT_PX)
+    photo = resize_to_height(image, HEIGHT_PX)
     bars = np.full((HEIGHT_PX, BARS_WIDTH_PX, 3), 255, np.uint8)
     shown = np.sort(np.argsort(-predicted.values, kind="stable")[:MAX_BARS])
     max_length = BARS_WIDTH_PX - NAME_WIDTH_PX - 4

@@ -12,7 +12,7 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import roc_curve
 
 from datasets.types import Face, Image
-from tasks.common.drawing.draw import put_label, scaled_to
+from tasks.common.drawing.draw import put_label, resize_to_height
 from tasks.common.drawing.plot import new_plot
 from tasks.embedding.verification import Bools, Floats, OperatingPoint
 
@@ -35,7 +35,7 @@ def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
     strip = padded.reshape(STRIP_ROWS, -1, 3)
     drawn = cv2.resize(strip, (photo.shape[1], STRIP_ROWS * STRIP_PX), interpolation=cv2.INTER_NEAREST)
     if truth is not None:
-        put_label(photo, f"{truth.identity} {truth.number}", 4, 4, WHITE)
+        put_label(photo, f"{truth.identity} {truth.image_number}", 4, 4, WHITE)
     return np.concatenate([photo, drawn])
 
 

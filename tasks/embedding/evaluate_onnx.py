@@ -9,7 +9,7 @@ from torch.nn import functional
 from datasets.types import Face
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.onnx_network import OnnxNetwork
-from tasks.common.evaluation.evaluate import Evaluation, evaluation_loader, readable_batches, warn_of_repairs
+from tasks.common.evaluation.evaluate import Evaluation, evaluation_loader, readable_batches, warn_about_data
 from tasks.common.runs.folder import out_folder
 from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
@@ -24,7 +24,7 @@ def evaluate_onnx(task_class: type[Task[Face]], arguments: Arguments) -> int:
     if task.config.data.input_size != network.input_size:
         raise ValueError(f"data.input_size: {options['onnx']} takes {network.input_size}")
     source, metric, num_photos = task.source("val"), task.metric(), 0
-    warn_of_repairs(source)
+    warn_about_data(source)
     with Progress("embedding", len(source)) as progress:
         for batch in readable_batches(task, evaluation_loader(task, source, batch_size=8)):
             if not len(batch):

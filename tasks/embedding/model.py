@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backbone.base import Backbone, pooled
+from backbone.base import Backbone, global_average_pool
 from datasets.types import Face
 
 
@@ -68,7 +68,7 @@ class FaceNet(nn.Module):
 
     def from_feature_maps(self, maps: Mapping[int, Tensor]) -> EmbeddingOutputs:
         """The backbone's maps by stride -> embeddings."""
-        return self.from_features(pooled(maps))
+        return self.from_features(global_average_pool(maps))
 
     def from_features(self, features: Tensor) -> EmbeddingOutputs:
         """Pooled features (N, num_features) -> embeddings."""

@@ -19,9 +19,9 @@ from datasets.stores import ImageFiles
 from datasets.types import Face, Image
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.onnx_file import ExportedNetwork
-from tasks.common.drawing.draw import contact_sheet, put_label, scaled_to
+from tasks.common.drawing.draw import contact_sheet, put_label, resize_to_height
 from tasks.common.evaluation.evaluate import evaluation_loader, predict_batch, predict_pixels, readable_batches
-from tasks.common.evaluation.features import network_digest
+from tasks.common.evaluation.features import hash_network
 from tasks.common.evaluation.predict import find_files
 from tasks.common.model.neighbours import Floats
 from tasks.common.runs.folder import out_folder
@@ -136,7 +136,7 @@ def _network_digest(task: Task[Face], model: Any) -> str:
         conventions = str(model.backbone.conventions)
     data = task.config.data
     settings = [conventions, data.input_size, data.face_part, data.align is not None]
-    return network_digest(embedder, settings).hexdigest()[:32]
+    return hash_network(embedder, settings).hexdigest()[:32]
 
 
 def _draw_row(name: str, matches: Sequence[Match], columns: int) -> list[Image]:

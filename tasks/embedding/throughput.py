@@ -19,7 +19,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from tasks.common.model.neighbours import Floats, SimilarityIndex, kind_for
+from tasks.common.model.neighbours import Floats, SimilarityIndex, choose_kind
 
 DIM, PHOTOS_PER_PERSON = 128, 10
 SPREAD = 0.9  # of a person's photos, in lengths of the vector between person and middle: cosines of about 0.55
@@ -37,7 +37,7 @@ def main() -> int:
     started = time.perf_counter()
     index = SimilarityIndex(DIM)
     index.add(np.arange(size), vectors)
-    print(f"built ({kind_for(size)}) in {time.perf_counter() - started:.1f} s, {peak_mb():.0f} MB peak memory")
+    print(f"built ({choose_kind(size)}) in {time.perf_counter() - started:.1f} s, {peak_mb():.0f} MB peak memory")
     started = time.perf_counter()
     index.add(np.arange(size, size + len(queries)), queries)
     print(f"added {len(queries)} more in {time.perf_counter() - started:.3f} s")

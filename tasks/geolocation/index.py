@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from tasks.common.cli.parser import Arguments
-from tasks.common.evaluation.evaluate import warn_of_repairs
+from tasks.common.evaluation.evaluate import warn_about_data
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import new_run
 from tasks.common.runs.pretrained import with_conventions
@@ -18,7 +18,7 @@ def index(task_class: type[Any], arguments: Arguments) -> int:
     config = with_conventions(dataclasses.replace(arguments.config, method="retrieval"))
     task = task_class.from_published(config)
     source = task.source("train")
-    warn_of_repairs(source)
+    warn_about_data(source)
     if config.backbone.pretrained == "none":
         print("features of random weights; set --backbone.pretrained for useful ones", file=sys.stderr)
     model = task.build_model()

@@ -18,7 +18,7 @@ from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Image, Place, Split
 from tasks.common.evaluation.features import pooled_features
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
-from tasks.common.runtime.device import open_device
+from tasks.common.runtime.device import setup_device
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import FailureCase, Task
 from tasks.geolocation.cells import Partitioning, read_cells, write_cells

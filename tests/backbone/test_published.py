@@ -14,7 +14,7 @@ import torch
 
 from backbone.build import build_backbone
 from backbone.cli import main
-from backbone.published import PUBLISHED, Published, fetch, find_published, keep_download
+from backbone.published import PUBLISHED, PublishedWeights, fetch, find_published, download_once
 from backbone.weights import open_weights
 from distill.facenet import WEIGHTS
 
@@ -51,7 +51,7 @@ def test_every_published_row_is_of_a_backbone_that_exists() -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[str, str], Published]]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[str, str], PublishedWeights]]:
     """A server of checkpoints on this machine; the header it sends can be set."""
     digest = base64.b64encode(hashlib.md5(CONTENT).digest()).decode()
     headers = {"x-goog-hash": f"crc32c=AAAA,md5={digest}"}
@@ -70,13 +70,15 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[di
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    row = Published("file.h5", "keras", "mobilenet_1.0_224", 0, 0, "", f"http://127.0.0.1:{httpd.server_port}/", None)
+    row = PublishedWeights(
+        "file.h5", "keras", "mobilenet_1.0_224", 0, 0, "", f"http://127.0.0.1:{httpd.server_port}/", None
+    )
     yield headers, row
     httpd.shutdown()
     httpd.server_close()
 
 
-Server = tuple[dict[str, str], Published]
+Server = tuple[dict[str, str], PublishedWeights]
 
 
 def test_download_is_kept_once_its_hash_is_right(server: Server) -> None:
@@ -135,7 +137,7 @@ def test_a_pinned_file_has_its_digest_or_is_refused(
         fetch(dataclasses.replace(row, name="other.pth", sha256=other))
     assert not list(tmp_path.rglob("other*"))
     with pytest.raises(ValueError, match=r"net\.pth: its SHA-256 is .*, but the one known here is .*: remove the file"):
-        keep_download(row.url, "net.pth", other, or_else="")
+        download_once(row.url, "net.pth", other, advice="")
     path.write_bytes(CONTENT[:-1])
     with pytest.raises(ValueError, match="the one known here is"):
         fetch(row)
@@ -162,7 +164,7 @@ def test_the_list_says_how_each_file_is_checked(capsys: pytest.CaptureFixture[st
 def test_without_network_it_says_where_to_put_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     for publisher in ("keras", "torchvision"):
-        row = Published("net-00000000.h5", publisher, "", 0, 0, "", "http://127.0.0.1:9/", None)  # type: ignore[arg-type]
+        row = PublishedWeights("net-00000000.h5", publisher, "", 0, 0, "", "http://127.0.0.1:9/", None)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"put the file at .*checkpoints.net-00000000\.h5"):
             fetch(row)
 

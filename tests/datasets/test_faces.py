@@ -27,7 +27,7 @@ def write(root: Path, **num_photos_of: int) -> Path:
 
 def test_reads_identities_and_photo_numbers(tmp_path: Path) -> None:
     photos = read_identities(write(tmp_path, ann=2, bob=3))
-    assert [(photos.truth(row).identity, photos.truth(row).number) for row in range(5)] == [
+    assert [(photos.truth(row).identity, photos.truth(row).image_number) for row in range(5)] == [
         *(("ann", 1), ("ann", 2)),
         *(("bob", 1), ("bob", 2), ("bob", 3)),
     ]
@@ -86,7 +86,7 @@ def test_reads_pairs_in_folds(tmp_path: Path) -> None:
         [Pair(Photo("Ann_Lee", 1), Photo("Ann_Lee", 3), True), Pair(Photo("Ann_Lee", 2), Photo("Bob", 1), False)],
         [Pair(Photo("Bob", 1), Photo("Bob", 2), True), Pair(Photo("Ann_Lee", 3), Photo("Bob", 2), False)],
     ]
-    assert [photos.truth(row).number for row in range(5)] == [1, 2, 3, 1, 2]
+    assert [photos.truth(row).image_number for row in range(5)] == [1, 2, 3, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def put_label(image: Image, text: str, left_px: int, top_px: int, background: tu
     cv2.putText(image, text, (left + 2, top + height + 1), FONT, 0.4, ink, 1, cv2.LINE_AA)
 
 
-def scaled_to(image: Image, height_px: int) -> Image:
+def resize_to_height(image: Image, height_px: int) -> Image:
     """The image at that height."""
     scale = height_px / image.shape[0]
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

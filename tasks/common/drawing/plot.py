@@ -23,7 +23,7 @@ def new_plot(path: Path, width: float, height: float) -> Iterator[Any]:
         figure.savefig(temporary, dpi=100)
 
 
-def scale_log(axis: Any) -> None:
+def format_log_axis(axis: Any) -> None:
     """Plain numbers at 1, 2 and 5 of each power of ten of an axis that has a logarithmic scale."""
     from matplotlib.ticker import LogLocator
 

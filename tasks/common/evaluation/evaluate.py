@@ -18,7 +18,7 @@ from datasets.types import Batch, Image
 from tasks.common.drawing.draw import contact_sheet
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.unreadable import UnreadableImages
-from tasks.common.runtime.device import autocast, compute_dtype, device_of, in_fp32, uses_cuda
+from tasks.common.runtime.device import autocast, compute_dtype, device_of, to_fp32, uses_cuda
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.runtime.progress import Progress
 from tasks.common.task import Metric, Task
@@ -74,7 +74,7 @@ def readable_batches(
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
     """
-    unreadable = unreadable or count_unreadable(task, loader)
+    unreadable = unreadable or track_unreadable(task, loader)
     for batch in loader:
         unreadable.add(batch.unreadable)
         if unreadable.problem is not None:
@@ -82,7 +82,7 @@ def readable_batches(
         yield batch
 
 
-def count_unreadable(task: Task[T], loader: DataLoader[Batch[T]]) -> UnreadableImages:
+def track_unreadable(task: Task[T], loader: DataLoader[Batch[T]]) -> UnreadableImages:
     """An empty count of the unreadable images of a loader's data set."""
     return UnreadableImages(len(loader.dataset), task.config.loop.max_unreadable_fraction)  # type: ignore[arg-type]
 
@@ -111,9 +111,9 @@ def evaluate(
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
     """
-    world.share_buffers(model)
+    world.broadcast_buffers(model)
     metric = task.metric() if metric is None else metric
-    unreadable, num_images = count_unreadable(task, loader), 0
+    unreadable, num_images = track_unreadable(task, loader), 0
     for batch in readable_batches(task, loader, unreadable):
         if len(batch):
             predicted = predict_batch(task, model, batch.images)
@@ -123,11 +123,11 @@ def evaluate(
         num_images += len(batch)
         if progress is not None:
             progress.advance(len(batch) + len(batch.unreadable))
-    unreadable.merge_over(world)
+    unreadable.merge_processes(world)
     num_images = sum(world.all_gather(num_images))
     for other in world.gather(metric)[1:]:
         metric.merge(other)
-    scores = world.share(metric.compute() if world.is_main else {})
+    scores = world.broadcast(metric.compute() if world.is_main else {})
     return Evaluation(scores, num_images, len(unreadable.reasons), metric)
 
 
@@ -157,7 +157,7 @@ def predict_batch(task: Task[T], model: nn.Module, images: torch.Tensor) -> list
     device = device_of(model)
     with autocast(device, compute_dtype(task.config.loop, device)):
         outputs = model(images.to(device, non_blocking=True))
-    return task.decode(in_fp32(outputs))
+    return task.decode(to_fp32(outputs))
 
 
 def predict_pixels(task: Task[T], model: nn.Module, pixels: Sequence[Image]) -> list[T]:
@@ -181,7 +181,7 @@ def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path
         write_image(path, contact_sheet(pictures))
 
 
-def warn_of_repairs(source: Source[Any]) -> None:
+def warn_about_data(source: Source[Any]) -> None:
     """Say what was passed over while reading."""
     for line in source.warnings:
         warnings.warn(line, stacklevel=2)

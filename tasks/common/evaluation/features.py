@@ -75,7 +75,7 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
     return features
 
 
-def network_digest(network: nn.Module, settings: Any) -> hashlib._Hash:
+def hash_network(network: nn.Module, settings: Any) -> hashlib._Hash:
     """A SHA-256 of a network's weights and of JSON-serialisable settings; the caller may update it further."""
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name, value in network.state_dict().items():
@@ -86,7 +86,7 @@ def network_digest(network: nn.Module, settings: Any) -> hashlib._Hash:
 
 def _key(task: Task[T], backbone: Backbone, source: Source[T]) -> str:
     settings = [dataclasses.asdict(task.config.data), task.config.loop.precision, str(backbone.conventions)]
-    digest = network_digest(backbone, settings)
+    digest = hash_network(backbone, settings)
     for row in range(len(source)):
         path = Path(source.id(row))
         file = next((place for place in (path, path.parent) if place.is_file()), None)  # the parent: a shard

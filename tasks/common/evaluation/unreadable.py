@@ -24,7 +24,7 @@ class UnreadableImages:
                 self.reasons[reason] = None
                 warnings.warn(f"{reason}; the image is passed over", stacklevel=2)
 
-    def merge_over(self, world: World) -> None:
+    def merge_processes(self, world: World) -> None:
         """Take in what the other processes have met, and named.
 
         Raises:

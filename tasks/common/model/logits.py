@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from backbone.base import Classifier, pooled
+from backbone.base import Classifier, global_average_pool
 
 
 class Logits(NamedTuple):
@@ -29,7 +29,7 @@ class LogitsModel(Classifier):
 
     def from_feature_maps(self, maps: Mapping[int, Tensor]) -> Logits:
         """The backbone's maps by stride -> K logits each."""
-        return self.from_features(pooled(maps))
+        return self.from_features(global_average_pool(maps))
 
     def from_features(self, features: Tensor) -> Logits:
         """Pooled features (N, num_features) -> K logits each."""

@@ -22,7 +22,7 @@ PROBED_FRACTION = 0.25  # of the lists, that a query looks into; `tasks.embeddin
 REFINE_FACTOR = 10  # so many times the neighbours asked for are compared exactly
 
 
-def kind_for(size: int) -> Kind:
+def choose_kind(size: int) -> Kind:
     """What suits so many vectors: exact search, a graph, or lists of short codes with exact comparison at the end."""
     return next(kind for kind, max_size in MAX_SIZES.items() if size <= max_size)
 
@@ -129,11 +129,11 @@ class SimilarityIndex:
         """Whether an index of so many vectors would be made like this one."""
         if self.kind == "ivfpq" and faiss.extract_index_ivf(self._index.index).nlist < _num_lists(size):
             return False
-        return kind_for(size) == self.kind
+        return choose_kind(size) == self.kind
 
     def _rebuild(self, ids: Ids, vectors: Floats) -> None:
         vectors = np.ascontiguousarray(vectors, np.float32)
-        self.kind = kind_for(len(ids))
+        self.kind = choose_kind(len(ids))
         inner = _build(self.kind, self.dim, len(ids))
         if not inner.is_trained:
             number = min(len(ids), TRAINING_VECTORS_PER_LIST * _num_lists(len(ids)))

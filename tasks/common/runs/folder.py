@@ -37,7 +37,7 @@ def new_run(task: Task[Any], run_dir: str | None, *, restarted: Path | None = No
         run = make_folder(Path(run_dir), "--run_dir")
     else:
         run = new_folder(Path("runs") / task.name / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    name_launch(run)
+    write_launch_id(run)
     write_settings(dataclasses.asdict(task.config), run)
     task.write_metadata(run)
     return run
@@ -89,14 +89,14 @@ def check_unchanged(settings: dict[str, Any], path: Path) -> None:
             )
 
 
-def name_launch(run: Path) -> None:
+def write_launch_id(run: Path) -> None:
     """Write down which `torchrun` a run folder is of, so that processes which it starts again find the folder."""
     if _RUN_ID in os.environ:
         with atomic_write(run / LAUNCH) as temporary:
             temporary.write_text(_launch_id(), encoding="utf-8")
 
 
-def restarted_run(name: str, run_dir: str | None) -> Path | None:
+def find_restarted_run(name: str, run_dir: str | None) -> Path | None:
     """The run folder that these processes made before `torchrun --max-restarts` started them again; else None."""
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None

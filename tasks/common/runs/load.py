@@ -14,7 +14,7 @@ from tasks.common.runs.pretrained import (
     with_conventions,
     without_pretrained,
 )
-from tasks.common.runtime.device import open_device
+from tasks.common.runtime.device import setup_device
 from tasks.common.settings import CONFIG, read_config
 from tasks.common.task import Task
 
@@ -24,7 +24,7 @@ def load_model(task_class: type[Task[Any]], config: TaskConfig, run: str | None)
     if run is None:
         config = with_conventions(config)
         task = task_class.from_published(config)
-        return task, task.build_model().to(open_device(config.loop))
+        return task, task.build_model().to(setup_device(config.loop))
     return _load_run(Path(run), task_class, config)
 
 
@@ -45,7 +45,7 @@ def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tup
     except RuntimeError as error:
         first = str(error).split("\n")[1].strip()
         raise ValueError(f"{path}: does not fit the settings of the run: {first}") from error
-    return task, model.to(open_device(task.config.loop))
+    return task, model.to(setup_device(task.config.loop))
 
 
 def _load_exported(path: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:

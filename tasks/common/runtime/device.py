@@ -19,7 +19,7 @@ FEW_IMAGES = 16  # for batch statistics
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def open_device(config: LoopConfig) -> torch.device:
+def setup_device(config: LoopConfig) -> torch.device:
     """The device of the configuration, with the process set up to compute fast on it.
 
     Raises:
@@ -73,7 +73,7 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContext
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
-def in_fp32(outputs: Any) -> Any:
+def to_fp32(outputs: Any) -> Any:
     """A NamedTuple of tensors, or of such, in fp32: losses and decoding do not lose digits to autocast."""
     return map_tensors(Tensor.float, outputs)
 

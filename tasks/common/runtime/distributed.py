@@ -96,7 +96,7 @@ class World:
         distributed.gather_object(value, gathered)
         return gathered or []  # type: ignore[return-value]  # filled by now
 
-    def share(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """The first process's value, in all."""
         if self.size == 1:
             return value
@@ -104,7 +104,7 @@ class World:
         distributed.broadcast_object_list(values)
         return values[0]
 
-    def share_buffers(self, model: nn.Module) -> None:
+    def broadcast_buffers(self, model: nn.Module) -> None:
         """Give all processes the first one's batch statistics, so that all evaluate the model that is saved."""
         if self.size > 1:
             for buffer in model.buffers():

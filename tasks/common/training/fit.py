@@ -23,7 +23,7 @@ from tasks.common.evaluation.report import epoch_line, is_new_best, metrics_as_j
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import CURVES, LOG, METRICS, PICTURE
-from tasks.common.runtime.device import compute_dtype, open_device, synchronize_batch_norm
+from tasks.common.runtime.device import compute_dtype, setup_device, synchronize_batch_norm
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World, shared_batch_size
 from tasks.common.runtime.progress import Progress
 from tasks.common.runtime.signals import stop_signals
@@ -85,7 +85,7 @@ class _Trainer(Generic[T]):
     def __init__(self, task: Task[T], objective: Objective, run: Path, world: World) -> None:
         self.task, self.objective, self.run, self.world = task, objective, run, world
         self.optim, self.loop = task.config.optim, task.config.loop
-        self.device = open_device(self.loop)
+        self.device = setup_device(self.loop)
         self.dtype = compute_dtype(self.loop, self.device)
         torch.manual_seed(task.config.seed)
 
@@ -191,7 +191,7 @@ class _Trainer(Generic[T]):
         if is_evaluated and self.world.any(self._is_older_than(WORTH_SAVING_S))[0]:
             self._save()  # a kill while it is evaluated costs no step
         row = state.close_epoch(number, self.batches.batch_size * optim.accumulate, self.world)
-        self.unreadable.merge_over(self.world)
+        self.unreadable.merge_processes(self.world)
         if is_evaluated:
             evaluation = evaluate(self.task, state.evaluated_model, self.val_loader, world=self.world)
             row |= evaluation.scores
@@ -235,7 +235,7 @@ class _Trainer(Generic[T]):
             raise ValueError(
                 f"{self.run}: cannot resume: its checkpoint is of another network, or of another version of this suite"
             ) from error
-        if self.state.step != self.world.share(self.state.step):
+        if self.state.step != self.world.broadcast(self.state.step):
             raise ValueError(
                 f"{self.run}: cannot resume: the processes see different files; all machines must share it"
             )
@@ -243,7 +243,7 @@ class _Trainer(Generic[T]):
     def finish(self) -> dict[str, float]:
         """End the loading, and write what a person looks at, for the best checkpoint; returns its scores."""
         del self.train_loader, self.val_loader  # matplotlib's import keeps this frame, and so would keep the workers
-        return self.world.share(self._present() if self.world.is_main else {})
+        return self.world.broadcast(self._present() if self.world.is_main else {})
 
     def _present(self) -> dict[str, float]:
         best = checkpoint.load_checkpoint(self.run / checkpoint.BEST, self.task.name)

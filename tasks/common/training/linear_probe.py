@@ -23,9 +23,9 @@ from tasks.common.evaluation.features import pooled_features
 from tasks.common.evaluation.report import metrics_as_json
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import METRICS, PICTURE
-from tasks.common.runtime.device import device_of, open_device
+from tasks.common.runtime.device import device_of, setup_device
 from tasks.common.task import Task
-from tasks.common.training.optim import split_decayed
+from tasks.common.training.optim import split_by_weight_decay
 
 T = TypeVar("T")
 MAX_ITERATIONS, HISTORY = 500, 100
@@ -49,7 +49,7 @@ def fit_linear_probe(task: Task[T], run: Path) -> dict[str, float]:
         ValueError: if the features and logits of all training images do not fit into the memory that is free.
     """
     torch.manual_seed(task.config.seed)
-    model: Any = task.build_model().to(open_device(task.config.loop)).eval()
+    model: Any = task.build_model().to(setup_device(task.config.loop)).eval()
     source = task.source("train")
     _check_memory(model, len(source))
     features, examples = _read(task, model, source, "features of the training images")
@@ -76,7 +76,7 @@ def fit_linear_probe(task: Task[T], run: Path) -> dict[str, float]:
 
 def minimise(head: nn.Module, loss: Callable[[], Tensor], weight_decay: float) -> None:
     """Minimise `loss()` plus weight decay on the head's kernels by full-batch L-BFGS, in place."""
-    kernels, _ = split_decayed(head)
+    kernels, _ = split_by_weight_decay(head)
     optimizer = torch.optim.LBFGS(
         head.parameters(),
         max_iter=MAX_ITERATIONS,

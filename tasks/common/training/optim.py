@@ -23,7 +23,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     Source: Howard et al. 2017, section 3.2: "very little or no weight decay (l2 regularization) on the depthwise
     filters"; Szegedy et al. 2016 (arXiv:1512.00567) for RMSprop's settings, to which the paper refers.
     """
-    decayed, others = split_decayed(model)
+    decayed, others = split_by_weight_decay(model)
     groups = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -37,7 +37,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     return torch.optim.RMSprop(groups, lr=config.lr, alpha=RMSPROP_DECAY, eps=RMSPROP_EPS, momentum=config.momentum)
 
 
-def split_decayed(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+def split_by_weight_decay(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Trainable parameters with weight decay (kernels of linear, standard and pointwise layers), and all others."""
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []

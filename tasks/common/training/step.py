@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from datasets.types import Batch
-from tasks.common.runtime.device import autocast, in_fp32
+from tasks.common.runtime.device import autocast, to_fp32
 from tasks.common.runtime.distributed import World
 from tasks.common.task import Objective
 from tasks.common.training.state import TrainingState
@@ -48,7 +48,7 @@ def train_step(
         inputs = (batch.images, batch.targets) if getattr(state.model, "needs_targets", False) else (batch.images,)
         with autocast(device, dtype):
             outputs = network(*inputs)
-        losses = objective.loss(in_fp32(outputs), batch.targets, world)
+        losses = objective.loss(to_fp32(outputs), batch.targets, world)
         state.scaler.scale(losses["total"] / len(batches)).backward()  # type: ignore[no-untyped-call]
         state.add(losses)
 

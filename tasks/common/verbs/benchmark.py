@@ -19,10 +19,10 @@ from torch import nn
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.inference import inference_cost, latencies_ms
 from tasks.common.deploy.onnx_file import ExportedNetwork, quantize, write_onnx
-from tasks.common.drawing.plot import new_plot, scale_log
+from tasks.common.drawing.plot import new_plot, format_log_axis
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs.folder import out_folder
-from tasks.common.runtime.device import open_device
+from tasks.common.runtime.device import setup_device
 from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
 
@@ -97,7 +97,7 @@ def _at(config: Any, width: float, input_size: int) -> Any:
 
 def _build(task: Task[Any], runtimes: Sequence[str]) -> list[nn.Module]:
     """A network with random weights for each runtime, in their order."""
-    network = task.build_model().to(open_device(task.config.loop))
+    network = task.build_model().to(setup_device(task.config.loop))
     side = task.config.data.input_size
     forms: dict[str, nn.Module] = {"torch": network}
     if set(runtimes) - {"torch"}:
@@ -142,7 +142,7 @@ def _draw(rows: Sequence[Row], runtimes: Sequence[str], path: Path) -> None:
             points = sorted((row.mult_adds, row.latencies_ms[runtime]) for row in rows)
             axes.plot(*zip(*points, strict=True), marker="o", label=TITLES[runtime])
         axes.set(xlabel="mult-adds, M", ylabel="latency of one image, ms", xscale="log", yscale="log")
-        scale_log(axes.xaxis)
-        scale_log(axes.yaxis)
+        format_log_axis(axes.xaxis)
+        format_log_axis(axes.yaxis)
         axes.grid(alpha=0.3, which="both")
         axes.legend()

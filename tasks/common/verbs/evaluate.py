@@ -10,7 +10,7 @@ from typing import Any
 from datasets.files import write_json
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.onnx_file import ExportedNetwork
-from tasks.common.evaluation.evaluate import Evaluation, draw_examples, evaluate_source, warn_of_repairs
+from tasks.common.evaluation.evaluate import Evaluation, draw_examples, evaluate_source, warn_about_data
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.record import append_record
 from tasks.common.evaluation.report import metrics_as_json, print_metrics
@@ -31,7 +31,7 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     if options["record"] and isinstance(model, ExportedNetwork):
         raise ValueError("--record: is for networks as they were trained; export.json has an exported one's scores")
     source = task.source(split)
-    warn_of_repairs(source)
+    warn_about_data(source)
     failure_cases = FailureCases(task)
     evaluation = evaluate_source(task, model, source, "evaluating", failure_cases=failure_cases)
     folder = out_folder(task, f"evaluate-{split}", out=options["out"], run=options["run"])

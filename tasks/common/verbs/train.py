@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.common.cli.parser import Arguments
-from tasks.common.evaluation.evaluate import warn_of_repairs
+from tasks.common.evaluation.evaluate import warn_about_data
 from tasks.common.evaluation.report import print_metrics
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import (
@@ -16,7 +16,7 @@ from tasks.common.runs.folder import (
     PICTURE,
     check_unchanged,
     new_run,
-    restarted_run,
+    find_restarted_run,
 )
 from tasks.common.runs.pretrained import (
     with_conventions,
@@ -41,7 +41,7 @@ def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
 
 def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> int:
     config, options = arguments.config, arguments.options
-    run, resume = world.share(_run_to_resume(task_class.name, options) if world.is_main else (None, False))
+    run, resume = world.broadcast(_run_to_resume(task_class.name, options) if world.is_main else (None, False))
     if resume:
         assert run is not None
         config = with_conventions_of(config, run)
@@ -56,10 +56,10 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
         )
     task = task_class.from_data(config)
     if world.is_main:
-        warn_of_repairs(task.source("train"))
-        warn_of_repairs(task.source("val"))
+        warn_about_data(task.source("train"))
+        warn_about_data(task.source("val"))
     if not resume:
-        run = world.share(new_run(task, options["run_dir"], restarted=run) if world.is_main else Path())
+        run = world.broadcast(new_run(task, options["run_dir"], restarted=run) if world.is_main else Path())
     assert run is not None
     if world.is_main:
         if not resume and config.backbone.pretrained == "none" and config.data.root is not None:
@@ -82,7 +82,7 @@ def _run_to_resume(name: str, options: dict[str, Any]) -> tuple[Path | None, boo
     """The run folder that there is already, if any, and whether there is a checkpoint in it to resume from."""
     if options["resume"]:
         return Path(options["resume"]), True
-    run = restarted_run(name, options["run_dir"])
+    run = find_restarted_run(name, options["run_dir"])
     return run, run is not None and (run / CONFIG).is_file() and checkpoint.exists(run)
 
 

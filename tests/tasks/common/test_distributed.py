@@ -22,7 +22,7 @@ from backbone.mobilenet import MobileNet
 from datasets.loader import Key, build_batch
 from tasks.common.config import BackboneConfig, OptimConfig
 from tasks.common.evaluation.unreadable import UnreadableImages
-from tasks.common.runs.folder import name_launch, restarted_run
+from tasks.common.runs.folder import write_launch_id, find_restarted_run
 from tasks.common.runtime.device import synchronize_batch_norm
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World, shared_batch_size
 from tasks.common.training.freeze import set_trainable
@@ -202,16 +202,16 @@ def test_restarted_processes_find_their_own_run_only(tmp_path: Path, monkeypatch
     for run, process in zip(runs, (7, 8, 9), strict=True):
         run.mkdir(parents=True)
         monkeypatch.setattr(os, "getppid", lambda process=process: 10**9 + process)  # no such process
-        name_launch(run)
+        write_launch_id(run)
     for restarts, process, found in (("0", 8, None), ("1", 8, runs[1]), ("1", 5, None)):
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
         monkeypatch.setattr(os, "getppid", lambda process=process: 10**9 + process)  # no such process
-        assert restarted_run("detection", None) == found
-        assert restarted_run("detection", str(runs[2])) is None
+        assert find_restarted_run("detection", None) == found
+        assert find_restarted_run("detection", str(runs[2])) is None
     for run in runs[:2]:
         monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
-        name_launch(run)
-    assert restarted_run("detection", None) == runs[1], "the newest one"
+        write_launch_id(run)
+    assert find_restarted_run("detection", None) == runs[1], "the newest one"
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_a_run_that_was_killed_before_it_had_settings_gets_them(
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     run = tmp_path / "run"
     run.mkdir()
-    name_launch(run)
+    write_launch_id(run)
     done = train_detection(drawn_root, "--run_dir", str(run), "--optim.epochs", "1")
     assert done.returncode == 0, done.stderr
     assert {"config.yaml", "metadata.json", "metrics.json"} <= {path.name for path in run.iterdir()}
@@ -278,7 +278,7 @@ def test_what_all_processes_together_cannot_read_is_too_much() -> None:
         unreadable.add(f"own {row}" for row in range(5))
     assert unreadable.problem is None
     with pytest.raises(ValueError, match="10 of 100 images are unreadable"):
-        unreadable.merge_over(Two(0, 2))
+        unreadable.merge_processes(Two(0, 2))
 
 
 def test_gradients_of_shared_rows_stay_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,8 +71,8 @@ def test_scores_of_several_processes_are_those_of_one(tiny_task: Callable[..., A
     class First(World):
         """The first of three processes, in which the others' parts arrive."""
 
-        def share_buffers(self, model: Any) -> None: ...
-        def share(self, value: Any) -> Any:
+        def broadcast_buffers(self, model: Any) -> None: ...
+        def broadcast(self, value: Any) -> Any:
             return value
 
         def gather(self, value: Any) -> list[Any]:

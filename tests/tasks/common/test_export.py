@@ -183,7 +183,7 @@ def test_difference_is_relative_to_the_largest_value() -> None:
 
 def test_difference_is_computed_without_tf32() -> None:
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")  # as `open_device` does on a GPU
+    torch.set_float32_matmul_precision("high")  # as `setup_device` does on a GPU
     try:
         network = Constant([1.0], [])
         export.max_difference(network, network, 32)

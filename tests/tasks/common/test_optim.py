@@ -5,13 +5,13 @@ from torch import nn
 from backbone.base import Classifier
 from backbone.mobilenet import MobileNet
 from tasks.common.config import OptimConfig
-from tasks.common.training.optim import EmaModel, build_optimizer, learning_rate, split_decayed
+from tasks.common.training.optim import EmaModel, build_optimizer, learning_rate, split_by_weight_decay
 
 
 def test_weight_decay_is_on_standard_and_pointwise_kernels_only() -> None:
     """Section 3.2: the stem, 13 pointwise kernels and the classifier; not 13 depthwise ones, BN, biases."""
     model = Classifier(MobileNet(0.25), 10)
-    decayed, others = split_decayed(model)
+    decayed, others = split_by_weight_decay(model)
     assert len(decayed) == 1 + 13 + 1
     assert len(others) == 13 + 27 * 2 + 1
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -21,7 +21,7 @@ def test_weight_decay_is_on_standard_and_pointwise_kernels_only() -> None:
 def test_frozen_parameters_are_left_alone() -> None:
     model = MobileNet(0.25)
     model.requires_grad_(False)
-    assert split_decayed(model) == ([], [])
+    assert split_by_weight_decay(model) == ([], [])
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "rmsprop"])

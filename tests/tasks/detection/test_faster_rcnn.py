@@ -101,7 +101,7 @@ def test_equal_outputs_in_half_precision_give_the_same_losses(dtype: torch.dtype
     assert all(torch.equal(getattr(half, name).float(), values) for name, values in raw.items())
     proposals, expected_proposals = (propose(o.objectness, o.anchor_deltas, o.anchors, 30) for o in (half, outputs))
     assert torch.equal(proposals, expected_proposals)
-    losses, expected = (faster_rcnn_loss(in_fp32(o), targets, match_iou=0.5) for o in (half, outputs))
+    losses, expected = (faster_rcnn_loss(to_fp32(o), targets, match_iou=0.5) for o in (half, outputs))
     assert all(torch.equal(losses[name], value) for name, value in expected.items())
 
 
