@@ -1,1 +1,1 @@
-"""MobileNets and what belongs to them: names, published weights, cost. Knows no task and no data set."""
+"""MobileNets: networks, names, published weights, cost. Independent of tasks and data sets."""

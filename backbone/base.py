@@ -1,4 +1,4 @@
-"""What every backbone offers, whatever it is made of: maps by stride, trunk and tail, pooled features, a classifier."""
+"""The base class of all backbones: feature maps by stride, trunk and tail, pooled features, a classifier."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from backbone.layers import Conventions, Normalize
 
 
 class Backbone(nn.Module):
-    """A chain of layers without a classifier.
+    """A sequence of layers without a classifier.
 
     Attributes:
-        width_mult: the multiplier of its channels.
-        conventions: what the weights need; layers added on top do well to share it.
-        layers: from normalised pixels to the last map.
-        channels: stride -> channels of the last map of that stride; for a MobileNet, strides 2, 4, 8, 16, 32.
-        num_features: channels of the last map.
+        width_mult: width multiplier.
+        conventions: of the weights (padding, BN epsilon, ...); use them for added layers, too.
+        layers: from normalised pixels to the last feature map.
+        channels: stride -> channels of the last feature map of that stride; for a MobileNet, strides 2, 4, 8, 16, 32.
+        num_features: channels of the last feature map.
     """
 
     def __init__(self, layers: Iterable[nn.Module], *, width_mult: float, conventions: Conventions) -> None:
-        """Args: layers: each with at least one convolution, whose last one makes its output."""
+        """Args: layers: each contains at least one convolution; its last convolution sets the output channels."""
         super().__init__()
         self.width_mult = width_mult
         self.conventions = conventions
@@ -39,10 +39,10 @@ class Backbone(nn.Module):
             self.channels[stride] = convolutions[-1].out_channels
             self._last_layer[stride] = index
         self.num_features = self.channels[stride]
-        self.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
+        self.to(memory_format=torch.channels_last)  # the fastest layout for convolutions
 
     def features(self, images: Tensor) -> dict[int, Tensor]:
-        """The last map at each stride.
+        """The last feature map at each stride.
 
         Args:
             images: uint8 RGB (N, 3, H, W).
@@ -51,34 +51,34 @@ class Backbone(nn.Module):
             stride -> (N, channels[stride], ceil(H / stride), ceil(W / stride)).
         """
         x = self.normalize(images)
-        maps = {}
-        at_layer = {index: stride for stride, index in self._last_layer.items()}
+        feature_maps = {}
+        stride_of_layer = {index: stride for stride, index in self._last_layer.items()}
         for index, layer in enumerate(self.layers):
             x = layer(x)
-            if index in at_layer:
-                maps[at_layer[index]] = x
-        return maps
+            if index in stride_of_layer:
+                feature_maps[stride_of_layer[index]] = x
+        return feature_maps
 
     def trunk(self, images: Tensor, stride: int) -> Tensor:
-        """The first part of the network: uint8 RGB (N, 3, H, W) -> its last map at `stride`."""
+        """The layers up to a stride: uint8 RGB (N, 3, H, W) -> the last feature map at `stride`."""
         x: Tensor = self.normalize(images)
-        for layer in islice(self.layers, self._cut(stride)):
+        for layer in islice(self.layers, self._num_trunk_layers(stride)):
             x = layer(x)
         return x
 
     def tail(self, features: Tensor, stride: int) -> Tensor:
-        """The rest of it: what `trunk` gives, or a part of that -> the last map."""
-        for layer in islice(self.layers, self._cut(stride), None):
+        """The layers after `trunk`: its output, or a crop of it -> the last feature map."""
+        for layer in islice(self.layers, self._num_trunk_layers(stride), None):
             features = layer(features)
         return features
 
-    def _cut(self, stride: int) -> int:
+    def _num_trunk_layers(self, stride: int) -> int:
         if stride not in self._last_layer:
             raise ValueError(f"no feature map at stride {stride}; there are {sorted(self._last_layer)}")
         return self._last_layer[stride] + 1
 
     def stages(self) -> list[nn.Sequential]:
-        """The layers in groups of one stride, first the one next to the pixels; they share this network's weights."""
+        """The layers in groups of equal stride, from the input on; they share this network's weights."""
         ends = [index + 1 for index in self._last_layer.values()]
         return [self.layers[start:end] for start, end in pairwise([0, *ends])]
 
@@ -88,20 +88,20 @@ class Backbone(nn.Module):
         return features
 
     def build_head(self, num_outputs: int) -> nn.Module:
-        """A new classifier for pooled features: (N, num_features) -> (N, num_outputs); here Table 1's last rows."""
+        """A new head on pooled features: (N, num_features) -> (N, num_outputs); here a linear layer, as in Table 1."""
         return nn.Linear(self.num_features, num_outputs)
 
 
 def global_average_pool(maps: Mapping[int, Tensor]) -> Tensor:
-    """The last of a backbone's maps by stride, globally average-pooled: (N, num_features)."""
+    """The last of a backbone's feature maps by stride, globally average-pooled: (N, num_features)."""
     return maps[max(maps)].mean((2, 3))
 
 
 class Classifier(nn.Module):
-    """A backbone, and its kind of classifier on the pooled features."""
+    """A backbone with its classification head."""
 
     def __init__(self, backbone: Backbone, num_classes: int) -> None:
-        """Args: backbone: gives the features; num_classes: outputs."""
+        """Args: backbone: the feature extractor; num_classes: number of outputs."""
         super().__init__()
         self.backbone = backbone
         self.head = backbone.build_head(num_classes)

@@ -1,4 +1,4 @@
-"""`python -m backbone cost NAME | weights`: what a backbone costs, and which weights are published."""
+"""`python -m backbone cost NAME | weights`: the cost of a backbone, and the published weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
 def _cost(options: argparse.Namespace) -> int:
     input_size = parse_name(options.name).input_size or DEFAULT_INPUT_SIZE
 
-    import torch  # only now: `--help` does not wait for it
+    import torch  # slow; not needed for `--help`
 
     from backbone.base import Classifier
     from backbone.build import build_backbone
@@ -46,7 +46,7 @@ def _cost(options: argparse.Namespace) -> int:
         model = Classifier(build_backbone(options.name), options.num_classes)
         cost_of_model = count_cost(model, torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8))
     if options.json:
-        print(json.dumps(cost_of_model.to_json(), indent=2))
+        print(json.dumps(cost_of_model.to_dict(), indent=2))
     else:
         print(format_cost(cost_of_model, f"{options.name} at {input_size} px, {options.num_classes} classes"))
     return 0
@@ -66,11 +66,9 @@ def _weights(options: argparse.Namespace) -> int:
         scores = f"{row.top1:.3f}", f"{row.top5:.3f}"
         checked_by = "first use" if row.sha256 is None else f"SHA-256 {row.sha256[:8]}..."
         print(form.format(row.name, row.publisher, name, size, *scores, row.licence, checked_by, row.url))
-    print("top-1, top-5: on ImageNet's validation images at that size, as the publishers state them.")
-    print("SHA-256: compared at each use with a digest that is part of this program; --json shows all of it.")
-    print(
-        "first use: nobody states a digest, so that of the first file seen is kept beside torch's downloads, and later"
-    )
-    print("ones must have it; a download of Keras's must have the MD5 that its server states, too.")
-    print("A publisher's name takes its file that fits --backbone.name and is nearest to the input size.")
+    print("top-1, top-5: on the ImageNet validation set at that size, as published.")
+    print("SHA-256: verified at each use against a digest in this program; --json prints it in full.")
+    print("first use: no digest is published; that of the first download is stored beside torch's downloads, and later")
+    print("files must match it. Downloads of Keras's weights are also verified against the server's MD5.")
+    print("A publisher's name selects its file that fits --backbone.name and is nearest in input size.")
     return 0

@@ -1,4 +1,4 @@
-"""Mult-adds and parameters of any `nn.Module`, counted as the paper counts them."""
+"""Mult-adds and parameters of any `nn.Module`, counted as in the paper."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True)
 class Cost:
-    """What one forward pass costs.
+    """The cost of one forward pass.
 
     Attributes:
-        mult_adds: multiply-accumulates of convolutions, linear layers and matrix products (half of 'FLOPs').
-        num_params: trainable parameters; batch normalisation's scale and shift count, its statistics do not.
+        mult_adds: multiply-accumulates of convolutions, linear layers and matrix products (half the FLOPs).
+        num_params: trainable parameters, including BN scale and shift but not BN statistics.
         by_layer_type: layer type (Table 2's names) -> (mult_adds, num_params).
     """
 
@@ -25,8 +25,8 @@ class Cost:
     num_params: int
     by_layer_type: dict[str, tuple[int, int]]
 
-    def to_json(self) -> dict[str, Any]:
-        """The same numbers as plain integers under the keys `mult_adds`, `num_params`, `by_layer_type`."""
+    def to_dict(self) -> dict[str, Any]:
+        """The cost as a JSON-serialisable dict with the keys `mult_adds`, `num_params`, `by_layer_type`."""
         by_layer_type = {
             layer_type: {"mult_adds": mult_adds, "num_params": num_params}
             for layer_type, (mult_adds, num_params) in self.by_layer_type.items()
@@ -35,11 +35,11 @@ class Cost:
 
 
 def count_cost(model: nn.Module, images: Tensor) -> Cost:
-    """Count one forward pass in evaluation mode; works on the `meta` device, where it takes no arithmetic.
+    """Count one forward pass in evaluation mode; the `meta` device works too, and computes nothing.
 
     Args:
-        model: any module that takes `images` alone.
-        images: input of the shape to count for, usually batch size 1, on the model's device.
+        model: any module called with `images` alone.
+        images: an input of the desired shape, usually batch size 1, on the model's device.
 
     Source: Howard et al. 2017, section 3.1 (equation 5) and Table 2.
     """
@@ -66,8 +66,8 @@ def count_cost(model: nn.Module, images: Tensor) -> Cost:
 
 
 def format_cost(cost: Cost, title: str) -> str:
-    """A table by layer type with shares in percent, as the paper's Table 2."""
-    lines = [title, f"{'layer type':<18}{'mult-adds (M)':>16}{'share %':>9}{'parameters':>14}{'share %':>9}"]
+    """A table by layer type with percentages, as the paper's Table 2."""
+    lines = [title, f"{'layer type':<18}{'mult-adds (M)':>16}{'%':>9}{'parameters':>14}{'%':>9}"]
     rows = [*cost.by_layer_type.items(), ("total", (cost.mult_adds, cost.num_params))]
     for layer_type, (mult_adds, num_params) in rows:
         lines.append(

@@ -1,4 +1,4 @@
-"""Files of weights, whoever wrote them, as state dicts with the names of `base.Classifier`. Nothing is unpickled."""
+"""Weight files of Keras, timm and torchvision as state dicts of `base.Classifier`. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ _TORCH_NAMES = {
     "moving_variance": "running_var",
 }
 _TIMM_PARTS = {"conv_dw": "depthwise.conv", "bn1": "depthwise.bn", "conv_pw": "pointwise.conv", "bn2": "pointwise.bn"}
-_TIMM_FIRST_BLOCKS = (1, 2, 4, 6, 12)  # the layer that each of timm's five groups of blocks starts at
+_TIMM_FIRST_BLOCKS = (1, 2, 4, 6, 12)  # index of the first layer of each of timm's five stages
 _TIMM_HEAD_LAYER = 14
 
 
 def read_state(path: Path) -> tuple[State, ConventionsName]:
-    """A file of weights, and whose conventions it needs: Keras's HDF5, or a state dict as timm or torchvision names it.
+    """Read weights, and the conventions they need, from Keras's HDF5 or a state dict of timm or torchvision.
 
     Raises:
-        ValueError: if the file is not there, damaged, or not a MobileNet's.
+        ValueError: if the file is missing, damaged, or not of a MobileNet.
     """
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file")
     if h5py.is_hdf5(path) or path.suffix in (".h5", ".hdf5"):
         arrays = _read_hdf5(path)
-        first, rename, conventions = "conv1.kernel", _keras_name, "keras"
+        stem, rename, conventions = "conv1.kernel", _keras_name, "keras"
     else:
         arrays = read_tensors(path)
         is_timm = "conv_stem.weight" in arrays
-        first = "conv_stem.weight" if is_timm else "features.0.0.weight"
+        stem = "conv_stem.weight" if is_timm else "features.0.0.weight"
         rename, conventions = (_timm_name, "timm") if is_timm else (_torchvision_name, "torchvision")
-    if first not in arrays:
-        raise ValueError(f"{path}: not the weights of a MobileNet as Keras, timm or torchvision write them")
+    if stem not in arrays:
+        raise ValueError(f"{path}: not the weights of a MobileNet from Keras, timm or torchvision")
     return _renamed(path, arrays, rename), conventions  # type: ignore[return-value]  # a literal
 
 
 def read_tensors(path: Path) -> State:
-    """A state dict as it is, from a file of safetensors or torch.
+    """Read a state dict from a file of safetensors or torch, without renaming.
 
     Raises:
-        ValueError: if the file is not there, damaged, or no state dict.
+        ValueError: if the file is missing, damaged, or not a state dict.
     """
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file")
@@ -68,40 +68,40 @@ def _renamed(path: Path, tensors: State, rename: Callable[[str], str]) -> State:
     state: State = {}
     for name, tensor in tensors.items():
         if name.endswith("num_batches_tracked"):
-            continue  # it is not learnt
+            continue  # not a weight
         if not tensor.isfinite().all():
-            raise ValueError(f"{path}: damaged: {name} holds values that are not finite")
+            raise ValueError(f"{path}: damaged: {name} has values that are not finite")
         try:
             state[rename(name)] = tensor
         except (KeyError, IndexError, ValueError) as error:
-            raise ValueError(f"{path}: not a MobileNet's: it has a {name}") from error
+            raise ValueError(f"{path}: not a MobileNet: unexpected weight {name}") from error
     return state
 
 
 def _read_hdf5(path: Path) -> State:
-    """Keras's arrays by `layer.weight`, kernels in torch's order.
+    """Keras's arrays by `layer.weight`, with kernels in torch's layout.
 
-    Kernels change from (H, W, in, out) and, depthwise, (H, W, in, 1) to (out, in / groups, H, W).
+    Kernels are transposed from (H, W, in, out) and, depthwise, (H, W, in, 1) to (out, in / groups, H, W).
     """
     arrays: dict[str, np.ndarray] = {}
 
-    def keep(name: str, item: h5py.HLObject) -> None:
+    def visit(name: str, item: h5py.HLObject) -> None:
         if isinstance(item, h5py.Dataset):
             layer, *_, weight = name.removeprefix("model_weights/").split("/")
             arrays[f"{layer}.{weight.removesuffix(':0')}"] = item[()]
 
     try:
         with h5py.File(path, "r") as file:
-            file.visititems(keep)
-        return {name: _in_torch_order(name, array) for name, array in arrays.items()}
+            file.visititems(visit)
+        return {name: _to_torch_layout(name, array) for name, array in arrays.items()}
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a readable HDF5 file of weights ({error})") from error
 
 
-def _in_torch_order(name: str, array: np.ndarray) -> Tensor:
+def _to_torch_layout(name: str, array: np.ndarray) -> Tensor:
     if name.startswith("conv_preds"):  # a 1x1 convolution on the pooled features
         return torch.from_numpy(array).squeeze().t()
-    if array.ndim == 4:  # a depthwise kernel is called `kernel` or `depthwise_kernel`, by the Keras that wrote it
+    if array.ndim == 4:  # depthwise kernels are named `kernel` or `depthwise_kernel`, depending on Keras's version
         array = array.transpose((2, 3, 0, 1) if name.startswith("conv_dw") else (3, 2, 0, 1))
     return torch.from_numpy(array)
 
@@ -112,8 +112,8 @@ def _keras_name(name: str) -> str:
         return {"kernel": "head.weight", "bias": "head.bias"}[weight]
     part = "bn" if layer.endswith("_bn") else "conv"
     words = layer.removesuffix("_bn").split("_")  # conv1, conv_dw_3, conv_pw_3
-    place = "0" if words == ["conv1"] else f"{words[2]}.{_BLOCK_PARTS[words[1]]}"
-    return f"backbone.layers.{place}.{part}.{_TORCH_NAMES[weight]}"
+    layer_name = "0" if words == ["conv1"] else f"{words[2]}.{_BLOCK_PARTS[words[1]]}"
+    return f"backbone.layers.{layer_name}.{part}.{_TORCH_NAMES[weight]}"
 
 
 def _read_safetensors(path: Path) -> State:
@@ -129,13 +129,13 @@ def _read_torch(path: Path) -> State:
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
         raise ValueError(f"{path}: not a readable file of weights (.h5, .safetensors, or torch's)") from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{path}: expected a state dict: names and tensors")
+        raise ValueError(f"{path}: expected a state dict of names and tensors")
     return content
 
 
 def _timm_name(name: str) -> str:
-    place, weight = name.rsplit(".", 1)
-    if place == "classifier":
+    module, weight = name.rsplit(".", 1)
+    if module == "classifier":
         return f"head.{weight}"
     layers = {
         "conv_stem": "0.conv",
@@ -143,10 +143,10 @@ def _timm_name(name: str) -> str:
         "conv_head": f"{_TIMM_HEAD_LAYER}.conv",
         "bn2": f"{_TIMM_HEAD_LAYER}.bn",
     }
-    if place in layers:
-        return f"backbone.layers.{layers[place]}.{weight}"
-    _, group, block, part = place.split(".")
-    return f"backbone.layers.{_TIMM_FIRST_BLOCKS[int(group)] + int(block)}.{_TIMM_PARTS[part]}.{weight}"
+    if module in layers:
+        return f"backbone.layers.{layers[module]}.{weight}"
+    _, stage, block, part = module.split(".")
+    return f"backbone.layers.{_TIMM_FIRST_BLOCKS[int(stage)] + int(block)}.{_TIMM_PARTS[part]}.{weight}"
 
 
 def _torchvision_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The two blocks that MobileNet is made of, and the padding and normalisation that come with its weights."""
+"""MobileNet's building blocks, and the padding and normalisation conventions of published weights."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Padding = Literal["tf_same", "symmetric"]
 
 @dataclass(frozen=True)
 class Conventions:
-    """What one publisher's weights were trained with, and what they therefore need.
+    """Architecture details that differ between publishers and must match their weights.
 
-    The defaults are those of the paper's own TensorFlow checkpoints, which Keras publishes.
+    The defaults are those of the paper's TensorFlow checkpoints, which Keras publishes.
 
     Attributes:
-        padding: where stride-2 convolutions pad (see `SameConv2d`).
-        bn_eps: epsilon of every batch normalisation.
+        padding: of stride-2 convolutions (see `SameConv2d`).
+        bn_eps: epsilon of batch normalisation.
         activation: called with `inplace=True`.
-        mean: subtracted from pixels of 0 to 255; one number or one for each of R, G, B.
-        std: pixels are divided by it afterwards.
+        mean: subtracted from pixels of 0 to 255; a scalar or a value per channel.
+        std: pixels are then divided by it.
     """
 
     padding: Padding = "tf_same"
@@ -50,9 +50,9 @@ TORCHVISION_V3 = Conventions("symmetric", 1e-3, nn.Hardswish, IMAGENET_MEAN, IMA
 
 
 class Normalize(nn.Module):
-    """Plain pixels to what the network was trained on: (pixel - mean) / std, per colour channel.
+    """Input normalisation: (pixel - mean) / std, per colour channel.
 
-    Mean and std are buffers, so that they travel with the weights and no caller can get them wrong.
+    Mean and std are buffers, so they are saved with the weights and callers pass plain pixels.
     """
 
     mean: Tensor
@@ -72,9 +72,9 @@ class Normalize(nn.Module):
 class SameConv2d(nn.Conv2d):
     """A convolution without bias whose output has ceil(size / stride) rows and columns.
 
-    With `tf_same`, the padding a side needs in all, max((ceil(size / stride) - 1) * stride + kernel - size, 0), goes to
-    the bottom and right where it cannot be shared evenly: at stride 2 that is (0, 1) for even and (1, 1) for odd sizes.
-    With `symmetric` it is kernel // 2 on every side. Both give the same shapes, but other weights fit each.
+    With `tf_same`, the total padding max((ceil(size / stride) - 1) * stride + kernel - size, 0) is split evenly, with
+    the odd pixel at the bottom and right: (0, 1) at stride 2 for even sizes, (1, 1) for odd ones. With `symmetric` it
+    is kernel // 2 on every side. The output shapes are equal, but weights trained with one do not fit the other.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class SameConv2d(nn.Conv2d):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False
         )
-        self.pads_as_tf = padding == "tf_same" and stride > 1  # at stride 1 and odd kernels the two agree
+        self.pads_as_tf = padding == "tf_same" and stride > 1  # the same at stride 1 with odd kernels
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
@@ -105,7 +105,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class ConvBNReLU(nn.Sequential):
-    """Convolution, batch normalisation, ReLU6 (or what the conventions say): the unit of Table 1."""
+    """Convolution, batch normalisation and activation (ReLU6 by default): a layer of Table 1."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class ConvBNReLU(nn.Sequential):
 
 
 class DepthwiseSeparable(nn.Sequential):
-    """A 3x3 depthwise convolution, then a 1x1 pointwise one; both with batch normalisation and activation.
+    """A 3x3 depthwise and a 1x1 pointwise convolution, each with batch normalisation and activation.
 
         mult-adds = D_K^2 * M * D_F^2 + M * N * D_F^2
 

@@ -1,6 +1,6 @@
-"""MobileNet v1: Table 1 of the paper as rows, at any width.
+"""MobileNet v1 (Table 1 of the paper) at any width.
 
-Read `base.py` for what it offers, `layers.py` for its blocks, `published.py` for the weights that exist.
+See `base.py` for its interface, `layers.py` for its blocks, `published.py` for published weights.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TABLE_1 = (
     Row(1024, 1),  # printed as stride 2 in the paper, but its 7x7 input gives a 7x7 output
 )
 SHALLOW = TABLE_1[:6] + TABLE_1[11:]  # without the five 14x14x512 blocks (section 4.1, Table 5)
-HEAD_CHANNELS = 1024  # at least, of the variant `head`
+HEAD_CHANNELS = 1024  # minimum for the variant `head`
 
 
 class MobileNet(Backbone):
@@ -52,7 +52,7 @@ class MobileNet(Backbone):
             width_mult: the paper's alpha, > 0: a layer has max(1, int(alpha * c)) channels.
             variant: `separable` (Table 1), `conv` (full convolutions, Table 4), `shallow` (Table 5), `head` (Table 1
                 and one more 1x1 convolution).
-            conventions: padding, epsilon, activation and normalisation; they come with the weights.
+            conventions: padding, BN epsilon, activation and normalisation of the weights.
         """
 
         def width(channels: int) -> int:
@@ -74,7 +74,7 @@ class MobileNet(Backbone):
 
 
 def _init_weights(module: nn.Module) -> None:
-    """He initialisation by fan-out within a group; batch normalisations already start as the identity."""
+    """He initialisation by the fan-out within a group; batch normalisation is the identity already."""
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
             fan_out = child.weight[0, 0].numel() * child.out_channels // child.groups

@@ -1,4 +1,4 @@
-"""MobileNet v2 and v3 as torchvision defines them, behind the interface of `base.py`."""
+"""MobileNet v2 and v3 from torchvision, with the interface of `base.py`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class MobileNetV2(Backbone):
     """MobileNet v2 without a classifier. Source: Sandler et al. 2018 (arXiv:1801.04381), Table 2."""
 
     def __init__(self, width_mult: float = 1.0) -> None:
-        """Args: width_mult: the multiplier of channels, which are then rounded to multiples of 8."""
+        """Args: width_mult: width multiplier; channels are rounded to multiples of 8."""
         layers = mobilenet_v2(width_mult=width_mult).features
         super().__init__(layers, width_mult=width_mult, conventions=TORCHVISION_V2)
 
@@ -37,7 +37,7 @@ class MobileNetV3(Backbone):
         self._num_hidden: int = network.classifier[0].out_features
 
     def build_head(self, num_outputs: int) -> nn.Module:
-        """Two linear layers; the first is the last feature layer of the papers' tables, moved behind the pooling."""
+        """Two linear layers; the paper counts the first among the feature layers, after the pooling."""
         return nn.Sequential(
             nn.Linear(self.num_features, self._num_hidden),
             nn.Hardswish(inplace=True),

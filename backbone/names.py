@@ -1,9 +1,9 @@
-"""The grammar of backbone names: one parser that every command, config and table shares.
+"""The grammar of backbone names, and its parser.
 
     mobilenet_<width>[_conv|_shallow|_head][_<input size>]      mobilenet_0.5, mobilenet_1.0_shallow, mobilenet_0.5_160
     mobilenet_(v2|v3_large|v3_small)_<width>[_<input size>]     mobilenet_v2_1.0, mobilenet_v3_small_0.75_192
 
-Imports nothing heavy, so that configs can check a name before torch is loaded.
+No heavy imports: configs check names before torch is loaded.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class BackboneName:
-    """What a backbone name says.
+    """A parsed backbone name.
 
     Attributes:
         width_mult: the paper's alpha, > 0; multiplies the channels of every layer.
-        family: `v1` (Howard et al. 2017), or `v2`, `v3_large`, `v3_small` as torchvision defines them.
+        family: `v1` (Howard et al. 2017), or torchvision's `v2`, `v3_large`, `v3_small`.
         variant: of v1: `separable` (Table 1), `conv` (full convolutions, Table 4), `shallow` (Table 5) or `head` (one
             more 1x1 convolution before the pooling: timm's mobilenetv1_100h).
-        input_size: side of the square input in pixels, or None where the name leaves it open.
+        input_size: side of the square input in pixels; None if not given.
     """
 
     width_mult: float
@@ -43,13 +43,13 @@ class BackboneName:
 
 
 def parse_name(name: str) -> BackboneName:
-    """The parts of a backbone name.
+    """Parse a backbone name.
 
     Args:
         name: for example `mobilenet_0.5`, `mobilenet_0.5_160`, `mobilenet_1.0_conv`, `mobilenet_v3_small_1.0`.
 
     Raises:
-        ValueError: if the name does not follow the grammar, or the width or size is not positive.
+        ValueError: if the name is invalid, or the width or size is not positive.
     """
     match = _NAME.fullmatch(name)
     if match is None or (match["family"] and match["variant"]):
@@ -63,6 +63,6 @@ def parse_name(name: str) -> BackboneName:
     input_size = int(match["size"]) if match["size"] else None
     if not 0 < width_mult < math.inf or input_size == 0:
         raise ValueError(f"backbone name {name!r}: width and input size must be positive")
-    family: Family = match["family"] or "v1"  # type: ignore[assignment]  # the pattern admits only these
+    family: Family = match["family"] or "v1"  # type: ignore[assignment]  # the pattern matches only these
     variant: Variant = match["variant"] or "separable"  # type: ignore[assignment]
     return BackboneName(width_mult, family, variant, input_size)

@@ -1,7 +1,6 @@
-"""The published MobileNet weights: what exists, what it scores, and how to get it.
+"""Published MobileNet weights: files, accuracies, and verified downloads.
 
-A file counts only with its SHA-256: the one that is written down here or, where nobody states one, that of the file as
-it was first seen.
+Files are verified by SHA-256: against the digest listed here or, if none is published, that of the first download.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobile
 _TIMM_TAG = "ra4_e3600_r224_in1k"
 _TIMM_FILE = "model.safetensors"
 
-# torchvision states the first eight digits of its files in their names. The rest, and timm's, are those that users of
-# the files have written down; of Keras's files and mobilenetv1_100h nobody has, as far as could be found.
+# torchvision's file names contain the first eight digits. The full digests, and timm's, are from third parties who
+# list them; none was found for Keras's files and mobilenetv1_100h.
 _SHA256 = {
     "mobilenet_v2-7ebf99e0.pth": "7ebf99e03e254b273379b23edca7ec0da9f48273b23a332b93c1c99d49e86e8f",
     "mobilenet_v3_large-5c1a4163.pth": "5c1a416349c4cf298f2a6a5e2600ed0ee55e604713578f5e74e6bc8bcaef7997",
@@ -40,14 +39,14 @@ class PublishedWeights:
     """One file of ImageNet weights.
 
     Attributes:
-        name: what `--backbone.pretrained` calls it.
-        publisher: whose conventions it needs.
-        backbone: the backbone's name, with the input size that it was trained at.
-        top1: published ImageNet validation accuracy at that size, a fraction, single crop.
-        top5: the same for five guesses.
-        licence: as the publisher states it.
+        name: for `--backbone.pretrained`.
+        publisher: also the conventions that the weights need.
+        backbone: the backbone's name, with the input size of its training.
+        top1: published ImageNet validation top-1 accuracy at that size, a fraction, single crop.
+        top5: the same for top-5.
+        licence: as published.
         url: of the file, or of its repository.
-        sha256: of the file; None where nobody states it, and the file as it was first seen counts.
+        sha256: of the file; None if none is published, then the first download is the reference.
     """
 
     name: str
@@ -61,7 +60,7 @@ class PublishedWeights:
 
 
 def _keras() -> list[PublishedWeights]:
-    """Accuracies as stated for the TensorFlow checkpoints that these are: tensorflow/models, mobilenet_v1.md."""
+    """Accuracies as published for the original TensorFlow checkpoints: tensorflow/models, mobilenet_v1.md."""
     files = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}
     accuracies = {
         1.0: ((224, 70.9, 89.9), (192, 70.0, 89.2), (160, 68.0, 87.7), (128, 65.2, 85.8)),
@@ -79,7 +78,7 @@ def _keras() -> list[PublishedWeights]:
 
 
 def _timm() -> list[PublishedWeights]:
-    """Accuracies as stated in the model cards of the Hugging Face repositories."""
+    """Accuracies from the model cards of the Hugging Face repositories."""
     models = (
         ("mobilenetv1_100", "mobilenet_1.0_224", 0.75382, 0.92312),
         ("mobilenetv1_100h", "mobilenet_1.0_head_224", 0.75662, 0.92504),
@@ -93,7 +92,7 @@ def _timm() -> list[PublishedWeights]:
 
 
 def _torchvision() -> list[PublishedWeights]:
-    """The best weights of each network, with what torchvision's own records say of them."""
+    """The best weights of each network, with accuracies from torchvision's metadata."""
     rows = []
     for backbone, weights in (
         ("mobilenet_v2_1.0_224", MobileNet_V2_Weights.IMAGENET1K_V2),
@@ -113,80 +112,81 @@ IMAGENET_CLASS_NAMES: tuple[str, ...] = tuple(MobileNet_V2_Weights.DEFAULT.meta[
 PUBLISHED = (*_keras(), *_timm(), *_torchvision())
 
 
-def find_published(asked: str, backbone_name: str, input_size: int) -> PublishedWeights | None:
-    """The published weights of that name; for a publisher, its file for a backbone that is nearest in input size.
+def find_published(name: str, backbone_name: str, input_size: int) -> PublishedWeights | None:
+    """Find published weights by name, or by publisher: its weights for that backbone with the nearest input size.
 
     Returns:
-        None if `asked` is neither a publisher nor a published name.
+        None if `name` is neither the name of published weights nor a publisher.
 
     Raises:
-        ValueError: if the publisher has nothing for that backbone.
+        ValueError: if the publisher has no weights for that backbone.
     """
     for row in PUBLISHED:
-        if row.name == asked:
+        if row.name == name:
             return row
-    theirs = [row for row in PUBLISHED if row.publisher == asked]
-    if not theirs:
+    candidates = [row for row in PUBLISHED if row.publisher == name]
+    if not candidates:
         return None
 
     def kind(name: str) -> tuple[object, ...]:
         parsed = parse_name(name)
         return parsed.family, parsed.variant, parsed.width_mult
 
-    fitting = [row for row in theirs if kind(row.backbone) == kind(backbone_name)]
-    if not fitting:
-        names = dict.fromkeys(row.backbone.rsplit("_", 1)[0] for row in theirs)
-        raise ValueError(f"{asked} published no weights for {backbone_name}; it has {', '.join(names)}")
+    matching = [row for row in candidates if kind(row.backbone) == kind(backbone_name)]
+    if not matching:
+        names = dict.fromkeys(row.backbone.rsplit("_", 1)[0] for row in candidates)
+        raise ValueError(f"{name} published no weights for {backbone_name}; it has {', '.join(names)}")
 
     def distance(row: PublishedWeights) -> tuple[int, int]:
         size = parse_name(row.backbone).input_size or 0
         return abs(size - input_size), -size
 
-    return min(fitting, key=distance)
+    return min(matching, key=distance)
 
 
 def fetch(row: PublishedWeights) -> Path:
-    """The file in its publisher's cache, downloaded and checked if need be.
+    """The verified file in its publisher's cache, downloaded if needed.
 
     Raises:
-        ValueError: if it is neither in the cache nor can be downloaded whole, or is another file than it was; says
-            what to do by hand.
+        ValueError: if the download fails or the file has another digest; the message tells how to get it manually.
     """
-    by_hand = "; download it by hand and pass its path as --backbone.pretrained"
+    advice = "download it by hand and pass its path as --backbone.pretrained"
     if row.publisher == "timm":
-        from huggingface_hub import hf_hub_download  # slow to import, and needed for these alone
+        from huggingface_hub import hf_hub_download  # slow to import
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
             path = Path(hf_hub_download(row.url.removeprefix("https://huggingface.co/"), _TIMM_FILE))
         except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-            raise ValueError(f"{row.url}: download of {_TIMM_FILE} failed ({type(error).__name__}){by_hand}") from error
+            raise ValueError(
+                f"{row.url}: download of {_TIMM_FILE} failed ({type(error).__name__}); {advice}"
+            ) from error
         _verify(path, row.name, row.sha256)
         return path
-    return download_once(row.url, row.name, row.sha256, advice=by_hand[2:])
+    return download_once(row.url, row.name, row.sha256, advice=advice)
 
 
 def download_once(url: str, name: str, sha256: str | None, *, advice: str) -> Path:
-    """The file of a URL in the folder where torch keeps what it downloads, downloaded once and checked at each use.
+    """A file in torch's download folder, downloaded once and verified at each use.
 
     Args:
         url: of the file.
-        name: of the file here.
-        sha256: that it must have; None where nobody states it, but its server states an MD5.
-        advice: what to do by hand.
+        name: of the local file.
+        sha256: expected digest; None if none is published and the server sends an MD5.
+        advice: the manual alternative, for the error message.
 
     Raises:
-        ValueError: if the download fails, or the file is another one.
+        ValueError: if the download fails, or the file has another digest.
     """
     path = _torch_folder() / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             if sha256 is None:
-                _download_stated(url, path)
+                _download_with_md5(url, path)
             else:
                 torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
-        except (OSError, http.client.HTTPException, RuntimeError) as error:  # the second when a part of it arrived
+        except (OSError, http.client.HTTPException, RuntimeError) as error:  # HTTPException: incomplete download
             raise ValueError(f"{url}: download failed ({error}); put the file at {path}, or {advice}") from error
     _verify(path, name, sha256)
     return path
@@ -197,41 +197,41 @@ def _torch_folder() -> Path:
 
 
 def _verify(path: Path, name: str, sha256: str | None) -> None:
-    """Compare a file with its SHA-256; without one, with that of the file as it was first seen, which is written down.
+    """Verify a file's SHA-256; without a published one, against the stored digest of its first download.
 
     Raises:
-        ValueError: if it is another one.
+        ValueError: if the digest differs.
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    note = _torch_folder() / f"{name}.sha256"  # as `sha256sum` writes it
-    if sha256 is None and not note.exists():
-        _write_whole(note, f"{digest}  {path.name}\n".encode())
+    digest_file = _torch_folder() / f"{name}.sha256"  # in the format of `sha256sum`
+    if sha256 is None and not digest_file.exists():
+        _write_atomically(digest_file, f"{digest}  {path.name}\n".encode())
         print(
-            f"{name}: nobody states its SHA-256, so it is not known to be what was published; from now on it must be "
-            f"what it is now, {digest}, which is written down in {note}",
+            f"{name}: no SHA-256 is published, so this file cannot be verified; its digest {digest} is stored in "
+            f"{digest_file}, and later files must match it",
             file=sys.stderr,
         )
-    expected = sha256 or note.read_text(encoding="utf-8").partition(" ")[0]
+    expected = sha256 or digest_file.read_text(encoding="utf-8").partition(" ")[0]
     if digest != expected:
-        known = "known here" if sha256 else f"written down in {note}"
+        origin = "pinned here" if sha256 else f"stored in {digest_file}"
         raise ValueError(
-            f"{path}: its SHA-256 is {digest}, but the one {known} is {expected}: remove the file, so that it is "
-            "downloaded again, or pass its path if it is one of your own"
+            f"{path}: its SHA-256 is {digest}, but the one {origin} is {expected}: remove the file to download it "
+            "again, or pass its path if it is your own"
         )
 
 
-def _download_stated(url: str, path: Path) -> None:
-    """Download a file whose server states its MD5 (Google's storage does)."""
+def _download_with_md5(url: str, path: Path) -> None:
+    """Download a file whose server sends its MD5 (Google's storage does)."""
     with urllib.request.urlopen(url, timeout=30) as response:
         data, hashes = response.read(), response.headers.get_all("x-goog-hash", [])
     md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
     if f"md5={md5}" not in [part.strip() for line in hashes for part in line.split(",")]:
-        raise RuntimeError(f"what arrived does not have the hash that the server states, {hashes}")
-    _write_whole(path, data)
+        raise RuntimeError(f"the content does not have the hash sent by the server, {hashes}")
+    _write_atomically(path, data)
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def _write_atomically(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(data)

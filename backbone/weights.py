@@ -1,4 +1,4 @@
-"""Weights and the conventions that they need: opened by a published name or a path, checked, loaded."""
+"""Pretrained weights and their conventions: open by published name or path, check, load."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backbone.mobilenet import STEM
 from backbone.names import ConventionsName
 from backbone.published import IMAGENET_CLASS_NAMES, fetch, find_published
 
-_NOT_LEARNT = ("num_batches_tracked", "normalize.mean", "normalize.std")
+_SKIPPED = ("num_batches_tracked", "normalize.mean", "normalize.std")
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Weights:
     """Trained weights.
 
     Attributes:
-        state: by the names of `Classifier`: `backbone...` and, where there is a classifier, `head...`.
-        conventions: the name of those that `build_backbone` must be given.
-        origin: file or run that they came from, for people.
-        class_names: of the classifier, by class id; empty where there is none or they are not known.
+        state: state dict of a `Classifier`: `backbone...` and, if there is a classifier, `head...`.
+        conventions: for `build_backbone`.
+        origin: file or run of the weights, for messages.
+        class_names: of the classifier, by class id; empty if there is no classifier or they are unknown.
     """
 
     state: Mapping[str, Tensor]
@@ -35,13 +35,13 @@ class Weights:
 
 
 def open_weights(pretrained: str, backbone_name: str, *, input_size: int) -> Weights:
-    """Published weights, or those of a file.
+    """Open published weights or a file.
 
     Args:
-        pretrained: a publisher (`keras`, `timm`, `torchvision`) for its file that fits best, the name of one, both
-            downloaded once; or a path.
-        backbone_name: of the network that they are for.
-        input_size: the side in pixels that the network will be used at; picks among a publisher's files.
+        pretrained: a publisher (`keras`, `timm`, `torchvision`) for its best matching file, or the name of a published
+            file, both downloaded once; or a path.
+        backbone_name: of the network to load them into.
+        input_size: input size in pixels of the network; selects among a publisher's files.
 
     Raises:
         ValueError: if there is no such file, or it is damaged.
@@ -62,47 +62,50 @@ def num_outputs(state: Mapping[str, Tensor]) -> int:
 
 
 def load_weights(model: Backbone | Classifier, weights: Weights) -> None:
-    """Load weights into a backbone, or into a backbone and its classifier.
+    """Load weights into a backbone or a classifier.
 
     Raises:
-        ValueError: if they were made for another network, or for another number of classes.
+        ValueError: if they belong to another network, or have another number of classes.
     """
     prefix = "" if isinstance(model, Classifier) else "backbone."
     given = {name.removeprefix(prefix): value for name, value in weights.state.items() if name.startswith(prefix)}
-    given = {name: value for name, value in given.items() if not name.endswith(_NOT_LEARNT)}
-    expected = {name: value for name, value in model.state_dict().items() if not name.endswith(_NOT_LEARNT)}
+    given = {name: value for name, value in given.items() if not name.endswith(_SKIPPED)}
+    expected = {name: value for name, value in model.state_dict().items() if not name.endswith(_SKIPPED)}
     backbone = model.backbone if isinstance(model, Classifier) else model
-    have, want = _stem_channels(given), _stem_channels(expected)
-    if have and want and have != want:
+    given_stem, expected_stem = _num_stem_channels(given), _num_stem_channels(expected)
+    if given_stem and expected_stem and given_stem != expected_stem:
         raise ValueError(
-            f"{weights.origin}: made for width {have / STEM.channels:g}, but the backbone has width "
+            f"{weights.origin}: made for width {given_stem / STEM.channels:g}, but the backbone has width "
             f"{backbone.width_mult:g}"
         )
     for name in sorted(expected.keys() | given.keys()):
-        theirs, ours = (tuple(state[name].shape) if name in state else "nothing" for state in (given, expected))
-        if theirs != ours and name.startswith("head.") and theirs != "nothing":
-            raise ValueError(f"{weights.origin}: has {theirs[0]} classes, but {ours[0]} are needed")
-        if theirs != ours:
-            raise ValueError(f"{weights.origin}: made for another network: {name} is {theirs} there, {ours} here")
-    model.load_state_dict(given, strict=False)  # what it lacks is not learnt
+        given_shape, shape = (tuple(state[name].shape) if name in state else "missing" for state in (given, expected))
+        if given_shape != shape and name.startswith("head.") and given_shape != "missing":
+            raise ValueError(f"{weights.origin}: has {given_shape[0]} classes, but {shape[0]} are needed")
+        if given_shape != shape:
+            raise ValueError(
+                f"{weights.origin}: made for another network: {name} is {given_shape} in the weights, {shape} in the "
+                "network"
+            )
+    model.load_state_dict(given, strict=False)  # only the buffers of _SKIPPED are missing
 
 
-def load_classes(model: Classifier, weights: Weights, row_of: Mapping[int, int]) -> None:
-    """Let outputs of a classifier start as those of the weights' own; where it has a hidden layer, that too.
+def load_classes(model: Classifier, weights: Weights, class_ids: Mapping[int, int]) -> None:
+    """Initialise outputs of a classifier from those of the weights; a hidden layer of the head is copied, too.
 
     Args:
-        model: gets the weights, in place; its backbone stays as it is.
+        model: its head is updated in place.
         weights: of the same kind of network, with a classifier.
-        row_of: class id of the model -> class id of the weights.
+        class_ids: class id of the model -> class id of the weights.
     """
     head = model.head.state_dict()
     *hidden, kernel, bias = head
     for name in hidden:
         head[name].copy_(weights.state[f"head.{name}"])
     for name in (kernel, bias):
-        head[name][list(row_of)] = weights.state[f"head.{name}"][list(row_of.values())].to(head[name])
+        head[name][list(class_ids)] = weights.state[f"head.{name}"][list(class_ids.values())].to(head[name])
 
 
-def _stem_channels(state: Mapping[str, Tensor]) -> int:
-    """Of MobileNet v1's first layer; 0 in another network."""
+def _num_stem_channels(state: Mapping[str, Tensor]) -> int:
+    """Channels of MobileNet v1's first layer; 0 for other networks."""
     return next((len(value) for name, value in state.items() if name.endswith("layers.0.conv.weight")), 0)

@@ -1,1 +1,1 @@
-"""The objects that travel (`types`), readers, transforms, loading, and sample data. Knows no task."""
+"""Data: example types (`types`), readers, transforms, loading, generated samples. Independent of tasks."""

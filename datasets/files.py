@@ -1,4 +1,4 @@
-"""Files that are never half written, folders that are never overwritten, and names that stay inside their root."""
+"""Files and folders: atomic writes, new folders that never overwrite, checked relative paths."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from typing import Any
 import platformdirs
 
 CACHE_VARIABLE = "MOBILENET_SUITE_CACHE"
-LEFTOVER_S = 3600  # nobody writes one file for so long
+LEFTOVER_S = 3600  # temporary files older than this are from killed processes
 
 
 def cache_dir() -> Path:
-    """Where generated data is kept: $MOBILENET_SUITE_CACHE, or the user's cache folder."""
+    """The cache folder: $MOBILENET_SUITE_CACHE, or the user's cache folder."""
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("mobilenet-suite"))
 
 
 @contextmanager
 def atomic_write(path: Path, *, backup: Path | None = None) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which becomes `path` only if the block ends well.
+    """Yield a temporary path beside `path`, which replaces `path` if the block ends without an error.
 
-    A reader, or a crash at any moment, finds the old file or the new one, never a part of it. What a process that was
-    killed has left of the same file goes with the next write, once it is an hour old.
+    Readers see the old or the new file, never a part of it, even after a crash. Temporary files of killed processes are
+    removed by later writes of the same file, once they are an hour old.
 
     Args:
         path: the file.
-        backup: what the old file becomes once the new one is safe on disk; None to lose it. A crash may find the old
-            file there and nothing at `path`.
+        backup: new name of the old file once the new one is on disk; None to discard it. After a crash the old file may
+            be there, and no file at `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
@@ -50,12 +50,12 @@ def atomic_write(path: Path, *, backup: Path | None = None) -> Iterator[Path]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Those of `atomic_write` alone: between stem and suffix they have the number of a process."""
-    for other in path.parent.glob(f".{glob.escape(path.stem)}.*{path.suffix}"):
-        number = other.name[len(path.stem) + 2 : len(other.name) - len(path.suffix)]
-        with suppress(FileNotFoundError):  # another process was faster
-            if number.isdigit() and time.time() - other.stat().st_mtime > LEFTOVER_S:
-                other.unlink()
+    """Remove old temporary files of `atomic_write`, which have a process id between stem and suffix."""
+    for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*{path.suffix}"):
+        process_id = leftover.name[len(path.stem) + 2 : len(leftover.name) - len(path.suffix)]
+        with suppress(FileNotFoundError):  # another process has removed it
+            if process_id.isdigit() and time.time() - leftover.stat().st_mtime > LEFTOVER_S:
+                leftover.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -65,36 +65,36 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def new_folder(path: Path) -> Path:
-    """Make `path`, or where that exists `path-2`, `path-3`, ...: what somebody made stays as it is."""
-    number, candidate = 1, path
+    """Make the folder `path`, or if it exists `path-2`, `path-3`, ..."""
+    count, candidate = 1, path
     while True:
         try:
             candidate.mkdir(parents=True)
         except FileExistsError:
-            number += 1
-            candidate = path.with_name(f"{path.name}-{number}")
+            count += 1
+            candidate = path.with_name(f"{path.name}-{count}")
         else:
             return candidate
 
 
 def path_inside(root: Path, name: str) -> Path:
-    """`root / name`, if that is inside `root`.
+    """`root / name`, checked to be inside `root`.
 
     Raises:
-        ValueError: if the name is absolute, climbs out of the root, names the root itself or cannot be a file's.
+        ValueError: if the name is absolute, leaves the root, is the root itself, or is not a valid file name.
     """
     if "\0" in name:
         raise ValueError(f"file name {name!r} of a file in {root} has a NUL character")
     parts = Path(os.path.normpath(name)).parts
     if not parts:
-        raise ValueError(f"file name {name!r} names no file in {root}")
+        raise ValueError(f"file name {name!r} is not a file in {root}")
     if os.path.isabs(name) or parts[0] == os.pardir:
         raise ValueError(f"file name {name!r} points outside its folder {root}")
     return root / name
 
 
 def missing_files(paths: Sequence[Path]) -> list[Path]:
-    """Those that do not exist; one directory listing for each folder, since 118,000 `stat` calls take their time."""
+    """The paths that do not exist; lists each folder once, which is faster than a `stat` call per file."""
     names_in: defaultdict[Path, set[str]] = defaultdict(set)
     for folder in {path.parent for path in paths}:
         if folder.is_dir():

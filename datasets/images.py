@@ -1,4 +1,4 @@
-"""Image files to RGB arrays, whatever cameras and scanners put into them."""
+"""Read and write image files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from datasets.types import Image
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 _JPEG = b"\xff\xd8\xff"
-# FF and what kind of segment follows. Bytes that only look like one: FF00 is a stuffed FF in image data; FF01, the
-# restarts FFD0 to FFD7 and FFD8 have no content; of several FF the last one counts.
+# A marker: FF and the segment's type. Not segments: FF00, a stuffed FF in image data; FF01, FFD8 and the restart
+# markers FFD0 to FFD7, which have no content; FF before another FF, a fill byte.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 _END_OF_IMAGE, _APP1 = 0xD9, 0xE1
 _EXIF = b"Exif\x00\x00"
@@ -29,7 +29,7 @@ class UnreadableImageError(ValueError):
 
 
 def image_names(root: Path, folder: str) -> list[str]:
-    """The image files in a folder below `root`, named from there, in order; hidden ones are none."""
+    """The names of the image files in a folder below `root`, relative to `root`, sorted; without hidden files."""
     return sorted(
         f"{folder}/{entry.name}"
         for entry in os.scandir(root / folder)
@@ -38,10 +38,10 @@ def image_names(root: Path, folder: str) -> list[str]:
 
 
 def read_image(path: Path, *, expected_hw: tuple[int, int] | None = None, min_side_px: int | None = None) -> Image:
-    """One image file as it is meant to be seen, see `decode_image`.
+    """Read an image file, see `decode_image`.
 
     Raises:
-        UnreadableImageError: naming the file, if it cannot be read in full or its size is not the expected one.
+        UnreadableImageError: if it cannot be read in full or does not have the expected size.
     """
     try:
         data = path.read_bytes()
@@ -53,23 +53,23 @@ def read_image(path: Path, *, expected_hw: tuple[int, int] | None = None, min_si
 def decode_image(
     data: bytes, path: Path, *, expected_hw: tuple[int, int] | None = None, min_side_px: int | None = None
 ) -> Image:
-    """The bytes of an image file as it is meant to be seen: RGB, 8 bits, turned as its EXIF orientation says.
+    """Decode an image file to 8-bit RGB, with its EXIF orientation applied.
 
-    Grey, palette, CMYK and 16-bit files are converted.
+    Greyscale, palette, CMYK and 16-bit files are converted.
 
-    JPEG files are decoded by libjpeg-turbo, through simplejpeg or, where there is EXIF data, through OpenCV; both give
-    the same pixels. Bytes after the end of the image, such as the film of a Motion Photo, are ignored in any format.
+    JPEG files are decoded by libjpeg-turbo, through simplejpeg or, if they have EXIF data, through OpenCV; both give
+    the same pixels. Bytes after the end of the image, such as the video of a Motion Photo, are ignored in any format.
 
     Args:
-        data: in any format that OpenCV reads.
-        path: what to call it in a message.
-        expected_hw: the size that annotations were made for. Some tools annotate the pixels as stored, without
-            turning them; where only those have the expected size, they are returned.
-        min_side_px: a JPEG file may be decoded at a smaller size, as long as both its sides keep so many pixels, which
-            is much faster for large photos; None for the size as stored.
+        data: the file's bytes, in any format that OpenCV reads.
+        path: for error messages.
+        expected_hw: the image size of the annotations. Some tools annotate the pixels as stored, ignoring EXIF; if only
+            the stored pixels have the expected size, they are returned.
+        min_side_px: allows decoding a JPEG file at a reduced size with both sides at least this long, which is much
+            faster for large photos; None for full size.
 
     Raises:
-        UnreadableImageError: naming the file, if it cannot be read in full or its size is not the expected one.
+        UnreadableImageError: if it cannot be read in full or does not have the expected size.
     """
     image = _decode_jpeg(data, path, min_side_px) if data.startswith(_JPEG) else None
     if image is None:
@@ -88,7 +88,7 @@ def decode_image(
 def write_image(path: Path, image: Image) -> None:
     """Write an RGB image in the format of the path's suffix.
 
-    Python writes the file: OpenCV ends the process at a file name that is not UTF-8, and does not say why it failed.
+    Not with `cv2.imwrite`, which aborts the process on file names that are not UTF-8 and gives no reason for errors.
     """
     is_encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not is_encoded:
@@ -97,33 +97,33 @@ def write_image(path: Path, image: Image) -> None:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Kind and start of the content of each segment of a JPEG file, up to the end of its image.
+    """Type and content offset of each segment of a JPEG file, up to the end of the image.
 
-    So neither an embedded thumbnail nor what was appended to the file is taken for a part of it. Image data, which
-    follows the segment that starts a scan, is passed over, for within it FF is stuffed.
+    Embedded thumbnails and data appended to the file are not searched. The entropy-coded data of a scan is skipped: it
+    contains no markers, since FF is stuffed.
 
     Source: ITU-T T.81, annex B.
     """
     position = len(b"\xff\xd8")
     while marker := _MARKER.search(data, position):
-        kind, start = marker[1][0], marker.end()
-        yield kind, start + 2
-        if kind == _END_OF_IMAGE:
+        segment_type, start = marker[1][0], marker.end()
+        yield segment_type, start + 2
+        if segment_type == _END_OF_IMAGE:
             return
-        position = start + int.from_bytes(data[start : start + 2], "big")  # the length counts its own two bytes
+        position = start + int.from_bytes(data[start : start + 2], "big")  # the length includes its own two bytes
 
 
 def _decode_jpeg(data: bytes, path: Path, min_side_px: int | None) -> Image | None:
-    """The pixels, or None where OpenCV must do it: what simplejpeg does not read, and whole files with EXIF data.
+    """Decode a JPEG; None if it needs OpenCV: files that simplejpeg cannot read, and EXIF files at full size.
 
     Raises:
-        UnreadableImageError: if the file ends before its image. Both decoders would fill the missing rows with grey and
-            say nothing; OpenCV refuses truncated files of all other formats itself.
+        UnreadableImageError: if the file is truncated. Both decoders would silently fill the missing rows with grey;
+            OpenCV detects truncation in all other formats.
     """
     segments = list(_jpeg_segments(data))
     if not segments or segments[-1][0] != _END_OF_IMAGE:
         raise UnreadableImageError(f"{path}: truncated image")
-    has_exif = any(kind == _APP1 and data.startswith(_EXIF, start) for kind, start in segments)
+    has_exif = any(segment_type == _APP1 and data.startswith(_EXIF, start) for segment_type, start in segments)
     try:
         if not has_exif:
             side = min_side_px or 0

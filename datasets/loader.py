@@ -1,7 +1,7 @@
-"""From a data set of examples to batches, the same ones whatever the number of worker processes.
+"""Data loading: from a data set of examples to batches, independent of the number of worker processes.
 
-Every random choice is a function of (seed, epoch, row), never of a process's state. So a run does not depend on
-`num_workers`, and one that is resumed in the middle of an epoch sees what the unbroken one would have seen.
+Every random choice is a function of (seed, epoch, row), never of a process's state. So the batches do not depend on
+`num_workers`, and a run that is resumed in the middle of an epoch gets the batches of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from datasets.types import Batch, Example, Image
 
 T = TypeVar("T")
 
-# (image, truth, seed) -> (image of the network's input size, truth)
+# (image, truth, seed) -> (image at the network's input size, truth)
 Augment = Callable[[Image, T, int], tuple[Image, T]]
-# image -> image of the network's input size
+# image -> image at the network's input size
 Preprocess = Callable[[Image], Image]
-# (examples of one batch after their transforms, seed) -> as many, mixed with each other
+# (augmented examples of a batch, seed) -> the same number of mixed examples
 Mixing = Callable[[list[Example[T]], int], list[Example[T]]]
-# (random numbers of an epoch, size of its batches) -> the rows of its batches, one after the other
+# (the epoch's random generator, batch size) -> the rows of all batches of an epoch, concatenated
 Order = Callable[[np.random.Generator, int], NDArray[np.int64]]
-# (examples of one training batch) -> their truth as a NamedTuple of tensors
+# (examples of a training batch) -> targets, a NamedTuple of tensors
 Collate = Callable[[Sequence[Example[T]]], Any]
 
-MAX_REPLACEMENTS = 100  # images that are tried in place of one that cannot be read
+MAX_REPLACEMENTS = 100  # random replacements tried for an unreadable image
 
 
 class Source(Protocol[T]):
     """A data set of examples, as stored.
 
     Attributes:
-        warnings: one line for each kind of repair that was made while reading, with its count.
+        warnings: a line for each kind of repaired or skipped annotation, with its count.
     """
 
     warnings: list[str]
@@ -51,42 +51,42 @@ class Source(Protocol[T]):
     def __getitem__(self, index: int, /) -> Example[T]: ...
 
     def id(self, index: int, /) -> str:
-        """Of an example, without opening its image."""
+        """The id of an example, without opening its image."""
 
     def truth(self, index: int, /) -> T:
-        """Of an example, without opening its image."""
+        """The truth of an example, without opening its image."""
 
 
 class Key(NamedTuple):
-    """Which example, and in which epoch."""
+    """A row of the data set in an epoch."""
 
     epoch: int
     row: int
 
 
 class Unreadable(NamedTuple):
-    """An example whose image could not be read, and why."""
+    """Stands in for an example whose image could not be read."""
 
     reason: str
 
 
 def _read(source: Source[T], row: int, prepare: Callable[[Example[T]], Example[T]]) -> Example[T] | Unreadable:
-    """An example of a source, prepared for a network, or why there is none."""
+    """A prepared example of a source, or `Unreadable`."""
     try:
         example = source[row]
     except UnreadableImageError as error:
         return Unreadable(str(error))
     try:
         return prepare(example)
-    except UnreadableImageError as error:  # there is no face to cut out
+    except UnreadableImageError as error:  # the preprocessing refused it
         return Unreadable(f"{example.id}: {error}")
 
 
 class EvaluationSet(Dataset[Example[T] | Unreadable], Generic[T]):
-    """A source's images as a network takes them, with their truth as stored, by row."""
+    """A source with preprocessed images and truth as stored, indexed by row."""
 
     def __init__(self, source: Source[T], preprocess: Preprocess) -> None:
-        """Args: source: examples; preprocess: makes an image a network's input."""
+        """Args: source: examples; preprocess: from image to network input."""
         self._source = source
         self._preprocess = preprocess
 
@@ -94,15 +94,15 @@ class EvaluationSet(Dataset[Example[T] | Unreadable], Generic[T]):
         return len(self._source)
 
     def __getitem__(self, row: int) -> Example[T] | Unreadable:
-        """An example, or why there is none."""
+        """The preprocessed example, or `Unreadable`."""
         return _read(self._source, row, lambda e: replace(e, image=self._preprocess(e.image), row=row))
 
 
 class TrainingSet(Dataset[Example[T] | Unreadable], Generic[T]):
-    """A source's examples, augmented by what (seed, epoch, row) draw."""
+    """A source with augmented examples, indexed by `Key`; random choices depend on (seed, epoch, row)."""
 
     def __init__(self, source: Source[T], augment: Augment[T], seed: int, mixing: Mixing[T] | None = None) -> None:
-        """Args: source: examples; augment: makes them network inputs; seed: of the run; mixing: of whole batches."""
+        """Args: source: examples; augment: of an example; seed: of the run; mixing: of a batch, such as MixUp."""
         self._source = source
         self._augment = augment
         self._seed = seed
@@ -112,19 +112,19 @@ class TrainingSet(Dataset[Example[T] | Unreadable], Generic[T]):
         return len(self._source)
 
     def __getitem__(self, key: Key) -> Example[T] | Unreadable:
-        """The example of that epoch, or why there is none."""
-        return _read(self._source, key.row, lambda e: self.augmented(replace(e, row=key.row, seed=self._draw(*key))))
+        """The augmented example of an epoch, or `Unreadable`."""
+        return _read(self._source, key.row, lambda e: self.augmented(replace(e, row=key.row, seed=self._seed_of(*key))))
 
     def augmented(self, example: Example[T]) -> Example[T]:
-        """The example as the network sees it; a function of it and of its seed."""
+        """The augmented example; depends only on the example and its seed."""
         image, truth = self._augment(example.image, example.truth, example.seed)
         return replace(example, image=image, truth=truth)
 
     def __getitems__(self, keys: list[Key]) -> list[Example[T] | Unreadable]:
-        """The examples of a batch; torch's loader asks for them in this way.
+        """The examples of a batch; called by torch's DataLoader.
 
-        Others, drawn at random, take the place of those that cannot be read, so that every batch of every process is
-        full as long as any image can be read: batch normalisation needs two, and all processes take part in each step.
+        Unreadable examples are replaced by others at random, so that every batch of every process is full: batch
+        normalisation needs two images, and all processes take part in each step.
         """
         examples: list[Example[T]] = []
         unreadable: list[Unreadable] = []
@@ -136,21 +136,21 @@ class TrainingSet(Dataset[Example[T] | Unreadable], Generic[T]):
                     break
                 unreadable.append(item)
         if self._mixing is not None:
-            examples = self._mixing(examples, self._draw(*keys[0]) + 1)
+            examples = self._mixing(examples, self._seed_of(*keys[0]) + 1)
         return [*examples, *unreadable]
 
     def _candidates(self, key: Key) -> Iterator[int]:
-        """The row of a key, some others at random, then all."""
+        """The row of a key, then random rows, then all rows."""
         yield key.row
-        yield from (self._draw(*key, attempt) % len(self) for attempt in range(1, MAX_REPLACEMENTS))
+        yield from (self._seed_of(*key, attempt) % len(self) for attempt in range(1, MAX_REPLACEMENTS))
         yield from range(len(self))
 
-    def _draw(self, *what: int) -> int:
-        return int(np.random.SeedSequence([self._seed, *what]).generate_state(1)[0])
+    def _seed_of(self, *key: int) -> int:
+        return int(np.random.SeedSequence([self._seed, *key]).generate_state(1)[0])
 
 
 class TrainingBatches(Sampler[list[Key]]):
-    """Keys of one epoch's batches in an order that (seed, epoch) gives; an incomplete last batch is left out."""
+    """A batch sampler for an epoch, shuffled by (seed, epoch); an incomplete last batch is dropped."""
 
     def __init__(
         self,
@@ -162,14 +162,14 @@ class TrainingBatches(Sampler[list[Key]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """Batches of one process of a run.
+        """The batches of one process.
 
         Args:
-            num_examples: of the data set.
-            batch_size: at most; shared by all processes.
+            num_examples: size of the data set.
+            batch_size: over all processes; limited by the size of the data set.
             seed: of the run.
-            order: of the examples in an epoch; None for each once, shuffled.
-            rank: of this process, which has the `rank`-th part of each batch.
+            order: sampling order; None to shuffle the examples once per epoch.
+            rank: of this process, which gets the `rank`-th part of each batch.
             world_size: number of processes.
         """
         self.num_examples = num_examples
@@ -181,7 +181,7 @@ class TrainingBatches(Sampler[list[Key]]):
         self.first_batch = 0
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """The next iteration gives this epoch, from this batch on."""
+        """Set the epoch and the first batch of the next iteration."""
         self.epoch, self.first_batch = epoch, batch
 
     def __len__(self) -> int:
@@ -192,15 +192,15 @@ class TrainingBatches(Sampler[list[Key]]):
         order = rng.permutation(self.num_examples) if self._order is None else self._order(rng, self.batch_size)
         for batch in range(self.first_batch, len(self)):
             rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            # In one piece, not every `world_size`-th: a person's photos stay together.
-            mine = np.array_split(rows, self._world_size)[self._rank]
-            yield [Key(self.epoch, int(row)) for row in mine]
+            # Contiguous parts keep neighbouring examples in one process, such as the photos of an identity.
+            own_rows = np.array_split(rows, self._world_size)[self._rank]
+            yield [Key(self.epoch, int(row)) for row in own_rows]
 
 
 def ordered_batches(num_examples: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> list[list[int]]:
-    """Rows of one process's share of all examples, for evaluation: each once, in order, and no process the same.
+    """The rows of a process's evaluation batches: every example once over all processes.
 
-    A share is one piece, so that the shares of all processes one after the other are in the order of the data set.
+    A process gets a contiguous part, so that the parts concatenated by rank are in the order of the data set.
     """
     rows = np.array_split(np.arange(num_examples), world_size)[rank].tolist()
     return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
@@ -218,13 +218,12 @@ def build_loader(
     """A torch loader over `batches`.
 
     Args:
-        dataset: where examples come from.
-        batches: which ones.
-        num_workers: processes that load; 0 loads in this one.
-        collate: makes the targets of training batches; None: batches have the truth as it is.
-        keep_workers: they live as long as the loader, which must be let go of before the program ends; else they end
-            with each pass.
-        pin_memory: batches lie in page-locked memory, from which they are copied to a GPU while it computes.
+        dataset: an `EvaluationSet` or a `TrainingSet`.
+        batches: the batch sampler.
+        num_workers: number of loader processes; 0 loads in this process.
+        collate: makes the targets of training batches; None keeps the truth of evaluation batches.
+        keep_workers: keep the worker processes between epochs; delete the loader before the program ends.
+        pin_memory: put batches in page-locked memory, for asynchronous copies to a GPU.
     """
     return DataLoader(
         dataset,
@@ -238,21 +237,21 @@ def build_loader(
 
 
 def build_batch(examples: Sequence[Example[T] | Unreadable], collate: Collate[T] | None = None) -> Batch[T]:
-    """Examples whose images have one size as a batch, with targets if `collate` makes some, else with their truth."""
-    good = [example for example in examples if isinstance(example, Example)]
-    pixels = np.stack([example.image for example in good]) if good else np.zeros((0, 0, 0, 3), np.uint8)
+    """A batch of examples with equal image sizes; with targets if `collate` is given, else with the truth."""
+    readable = [example for example in examples if isinstance(example, Example)]
+    pixels = np.stack([example.image for example in readable]) if readable else np.zeros((0, 0, 0, 3), np.uint8)
     return Batch(
         images=torch.from_numpy(pixels).permute(0, 3, 1, 2),  # a view: channels last in memory
-        truth=[example.truth for example in good] if collate is None else [],
-        targets=collate(good) if collate is not None and good else None,
-        rows=[example.row for example in good],
+        truth=[example.truth for example in readable] if collate is None else [],
+        targets=collate(readable) if collate is not None and readable else None,
+        rows=[example.row for example in readable],
         unreadable=[example.reason for example in examples if isinstance(example, Unreadable)],
     )
 
 
 def _init_worker(_worker: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the main process ends the workers
-        signal.signal(number, signal.SIG_IGN)
+    for signum in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the main process stops the workers
+        signal.signal(signum, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     keep_freed_memory()

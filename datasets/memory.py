@@ -1,8 +1,8 @@
-"""How much memory is available, and how freed memory is kept in the process.
+"""Available memory, and glibc settings that keep freed memory in the process.
 
-By default glibc returns every large block to the kernel at once and gets zeroed pages anew for the next one, which is
-slow. A training step frees and allocates the same blocks over and over: on two cores, training SSD300 was 1.8 times as
-fast with the blocks kept (`python -m tasks.detection.throughput`; 1.3 times in another run).
+By default glibc returns every large block to the kernel when it is freed and gets new zeroed pages for the next one,
+which is slow. A training step frees and allocates the same blocks over and over: on two cores, training SSD300 was 1.8
+times as fast with the blocks kept (`python -m tasks.detection.throughput`; 1.3 times in another run).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to serve large blocks from its heap and never to shrink it; elsewhere do nothing."""
+    """Set glibc to allocate large blocks on its heap and never to shrink it; a no-op elsewhere."""
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -29,7 +29,7 @@ def keep_freed_memory() -> None:
 
 
 def available_bytes() -> int | None:
-    """Memory that a process can still get without swapping, cached files included; None where that is unknown."""
+    """Memory available without swapping, including the page cache; None if unknown."""
     text = MEMINFO.read_text(encoding="ascii") if MEMINFO.is_file() else ""
     found = re.search(r"^MemAvailable: *(\d+) kB$", text, re.MULTILINE)
     return 1024 * int(found[1]) if found else None

@@ -1,7 +1,7 @@
-"""Where the images of a data set lie: files below a folder (here), or members of tar files (`shards.py`).
+"""Image storage of data sets: files below a folder (here), or members of tar files (`shards.py`).
 
-A store is an array of names, not a million Python objects, so loader processes share it. `StoredExamples` is what data
-sets of whole images have in common.
+Names are stored in one array, not in a million Python objects, so that loader processes share its memory.
+`StoredExamples` is the base of data sets with one truth per image.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ class ImageStore(Protocol):
     def __len__(self) -> int: ...
 
     def id(self, row: int) -> str:
-        """The path of an image; within a shard, the shard's path and the member's name."""
+        """The path of an image; in a shard, the shard's path and the member's name."""
 
     def read(self, row: int, min_side_px: int | None) -> Image:
-        """The image as stored, or smaller, see `datasets.images.decode_image`.
+        """The image, possibly reduced, see `datasets.images.decode_image`.
 
         Raises:
             UnreadableImageError: if it cannot be read.
         """
 
     def select(self, rows: Rows) -> ImageStore:
-        """Some of the images, in that order."""
+        """A store of the images at `rows`, in that order."""
 
 
 class ImageFiles:
     """Files below a folder: an `ImageStore`."""
 
     def __init__(self, root: Path, names: Sequence[str] | NDArray[np.bytes_]) -> None:
-        """Args: root: folder; names: of files below it, or as `np.bytes_` the same encoded by the file system."""
+        """Args: root: folder; names: of files relative to it, as text or encoded by `os.fsencode` as `np.bytes_`."""
         self.root = root
         self.names = names if isinstance(names, np.ndarray) else np.array([os.fsencode(name) for name in names])
 
@@ -58,7 +58,7 @@ class ImageFiles:
         return os.path.join(self.root, os.fsdecode(self.names[row]))
 
     def read(self, row: int, min_side_px: int | None) -> Image:
-        """The image as stored, or smaller.
+        """The image, possibly reduced.
 
         Raises:
             UnreadableImageError: if the file cannot be read.
@@ -66,16 +66,17 @@ class ImageFiles:
         return read_image(Path(self.id(row)), min_side_px=min_side_px)
 
     def select(self, rows: Rows) -> ImageFiles:
-        """Some of the files."""
+        """A store of the files at `rows`, in that order."""
         return ImageFiles(self.root, self.names[rows])
 
 
 class StoredExamples(Dataset[Example[T]], Generic[T]):
-    """Images of a store with a truth each, which a data set adds as `truth(index)`: a `datasets.loader.Source`.
+    """A `datasets.loader.Source` over the images of a store; subclasses add `truth(index)`.
 
     Attributes:
-        min_side_px: images may be decoded at a smaller size down to this; None for the stored one.
-        warnings: what was passed over while reading.
+        images: the store.
+        min_side_px: allows reduced decoding, with both sides at least this long; None for full size.
+        warnings: what was repaired or skipped while reading.
     """
 
     def __init__(self, images: ImageStore, warnings: Sequence[str]) -> None:
@@ -88,7 +89,7 @@ class StoredExamples(Dataset[Example[T]], Generic[T]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Example[T]:
-        """The image as stored.
+        """An image with its truth.
 
         Raises:
             UnreadableImageError: if it cannot be read.
@@ -101,4 +102,4 @@ class StoredExamples(Dataset[Example[T]], Generic[T]):
 
     @abstractmethod
     def truth(self, index: int) -> T:
-        """What is true of an image, without opening it."""
+        """The truth of an image, without opening it."""

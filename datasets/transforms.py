@@ -1,4 +1,4 @@
-"""What happens to an image and its truth before the network sees them. The only module that knows albumentations."""
+"""Preprocessing and augmentation. The only module that uses albumentations."""
 
 from __future__ import annotations
 
@@ -15,42 +15,40 @@ from torch.nn.functional import interpolate
 
 from datasets.types import Detections, Image
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # read when albumentations is imported: no network access
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no network access on import
 import albumentations as A
 
 T = TypeVar("T")
 GREY = (127, 127, 127)
-# A box cut down to less than this share of its area says little about its object. SSD keeps a box whose centre is in
-# the crop, which for a box cut at one side is a share of one half and for one cut at a corner one quarter.
+# Boxes of which a crop leaves a smaller fraction are dropped. SSD keeps boxes whose centre is in the crop: a fraction
+# of at least 1/2 for a box cut at one side, 1/4 for one cut at a corner.
 MIN_VISIBLE_FRACTION = 0.35
 
 
 def stretch(image: Image, height: int, width: int) -> Image:
-    """An image at another size by bilinear interpolation, which averages along a side that gets smaller.
+    """Resize with bilinear interpolation, antialiased along a side that gets smaller.
 
-    Training and prediction share it, or they would see different textures in large photos. Where a side gets smaller,
-    it is Pillow's bilinear filter to within one level (a triangle two pixels of the result wide, along each side),
-    computed several times as fast by torch.
+    Training and prediction use the same function, so that they see the same textures of large photos. Reductions equal
+    Pillow's bilinear filter to within one level, and are several times as fast.
     """
     if height >= image.shape[0] and width >= image.shape[1]:
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
     batch = torch.from_numpy(np.require(image, requirements=["C", "W"]))[None]
-    # As a view with channels last, which torch has vector code for; a permuted image that gets its batch axis later is
-    # none, and takes twice as long.
+    # The batch axis first, so that torch recognises the view as channels last, which is twice as fast.
     result = interpolate(batch.permute(0, 3, 1, 2), (height, width), mode="bilinear", antialias=True)
     return result[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def resize(image: Image, input_size: int) -> Image:
-    """Stretch to a square of `input_size` pixels, as SSD does."""
+    """Stretch to a square of `input_size` pixels, as in SSD."""
     return stretch(image, input_size, input_size)
 
 
 def center_crop(image: Image, input_size: int, crop_fraction: float) -> Image:
-    """The central square: the shorter side is scaled to round(input_size / crop_fraction), then input_size are cut out.
+    """Centre crop: resize the shorter side to round(input_size / crop_fraction), then crop a square of input_size.
 
-    Pillow's own bilinear filter, which averages where it makes smaller, see `stretch`: ImageNet accuracies are measured
-    with it, and move by a point or two with another one.
+    Uses Pillow's antialiased bilinear filter, with which ImageNet accuracies are published; others change them by a
+    point or two.
     """
     side = round(input_size / crop_fraction)
     height, width = image.shape[:2]
@@ -62,7 +60,7 @@ def center_crop(image: Image, input_size: int, crop_fraction: float) -> Image:
 
 
 class CropAugmentation:
-    """A random part of the image, stretched to the input size, perhaps mirrored; then RandAugment's operations.
+    """Random resized crop, random horizontal flip, RandAugment.
 
     Source: Szegedy et al. 2015 (arXiv:1409.4842), section 6, for the crops; Cubuk et al. 2020 (arXiv:1909.13719).
     """
@@ -76,14 +74,14 @@ class CropAugmentation:
         may_mirror: bool = True,
         cut: Callable[[Image], Image] | None = None,
     ) -> None:
-        """How images are varied.
+        """Configure the augmentation.
 
         Args:
             input_size: side of the result in pixels.
-            min_crop_area: smallest share of the image.
-            randaugment_ops: number of RandAugment's operations.
-            may_mirror: every second image is, at random.
-            cut: gives what is cut out of an image first, such as its face.
+            min_crop_area: smallest crop, as a fraction of the image's area.
+            randaugment_ops: number of RandAugment operations.
+            may_mirror: whether to flip half of the images.
+            cut: applied to the image first, for example a crop of a fixed region.
         """
         self._cut = cut
         self._may_mirror = may_mirror
@@ -92,7 +90,7 @@ class CropAugmentation:
         self._operations = A.Compose([A.SomeOf(_randaugment(), randaugment_ops, p=1)]) if randaugment_ops else None
 
     def __call__(self, image: Image, truth: T, seed: int) -> tuple[Image, T]:
-        """A random variant of an image; the same seed gives the same one."""
+        """An augmented image; deterministic for a seed."""
         if self._cut is not None:
             image = self._cut(image)
         rng = np.random.default_rng(seed)
@@ -107,9 +105,9 @@ class CropAugmentation:
 
 
 def _random_crop(image_hw: tuple[int, ...], min_area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Top, left, height, width of a part with a random area and an aspect ratio between 3/4 and 4/3.
+    """Top, left, height, width of a crop with a random area and an aspect ratio between 3/4 and 4/3.
 
-    By hand, since albumentations takes longer to seed its own than to crop: a tenth of the time of loading an image.
+    Faster than albumentations, whose seeding takes a tenth of the time of loading an image.
     """
     height, width = image_hw
     for _ in range(10):
@@ -128,7 +126,7 @@ def _random_crop(image_hw: tuple[int, ...], min_area: float, rng: np.random.Gene
 
 
 def _randaugment() -> list[A.BasicTransform]:
-    """RandAugment's operations, each of a random strength up to about its magnitude 9 of 10."""
+    """RandAugment's operations, each with a random magnitude up to about 9 of 10."""
     affine = {"fill": GREY, "p": 1}
     return [
         A.NoOp(p=1),
@@ -149,41 +147,41 @@ def _randaugment() -> list[A.BasicTransform]:
 
 
 class _Resize(A.Resize):  # type: ignore[misc]
-    """Albumentations' own, with the pixels of `stretch`."""
+    """A.Resize with the interpolation of `stretch`."""
 
     def apply(self, img: Image, **params: Any) -> Image:
-        """The whole image."""
+        """Resize the image."""
         return stretch(img, self.height, self.width)
 
 
 class _RandomResizedCrop(A.RandomResizedCrop):  # type: ignore[misc]
-    """Albumentations' own, with the pixels of `stretch`."""
+    """A.RandomResizedCrop with the interpolation of `stretch`."""
 
     def apply(self, img: Image, crop_coords: tuple[int, int, int, int], **params: Any) -> Image:
-        """The part of the image."""
+        """Crop and resize the image."""
         left, top, right, bottom = crop_coords
         return stretch(img[top:bottom, left:right], *self.size)
 
 
 class _ZoomOut(A.Affine):  # type: ignore[misc]
-    """Albumentations' own for a scale and a shift, with the pixels of `stretch`."""
+    """A.Affine with scale and translation only, with the interpolation of `stretch`."""
 
     def apply(self, img: Image, bbox_matrix: NDArray[np.float64], **params: Any) -> Image:
-        """The image made smaller first, and then moved by a fraction of a pixel."""
+        """Reduce the image with `stretch`, then translate it, with subpixel precision."""
         height, width = img.shape[:2]
         scale, shift = np.diag(bbox_matrix)[:2], bbox_matrix[:2, 2]
         small = stretch(img, round(height * scale[1]), round(width * scale[0]))
-        rest = scale * (width, height) / small.shape[1::-1]  # 1 but for the rounding
-        # Boxes are measured from the corner of pixel (0, 0), warpAffine measures from its centre.
-        matrix = np.column_stack([np.diag(rest), shift + (rest - 1) / 2])
+        residual = scale * (width, height) / small.shape[1::-1]  # about 1, from rounding the size
+        # Box coordinates start at the corner of pixel (0, 0), those of warpAffine at its centre.
+        matrix = np.column_stack([np.diag(residual), shift + (residual - 1) / 2])
         return cv2.warpAffine(small, matrix, (width, height), borderValue=self.fill)  # type: ignore[return-value]
 
 
 class DetectionAugmentation:
-    """Augmentation in SSD's manner: crop or zoom out or neither, flip, colours, and the stretch to the input size.
+    """SSD-style augmentation: crop, zoom out or neither; flip; colour jitter; resize to the input size.
 
-    Crops are drawn by their share of the image, not by their overlap with an object as in the paper. The image is
-    stretched before it is zoomed out, so that no large photo is warped at its full size.
+    Crops are sampled by their fraction of the image's area, not by their overlap with an object as in the paper. The
+    image is resized before it is zoomed out, so that large photos are not warped at full size.
 
     Source: Liu et al. 2016 (arXiv:1512.02325), sections 2.2 and 3.6.
     """
@@ -219,11 +217,11 @@ class DetectionAugmentation:
         )
 
     def __call__(self, image: Image, truth: Detections, seed: int) -> tuple[Image, Detections]:
-        """A random variant of an example; the same seed gives the same one.
+        """An augmented example; deterministic for a seed.
 
         Returns:
-            The image, uint8 (input_size, input_size, 3), and its boxes in that frame. Crowd boxes are left out,
-            since they are not single objects; the loss takes what is there for background.
+            The image, uint8 (input_size, input_size, 3), and its boxes. Crowd boxes are dropped, since they are not
+            single objects; the loss treats their area as background.
         """
         if truth.is_crowd is not None:
             truth = truth.select(~truth.is_crowd)

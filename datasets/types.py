@@ -1,11 +1,11 @@
-"""The objects that travel through the suite. Read this first.
+"""Examples, batches, and the types of truth and predictions. Read this first.
 
-Truth and prediction of a task are one type, so a metric and a picture always take two of the same thing:
+Truth and predictions of a task have the same type T, which metrics and drawing take:
 
     Example[T] -> Batch[T] -> model -> Outputs -> decode -> list[T];    metric.update(predicted, truth)
 
-They hold NumPy arrays and are read by metrics and drawing on the CPU. A loss takes `targets` instead: a NamedTuple of
-tensors that a loader process has made of a training batch's truth.
+They hold NumPy arrays on the CPU. A loss takes `targets` instead: a NamedTuple of tensors, collated from the truth of a
+training batch in the loader processes.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Example(Generic[T]):
 
     Attributes:
         image: uint8 RGB (H, W, 3).
-        truth: what is true of the image.
-        id: unique within the data set; the file's path where there is one.
-        row: position in the data set.
-        seed: of all that is drawn at random for this example in this epoch.
+        truth: the ground truth.
+        id: unique within the data set; the path of the file if there is one.
+        row: index in the data set.
+        seed: RNG seed for this example in this epoch.
     """
 
     image: Image
@@ -45,14 +45,14 @@ class Example(Generic[T]):
 
 @dataclass(frozen=True)
 class Batch(Generic[T]):
-    """Examples of one size, ready for a network.
+    """Examples of equal image size.
 
     Attributes:
-        images: uint8 RGB (N, 3, H, W), channels last in memory; each network normalises for itself.
-        truth: N truths, for metrics and pictures; empty in training.
-        targets: the truth as a NamedTuple of tensors, for the loss; None outside training.
-        rows: N positions in the data set.
-        unreadable: one line for each example that was left out or replaced because its image could not be read.
+        images: uint8 RGB (N, 3, H, W), channels last in memory; the network normalises them.
+        truth: N truths, for metrics and drawing; empty in training.
+        targets: a NamedTuple of tensors, for the loss; None outside training.
+        rows: N indices in the data set.
+        unreadable: an error message for each example that was skipped or replaced because it could not be read.
     """
 
     images: Tensor
@@ -65,11 +65,11 @@ class Batch(Generic[T]):
         return len(self.rows)
 
     def pin_memory(self) -> Batch[T]:
-        """The same in page-locked memory, which a GPU reads while the CPU goes on; torch's loader calls this."""
+        """The batch in page-locked memory; called by torch's DataLoader."""
         return self._map(Tensor.pin_memory)
 
     def to(self, device: torch.device) -> Batch[T]:
-        """The same with images and targets on a device."""
+        """The batch with images and targets on a device, copied asynchronously from pinned memory."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Batch[T]:
@@ -77,10 +77,7 @@ class Batch(Generic[T]):
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """A NamedTuple of tensors, or of such, with each tensor replaced by what a function makes of it.
-
-    What is neither a tensor nor a tuple stays as it is.
-    """
+    """Apply a function to each tensor of a (nested) NamedTuple; other values are unchanged."""
     if isinstance(value, Tensor):
         return function(value)
     return type(value)(*(map_tensors(function, part) for part in value)) if isinstance(value, tuple) else value
@@ -88,11 +85,11 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Label:
-    """What one image shows, true or predicted.
+    """The class of an image, true or predicted.
 
     Attributes:
-        class_id: 0-based; of a mixture, the larger part.
-        probabilities: float32 (K,), of each class, sum 1; None for a truth that is certain.
+        class_id: 0-based; of a mixed image, the class of the larger part.
+        probabilities: float32 (K,), sum 1; None for the truth of an image that is not mixed.
     """
 
     class_id: int
@@ -101,13 +98,13 @@ class Label:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where one photo was taken, true or predicted.
+    """The coordinate where a photo was taken, true or predicted.
 
     Attributes:
         lat_deg: latitude in [-90, 90].
         lng_deg: longitude in [-180, 180].
-        cell_id: the cell thought most probable, a position among the model's cells; None for a truth.
-        probabilities: float32 (cells,), of each cell; they sum to 1, or less where some of it lies in no cell.
+        cell_id: index of the most probable of the model's cells; None for truth.
+        probabilities: float32 (cells,); the sum is 1, or less if part of the probability lies outside all cells.
     """
 
     lat_deg: float
@@ -118,10 +115,10 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Attributes:
-    """What one image has of some attributes, true or predicted.
+    """The attributes of an image, true or predicted.
 
     Attributes:
-        values: float32 (K,) in [0, 1]: of a truth 0 or 1, of a prediction how probable each is.
+        values: float32 (K,): 0 or 1 for truth, probabilities for a prediction.
     """
 
     values: NDArray[np.float32]
@@ -129,12 +126,12 @@ class Attributes:
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """Whose face one image shows, or where a network puts it among all faces.
+    """The identity of a face (truth), or its embedding (prediction).
 
     Attributes:
-        identity: the person; None for a prediction.
+        identity: name of the identity; None for a prediction.
         image_number: of the photo among those of its identity, as in the data; None for a prediction.
-        embedding: float32 (D,) of length 1; None for a truth.
+        embedding: float32 (D,), L2-normalised; None for truth.
     """
 
     identity: str | None = None
@@ -147,12 +144,12 @@ class Detections:
     """Objects in one image, true or predicted.
 
     Attributes:
-        boxes_xyxy: float32 (M, 4), pixels of an image of size `image_hw`: x0, y0, x1, y1 from its top left corner.
+        boxes_xyxy: float32 (M, 4), x0, y0, x1, y1 in pixels of an image of size `image_hw`, from its top left corner.
         class_ids: int64 (M,), 0-based, without background.
-        image_hw: height and width in pixels of the frame that the boxes are in.
+        image_hw: height and width of the image in pixels.
         scores: float32 (M,) in [0, 1]; None for truth.
-        is_crowd: bool (M,), boxes around an uncounted group, which COCO's protocol ignores; None: there is none.
-        areas_px: float32 (M,), annotated object areas, by which COCO sorts small from large; None: the boxes' own.
+        is_crowd: bool (M,), COCO's crowd boxes, which its protocol ignores; None if there are none.
+        areas_px: float32 (M,), annotated object areas for COCO's size classes; None to use the areas of the boxes.
     """
 
     boxes_xyxy: NDArray[np.float32]
@@ -169,15 +166,15 @@ class Detections:
         return len(self.class_ids)
 
     def resized(self, image_hw: tuple[int, int]) -> Detections:
-        """The same objects in the frame of the same image stretched to `image_hw` pixels."""
+        """The objects after the image is stretched to `image_hw` pixels."""
         scale_y, scale_x = (new / old for new, old in zip(image_hw, self.image_hw, strict=True))
         boxes_xyxy = self.boxes_xyxy * np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
         areas_px = None if self.areas_px is None else self.areas_px * np.float32(scale_x * scale_y)
         return replace(self, boxes_xyxy=boxes_xyxy, areas_px=areas_px, image_hw=image_hw)
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
-        """The objects that a mask or an index picks, in that order."""
-        picked: dict[str, Any] = {
+        """The objects selected by a mask or by indices, in that order."""
+        selected: dict[str, Any] = {
             name: values[keep] for name, values in vars(self).items() if isinstance(values, np.ndarray)
         }
-        return replace(self, **picked)
+        return replace(self, **selected)

@@ -30,10 +30,10 @@ from tasks.common.runs.folder import (
     LOG,
     METRICS,
     check_unchanged,
-    make_folder,
-    write_launch_id,
-    new_run,
     find_restarted_run,
+    make_folder,
+    new_run,
+    write_launch_id,
     write_settings,
 )
 from tasks.common.runs.load import identify_run, open_run

@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 
 from datasets.files import write_json
 from tasks.common.deploy.inference import inference_cost, latencies_ms
-from tasks.common.drawing.plot import new_plot, format_log_axis
+from tasks.common.drawing.plot import format_log_axis, new_plot
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import METRICS

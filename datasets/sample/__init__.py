@@ -1,1 +1,1 @@
-"""Small data drawn by the project itself, written once to a cache in the real data sets' layouts."""
+"""Generated sample data, written once to the cache in the layouts of the real data sets."""

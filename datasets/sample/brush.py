@@ -1,4 +1,4 @@
-"""What the drawn samples share: a brush for objects in a unit square, and the cache that samples are drawn into."""
+"""Helpers of the generated samples: a brush for objects in a unit square, and the cache folder."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Points = list[tuple[float, float]]
 
 
 def cached(name: str, write: Callable[[Path], None]) -> Path:
-    """The folder of that name in the cache; where there is none, `write` fills it first, whole or not at all."""
+    """The folder of that name in the cache; if missing, it is created atomically by `write`."""
     root = cache_dir() / name
     if not root.is_dir():
         unfinished = new_folder(root.with_name(f"{root.name}-unfinished"))
         write(unfinished)
         try:
             unfinished.rename(root)
-        except OSError:  # another process was faster
+        except OSError:  # another process has created it
             shutil.rmtree(unfinished)
     return root
 
 
 class Brush:
-    """Draws one object in a unit square, placed on the canvas, and remembers which pixels it covered."""
+    """Draws an object in a unit square placed on a canvas, and records the mask of its pixels."""
 
     def __init__(
         self,
@@ -46,17 +46,17 @@ class Brush:
         stretch: float = 0.25,
         may_mirror: bool = True,
     ) -> None:
-        """A square somewhere on a canvas.
+        """Place the square on a canvas, with a random angle and shape.
 
         Args:
-            canvas: drawn on.
+            canvas: to draw on.
             left: of the square, in pixels.
             top: of the square, in pixels.
             side: of the square, in pixels.
-            rng: of its angle and shape.
-            tilt: its angle's deviation, radians.
-            stretch: its width changes by so much at most, its height the other way.
-            may_mirror: every second one is.
+            rng: for the angle and shape.
+            tilt: standard deviation of the angle, radians.
+            stretch: maximum relative change of the width; the height changes inversely.
+            may_mirror: whether to mirror half of the objects.
         """
         self.rng = rng
         self._canvas = canvas
@@ -64,26 +64,26 @@ class Brush:
         self._origin = np.array([left, top])
         self._side = side
         angle = rng.normal(0, tilt)
-        wide = rng.uniform(1 - stretch, 1 + stretch)
+        width = rng.uniform(1 - stretch, 1 + stretch)
         sign = 1 if rng.random() < 0.5 or not may_mirror else -1
-        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        self._matrix = turn @ np.diag([wide * sign, 1 / wide])
+        rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        self._matrix = rotation @ np.diag([width * sign, 1 / width])
 
     def paint(self, painter: Callable[[Brush], None]) -> NDArray[np.bool_]:
-        """Let a painter draw; returns the pixels that the object covers, (H, W)."""
+        """Call a painter; returns the mask of the object's pixels, (H, W)."""
         painter(self)
         return self._mask > 0
 
     def colour(self, *base: Colour) -> Colour:
-        """One of some colours, a little changed."""
-        chosen = np.array(base[int(self.rng.integers(len(base)))])
-        red, green, blue = np.clip(chosen + self.rng.normal(0, 22, 3), 0, 255)
+        """A random one of the colours, with noise."""
+        mean = np.array(base[int(self.rng.integers(len(base)))])
+        red, green, blue = np.clip(mean + self.rng.normal(0, 22, 3), 0, 255)
         return int(red), int(green), int(blue)
 
     def polygon(self, points: Points, colour: Colour) -> None:
-        """Fill a polygon whose corners are given in the unit square."""
-        placed = (np.array(points) - 0.5) @ self._matrix.T + 0.5
-        pixels = np.round(self._origin + placed * self._side).astype(np.int32)
+        """Fill a polygon with corners in the unit square."""
+        transformed = (np.array(points) - 0.5) @ self._matrix.T + 0.5
+        pixels = np.round(self._origin + transformed * self._side).astype(np.int32)
         cv2.fillPoly(self._canvas, [pixels], colour, cv2.LINE_AA)
         cv2.fillPoly(self._mask, [pixels], 1)
 

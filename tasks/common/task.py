@@ -1,4 +1,8 @@
-"""What a task offers. The loop, evaluation, prediction and the command line know a task by this alone."""
+"""What a task provides. Training, evaluation, prediction and export use a task through these classes alone.
+
+To write a task, subclass `Task` and `Metric` and implement the abstract methods; what is not abstract has a default.
+`tests/tasks/test_contract.py` checks a task, and `tasks/attributes` is the one to copy.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +18,18 @@ from datasets.loader import Augment, Collate, Mixing, Order, Preprocess, Source,
 from datasets.types import Image, Split
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 
-T = TypeVar("T")
+T = TypeVar("T")  # the type of a task's truth and predictions, from `datasets.types`
 METADATA = "metadata.json"  # in a run folder
-Outputs = Any  # a NamedTuple of raw tensors, one kind for each task
-Targets = Any  # the same of what is true
+Outputs = Any  # the network's raw outputs: a NamedTuple of tensors, defined by each task
+Targets = Any  # the targets of a batch: a NamedTuple of tensors, defined by each task
 
 
 class FailureCase(NamedTuple, Generic[T]):
-    """What a prediction states and is not true.
+    """The most confident error of a prediction.
 
     Attributes:
         confidence: of the prediction, in [0, 1].
-        what: in a few words.
+        what: a short description of the error.
         predicted: the wrong part of the prediction.
     """
 
@@ -35,83 +39,87 @@ class FailureCase(NamedTuple, Generic[T]):
 
 
 class Metric(ABC, Generic[T]):
-    """A score over a whole split, taken in batch by batch; it keeps no more of them than the score needs."""
+    """Scores over a split, updated batch by batch; it stores no more of the predictions than the scores need."""
 
     @abstractmethod
     def update(self, predicted: Sequence[T], truth: Sequence[T]) -> None:
-        """Take in the predictions for some images and what is true of them."""
+        """Add the predictions of a batch and their ground truth."""
 
     @abstractmethod
     def merge(self, other: Self) -> None:
-        """Take in what another one has, of images that follow: the score is that of one metric that saw them all."""
+        """Add the state of a metric over the images that follow; the scores equal those of one metric over all."""
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """The scores of all that was taken in; a score that is not defined is NaN."""
+        """The scores by name; a score that is not defined is NaN."""
 
     @abstractmethod
     def write_details(self, folder: Path) -> None:
-        """Tables and pictures that say more than the scores do."""
+        """Write tables and plots that go beyond the scores."""
 
 
 class Objective(ABC):
-    """What is learnt: a network, examples, and a loss. A task is one; a distillation is another one for its student."""
+    """A training objective: a network, training examples, and a loss. A task is one; distillation adds another."""
 
     @abstractmethod
     def build_model(self) -> nn.Module:
         """The network with its initial weights: uint8 images (N, 3, S, S) -> Outputs.
 
-        One that must see the targets while it learns has an attribute `needs_targets`, and takes them after the images.
+        A network with the attribute `needs_targets` is called with `(images, targets)` in training.
         """
 
     @abstractmethod
     def training_set(self) -> TrainingSet[Any]:
-        """The training examples, augmented."""
+        """The augmented training examples."""
 
     @abstractmethod
     def collate(self) -> Collate[Any]:
-        """A function that is sent to loader processes: the examples of a batch -> the loss's targets."""
+        """A function from the examples of a batch to the loss's targets; it is pickled for the loader processes."""
 
     def order(self) -> Order | None:
-        """In which order training images come; None for each once in an epoch, shuffled."""
+        """The sampling order of the training examples; None to shuffle them once per epoch."""
         return None
 
     @abstractmethod
     def loss(self, outputs: Outputs, targets: Targets, world: World = SINGLE_PROCESS) -> dict[str, Tensor]:
-        """Scalars: `total`, which is minimised, and its parts; their means over the processes are the whole batch's."""
+        """Scalar losses: `total`, which is minimised, and its parts.
+
+        With several processes, the mean of each over the processes is the loss of the whole batch; divide sums by
+        `world.normalizer(count)`.
+        """
 
 
 class Task(Objective, Generic[T]):
-    """One kind of prediction: its parts, named in one place, and the ways to make it from a configuration.
+    """One kind of prediction: builds its data, network, loss, metric and drawings from a configuration.
 
     Attributes:
         name: of the package, for example `detection`.
-        score_name: the metric by which the best checkpoint is chosen; larger is better.
+        score_name: the score that selects the best checkpoint; higher is better.
         config: the settings, a `TaskConfig` with the task's own `data`.
-        metadata: what the outputs stand for (class names, ...), as plain JSON; kept in every checkpoint.
+        metadata: the label map and whatever else decoding needs, as plain JSON; stored in every checkpoint.
     """
 
     name: str
     score_name: str
 
     def __init__(self, config: Any, metadata: Mapping[str, Any]) -> None:
-        """Args: config: settings; metadata: see above."""
+        """Args: config: the settings; metadata: see above."""
         self.config = config
         self.metadata = metadata
 
     @classmethod
     @abstractmethod
     def from_data(cls, config: Any) -> Self:
-        """The task for the data that the configuration names, whose annotations are read and checked now."""
+        """The task for the configured data set; reads and checks its annotations."""
 
     @classmethod
     @abstractmethod
     def with_num_classes(cls, config: Any, num_classes: int | None) -> Self:
-        """The task without data, for as many classes as said, or as the paper's."""
+        """The task without data, for `cost` and `benchmark`; None for the number of classes in the paper."""
 
     @classmethod
     def from_published(cls, config: Any) -> Self:
-        """The task of published weights, whose network needs no training.
+        """The task for published weights that need no training.
 
         Raises:
             ValueError: if no published weights have this task's outputs.
@@ -120,14 +128,14 @@ class Task(Objective, Generic[T]):
 
     @abstractmethod
     def source(self, split: Split) -> Source[T]:
-        """The examples of a split, as stored; repairs are listed in its `warnings`."""
+        """The examples of a split as stored; its `warnings` list what was repaired or skipped."""
 
     @abstractmethod
     def augmentation(self) -> Augment[T]:
-        """What is done to an example for training; it is sent to loader processes."""
+        """The augmentation of one training example; it is pickled for the loader processes."""
 
     def mixing(self) -> Mixing[T] | None:
-        """What is then done to the examples of a batch together, if anything."""
+        """The augmentation that mixes the examples of a batch, such as MixUp; None for none."""
         return None
 
     def training_set(self) -> TrainingSet[T]:
@@ -136,28 +144,28 @@ class Task(Objective, Generic[T]):
 
     @abstractmethod
     def preprocessing(self) -> Preprocess:
-        """What is done to an image for prediction, (H, W, 3) -> (S, S, 3); it is sent to loader processes."""
+        """A function from an image (H, W, 3) to the network's input (S, S, 3); it is pickled for loader processes."""
 
     @abstractmethod
     def decode(self, outputs: Outputs) -> list[T]:
-        """One prediction for each image."""
+        """One prediction per image."""
 
     @abstractmethod
     def metric(self) -> Metric[T]:
-        """An empty metric."""
+        """A new, empty metric."""
 
     def failure_case(self, predicted: T, truth: T) -> FailureCase[T] | None:
-        """The most confident mistake of a prediction; None where nothing is wrong."""
+        """The most confident error of a prediction; None if it is correct."""
         return None
 
     @abstractmethod
     def draw(self, image: Image, predicted: T, truth: T | None = None) -> Image:
-        """A picture of a prediction, beside the truth where it is known."""
+        """A copy of the image with the prediction drawn, and the truth beside it if given."""
 
     @abstractmethod
     def describe(self, predicted: T, image_hw: tuple[int, int]) -> dict[str, Any]:
-        """A prediction for an image of that size as one JSON record."""
+        """The prediction for an image of that size as a JSON record."""
 
     def write_metadata(self, folder: Path) -> None:
-        """What the outputs stand for, as files that a person can read."""
+        """Write the metadata as human-readable files."""
         write_json(folder / METADATA, dict(self.metadata))

@@ -14,7 +14,7 @@ import torch
 
 from backbone.build import build_backbone
 from backbone.cli import main
-from backbone.published import PUBLISHED, PublishedWeights, fetch, find_published, download_once
+from backbone.published import PUBLISHED, PublishedWeights, download_once, fetch, find_published
 from backbone.weights import open_weights
 from distill.facenet import WEIGHTS
 

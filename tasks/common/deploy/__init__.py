@@ -1,1 +1,1 @@
-"""From a trained network to a device: ONNX files, ONNX Runtime as a network, cost and latency of inference."""
+"""Deployment: ONNX export and quantisation, networks in ONNX Runtime, cost and latency of inference."""

@@ -1,8 +1,7 @@
-"""Our networks as ONNX files, in float32 or quantised to int8, and such a file as a network again.
+"""ONNX export in float32 or int8, and exported files as networks.
 
-Input: uint8 RGB pixels (N, 3, S, S) for any batch size N, since a network normalises them itself. Outputs: the task's
-raw outputs (logits, box deltas, ...) under their names. Properties: the task, and the model's metadata (class
-names, ...) as JSON.
+Input: uint8 RGB pixels (N, 3, S, S) for any batch size N; normalisation is part of the network. Outputs: the fields of
+the task's raw outputs. Properties of the file: the task's name, and the model's metadata as JSON.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ from tasks.common.deploy.onnx_network import open_session
 from tasks.common.legacy import upgrade_checkpoint
 
 INPUT = "images"
-MODEL = "model.onnx"  # in a run folder that `export` made, instead of checkpoints
+MODEL = "model.onnx"  # in place of checkpoints in a run folder written by `export`
 TASK, METADATA = "task", "metadata"  # keys of the file's properties
-LAST_LAYERS = ["Gemm", "MatMul"]  # their outputs stay float32: logits and embeddings are compared with each other
+LAST_LAYERS = ["Gemm", "MatMul"]  # their outputs stay float32, since decoding compares them with each other
 QUANTIZED = ["Conv", "Add", "Clip", "Relu", *LAST_LAYERS]
 
 
 class ExportedNetwork(nn.Module):
-    """An ONNX file that `write_onnx` or `quantize` wrote, run by ONNX Runtime on the CPU.
+    """A file written by `write_onnx` or `quantize`, run by ONNX Runtime on the CPU.
 
     Attributes:
-        input_size: side of its square input in pixels.
+        input_size: side of the square input in pixels.
         task: name of the task that it was exported from.
-        metadata: what its outputs stand for.
+        metadata: of the model (label map, ...).
     """
 
     def __init__(self, path: Path, task: str | None = None) -> None:
@@ -48,10 +47,10 @@ class ExportedNetwork(nn.Module):
 
         Args:
             path: the file.
-            task: name of the task that is expected; None for any.
+            task: name of the expected task; None for any.
 
         Raises:
-            ValueError: if `export` did not write it, or it was exported from another task.
+            ValueError: if it was not written by `export`, or was exported from another task.
         """
         super().__init__()
         self._session = open_session(path)
@@ -68,11 +67,11 @@ class ExportedNetwork(nn.Module):
         self._outputs = namedtuple("Outputs", [output.name for output in self._session.get_outputs()])  # type: ignore[misc]
 
     def get_extra_state(self) -> Tensor:
-        """A hash of the file, in place of the weights, which ONNX Runtime holds."""
+        """A hash of the file, in place of the weights, which are in ONNX Runtime."""
         return self._digest
 
     def forward(self, images: Tensor) -> Any:
-        """uint8 RGB (N, 3, S, S) -> the raw outputs of the network that was exported."""
+        """uint8 RGB (N, 3, S, S) -> the raw outputs of the exported network."""
         values = self._session.run(None, {INPUT: images.cpu().numpy()})
         return self._outputs(*map(torch.from_numpy, values))
 
@@ -85,17 +84,17 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, metad
         input_size: S.
         path: the file to write.
         task: name of the network's task.
-        metadata: what its outputs stand for.
+        metadata: of the model (label map, ...).
 
     Raises:
-        ValueError: if torch cannot export it, as where the control flow depends on the image (Faster R-CNN).
+        ValueError: if torch cannot export the network, for example because its control flow depends on the image.
     """
     model = inference_copy(network)
     images = torch.zeros(2, 3, input_size, input_size, dtype=torch.uint8)
     with torch.inference_mode():
         names = model(images)._fields
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # warnings of constant outputs; whole graphs where it fails
+        with contextlib.redirect_stderr(io.StringIO()):  # warnings, and whole graphs if it fails
             program = torch.onnx.export(
                 model,
                 (images,),
@@ -104,7 +103,7 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, metad
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 verbose=False,
             )
-    except Exception as error:  # the exporter has many, some of them of its own
+    except Exception as error:  # the exporter raises many types
         raise ValueError(
             f"{type(network).__name__} cannot be exported to ONNX: its control flow depends on the image"
         ) from error
@@ -116,14 +115,14 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, metad
 
 
 def quantize(floats: Path, path: Path, images: Iterable[Image]) -> None:
-    """Quantise an exported network to int8: weights with a scale per channel, activations with a scale per tensor.
+    """Quantise an exported network to int8: per-channel weights, per-tensor activations, static calibration.
 
     Depthwise layers need per-channel scales, because the ranges of their channels differ widely.
 
     Args:
         floats: the float32 file, from `write_onnx`.
         path: the file to write.
-        images: preprocessed images (S, S, 3), by which the ranges of activations are calibrated.
+        images: preprocessed images (S, S, 3) for calibration.
 
     Source: Krishnamoorthi 2018 (arXiv:1806.08342), section 3; Jacob et al. 2018 (arXiv:1712.05877), section 2.
     """
@@ -132,10 +131,10 @@ def quantize(floats: Path, path: Path, images: Iterable[Image]) -> None:
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._arriving = iter(images)
+            self._images = iter(images)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
-            image = next(self._arriving, None)
+            image = next(self._images, None)
             return None if image is None else {INPUT: np.ascontiguousarray(image.transpose(2, 0, 1)[None])}
 
     properties = open_session(floats).get_modelmeta().custom_metadata_map

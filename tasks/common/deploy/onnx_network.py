@@ -1,4 +1,4 @@
-"""Somebody else's network, as an ONNX file."""
+"""External networks as ONNX files."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Layout = Literal["nchw", "nhwc"]
 
 
 class OnnxNetwork(nn.Module):
-    """An ONNX file of one input, images of three colours, and one output that counts, its first.
+    """An ONNX file with one image input; only its first output is used.
 
     Attributes:
-        input_size: side of its square input in pixels.
-        num_outputs: numbers in an output.
+        input_size: side of the square input in pixels.
+        num_outputs: length of the flattened output of an image.
     """
 
     def __init__(
@@ -36,33 +36,33 @@ class OnnxNetwork(nn.Module):
 
         Args:
             path: the file.
-            input_size: side in pixels; None for the one in the file.
-            layout: where the colours are; None for what the file says.
-            mean: subtracted from R, G, B of 0 to 255; by default ImageNet's, as most networks made with torch expect.
+            input_size: side in pixels; None to read it from the file.
+            layout: of the input; None to read it from the file.
+            mean: subtracted from R, G, B of 0 to 255; by default ImageNet's, as usual for networks from torch.
             std: R, G, B are divided by it afterwards.
 
         Raises:
-            ValueError: if the file is not there, cannot be read, or has other inputs.
+            ValueError: if the file is missing or damaged, or does not have one image input.
         """
         super().__init__()
         self._session = open_session(path)
         inputs = self._session.get_inputs()
         shape: list[Any] = inputs[0].shape
         if len(inputs) != 1 or len(shape) != 4 or inputs[0].type != "tensor(float)":
-            described = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+            described = ", ".join(f"{node.name} {node.type} {node.shape}" for node in inputs)
             raise ValueError(f"{path}: expected one input of floats, (N, 3, S, S) or (N, S, S, 3), got {described}")
         self._name, batch_size = inputs[0].name, shape[0]
         self._batch_size = batch_size if isinstance(batch_size, int) else None
         self._nchw = shape[1] == 3 if layout is None else layout == "nchw"
         if layout is None and (shape[1] == 3) == (shape[3] == 3):
-            raise ValueError(f"{path}: its input {shape} does not say where the colours are; give onnx.layout")
+            raise ValueError(f"{path}: the layout of its input {shape} is ambiguous; set onnx.layout")
         sides = shape[2:] if self._nchw else shape[1:3]
-        known = [side for side in sides if isinstance(side, int)]
-        if input_size is None and (len(known) < 2 or known[0] != known[1]):
-            raise ValueError(f"{path}: its input {shape} does not say a square's side; give onnx.input_size")
-        self.input_size: int = input_size or known[0]
-        if any(side != self.input_size for side in known):
-            raise ValueError(f"{path}: its input is {shape}, and takes no {self.input_size} x {self.input_size} pixels")
+        fixed = [side for side in sides if isinstance(side, int)]
+        if input_size is None and (len(fixed) < 2 or fixed[0] != fixed[1]):
+            raise ValueError(f"{path}: its input {shape} has no fixed square size; set onnx.input_size")
+        self.input_size: int = input_size or fixed[0]
+        if any(side != self.input_size for side in fixed):
+            raise ValueError(f"{path}: its input is {shape}, not {self.input_size} x {self.input_size} pixels")
         for name, value in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(value, dtype=torch.float32).reshape(3, 1, 1))
         self.num_outputs = self(torch.zeros(1, 3, self.input_size, self.input_size, dtype=torch.uint8)).shape[1]
@@ -78,27 +78,27 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(outputs.reshape(len(images), -1)).to(images.device)
 
     def _run(self, part: np.ndarray) -> np.ndarray:
-        """A part of a batch; where the network takes a fixed number and there are fewer, the last is repeated."""
+        """Run part of a batch; for a fixed batch size, it is padded with copies of the last image."""
         missing = (self._batch_size or len(part)) - len(part)
-        filled = np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing else part
-        output: np.ndarray = self._session.run(None, {self._name: np.ascontiguousarray(filled)})[0]
+        padded = np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing else part
+        output: np.ndarray = self._session.run(None, {self._name: np.ascontiguousarray(padded)})[0]
         return output[: len(part)]
 
 
 def open_session(path: Path) -> Any:
-    """ONNX Runtime on the CPU with a file.
+    """An ONNX Runtime session on the CPU.
 
     Raises:
-        ValueError: if it is not there or cannot be read.
+        ValueError: if the file is missing or cannot be read.
     """
     import onnxruntime  # slow to import
 
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file")
     options = onnxruntime.SessionOptions()
-    # Else its threads stay awake after a call, and slow down what torch computes next.
+    # Otherwise its threads keep spinning after a call and slow torch down.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has an exception of its own for each kind of damage
+    except Exception as error:  # onnxruntime raises many types
         raise ValueError(f"{path}: not a network that ONNX Runtime can read ({error})") from error

@@ -1,1 +1,1 @@
-"""What all pictures and plots share; each task's `draw.py` draws its own predictions with it."""
+"""Drawing helpers for images and plots; each task's `draw.py` draws its predictions with them."""

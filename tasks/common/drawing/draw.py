@@ -1,4 +1,4 @@
-"""The pen that all tasks draw with: colours, labels, sheets of pictures, curves of a run."""
+"""Drawing helpers for all tasks: colours, labels, contact sheets, training curves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datasets.types import Image
 from tasks.common.drawing.plot import new_plot
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-# Okabe and Ito's palette: told apart by colour-blind readers too.
+# Okabe and Ito's palette, which is safe for colour-blind readers.
 PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 TILE_PX, GAP_PX = 320, 4
 
@@ -24,8 +24,8 @@ def colour(class_id: int) -> tuple[int, int, int]:
 
 
 def put_label(image: Image, text: str, left_px: int, top_px: int, background: tuple[int, int, int]) -> None:
-    """Write a short text on a filled box whose top left corner is moved into the image where needed."""
-    text = text.encode("utf-8", "replace").decode("utf-8")  # OpenCV ends the process at a file name that is not UTF-8
+    """Write a short text on a filled box, shifted to lie inside the image."""
+    text = text.encode("utf-8", "replace").decode("utf-8")  # OpenCV aborts the process on text that is not UTF-8
     (width, height), baseline = cv2.getTextSize(text, FONT, 0.4, 1)
     left = max(0, min(left_px, image.shape[1] - width - 4))
     top = max(0, min(top_px, image.shape[0] - height - baseline - 4))
@@ -35,7 +35,7 @@ def put_label(image: Image, text: str, left_px: int, top_px: int, background: tu
 
 
 def resize_to_height(image: Image, height_px: int) -> Image:
-    """The image at that height."""
+    """Resize to a height, with the same aspect ratio."""
     scale = height_px / image.shape[0]
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     size = (max(1, round(image.shape[1] * scale)), height_px)
@@ -43,9 +43,11 @@ def resize_to_height(image: Image, height_px: int) -> Image:
 
 
 def contact_sheet(pictures: Sequence[Image], columns: int | None = None) -> Image:
-    """Pictures side by side, each scaled to a tile's width or height, whichever is reached first.
+    """A grid of pictures, each scaled to fit its tile.
 
-    So many in a row; by default four, or two where they are more than twice as wide as high.
+    Args:
+        pictures: of any sizes.
+        columns: of the grid; by default 4, or 2 if a picture is more than twice as wide as high.
     """
     is_wide = max(picture.shape[1] / picture.shape[0] for picture in pictures) > 2
     columns, side = columns or (2 if is_wide else 4), TILE_PX * (2 if is_wide else 1)
@@ -53,8 +55,8 @@ def contact_sheet(pictures: Sequence[Image], columns: int | None = None) -> Imag
     for start in range(0, len(pictures), columns):
         tiles = [_fit(picture, side - GAP_PX) for picture in pictures[start : start + columns]]
         row = np.full((max(len(tile) for tile in tiles), min(columns, len(pictures)) * side, 3), 255, np.uint8)
-        for number, tile in enumerate(tiles):
-            left = number * side + (side - tile.shape[1]) // 2
+        for column, tile in enumerate(tiles):
+            left = column * side + (side - tile.shape[1]) // 2
             row[: len(tile), left : left + tile.shape[1]] = tile
         rows.append(cv2.copyMakeBorder(row, 0, GAP_PX, 0, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
     return np.concatenate(rows)
@@ -68,7 +70,7 @@ def _fit(picture: Image, side: int) -> Image:
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], score_name: str, path: Path) -> None:
-    """Loss and its parts, the score, and the learning rate over epochs, as one picture."""
+    """Plot the losses, the score and the learning rate over epochs."""
     with new_plot(path, 12, 3.5) as figure:
         losses, scores, rates = figure.subplots(1, 3)
         for key in filter(lambda key: key.startswith("loss"), history[0]):

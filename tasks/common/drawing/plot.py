@@ -1,4 +1,4 @@
-"""Plots as files: what all of them share."""
+"""Plots with matplotlib."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datasets.files import atomic_write
 
 @contextmanager
 def new_plot(path: Path, width: float, height: float) -> Iterator[Any]:
-    """A matplotlib figure, in inches, that becomes a file of 100 pixels an inch if the block ends well."""
+    """A matplotlib figure of that size in inches, saved at 100 dpi when the block ends without an error."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.figure import Figure
 
@@ -24,7 +24,7 @@ def new_plot(path: Path, width: float, height: float) -> Iterator[Any]:
 
 
 def format_log_axis(axis: Any) -> None:
-    """Plain numbers at 1, 2 and 5 of each power of ten of an axis that has a logarithmic scale."""
+    """Tick a logarithmic axis at 1, 2 and 5 of each power of ten, with plain numbers."""
     from matplotlib.ticker import LogLocator
 
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))

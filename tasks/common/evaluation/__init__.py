@@ -1,1 +1,1 @@
-"""From a network and images to predictions, scores, tables, features and failure cases."""
+"""Evaluation and prediction: scores, tables, features and failure cases of a network."""

@@ -1,4 +1,4 @@
-"""Predictions for a whole split, batch by batch: the one evaluation loop, and pictures of some of them."""
+"""The evaluation loop, and pictures of example predictions."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from tasks.common.runtime.progress import Progress
 from tasks.common.task import Metric, Task
 
 T = TypeVar("T")
-NUM_PICTURES = 12
+NUM_EXAMPLES = 12
 
 
 class Evaluation(NamedTuple, Generic[T]):
-    """What came of scoring a split.
+    """The result of an evaluation.
 
     Attributes:
         scores: by name.
-        num_images: that were scored.
-        num_unreadable: that could not be read, and were not.
-        metric: has more than the scores, in the first process.
+        num_images: number of images that were scored.
+        num_unreadable: number of images that could not be read.
+        metric: the metric behind the scores; complete on rank 0 only.
     """
 
     scores: dict[str, float]
@@ -44,14 +44,14 @@ class Evaluation(NamedTuple, Generic[T]):
 
     @property
     def counts(self) -> dict[str, int]:
-        """What the scores are of."""
+        """The numbers of images, as they are written beside the scores."""
         return {"num_images": self.num_images, "num_unreadable": self.num_unreadable}
 
 
 def evaluation_loader(
     task: Task[T], source: Source[T], batch_size: int, world: World = SINGLE_PROCESS, *, keep_workers: bool = False
 ) -> DataLoader[Batch[T]]:
-    """This process's share of a source's examples: images preprocessed, truth as stored."""
+    """A loader of this process's part of a source: images preprocessed, truth as stored."""
     return build_loader(
         EvaluationSet(source, task.preprocessing()),
         ordered_batches(len(source), batch_size, rank=world.rank, world_size=world.size),
@@ -64,12 +64,12 @@ def evaluation_loader(
 def readable_batches(
     task: Task[T], loader: DataLoader[Batch[T]], unreadable: UnreadableImages | None = None
 ) -> Iterator[Batch[T]]:
-    """The batches of `evaluation_loader`, some perhaps empty.
+    """The batches of `evaluation_loader`; some may be empty.
 
     Args:
-        task: says how many images may be unreadable.
+        task: its settings limit the number of unreadable images.
         loader: from `evaluation_loader`.
-        unreadable: takes in those that are.
+        unreadable: records the unreadable images; None for a new record.
 
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
@@ -83,7 +83,7 @@ def readable_batches(
 
 
 def track_unreadable(task: Task[T], loader: DataLoader[Batch[T]]) -> UnreadableImages:
-    """An empty count of the unreadable images of a loader's data set."""
+    """A new record of the unreadable images of a loader's data set."""
     return UnreadableImages(len(loader.dataset), task.config.loop.max_unreadable_fraction)  # type: ignore[arg-type]
 
 
@@ -97,16 +97,16 @@ def evaluate(
     failure_cases: FailureCases[T] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation[T]:
-    """The scores over the examples of all processes' loaders, the same in every process.
+    """Evaluate a model on the examples of all processes' loaders; the scores are the same on every process.
 
     Args:
-        task: decodes.
+        task: decodes the outputs.
         model: on its device; left in evaluation mode.
         loader: from `evaluation_loader`.
-        world: the processes that share the work.
-        metric: an empty one; None for the task's.
-        failure_cases: takes in what is wrong, in this process.
-        progress: advances with each image.
+        world: the processes that share the images.
+        metric: an empty metric; None for the task's.
+        failure_cases: updated with this process's failure cases.
+        progress: advanced with each image.
 
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
@@ -140,7 +140,7 @@ def evaluate_source(
     metric: Metric[T] | None = None,
     failure_cases: FailureCases[T] | None = None,
 ) -> Evaluation[T]:
-    """The scores over a source's examples, in this process, with a progress bar of that title.
+    """Evaluate a model on a source in this process, with a progress bar.
 
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
@@ -152,7 +152,7 @@ def evaluate_source(
 
 @torch.inference_mode()
 def predict_batch(task: Task[T], model: nn.Module, images: torch.Tensor) -> list[T]:
-    """One prediction for each preprocessed image, uint8 (N, 3, S, S)."""
+    """Predictions for preprocessed images, uint8 (N, 3, S, S)."""
     model.eval()
     device = device_of(model)
     with autocast(device, compute_dtype(task.config.loop, device)):
@@ -161,13 +161,13 @@ def predict_batch(task: Task[T], model: nn.Module, images: torch.Tensor) -> list
 
 
 def predict_pixels(task: Task[T], model: nn.Module, pixels: Sequence[Image]) -> list[T]:
-    """One prediction for each preprocessed image (S, S, 3)."""
+    """Predictions for preprocessed images (S, S, 3)."""
     return predict_batch(task, model, torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
 
 
 def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path) -> None:
-    """A sheet of predictions beside the truth, for examples spread evenly over a source."""
-    rows = np.unique(np.linspace(0, len(source) - 1, NUM_PICTURES).astype(int))
+    """Draw predictions beside the truth for examples spread evenly over a source, on a contact sheet."""
+    rows = np.unique(np.linspace(0, len(source) - 1, NUM_EXAMPLES).astype(int))
     preprocess = task.preprocessing()
     pictures = []
     for row in rows:
@@ -175,13 +175,13 @@ def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path
             example = source[int(row)]
             (predicted,) = predict_pixels(task, model, [preprocess(example.image)])
         except UnreadableImageError:
-            continue  # named when the split was evaluated
+            continue  # the evaluation has warned about it
         pictures.append(task.draw(example.image, predicted, example.truth))
     if pictures:
         write_image(path, contact_sheet(pictures))
 
 
 def warn_about_data(source: Source[Any]) -> None:
-    """Say what was passed over while reading."""
+    """Emit the warnings of a data set: what was repaired or skipped while reading it."""
     for line in source.warnings:
         warnings.warn(line, stacklevel=2)

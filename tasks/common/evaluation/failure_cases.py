@@ -1,4 +1,4 @@
-"""The most confident mistakes of an evaluation, of which a bounded number is kept."""
+"""The most confident errors of an evaluation; a fixed number is kept."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ BLACK = (0, 0, 0)
 
 
 class FailureCases(Generic[T]):
-    """The most confident mistake of each image, of the worst images."""
+    """The `NUM_KEPT` most confident failure cases, at most one per image."""
 
     def __init__(self, task: Task[T]) -> None:
-        """Args: task: knows what a mistake is."""
+        """Args: task: finds and draws failure cases."""
         self._task = task
-        # A heap, the least confident first; the row, which no two share, decides between equals: the first one stays.
+        # A min-heap by confidence; rows are unique and break ties, so that the first image is kept.
         self._heap: list[tuple[float, int, FailureCase[T], T]] = []
 
     def update(self, rows: Sequence[int], predicted: Sequence[T], truth: Sequence[T]) -> None:
-        """Take in the predictions for some images, and what is true of them."""
-        for row, some, true in zip(rows, predicted, truth, strict=True):
-            mistake = self._task.failure_case(some, true)
-            if mistake is not None:
-                keep = heapq.heappush if len(self._heap) < NUM_KEPT else heapq.heappushpop
-                keep(self._heap, (mistake.confidence, -row, mistake, true))
+        """Add the predictions of a batch, and their ground truth."""
+        for row, prediction, target in zip(rows, predicted, truth, strict=True):
+            case = self._task.failure_case(prediction, target)
+            if case is not None:
+                push = heapq.heappush if len(self._heap) < NUM_KEPT else heapq.heappushpop
+                push(self._heap, (case.confidence, -row, case, target))
 
     def write(self, source: Source[T], folder: Path) -> None:
-        """Write `failure_cases.csv` and a sheet of the worst, `failure_cases.png`; no files where there are none."""
+        """Write `failure_cases.csv` and a contact sheet of the worst, `failure_cases.png`, if there are any."""
         worst = sorted(self._heap, reverse=True)
         if not worst:
             return
         table = [
-            {"image": source.id(-row), "confidence": confidence, "what": mistake.what}
-            for confidence, row, mistake, _ in worst
+            {"image": source.id(-row), "confidence": confidence, "what": case.what}
+            for confidence, row, case, _ in worst
         ]
         write_csv(folder / FAILURE_CASES.with_suffix(".csv"), table)
         pictures = []
-        for confidence, row, mistake, truth in worst[:NUM_DRAWN]:
-            picture = self._task.draw(source[-row].image, mistake.predicted, truth)
-            put_label(picture, f"{confidence:.2f} {mistake.what}", 0, len(picture), BLACK)
+        for confidence, row, case, truth in worst[:NUM_DRAWN]:
+            picture = self._task.draw(source[-row].image, case.predicted, truth)
+            put_label(picture, f"{confidence:.2f} {case.what}", 0, len(picture), BLACK)
             pictures.append(picture)
         write_image(folder / FAILURE_CASES, contact_sheet(pictures))

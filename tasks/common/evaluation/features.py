@@ -1,4 +1,4 @@
-"""Pooled features of a frozen backbone, computed once for each data set and cached on disk."""
+"""Pooled features of a frozen backbone, cached on disk."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from backbone.base import Backbone
 from datasets.files import atomic_write, cache_dir
 from datasets.loader import Source
 from tasks.common.evaluation.evaluate import evaluation_loader, readable_batches
+from tasks.common.evaluation.unreadable import too_many_unreadable
 from tasks.common.runtime.device import autocast, compute_dtype
 from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
@@ -28,7 +29,7 @@ class Features(NamedTuple):
 
     Attributes:
         values: (N, num_features), on the CPU.
-        rows: (N,), the image's row in the source.
+        rows: (N,), index of each image in the source.
     """
 
     values: Tensor
@@ -37,24 +38,23 @@ class Features(NamedTuple):
 
 @torch.no_grad()
 def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title: str) -> Features:
-    """The pooled features of all preprocessed images, from the cache where they were computed before.
+    """The pooled features of all preprocessed images, from the cache if they are there.
 
-    The cache key covers the weights, the preprocessing, and each file's path, size and modification time. The files lie
-    under `features` in the cache folder and may be deleted at any time.
+    The cache key covers the weights, the preprocessing, and each file's path, size and modification time. The files are
+    in `features` in the cache folder and may be deleted at any time.
 
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
     """
     path = cache_dir() / "features" / f"{_key(task, backbone, source)}.npz"
     if path.is_file():
-        with np.load(path, allow_pickle=False) as kept:
-            features = Features(torch.from_numpy(kept["values"]), kept["rows"].tolist())
-        missing = len(source) - len(features.rows)
-        if missing > task.config.loop.max_unreadable_fraction * len(source):
-            raise ValueError(
-                f"{missing} of {len(source)} images are unreadable, more than the share "
-                f"{task.config.loop.max_unreadable_fraction:g} that loop.max_unreadable_fraction allows"
-            )
+        with np.load(path, allow_pickle=False) as cached:
+            features = Features(torch.from_numpy(cached["values"]), cached["rows"].tolist())
+        problem = too_many_unreadable(
+            len(source) - len(features.rows), len(source), task.config.loop.max_unreadable_fraction
+        )
+        if problem is not None:
+            raise ValueError(problem)
         return features
     backbone.eval()
     device = next(backbone.parameters()).device
@@ -76,7 +76,7 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
 
 
 def hash_network(network: nn.Module, settings: Any) -> hashlib._Hash:
-    """A SHA-256 of a network's weights and of JSON-serialisable settings; the caller may update it further."""
+    """The SHA-256 of a network's weights and of JSON-serialisable settings; callers may update it further."""
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name, value in network.state_dict().items():
         digest.update(name.encode())
@@ -89,7 +89,7 @@ def _key(task: Task[T], backbone: Backbone, source: Source[T]) -> str:
     digest = hash_network(backbone, settings)
     for row in range(len(source)):
         path = Path(source.id(row))
-        file = next((place for place in (path, path.parent) if place.is_file()), None)  # the parent: a shard
+        file = next((candidate for candidate in (path, path.parent) if candidate.is_file()), None)  # parent: a shard
         status = file and file.stat()
         digest.update(f"{path} {status and (status.st_size, status.st_mtime_ns)}".encode())
     return digest.hexdigest()[:32]

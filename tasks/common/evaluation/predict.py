@@ -1,4 +1,4 @@
-"""Predictions for whatever a user points at: images, folders, globs, videos."""
+"""Predictions for images, folders, globs and videos."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import glob
 import json
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import cv2
 from torch import nn
@@ -25,8 +26,14 @@ RECORDS = "predictions.jsonl"
 BATCH_SIZE = 8
 
 
-class Picture(NamedTuple):
-    """One image to predict for: a file, or a frame of a video counted from 0."""
+class InputImage(NamedTuple):
+    """An image file or a video frame.
+
+    Attributes:
+        path: of the image or the video.
+        frame: index of a video's frame, None for an image.
+        image: RGB (H, W, 3).
+    """
 
     path: Path
     frame: int | None
@@ -34,10 +41,10 @@ class Picture(NamedTuple):
 
 
 def predict_files(task: Task[T], model: nn.Module, paths: Sequence[Path], out: Path) -> int:
-    """Predict for images and videos; drawn pictures, drawn videos and one `predictions.jsonl` go to `out`.
+    """Write `predictions.jsonl` and drawn images and videos to `out`.
 
     Args:
-        task: prepares, decodes, draws.
+        task: preprocesses, decodes, draws.
         model: on its device.
         paths: from `find_files`.
         out: an existing folder.
@@ -46,33 +53,33 @@ def predict_files(task: Task[T], model: nn.Module, paths: Sequence[Path], out: P
         The number of images and frames.
 
     Raises:
-        ValueError: if nothing could be read.
+        ValueError: if none could be read.
     """
-    num_pictures = 0
+    num_images = 0
     with (
         Progress("predicting", len(paths)) as progress,
         atomic_write(out / RECORDS) as temporary,
         temporary.open("w", encoding="utf-8") as records,
-        _Canvas(out) as canvas,
+        _DrawingWriter(out) as writer,
     ):
-        for batch in _batches(_prepared(task, _pictures(paths, progress))):
+        for batch in _batches(_preprocess(task, _read_images(paths, progress))):
             predictions = predict_pixels(task, model, [pixels for _, pixels in batch])
-            for (picture, _), predicted in zip(batch, predictions, strict=True):
-                height, width = picture.image.shape[:2]
-                place = {"image": str(picture.path), "frame": picture.frame, "width": width, "height": height}
-                records.write(json.dumps(place | task.describe(predicted, (height, width))) + "\n")
-                canvas.add(picture, task.draw(picture.image, predicted))
-            num_pictures += len(batch)
-    if num_pictures == 0:
+            for (source, _), predicted in zip(batch, predictions, strict=True):
+                height, width = source.image.shape[:2]
+                header = {"image": str(source.path), "frame": source.frame, "width": width, "height": height}
+                records.write(json.dumps(header | task.describe(predicted, (height, width))) + "\n")
+                writer.write(source, task.draw(source.image, predicted))
+            num_images += len(batch)
+    if num_images == 0:
         raise ValueError(f"none of the {len(paths)} files could be read")
-    return num_pictures
+    return num_images
 
 
 def find_files(inputs: Sequence[str]) -> list[Path]:
-    """The images and videos that paths, folders and globs name, each once, in order.
+    """The images and videos of paths, folders and globs, each once, in order.
 
     Raises:
-        ValueError: if one of them names nothing.
+        ValueError: if an input matches no file.
     """
     found: dict[Path, None] = {}
     for text in inputs:
@@ -90,37 +97,37 @@ def find_files(inputs: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-class _Canvas:
-    """Where drawn pictures go: an image beside the others, a frame into its video."""
+class _DrawingWriter:
+    """Writes drawn images to a folder: an image to its own file, a frame to its video."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self._taken: set[str] = set()
+        self._used_names: set[str] = set()
         self._video: cv2.VideoWriter | None = None
-        self._video_of: Path | None = None
+        self._video_source: Path | None = None
 
-    def __enter__(self) -> _Canvas:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._close_video()
 
-    def add(self, picture: Picture, drawn: Image) -> None:
-        if picture.frame is None:
-            write_image(self._free_path(picture.path.stem, ".jpg"), drawn)
+    def write(self, source: InputImage, drawn: Image) -> None:
+        if source.frame is None:
+            write_image(self._unused_path(source.path.stem, ".jpg"), drawn)
             return
-        if self._video_of != picture.path:
+        if self._video_source != source.path:
             self._close_video()
-            rate = cv2.VideoCapture(_opencv_name(picture.path)).get(cv2.CAP_PROP_FPS) or 25.0
-            path = self._free_path(picture.path.stem, ".mp4")
+            rate = cv2.VideoCapture(_opencv_name(source.path)).get(cv2.CAP_PROP_FPS) or 25.0
+            path = self._unused_path(source.path.stem, ".mp4")
             size = (drawn.shape[1], drawn.shape[0])
             self._video = cv2.VideoWriter(_opencv_name(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
             if not self._video.isOpened():
                 raise ValueError(
-                    f"{path}: OpenCV cannot write MPEG-4 video here: its codec is missing, or the file cannot be made; "
-                    "`pip install opencv-python-headless` has the codec, and frames as images need none"
+                    f"{path}: OpenCV cannot write MPEG-4 video here: the codec is missing, or the file cannot be "
+                    "created; `pip install opencv-python-headless` has the codec; or predict on frames as images"
                 )
-            self._video_of = picture.path
+            self._video_source = source.path
         assert self._video is not None
         self._video.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
 
@@ -128,75 +135,69 @@ class _Canvas:
         if self._video is not None:
             self._video.release()
 
-    def _free_path(self, stem: str, suffix: str) -> Path:
-        """Files of one name from several folders get numbers."""
-        name, number = f"{stem}{suffix}", 1
-        while name in self._taken:
-            number += 1
-            name = f"{stem}-{number}{suffix}"
-        self._taken.add(name)
+    def _unused_path(self, stem: str, suffix: str) -> Path:
+        """A path in the folder; files of the same name from several folders are numbered."""
+        name, count = f"{stem}{suffix}", 1
+        while name in self._used_names:
+            count += 1
+            name = f"{stem}-{count}{suffix}"
+        self._used_names.add(name)
         return self._out / name
 
 
-def _pictures(paths: Sequence[Path], progress: Progress) -> Iterator[Picture]:
+def _read_images(paths: Sequence[Path], progress: Progress) -> Iterator[InputImage]:
     for path in paths:
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            yield from _frames(path)
+            yield from _read_frames(path)
         else:
             try:
-                yield Picture(path, None, read_image(path))
+                yield InputImage(path, None, read_image(path))
             except UnreadableImageError as error:
-                warnings.warn(f"{error}; left out", stacklevel=2)
+                warnings.warn(f"{error}; skipped", stacklevel=2)
         progress.describe(path.name)
         progress.advance()
 
 
-def _frames(path: Path) -> Iterator[Picture]:
+def _read_frames(path: Path) -> Iterator[InputImage]:
     try:
         capture = cv2.VideoCapture(_opencv_name(path))
     except ValueError as error:
-        warnings.warn(f"{error}; left out", stacklevel=2)
+        warnings.warn(f"{error}; skipped", stacklevel=2)
         return
-    number = 0
+    num_frames = 0
     while True:
-        there_is_one, frame = capture.read()
-        if not there_is_one:
+        has_frame, frame = capture.read()
+        if not has_frame:
             break
-        yield Picture(path, number, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
-        number += 1
+        yield InputImage(path, num_frames, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))  # type: ignore[arg-type]
+        num_frames += 1
     capture.release()
-    if number == 0:
-        warnings.warn(f"{path}: not a video that OpenCV can read; left out", stacklevel=2)
+    if num_frames == 0:
+        warnings.warn(f"{path}: OpenCV cannot read this video; skipped", stacklevel=2)
 
 
 def _opencv_name(path: Path) -> str:
-    """The name of a video for OpenCV, which ends the process at one that is not UTF-8.
+    """The name of a video for OpenCV, which aborts the process on names that are not UTF-8.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: if the name is not UTF-8.
     """
     name = str(path)
     if name.encode("utf-8", "replace").decode("utf-8") != name:
-        raise ValueError(f"{path}: OpenCV opens no video whose name is not UTF-8; rename it")
+        raise ValueError(f"{path}: OpenCV cannot open a video whose name is not UTF-8; rename it")
     return name
 
 
-def _prepared(task: Task[T], pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Image]]:
-    """Each picture, and what the network sees of it; those without a face to cut out are left out."""
+def _preprocess(task: Task[T], images: Iterator[InputImage]) -> Iterator[tuple[InputImage, Image]]:
+    """Each image with its preprocessed pixels; images that the task's preprocessing refuses are skipped."""
     preprocess = task.preprocessing()
-    for picture in pictures:
+    for source in images:
         try:
-            yield picture, preprocess(picture.image)
+            yield source, preprocess(source.image)
         except UnreadableImageError as error:
-            warnings.warn(f"{picture.path}: {error}; left out", stacklevel=2)
+            warnings.warn(f"{source.path}: {error}; skipped", stacklevel=2)
 
 
-def _batches(pictures: Iterator[tuple[Picture, Image]]) -> Iterator[list[tuple[Picture, Image]]]:
-    batch: list[tuple[Picture, Image]] = []
-    for picture in pictures:
-        batch.append(picture)
-        if len(batch) == BATCH_SIZE:
-            yield batch
-            batch = []
-    if batch:
+def _batches(items: Iterator[tuple[InputImage, Image]]) -> Iterator[list[tuple[InputImage, Image]]]:
+    while batch := list(islice(items, BATCH_SIZE)):
         yield batch

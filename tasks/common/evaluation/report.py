@@ -1,4 +1,4 @@
-"""A run in figures: the log of its epochs, a line for each, and metrics as JSON and as a table."""
+"""Logs and metrics as CSV, JSON, lines and tables."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ PER_CLASS = "per_class.csv"
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Rows as CSV, atomically; a row without a value for a column leaves it empty. By default all the rows' columns.
+    """Write rows as CSV, atomically.
 
-    A file name that is not UTF-8 keeps its bytes: `errors="surrogateescape"` gives it back.
+    File names that are not UTF-8 keep their bytes; read them with `errors="surrogateescape"`.
+
+    Args:
+        path: the file.
+        rows: missing values become empty cells.
+        columns: to write; None for all columns of all rows.
     """
     columns = columns or list(dict.fromkeys(key for row in rows for key in row))
     with (
@@ -33,12 +38,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
 
 
 def _rounded(value: float) -> float:
-    """To six digits after the point, or where that leaves fewer, as of a small learning rate, to six that count."""
+    """Round to six decimals, or below 1 to six significant digits, so that small learning rates are not lost."""
     return float(f"{value:.6g}") if abs(value) < 1 else round(value, 6)
 
 
 def epoch_line(row: Mapping[str, Any], epochs: int, score_name: str) -> str:
-    """An epoch in one line."""
+    """The log line of an epoch."""
     scores = "  ".join(f"{key} {value:.3f}" for key, value in row.items() if key.startswith(score_name))
     return (
         f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.3f}  {row['images_per_s']:.0f} images/s "
@@ -47,18 +52,18 @@ def epoch_line(row: Mapping[str, Any], epochs: int, score_name: str) -> str:
 
 
 def is_new_best(score: float, history: Sequence[Mapping[str, Any]], score_name: str) -> bool:
-    """Whether a score is higher than all before it; one that is not defined (NaN) is none, unless it is the first."""
+    """Whether a score is higher than all earlier ones; NaN counts only as the first score."""
     earlier = [row[score_name] for row in history if score_name in row]
-    return not earlier or (math.isfinite(score) and all(score > other for other in earlier if math.isfinite(other)))
+    return not earlier or (math.isfinite(score) and all(score > old for old in earlier if math.isfinite(old)))
 
 
 def metrics_as_json(scores: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, Any]:
-    """Flat JSON of scores and of what they are of; what is not defined is null, since JSON knows no NaN."""
+    """Scores and counts as one flat dict; NaN becomes None, since JSON has no NaN."""
     return {name: value if math.isfinite(value) else None for name, value in scores.items()} | dict(counts)
 
 
 def print_metrics(metrics: Mapping[str, float], title: str) -> None:
-    """A table on standard output."""
+    """Print a table to standard output."""
     table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")

@@ -1,4 +1,4 @@
-"""Images that could not be read: each named once and counted, and the run stopped when they are too many."""
+"""Unreadable images: each is warned about once, and too many of them stop the run."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from tasks.common.runtime.distributed import World
 
 
 class UnreadableImages:
-    """The unreadable images of one data set."""
+    """A record of the unreadable images of a data set."""
 
     def __init__(self, num_images: int, max_fraction: float) -> None:
-        """Args: num_images: of the data set; max_fraction: in [0, 1), stop beyond it."""
+        """Args: num_images: of the data set; max_fraction: allowed fraction of unreadable images, in [0, 1)."""
         self.num_images = num_images
         self.max_fraction = max_fraction
         self.reasons: dict[str, None] = {}  # in order
 
     def add(self, reasons: Iterable[str]) -> None:
-        """Take in one line for each unreadable image of a batch; one that is known already counts once."""
+        """Add the error messages of a batch's unreadable images; each message counts once."""
         for reason in reasons:
             if reason not in self.reasons:
                 self.reasons[reason] = None
-                warnings.warn(f"{reason}; the image is passed over", stacklevel=2)
+                warnings.warn(f"{reason}; the image is skipped", stacklevel=2)
 
     def merge_processes(self, world: World) -> None:
-        """Take in what the other processes have met, and named.
+        """Add the records of all other processes.
 
         Raises:
-            ValueError: in all of them, if these are too many together.
+            ValueError: on every process, if they are too many in total.
         """
         for reasons in world.all_gather(list(self.reasons)):
             self.reasons |= dict.fromkeys(reasons)
@@ -37,10 +37,16 @@ class UnreadableImages:
 
     @property
     def problem(self) -> str | None:
-        """Why the run must stop, if there are more than the share that is allowed."""
-        if len(self.reasons) <= self.max_fraction * self.num_images:
-            return None
-        return (
-            f"{len(self.reasons)} of {self.num_images} images are unreadable, more than the share "
-            f"{self.max_fraction:g} that loop.max_unreadable_fraction allows; the last: {next(reversed(self.reasons))}"
-        )
+        """The error message if more images are unreadable than allowed, else None."""
+        message = too_many_unreadable(len(self.reasons), self.num_images, self.max_fraction)
+        return message and f"{message}; the last one: {next(reversed(self.reasons))}"
+
+
+def too_many_unreadable(num_unreadable: int, num_images: int, max_fraction: float) -> str | None:
+    """The error message if more images are unreadable than allowed, else None."""
+    if num_unreadable <= max_fraction * num_images:
+        return None
+    return (
+        f"{num_unreadable} of {num_images} images are unreadable, more than the fraction {max_fraction:g} that "
+        "loop.max_unreadable_fraction allows"
+    )

@@ -1,3 +1,1 @@
-"""Parts of networks that several tasks have: the linear head, a similarity index, and the wrapper for layers that
-only training needs.
-"""
+"""Model parts shared by tasks: the linear head, a similarity index, the wrapper for auxiliary training layers."""

@@ -1,4 +1,4 @@
-"""A backbone with a linear head on its pooled features: the network of every task whose outputs are logits."""
+"""A backbone with a linear head on its pooled features: the network of the tasks whose outputs are logits."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class Logits(NamedTuple):
     """Raw outputs.
 
     Attributes:
-        logits: (N, K), of classes, cells or attributes.
+        logits: (N, K), one for each output.
     """
 
     logits: Tensor
 
 
 class LogitsModel(Classifier):
-    """Table 1 of the paper, for any number of outputs."""
+    """Table 1 of the paper with any number of outputs."""
 
     def forward(self, images: Tensor) -> Logits:  # type: ignore[override]  # a NamedTuple, as in all tasks
-        """uint8 RGB (N, 3, S, S) -> K logits each."""
+        """uint8 RGB (N, 3, S, S) -> logits (N, K)."""
         return self.from_features(self.backbone(images))
 
     def from_feature_maps(self, maps: Mapping[int, Tensor]) -> Logits:
@@ -32,5 +32,5 @@ class LogitsModel(Classifier):
         return self.from_features(global_average_pool(maps))
 
     def from_features(self, features: Tensor) -> Logits:
-        """Pooled features (N, num_features) -> K logits each."""
+        """Pooled features (N, num_features) -> logits (N, K)."""
         return Logits(self.head(features))

@@ -1,4 +1,4 @@
-"""Which of many vectors are most similar: a faiss index whose kind follows its size."""
+"""Nearest-neighbour search by cosine similarity: a faiss index whose type depends on its size."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ Kind = Literal["flat", "hnsw", "ivfpq"]
 MAX_SIZES: dict[Kind, float] = {"flat": 50_000, "hnsw": 100_000, "ivfpq": math.inf}
 HNSW_LINKS, HNSW_BREADTH_BUILD, HNSW_BREADTH_SEARCH = 16, 60, 96
 TRAINING_VECTORS_PER_LIST = 50
-PROBED_FRACTION = 0.25  # of the lists, that a query looks into; `tasks.embedding.throughput` says what that is worth
-REFINE_FACTOR = 10  # so many times the neighbours asked for are compared exactly
+PROBED_FRACTION = 0.25  # of the lists, searched for a query
+REFINE_FACTOR = 10  # exact comparison of this many candidates per requested neighbour
 
 
 def choose_kind(size: int) -> Kind:
-    """What suits so many vectors: exact search, a graph, or lists of short codes with exact comparison at the end."""
+    """The index type for that many vectors: exact search, HNSW, or IVF-PQ with exact re-ranking."""
     return next(kind for kind, max_size in MAX_SIZES.items() if size <= max_size)
 
 
 class SimilarityIndex:
-    """Vectors of length 1, each with an id of its own; the most similar ones by cosine.
+    """Unit vectors with unique ids, searched by cosine similarity.
 
-    All kinds keep the vectors as they are: so an index that has grown becomes the next kind, and one that vectors are
-    removed from is made anew, and nothing of a removed vector is left.
+    All kinds store the full vectors: an index that grows is rebuilt as the next kind, and one that vectors are removed
+    from is rebuilt without them, so that nothing of a removed vector is left.
     """
 
     def __init__(self, dim: int) -> None:
-        """Args: dim: of the vectors. The index is empty."""
+        """An empty index. Args: dim: dimension of the vectors."""
         self.dim = dim
         self.kind: Kind = "flat"
         self._index: Any = faiss.IndexIDMap2(_build(self.kind, dim, 0))
@@ -45,7 +45,7 @@ class SimilarityIndex:
 
     @property
     def ids(self) -> Ids:
-        """Of all vectors."""
+        """The ids of all vectors."""
         ids: Ids = faiss.vector_to_array(self._index.id_map).astype(np.int64)
         return ids
 
@@ -56,56 +56,56 @@ class SimilarityIndex:
         return np.asarray(stored.reconstruct_n(0, len(self)), np.float32).reshape(-1, self.dim)
 
     def add(self, ids: Ids, vectors: Floats) -> None:
-        """Add vectors (M, dim) of length 1 under new ids (M,)."""
+        """Add unit vectors (M, dim) with new ids (M,)."""
         size = len(self) + len(ids)
-        if self._suits(size):
+        if self._is_suitable(size):
             self._index.add_with_ids(np.ascontiguousarray(vectors, np.float32), ids)
         else:
             self._rebuild(np.concatenate([self.ids, ids]), np.concatenate([self.vectors(), vectors]))
 
     def remove(self, ids: Ids) -> None:
-        """Remove the vectors of these ids; those that are not there are no mistake."""
+        """Remove the vectors of these ids; unknown ids are ignored."""
         keep = ~np.isin(self.ids, ids)
         if not keep.all():
             self._rebuild(self.ids[keep], self.vectors()[keep])
 
     def search(self, queries: Floats, num_neighbours: int) -> tuple[Floats, Ids]:
-        """The most similar vectors of each query, the best first.
+        """The most similar vectors of each query, best first.
 
         Args:
-            queries: (N, dim), of length 1.
-            num_neighbours: K; fewer are found in a smaller index.
+            queries: unit vectors (N, dim).
+            num_neighbours: K, or the size of the index if that is smaller.
 
         Returns:
-            Cosines (N, K) and ids (N, K).
+            Cosine similarities (N, K) and ids (N, K).
         """
-        number = min(num_neighbours, len(self))
-        if number == 0:
+        k = min(num_neighbours, len(self))
+        if k == 0:
             return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
-        similarities, ids = self._index.search(np.ascontiguousarray(queries, np.float32), number)
+        similarities, ids = self._index.search(np.ascontiguousarray(queries, np.float32), k)
         return similarities, ids
 
     def to_bytes(self) -> NDArray[np.uint8]:
-        """What `write` writes."""
+        """The serialised index, as `write` writes it."""
         content: NDArray[np.uint8] = faiss.serialize_index(self._index)
         return content
 
     @classmethod
     def from_bytes(cls, content: NDArray[np.uint8]) -> SimilarityIndex:
-        """An index that `to_bytes` gave."""
+        """Load what `to_bytes` returned."""
         return cls._of(faiss.deserialize_index(content), "a checkpoint")
 
     def write(self, path: Path) -> None:
-        """Write a file that `faiss.read_index` reads too, atomically."""
+        """Write the index atomically; `faiss.read_index` can read the file."""
         with atomic_write(path) as temporary:
             faiss.write_index(self._index, str(temporary))
 
     @classmethod
     def read(cls, path: Path) -> SimilarityIndex:
-        """An index that was written.
+        """Load what `write` wrote.
 
         Raises:
-            ValueError: if the file is damaged, or no such index.
+            ValueError: if the file is damaged or another kind of index.
         """
         try:
             stored = faiss.read_index(str(path))
@@ -125,8 +125,8 @@ class SimilarityIndex:
         _tune(index.kind, inner)
         return index
 
-    def _suits(self, size: int) -> bool:
-        """Whether an index of so many vectors would be made like this one."""
+    def _is_suitable(self, size: int) -> bool:
+        """Whether a new index of that size would have this kind and as many lists."""
         if self.kind == "ivfpq" and faiss.extract_index_ivf(self._index.index).nlist < _num_lists(size):
             return False
         return choose_kind(size) == self.kind
@@ -136,8 +136,8 @@ class SimilarityIndex:
         self.kind = choose_kind(len(ids))
         inner = _build(self.kind, self.dim, len(ids))
         if not inner.is_trained:
-            number = min(len(ids), TRAINING_VECTORS_PER_LIST * _num_lists(len(ids)))
-            inner.train(vectors[np.random.default_rng(0).permutation(len(ids))[:number]])
+            num_training = min(len(ids), TRAINING_VECTORS_PER_LIST * _num_lists(len(ids)))
+            inner.train(vectors[np.random.default_rng(0).permutation(len(ids))[:num_training]])
         self._index = faiss.IndexIDMap2(inner)
         self._index.add_with_ids(vectors, np.ascontiguousarray(ids))
 
@@ -150,8 +150,8 @@ def _build(kind: Kind, dim: int, size: int) -> Any:
         index = faiss.IndexHNSWFlat(dim, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = HNSW_BREADTH_BUILD
     else:
-        # A code for each two numbers, or for as many as divide them; a prime has no parts.
-        num_codes = next(number for number in range(max(1, dim // 2), 0, -1) if dim % number == 0)
+        # As many sub-quantisers as divide the vector evenly, each of two dimensions or more.
+        num_codes = next(count for count in range(max(1, dim // 2), 0, -1) if dim % count == 0)
         coding = f"PQ{num_codes}x4fs" if 4 * num_codes >= dim else "SQ8"
         text = f"IVF{_num_lists(size)},{coding},RFlat"
         index = faiss.index_factory(dim, text, faiss.METRIC_INNER_PRODUCT)
@@ -160,7 +160,7 @@ def _build(kind: Kind, dim: int, size: int) -> Any:
 
 
 def _tune(kind: Kind, index: Any) -> None:
-    """How hard a search tries: as this program says, whichever version of it wrote the index."""
+    """Set the search parameters to today's constants, whichever version wrote the index."""
     if kind == "hnsw":
         index.hnsw.efSearch = HNSW_BREADTH_SEARCH
     elif kind == "ivfpq":
@@ -170,5 +170,5 @@ def _tune(kind: Kind, index: Any) -> None:
 
 
 def _num_lists(size: int) -> int:
-    """A power of two near the square root."""
+    """A power of two near sqrt(size)."""
     return int(2 ** round(math.log2(math.sqrt(max(size, 1)))))

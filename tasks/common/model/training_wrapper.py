@@ -1,4 +1,4 @@
-"""A network with layers beside it that only help it learn."""
+"""A network with auxiliary layers that only training uses."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from torch import nn
 
 
 class TrainingWrapper(nn.Module):
-    """What is trained; the network alone is what is evaluated and kept.
+    """The base of models with auxiliary layers: `network` alone is evaluated and saved.
 
     Attributes:
-        network: the task's.
+        network: the task's network.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -18,5 +18,5 @@ class TrainingWrapper(nn.Module):
 
     @property
     def backbone(self) -> nn.Module:
-        """The network's, whose stages may be frozen."""
+        """The network's backbone, whose stages may be frozen."""
         return self.network.get_submodule("backbone")

@@ -1,1 +1,1 @@
-"""Run folders: how they are made, what is in them, checkpoints, and the way back from a folder to a network."""
+"""Run folders: their files, checkpoints, pretrained weights, and loading a network from a run."""

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without unpickling, with the one before kept for a bad day."""
+"""Checkpoints: written atomically, loaded with `weights_only`; the previous one is kept as a backup."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from datasets.files import atomic_write
 from tasks.common.legacy import upgrade_checkpoint
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
-_TORCH_WRITER = "inline_container.cc"  # all that torch says of a full disk is where in its sources it noticed
+_TORCH_WRITER = "inline_container.cc"  # torch's error on a full disk names only this source file
 
 
 def save_last(run: Path, content: dict[str, Any]) -> None:
-    """Write `last.pt`; what it was becomes `previous.pt`.
+    """Write `last.pt`; the old one becomes `previous.pt`.
 
     Raises:
-        ValueError: if the disk is full; the checkpoints that were there stay as they were.
+        ValueError: if the disk is full; existing checkpoints are unchanged.
     """
     _save(content, run / LAST, backup=run / PREVIOUS)
 
@@ -31,7 +31,7 @@ def save_best(run: Path, content: dict[str, Any]) -> None:
     """Write `best.pt`.
 
     Raises:
-        ValueError: if the disk is full; the one that was there stays as it was.
+        ValueError: if the disk is full; an existing one is unchanged.
     """
     _save(content, run / BEST)
 
@@ -42,10 +42,10 @@ def exists(run: Path) -> bool:
 
 
 def load_last(run: Path, task_name: str) -> dict[str, Any]:
-    """The newest checkpoint that is whole.
+    """The newest intact checkpoint.
 
     Raises:
-        ValueError: if there is none, or it is of another task.
+        ValueError: if there is none, or it belongs to another task.
     """
     problems = []
     for name in (LAST, PREVIOUS):
@@ -55,27 +55,27 @@ def load_last(run: Path, task_name: str) -> dict[str, Any]:
             problems.append(str(error))
         else:
             for problem in problems:
-                warnings.warn(f"{problem}; going on from {run / name} instead", stacklevel=2)
+                warnings.warn(f"{problem}; resuming from {run / name} instead", stacklevel=2)
             return content
     raise ValueError("; ".join(problems))
 
 
 def load_checkpoint(path: Path, task_name: str | None = None) -> dict[str, Any]:
-    """One checkpoint, on the CPU.
+    """Load a checkpoint to the CPU.
 
     Args:
         path: the file.
-        task_name: the task that it must be of; None for any.
+        task_name: the expected task; None for any.
 
     Raises:
-        ValueError: if it is of another task.
+        ValueError: if it belongs to another task.
         DamagedCheckpointError: (a ValueError) if it is missing or cannot be read.
     """
     if not path.is_file():
         raise DamagedCheckpointError(f"{path}: there is no such checkpoint")
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch does not compare checksums of tensor data
+            damaged = archive.testzip()  # torch does not verify checksums of tensor data
         if damaged is not None:
             raise DamagedCheckpointError(f"{path}: damaged checkpoint ({damaged})")
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -95,10 +95,10 @@ def _save(content: dict[str, Any], path: Path, *, backup: Path | None = None) ->
     except (OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and _TORCH_WRITER not in str(error):
             raise
-        free = shutil.disk_usage(path.parent).free  # without what was written, which is gone again
+        free = shutil.disk_usage(path.parent).free  # after the partial file was removed
         raise ValueError(
-            f"{path}: the checkpoint could not be written, and {free / 1e6:.1f} MB are free there ({error}); what was "
-            "there before is whole; make room, then resume the run"
+            f"{path}: the checkpoint could not be written, {free / 1e6:.1f} MB are free there ({error}); earlier "
+            "checkpoints are intact: free some space, then resume the run"
         ) from error
 
 

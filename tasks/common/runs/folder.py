@@ -1,4 +1,4 @@
-"""Run folders: what is in them, how they are made, and when one may go on."""
+"""Run folders: their files, how they are made, and which settings may change when a run is resumed."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tasks.common.task import Task
 
 LOG, METRICS, CURVES, PICTURE = "log.csv", "metrics.json", "curves.png", "predictions.png"
 LAUNCH = "launch_id"
-_RUN_ID = "TORCHELASTIC_RUN_ID"  # in the environment under torchrun
-# Settings without any effect on the weights that a run ends with.
+_RUN_ID = "TORCHELASTIC_RUN_ID"  # environment variable set by torchrun
+# Settings without effect on the final weights.
 RESUME_MAY_CHANGE = frozenset(
     {"data.root", "loop.device", "loop.num_workers", "loop.checkpoint_minutes", "loop.max_unreadable_fraction"}
 )
 
 
 def new_run(task: Task[Any], run_dir: str | None, *, restarted: Path | None = None) -> Path:
-    """A run folder with the task's settings in it, and what its outputs stand for.
+    """Make a run folder and write the task's settings and metadata to it.
 
     Args:
-        task: that is trained.
-        run_dir: to make; None for one by date and time.
-        restarted: the folder that these processes had begun before they were started again, if any.
+        task: to train.
+        run_dir: the folder to make; None for one named by date and time.
+        restarted: the folder of this run from before `torchrun` restarted its processes, if any.
     """
     if restarted is not None:
         run = restarted
@@ -44,13 +44,13 @@ def new_run(task: Task[Any], run_dir: str | None, *, restarted: Path | None = No
 
 
 def out_folder(task: Task[Any], default: str, *, out: str | None, run: str | None = None) -> Path:
-    """A new folder for what a verb leaves: the one that the user names, or one in the run, or one where runs are.
+    """Make the output folder of a command.
 
     Args:
-        task: whose verb it is.
-        default: name of the folder where the user names none.
-        out: that the user names.
-        run: the run that the verb reads; None where it reads published weights.
+        task: of the command.
+        default: name of the folder if the user gives none; it is made in the run, or among the task's runs.
+        out: folder given by the user.
+        run: the run that the command reads; None for published weights.
     """
     if out is not None:
         return make_folder(Path(out), "--out")
@@ -60,16 +60,16 @@ def out_folder(task: Task[Any], default: str, *, out: str | None, run: str | Non
 
 
 def make_folder(path: Path, flag: str) -> Path:
-    """The folder that a flag names, which must not exist yet."""
+    """Make the folder given by a flag; it must not exist."""
     try:
         path.mkdir(parents=True)
     except FileExistsError as error:
-        raise ValueError(f"{flag}: {path} exists already, and nothing in it is overwritten; name another") from error
+        raise ValueError(f"{flag}: {path} exists already and is not overwritten; choose another folder") from error
     return path
 
 
 def write_settings(settings: dict[str, Any], run: Path) -> None:
-    """The `config.yaml` of a run."""
+    """Write the `config.yaml` of a run."""
     with atomic_write(run / CONFIG) as temporary:
         temporary.write_text(_as_yaml(settings), encoding="utf-8")
 
@@ -79,25 +79,25 @@ def _as_yaml(settings: dict[str, Any]) -> str:
 
 
 def check_unchanged(settings: dict[str, Any], path: Path) -> None:
-    """A run that is resumed ends as if it had never stopped, so only how it runs and where its data are may change."""
+    """Raise a ValueError if a resumed run's settings differ from `path`, other than `RESUME_MAY_CHANGE`."""
     saved = flatten(load_yaml(path))
     for key, value in flatten(yaml.safe_load(_as_yaml(settings))).items():
         if value != saved.get(key, value) and key not in RESUME_MAY_CHANGE:
             raise ValueError(
-                f"{key}: the run was made with {saved[key]!r}, and --resume continues it exactly; to change it to "
-                f"{value!r} start a new run"
+                f"{key}: the run was started with {saved[key]!r}, and --resume continues it exactly; to use {value!r}, "
+                "start a new run"
             )
 
 
 def write_launch_id(run: Path) -> None:
-    """Write down which `torchrun` a run folder is of, so that processes which it starts again find the folder."""
+    """Record the `torchrun` launch in a run folder, so that restarted processes find the folder."""
     if _RUN_ID in os.environ:
         with atomic_write(run / LAUNCH) as temporary:
             temporary.write_text(_launch_id(), encoding="utf-8")
 
 
 def find_restarted_run(name: str, run_dir: str | None) -> Path | None:
-    """The run folder that these processes made before `torchrun --max-restarts` started them again; else None."""
+    """The run folder of this `torchrun` launch from before a restart (`--max-restarts`); None without one."""
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return None
     newest_first = sorted((Path("runs") / name).glob(f"*/{LAUNCH}"), reverse=True)
@@ -107,10 +107,10 @@ def find_restarted_run(name: str, run_dir: str | None) -> Path | None:
 
 
 def _launch_id() -> str:
-    """The id that the user gave `torchrun`, or else its process, which starts the others again."""
+    """The id given to `torchrun`; without one, its process id and start time."""
     run_id = os.environ[_RUN_ID]
     if run_id != "none":
         return run_id
-    status = Path(f"/proc/{os.getppid()}/stat")  # another process may have had the same number before
+    status = Path(f"/proc/{os.getppid()}/stat")  # the start time, since process ids are reused
     started = status.read_text(encoding="utf-8").rpartition(")")[2].split()[19] if status.is_file() else "?"
     return f"process {os.getppid()} started {started}"

@@ -1,4 +1,4 @@
-"""From a run folder, an exported one or published weights to a task and its network."""
+"""Load a task and its network from a run folder, an exported network, or published weights."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from torch import nn
 from tasks.common.config import TaskConfig
 from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork
 from tasks.common.runs import checkpoint
-from tasks.common.runs.pretrained import (
-    with_conventions,
-    without_pretrained,
-)
+from tasks.common.runs.pretrained import with_conventions, without_pretrained
 from tasks.common.runtime.device import setup_device
 from tasks.common.settings import CONFIG, read_config
 from tasks.common.task import Task
 
 
 def load_model(task_class: type[Task[Any]], config: TaskConfig, run: str | None) -> tuple[Task[Any], nn.Module]:
-    """The task of a run, or without one of published weights, and its best model on the device in the settings."""
+    """The task and best model of a run, or of published weights if `run` is None; on the configured device."""
     if run is None:
         config = with_conventions(config)
         task = task_class.from_published(config)
@@ -29,7 +26,7 @@ def load_model(task_class: type[Task[Any]], config: TaskConfig, run: str | None)
 
 
 def open_run(run: Path, task_class: type[Task[Any]], config_class: type[TaskConfig]) -> tuple[Task[Any], nn.Module]:
-    """The task of a run with the settings that it was made with, and its best model on the device that they name."""
+    """The task and best model of a run with the run's own settings; on the configured device."""
     return _load_run(run, task_class, read_config(config_class, run / CONFIG))
 
 
@@ -43,8 +40,8 @@ def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tup
     try:
         model.load_state_dict(content["model"])
     except RuntimeError as error:
-        first = str(error).split("\n")[1].strip()
-        raise ValueError(f"{path}: does not fit the settings of the run: {first}") from error
+        reason = str(error).split("\n")[1].strip()
+        raise ValueError(f"{path}: does not fit the settings of the run: {reason}") from error
     return task, model.to(setup_device(task.config.loop))
 
 
@@ -52,15 +49,15 @@ def _load_exported(path: Path, task_class: type[Task[Any]], config: TaskConfig) 
     network = ExportedNetwork(path, task_class.name)
     task = task_class(without_pretrained(config), network.metadata)
     if network.input_size != task.config.data.input_size:
-        raise ValueError(f"data.input_size: the exported network takes {network.input_size} px and no other size")
+        raise ValueError(f"data.input_size: the exported network takes {network.input_size} px only")
     return task, network
 
 
 def identify_run(run: Path, task: str | None = None) -> tuple[str, dict[str, Any]]:
-    """The task of a run, and what its outputs stand for.
+    """The task and model metadata of a run.
 
     Raises:
-        ValueError: if it cannot be read, or is of another task than the one named.
+        ValueError: if it cannot be read, or does not belong to the given task.
     """
     if (run / MODEL).is_file():
         network = ExportedNetwork(run / MODEL, task)

@@ -1,4 +1,4 @@
-"""Where a network's first weights come from: a publisher, a file, or another run of any task."""
+"""Pretrained weights: of a publisher, a file, or a run of any task."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tasks.common.settings import CONFIG, read_config
 
 
 def open_pretrained(config: Any) -> Weights | None:
-    """The weights that a task's settings name, None for random ones.
+    """The weights in `backbone.pretrained`, None for random initialisation.
 
     Raises:
-        ValueError: if they cannot be read, or need other conventions than the settings state.
+        ValueError: if they cannot be read, or need other conventions than `backbone.conventions`.
     """
     backbone: BackboneConfig = config.backbone
     if backbone.pretrained == "none":
@@ -40,10 +40,10 @@ def open_pretrained(config: Any) -> Weights | None:
 
 
 def build_pretrained(config: Any, weights: Weights | None) -> Backbone:
-    """The backbone that a task's settings name, with those weights.
+    """The configured backbone with those weights.
 
     Raises:
-        ValueError: if they were made for another network.
+        ValueError: if the weights do not fit the backbone.
     """
     conventions = config.backbone.conventions if weights is None else weights.conventions
     backbone = build_backbone(config.backbone.name, conventions)
@@ -64,7 +64,7 @@ def _weights_of_run(run: Path) -> Weights:
 
 
 def with_conventions(config: Any, world: World = SINGLE_PROCESS) -> Any:
-    """The same settings with the conventions of the weights written down, since a run must not depend on a file.
+    """The settings with `backbone.conventions` set to those of the weights, so that a run does not need their file.
 
     Raises:
         ValueError: if the weights cannot be read or do not fit the backbone.
@@ -80,7 +80,7 @@ def with_conventions(config: Any, world: World = SINGLE_PROCESS) -> Any:
 
 
 def with_conventions_of(config: Any, run: Path) -> Any:
-    """The same settings with a run's conventions where they leave them to the weights, as a restarted command does."""
+    """The settings with `backbone.conventions` copied from a run if not set, as in a restarted command."""
     if config.backbone.conventions is not None:
         return config
     saved = read_config(type(config), run / CONFIG).backbone.conventions
@@ -88,5 +88,5 @@ def with_conventions_of(config: Any, run: Path) -> Any:
 
 
 def without_pretrained(config: Any) -> Any:
-    """The same settings for a model whose weights come from elsewhere, or are not needed."""
+    """The settings with random initialisation, for a model whose weights are loaded later or not needed."""
     return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, pretrained="none"))

@@ -1,3 +1,1 @@
-"""The machine and the process: device, the processes of a distributed run, signals, progress bars, the
-repository's folder.
-"""
+"""Device and precision, distributed processes, signals, progress bars, the repository's folder."""

@@ -1,4 +1,4 @@
-"""Where and how precisely to compute."""
+"""Device and precision."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ from datasets.memory import keep_freed_memory
 from datasets.types import map_tensors
 from tasks.common.config import LoopConfig, OptimConfig
 
-FEW_IMAGES = 16  # for batch statistics
+MIN_BN_IMAGES = 16  # per process; with fewer, batch normalisation is synchronised
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def setup_device(config: LoopConfig) -> torch.device:
-    """The device of the configuration, with the process set up to compute fast on it.
+    """The configured device; also sets torch's global options for it.
 
     Raises:
-        ValueError: if it asks for a CUDA device and there is none.
+        ValueError: if the device is cuda and there is none.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("loop.device: cuda was asked for, but torch finds no CUDA device; use cpu or auto")
+        raise ValueError("loop.device: cuda, but torch finds no CUDA device; use cpu or auto")
     keep_freed_memory()
     if not uses_cuda(config):
         return torch.device("cpu")
     torch.backends.cudnn.benchmark = not config.deterministic
     if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS adds up in any order
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS sums in varying order
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.set_float32_matmul_precision("high")
     return torch.device("cuda")
 
 
 def uses_cuda(config: LoopConfig) -> bool:
-    """Whether the configuration's device is a GPU."""
+    """Whether the configured device is a GPU."""
     return config.device != "cpu" and torch.cuda.is_available()
 
 
 def synchronize_batch_norm(
     model: nn.Module, config: OptimConfig, device: torch.device, images_per_process: int
 ) -> nn.Module:
-    """The model, with batch statistics of all processes' images if the configuration asks for that.
+    """The model, with SyncBatchNorm layers if configured, or if each process has few images.
 
     Raises:
-        ValueError: if it does on a CPU, where torch cannot.
+        ValueError: if it is configured on a CPU, where torch has no SyncBatchNorm.
     """
     if config.sync_batch_norm and device.type != "cuda":
         raise ValueError("optim.sync_batch_norm: torch synchronises batch statistics on GPUs only; use false or null")
-    wanted = images_per_process < FEW_IMAGES if config.sync_batch_norm is None else config.sync_batch_norm
-    if not wanted or device.type != "cuda":
+    is_wanted = images_per_process < MIN_BN_IMAGES if config.sync_batch_norm is None else config.sync_batch_norm
+    if not is_wanted or device.type != "cuda":
         return model
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return converted
 
 
 def compute_dtype(config: LoopConfig, device: torch.device) -> torch.dtype | None:
-    """The autocast type for a precision, None for fp32; fp16 becomes bf16 on a CPU, which has no fast fp16."""
+    """The autocast dtype of the configured precision, None for fp32; fp16 becomes bf16 on a CPU, where it is slow."""
     if config.precision == "fp16" and device.type == "cpu":
         warnings.warn("loop.precision: fp16 is very slow on a CPU; computing in bf16 instead", stacklevel=2)
         return torch.bfloat16
@@ -69,15 +69,15 @@ def compute_dtype(config: LoopConfig, device: torch.device) -> torch.dtype | Non
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
-    """A context that computes in `dtype` where that is safe; None leaves all in fp32."""
+    """Autocast to `dtype`; None disables it."""
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def to_fp32(outputs: Any) -> Any:
-    """A NamedTuple of tensors, or of such, in fp32: losses and decoding do not lose digits to autocast."""
+    """A (nested) NamedTuple of tensors in fp32, so that autocast does not reduce the precision of losses and boxes."""
     return map_tensors(Tensor.float, outputs)
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Where a network computes; one without any tensors of torch, an ONNX file, does so on the CPU."""
+    """The device of a network's tensors; the CPU for a network without any, such as an ONNX file."""
     return next((tensor.device for tensor in chain(network.parameters(), network.buffers())), torch.device("cpu"))

@@ -1,9 +1,9 @@
-"""Several processes that train one model, as `torchrun` starts them. Alone, each call here is free.
+"""Distributed training with `torchrun`. With a single process, every call here is a no-op.
 
 torchrun --nproc_per_node 4 -m tasks.detection train --config ...
 
-N processes compute what one would on the whole batch: torch averages their gradients, and a loss divides by counts of
-the whole batch (`normalizer`) and compares examples with those of all processes (`all_rows`).
+N processes give the gradient of one process on the whole batch: DDP averages gradients, a loss divides by counts over
+the whole batch (`normalizer`), and contrastive losses gather the examples of all processes (`all_rows`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run, seen from one of them.
+    """Rank and world size of this process, and its collectives.
 
     Attributes:
-        rank: of this process, from 0; the first one writes and prints.
+        rank: of this process, from 0; rank 0 writes files and prints.
         size: number of processes.
     """
 
@@ -36,20 +36,20 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes and prints."""
+        """Whether this is rank 0."""
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model, with its gradients averaged over the processes in each backward pass."""
+        """The model in DistributedDataParallel, which averages gradients over the processes."""
         return model if self.size == 1 else nn.parallel.DistributedDataParallel(model)
 
     def normalizer(self, count: Tensor) -> Tensor:
-        """What each process divides its sum by, so that the processes' mean is the whole batch's sum over its count.
+        """The divisor of a process's summed loss; the mean over processes is then the whole batch's sum / count.
 
         max(1, sum of count over processes) / number of processes
 
         Args:
-            count: scalar, of what this process sums over; never negative.
+            count: scalar, number of terms in this process's sum; >= 0.
         """
         if self.size == 1:
             return count.clamp(min=1)
@@ -66,14 +66,14 @@ class World:
         return total / self.size
 
     def all_rows(self, rows: Tensor) -> Tensor:
-        """The rows of all processes, by rank: (N, ...) -> (N * size, ...); gradients reach the process of each row."""
+        """All processes' rows, by rank: (N, ...) -> (N * size, ...); differentiable."""
         if self.size == 1:
             return rows
         gathered: Tensor = _AllRows.apply(rows, self)
         return gathered
 
     def any(self, *flags: bool) -> list[bool]:
-        """For each flag whether it is up in any process."""
+        """For each flag, whether it is set in any process."""
         if self.size == 1:
             return list(flags)
         raised = torch.tensor(flags, dtype=torch.int32)
@@ -81,7 +81,7 @@ class World:
         return [bool(flag) for flag in raised.tolist()]
 
     def all_gather(self, value: T) -> list[T]:
-        """The values of all processes, by rank, in all."""
+        """All processes' values, by rank, on every process."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -89,15 +89,15 @@ class World:
         return values
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes in the first one, by rank; in the others none."""
+        """All processes' values, by rank, on rank 0; an empty list on the others."""
         if self.size == 1:
             return [value]
         gathered: list[T | None] | None = [None] * self.size if self.is_main else None
         distributed.gather_object(value, gathered)
-        return gathered or []  # type: ignore[return-value]  # filled by now
+        return gathered or []  # type: ignore[return-value]  # filled by gather_object
 
     def broadcast(self, value: T) -> T:
-        """The first process's value, in all."""
+        """Rank 0's value, on every process."""
         if self.size == 1:
             return value
         values = [value]
@@ -105,7 +105,7 @@ class World:
         return values[0]
 
     def broadcast_buffers(self, model: nn.Module) -> None:
-        """Give all processes the first one's batch statistics, so that all evaluate the model that is saved."""
+        """Copy rank 0's buffers (BN statistics) to all processes, so that all evaluate the model that is saved."""
         if self.size > 1:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, 0)
@@ -121,7 +121,7 @@ class _AllRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.clone(memory_format=torch.contiguous_format)  # autograd may give the same one to others
+        gradient = gradient.clone(memory_format=torch.contiguous_format)  # autograd may reuse this tensor
         distributed.all_reduce(gradient)  # each process's loss depends on all rows
         return gradient.chunk(ctx.world.size)[ctx.world.rank], None
 
@@ -130,43 +130,46 @@ SINGLE_PROCESS = World()
 
 
 def shared_batch_size(num_images: int, optim: OptimConfig, world: World) -> int:
-    """Of all processes together: as configured, or less where there are fewer images.
+    """The batch size over all processes: as configured, or smaller for a smaller data set.
 
     Raises:
-        ValueError: if the processes cannot share it evenly, two images each or more.
+        ValueError: if it is not a multiple of the number of processes, or fewer than 2 images per process.
     """
-    size, least = world.size, 2 * world.size  # batch normalisation needs two
-    if optim.batch_size % size or optim.batch_size < least:
+    size, min_size = world.size, 2 * world.size  # batch normalisation needs two images
+    if optim.batch_size % size or optim.batch_size < min_size:
         raise ValueError(
-            f"optim.batch_size: {optim.batch_size} cannot be shared evenly by {size} processes, 2 or more each"
+            f"optim.batch_size: {optim.batch_size} cannot be shared evenly by {size} processes, 2 or more images each"
         )
-    if num_images < least * optim.accumulate:
-        of = f"{size} processes" if size > 1 else "one step"
-        raise ValueError(f"{num_images} training images are too few for {of}; there must be {least * optim.accumulate}")
+    min_images = min_size * optim.accumulate
+    if num_images < min_images:
+        users = f"{size} processes" if size > 1 else "one step"
+        raise ValueError(f"{num_images} training images are too few for {users}; at least {min_images} are needed")
     return min(optim.batch_size, num_images // optim.accumulate // size * size)
 
 
 @contextmanager
 def join_world(*, on_gpu: bool) -> Iterator[World]:
-    """The world that `torchrun` announces in the environment, or this process alone.
+    """Initialise the process group from `torchrun`'s environment; without it, a single process.
 
     Args:
-        on_gpu: each process has a GPU of its own.
+        on_gpu: whether each process has its own GPU.
 
     Raises:
-        ValueError: if there are not as many GPUs.
+        ValueError: if there are fewer GPUs than processes.
         ConnectionError: if another process has ended.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield SINGLE_PROCESS
         return
     if on_gpu:
-        wanted, there = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
-        if wanted > there:
-            raise ValueError(f"{wanted} processes, but {there} GPUs here: fewer --nproc_per_node, or --loop.device cpu")
+        num_processes, num_gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+        if num_processes > num_gpus:
+            raise ValueError(
+                f"{num_processes} processes, but {num_gpus} GPUs here: lower --nproc_per_node, or use --loop.device cpu"
+            )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, rank, size = next(distributed.rendezvous("env://"))  # type: ignore[attr-defined]
-    # Processes that `torchrun --max-restarts` has started again would else find the addresses of those before them.
+    # After a restart (`torchrun --max-restarts`) the store still holds the addresses of the earlier processes.
     restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = distributed.PrefixStore(f"restart {restart}", store)  # type: ignore[attr-defined]
     distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
@@ -177,7 +180,7 @@ def join_world(*, on_gpu: bool) -> Iterator[World]:
             raise
         first_line = str(error).splitlines()[0]
         raise ConnectionError(
-            f"another process of this run has ended, and says why, or is lost ({first_line})"
+            f"another process of this run has ended or is unreachable; see its error ({first_line})"
         ) from error
     finally:
         distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""What a person sees while a command works: a bar where there is a terminal, plain lines where there is none."""
+"""Progress display: a bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Self
 import rich.progress
 from rich.console import Console
 
-LINE_EVERY_S = 30.0
+LINE_INTERVAL_S = 30.0
 
 
 class Progress:
-    """A bar with rate and time left; without a terminal, a line every half a minute."""
+    """A progress bar with time left; without a terminal, a line every 30 seconds."""
 
     def __init__(self, title: str, total: int, *, done: int = 0, silent: bool = False) -> None:
-        """Args: title: what is being done; total: units of work; done: of them, before this; silent: show nothing."""
+        """Args: title: shown in front; total: number of units; done: units done already; silent: show nothing."""
         self.console = Console(stderr=True, quiet=silent)
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
@@ -45,20 +45,20 @@ class Progress:
         self._bar.stop()
 
     def describe(self, text: str) -> None:
-        """Say in a few words how it goes, from now on."""
+        """Set the text behind the bar."""
         self._text = text
 
     def advance(self, units: int = 1) -> None:
-        """Say that so much more is done."""
+        """Add completed units."""
         self._done += units
         self._bar.update(self._task, advance=units, text=self._text)
         now = time.monotonic()
-        if not self.console.is_terminal and now - self._last_line >= LINE_EVERY_S:
+        if not self.console.is_terminal and now - self._last_line >= LINE_INTERVAL_S:
             self._last_line = now
-            pace = (now - self._started) / max(1, self._done - self._done_at_start)
-            left_s = (self._total - self._done) * pace
+            seconds_per_unit = (now - self._started) / max(1, self._done - self._done_at_start)
+            left_s = (self._total - self._done) * seconds_per_unit
             self.print(f"{self._title} {self._done}/{self._total}, {left_s:.0f} s left  {self._text}")
 
     def print(self, line: str) -> None:
-        """A line that stays, above the bar."""
+        """Print a line above the bar."""
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""The folder that the suite runs from."""
+"""The repository's root folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def child_environment() -> dict[str, str]:
-    """The environment in which `python -m tasks...` finds this repository, whatever the working folder is."""
-    others = os.environ.get("PYTHONPATH")
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *([others] if others else [])])}
+    """Environment variables with which `python -m tasks...` runs from any working folder."""
+    path = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *([path] if path else [])])}

@@ -1,4 +1,4 @@
-"""Being asked to stop, by Ctrl-C or by a batch system: noticed, so that a run can end when it is ready to."""
+"""SIGTERM and Ctrl-C: recorded, so that a run can save a checkpoint before it stops."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list that fills when SIGTERM or Ctrl-C arrives; a second Ctrl-C stops at once."""
-    signals: list[int] = []
+    """A list of the signals received so far (SIGTERM, SIGINT); a second Ctrl-C stops at once."""
+    received: list[int] = []
 
-    def handler(number: int, _frame: Any) -> None:
-        if signals and number == signal.SIGINT:
+    def handler(signum: int, _frame: Any) -> None:
+        if received and signum == signal.SIGINT:
             raise KeyboardInterrupt
-        signals.append(number)
+        received.append(signum)
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {signum: signal.signal(signum, handler) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield signals
+        yield received
     finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
+        for signum, old_handler in previous.items():
+            signal.signal(signum, old_handler)

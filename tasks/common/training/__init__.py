@@ -1,1 +1,1 @@
-"""The training loop, one step of it, what a step changes, optimisers, and what is frozen."""
+"""Training: the loop, a step, its state, optimisers and schedules, frozen layers, the linear probe."""

@@ -1,8 +1,8 @@
-"""The one training loop, for every task and for distillation.
+"""The training loop, shared by all tasks and by distillation.
 
 A run is a function of its configuration and data. Killed at any moment and resumed, it ends with the same weights (on a
-GPU only with `loop.deterministic`): order and augmentation depend on (seed, epoch, row) alone, the learning rate on the
-step, and all else is in the checkpoint.
+GPU only with `loop.deterministic`): order and augmentation depend only on (seed, epoch, row), the learning rate on the
+step, and everything else is in the checkpoint.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ from tasks.common.training.state import TrainingState
 from tasks.common.training.step import train_step
 
 T = TypeVar("T")
-WORTH_SAVING_S = 30  # of training, before an evaluation
-READ_EVERY = 20  # steps between looks at the loss, each of which waits for the device
+SAVE_AFTER_S = 30  # a checkpoint older than this is renewed before an evaluation
+LOG_EVERY_STEPS = 20  # reading the loss synchronises with the device
 
 
 class InterruptedRunError(Exception):
-    """The run was asked to stop (SIGTERM, Ctrl-C) and its checkpoint is written."""
+    """The run was stopped by SIGTERM or Ctrl-C, after writing a checkpoint."""
 
 
 def fit(
     task: Task[T], run: Path, *, objective: Objective | None = None, resume: bool = False, world: World = SINGLE_PROCESS
 ) -> dict[str, float]:
-    """Train, evaluate as it goes, and leave log, checkpoints, metrics and pictures in the run folder.
+    """Train and evaluate; write log, checkpoints, metrics and pictures to the run folder.
 
     Args:
-        task: what is evaluated.
-        run: the run's folder; exists.
-        objective: what is learnt; None for the task itself.
-        resume: go on from its newest whole checkpoint.
-        world: the processes that share each batch; the first one writes.
+        task: to evaluate.
+        run: an existing run folder.
+        objective: the training objective; None for the task itself.
+        resume: whether to resume from the newest intact checkpoint.
+        world: the processes that share each batch; rank 0 writes.
 
     Returns:
         The scores of the best checkpoint.
 
     Raises:
         ValueError: if the data cannot be used, the loss is not finite, or a checkpoint does not fit.
-        InterruptedRunError: when SIGTERM or Ctrl-C came; the run can be resumed.
+        InterruptedRunError: after SIGTERM or Ctrl-C; the run can be resumed.
     """
     trainer = _Trainer(task, objective or task, run, world)
     if resume:
@@ -74,13 +74,13 @@ def fit(
             trainer.train_epoch(epoch, signals, progress)
             row = trainer.close_epoch(epoch)
             progress.print(epoch_line(row, epochs, task.score_name))
-            if world.any(bool(signals))[0]:  # the epoch's end has saved
+            if world.any(bool(signals))[0]:  # the checkpoint was written at the end of the epoch
                 raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
     return trainer.finish()
 
 
 class _Trainer(Generic[T]):
-    """What one run is made of, and what is done with it."""
+    """The data, model and state of one run."""
 
     def __init__(self, task: Task[T], objective: Objective, run: Path, world: World) -> None:
         self.task, self.objective, self.run, self.world = task, objective, run, world
@@ -128,29 +128,29 @@ class _Trainer(Generic[T]):
         self.saved_at_s = time.monotonic()
 
     def train_epoch(self, epoch: int, signals: list[int], progress: Progress) -> None:
-        """Do the steps that are left of an epoch, counted from 0.
+        """Run the remaining steps of an epoch, counted from 0.
 
         Raises:
-            InterruptedRunError: when a signal has arrived, in any process; the checkpoint is written.
+            InterruptedRunError: after a signal in any process; the checkpoint is written.
         """
         state, world, optim = self.state, self.world, self.optim
         first_step = state.step - epoch * self.steps_per_epoch
         self._set_trainable(epoch)
         self.batches.start_at(epoch, first_step * optim.accumulate)
-        arriving = iter(self.train_loader)
+        loader = iter(self.train_loader)
         for step in range(first_step, self.steps_per_epoch):
             started = time.perf_counter()
-            batches = [next(arriving) for _ in range(optim.accumulate)]
+            batches = [next(loader) for _ in range(optim.accumulate)]
             state.wait_s += time.perf_counter() - started
             self.unreadable.add(line for batch in batches for line in batch.unreadable)
-            # All processes decide alike: each of them takes part in every step, or none does.
+            # The flags are reduced over all processes, since all must take part in each step or none.
             problem = self.unreadable.problem
             is_old = self._is_older_than(60 * self.loop.checkpoint_minutes)
             stop, save, fail = world.any(bool(signals), is_old, problem is not None)
             if fail:
                 raise ValueError(next(filter(None, world.all_gather(problem))))
 
-            # What dropout draws is a function of seed, step and process, not of what was drawn before.
+            # Dropout depends on (seed, step, rank) alone, so that a resumed run repeats it.
             seeds = np.random.SeedSequence([self.task.config.seed, state.step, world.rank])
             torch.manual_seed(int(seeds.generate_state(1)[0]))
             lr = learning_rate(optim, state.step, self.steps_per_epoch)
@@ -164,41 +164,41 @@ class _Trainer(Generic[T]):
                 dtype=self.dtype,
                 world=world,
             )
-            if state.step % READ_EVERY == 0:
+            if state.step % LOG_EVERY_STEPS == 0:
                 progress.describe(f"loss {state.mean_losses(world)['loss']:.3f}")
             state.total_s += time.perf_counter() - started
             progress.advance()
-            if stop or (save and step + 1 < self.steps_per_epoch):  # else the epoch's end saves
+            if stop or (save and step + 1 < self.steps_per_epoch):  # the end of the epoch saves anyway
                 self._save()
             if stop:
                 raise InterruptedRunError(f"stopped after step {state.step} of {optim.epochs * self.steps_per_epoch}")
 
     def _set_trainable(self, epoch: int) -> None:
-        """Training mode, and gradients for all but the stages that are frozen in this epoch."""
+        """Set training mode, and freeze the stages that are frozen in this epoch."""
         model = self.state.model
         frozen = frozen_stages(model, self.optim, epoch)
-        learnable = [p for group in self.state.optimizer.param_groups for p in group["params"]]
-        set_trainable(model, learnable, frozen, freeze_bn=self.optim.freeze_bn)
-        if len(frozen) != self.num_frozen_stages:  # DDP looks at once at what there is to learn
+        trainable = [p for group in self.state.optimizer.param_groups for p in group["params"]]
+        set_trainable(model, trainable, frozen, freeze_bn=self.optim.freeze_bn)
+        if len(frozen) != self.num_frozen_stages:  # DDP registers trainable parameters when it wraps a model
             self.num_frozen_stages = len(frozen)
             network = self.world.wrap(model)
             self.network = torch.compile(network) if self.loop.compile else network
 
     def close_epoch(self, epoch: int) -> dict[str, Any]:
-        """Evaluate if it is time, keep the best weights, and write checkpoint and log; returns the epoch's row."""
-        optim, state, score_name, number = self.optim, self.state, self.task.score_name, epoch + 1
-        is_evaluated = number % self.loop.evaluate_every == 0 or number == optim.epochs
-        if is_evaluated and self.world.any(self._is_older_than(WORTH_SAVING_S))[0]:
-            self._save()  # a kill while it is evaluated costs no step
-        row = state.close_epoch(number, self.batches.batch_size * optim.accumulate, self.world)
+        """Evaluate if due, save the best weights, write checkpoint and log; returns the epoch's log row."""
+        optim, state, score_name, num_epochs = self.optim, self.state, self.task.score_name, epoch + 1
+        is_evaluated = num_epochs % self.loop.evaluate_every == 0 or num_epochs == optim.epochs
+        if is_evaluated and self.world.any(self._is_older_than(SAVE_AFTER_S))[0]:
+            self._save()  # so that a kill during the evaluation loses no step
+        row = state.close_epoch(num_epochs, self.batches.batch_size * optim.accumulate, self.world)
         self.unreadable.merge_processes(self.world)
         if is_evaluated:
             evaluation = evaluate(self.task, state.evaluated_model, self.val_loader, world=self.world)
             row |= evaluation.scores
             if self.world.is_main and is_new_best(evaluation.scores[score_name], state.history, score_name):
-                content = {"model": state.evaluated_model.state_dict(), "epoch": number}
-                kept = {"metrics": evaluation.scores, "counts": evaluation.counts}
-                checkpoint.save_best(self.run, self.identity | content | kept)
+                weights = {"model": state.evaluated_model.state_dict(), "epoch": num_epochs}
+                results = {"metrics": evaluation.scores, "counts": evaluation.counts}
+                checkpoint.save_best(self.run, self.identity | weights | results)
         state.history.append(row)
         self._save()
         if self.world.is_main:
@@ -206,46 +206,46 @@ class _Trainer(Generic[T]):
         return row
 
     def _is_older_than(self, seconds: float) -> bool:
-        """Whether the last checkpoint is; the first process's clock counts."""
+        """Whether the last checkpoint is older, by rank 0's clock; False on other ranks."""
         return self.world.is_main and time.monotonic() - self.saved_at_s > seconds
 
     def _save(self) -> None:
-        """Write `last.pt`; all processes call this together."""
+        """Write `last.pt`; a collective call."""
         state = self.state.state_dict(self.world)
         if self.world.is_main:
             checkpoint.save_last(self.run, self.identity | self.shape | state)
         self.saved_at_s = time.monotonic()
 
     def restore(self) -> None:
-        """Become the newest whole checkpoint.
+        """Restore the state from the newest intact checkpoint.
 
         Raises:
-            ValueError: if there is none, or it was made with other data.
+            ValueError: if there is none, or it belongs to other data.
         """
         content = checkpoint.load_last(self.run, self.task.name)
         for key, value in (self.identity | self.shape).items():
             if content.get(key) != value:
                 raise ValueError(
-                    f"{self.run}: cannot resume: its {key} is {reprlib.repr(content.get(key))}, but the data now give "
-                    f"{reprlib.repr(value)}"
+                    f"{self.run}: cannot resume: its {key} is {reprlib.repr(content.get(key))}, but the current data "
+                    f"give {reprlib.repr(value)}"
                 )
         try:
             self.state.load_state_dict(content)
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(
-                f"{self.run}: cannot resume: its checkpoint is of another network, or of another version of this suite"
+                f"{self.run}: cannot resume: its checkpoint belongs to another network or another version of this suite"
             ) from error
         if self.state.step != self.world.broadcast(self.state.step):
             raise ValueError(
-                f"{self.run}: cannot resume: the processes see different files; all machines must share it"
+                f"{self.run}: cannot resume: the processes see different checkpoints; put the run on a shared disk"
             )
 
     def finish(self) -> dict[str, float]:
-        """End the loading, and write what a person looks at, for the best checkpoint; returns its scores."""
-        del self.train_loader, self.val_loader  # matplotlib's import keeps this frame, and so would keep the workers
-        return self.world.broadcast(self._present() if self.world.is_main else {})
+        """Stop the loaders; write metrics, curves and pictures of the best checkpoint; returns its scores."""
+        del self.train_loader, self.val_loader  # matplotlib's import keeps a reference to this frame, hence the workers
+        return self.world.broadcast(self._write_results() if self.world.is_main else {})
 
-    def _present(self) -> dict[str, float]:
+    def _write_results(self) -> dict[str, float]:
         best = checkpoint.load_checkpoint(self.run / checkpoint.BEST, self.task.name)
         scores: dict[str, float] = best["metrics"]
         model = self.state.evaluated_model

@@ -1,6 +1,6 @@
-"""What does not learn: stages that are still frozen, and the statistics of batch normalisation.
+"""Frozen stages and frozen batch normalisation.
 
-Gradual unfreezing: the head learns first, then one stage of the backbone after the other, from the last one on.
+Gradual unfreezing: first the head is trained, then one more stage of the backbone at a time, from the last one on.
 
 Source: Howard and Ruder 2018 (arXiv:1801.06146), section 3.3.
 """
@@ -17,7 +17,7 @@ from tasks.common.config import OptimConfig
 
 
 def frozen_stages(model: Any, config: OptimConfig, epoch: int) -> list[nn.Sequential]:
-    """The stages of `model.backbone` that do not learn in an epoch, a pure function of its number from 0."""
+    """The stages of `model.backbone` that are frozen in an epoch, counted from 0."""
     if config.layers == "all":
         return []
     stages: list[nn.Sequential] = model.backbone.stages()
@@ -25,20 +25,20 @@ def frozen_stages(model: Any, config: OptimConfig, epoch: int) -> list[nn.Sequen
 
 
 def set_trainable(
-    model: nn.Module, learnable: Iterable[nn.Parameter], frozen: list[nn.Sequential], *, freeze_bn: bool
+    model: nn.Module, trainable: Iterable[nn.Parameter], frozen: list[nn.Sequential], *, freeze_bn: bool
 ) -> None:
-    """Put a model in training mode, all but the frozen stages: neither their parameters nor their statistics change.
+    """Put a model in training mode, except for frozen stages: neither their parameters nor their BN statistics change.
 
     Args:
-        model: whose stages they are.
-        learnable: those of its parameters that may learn at all; what a model froze for itself stays frozen.
-        frozen: from `frozen_stages`.
-        freeze_bn: those of all batch normalisations stay as they are.
+        model: to train.
+        trainable: the parameters that are trained outside frozen stages; others keep their `requires_grad`.
+        frozen: stages of the model, from `frozen_stages`.
+        freeze_bn: whether to freeze the statistics of all batch normalisation layers.
     """
     model.train()
-    still = {parameter for stage in frozen for parameter in stage.parameters()}
-    for parameter in learnable:
-        parameter.requires_grad_(parameter not in still)
+    frozen_parameters = {parameter for stage in frozen for parameter in stage.parameters()}
+    for parameter in trainable:
+        parameter.requires_grad_(parameter not in frozen_parameters)
     for stage in frozen:
         stage.eval()
     if freeze_bn:

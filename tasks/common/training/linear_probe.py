@@ -1,7 +1,7 @@
-"""Only the head is trained (`optim.layers: linear_probe`), on features of the frozen backbone that are computed once.
+"""Linear probe (`optim.layers: linear_probe`): the head is trained on cached features of the frozen backbone.
 
 With a linear head and cross-entropy this is logistic regression: convex, so full-batch L-BFGS finds the optimum in
-seconds, and there is no learning rate to choose.
+seconds, without a learning rate.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ from tasks.common.training.optim import split_by_weight_decay
 
 T = TypeVar("T")
 MAX_ITERATIONS, HISTORY = 500, 100
-PREDICTED_AT_ONCE = 4096  # examples
+PREDICTION_BATCH_SIZE = 4096
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
 
 def fit_linear_probe(task: Task[T], run: Path) -> dict[str, float]:
-    """Train the head alone, and write the run folder as `fit` does, but without log and curves.
+    """Train only the head; write the run folder as `fit` does, without log and curves.
 
         loss + optim.weight_decay / 2 * sum of squared kernels
 
     Args:
         task: its model has `backbone`, `head` and `from_features`.
-        run: the run's folder; exists.
+        run: an existing run folder.
 
     Returns:
-        The metrics on the validation images, as in `metrics.json`.
+        The scores on the validation images, as in `metrics.json`.
 
     Raises:
-        ValueError: if the features and logits of all training images do not fit into the memory that is free.
+        ValueError: if the features and logits of all training images do not fit into the available memory.
     """
     torch.manual_seed(task.config.seed)
     model: Any = task.build_model().to(setup_device(task.config.loop)).eval()
     source = task.source("train")
     _check_memory(model, len(source))
-    features, examples = _read(task, model, source, "features of the training images")
+    features, examples = _extract(task, model, source, "features of the training images")
     targets = map_tensors(lambda tensor: tensor.to(features.device), task.collate()(examples))
     minimise(
         model.head, lambda: task.loss(model.from_features(features), targets)["total"], task.config.optim.weight_decay
     )
 
     source = task.source("val")
-    features, examples = _read(task, model, source, "features of the validation images")
+    features, examples = _extract(task, model, source, "features of the validation images")
     metric = task.metric()
     with torch.inference_mode():
-        for start in range(0, len(examples), PREDICTED_AT_ONCE):
-            part = slice(start, start + PREDICTED_AT_ONCE)
+        for start in range(0, len(examples), PREDICTION_BATCH_SIZE):
+            part = slice(start, start + PREDICTION_BATCH_SIZE)
             predicted = task.decode(model.from_features(features[part]))
             metric.update(predicted, [example.truth for example in examples[part]])
     evaluation = Evaluation(metric.compute(), len(examples), len(source) - len(examples), metric)
@@ -95,7 +95,7 @@ def minimise(head: nn.Module, loss: Callable[[], Tensor], weight_decay: float) -
 
 
 def _check_memory(model: Any, num_images: int) -> None:
-    """Refuse what L-BFGS cannot hold: float32 features, logits and their gradients, and two vectors for each step."""
+    """Raise a ValueError if L-BFGS lacks memory: float32 features, logits, gradients, and two vectors per step."""
     num_features = model.backbone.num_features
     num_outputs = sum(len(matrix) for matrix in model.head.parameters() if matrix.ndim == 2)
     num_parameters = sum(parameter.numel() for parameter in model.head.parameters())
@@ -105,13 +105,12 @@ def _check_memory(model: Any, num_images: int) -> None:
     if available is not None and needed > available:
         raise ValueError(
             f"optim.layers: linear_probe takes about {needed / 1e9:.1f} GB of memory for {num_images} images, "
-            f"{num_features} features and {num_outputs} outputs, of which "
-            f"{available / 1e9:.1f} GB are available; use all or gradual, "
-            "or fewer images"
+            f"{num_features} features and {num_outputs} outputs, but {available / 1e9:.1f} GB are available; "
+            "use all or gradual, or fewer images"
         )
 
 
-def _read(task: Task[T], model: Any, source: Source[T], title: str) -> tuple[Tensor, list[Example[T]]]:
+def _extract(task: Task[T], model: Any, source: Source[T], title: str) -> tuple[Tensor, list[Example[T]]]:
     """The features of a source's readable images, on the model's device, and their examples without pixels."""
     features = pooled_features(task, model.backbone, source, title)
     examples = [Example(NO_IMAGE, source.truth(row), source.id(row), row) for row in features.rows]

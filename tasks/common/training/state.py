@@ -1,4 +1,4 @@
-"""All that a training step changes, as one thing that can be saved and restored."""
+"""The state of training, which a step changes and a checkpoint saves."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from tasks.common.training.optim import EmaModel
 
 @dataclass
 class TrainingState:
-    """All that a step changes.
+    """Model, optimiser and counters of a run.
 
     Attributes:
-        step: optimiser steps done.
-        loss_sums: of the losses of the current epoch's batches so far, float64 scalars on the device: no step waits for
-            them, they are read now and then.
-        num_batches: that the sums are of.
-        wait_s: of the current epoch so far, waiting for data.
-        total_s: of the current epoch so far.
-        history: a row for each epoch done; what `log.csv` shows.
+        model: the network that is trained.
+        ema: its EMA weights, if configured.
+        optimizer: of the model.
+        scaler: scales the loss in fp16; disabled otherwise.
+        step: number of optimiser steps done.
+        loss_sums: sums of the current epoch's losses, float64 scalars on the device, so that no step synchronises.
+        num_batches: number of batches in the sums.
+        wait_s: time spent waiting for data in the current epoch.
+        total_s: total time of the current epoch.
+        history: a row for each finished epoch, as in `log.csv`.
     """
 
     model: nn.Module
@@ -42,27 +45,27 @@ class TrainingState:
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The network that is kept: with EMA weights where there are some, without the layers that aided it."""
+        """The network to evaluate and save: with EMA weights if configured, without auxiliary layers."""
         model = self.ema.module if self.ema is not None else self.model
         return model.network if isinstance(model, TrainingWrapper) else model
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Take a batch's losses into the epoch's sums."""
+        """Add a batch's losses to the epoch's sums."""
         for name, loss in losses.items():
             value = loss.detach().double()
             self.loss_sums[name] = self.loss_sums[name] + value if name in self.loss_sums else value
         self.num_batches += 1
 
     def mean_losses(self, world: World) -> dict[str, float]:
-        """Of the current epoch so far, over all processes; waits for the device.
+        """The mean losses of the current epoch over all processes; synchronises with the device.
 
         Raises:
-            ValueError: if one of them is not finite.
+            ValueError: if a loss is not finite.
         """
         return {_log_name(name): value / self.num_batches for name, value in self._read_sums(world).items()}
 
     def _read_sums(self, world: World) -> dict[str, float]:
-        """The sums, each the mean of all processes'."""
+        """The loss sums, averaged over the processes."""
         if not self.loss_sums:
             return {}
         values = world.mean(torch.stack(list(self.loss_sums.values()))).tolist()
@@ -75,20 +78,20 @@ class TrainingState:
         return sums
 
     def close_epoch(self, epoch: int, images_per_step: int, world: World) -> dict[str, Any]:
-        """The finished epoch's row of the log; the sums start anew."""
+        """The finished epoch's row of the log; resets the sums."""
         steps = self.step - (self.history[-1]["step"] if self.history else 0)
         row: dict[str, Any] = {"epoch": epoch, "step": self.step, "lr": self.optimizer.param_groups[0]["lr"]}
         row |= self.mean_losses(world)
         row["images_per_s"] = steps * images_per_step / self.total_s
-        row["wait_fraction"] = self.wait_s / self.total_s  # of the time, waiting for data
+        row["wait_fraction"] = self.wait_s / self.total_s
         self.loss_sums, self.num_batches, self.wait_s, self.total_s = {}, 0, 0.0, 0.0
         return row
 
     def state_dict(self, world: World) -> dict[str, Any]:
-        """Everything, as tensors and plain Python values; all processes call this together.
+        """The state as tensors and plain Python values; a collective call.
 
         Raises:
-            ValueError: if a loss is not finite: such a state is not worth keeping.
+            ValueError: if a loss is not finite.
         """
         return {
             "model": self.model.state_dict(),
@@ -103,7 +106,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become what `state_dict` described."""
+        """Restore what `state_dict` returned."""
         device = next(self.model.parameters()).device
         self.model.load_state_dict(state["model"])
         if self.ema is not None:

@@ -1,4 +1,4 @@
-"""One training step, from batches to new weights."""
+"""A training step."""
 
 from __future__ import annotations
 
@@ -28,19 +28,18 @@ def train_step(
 ) -> None:
     """One optimiser step on the mean loss of some batches.
 
-    Nothing in it waits for the device, except the check for overflow of fp16, Faster R-CNN, whose selections have sizes
-    that the CPU must know, and teachers whose answers are kept. With several batches the gradients of each are averaged
-    over the processes.
+    The step does not synchronise with the device, except for the overflow check of fp16 and for networks and losses
+    that read values back to the CPU (Faster R-CNN's proposals, cached teacher outputs).
 
     Args:
-        objective: has the loss.
-        network: of the state, perhaps wrapped for several processes or compiled.
-        state: changed in place.
-        batches: one or more, whose gradients are accumulated.
+        objective: computes the loss.
+        network: the state's model, possibly in DDP or compiled.
+        state: updated in place.
+        batches: micro-batches, whose gradients are accumulated.
         lr: learning rate.
-        clip_norm: largest norm of the whole gradient; None for no limit.
+        clip_norm: maximum norm of the gradient; None for no clipping.
         dtype: of autocast; None for fp32.
-        world: the processes that each have a part of every batch.
+        world: the processes that share each batch.
     """
     device = next(state.model.parameters()).device
     for batch in batches:
@@ -57,10 +56,10 @@ def train_step(
     if clip_norm is not None:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
-    scale = state.scaler.get_scale()  # 1, without waiting, where gradients are not scaled
+    scale = state.scaler.get_scale()  # 1, without synchronisation, if the scaler is disabled
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
-    if state.ema is not None and state.scaler.get_scale() >= scale:  # else the step was skipped: a gradient overflowed
+    if state.ema is not None and state.scaler.get_scale() >= scale:  # a lower scale: overflow, the step was skipped
         state.ema.update(state.model)
     state.step += 1

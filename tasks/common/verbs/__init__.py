@@ -1,1 +1,1 @@
-"""What `train`, `evaluate`, `predict`, `export`, `cost` and `benchmark` do, a module each; imported when called."""
+"""The commands `train`, `evaluate`, `predict`, `export`, `cost` and `benchmark`, imported when called."""

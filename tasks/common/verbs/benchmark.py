@@ -1,4 +1,4 @@
-"""`benchmark`: latency on this machine by width and input size, in PyTorch and ONNX Runtime, with random weights."""
+"""`benchmark`: CPU latency by width and input size, in PyTorch and ONNX Runtime, with random weights."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from tasks.common.cli.parser import Arguments
-from tasks.common.deploy.inference import inference_cost, latencies_ms
+from tasks.common.deploy.inference import inference_copy, inference_cost, latencies_ms
 from tasks.common.deploy.onnx_file import ExportedNetwork, quantize, write_onnx
-from tasks.common.drawing.plot import new_plot, format_log_axis
+from tasks.common.drawing.plot import format_log_axis, new_plot
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs.folder import out_folder
-from tasks.common.runtime.device import setup_device
 from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
 
 TABLE, PICTURE = "benchmark.csv", "benchmark.png"
-TITLES = {"torch": "PyTorch", "onnx": "ONNX", "int8": "ONNX, int8"}
+TITLE = "latency of one image on the CPU"
+RUNTIMES = {"torch": "PyTorch", "onnx": "ONNX", "int8": "ONNX, int8"}
 
 
 class Row(NamedTuple):
-    """The network of one width multiplier and input size.
+    """The measurements of a width multiplier at an input size.
 
     Attributes:
         width: multiplier.
         input_size: in pixels.
         mult_adds: in millions.
         num_params: in millions.
-        latencies_ms: for one image, by runtime.
+        latencies_ms: of one image on the CPU, by runtime.
     """
 
     width: float
@@ -48,16 +48,16 @@ class Row(NamedTuple):
     latencies_ms: Mapping[str, float]
 
     def as_record(self) -> dict[str, float]:
-        """A row of the table, with a column for each runtime."""
-        named = {name: value for name, value in self._asdict().items() if name != "latencies_ms"}
-        return named | {f"{runtime}_ms": value for runtime, value in self.latencies_ms.items()}
+        """The row as a flat dict, with a column per runtime."""
+        record = {name: value for name, value in self._asdict().items() if name != "latencies_ms"}
+        return record | {f"{runtime}_ms": value for runtime, value in self.latencies_ms.items()}
 
 
 def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """Measure the latency of all widths at all input sizes; write a table and a plot."""
     options = arguments.options
-    runtimes = [runtime for runtime in TITLES if runtime in options["runtimes"]]
-    configs = [_at(arguments.config, width, size) for width in options["widths"] for size in options["sizes"]]
+    runtimes = [runtime for runtime in RUNTIMES if runtime in options["runtimes"]]
+    configs = [_scaled(arguments.config, width, size) for width in options["widths"] for size in options["sizes"]]
     tasks = [task_class.with_num_classes(config, options["num_classes"]) for config in configs]
     networks = []
     with Progress("building", len(tasks)) as progress:
@@ -67,7 +67,7 @@ def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
             progress.advance()
     sides = [config.data.input_size for config in configs]
     latencies = iter(
-        latencies_ms([(form, side) for forms, side in zip(networks, sides, strict=True) for form in forms])
+        latencies_ms([(network, side) for versions, side in zip(networks, sides, strict=True) for network in versions])
     )
     rows = []
     for config, task, side in zip(configs, tasks, sides, strict=True):
@@ -87,7 +87,8 @@ def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
     return 0
 
 
-def _at(config: Any, width: float, input_size: int) -> Any:
+def _scaled(config: Any, width: float, input_size: int) -> Any:
+    """The settings at another width and input size, with random weights."""
     return dataclasses.replace(
         config,
         backbone=dataclasses.replace(config.backbone, name=f"mobilenet_{width:g}", pretrained="none"),
@@ -96,20 +97,20 @@ def _at(config: Any, width: float, input_size: int) -> Any:
 
 
 def _build(task: Task[Any], runtimes: Sequence[str]) -> list[nn.Module]:
-    """A network with random weights for each runtime, in their order."""
-    network = task.build_model().to(setup_device(task.config.loop))
+    """The network in each runtime, with random weights; all on the CPU, where ONNX Runtime computes."""
+    network = inference_copy(task.build_model())
     side = task.config.data.input_size
-    forms: dict[str, nn.Module] = {"torch": network}
+    versions: dict[str, nn.Module] = {"torch": network}
     if set(runtimes) - {"torch"}:
         with tempfile.TemporaryDirectory() as folder:
             floats, int8 = Path(folder) / "floats.onnx", Path(folder) / "int8.onnx"
             write_onnx(network, side, floats, task.name, task.metadata)
-            forms["onnx"] = ExportedNetwork(floats)
+            versions["onnx"] = ExportedNetwork(floats)
             if "int8" in runtimes:
                 noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
-                quantize(floats, int8, noise)  # the ranges have no effect on the latency
-                forms["int8"] = ExportedNetwork(int8)
-    return [forms[runtime] for runtime in runtimes]
+                quantize(floats, int8, noise)  # calibration has no effect on the latency
+                versions["int8"] = ExportedNetwork(int8)
+    return [versions[runtime] for runtime in runtimes]
 
 
 def _correlation(rows: Sequence[Row], runtime: str) -> float:
@@ -117,8 +118,9 @@ def _correlation(rows: Sequence[Row], runtime: str) -> float:
 
 
 def _print(rows: Sequence[Row], runtimes: Sequence[str]) -> None:
-    table = Table()
-    for column in ("width", "px", "mult-adds, M", "parameters, M", *(f"{TITLES[runtime]}, ms" for runtime in runtimes)):
+    table = Table(title=TITLE)
+    columns = [f"{RUNTIMES[runtime]}, ms" for runtime in runtimes]
+    for column in ("width", "px", "mult-adds, M", "parameters, M", *columns):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
@@ -131,17 +133,17 @@ def _print(rows: Sequence[Row], runtimes: Sequence[str]) -> None:
     Console().print(table)
     if len(rows) > 2:
         for runtime in runtimes:
-            print(f"rank correlation of mult-adds with latency, {TITLES[runtime]}: {_correlation(rows, runtime):.3f}")
+            print(f"rank correlation of mult-adds with latency, {RUNTIMES[runtime]}: {_correlation(rows, runtime):.3f}")
 
 
 def _draw(rows: Sequence[Row], runtimes: Sequence[str], path: Path) -> None:
-    """Latency against mult-adds, by runtime."""
+    """Plot latency against mult-adds, by runtime."""
     with new_plot(path, 7, 5) as figure:
         axes = figure.subplots()
         for runtime in runtimes:
             points = sorted((row.mult_adds, row.latencies_ms[runtime]) for row in rows)
-            axes.plot(*zip(*points, strict=True), marker="o", label=TITLES[runtime])
-        axes.set(xlabel="mult-adds, M", ylabel="latency of one image, ms", xscale="log", yscale="log")
+            axes.plot(*zip(*points, strict=True), marker="o", label=RUNTIMES[runtime])
+        axes.set(title=TITLE, xlabel="mult-adds, M", ylabel="latency, ms", xscale="log", yscale="log")
         format_log_axis(axes.xaxis)
         format_log_axis(axes.yaxis)
         axes.grid(alpha=0.3, which="both")

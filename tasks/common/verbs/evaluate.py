@@ -1,4 +1,4 @@
-"""`evaluate`: the scores of a run or of published weights on a split, with tables and pictures."""
+"""`evaluate`: score a run or published weights on a split, with tables and pictures."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ from tasks.common.evaluation.evaluate import Evaluation, draw_examples, evaluate
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.record import append_record
 from tasks.common.evaluation.report import metrics_as_json, print_metrics
-from tasks.common.runs.folder import (
-    METRICS,
-    PICTURE,
-    out_folder,
-)
+from tasks.common.runs.folder import METRICS, PICTURE, out_folder
 from tasks.common.runs.load import load_model
 from tasks.common.task import Task
 
@@ -51,7 +47,7 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
 
 
 def report(evaluation: Evaluation[Any], folder: Path, title: str, *, as_json: bool) -> dict[str, Any]:
-    """Write scores and details to a folder, print the scores, as a table or as JSON, and return what was written."""
+    """Write scores and details to a folder; print the scores as a table or as JSON and return them with the counts."""
     content = metrics_as_json(evaluation.scores, evaluation.counts)
     write_json(folder / METRICS, content)
     evaluation.metric.write_details(folder)

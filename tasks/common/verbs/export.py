@@ -1,4 +1,4 @@
-"""`export`: a run's network as an ONNX file, in a run folder of its own, with scores, size and latency of both."""
+"""`export`: write a run's network as an ONNX file to a new run folder, and compare scores, size and latency."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ MAX_DIFFERENCE = 1e-3  # of an output in float32, relative to its largest absolu
 
 
 class Candidate(NamedTuple):
-    """One form of the network.
+    """A version of the network to compare.
 
     Attributes:
         title: in the table.
-        network: is evaluated, on its device.
-        on_cpu: is timed, on the device that ONNX Runtime uses.
-        num_bytes: of the file, or of the weights.
+        network: the network to evaluate, on its device.
+        on_cpu: the network to time, on the CPU as ONNX Runtime is.
+        num_bytes: size of the file or of the weights.
     """
 
     title: str
@@ -51,16 +51,16 @@ class Candidate(NamedTuple):
 
 
 def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
-    """Write a network as an ONNX file and compare the two.
+    """Export a network to ONNX and compare it with the original.
 
     Raises:
-        ValueError: if the run is an exported network, the network cannot be exported, or the file's outputs differ.
+        ValueError: if the run is an exported network, the network cannot be exported, or the outputs differ.
     """
     options = arguments.options
     task, network = load_model(task_class, arguments.config, options["run"])
     if isinstance(network, ExportedNetwork):
-        raise ValueError(f"{options['run']}: is an exported network; name the run that it was exported from")
-    in_8_bits = options["int8"]
+        raise ValueError(f"{options['run']}: is an exported network; give the run that it was exported from")
+    is_int8 = options["int8"]
     with tempfile.TemporaryDirectory() as temporary:
         floats = Path(temporary) / "floats.onnx"
         write_onnx(network, task.config.data.input_size, floats, task.name, task.metadata)
@@ -68,13 +68,13 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
         on_cpu = inference_copy(network)
         candidates = [Candidate("PyTorch", network, on_cpu, num_bytes), _open("ONNX, float32", floats)]
         difference = max_difference(on_cpu, candidates[1].network, task.config.data.input_size)
-        chosen = floats
-        if in_8_bits:
-            chosen = Path(temporary) / "int8.onnx"
-            quantize(floats, chosen, _calibration_images(task))
-            candidates.append(_open("ONNX, int8", chosen))
-        folder = out_folder(task, "export-int8" if in_8_bits else "export", out=options["out"], run=options["run"])
-        shutil.copyfile(chosen, folder / MODEL)
+        exported = floats
+        if is_int8:
+            exported = Path(temporary) / "int8.onnx"
+            quantize(floats, exported, _calibration_images(task))
+            candidates.append(_open("ONNX, int8", exported))
+        folder = out_folder(task, "export-int8" if is_int8 else "export", out=options["out"], run=options["run"])
+        shutil.copyfile(exported, folder / MODEL)
     write_settings(dataclasses.asdict(task.config), folder)
     task.write_metadata(folder)
     rows = _compare(task, candidates)
@@ -90,7 +90,7 @@ def _open(title: str, file: Path) -> Candidate:
 
 
 def _calibration_images(task: Task[Any]) -> Iterator[Image]:
-    """Preprocessed training images, drawn at random."""
+    """A random sample of preprocessed training images."""
     source = task.source("train")
     rows = np.random.default_rng(task.config.seed).permutation(len(source))[:CALIBRATION_IMAGES]
     preprocess = task.preprocessing()
@@ -99,17 +99,17 @@ def _calibration_images(task: Task[Any]) -> Iterator[Image]:
             try:
                 yield preprocess(source[int(row)].image)
             except UnreadableImageError:
-                continue  # named when the data are evaluated
+                continue  # the evaluation warns about it
             finally:
                 progress.advance()
 
 
 @torch.inference_mode()
 def max_difference(network: nn.Module, exported: nn.Module, input_size: int) -> float:
-    """The largest absolute difference of an output for random pixels, relative to the output's largest absolute value.
+    """The largest absolute difference of an output on random pixels, relative to the output's largest absolute value.
 
     Args:
-        network: on the CPU; computes in float32 here, without TF32.
+        network: on the CPU; run in float32, without TF32.
         exported: the same network from an ONNX file.
         input_size: of both.
 
@@ -121,15 +121,15 @@ def max_difference(network: nn.Module, exported: nn.Module, input_size: int) -> 
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        ours, theirs = network(images), exported(images)
+        expected, actual = network(images), exported(images)
     finally:
         torch.set_float32_matmul_precision(precision)
     largest = 0.0
-    for name, a, b in zip(ours._fields, ours, theirs, strict=True):
+    for name, a, b in zip(expected._fields, expected, actual, strict=True):
         if not a.numel():
             continue
         difference = float((a - b).abs().max() / a.abs().max().clamp(min=torch.finfo(a.dtype).tiny))
-        if not difference <= MAX_DIFFERENCE:  # nor is NaN
+        if not difference <= MAX_DIFFERENCE:  # also catches NaN
             raise ValueError(
                 f"export: {name} of the ONNX file differs from PyTorch's by {difference:.1e} of its largest value, "
                 f"expected at most {MAX_DIFFERENCE:.0e}; update torch and onnxruntime, or use the run without exporting"
@@ -139,7 +139,7 @@ def max_difference(network: nn.Module, exported: nn.Module, input_size: int) -> 
 
 
 def _compare(task: Task[Any], candidates: list[Candidate]) -> list[dict[str, Any]]:
-    """Scores on the validation images; size; latency on the CPU."""
+    """Scores on the validation images, size, and latency on the CPU."""
     source = task.source("val")
     latencies = latencies_ms([(candidate.on_cpu, task.config.data.input_size) for candidate in candidates])
     rows = []
@@ -166,4 +166,6 @@ def _print(task: Task[Any], rows: list[dict[str, Any]], difference: float) -> No
             f"{rows[0]['latency_ms'] / latency_ms:.2f}",
         )
     Console().print(table)
-    print(f"largest difference between PyTorch's outputs and ONNX's in float32: {difference:.1e} of the largest value")
+    print(
+        f"largest difference between the outputs of PyTorch and ONNX in float32: {difference:.1e} of the largest value"
+    )

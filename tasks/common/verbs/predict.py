@@ -1,4 +1,4 @@
-"""`predict`: drawn pictures and records for the user's own images and videos."""
+"""`predict`: draw and write predictions for the user's images and videos."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Any
 
 from tasks.common.cli.parser import Arguments
 from tasks.common.evaluation.predict import find_files, predict_files
-from tasks.common.runs.folder import (
-    out_folder,
-)
+from tasks.common.runs.folder import out_folder
 from tasks.common.runs.load import load_model
 from tasks.common.task import Task
 
@@ -20,6 +18,6 @@ def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
     paths = find_files(options["inputs"])
     task, model = load_model(task_class, arguments.config, options["run"])
     folder = out_folder(task, "predict", out=options["out"], run=options["run"])
-    num_pictures = predict_files(task, model, paths, folder)
-    print(f"wrote predictions for {num_pictures} pictures to {folder}", file=sys.stderr)
+    num_images = predict_files(task, model, paths, folder)
+    print(f"wrote predictions for {num_images} images to {folder}", file=sys.stderr)
     return 0

@@ -1,4 +1,4 @@
-"""`train`: a new run folder, or one that goes on."""
+"""`train`: start or resume a run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,8 @@ from tasks.common.cli.parser import Arguments
 from tasks.common.evaluation.evaluate import warn_about_data
 from tasks.common.evaluation.report import print_metrics
 from tasks.common.runs import checkpoint
-from tasks.common.runs.folder import (
-    CURVES,
-    PICTURE,
-    check_unchanged,
-    new_run,
-    find_restarted_run,
-)
-from tasks.common.runs.pretrained import (
-    with_conventions,
-    with_conventions_of,
-    without_pretrained,
-)
+from tasks.common.runs.folder import CURVES, PICTURE, check_unchanged, find_restarted_run, new_run
+from tasks.common.runs.pretrained import with_conventions, with_conventions_of, without_pretrained
 from tasks.common.runtime.device import uses_cuda
 from tasks.common.runtime.distributed import World, join_world
 from tasks.common.settings import CONFIG
@@ -30,11 +20,11 @@ from tasks.common.task import Task
 from tasks.common.training.fit import InterruptedRunError, fit
 from tasks.common.training.linear_probe import fit_linear_probe
 
-INTERRUPTED = 130  # exit status, as of a shell after Ctrl-C
+INTERRUPTED = 130  # exit status, as in a shell after Ctrl-C
 
 
 def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
-    """Train into a new run folder, or continue one; under `torchrun`, with all its processes."""
+    """Train into a new run folder, or resume one; under `torchrun`, with all its processes."""
     with join_world(on_gpu=uses_cuda(arguments.config.loop)) as world:
         return _train(task_class, arguments, world)
 
@@ -46,13 +36,13 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
         assert run is not None
         config = with_conventions_of(config, run)
         check_unchanged(dataclasses.asdict(config), run / CONFIG)
-        config = without_pretrained(config)  # the checkpoint has the weights; their file may be gone
+        config = without_pretrained(config)  # the weights are in the checkpoint
     else:
         config = with_conventions(config, world)
     is_linear_probe = config.optim.layers == "linear_probe"
     if is_linear_probe and (resume or world.size > 1):
         raise ValueError(
-            "optim.layers: linear_probe is fitted at once, in one process: there is nothing to resume or distribute"
+            "optim.layers: linear_probe is fitted in one go by one process; there is nothing to resume or distribute"
         )
     task = task_class.from_data(config)
     if world.is_main:
@@ -79,7 +69,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
 
 
 def _run_to_resume(name: str, options: dict[str, Any]) -> tuple[Path | None, bool]:
-    """The run folder that there is already, if any, and whether there is a checkpoint in it to resume from."""
+    """The existing run folder, if any, and whether it has a checkpoint to resume from."""
     if options["resume"]:
         return Path(options["resume"]), True
     run = find_restarted_run(name, options["run_dir"])

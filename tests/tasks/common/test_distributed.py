@@ -22,7 +22,7 @@ from backbone.mobilenet import MobileNet
 from datasets.loader import Key, build_batch
 from tasks.common.config import BackboneConfig, OptimConfig
 from tasks.common.evaluation.unreadable import UnreadableImages
-from tasks.common.runs.folder import write_launch_id, find_restarted_run
+from tasks.common.runs.folder import find_restarted_run, write_launch_id
 from tasks.common.runtime.device import synchronize_batch_norm
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World, shared_batch_size
 from tasks.common.training.freeze import set_trainable
