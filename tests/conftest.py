@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: real data where it is there, and small drawn data anywhere."""
+"""Fixtures for all tests: real data if available, and small generated samples."""
 
 import functools
 import importlib
@@ -14,11 +14,19 @@ import torch
 os.environ["KERAS_BACKEND"] = "torch"  # read when keras is imported
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Task -> size of each split of its generated sample, as `datasets/sample/<task>.py: write_sample` takes it.
+SAMPLE_SIZES: dict[str, dict[str, Any]] = {
+    "attributes": {"train": 24, "val": 8},
+    "classification": {"train": 2, "test": 1},
+    "detection": {"train2017": 24, "val2017": 8},
+    "embedding": {"train": (12, 2), "val": (6, 4)},
+    "geolocation": {"train": 24, "val": 8},
+}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("there is no GPU here")
+        pytest.skip("no GPU")
 
 
 @pytest.fixture(autouse=True)
@@ -37,31 +45,24 @@ def shared() -> Path:
     """The real images and weights beside the repository."""
     path = REPOSITORY.parent / "shared"
     if not (path / "data").is_dir():
-        pytest.skip("the real data in ../shared are not here")
+        pytest.skip("no real data in ../shared")
     return path
 
 
 @pytest.fixture(scope="session")
 def drawn_roots(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a few drawn examples for a task; each task's are drawn once."""
-    num_images: dict[str, dict[str, Any]] = {
-        "attributes": {"train": 24, "val": 8},
-        "classification": {"train": 2, "test": 1},
-        "detection": {"train2017": 24, "val2017": 8},
-        "embedding": {"train": (12, 2), "val": (6, 4)},
-        "geolocation": {"train": 24, "val": 8},
-    }
+    """A function from a task's name to the folder of its generated sample, which is written once."""
 
     @functools.cache
-    def draw(task: str) -> Path:
-        root = tmp_path_factory.mktemp("drawn")
-        importlib.import_module(f"datasets.sample.{task}").write_sample(root, num_images[task])
+    def write(task: str) -> Path:
+        root = tmp_path_factory.mktemp("sample")
+        importlib.import_module(f"datasets.sample.{task}").write_sample(root, SAMPLE_SIZES[task])
         return root
 
-    return draw
+    return write
 
 
 @pytest.fixture(scope="session")
 def drawn_root(drawn_roots: Callable[[str], Path]) -> Path:
-    """A few drawn scenes in COCO's layout: 24 for training, 8 for validation."""
+    """The generated detection sample in COCO's layout: 24 images for training, 8 for validation."""
     return drawn_roots("detection")

@@ -1,7 +1,8 @@
-"""The samples that the contract test runs over: of each task and model. A new one adds a line."""
+"""The samples of each task and model that the contract test runs on. A new task or model adds a line to SAMPLES."""
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from datasets.types import Face
 from tasks.registry import config_class, task_class
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-SAMPLES: dict[str, dict[str, Any]] = {  # each model, and settings that make it quicker to test
+# File in `configs` -> settings that make the sample quicker to test.
+SAMPLES: dict[str, dict[str, Any]] = {
     "attributes/sample": {},
     "classification/sample": {},
     "detection/sample": {},
@@ -24,15 +26,16 @@ SAMPLES: dict[str, dict[str, Any]] = {  # each model, and settings that make it 
 
 
 def as_prediction(truth: Sequence[Any]) -> list[Any]:
-    """What a network would predict that knows the truth: the truth, or for a face an axis of the person's own."""
+    """Perfect predictions: the truth itself, or for faces a one-hot embedding of the identity."""
     if not isinstance(truth[0], Face):
         return list(truth)
-    persons = sorted({face.identity for face in truth})
-    return [Face(embedding=np.eye(len(persons), dtype=np.float32)[persons.index(face.identity)]) for face in truth]
+    identities = sorted({face.identity for face in truth})
+    one_hot = np.eye(len(identities), dtype=np.float32)
+    return [Face(embedding=one_hot[identities.index(face.identity)]) for face in truth]
 
 
 def build_config(settings_class: type[Any], *files: Path, **changes: dict[str, Any]) -> Any:
-    """A configuration from YAML files and groups of changes, by the same parser as the command line."""
+    """A configuration from YAML files and groups of changes, built by the command line's parser."""
     from tasks.common.cli.parser import parse_arguments
 
     words = [word for file in files for word in ("--config", str(file))]
@@ -47,11 +50,11 @@ def build_config(settings_class: type[Any], *files: Path, **changes: dict[str, A
 
 @pytest.fixture
 def error_line_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """A function of a command and its words: they fail with one line, and this is it."""
+    """A function that runs a failing command and returns its one-line error."""
 
     def error_line(run: Callable[..., int], *words: str) -> str:
         capsys.readouterr()
-        with contextlib.suppress(SystemExit):  # after a mistake in the words alone
+        with contextlib.suppress(SystemExit):  # after an error in the arguments
             assert run(*words) == 1
         (line,) = (text for text in capsys.readouterr().err.splitlines() if not text.startswith("weights "))
         return line
@@ -59,19 +62,30 @@ def error_line_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return error_line
 
 
-@pytest.fixture(params=SAMPLES)
-def tiny_task(request: pytest.FixtureRequest, drawn_roots: Callable[[str], Path]) -> Callable[..., Any]:
-    """Each task and model in turn on a few drawn examples: a function of further settings."""
-    sample = CONFIGS / f"{request.param}.yaml"
-    task = sample.parent.name
-    drawn_root = drawn_roots(task)
+@dataclass(frozen=True)
+class TinyTask:
+    """Builds a task on its generated sample; call it with groups of further settings.
 
-    def build(**changes: dict[str, Any]) -> Any:
-        settings = {"data": {"root": str(drawn_root), "input_size": 96}, "loop": {"num_workers": 0}} | SAMPLES[
-            request.param
-        ]
+    Attributes:
+        sample: a key of SAMPLES.
+        task: name of the task.
+        sample_roots: from the name of a task to the folder of its sample.
+    """
+
+    sample: str
+    task: str
+    sample_roots: Callable[[str], Path]
+
+    def __call__(self, **changes: dict[str, Any]) -> Any:
+        data = {"root": str(self.sample_roots(self.task)), "input_size": 96}
+        settings = {"data": data, "loop": {"num_workers": 0}} | SAMPLES[self.sample]
         for group, values in changes.items():
             settings[group] = settings.get(group, {}) | values
-        return task_class(task).from_data(build_config(config_class(task), sample, **settings))
+        config = build_config(config_class(self.task), CONFIGS / f"{self.sample}.yaml", **settings)
+        return task_class(self.task).from_data(config)
 
-    return build
+
+@pytest.fixture(params=SAMPLES)
+def tiny_task(request: pytest.FixtureRequest, drawn_roots: Callable[[str], Path]) -> TinyTask:
+    """Each task and model in turn, on a few generated examples."""
+    return TinyTask(request.param, request.param.split("/")[0], drawn_roots)
