@@ -183,7 +183,7 @@ def test_registry_finds_the_classes_of_a_task(task: str) -> None:
         try:
             found = find(task)
         except (ModuleNotFoundError, AttributeError) as error:
-            raise AssertionError(f"{where} is missing ({error}); {example}") from error
+            raise AssertionError(f"{where} cannot be imported ({error}); {example}") from error
         assert found.__module__ == f"tasks.{task}.{file}", f"{where} is defined in {found.__module__}; {example}"
     name = getattr(task_class(task), "name", None)
     assert name == task, f"tasks/{task}/task.py: set the class attribute name = '{task}', got {name!r}"

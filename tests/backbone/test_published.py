@@ -1,4 +1,4 @@
-"""The list of published weights, and downloads: checked, whole, or explained."""
+"""The list of published weights, and verified downloads."""
 
 import base64
 import dataclasses
@@ -23,8 +23,8 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 def test_the_file_nearest_in_size_is_taken() -> None:
-    def found(asked: str, name: str, size: int) -> str:
-        row = find_published(asked, name, size)
+    def found(published: str, backbone: str, size: int) -> str:
+        row = find_published(published, backbone, size)
         assert row is not None
         return row.name
 
@@ -52,7 +52,7 @@ def test_every_published_row_is_of_a_backbone_that_exists() -> None:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[dict[str, str], PublishedWeights]]:
-    """A server of checkpoints on this machine; the header it sends can be set."""
+    """A local server of weights; the headers that it sends can be set."""
     digest = base64.b64encode(hashlib.md5(CONTENT).digest()).decode()
     headers = {"x-goog-hash": f"crc32c=AAAA,md5={digest}"}
 
@@ -81,30 +81,28 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[di
 Server = tuple[dict[str, str], PublishedWeights]
 
 
-def test_download_is_kept_once_its_hash_is_right(server: Server) -> None:
+def test_a_verified_download_is_cached(server: Server) -> None:
     headers, row = server
     path = fetch(row)
     assert path.read_bytes() == CONTENT
-    headers.clear()  # a second download would have no hash to check
+    headers.clear()  # a second download would fail, without a hash
     assert fetch(row) == path
 
 
-def test_what_nobody_states_is_pinned_by_its_first_download(
+def test_files_without_a_published_digest_are_pinned_by_their_first_download(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, row = server
     path = fetch(row)
-    assert re.search(rf"file\.h5: nobody states its SHA-256.*{SHA256}.*file\.h5\.sha256", capsys.readouterr().err)
-    assert path.with_name("file.h5.sha256").read_text() == f"{SHA256}  file.h5\n", "as sha256sum -c reads it"
+    assert re.search(rf"file\.h5: no SHA-256 is published.*{SHA256}.*file\.h5\.sha256", capsys.readouterr().err)
+    assert path.with_name("file.h5.sha256").read_text() == f"{SHA256}  file.h5\n", "the format of sha256sum -c"
     path.unlink()
     assert fetch(row) == path, "the same file may be downloaded again"
     assert capsys.readouterr().err == ""
     path.write_bytes(b"other weights")
-    with pytest.raises(
-        ValueError, match=rf"file\.h5: its SHA-256 is .*, but the one written down in .*{SHA256}: remove"
-    ):
+    with pytest.raises(ValueError, match=rf"file\.h5: its SHA-256 is .*, but the one stored in .*{SHA256}: remove"):
         fetch(row)
-    assert path.read_bytes() == b"other weights", "what somebody put there stays"
+    assert path.read_bytes() == b"other weights", "the file is not touched"
     assert {entry.name for entry in (tmp_path / "checkpoints").iterdir()} == {"file.h5", "file.h5.sha256"}
 
 
@@ -116,7 +114,7 @@ def test_download_with_another_hash_leaves_nothing(server: Server, tmp_path: Pat
     assert not list(tmp_path.rglob("*.h5"))
 
 
-def test_download_that_breaks_off_leaves_nothing(server: Server, tmp_path: Path) -> None:
+def test_an_incomplete_download_leaves_nothing(server: Server, tmp_path: Path) -> None:
     headers, row = server
     headers["Content-Length"] = "1000"
     with pytest.raises(ValueError, match=r"download failed.*put the file at"):
@@ -136,32 +134,34 @@ def test_a_pinned_file_has_its_digest_or_is_refused(
     with pytest.raises(ValueError, match="invalid hash value"):
         fetch(dataclasses.replace(row, name="other.pth", sha256=other))
     assert not list(tmp_path.rglob("other*"))
-    with pytest.raises(ValueError, match=r"net\.pth: its SHA-256 is .*, but the one known here is .*: remove the file"):
+    with pytest.raises(
+        ValueError, match=r"net\.pth: its SHA-256 is .*, but the one pinned here is .*: remove the file"
+    ):
         download_once(row.url, "net.pth", other, advice="")
     path.write_bytes(CONTENT[:-1])
-    with pytest.raises(ValueError, match="the one known here is"):
+    with pytest.raises(ValueError, match="the one pinned here is"):
         fetch(row)
 
 
-def test_digests_are_whole_and_agree_with_the_names() -> None:
+def test_digests_are_complete_and_match_the_file_names() -> None:
     pinned = {row.name: row.sha256 for row in PUBLISHED if row.sha256} | dict(WEIGHTS.values())
     assert len(pinned) == 7
     assert len(set(pinned.values())) == 7
     for name, sha256 in pinned.items():
         assert re.fullmatch("[0-9a-f]{64}", sha256)
-        prefix = re.search(r"-([0-9a-f]{8})\.pth", name)  # torchvision's own statement
+        prefix = re.search(r"-([0-9a-f]{8})\.pth", name)  # from torchvision
         assert prefix is None or sha256.startswith(prefix[1])
     assert all(row.sha256 for row in PUBLISHED if row.publisher == "torchvision")
 
 
-def test_the_list_says_how_each_file_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_shows_how_each_file_is_verified(capsys: pytest.CaptureFixture[str]) -> None:
     main(["weights"])
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     for row in PUBLISHED:
         assert ("first use" if row.sha256 is None else f"SHA-256 {row.sha256[:8]}") in lines[row.name]
 
 
-def test_without_network_it_says_where_to_put_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_the_error_tells_where_to_put_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     for publisher in ("keras", "torchvision"):
         row = PublishedWeights("net-00000000.h5", publisher, "", 0, 0, "", "http://127.0.0.1:9/", None)  # type: ignore[arg-type]
@@ -169,14 +169,14 @@ def test_without_network_it_says_where_to_put_the_file(tmp_path: Path, monkeypat
             fetch(row)
 
 
-def test_timms_file_is_checked_where_its_own_client_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_timms_file_is_verified_in_the_cache_of_huggingface(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import huggingface_hub
 
     (tmp_path / "model.safetensors").write_bytes(CONTENT)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(tmp_path / "model.safetensors"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
     rows = {row.name: row for row in PUBLISHED if row.publisher == "timm"}
-    with pytest.raises(ValueError, match="the one known here is 15c2f141"):
+    with pytest.raises(ValueError, match="the one pinned here is 15c2f141"):
         fetch(rows["mobilenetv1_100"])
     assert fetch(dataclasses.replace(rows["mobilenetv1_100"], sha256=SHA256)) == tmp_path / "model.safetensors"
     assert fetch(rows["mobilenetv1_100h"]) == tmp_path / "model.safetensors"

@@ -1,4 +1,4 @@
-"""Published weights: against Keras itself, against real images, and what is said of files that do not fit."""
+"""Published weights against Keras, timm, torchvision and real images; errors for files that do not fit."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +24,8 @@ def load(model: Backbone | Classifier, path: Path) -> None:
     load_weights(model, open_weights(str(path), "mobilenet_1.0", input_size=128))
 
 
-def shake_norms(network: nn.Module) -> None:
-    """Batch normalisations that are not the identity."""
+def randomise_bn(network: nn.Module) -> None:
+    """Make batch normalisation different from the identity."""
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.uniform_(norm.weight, 0.5, 1.5)
@@ -35,7 +35,7 @@ def shake_norms(network: nn.Module) -> None:
 
 
 def keras_file(path: Path, width: float, *, top: bool = True) -> "tuple[Path, object]":
-    """A file that Keras wrote in the published files' format, and the network that it is of."""
+    """A file written by Keras in the format of the published files, and its network."""
     import keras
     from keras.src.legacy.saving import legacy_h5_format
 
@@ -83,7 +83,7 @@ REAL = [
 
 
 def center_crop(path: Path, shorter_side: int, size: int) -> np.ndarray:
-    """As the weights' README states it; a crop moved by a pixel moves the half-width network's score by a point."""
+    """As in the README of the weights; shifting the crop by a pixel changes the half-width network's score by a point."""
     image = Pillow.fromarray(read_image(path))
     scale = shorter_side / min(image.size)
     resized = image.resize((round(image.width * scale), round(image.height * scale)), Pillow.Resampling.BILINEAR)
@@ -96,7 +96,7 @@ def center_crop(path: Path, shorter_side: int, size: int) -> np.ndarray:
 def test_real_weights_classify_real_images(
     name: str, width: float, size: int, shorter_side: int, top1: float, top5: float, shared: Path
 ) -> None:
-    """Top-1 and top-5 that the weights' README measured with Keras: within half a point."""
+    """Within half a point of top-1 and top-5 in the README of the weights, measured with Keras."""
     folder = shared / "data" / "imagenet_sample"
     wnids = [line.split()[0] for line in (folder / "classes.txt").read_text().splitlines()]
     network = Classifier(MobileNet(width), 1000).eval()
@@ -124,7 +124,7 @@ def test_real_weights_classify_real_images(
 @pytest.mark.parametrize("size", [128, 75])
 def test_logits_equal_those_of_timm(theirs: str, ours: str, size: int, tmp_path: Path) -> None:
     network = timm.create_model(theirs, pretrained=False).eval()
-    shake_norms(network)
+    randomise_bn(network)
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file(network.state_dict(), path)
     weights = open_weights(str(path), ours, input_size=size)
@@ -148,7 +148,7 @@ def test_logits_equal_those_of_timm(theirs: str, ours: str, size: int, tmp_path:
 )
 def test_logits_equal_those_of_torchvision(build: Callable[[], nn.Module], ours: str, tmp_path: Path) -> None:
     network = build().eval()
-    shake_norms(network)
+    randomise_bn(network)
     path = tmp_path / "model.pth"
     torch.save(network.state_dict(), path)
     weights = open_weights(str(path), ours, input_size=96)
@@ -177,7 +177,7 @@ def test_another_number_of_classes_and_another_network_are_named(tmp_path: Path)
     path, _ = keras_file(tmp_path / "weights.h5", 0.25)
     with pytest.raises(ValueError, match=r"weights\.h5: has 1000 classes, but 120 are needed"):
         load(Classifier(MobileNet(0.25), 120), path)
-    with pytest.raises(ValueError, match=r"weights\.h5: made for another network: layers\.1\.bn\.bias is nothing"):
+    with pytest.raises(ValueError, match=r"weights\.h5: made for another network: layers\.1\.bn\.bias is missing"):
         load(MobileNet(0.25, variant="conv"), path)
 
 
@@ -201,15 +201,15 @@ def test_damaged_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     with h5py.File(not_finite, "r+") as file:
         group = file["conv1/conv1"] if "conv1/conv1" in file else file["conv1"]
         next(iter(group.values()))[0, 0, 0, 0] = np.nan
-    for file, what in (
+    for file, message in (
         (cut, "not a readable HDF5 file"),
         (cut_tensors, "not a readable safetensors file"),
         (cut_torch, "not a readable file of weights"),
         (whole_model, "not a readable file of weights"),
         (tmp_path / "none.h5", "no such file"),
-        (foreign, "not the weights of a MobileNet as Keras, timm or torchvision write them"),
+        (foreign, "not the weights of a MobileNet from Keras, timm or torchvision"),
         (not_finite, "not finite"),
     ):
-        with pytest.raises(ValueError, match=what) as raised:
+        with pytest.raises(ValueError, match=message) as raised:
             load(MobileNet(0.25), file)
         assert str(file) in str(raised.value)

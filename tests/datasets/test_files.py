@@ -6,7 +6,7 @@ import pytest
 from datasets.files import atomic_write, new_folder, path_inside
 
 
-def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
+def test_a_failing_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
 
@@ -21,7 +21,7 @@ def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_write_that_ends_well_replaces_it(tmp_path: Path) -> None:
+def test_a_write_replaces_the_file_at_its_end(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.txt"
     with atomic_write(path) as temporary:
         temporary.write_text("new")
@@ -29,18 +29,18 @@ def test_a_write_that_ends_well_replaces_it(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
-def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_processes_are_removed_by_the_next_write(tmp_path: Path) -> None:
     names = (".a.123.txt", ".a.124.txt", ".a.backup.txt", ".b.123.txt", ".a.123.csv", "a.123.txt")
     for name in names:
         (tmp_path / name).write_text("half")
         os.utime(tmp_path / name, (0, 0))
-    os.utime(tmp_path / ".a.124.txt")  # somebody may be writing it
+    os.utime(tmp_path / ".a.124.txt")  # recent: another process may be writing it
     with atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("new")
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", *names} - {".a.123.txt"}
 
 
-def test_new_folder_never_gives_one_that_exists(tmp_path: Path) -> None:
+def test_new_folder_never_returns_an_existing_one(tmp_path: Path) -> None:
     names = [new_folder(tmp_path / "run").name for _ in range(3)]
     assert names == ["run", "run-2", "run-3"]
 
@@ -52,10 +52,10 @@ def test_names_cannot_leave_their_folder(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "./", "a/..", "a\0.jpg", "\0"])
-def test_names_that_no_file_can_have_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^file name '.*(names no file in|has a NUL character)"):
+def test_invalid_file_names_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^file name '.*(is not a file in|has a NUL character)"):
         path_inside(tmp_path, name)
 
 
-def test_names_inside_are_kept(tmp_path: Path) -> None:
+def test_names_inside_the_folder_are_accepted(tmp_path: Path) -> None:
     assert path_inside(tmp_path, "a/b..c.jpg") == tmp_path / "a" / "b..c.jpg"

@@ -188,7 +188,7 @@ def test_all_images_unreadable_is_an_error(
     capsys.readouterr()
     assert distil("attributes", "--teacher", teacher, "--unlabelled", "broken", "--run_dir", "out") == 1
     *_, line = capsys.readouterr().err.splitlines()
-    assert "of 9 images are unreadable, more than the share" in line
+    assert "of 9 images are unreadable, more than the fraction" in line
 
 
 def test_unlabelled_faces_need_no_identities_and_a_shorter_embedding_is_rotated(

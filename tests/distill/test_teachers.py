@@ -166,9 +166,9 @@ def test_onnx_probabilities_are_equal_to_their_logits(tmp_path: Path, student: S
 @pytest.mark.parametrize(
     ("shape", "config", "message"),
     [
-        (["n", 3, "h", "w"], OnnxConfig(), "does not say a square's side; give onnx.input_size"),
+        (["n", 3, "h", "w"], OnnxConfig(), "has no fixed square size; set onnx.input_size"),
         (["n", 3, 40, 40], OnnxConfig(input_size=48), "takes no 48 x 48 pixels"),
-        (["n", 3, 40, 3], OnnxConfig(), "does not say where the colours are; give onnx.layout"),
+        (["n", 3, 40, 3], OnnxConfig(), "is ambiguous; set onnx.layout"),
     ],
 )
 def test_onnx_with_other_inputs(

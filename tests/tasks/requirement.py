@@ -15,7 +15,8 @@ def explain(task: str, what: str, *, provide: str, copy: str, reason: object) ->
         copy: the example in an existing task.
         reason: what was found instead.
     """
-    lines = {"tasks/{task}": what, "  provide": provide, "  copy": copy, "  found": str(reason).strip()}
+    found = str(reason).strip().split("\nassert ")[0]  # without the values that pytest adds to a message
+    lines = {"tasks/{task}": what, "  provide": provide, "  copy": copy, "  found": found}
     text = "\n".join(f"{label}: {line}" for label, line in lines.items())
     return "\n" + text.replace("{task}", task).replace("{Task}", task.capitalize())
 

@@ -1,4 +1,4 @@
-"""A small run of the detection task: as a user starts it, in a process of its own, or in this one, which is faster."""
+"""A small run of the detection task, in its own process or, which is faster, in this one."""
 
 import contextlib
 import csv
@@ -15,7 +15,7 @@ TIMEOUT_S = 240
 
 
 class Done(NamedTuple):
-    """What a command returned and wrote."""
+    """The exit status and output of a command."""
 
     returncode: int
     stdout: str
@@ -23,7 +23,7 @@ class Done(NamedTuple):
 
 
 def words_of(root: Path, *more: str) -> list[str]:
-    """The words of a small training in a process of its own; from the fourth on, those after `tasks.detection`."""
+    """The command line of a small training; its words from the fourth on are the arguments of `tasks.detection`."""
     return [
         *(sys.executable, "-m", "tasks.detection", "train", "--data.root", str(root), "--data.input_size", "64"),
         *("--backbone.name", "mobilenet_0.25", "--optim.epochs", str(EPOCHS), "--optim.batch_size", "2"),
@@ -40,7 +40,7 @@ def run_detection(*words: str) -> Done:
     """`python -m tasks.detection` in this process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
-        warnings.simplefilter("always")  # else a second run in this process would not warn again
+        warnings.simplefilter("always")  # otherwise a second run in this process would not warn again
         try:
             status = main("detection", words)
         except SystemExit as stop:

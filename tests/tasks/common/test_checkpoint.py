@@ -15,7 +15,7 @@ def content(step: int) -> dict[str, object]:
     return {"task": "detection", "step": step, "model": {"weight": torch.full((1000,), float(step))}}
 
 
-def test_newest_is_loaded(tmp_path: Path) -> None:
+def test_the_newest_checkpoint_is_loaded(tmp_path: Path) -> None:
     save_last(tmp_path, content(1))
     save_last(tmp_path, content(2))
     with warnings.catch_warnings():
@@ -24,7 +24,7 @@ def test_newest_is_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "missing"])
-def test_the_one_before_is_found_when_the_newest_is_damaged(tmp_path: Path, damage: str) -> None:
+def test_the_previous_checkpoint_is_loaded_if_the_newest_is_damaged(tmp_path: Path, damage: str) -> None:
     save_last(tmp_path, content(1))
     save_last(tmp_path, content(2))
     path = tmp_path / "last.pt"
@@ -36,51 +36,51 @@ def test_the_one_before_is_found_when_the_newest_is_damaged(tmp_path: Path, dama
         path.write_bytes(data)
     else:
         path.unlink()
-    with pytest.warns(UserWarning, match=r"last\.pt.*going on from .*previous\.pt"):
+    with pytest.warns(UserWarning, match=r"last\.pt.*resuming from .*previous\.pt"):
         assert load_last(tmp_path, "detection")["step"] == 1
 
 
 @pytest.fixture
 def first_saved(tmp_path: Path) -> Path:
-    """A run of two checkpoints, of steps 0 and 1."""
+    """A run with the checkpoints of steps 0 and 1."""
     run = tmp_path / "run"
     for step in (0, 1):
         save_last(run, content(step))
     return run
 
 
-def test_killed_at_any_moment_a_whole_checkpoint_is_left(
+def test_an_intact_checkpoint_survives_a_kill_at_any_moment(
     first_saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moments: list[Path] = []
+    snapshots: list[Path] = []
 
-    def photographed(name: str) -> None:
+    def take_snapshots_around(name: str) -> None:
         original = getattr(os, name)
 
         def step(*arguments: Any) -> None:
             for call in (lambda: None, lambda: original(*arguments)):
                 call()
-                moments.append(tmp_path / f"{len(moments)}-{name}")
-                shutil.copytree(first_saved, moments[-1])
+                snapshots.append(tmp_path / f"{len(snapshots)}-{name}")
+                shutil.copytree(first_saved, snapshots[-1])
 
         monkeypatch.setattr(os, name, step)
 
-    photographed("fsync")
-    photographed("replace")
+    take_snapshots_around("fsync")
+    take_snapshots_around("replace")
     save_last(first_saved, content(2))
-    assert {moment.name.partition("-")[2] for moment in moments} == {"fsync", "replace"}
+    assert {snapshot.name.partition("-")[2] for snapshot in snapshots} == {"fsync", "replace"}
     steps = []
-    for moment in moments:
-        assert exists(moment)
+    for snapshot in snapshots:
+        assert exists(snapshot)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that last.pt is missing
-            steps.append(load_last(moment, "detection")["step"])
+            warnings.simplefilter("ignore")  # last.pt may be missing
+            steps.append(load_last(snapshot, "detection")["step"])
     assert steps == sorted(steps)
-    assert (steps[0], steps[-1]) == (1, 2), "never further back than the last one"
+    assert (steps[0], steps[-1]) == (1, 2), "never older than the last checkpoint"
 
 
 @pytest.mark.parametrize("name", ["fsync", "replace"])
-def test_a_step_that_fails_loses_nothing(first_saved: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_failing_save_keeps_all_checkpoints(first_saved: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -93,13 +93,13 @@ def test_a_step_that_fails_loses_nothing(first_saved: Path, monkeypatch: pytest.
     assert not list(first_saved.glob(".*"))
 
 
-def test_a_full_disk_is_said_in_a_line_and_loses_nothing(first_saved: Path) -> None:
+def test_a_full_disk_is_a_one_line_error_and_keeps_all_checkpoints(first_saved: Path) -> None:
     save_best(first_saved, content(1))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))  # as on a full disk, a write fails half way
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))  # writes fail half way, as on a full disk
     try:
         for save, name in ((save_last, "last"), (save_best, "best")):
-            with pytest.raises(ValueError, match=rf"{name}\.pt: the checkpoint could not be written, and [\d.]+ MB"):
+            with pytest.raises(ValueError, match=rf"{name}\.pt: the checkpoint could not be written, [\d.]+ MB are"):
                 save(first_saved, content(2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -108,7 +108,7 @@ def test_a_full_disk_is_said_in_a_line_and_loses_nothing(first_saved: Path) -> N
     assert not list(first_saved.glob(".*"))
 
 
-def test_what_is_no_full_disk_is_another_error(tmp_path: Path) -> None:
+def test_other_errors_are_not_reported_as_a_full_disk(tmp_path: Path) -> None:
     class Unsaved:
         def __reduce__(self) -> tuple[object, ...]:
             raise RuntimeError("cannot be saved")
@@ -117,7 +117,7 @@ def test_what_is_no_full_disk_is_another_error(tmp_path: Path) -> None:
         save_last(tmp_path, content(1) | {"model": Unsaved()})
 
 
-def test_there_is_a_checkpoint_as_long_as_one_can_be_resumed(first_saved: Path) -> None:
+def test_a_checkpoint_exists_if_a_run_can_be_resumed(first_saved: Path) -> None:
     (first_saved / "last.pt").unlink()
     assert exists(first_saved)
     (first_saved / "previous.pt").unlink()
@@ -125,7 +125,7 @@ def test_there_is_a_checkpoint_as_long_as_one_can_be_resumed(first_saved: Path) 
     assert not exists(first_saved)
 
 
-def test_nothing_to_load_names_both(tmp_path: Path) -> None:
+def test_missing_checkpoints_are_both_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"last\.pt: there is no such checkpoint; .*previous\.pt"):
         load_last(tmp_path, "detection")
 

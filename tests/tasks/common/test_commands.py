@@ -1,4 +1,4 @@
-"""Commands as a user gives them, and what they say when something is wrong; what was there before stays."""
+"""Commands and their error messages; existing files are never overwritten."""
 
 import json
 from pathlib import Path
@@ -11,18 +11,17 @@ from datasets.images import write_image
 from tests.tasks.common.runs import run_detection, train_detection
 
 
-def test_existing_run_folder_is_left_alone(unbroken: Path, drawn_root: Path) -> None:
+def test_an_existing_run_folder_is_not_changed(unbroken: Path, drawn_root: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in unbroken.iterdir()}
     failed = train_detection(drawn_root, "--run_dir", str(unbroken))
     assert failed.returncode == 1
     assert (
-        failed.stderr
-        == f"error: --run_dir: {unbroken} exists already, and nothing in it is overwritten; name another\n"
+        failed.stderr == f"error: --run_dir: {unbroken} exists already and is not overwritten; choose another folder\n"
     )
     assert {path.name: path.stat().st_mtime_ns for path in unbroken.iterdir()} == before
 
 
-def test_missing_root_is_named_before_a_run_folder_is_made(tmp_path: Path) -> None:
+def test_a_missing_root_is_an_error_before_a_run_folder_is_made(tmp_path: Path) -> None:
     failed = run_detection("train", "--data.root", str(tmp_path / "none"), "--run_dir", str(tmp_path / "run"))
     assert failed.returncode == 1
     assert failed.stderr == f"error: data.root: there is no folder {tmp_path / 'none'}\n"
@@ -38,19 +37,15 @@ def test_resume_with_other_data_is_refused(unbroken: Path, tmp_path: Path) -> No
     before = (unbroken / "last.pt").read_bytes()
     failed = run_detection("train", "--resume", str(unbroken), "--data.root", str(other))
     assert failed.returncode == 1
-    assert "cannot resume: its num_images is 24, but the data now give 10" in failed.stderr
+    assert "cannot resume: its num_images is 24, but the current data give 10" in failed.stderr
     assert (unbroken / "last.pt").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("key", "made_with", "now"), [("optim.epochs", "3", "9"), ("loop.precision", "'fp32'", "bf16")]
-)
-def test_resume_with_other_settings_is_refused(unbroken: Path, key: str, made_with: str, now: str) -> None:
-    failed = run_detection("train", "--resume", str(unbroken), f"--{key}", now)
+@pytest.mark.parametrize(("key", "old", "new"), [("optim.epochs", "3", "9"), ("loop.precision", "'fp32'", "bf16")])
+def test_resume_with_other_settings_is_refused(unbroken: Path, key: str, old: str, new: str) -> None:
+    failed = run_detection("train", "--resume", str(unbroken), f"--{key}", new)
     assert failed.returncode == 1
-    assert failed.stderr.startswith(
-        f"error: {key}: the run was made with {made_with}, and --resume continues it exactly"
-    )
+    assert failed.stderr.startswith(f"error: {key}: the run was started with {old}, and --resume continues it exactly")
 
 
 def test_evaluate_reproduces_the_runs_metrics(unbroken: Path) -> None:
@@ -59,15 +54,15 @@ def test_evaluate_reproduces_the_runs_metrics(unbroken: Path) -> None:
     printed, saved = json.loads(done.stdout), json.loads((unbroken / "metrics.json").read_text())
     assert printed["AP"] == pytest.approx(saved["AP"], abs=1e-9)
     assert (unbroken / "evaluate-val" / "predictions.png").is_file()
-    for folder in unbroken.glob("evaluate-val*"):  # leave the run as the other tests expect it
+    for folder in unbroken.glob("evaluate-val*"):  # other tests compare the run's files
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
 
 
 def test_checkpoint_of_another_task_and_a_damaged_one_are_refused(unbroken: Path, tmp_path: Path) -> None:
-    for number, content in enumerate(({"task": "embedding"}, None)):
-        run = tmp_path / str(number)
+    for index, content in enumerate(({"task": "embedding"}, None)):
+        run = tmp_path / str(index)
         run.mkdir()
         (run / "config.yaml").write_bytes((unbroken / "config.yaml").read_bytes())
         if content is None:
@@ -89,18 +84,18 @@ def copy_data(drawn_root: Path, to: Path, *, num_broken: int) -> Path:
     return to
 
 
-def test_a_broken_image_is_named_and_skipped_up_to_a_share(drawn_root: Path, tmp_path: Path) -> None:
+def test_a_broken_image_is_named_and_skipped_up_to_a_fraction(drawn_root: Path, tmp_path: Path) -> None:
     data = copy_data(drawn_root, tmp_path / "data", num_broken=1)
     failed = train_detection(data, "--run_dir", str(tmp_path / "a"), "--optim.epochs", "1")
     assert failed.returncode == 1
     assert (
-        "1 of 24 images are unreadable, more than the share 0.01 that loop.max_unreadable_fraction allows"
+        "1 of 24 images are unreadable, more than the fraction 0.01 that loop.max_unreadable_fraction allows"
         in failed.stderr
     )
     words = ("--run_dir", str(tmp_path / "b"), "--loop.max_unreadable_fraction", "0.05", "--optim.epochs", "1")
     done = train_detection(data, *words)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("000000000000.jpg: truncated image; the image is passed over") == 1
+    assert done.stderr.count("000000000000.jpg: truncated image; the image is skipped") == 1
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice(drawn_root: Path, tmp_path: Path) -> None:
@@ -148,7 +143,7 @@ def test_predict_on_image_folder_glob_and_video(unbroken: Path, drawn_root: Path
     assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 11
 
 
-def test_predict_refuses_what_matches_nothing_and_folders_that_exist(unbroken: Path, tmp_path: Path) -> None:
+def test_predict_refuses_inputs_without_files_and_existing_folders(unbroken: Path, tmp_path: Path) -> None:
     failed = run_detection("predict", "--run", str(unbroken), str(tmp_path / "*.jpg"), "--out", str(tmp_path / "out"))
     assert failed.returncode == 1
     assert "no image or video there" in failed.stderr

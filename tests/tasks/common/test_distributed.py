@@ -1,4 +1,4 @@
-"""N processes compute what one computes, and end together: gradients, signals, images that cannot be read, restarts."""
+"""Distributed training equals that of one process: gradients, signals, unreadable images, restarts."""
 
 import dataclasses
 import json
@@ -35,11 +35,11 @@ from tests.gradients import CASES, first_gradient
 from tests.tasks.common.runs import TIMEOUT_S, read_log, run_detection, train_detection, words_of
 
 ON_CPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # where there is one GPU, two processes cannot share it
-ENDS_WITHIN_S = 100  # a run of a few steps on a busy machine; what hangs, hangs for ever
+ENDS_WITHIN_S = 100  # for a run of a few steps on a busy machine
 
 
 def torchrun(*words: str) -> list[str]:
-    """The words that start two processes of a module."""
+    """The command that starts two processes of a module."""
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *words]
 
 
@@ -55,10 +55,10 @@ def roots(drawn_roots: Callable[[str], Path]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def of_two(
+def of_two_processes(
     roots: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[list[torch.Tensor], float]]:
-    """The gradient of the first step of each kind of training, by two processes; its loss."""
+    """The gradient and loss of the first step of each training case, from two processes."""
     file = tmp_path_factory.mktemp("gradients") / "two.pt"
     words = torchrun("-m", "tests.gradients", str(file), json.dumps(roots))
     done = subprocess.run(words, env=ON_CPU, capture_output=True, check=False, text=True, timeout=TIMEOUT_S)
@@ -69,22 +69,22 @@ def of_two(
 
 @pytest.mark.parametrize("case", CASES)
 def test_gradient_of_two_processes_is_that_of_one(
-    case: str, roots: dict[str, str], of_two: dict[str, tuple[list[torch.Tensor], float]]
+    case: str, roots: dict[str, str], of_two_processes: dict[str, tuple[list[torch.Tensor], float]]
 ) -> None:
-    gradients, loss = first_gradient(case, roots)
-    theirs, their_loss = of_two[case]
-    assert their_loss == pytest.approx(loss, rel=1e-5)
-    largest = max(gradient.abs().max().item() for gradient in gradients)
+    expected, expected_loss = first_gradient(case, roots)
+    actual, loss = of_two_processes[case]
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    largest = max(gradient.abs().max().item() for gradient in expected)
     assert largest > 0
-    for ours, other in zip(gradients, theirs, strict=True):
-        torch.testing.assert_close(ours, other, rtol=0, atol=1e-5 * largest)
+    for a, b in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * largest)
 
 
 def test_a_process_whose_images_are_unreadable_joins_each_step(drawn_root: Path, tmp_path: Path) -> None:
-    """And evaluation counts each image once: the saved model, evaluated by one process, scores the same."""
+    """Evaluation counts each image once: one process gives the same score for the saved model."""
     data = tmp_path / "data"
     shutil.copytree(drawn_root, data)
-    for path in sorted((data / "train2017").glob("*.jpg"))[:20]:  # of 24: a process often has no other
+    for path in sorted((data / "train2017").glob("*.jpg"))[:20]:  # of 24: a process often has no readable one
         path.write_bytes(path.read_bytes()[:500])
     run = tmp_path / "run"
     done = train(data, "--run_dir", str(run), "--loop.max_unreadable_fraction", "0.9", "--optim.epochs", "2")
@@ -104,7 +104,7 @@ def test_too_many_unreadable_images_stop_all_processes(drawn_root: Path, tmp_pat
     failed = train(data, "--run_dir", str(tmp_path / "run"))
     assert failed.returncode == 1
     lines = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
-    assert any(line.startswith("error: 1 of 24 images are unreadable, more than the share 0.01") for line in lines)
+    assert any(line.startswith("error: 1 of 24 images are unreadable, more than the fraction 0.01") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,14 @@ def test_too_many_unreadable_images_stop_all_processes(drawn_root: Path, tmp_pat
         (11, 8, 8),
         (7, 8, 6),
         (4, 8, 4),
-        (3, 8, "3 training images are too few for 2 processes; there must"),
+        (3, 8, "3 training images are too few for 2 processes; at least 4 are needed"),
         (100, 7, "optim.batch_size: 7 cannot be shared evenly"),
         (100, 2, "optim.batch_size: 2 cannot be shared evenly"),
     ],
 )
-def test_each_process_has_as_many_images_two_or_more(num_images: int, batch_size: int, expected: int | str) -> None:
+def test_each_process_has_equally_many_images_two_or_more(
+    num_images: int, batch_size: int, expected: int | str
+) -> None:
     optim = OptimConfig(batch_size=batch_size)
     if isinstance(expected, int):
         assert shared_batch_size(num_images, optim, World(0, 2)) == expected
@@ -128,7 +130,7 @@ def test_each_process_has_as_many_images_two_or_more(num_images: int, batch_size
             shared_batch_size(num_images, optim, World(0, 2))
 
 
-def test_what_one_process_refuses_ends_the_other_in_a_line(drawn_root: Path, tmp_path: Path) -> None:
+def test_an_error_of_one_process_ends_the_other_with_one_line(drawn_root: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     failed = train(drawn_root, "--run_dir", str(tmp_path / "run"))
     assert failed.returncode == 1
@@ -143,7 +145,7 @@ def wait_for(process: subprocess.Popen[str], file: Path) -> None:
     assert file.exists()
 
 
-def test_sigterm_under_torchrun_leaves_a_checkpoint_that_goes_on(drawn_root: Path, tmp_path: Path) -> None:
+def test_sigterm_under_torchrun_leaves_a_checkpoint_to_resume_from(drawn_root: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = torchrun(
         *words_of(drawn_root, "--optim.batch_size", "4", "--run_dir", str(run), "--optim.epochs", "2000")[1:]
@@ -156,14 +158,14 @@ def test_sigterm_under_torchrun_leaves_a_checkpoint_that_goes_on(drawn_root: Pat
         process.communicate(timeout=ENDS_WITHIN_S)
         assert time.monotonic() - started < 25, "torchrun kills what does not end within 30 seconds"
         with pytest.raises(ProcessLookupError):
-            os.killpg(process.pid, 0)  # nobody is left of them
+            os.killpg(process.pid, 0)  # all processes have ended
     finally:
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     step = torch.load(run / "last.pt", weights_only=True)["step"]
     assert step > 0
 
-    # Shorter, so that the rest is done soon: 2000 epochs are not.
+    # Fewer epochs, so that the resumed run is short.
     config = run / "config.yaml"
     epochs = step // 6 + 1
     config.write_text(config.read_text().replace("epochs: 2000", f"epochs: {epochs}"))
@@ -172,11 +174,12 @@ def test_sigterm_under_torchrun_leaves_a_checkpoint_that_goes_on(drawn_root: Pat
     assert int(read_log(run)[-1]["step"]) == epochs * 6
 
 
-def test_processes_that_are_started_again_go_on(drawn_root: Path, tmp_path: Path) -> None:
-    """`torchrun --max-restarts`: one of them is killed in the middle."""
+def test_restarted_processes_resume(drawn_root: Path, tmp_path: Path) -> None:
+    """`torchrun --max-restarts`: one process is killed during training."""
     run = tmp_path / "run"
-    own = words_of(drawn_root, "--optim.batch_size", "4", "--run_dir", str(run), "--optim.epochs", "20")[1:]
-    words = torchrun(*own)
+    words = torchrun(
+        *words_of(drawn_root, "--optim.batch_size", "4", "--run_dir", str(run), "--optim.epochs", "20")[1:]
+    )
     words.insert(4, "--max-restarts=1")
     process = subprocess.Popen(words, env=ON_CPU, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -190,14 +193,14 @@ def test_processes_that_are_started_again_go_on(drawn_root: Path, tmp_path: Path
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, stderr
     assert 0 < step < 20 * 6
-    assert stderr.count(f"run folder {run}") == 2, "both times the same one"
+    assert stderr.count(f"run folder {run}") == 2, "the same folder after the restart"
     rows = read_log(run)
     assert [int(row["epoch"]) for row in rows] == list(range(1, 21)), "each epoch once"
 
 
 def test_restarted_processes_find_their_own_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # as it is where the user gives no --rdzv-id
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # torchrun's value without --rdzv-id
     runs = [Path("runs") / "detection" / name for name in ("2026-01-01", "2026-01-02", "2026-01-03")]
     for run, process in zip(runs, (7, 8, 9), strict=True):
         run.mkdir(parents=True)
@@ -224,7 +227,7 @@ def test_restarted_processes_find_their_own_run_only(tmp_path: Path, monkeypatch
         (False, "cuda", 2, False),
     ],
 )
-def test_batch_statistics_are_shared_where_they_are_of_few_images(
+def test_batch_norm_is_synchronised_if_processes_have_few_images(
     setting: bool | None, device: str, images_per_process: int, is_shared: bool
 ) -> None:
     optim = OptimConfig(sync_batch_norm=setting, freeze_bn=True)
@@ -236,13 +239,13 @@ def test_batch_statistics_are_shared_where_they_are_of_few_images(
     assert model.state_dict().keys() == MobileNet(0.25).state_dict().keys()
 
 
-def test_a_cpu_cannot_share_batch_statistics() -> None:
+def test_a_cpu_cannot_synchronise_batch_norm() -> None:
     with pytest.raises(ValueError, match=r"optim\.sync_batch_norm: .* on GPUs only"):
         synchronize_batch_norm(nn.Identity(), OptimConfig(sync_batch_norm=True), torch.device("cpu"), 4)
 
 
 def test_a_restarted_run_keeps_the_conventions_of_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command that is started again names the weights; the run has written down what they need."""
+    """The restarted command gives the weights; the run's settings have their conventions."""
     from tasks.common.runs.folder import check_unchanged
     from tasks.common.runs.pretrained import with_conventions_of
 
@@ -255,7 +258,7 @@ def test_a_restarted_run_keeps_the_conventions_of_its_weights(tmp_path: Path, mo
     check_unchanged(dataclasses.asdict(with_conventions_of(again, tmp_path)), tmp_path / "config.yaml")
 
 
-def test_a_run_that_was_killed_before_it_had_settings_gets_them(
+def test_a_run_killed_before_its_settings_were_written_gets_them(
     drawn_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
@@ -268,21 +271,21 @@ def test_a_run_that_was_killed_before_it_had_settings_gets_them(
     assert {"config.yaml", "metadata.json", "metrics.json"} <= {path.name for path in run.iterdir()}
 
 
-def test_what_all_processes_together_cannot_read_is_too_much() -> None:
+def test_unreadable_images_of_all_processes_count_together() -> None:
     class Two(World):
         def all_gather(self, value: Any) -> list[Any]:
             return [value, [f"other {row}" for row in range(5)]]
 
     unreadable = UnreadableImages(100, 0.05)
-    with pytest.warns(UserWarning, match="passed over"):
+    with pytest.warns(UserWarning, match="is skipped"):
         unreadable.add(f"own {row}" for row in range(5))
     assert unreadable.problem is None
     with pytest.raises(ValueError, match="10 of 100 images are unreadable"):
         unreadable.merge_processes(Two(0, 2))
 
 
-def test_gradients_of_shared_rows_stay_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each process has half of the rows; what else depends on them gets its gradient once."""
+def test_gradients_of_gathered_rows_are_summed_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process has half of the rows; a tensor that is not gathered gets its gradient once."""
     monkeypatch.setattr("torch.distributed.all_gather", lambda parts, rows: [part.copy_(rows) for part in parts])
     monkeypatch.setattr("torch.distributed.all_reduce", lambda gradient: gradient.mul_(2))
     rows, other = torch.randn(3, 2, requires_grad=True), torch.randn(6, 2, requires_grad=True)
@@ -300,7 +303,7 @@ def test_no_step_waits_for_the_gpu(case: str, roots: dict[str, str]) -> None:
     model = objective.build_model().to(device, memory_format=torch.channels_last).train()
     scaler = torch.amp.GradScaler("cuda", enabled=False)
     state = TrainingState(model, EmaModel(model, 0.9), build_optimizer(model, OptimConfig()), scaler)
-    for mode in ("default", "error"):  # first cuDNN looks for the fastest way
+    for mode in ("default", "error"):  # cuDNN benchmarks its algorithms in the first step
         torch.cuda.set_sync_debug_mode(mode)
         try:
             train_step(objective, model, state, [batch], lr=0.01, clip_norm=1.0, dtype=None, world=SINGLE_PROCESS)

@@ -1,4 +1,4 @@
-"""Evaluation streams: what is kept grows with the split only as far as a score needs, and each image counts once."""
+"""Evaluation streams: memory grows with the split only as far as the scores need; each image counts once."""
 
 import json
 import pickle
@@ -69,7 +69,7 @@ def test_scores_of_several_processes_are_those_of_one(tiny_task: Callable[..., A
     parts = [evaluate(task, model, evaluation_loader(task, source, 1, World(rank, 3))) for rank in range(3)]
 
     class First(World):
-        """The first of three processes, in which the others' parts arrive."""
+        """Rank 0 of three processes, which gathers the parts of the others."""
 
         def broadcast_buffers(self, model: Any) -> None: ...
         def broadcast(self, value: Any) -> Any:
@@ -86,7 +86,7 @@ def test_scores_of_several_processes_are_those_of_one(tiny_task: Callable[..., A
     assert together.scores == pytest.approx(alone.scores, abs=0, rel=0, nan_ok=True)
 
 
-def test_what_was_scored_is_counted(drawn_root: Path, tmp_path: Path) -> None:
+def test_scored_and_unreadable_images_are_counted(drawn_root: Path, tmp_path: Path) -> None:
     import shutil
 
     data, run = tmp_path / "data", tmp_path / "run"
@@ -105,7 +105,7 @@ def test_what_was_scored_is_counted(drawn_root: Path, tmp_path: Path) -> None:
     assert (Path("results") / "measured.jsonl").read_bytes() == before
 
 
-def test_a_score_that_is_not_defined_replaces_none() -> None:
+def test_an_undefined_score_is_never_a_new_best() -> None:
     from tasks.common.evaluation.report import is_new_best
 
     nan = float("nan")
@@ -123,7 +123,7 @@ def test_a_score_that_is_not_defined_replaces_none() -> None:
         history += [{"AP": score}, {"loss": 1.0}]  # not every epoch is evaluated
 
 
-def test_predictions_do_not_depend_on_what_else_is_in_the_batch(tiny_task: Callable[..., Any]) -> None:
+def test_predictions_do_not_depend_on_the_rest_of_the_batch(tiny_task: Callable[..., Any]) -> None:
     task = tiny_task()
     model, source = task.build_model(), task.source("val")
     outputs = [

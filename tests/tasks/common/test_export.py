@@ -1,4 +1,4 @@
-"""`export`: the file is the network, in 8 bits nearly so, and its folder is a run."""
+"""`export`: the file gives the network's outputs, in int8 nearly so, and its folder is a run."""
 
 import json
 import shutil
@@ -33,14 +33,14 @@ def exported(unbroken: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_report_compares_what_it_wrote(exported: Path, unbroken: Path) -> None:
+def test_report_compares_the_networks(exported: Path, unbroken: Path) -> None:
     report = json.loads((exported / "export.json").read_text())
-    ours, floats, in_8_bits = report["networks"]
-    known = json.loads((unbroken / "metrics.json").read_text())
-    assert ours["metrics"] == pytest.approx({name: known[name] for name in ours["metrics"]}, abs=1e-6)
-    assert floats["metrics"] == pytest.approx(ours["metrics"], abs=1e-3)
+    pytorch, float32, int8 = report["networks"]
+    expected = json.loads((unbroken / "metrics.json").read_text())
+    assert pytorch["metrics"] == pytest.approx({name: expected[name] for name in pytorch["metrics"]}, abs=1e-6)
+    assert float32["metrics"] == pytest.approx(pytorch["metrics"], abs=1e-3)
     assert report["max_difference"] < 1e-5
-    assert in_8_bits["bytes"] == (exported / "model.onnx").stat().st_size < 0.5 * floats["bytes"]
+    assert int8["bytes"] == (exported / "model.onnx").stat().st_size < 0.5 * float32["bytes"]
 
 
 def test_exported_folder_is_a_run(
@@ -57,47 +57,47 @@ def test_exported_folder_is_a_run(
     assert (moved / "evaluate-val" / "predictions.png").is_file()
 
 
-def test_weights_are_8_bits_with_a_scale_for_each_channel(exported: Path) -> None:
+def test_weights_are_int8_with_a_scale_per_channel(exported: Path) -> None:
     graph = onnx.load(exported / "model.onnx").graph
     values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     makers = {output: node for node in graph.node for output in node.output}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    assert len(convolutions) == 27 + 8 + 12  # Table 1's, SSD's further ones, and two predictors for each of six maps
+    assert len(convolutions) == 27 + 8 + 12  # Table 1, SSD's extra layers, two predictors for each of six feature maps
     for node in convolutions:
         weight, scale = (values[name] for name in makers[node.input[1]].input[:2])
         assert weight.dtype == np.int8
         assert scale.shape == weight.shape[:1]
 
 
-def test_8_bits_change_little(exported: Path, unbroken: Path) -> None:
+def test_int8_changes_little(exported: Path, unbroken: Path) -> None:
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     _, network = open_run(unbroken, DetectionTask, DetectionConfig)
     with torch.inference_mode():
-        floats, in_8_bits = network.eval()(images), ExportedNetwork(exported / "model.onnx")(images)
+        float32, int8 = network.eval()(images), ExportedNetwork(exported / "model.onnx")(images)
     for name in ("class_logits", "box_deltas"):
-        both = torch.stack([getattr(floats, name).flatten(), getattr(in_8_bits, name).flatten()])
+        both = torch.stack([getattr(float32, name).flatten(), getattr(int8, name).flatten()])
         assert 0.9 < both.corrcoef()[0, 1] < 1
 
 
 @pytest.mark.parametrize(
-    ("words", "mistake"),
+    ("words", "message"),
     [
-        (("evaluate", "--data.input_size", "96", "--run"), "data.input_size: the exported network takes 64 px and no"),
+        (("evaluate", "--data.input_size", "96", "--run"), "data.input_size: the exported network takes 64 px only"),
         (("evaluate", "--record", "--run"), "--record: is for networks as they were trained"),
-        (("export", "--run"), "is an exported network; name the run that it was exported from"),
+        (("export", "--run"), "is an exported network; give the run that it was exported from"),
         (("train", "--resume"), "there is no such checkpoint"),
     ],
 )
-def test_what_an_exported_network_cannot_do(
-    exported: Path, words: tuple[str, ...], mistake: str, capsys: pytest.CaptureFixture[str]
+def test_unsupported_commands_of_an_exported_network_are_refused(
+    exported: Path, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(path.name for path in exported.iterdir())
     assert run(*words, str(exported)) == 1
-    assert mistake in capsys.readouterr().err.splitlines()[-1]
+    assert message in capsys.readouterr().err.splitlines()[-1]
     assert sorted(path.name for path in exported.iterdir()) == before
 
 
-def test_files_of_others_and_other_tasks_are_refused(exported: Path, tmp_path: Path) -> None:
+def test_external_files_and_those_of_other_tasks_are_refused(exported: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(exported, other)
     model: Any = onnx.load(other / "model.onnx")
@@ -115,7 +115,7 @@ def test_files_of_others_and_other_tasks_are_refused(exported: Path, tmp_path: P
 def test_latencies_are_compared_on_the_cpu(
     device: str, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PyTorch's network is evaluated where it is, and a copy of it is timed where ONNX Runtime computes."""
+    """PyTorch's network is evaluated on its device, and a copy is timed on the CPU, as ONNX Runtime is."""
     timed: list[nn.Module] = []
     evaluated: list[nn.Module] = []
 
@@ -136,13 +136,13 @@ def test_latencies_are_compared_on_the_cpu(
     assert timed[1] is evaluated[1]
 
 
-def test_a_file_that_computes_something_else_is_not_kept(
+def test_a_file_with_other_outputs_is_not_kept(
     unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    computed = ExportedNetwork.forward
+    original = ExportedNetwork.forward
 
     def forward(network: ExportedNetwork, images: Tensor) -> Any:
-        outputs = computed(network, images)
+        outputs = original(network, images)
         return outputs._replace(box_deltas=1.5 * outputs.box_deltas)
 
     monkeypatch.setattr(ExportedNetwork, "forward", forward)
@@ -159,7 +159,7 @@ class Pair(NamedTuple):
 
 
 class Constant(nn.Module):
-    """Gives the same outputs for all images, and remembers how precisely it was asked to compute."""
+    """Returns the same outputs for all images, and records torch's matmul precision."""
 
     precision = ""
 
@@ -173,17 +173,17 @@ class Constant(nn.Module):
 
 
 def test_difference_is_relative_to_the_largest_value() -> None:
-    ours = Constant([1.0, -4.0], [0.0, 0.0])
-    assert export.max_difference(ours, Constant([1.002, -4.0], [0.0, 0.0]), 32) == pytest.approx(0.0005, rel=1e-3)
-    assert export.max_difference(ours, ours, 32) == 0
-    for other in ([0.0, 1e-6], [0.0, float("nan")]):
+    network = Constant([1.0, -4.0], [0.0, 0.0])
+    assert export.max_difference(network, Constant([1.002, -4.0], [0.0, 0.0]), 32) == pytest.approx(0.0005, rel=1e-3)
+    assert export.max_difference(network, network, 32) == 0
+    for boxes in ([0.0, 1e-6], [0.0, float("nan")]):
         with pytest.raises(ValueError, match="boxes of the ONNX file differs"):
-            export.max_difference(ours, Constant([1.0, -4.0], other), 32)
+            export.max_difference(network, Constant([1.0, -4.0], boxes), 32)
 
 
 def test_difference_is_computed_without_tf32() -> None:
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")  # as `setup_device` does on a GPU
+    torch.set_float32_matmul_precision("high")  # as in `setup_device` on a GPU
     try:
         network = Constant([1.0], [])
         export.max_difference(network, network, 32)

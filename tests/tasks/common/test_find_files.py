@@ -1,4 +1,4 @@
-"""What paths, folders and globs name."""
+"""Files of paths, folders and globs."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from tasks.common.evaluation.predict import find_files
 
 
-def test_folders_are_searched_whole_also_behind_links(tmp_path: Path) -> None:
+def test_folders_are_searched_recursively_and_through_links(tmp_path: Path) -> None:
     real, folder = tmp_path / "elsewhere", tmp_path / "photos [1]"
     for path in (real / "b.JPG", folder / "inner" / "a.png", folder / "clip.mp4", folder / "notes.txt"):
         path.parent.mkdir(parents=True, exist_ok=True)

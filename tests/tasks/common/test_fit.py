@@ -1,4 +1,4 @@
-"""A run is a function of its settings: killed and resumed, stopped and resumed, it ends bit for bit the same."""
+"""A run is a function of its settings: killed or stopped and resumed, its result is bit-equal."""
 
 import json
 import os
@@ -21,10 +21,10 @@ from tests.tasks.common.runs import EPOCHS, STEPS_PER_EPOCH, TIMEOUT_S, read_log
 
 def assert_same_end(run: Path, unbroken: Path) -> None:
     for name in ("last.pt", "best.pt"):
-        ours, theirs = (torch.load(folder / name, weights_only=True) for folder in (run, unbroken))
-        assert ours.get("step") == theirs.get("step")
-        for key, weight in theirs["model"].items():
-            assert torch.equal(ours["model"][key], weight), key
+        actual, expected = (torch.load(folder / name, weights_only=True) for folder in (run, unbroken))
+        assert actual.get("step") == expected.get("step")
+        for key, weight in expected["model"].items():
+            assert torch.equal(actual["model"][key], weight), key
     without_times = [
         [{k: v for k, v in row.items() if k not in ("images_per_s", "wait_fraction")} for row in read_log(folder)]
         for folder in (run, unbroken)
@@ -32,8 +32,8 @@ def assert_same_end(run: Path, unbroken: Path) -> None:
     assert without_times[0] == without_times[1]
 
 
-def stop_in_the_middle(words: list[str], run: Path, number: int) -> subprocess.CompletedProcess[str]:
-    """Start a run, and send it a signal once it is some steps into an epoch, frozen while we look."""
+def stop_within_an_epoch(words: list[str], run: Path, signum: int) -> subprocess.CompletedProcess[str]:
+    """Start a run, and send it a signal within an epoch; the process is paused while its checkpoint is read."""
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         deadline = time.monotonic() + TIMEOUT_S
@@ -44,10 +44,10 @@ def stop_in_the_middle(words: list[str], run: Path, number: int) -> subprocess.C
                 break
             os.kill(process.pid, signal.SIGCONT)
             time.sleep(0.05)
-        if number == signal.SIGKILL:
-            os.kill(process.pid, number)
+        if signum == signal.SIGKILL:
+            os.kill(process.pid, signum)
         else:
-            os.killpg(process.pid, number)  # as a batch system does: the loader processes get it too
+            os.killpg(process.pid, signum)  # as a batch system does: the loader processes get it too
             os.kill(process.pid, signal.SIGCONT)
         _, stderr = process.communicate(timeout=TIMEOUT_S)
     finally:
@@ -55,7 +55,7 @@ def stop_in_the_middle(words: list[str], run: Path, number: int) -> subprocess.C
     return subprocess.CompletedProcess(words, process.returncode, None, stderr)
 
 
-def test_run_folder_has_what_a_person_looks_at(unbroken: Path) -> None:
+def test_run_folder_has_all_files(unbroken: Path) -> None:
     names = {path.name for path in unbroken.iterdir()}
     assert names == {
         *("config.yaml", "metadata.json", "log.csv", "metrics.json", "curves.png", "predictions.png"),
@@ -71,7 +71,7 @@ def test_run_folder_has_what_a_person_looks_at(unbroken: Path) -> None:
 
 def test_kill_9_within_an_epoch_and_resume(unbroken: Path, drawn_root: Path, tmp_path: Path) -> None:
     run = tmp_path / "killed"
-    killed = stop_in_the_middle(words_of(drawn_root, "--run_dir", str(run)), run, signal.SIGKILL)
+    killed = stop_within_an_epoch(words_of(drawn_root, "--run_dir", str(run)), run, signal.SIGKILL)
     assert killed.returncode == -signal.SIGKILL
     step = torch.load(run / "last.pt", weights_only=True)["step"]
     assert step % STEPS_PER_EPOCH != 0
@@ -79,12 +79,12 @@ def test_kill_9_within_an_epoch_and_resume(unbroken: Path, drawn_root: Path, tmp
     assert_same_end(run, unbroken)
 
 
-def test_sigterm_saves_exits_and_says_how_to_go_on(unbroken: Path, drawn_root: Path, tmp_path: Path) -> None:
+def test_sigterm_saves_exits_and_prints_how_to_resume(unbroken: Path, drawn_root: Path, tmp_path: Path) -> None:
     run = tmp_path / "stopped"
-    stopped = stop_in_the_middle(words_of(drawn_root, "--run_dir", str(run)), run, signal.SIGTERM)
+    stopped = stop_within_an_epoch(words_of(drawn_root, "--run_dir", str(run)), run, signal.SIGTERM)
     assert stopped.returncode == 130
     assert f"continue with: python -m tasks.detection train --resume {run}" in stopped.stderr
-    # Other numbers of workers change nothing.
+    # The number of workers changes nothing.
     assert run_detection("train", "--resume", str(run), "--loop.num_workers", "0").returncode == 0
     assert_same_end(run, unbroken)
 
@@ -103,7 +103,7 @@ def test_stopped_beside_and_at_the_end_of_an_epoch(
         return rate(optim, step, steps_per_epoch)
 
     monkeypatch.setattr(fit_module, "learning_rate", rate_with_signal)
-    with pytest.raises(fit_module.InterruptedRunError):  # also where nothing is left: what comes after is to stop too
+    with pytest.raises(fit_module.InterruptedRunError):  # after the last step, too: a caller's next run must not start
         fit_module.fit(DetectionTask.from_data(config), tmp_path)
     monkeypatch.undo()
     fit_module.fit(DetectionTask.from_data(config), tmp_path, resume=True)
@@ -113,7 +113,7 @@ def test_stopped_beside_and_at_the_end_of_an_epoch(
 def test_a_network_that_samples_resumes_the_same(
     drawn_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in the middle of the second epoch, Faster R-CNN sees the same regions after that."""
+    """Stopped within the second epoch, Faster R-CNN samples the same regions after resuming."""
     small = ("--model", "faster_rcnn", "--faster_rcnn.num_sampled", "4", "--faster_rcnn.num_proposals", "20")
     words = words_of(drawn_root, *small, "--optim.epochs", "2", "--loop.num_workers", "0")[3:]
     config = parse_arguments("detection", DetectionConfig, Path(), words).config
@@ -132,7 +132,7 @@ def test_a_network_that_samples_resumes_the_same(
     with pytest.raises(fit_module.InterruptedRunError):
         fit_module.fit(DetectionTask.from_data(config), stopped)
     monkeypatch.undo()
-    torch.manual_seed(99)  # another process knows nothing of the first one's lots
+    torch.manual_seed(99)  # another process has another RNG state
     fit_module.fit(DetectionTask.from_data(config), stopped, resume=True)
     assert_same_end(stopped, unbroken)
 

@@ -1,4 +1,4 @@
-"""Only the head learns: the same optimum as scikit-learn's, on features that are computed once."""
+"""Linear probe: the optimum equals scikit-learn's; features are cached; failure cases."""
 
 import csv
 from pathlib import Path
@@ -18,7 +18,7 @@ from tasks.classification.config import ClassificationConfig
 from tasks.classification.task import ClassificationTask
 from tasks.common.evaluation.failure_cases import NUM_KEPT, FailureCases
 from tasks.common.evaluation.features import pooled_features
-from tasks.common.training import linear_probe as head_module
+from tasks.common.training import linear_probe
 from tasks.common.training.linear_probe import fit_linear_probe, minimise
 from tests.tasks.conftest import build_config
 
@@ -48,7 +48,7 @@ def task(drawn_roots: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> C
     return ClassificationTask.from_data(config)
 
 
-def test_run_folder_holds_the_whole_network(task: ClassificationTask, tmp_path: Path) -> None:
+def test_checkpoint_has_the_whole_network(task: ClassificationTask, tmp_path: Path) -> None:
     from tasks.common.runs.checkpoint import load_checkpoint
 
     run = tmp_path / "run"
@@ -68,16 +68,16 @@ def test_run_folder_holds_the_whole_network(task: ClassificationTask, tmp_path: 
     assert (run / "predictions.png").is_file()
 
 
-def test_what_does_not_fit_into_memory_is_refused_before_features_are_computed(
+def test_too_little_memory_is_an_error_before_features_are_computed(
     task: ClassificationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """32 images, 256 features and 16 classes: 4 (32 (256 + 3 16) + 200 (256 16 + 16)) bytes."""
     needed = 4 * (32 * (256 + 3 * 16) + 200 * (256 * 16 + 16))
     model = task.build_model()
     for available in (needed, None):
-        monkeypatch.setattr(head_module, "available_bytes", lambda available=available: available)
-        head_module._check_memory(model, 32)
-    monkeypatch.setattr(head_module, "available_bytes", lambda: needed - 1)
+        monkeypatch.setattr(linear_probe, "available_bytes", lambda available=available: available)
+        linear_probe._check_memory(model, 32)
+    monkeypatch.setattr(linear_probe, "available_bytes", lambda: needed - 1)
     with pytest.raises(
         ValueError, match=r"takes about 0\.0 GB of memory for 32 images, 256 features and 16 outputs.*use all or"
     ):
@@ -85,7 +85,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_features_are_computed(
     assert not (tmp_path / "cache").exists()
 
 
-def test_features_are_those_of_the_network_and_computed_once(task: ClassificationTask, tmp_path: Path) -> None:
+def test_features_are_those_of_the_network_and_cached(task: ClassificationTask, tmp_path: Path) -> None:
     model, source = task.build_model().eval(), task.source("val")
     features = pooled_features(task, model.backbone, source, "")
     images = np.stack([task.preprocessing()(source[row].image) for row in features.rows])
@@ -99,18 +99,19 @@ def test_features_are_those_of_the_network_and_computed_once(task: Classificatio
     assert file.stat().st_mtime_ns == written
 
     with torch.no_grad():
-        next(model.backbone.parameters()).add_(0.01)  # other weights: other features
+        next(model.backbone.parameters()).add_(0.01)  # changed weights change the cache key
     other = pooled_features(task, model.backbone, source, "")
     assert not torch.equal(other.values, features.values)
     assert len(list((tmp_path / "cache" / "features").iterdir())) == 2
 
 
-def test_mistakes_are_drawn_worst_first_and_only_where_there_are_any(task: ClassificationTask, tmp_path: Path) -> None:
-
+def test_failure_cases_are_drawn_worst_first_and_only_if_there_are_any(
+    task: ClassificationTask, tmp_path: Path
+) -> None:
     source = task.source("val")
 
     def write(*rows_and_confidences: tuple[int, float | None]) -> None:
-        """With no confidence the prediction is right; else it is class 15."""
+        """Without a confidence the prediction is correct; otherwise it is class 15."""
         worst = FailureCases(task)
         for row, confidence in rows_and_confidences:
             truth = source.truth(row)
@@ -138,21 +139,23 @@ def test_mistakes_are_drawn_worst_first_and_only_where_there_are_any(task: Class
     assert sheet.shape[1] == 2 * worst.shape[1]
 
 
-def test_only_the_worst_mistakes_are_kept(task: ClassificationTask, rng: np.random.Generator, tmp_path: Path) -> None:
-    """Those that sorting all of them would put first; of equals the first image's."""
+def test_only_the_worst_failure_cases_are_kept(
+    task: ClassificationTask, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """The first ones of a stable sort by confidence."""
     confidences = rng.integers(0, 150, 500) / 150
     worst = FailureCases(task)
     for row, confidence in enumerate(confidences.tolist()):
         wrong = Label(1, np.array([0, confidence], np.float32))
         worst.update([row], [wrong], [Label(0)])
-    worst.write(Numbered(task.source("val")), tmp_path)
+    worst.write(RepeatedSource(task.source("val")), tmp_path)
     with (tmp_path / "failure_cases.csv").open() as file:
         kept = [int(row["image"]) for row in csv.DictReader(file)]
     assert kept == np.argsort(-confidences, kind="stable")[:NUM_KEPT].tolist()
 
 
-class Numbered:
-    """A source of as many images as you like, each called by its row."""
+class RepeatedSource:
+    """A source with the same image at every row, whose id is the row."""
 
     def __init__(self, source: Any) -> None:
         self._example = source[0]

@@ -11,14 +11,14 @@ from tasks.common.training.optim import EmaModel, build_optimizer, learning_rate
 def test_weight_decay_is_on_standard_and_pointwise_kernels_only() -> None:
     """Section 3.2: the stem, 13 pointwise kernels and the classifier; not 13 depthwise ones, BN, biases."""
     model = Classifier(MobileNet(0.25), 10)
-    decayed, others = split_by_weight_decay(model)
-    assert len(decayed) == 1 + 13 + 1
-    assert len(others) == 13 + 27 * 2 + 1
+    decay, no_decay = split_by_weight_decay(model)
+    assert len(decay) == 1 + 13 + 1
+    assert len(no_decay) == 13 + 27 * 2 + 1
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    assert not any("depthwise" in names[id(p)] or "bn" in names[id(p)] or "bias" in names[id(p)] for p in decayed)
+    assert not any("depthwise" in names[id(p)] or "bn" in names[id(p)] or "bias" in names[id(p)] for p in decay)
 
 
-def test_frozen_parameters_are_left_alone() -> None:
+def test_frozen_parameters_are_in_no_group() -> None:
     model = MobileNet(0.25)
     model.requires_grad_(False)
     assert split_by_weight_decay(model) == ([], [])
@@ -64,4 +64,4 @@ def test_ema_by_hand() -> None:
         decay = 0.0 if n == 0 else min(0.9, (1 + n) / (10 + n))  # the first update is a copy
         expected = decay * expected + (1 - decay) * value
     assert ema.module[0].weight.item() == pytest.approx(expected)
-    assert ema.module[1].running_mean.item() == 3.0  # as it is
+    assert ema.module[1].running_mean.item() == 3.0  # copied

@@ -1,4 +1,4 @@
-"""What `predict` writes is there when it says so, whatever the files are called."""
+"""`predict` writes what it reports, for all file names."""
 
 import json
 import os
@@ -20,7 +20,7 @@ LATIN_1 = os.fsdecode(b"caf\xe9")  # a name that is not UTF-8
 
 
 class Sizes:
-    """A task whose prediction is an image's height."""
+    """A task that predicts an image's height."""
 
     def preprocessing(self) -> Any:
         return lambda image: image
@@ -60,14 +60,14 @@ def test_a_file_name_need_not_be_utf_8(heights: Any, tmp_path: Path) -> None:
     write_video(video)
     out = tmp_path / "out"
     out.mkdir()
-    with pytest.warns(UserWarning, match="OpenCV opens no video whose name is not UTF-8; rename it; left out"):
+    with pytest.warns(UserWarning, match="OpenCV cannot open a video whose name is not UTF-8; rename it; skipped"):
         assert predict_files(heights, nn.Identity(), [photo, video], out) == 1
     assert read_image(out / f"{LATIN_1}.jpg").shape == (24, 32, 3)
     text = (out / RECORDS).read_text(encoding="ascii")
     assert Path(json.loads(text)["image"]) == photo
 
 
-def test_a_label_may_be_such_a_name() -> None:
+def test_a_label_need_not_be_utf_8() -> None:
     image = picture()
     put_label(image, LATIN_1, 0, 0, (255, 255, 255))
     assert (image != picture()).any()

@@ -1,4 +1,4 @@
-"""A run of any task gives its backbone to any other, with the conventions that it was built with."""
+"""A run of any task is a pretrained backbone for any other, with its conventions."""
 
 import dataclasses
 from pathlib import Path
@@ -28,21 +28,21 @@ def save_run(folder: Path, task: Any) -> Any:
 
 @pytest.fixture(params=["timm", None])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Any]:
-    """The folder of a detector's run, and its model."""
+    """The folder of a detection run, and its model."""
     backbone = {"name": "mobilenet_0.25"} | ({"conventions": request.param} if request.param else {})
     config = build_config(DetectionConfig, backbone=backbone, data={"input_size": 96})
     return tmp_path, save_run(tmp_path, DetectionTask.with_num_classes(config, 3))
 
 
-def test_a_classifier_starts_from_a_detectors_body(run: tuple[Path, Any]) -> None:
+def test_a_classifier_starts_from_a_detectors_backbone(run: tuple[Path, Any]) -> None:
     folder, detector = run
     config = build_config(ClassificationConfig, backbone={"name": "mobilenet_0.25", "pretrained": str(folder)})
     classifier = ClassificationTask.with_num_classes(config, 5).build_model()
     assert classifier.backbone.conventions == detector.backbone.conventions
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
-        ours, theirs = (model.backbone.eval()(images) for model in (classifier, detector))
-    torch.testing.assert_close(ours, theirs)
+        actual, expected = (model.backbone.eval()(images) for model in (classifier, detector))
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("name", TASKS)

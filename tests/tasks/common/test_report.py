@@ -1,4 +1,4 @@
-"""CSV files keep what they are given: bytes of names, digits of numbers."""
+"""CSV files keep the bytes of names and enough digits of numbers."""
 
 import csv
 import math
@@ -21,7 +21,7 @@ def test_names_keep_their_bytes(name: bytes, tmp_path: Path) -> None:
     written = read_back(tmp_path / "a.csv", os.fsdecode(name))
     assert os.fsencode(written) == name
     quoted = name.replace(b'"', b'""')
-    assert quoted in (tmp_path / "a.csv").read_bytes(), "UTF-8 as it is, for other programs"
+    assert quoted in (tmp_path / "a.csv").read_bytes(), "plain UTF-8, for other programs"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_names_keep_their_bytes(name: bytes, tmp_path: Path) -> None:
         (7, "7"),
     ],
 )
-def test_numbers_keep_six_digits_after_the_point_and_six_that_count(value: float, written: str, tmp_path: Path) -> None:
+def test_numbers_keep_six_decimals_and_six_significant_digits(value: float, written: str, tmp_path: Path) -> None:
     assert read_back(tmp_path / "a.csv", value) == written
 
 

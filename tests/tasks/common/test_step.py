@@ -1,4 +1,4 @@
-"""One step: gradients of batches add up, an overflow of fp16 changes nothing, sums are read when they are asked for."""
+"""A training step: accumulated gradients, overflow of fp16, sums of losses."""
 
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ class Targets(NamedTuple):
 
 
 class SquaredError:
-    """An objective of which a step needs the loss alone."""
+    """The loss, which is all that a step uses of an objective."""
 
     def loss(self, outputs: Tensor, targets: Targets, _world: Any) -> dict[str, Tensor]:
         return {"total": (outputs[:, 0] - targets.values).square().mean()}
@@ -42,12 +42,12 @@ def step(state: TrainingState, *batches: Batch[float]) -> None:
 
 
 def test_two_batches_are_one_of_twice_the_size() -> None:
-    whole, halves = state_of(), state_of()
+    whole, accumulated = state_of(), state_of()
     step(whole, Batch(torch.tensor([[1.0], [2.0], [1.0], [2.0]]), [], Targets(torch.tensor([1.0, 2, 3, 4])), [], []))
-    step(halves, batch_of([1.0, 2.0]), batch_of([3.0, 4.0]))
-    for ours, theirs in zip(halves.model.parameters(), whole.model.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs)
-    assert halves.mean_losses(SINGLE_PROCESS)["loss"] == pytest.approx(whole.mean_losses(SINGLE_PROCESS)["loss"])
+    step(accumulated, batch_of([1.0, 2.0]), batch_of([3.0, 4.0]))
+    for actual, expected in zip(accumulated.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(actual, expected)
+    assert accumulated.mean_losses(SINGLE_PROCESS)["loss"] == pytest.approx(whole.mean_losses(SINGLE_PROCESS)["loss"])
 
 
 def test_a_step_by_hand() -> None:
@@ -60,8 +60,8 @@ def test_a_step_by_hand() -> None:
     assert state.step == 1
 
 
-def test_ema_takes_no_part_in_a_step_that_overflows() -> None:
-    """GradScaler skips it: weights stay, and what is no new information does not count as an update."""
+def test_ema_is_not_updated_in_a_step_that_overflows() -> None:
+    """GradScaler skips the step, so the weights do not change."""
     state = state_of(is_scaled=True)
     assert state.ema is not None
     step(state, batch_of([1.0, 2.0]))
@@ -73,7 +73,7 @@ def test_ema_takes_no_part_in_a_step_that_overflows() -> None:
     assert int(state.ema.n_averaged) == updates == 1
 
 
-def test_a_loss_that_is_not_finite_is_noticed_when_it_is_read() -> None:
+def test_a_loss_that_is_not_finite_is_an_error_when_it_is_read() -> None:
     state = state_of()
     step(state, batch_of([float("nan")]))
     step(state, batch_of([1.0]))
@@ -81,13 +81,13 @@ def test_a_loss_that_is_not_finite_is_noticed_when_it_is_read() -> None:
         state.state_dict(SINGLE_PROCESS)
 
 
-def test_sums_go_on_exactly_where_a_checkpoint_left_them() -> None:
-    unbroken, broken = state_of(), state_of()
+def test_sums_resume_exactly_from_a_checkpoint() -> None:
+    unbroken, stopped = state_of(), state_of()
     for value in (1.0, 0.1):
-        for state in (unbroken, broken):
+        for state in (unbroken, stopped):
             step(state, batch_of([value]))
     resumed = state_of()
-    resumed.load_state_dict(broken.state_dict(SINGLE_PROCESS))
+    resumed.load_state_dict(stopped.state_dict(SINGLE_PROCESS))
     for state in (unbroken, resumed):
         step(state, batch_of([0.3]))
     assert resumed.mean_losses(SINGLE_PROCESS) == unbroken.mean_losses(SINGLE_PROCESS)
