@@ -1,4 +1,4 @@
-"""The gradient of the first step of every kind of training: run by one process, and by two under `torchrun`.
+"""The gradient of the first step of every training case, in one process and in two under `torchrun`.
 
 torchrun --nproc_per_node 2 -m tests.gradients FILE ROOTS    writes the first process's gradients
 """
@@ -27,7 +27,7 @@ from tasks.registry import config_class, task_class
 from tests.tasks.conftest import build_config
 
 BATCH_SIZE, INPUT_SIZE = 8, 64
-# Cells with too few photos are left out, so that the processes count different numbers of photos.
+# Cells with too few photos are dropped, so that the processes count different numbers of photos.
 CELLS = {"cells": {"max_photos": [6, 2], "min_photos": 2}}
 SMALL = {"faster_rcnn": {"num_proposals": 20, "num_sampled": 6}}
 
@@ -75,8 +75,8 @@ CASES: dict[str, Callable[[Mapping[str, str]], Objective]] = {
 }
 
 
-class Recorder(torch.optim.SGD):
-    """Keeps the gradients in place of making a step."""
+class GradientRecorder(torch.optim.SGD):
+    """Stores the gradients instead of making a step."""
 
     gradients: list[Tensor]
 
@@ -85,7 +85,7 @@ class Recorder(torch.optim.SGD):
 
 
 def first_gradient(name: str, roots: Mapping[str, str], world: World = SINGLE_PROCESS) -> tuple[list[Tensor], float]:
-    """The gradient and the loss of the first batch of 8, with the statistics of batch normalisation frozen."""
+    """The gradient and the loss of the first batch of 8, with frozen BN statistics."""
     objective = CASES[name](roots)
     dataset = objective.training_set()
     batches = TrainingBatches(
@@ -94,7 +94,7 @@ def first_gradient(name: str, roots: Mapping[str, str], world: World = SINGLE_PR
     loader = build_loader(dataset, batches, num_workers=0, collate=objective.collate())
     torch.manual_seed(0)
     model = objective.build_model()
-    optimizer = Recorder(model.parameters(), lr=1.0)
+    optimizer = GradientRecorder(model.parameters(), lr=1.0)
     set_trainable(model, list(model.parameters()), [], freeze_bn=True)
     state = TrainingState(model, None, optimizer, torch.amp.GradScaler("cpu", enabled=False))
     network, batch = world.wrap(model), next(iter(loader))
@@ -103,11 +103,11 @@ def first_gradient(name: str, roots: Mapping[str, str], world: World = SINGLE_PR
 
 
 def main(file: str, roots: str) -> None:
-    """Write the gradients of all cases."""
+    """Write the gradients and losses of all cases."""
     with join_world(on_gpu=False) as world:
-        found = {name: first_gradient(name, json.loads(roots), world) for name in CASES}
+        results = {name: first_gradient(name, json.loads(roots), world) for name in CASES}
         if world.is_main:
-            torch.save(found, Path(file))
+            torch.save(results, Path(file))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Text files are UTF-8 whatever the machine's own encoding is: nobody opens one without saying so."""
+"""Text files are always opened with an explicit encoding, UTF-8, not with that of the machine."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A made-up face detector in YuNet's format, and pictures that it sees faces in."""
+"""A fake face detector in YuNet's format, and images in which it finds faces."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from datasets.types import Image
 
-# Of the made-up detector, in cells of 8 px from the cell that is red.
+# Landmarks of the fake detector, in cells of 8 px from the red cell.
 POINTS = np.array([(-1.5, -1), (1.5, -1), (0, 0.5), (-1, 2), (1, 2)], np.float32)
 
 
 def write_detector(path: Path) -> str:
-    """A network with YuNet's inputs and outputs that takes each cell of 8 x 8 red pixels for a face."""
+    """Write a network with YuNet's inputs and outputs that detects each cell of 8 x 8 red pixels as a face."""
     nodes, weights, outputs = [], [], []
 
     def convolve(name: str, kernel: np.ndarray, bias: np.ndarray, stride: int) -> None:
@@ -28,7 +28,7 @@ def write_detector(path: Path) -> str:
     for stride in (8, 16, 32):
         red = np.zeros((1, 3, stride, stride), np.float32)
         if stride == 8:
-            red[0, 2] = 1 / 255 / 64  # OpenCV gives it blue, green, red
+            red[0, 2] = 1 / 255 / 64  # OpenCV's channel order is blue, green, red
             red[0, :2] = -1 / 255 / 64
         for name, kernel, bias in (
             ("cls", red, np.zeros(1, np.float32)),
@@ -46,7 +46,7 @@ def write_detector(path: Path) -> str:
 
 
 def picture(height: int, width: int, *corners: tuple[int, int], side: int = 8) -> Image:
-    """Grey-blue, with red squares at these places (x, y)."""
+    """Grey-blue, with red squares at these corners (x, y)."""
     image = np.full((height, width, 3), (40, 60, 90), np.uint8)
     for x, y in corners:
         image[y : y + side, x : x + side] = (255, 0, 0)

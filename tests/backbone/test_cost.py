@@ -1,4 +1,4 @@
-"""Mult-adds and parameters against hand arithmetic and a second counter; the paper's numbers are in tests/results."""
+"""Mult-adds and parameters against manual counts and a second counter; the paper's numbers are in tests/results."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def test_table_3_separable_layer() -> None:
     assert cost.by_layer_type["conv dw 3x3"] == (9 * 512 * 196, 9 * 512)
 
 
-def test_counts_every_layer_once_and_leaves_the_mode_alone() -> None:
+def test_counts_every_layer_once_and_keeps_the_training_mode() -> None:
     network = MobileNet(0.25)
     cost = count_cost(network, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
     assert sum(mult_adds for mult_adds, _ in cost.by_layer_type.values()) == cost.mult_adds
@@ -36,14 +36,14 @@ def test_counts_every_layer_once_and_leaves_the_mode_alone() -> None:
 
 
 def test_works_on_other_networks() -> None:
-    """AlexNet, against what torchvision states beside its weights."""
+    """AlexNet, against the metadata of torchvision's weights."""
     from torchvision.models import AlexNet_Weights, alexnet
 
     with torch.device("meta"):
         cost = count_cost(alexnet(), torch.zeros(1, 3, 224, 224))
-    stated = AlexNet_Weights.IMAGENET1K_V1.meta
-    assert cost.num_params == stated["num_params"]
-    assert cost.mult_adds / 1e9 == pytest.approx(stated["_ops"], abs=0.001)
+    expected = AlexNet_Weights.IMAGENET1K_V1.meta
+    assert cost.num_params == expected["num_params"]
+    assert cost.mult_adds / 1e9 == pytest.approx(expected["_ops"], abs=0.001)
 
 
 def test_command_prints_integers() -> None:
@@ -52,7 +52,7 @@ def test_command_prints_integers() -> None:
     assert (printed["mult_adds"], printed["num_params"]) == (76_524_800, 1_331_592)
 
 
-def test_command_names_what_a_name_should_be() -> None:
+def test_an_invalid_name_is_an_error_with_an_example() -> None:
     words = [sys.executable, "-m", "backbone", "cost", "mobilenet_big"]
     failed = subprocess.run(words, capture_output=True, check=False, text=True)
     assert failed.returncode == 2

@@ -9,8 +9,8 @@ from backbone.layers import Conventions, SameConv2d
 from backbone.mobilenet import MobileNet
 
 
-def images(size: int, number: int = 2) -> torch.Tensor:
-    return torch.randint(0, 256, (number, 3, size, size), dtype=torch.uint8)
+def images(size: int, num_images: int = 2) -> torch.Tensor:
+    return torch.randint(0, 256, (num_images, 3, size, size), dtype=torch.uint8)
 
 
 NAMES = [
@@ -37,7 +37,7 @@ def test_width_mult_scales_channels() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_trunk_and_tail_and_stages_give_the_same_map(name: str) -> None:
+def test_trunk_and_tail_and_stages_give_the_same_feature_map(name: str) -> None:
     network = build_backbone(name).eval()
     x = images(64)
     maps = network.features(x)
@@ -57,25 +57,25 @@ def test_the_tail_starts_with_the_twelfth_convolution() -> None:
     assert network.layers[12].depthwise.conv.stride == (2, 2)
 
 
-def test_a_cut_at_a_stride_that_is_not_there_is_refused() -> None:
+def test_trunk_and_tail_at_a_missing_stride_are_refused() -> None:
     network = MobileNet(0.25)
-    for cut in (network.trunk, network.tail):
+    for part in (network.trunk, network.tail):
         with pytest.raises(ValueError, match="stride 64"):
-            cut(images(64), 64)
+            part(images(64), 64)
 
 
-def test_pooled_features_are_the_mean_of_the_last_map() -> None:
+def test_pooled_features_are_the_mean_of_the_last_feature_map() -> None:
     network = MobileNet(0.25).eval()
     x = images(64)
     torch.testing.assert_close(network(x), network.features(x)[32].mean((2, 3)))
 
 
-def test_classifier_has_one_output_for_each_class() -> None:
+def test_classifier_has_one_output_per_class() -> None:
     assert Classifier(build_backbone("mobilenet_0.25"), 7)(images(32)).shape == (2, 7)
 
 
-def test_network_normalises_for_itself() -> None:
-    """Plain pixels in: the same as (x / 127.5 - 1) into the layers."""
+def test_network_normalises_its_input() -> None:
+    """Plain pixels into the network equal x / 127.5 - 1 into its layers."""
     network = MobileNet(0.25).eval()
     x = images(32)
     torch.testing.assert_close(network(x), network.layers(x.float() / 127.5 - 1).mean((2, 3)))
@@ -95,7 +95,7 @@ def test_symmetric_padding_is_torchs_own() -> None:
     torch.testing.assert_close(convolution(x), functional.conv2d(x, convolution.weight, stride=2, padding=1))
 
 
-def test_activation_and_epsilon_are_those_asked_for() -> None:
+def test_activation_and_epsilon_are_those_of_the_conventions() -> None:
     network = MobileNet(0.25, conventions=Conventions(activation=nn.ReLU, bn_eps=1e-5))
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     assert {norm.eps for norm in norms} == {1e-5}

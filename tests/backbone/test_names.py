@@ -19,7 +19,7 @@ from backbone.names import BackboneName, parse_name
         ("mobilenet_v3_small_1.0_192", BackboneName(1.0, "v3_small", input_size=192)),
     ],
 )
-def test_names_say_width_variant_and_size(name: str, expected: BackboneName) -> None:
+def test_names_are_parsed_to_width_variant_and_size(name: str, expected: BackboneName) -> None:
     assert parse_name(name) == expected
 
 
@@ -30,7 +30,7 @@ def test_names_say_width_variant_and_size(name: str, expected: BackboneName) -> 
         *("mobilenet_v2_1.0_conv", "mobilenet_v4_1.0"),
     ],
 )
-def test_other_names_are_refused_with_an_example(name: str) -> None:
+def test_invalid_names_are_refused_with_an_example(name: str) -> None:
     with pytest.raises(ValueError, match="backbone name"):
         parse_name(name)
 

@@ -83,7 +83,7 @@ REAL = [
 
 
 def center_crop(path: Path, shorter_side: int, size: int) -> np.ndarray:
-    """As in the README of the weights; shifting the crop by a pixel changes the half-width network's score by a point."""
+    """As in the README of the weights; a shift by a pixel changes the half-width network's score by a point."""
     image = Pillow.fromarray(read_image(path))
     scale = shorter_side / min(image.size)
     resized = image.resize((round(image.width * scale), round(image.height * scale)), Pillow.Resampling.BILINEAR)

@@ -1,4 +1,4 @@
-"""What cameras, scanners and broken disks make of image files; written by Pillow, read by us."""
+"""Image files of all kinds, intact and damaged: written by Pillow, read by `datasets.images`."""
 
 import io
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_palette_and_alpha_become_rgb(tmp_path: Path, picture: np.ndarray) -> No
 
 def exif_rotated(path: Path, picture: np.ndarray) -> Path:
     exif = Pillow.Exif()
-    exif[0x0112] = 6  # stored lying on its side: to be turned by 90 degrees clockwise
+    exif[0x0112] = 6  # orientation: rotate by 90 degrees clockwise
     Pillow.fromarray(picture).save(path, exif=exif, quality=98)
     return path
 
@@ -74,7 +74,9 @@ def test_exif_orientation_is_applied(tmp_path: Path, picture: np.ndarray) -> Non
     assert np.abs(image.astype(int) - np.rot90(picture, -1)).mean() < 4
 
 
-def test_pixels_stay_as_stored_where_the_annotations_are_for_those(tmp_path: Path, picture: np.ndarray) -> None:
+def test_orientation_is_ignored_if_the_annotations_are_for_the_stored_pixels(
+    tmp_path: Path, picture: np.ndarray
+) -> None:
     path = exif_rotated(tmp_path / "turned.jpg", picture)
     assert read_image(path, expected_hw=(48, 64)).shape == (48, 64, 3)
     assert read_image(path, expected_hw=(64, 48)).shape == (64, 48, 3)
@@ -88,9 +90,9 @@ def encoded(picture: np.ndarray, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def segment(kind: int, content: bytes) -> bytes:
-    """Of a JPEG file, as ITU-T T.81 has it: FF, its kind, its length with the two bytes of the length itself."""
-    return bytes([0xFF, kind]) + (len(content) + 2).to_bytes(2, "big") + content
+def segment(segment_type: int, content: bytes) -> bytes:
+    """A segment of a JPEG file (ITU-T T.81): FF, its type, its length including the length's own two bytes."""
+    return bytes([0xFF, segment_type]) + (len(content) + 2).to_bytes(2, "big") + content
 
 
 def oriented(orientation: int) -> bytes:
@@ -100,7 +102,7 @@ def oriented(orientation: int) -> bytes:
 
 
 def jpeg(variant: str, picture: np.ndarray) -> bytes:
-    """Whole JPEG files that are easily taken for truncated, and whose parts are easily taken for whole."""
+    """Intact JPEG files that are easily mistaken for truncated ones, and the other way round when cut."""
     plain = encoded(picture, "JPEG")
     progressive = encoded(picture, "JPEG", progressive=True)
     assert progressive.count(b"\xff\xda") > 3  # scans
@@ -117,7 +119,7 @@ def jpeg(variant: str, picture: np.ndarray) -> bytes:
 
 
 JPEG_VARIANTS = ["baseline", "progressive", "restarts", "thumbnail", "comment between scans", "fill bytes"]
-OTHERS: dict[str, dict[str, Any]] = {
+OTHER_FORMATS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "BMP": {},
     "WEBP": {},
@@ -128,8 +130,8 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("variant", JPEG_VARIANTS)
-def test_a_jpeg_file_that_ends_before_its_image_is_truncated(variant: str, rng: np.random.Generator) -> None:
-    """Wherever it ends, and if the file was given its full length before it was written."""
+def test_a_truncated_jpeg_is_unreadable(variant: str, rng: np.random.Generator) -> None:
+    """For every length, and with zeros after the end, as in a file preallocated before it was written."""
     data = jpeg(variant, rng.integers(0, 256, (24, 40, 3), dtype=np.uint8))
     decode_image(data, Path("whole.jpg"))
     for length in range(3, len(data)):
@@ -138,9 +140,9 @@ def test_a_jpeg_file_that_ends_before_its_image_is_truncated(variant: str, rng: 
                 decode_image(part, Path("cut.jpg"))
 
 
-@pytest.mark.parametrize("kind", OTHERS)
-def test_a_file_of_another_kind_that_ends_before_its_image_is_unreadable(kind: str, rng: np.random.Generator) -> None:
-    data = encoded(rng.integers(0, 256, (24, 40, 3), dtype=np.uint8), kind.split()[0], **OTHERS[kind])
+@pytest.mark.parametrize("kind", OTHER_FORMATS)
+def test_a_truncated_file_of_another_format_is_unreadable(kind: str, rng: np.random.Generator) -> None:
+    data = encoded(rng.integers(0, 256, (24, 40, 3), dtype=np.uint8), kind.split()[0], **OTHER_FORMATS[kind])
     decode_image(data, Path("whole"))
     for length in range(0, len(data), 7):
         with pytest.raises(UnreadableImageError, match="cut"):
@@ -149,18 +151,18 @@ def test_a_file_of_another_kind_that_ends_before_its_image_is_unreadable(kind: s
         decode_image(data[:-1], Path("cut"))
 
 
-@pytest.mark.parametrize("variant", [*JPEG_VARIANTS, *OTHERS])
+@pytest.mark.parametrize("variant", [*JPEG_VARIANTS, *OTHER_FORMATS])
 def test_bytes_after_the_end_of_the_image_change_nothing(
     variant: str, picture: np.ndarray, rng: np.random.Generator
 ) -> None:
     kind = variant.split()[0]
-    data = encoded(picture, kind, **OTHERS[variant]) if variant in OTHERS else jpeg(variant, picture)
+    data = encoded(picture, kind, **OTHER_FORMATS[variant]) if variant in OTHER_FORMATS else jpeg(variant, picture)
     expected = np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB")).astype(int)
     whole = decode_image(data, Path("whole"))
     np.testing.assert_allclose(whole, expected, atol=1 if kind == "WEBP" else 0)
-    film = b"\x00\x00\x00\x18ftypmp42" + rng.bytes(300_000)
+    video = b"\x00\x00\x00\x18ftypmp42" + rng.bytes(300_000)
     for tail in (
-        film,
+        video,
         b"begins a scan: \xff\xda",
         b"IDAT",
         bytes(4096),
@@ -175,7 +177,7 @@ def test_bytes_after_the_end_of_the_image_change_nothing(
 def test_exif_orientation_is_applied_wherever_the_exif_is(
     kinds_before: list[int], orientation: int, picture: np.ndarray
 ) -> None:
-    """Behind XMP, which is of EXIF's kind, a colour profile of 30 or 150 KB, a comment and Photoshop's data."""
+    """After XMP (the same segment type as EXIF), a colour profile of 30 or 150 KB, a comment, Photoshop's data."""
     data = encoded(picture, "JPEG")
     before = b"".join(segment(kind, b"http://ns.adobe.com/xap/1.0/\0" + b"x" * 30_000) for kind in kinds_before)
     data = data[:2] + before + segment(0xE1, oriented(orientation)) + data[2:]
@@ -191,7 +193,7 @@ def test_exif_orientation_is_applied_in_other_formats(kind: str, picture: np.nda
     assert decode_image(data, Path("a")).shape == (64, 48, 3)
 
 
-def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
+def test_errors_of_files_that_are_not_images_have_the_file_name(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("hello")
     (tmp_path / "empty.jpg").write_bytes(b"")
     for name in ("text.jpg", "empty.jpg", "none.jpg"):
@@ -201,7 +203,7 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_large_photo_may_be_decoded_smaller(tmp_path: Path, picture: np.ndarray, orientation: int) -> None:
-    """With and without EXIF, which take different ways; never below the size that was asked for."""
+    """With and without EXIF, which use different decoders; never below `min_side_px`."""
     large = np.asarray(Pillow.fromarray(picture).resize((1280, 960), Pillow.Resampling.BILINEAR))
     exif = Pillow.Exif()
     exif[0x0112] = orientation

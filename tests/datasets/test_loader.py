@@ -1,4 +1,4 @@
-"""Batches are a function of seed and epoch, whoever loads them."""
+"""Batches are a function of seed and epoch, whatever the processes."""
 
 import dataclasses
 import io
@@ -32,8 +32,8 @@ from tasks.registry import TASKS, config_class, task_class
 from tests.conftest import REPOSITORY
 
 
-class Numbers:
-    """Images that are filled with their number; some cannot be read."""
+class RowImages:
+    """Images filled with their row; some cannot be read."""
 
     def __init__(self, unreadable: Sequence[int] = (3,)) -> None:
         self.warnings: list[str] = []
@@ -59,16 +59,16 @@ class Parts(NamedTuple):
 
 
 class Targets(NamedTuple):
-    numbers: Tensor
+    truth: Tensor
     parts: Parts
     none: None
     names: list[str]
 
 
 def targets_of(examples: Sequence[Example[int]]) -> Targets:
-    numbers, rows = ([getattr(example, name) for example in examples] for name in ("truth", "row"))
+    truth, rows = ([getattr(example, name) for example in examples] for name in ("truth", "row"))
     names = [example.id for example in examples]
-    return Targets(torch.tensor(numbers), Parts(torch.tensor(rows)), None, names)
+    return Targets(torch.tensor(truth), Parts(torch.tensor(rows)), None, names)
 
 
 def add_noise(image: Image, truth: int, seed: int) -> tuple[Image, int]:
@@ -80,7 +80,7 @@ def brighter(image: Image) -> Image:
 
 
 def training_set(unreadable: Sequence[int] = (3,), *, seed: int = 7) -> TrainingSet[int]:
-    return TrainingSet(Numbers(unreadable), add_noise, seed)
+    return TrainingSet(RowImages(unreadable), add_noise, seed)
 
 
 def epoch_of(num_workers: int, *, epoch: int = 1, first: int = 0) -> list[tuple[list[int], bytes, list[str]]]:
@@ -88,7 +88,7 @@ def epoch_of(num_workers: int, *, epoch: int = 1, first: int = 0) -> list[tuple[
     batches.start_at(epoch, first)
     loader = build_loader(training_set(), batches, num_workers=num_workers, collate=targets_of)
     for batch in loader:
-        assert batch.targets.numbers.tolist() == batch.targets.parts.rows.tolist() == batch.rows
+        assert batch.targets.truth.tolist() == batch.targets.parts.rows.tolist() == batch.rows
     return [(batch.rows, batch.images.numpy().tobytes(), batch.unreadable) for batch in loader]
 
 
@@ -96,7 +96,7 @@ def test_number_of_workers_does_not_matter() -> None:
     epochs = range(1, 4)
     alone = [epoch_of(0, epoch=epoch) for epoch in epochs]
     assert alone == [epoch_of(2, epoch=epoch) for epoch in epochs]
-    assert any(unreadable for batches in alone for *_, unreadable in batches), "also where images are replaced"
+    assert any(unreadable for batches in alone for *_, unreadable in batches), "replacements included"
 
 
 def test_epochs_differ_and_a_later_start_continues_the_same_epoch() -> None:
@@ -113,14 +113,12 @@ def test_an_epoch_has_each_example_at_most_once() -> None:
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_processes_share_each_batch_in_pieces(world_size: int) -> None:
+def test_processes_share_each_batch_in_contiguous_parts(world_size: int) -> None:
     whole = list(TrainingBatches(10, 4, seed=0))
     parts = [list(TrainingBatches(10, 4, seed=0, rank=rank, world_size=world_size)) for rank in range(world_size)]
-    for batch, *shares in zip(whole, *parts, strict=True):
-        assert [key for share in shares for key in share] == batch, (
-            "one after the other, so that what belongs together stays so"
-        )
-        sizes = [len(share) for share in shares]
+    for batch, *of_ranks in zip(whole, *parts, strict=True):
+        assert [key for part in of_ranks for key in part] == batch, "concatenated by rank"
+        sizes = [len(part) for part in of_ranks]
         assert max(sizes) - min(sizes) <= 1
 
 
@@ -135,17 +133,15 @@ def test_ordered_batches_have_every_example_once() -> None:
 @pytest.mark.parametrize("num_examples", [1, 7, 8, 23])
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_processes_evaluate_every_example_once_and_in_order(num_examples: int, world_size: int) -> None:
-    shares = [ordered_batches(num_examples, 4, rank=rank, world_size=world_size) for rank in range(world_size)]
-    rows = [[row for batch in share for row in batch] for share in shares]
-    assert [row for share in rows for row in share] == list(range(num_examples)), (
-        "the shares one after the other are the data set"
-    )
+    parts = [ordered_batches(num_examples, 4, rank=rank, world_size=world_size) for rank in range(world_size)]
+    rows = [[row for batch in part for row in batch] for part in parts]
+    assert [row for part in rows for row in part] == list(range(num_examples)), "the data set, concatenated by rank"
     assert max(map(len, rows)) - min(map(len, rows)) <= 1
-    assert all(0 < len(batch) <= 4 for share in shares for batch in share)
+    assert all(0 < len(batch) <= 4 for part in parts for batch in part)
 
 
-def test_evaluation_sees_each_image_preprocessed_with_its_truth() -> None:
-    loader = build_loader(EvaluationSet(Numbers(()), brighter), ordered_batches(10, 4), num_workers=0)
+def test_evaluation_batches_have_preprocessed_images_and_truth() -> None:
+    loader = build_loader(EvaluationSet(RowImages(()), brighter), ordered_batches(10, 4), num_workers=0)
     batches = list(loader)
     assert [batch.rows for batch in batches] == ordered_batches(10, 4)
     for batch in batches:
@@ -154,8 +150,8 @@ def test_evaluation_sees_each_image_preprocessed_with_its_truth() -> None:
         assert batch.targets is None
 
 
-def test_unreadable_examples_become_lines() -> None:
-    dataset = EvaluationSet(Numbers(), brighter)
+def test_unreadable_examples_become_messages() -> None:
+    dataset = EvaluationSet(RowImages(), brighter)
     batch = build_batch([dataset[row] for row in (2, 3, 4)])
     assert batch.truth == [2, 4]
     assert batch.rows == [2, 4]
@@ -166,21 +162,21 @@ def test_unreadable_examples_become_lines() -> None:
 
 
 def test_a_batch_without_a_readable_example_is_empty() -> None:
-    batch = build_batch([EvaluationSet(Numbers(), brighter)[3]])
+    batch = build_batch([EvaluationSet(RowImages(), brighter)[3]])
     assert len(batch) == len(batch.images) == 0
     assert batch.unreadable == ["3.jpg: truncated image"]
 
 
-def test_what_preprocessing_cannot_use_is_named() -> None:
+def test_images_refused_by_preprocessing_are_unreadable() -> None:
     def refuse(_image: Image) -> Image:
         raise UnreadableImageError("no face found")
 
-    assert EvaluationSet(Numbers(), refuse)[2] == Unreadable("2: no face found")
+    assert EvaluationSet(RowImages(), refuse)[2] == Unreadable("2: no face found")
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_images_are_channels_last_in_memory(num_workers: int) -> None:
-    dataset = EvaluationSet(Numbers(), brighter)
+    dataset = EvaluationSet(RowImages(), brighter)
     batch = next(iter(build_loader(dataset, ordered_batches(3, 3), num_workers=num_workers)))
     assert batch.images.permute(0, 2, 3, 1).is_contiguous()
 
@@ -203,7 +199,7 @@ def test_training_batches_are_full_whatever_is_unreadable(unreadable: Sequence[i
             wanted = {f"{key.row}.jpg: truncated image" for key in keys if key.row in unreadable}
             assert wanted <= set(reasons) <= {f"{row}.jpg: truncated image" for row in unreadable}
             for key, (row, *_) in zip(keys, examples, strict=True):
-                assert key.row in unreadable or key.row == row, "what can be read stays where it was"
+                assert key.row in unreadable or key.row == row, "readable examples keep their position"
 
 
 def test_a_replacement_is_a_function_of_seed_epoch_and_row() -> None:
@@ -212,13 +208,13 @@ def test_a_replacement_is_a_function_of_seed_epoch_and_row() -> None:
         return loaded(training_set((3, 4), seed=seed), keys)[0][-1]
 
     for epoch in range(5):
-        assert replacement(epoch) == replacement(epoch, beside=(5, 4, 1)), "not of the batch that it is in"
-    assert len({replacement(epoch)[0] for epoch in range(20)}) > 3, "each epoch draws anew"
+        assert replacement(epoch) == replacement(epoch, beside=(5, 4, 1)), "independent of the rest of the batch"
+    assert len({replacement(epoch)[0] for epoch in range(20)}) > 3, "another one in each epoch"
     assert len({replacement(1, seed=seed)[0] for seed in range(20)}) > 3
     assert [replacement(epoch) for epoch in range(9)] != [replacement(epoch, row=4) for epoch in range(9)]
 
 
-def test_only_what_cannot_be_read_is_replaced() -> None:
+def test_only_unreadable_examples_are_replaced() -> None:
     keys = [Key(2, row) for row in (5, 3, 8)]
     whole, _ = loaded(training_set(()), keys)
     replaced, reasons = loaded(training_set(), keys)
@@ -226,18 +222,18 @@ def test_only_what_cannot_be_read_is_replaced() -> None:
     assert reasons == ["3.jpg: truncated image"]
 
 
-def test_replacing_ends_where_nothing_can_be_read() -> None:
+def test_replacing_ends_if_nothing_can_be_read() -> None:
     examples, reasons = loaded(training_set(range(10)), [Key(0, 1), Key(0, 2)])
     assert not examples
     assert len(reasons) == 2 * (MAX_REPLACEMENTS + 10)  # some at random, then each once
     assert {f"{row}.jpg: truncated image" for row in (1, 2)} <= set(reasons)
 
 
-def test_targets_stand_in_place_of_the_truth() -> None:
+def test_training_batches_have_targets_and_no_truth() -> None:
     dataset = training_set()
     batch = build_batch(dataset.__getitems__([Key(0, row) for row in (2, 5)]), targets_of)
     assert batch.truth == []
-    assert batch.targets.numbers.tolist() == batch.rows == [2, 5]
+    assert batch.targets.truth.tolist() == batch.rows == [2, 5]
 
 
 def some_batch() -> Batch[int]:
@@ -245,10 +241,10 @@ def some_batch() -> Batch[int]:
 
 
 def tensors_of(batch: Batch[int]) -> list[Tensor]:
-    return [batch.images, batch.targets.numbers, batch.targets.parts.rows]
+    return [batch.images, batch.targets.truth, batch.targets.parts.rows]
 
 
-def test_torchs_loader_pins_a_batch_by_its_own_method(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchs_loader_pins_a_batch_with_its_method(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tensor, "pin_memory", Tensor.clone)  # pinning itself needs a GPU
     batch = some_batch()
     for pinned in (batch.pin_memory(), pin_memory(batch)):
@@ -263,7 +259,7 @@ def test_torchs_loader_pins_a_batch_by_its_own_method(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.gpu
-def test_pinned_batches_come_out_of_the_loader() -> None:
+def test_the_loader_yields_pinned_batches() -> None:
     batches = TrainingBatches(10, 4, seed=7)
     loader = build_loader(training_set(), batches, num_workers=1, collate=targets_of, pin_memory=True)
     for batch in loader:
@@ -279,14 +275,14 @@ def test_a_batch_moves_with_its_targets() -> None:
     assert isinstance(moved.targets, Targets)
     assert moved.targets[2:] == batch.targets[2:]
     assert moved.rows == batch.rows
-    plain = build_batch([EvaluationSet(Numbers(), brighter)[2]]).to(torch.device("meta"))
+    plain = build_batch([EvaluationSet(RowImages(), brighter)[2]]).to(torch.device("meta"))
     assert plain.images.is_meta
     assert plain.targets is None
     assert plain.truth == [2]
 
 
-class Recorder(pickle.Pickler):
-    """Remembers which objects were written."""
+class RecordingPickler(pickle.Pickler):
+    """Records the pickled objects."""
 
     def __init__(self) -> None:
         self.file = io.BytesIO()
@@ -298,15 +294,15 @@ class Recorder(pickle.Pickler):
 
 
 def write(value: Any) -> tuple[bytes, set[int]]:
-    """A value as it is sent to another process, and the identities of what is in it."""
-    recorder = Recorder()
-    recorder.dump(value)
-    return recorder.file.getvalue(), {id(obj) for obj in recorder.written}
+    """A pickled value, and the ids of the objects in it."""
+    pickler = RecordingPickler()
+    pickler.dump(value)
+    return pickler.file.getvalue(), {id(obj) for obj in pickler.written}
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_loader_processes_are_sent_one_split_and_no_task(name: str, drawn_roots: Callable[[str], Path]) -> None:
-    """Where processes are not forked, all that they load from is pickled: COCO's annotations are large."""
+    """Without fork, the data set is pickled for each process, and COCO's annotations are large."""
     config: Any = read_config(config_class(name), REPOSITORY / "configs" / name / "sample.yaml")
     changes: dict[str, Any] = {"data": dataclasses.replace(config.data, root=str(drawn_roots(name)))}
     if name == "geolocation":

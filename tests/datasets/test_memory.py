@@ -1,4 +1,4 @@
-"""Memory that is available, as Linux states it."""
+"""Available memory, from /proc/meminfo."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from datasets import memory
 
 
-def test_available_memory_counts_what_caches_can_give_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_memory_includes_the_page_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "meminfo"
     monkeypatch.setattr(memory, "MEMINFO", file)
     assert memory.available_bytes() is None

@@ -1,4 +1,4 @@
-"""The drawn sample is data like any other: official layout, honest boxes, the same everywhere."""
+"""The generated samples: official layout, correct boxes, deterministic."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from datasets.sample.detection import PAINTERS, draw_scene, sample_root
 
 
 def test_reads_as_official_layout_without_repairs(drawn_root: Path) -> None:
-    for split, number in (("train2017", 24), ("val2017", 8)):
+    for split, num_images in (("train2017", 24), ("val2017", 8)):
         data = CocoDetection(drawn_root / split, drawn_root / "annotations" / f"instances_{split}.json")
-        assert len(data) == number
+        assert len(data) == num_images
         assert data.categories.names == tuple(PAINTERS)
         assert data.warnings == []
 
@@ -40,7 +40,7 @@ def test_boxes_are_inside_and_every_kind_occurs() -> None:
     assert seen == set(range(1, len(PAINTERS) + 1))
 
 
-def test_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_is_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     written = []
     monkeypatch.setattr(detection, "write_sample", lambda root: written.append(root))
@@ -71,5 +71,5 @@ def test_species_are_not_linear_in_the_pixels() -> None:
 def test_species_differ_in_one_mark_from_their_neighbours() -> None:
     assert len(set(SPECIES)) == len({species.name for species in SPECIES}) == 16
     for species in SPECIES:
-        neighbours = [other for other in SPECIES if sum(a != b for a, b in zip(species, other, strict=True)) == 1]
+        neighbours = [s for s in SPECIES if sum(a != b for a, b in zip(species, s, strict=True)) == 1]
         assert len(neighbours) == 4

@@ -1,4 +1,4 @@
-"""Boxes must follow their pixels: a painted object and its box stay together through every augmentation."""
+"""Augmentation and preprocessing: boxes follow their pixels, training and prediction see the same pixels."""
 
 import cv2
 import numpy as np
@@ -28,9 +28,9 @@ def test_box_stays_on_its_object(seed: int) -> None:
     assert augmented.shape == (96, 96, 3)
     assert augmented.dtype == np.uint8
     channels = augmented.astype(int)
-    painted = channels.max(-1) - channels.min(-1) > 90  # the only colourful thing
+    painted = channels.max(-1) - channels.min(-1) > 90  # everything else is grey
     if len(boxes) == 0:
-        assert painted.mean() < 0.4  # cropped away, or to a part of itself
+        assert painted.mean() < 0.4  # the crop has at most a part of the object
         return
     assert boxes.class_ids.tolist() == [3]
     assert boxes.image_hw == (96, 96)
@@ -51,7 +51,7 @@ def test_same_seed_same_result_and_other_seeds_other_results(rng: np.random.Gene
     assert len(variants) > 5
 
 
-def test_crowds_are_left_out_and_images_without_objects_pass(rng: np.random.Generator) -> None:
+def test_crowds_are_dropped_and_images_may_have_no_objects(rng: np.random.Generator) -> None:
     image, truth = scene(rng)
     crowd = Detections(truth.boxes_xyxy, truth.class_ids, truth.image_hw, is_crowd=np.array([True]))
     _, boxes = DetectionAugmentation(64)(image, crowd, 1)
@@ -60,7 +60,7 @@ def test_crowds_are_left_out_and_images_without_objects_pass(rng: np.random.Gene
 
 @pytest.fixture(scope="module")
 def photo() -> np.ndarray:
-    """Grey, and large: fine noise over coarser noise, with a standard deviation of 47."""
+    """A large grey photo: noise of several scales, with a standard deviation of 47."""
     rng = np.random.default_rng(0)
     texture = np.full((2400, 3200), 128.0)
     for side, deviation in [(1, 40), (4, 20), (64, 15)]:
@@ -71,7 +71,7 @@ def photo() -> np.ndarray:
 
 @pytest.mark.parametrize("hw", [(96, 96), (100, 250), (199, 301), (1, 1), (300, 100), (96, 400)])
 def test_stretch_is_pillows_bilinear_filter(hw: tuple[int, int], rng: np.random.Generator) -> None:
-    """Also where only one side gets smaller, for a part of an image, and for one that may not be written."""
+    """Also if only one side gets smaller, for a view of an image, and for a read-only image."""
     image = rng.integers(0, 256, (240, 350, 3), dtype=np.uint8)
     part = image[20:220, 30:332]
     expected = np.asarray(Pillow.fromarray(part).resize(hw[::-1], Pillow.Resampling.BILINEAR)).astype(int)
@@ -90,7 +90,7 @@ def test_small_images_are_stretched_by_plain_bilinear_interpolation(
     nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), image_hw)
     variants = [DetectionAugmentation(96)(image, nothing, seed)[0] for seed in range(100)]
     assert any(np.array_equal(variant, plain) for variant in variants)
-    if image_hw[0] == image_hw[1]:  # the only one of its shape whose crop can be the whole
+    if image_hw[0] == image_hw[1]:  # only a square allows a crop of the whole image
         whole = CropAugmentation(96, min_crop_area=1, randaugment_ops=0, may_mirror=False)(image, Label(0), 0)[0]
         np.testing.assert_array_equal(whole, plain)
 
@@ -98,23 +98,23 @@ def test_small_images_are_stretched_by_plain_bilinear_interpolation(
 def test_classification_trains_on_the_pixels_that_it_predicts_from(photo: np.ndarray) -> None:
     seen = CropAugmentation(224, min_crop_area=1, randaugment_ops=0)(photo, Label(0), 0)[0]
     predicted_from = center_crop(photo, 224, 1.0)
-    assert 5 < seen.std() < 30  # nearly all of the fine noise is gone
+    assert 5 < seen.std() < 30  # most of the fine noise is averaged out
     assert seen.std() == pytest.approx(predicted_from.std(), rel=0.15)
     assert seen.mean() == pytest.approx(predicted_from.mean(), rel=0.15)
 
-    square = photo[:, :2400]  # the crop is the whole
+    square = photo[:, :2400]  # the crop is the whole image
     seen = CropAugmentation(224, min_crop_area=1, randaugment_ops=0, may_mirror=False)(square, Label(0), 0)[0]
     np.testing.assert_allclose(seen.astype(int), center_crop(square, 224, 1.0).astype(int), atol=1)
 
 
 def test_detection_trains_on_the_pixels_that_it_predicts_from(photo: np.ndarray) -> None:
-    """Each variant is Pillow's reduction of the part that its boxes say, but for brightness and contrast.
+    """Each augmented image is Pillow's reduction of the region given by its boxes, up to brightness and contrast.
 
-    So it correlates with that: where reduction does not average, by about 0.5. What is zoomed out is averaged twice.
+    So the two correlate; without antialiasing the correlation is about 0.5. Zoomed-out images are averaged twice.
     """
     photo = photo[:900, :1200]
     height, width = photo.shape[:2]
-    x0, y0 = (some.ravel() for some in np.meshgrid(np.arange(0, width, 60), np.arange(0, height, 60)))
+    x0, y0 = (grid.ravel() for grid in np.meshgrid(np.arange(0, width, 60), np.arange(0, height, 60)))
     boxes_xyxy = np.stack([x0, y0, x0 + 60, y0 + 60], -1).astype(np.float32)
     truth = Detections(boxes_xyxy, np.arange(len(boxes_xyxy)), (height, width))
     framed = Pillow.fromarray(np.pad(photo[..., 0], ((height, height), (width, width)), constant_values=127))
@@ -142,15 +142,15 @@ def test_detection_trains_on_the_pixels_that_it_predicts_from(photo: np.ndarray)
 def test_center_crop_is_torchvisions(
     image_hw: tuple[int, int], input_size: int, crop_fraction: float, rng: np.random.Generator
 ) -> None:
-    """Resize of the shorter side, then the centre, by Pillow; at sizes where nothing has to be rounded."""
+    """Resize of the shorter side, then centre crop, with Pillow; at sizes without rounding."""
     image = rng.integers(0, 256, (*image_hw, 3), dtype=np.uint8)
     pipeline = v2.Compose([v2.Resize(round(input_size / crop_fraction)), v2.CenterCrop(input_size), v2.PILToTensor()])
-    theirs = pipeline(Pillow.fromarray(image)).permute(1, 2, 0).numpy()
-    np.testing.assert_array_equal(center_crop(image, input_size, crop_fraction), theirs)
+    expected = pipeline(Pillow.fromarray(image)).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(center_crop(image, input_size, crop_fraction), expected)
 
 
-def test_classification_crops_keep_to_their_area_and_shape() -> None:
-    """Each pixel knows its place, so a result tells which part of the image it shows."""
+def test_classification_crops_have_the_configured_area_and_aspect_ratio() -> None:
+    """Pixel values are their coordinates, so the result tells the region of the crop."""
     rows, columns = np.mgrid[0:200, 0:250]
     image = np.stack([rows, columns, np.zeros_like(rows)], -1).astype(np.uint8)
     augmentation = CropAugmentation(32, min_crop_area=0.3, randaugment_ops=0)

@@ -167,7 +167,7 @@ def test_onnx_probabilities_are_equal_to_their_logits(tmp_path: Path, student: S
     ("shape", "config", "message"),
     [
         (["n", 3, "h", "w"], OnnxConfig(), "has no fixed square size; set onnx.input_size"),
-        (["n", 3, 40, 40], OnnxConfig(input_size=48), "takes no 48 x 48 pixels"),
+        (["n", 3, 40, 40], OnnxConfig(input_size=48), "not 48 x 48 pixels"),
         (["n", 3, 40, 3], OnnxConfig(), "is ambiguous; set onnx.layout"),
     ],
 )
