@@ -57,14 +57,14 @@ def keras_file(path: Path, width: float, *, top: bool = True) -> "tuple[Path, ob
 @pytest.mark.parametrize("width", [1.0, 0.75, 0.5, 0.25])
 def test_logits_equal_those_of_keras(width: float, tmp_path: Path, rng: np.random.Generator) -> None:
     path, network = keras_file(tmp_path / "weights.h5", width)
-    ours = Classifier(MobileNet(width), 1000)
-    load(ours, path)
+    model = Classifier(MobileNet(width), 1000)
+    load(model, path)
     images = rng.integers(0, 256, (2, 128, 128, 3), dtype=np.uint8)
     with torch.no_grad():
-        theirs = network(torch.from_numpy(images.astype(np.float32) / 127.5 - 1)).cpu()  # type: ignore[operator]
-        logits = ours.eval()(torch.from_numpy(images).permute(0, 3, 1, 2))
-    assert theirs.abs().max() > 0.05
-    torch.testing.assert_close(logits, theirs, atol=1e-4, rtol=0)
+        expected = network(torch.from_numpy(images.astype(np.float32) / 127.5 - 1)).cpu()  # type: ignore[operator]
+        logits = model.eval()(torch.from_numpy(images).permute(0, 3, 1, 2))
+    assert expected.abs().max() > 0.05
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
 
 
 def test_a_file_without_top_fits_a_backbone_alone(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_real_weights_classify_real_images(
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours"),
+    ("timm_name", "name"),
     [
         ("mobilenetv1_100", "mobilenet_1.0"),
         ("mobilenetv1_100h", "mobilenet_1.0_head"),
@@ -122,13 +122,13 @@ def test_real_weights_classify_real_images(
     ],
 )
 @pytest.mark.parametrize("size", [128, 75])
-def test_logits_equal_those_of_timm(theirs: str, ours: str, size: int, tmp_path: Path) -> None:
-    network = timm.create_model(theirs, pretrained=False).eval()
+def test_logits_equal_those_of_timm(timm_name: str, name: str, size: int, tmp_path: Path) -> None:
+    network = timm.create_model(timm_name, pretrained=False).eval()
     randomise_bn(network)
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file(network.state_dict(), path)
-    weights = open_weights(str(path), ours, input_size=size)
-    model = Classifier(build_backbone(ours, weights.conventions), 1000).eval()
+    weights = open_weights(str(path), name, input_size=size)
+    model = Classifier(build_backbone(name, weights.conventions), 1000).eval()
     load_weights(model, weights)
     images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
     with torch.no_grad():
@@ -138,7 +138,7 @@ def test_logits_equal_those_of_timm(theirs: str, ours: str, size: int, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("build", "ours"),
+    ("build", "name"),
     [
         (lambda: torchvision.models.mobilenet_v2(), "mobilenet_v2_1.0"),
         (lambda: torchvision.models.mobilenet_v2(width_mult=0.5), "mobilenet_v2_0.5"),
@@ -146,13 +146,13 @@ def test_logits_equal_those_of_timm(theirs: str, ours: str, size: int, tmp_path:
         (lambda: torchvision.models.mobilenet_v3_small(width_mult=0.75), "mobilenet_v3_small_0.75"),
     ],
 )
-def test_logits_equal_those_of_torchvision(build: Callable[[], nn.Module], ours: str, tmp_path: Path) -> None:
+def test_logits_equal_those_of_torchvision(build: Callable[[], nn.Module], name: str, tmp_path: Path) -> None:
     network = build().eval()
     randomise_bn(network)
     path = tmp_path / "model.pth"
     torch.save(network.state_dict(), path)
-    weights = open_weights(str(path), ours, input_size=96)
-    model = Classifier(build_backbone(ours, weights.conventions), 1000).eval()
+    weights = open_weights(str(path), name, input_size=96)
+    model = Classifier(build_backbone(name, weights.conventions), 1000).eval()
     load_weights(model, weights)
     images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
     preset = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -1,16 +1,13 @@
-"""Drawing helpers for all tasks: colours, labels, contact sheets, training curves."""
+"""Drawing helpers for images: colours, labels, resizing, contact sheets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from datasets.types import Image
-from tasks.common.drawing.plot import new_plot
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Okabe and Ito's palette, which is safe for colour-blind readers.
@@ -36,10 +33,7 @@ def put_label(image: Image, text: str, left_px: int, top_px: int, background: tu
 
 def resize_to_height(image: Image, height_px: int) -> Image:
     """Resize to a height, with the same aspect ratio."""
-    scale = height_px / image.shape[0]
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    size = (max(1, round(image.shape[1] * scale)), height_px)
-    return cv2.resize(image, size, interpolation=interpolation)  # type: ignore[return-value]
+    return _resize(image, height_px / image.shape[0])
 
 
 def contact_sheet(pictures: Sequence[Image], columns: int | None = None) -> Image:
@@ -53,7 +47,8 @@ def contact_sheet(pictures: Sequence[Image], columns: int | None = None) -> Imag
     columns, side = columns or (2 if is_wide else 4), TILE_PX * (2 if is_wide else 1)
     rows = []
     for start in range(0, len(pictures), columns):
-        tiles = [_fit(picture, side - GAP_PX) for picture in pictures[start : start + columns]]
+        row_pictures = pictures[start : start + columns]
+        tiles = [_resize(picture, (side - GAP_PX) / max(picture.shape[:2])) for picture in row_pictures]
         row = np.full((max(len(tile) for tile in tiles), min(columns, len(pictures)) * side, 3), 255, np.uint8)
         for column, tile in enumerate(tiles):
             left = column * side + (side - tile.shape[1]) // 2
@@ -62,27 +57,7 @@ def contact_sheet(pictures: Sequence[Image], columns: int | None = None) -> Imag
     return np.concatenate(rows)
 
 
-def _fit(picture: Image, side: int) -> Image:
-    scale = side / max(picture.shape[:2])
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+def _resize(image: Image, scale: float) -> Image:
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return cv2.resize(picture, size, interpolation=interpolation)  # type: ignore[return-value]
-
-
-def draw_curves(history: Sequence[Mapping[str, Any]], score_name: str, path: Path) -> None:
-    """Plot the losses, the score and the learning rate over epochs."""
-    with new_plot(path, 12, 3.5) as figure:
-        losses, scores, rates = figure.subplots(1, 3)
-        for key in filter(lambda key: key.startswith("loss"), history[0]):
-            losses.plot([row["epoch"] for row in history], [row[key] for row in history], label=key)
-        losses.set(title="training loss", xlabel="epoch", ylim=(0, None))
-        losses.legend()
-        scored = [row for row in history if score_name in row]
-        for key in filter(lambda key: key.startswith(score_name), history[-1]):  # the last epoch is evaluated
-            scores.plot([row["epoch"] for row in scored], [row[key] for row in scored], marker=".", label=key)
-        scores.set(title="validation", xlabel="epoch", ylim=(0, 1))
-        scores.legend()
-        rates.plot([row["epoch"] for row in history], [row["lr"] for row in history])
-        rates.set(title="learning rate", xlabel="epoch", ylim=(0, None))
-        for axes in (losses, scores, rates):
-            axes.grid(alpha=0.3)
+    return cv2.resize(image, size, interpolation=interpolation)  # type: ignore[return-value]

@@ -125,8 +125,8 @@ def evaluate(
             progress.advance(len(batch) + len(batch.unreadable))
     unreadable.merge_processes(world)
     num_images = sum(world.all_gather(num_images))
-    for other in world.gather(metric)[1:]:
-        metric.merge(other)
+    for rank_metric in world.gather(metric)[1:]:
+        metric.merge(rank_metric)
     scores = world.broadcast(metric.compute() if world.is_main else {})
     return Evaluation(scores, num_images, len(unreadable.reasons), metric)
 

@@ -116,7 +116,7 @@ class SimilarityIndex:
     @classmethod
     def _of(cls, stored: Any, name: str) -> SimilarityIndex:
         if not isinstance(stored, faiss.IndexIDMap2):
-            raise ValueError(f"{name}: an index of another program; expected one that `index` wrote")
+            raise ValueError(f"{name}: an index of another program; make a new one")
         index = cls(stored.d)
         index._index = stored
         inner = faiss.downcast_index(stored.index)

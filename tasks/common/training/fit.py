@@ -17,7 +17,7 @@ import torch
 
 from datasets.files import write_json
 from datasets.loader import TrainingBatches, build_loader
-from tasks.common.drawing.draw import draw_curves
+from tasks.common.drawing.plot import draw_curves
 from tasks.common.evaluation.evaluate import draw_examples, evaluate, evaluation_loader
 from tasks.common.evaluation.report import epoch_line, is_new_best, metrics_as_json, write_csv
 from tasks.common.evaluation.unreadable import UnreadableImages

@@ -29,7 +29,7 @@ def train_step(
     """One optimiser step on the mean loss of some batches.
 
     The step does not synchronise with the device, except for the overflow check of fp16 and for networks and losses
-    that read values back to the CPU (Faster R-CNN's proposals, cached teacher outputs).
+    that read values back to the CPU.
 
     Args:
         objective: computes the loss.

@@ -16,6 +16,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 from torch import nn
 
+from datasets.memory import keep_freed_memory
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.inference import inference_copy, inference_cost, latencies_ms
 from tasks.common.deploy.onnx_file import ExportedNetwork, quantize, write_onnx
@@ -55,6 +56,7 @@ class Row(NamedTuple):
 
 def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """Measure the latency of all widths at all input sizes; write a table and a plot."""
+    keep_freed_memory()
     options = arguments.options
     runtimes = [runtime for runtime in RUNTIMES if runtime in options["runtimes"]]
     configs = [_scaled(arguments.config, width, size) for width in options["widths"] for size in options["sizes"]]

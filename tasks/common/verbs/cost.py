@@ -19,7 +19,7 @@ def cost(task_class: type[Task[Any]], arguments: Arguments) -> int:
     task = task_class.with_num_classes(config, arguments.options["num_classes"])
     input_size = config.data.input_size
     model = task.build_model()
-    # Not on the meta device: a detector's proposals depend on values.
+    # Not on the meta device, since control flow may depend on values.
     counted = count_cost(model, torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8))
     if arguments.options["json"]:
         print(json.dumps(counted.to_dict(), indent=2))

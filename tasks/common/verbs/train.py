@@ -78,4 +78,4 @@ def _run_to_resume(name: str, options: dict[str, Any]) -> tuple[Path | None, boo
 
 def _images(task: Task[Any]) -> str:
     data = task.config.data
-    return f"the drawn sample at {data.input_size} px" if data.root is None else f"{data.root} at {data.input_size} px"
+    return f"{data.root or 'the generated sample'} at {data.input_size} px"

@@ -31,7 +31,7 @@ def test_the_previous_checkpoint_is_loaded_if_the_newest_is_damaged(tmp_path: Pa
     data = bytearray(path.read_bytes())
     if damage == "cut":
         path.write_bytes(data[: len(data) // 2])
-    elif damage == "flip":  # one bit, in the middle of the tensor's bytes
+    elif damage == "flip":  # one bit of the tensor
         data[data.index(torch.full((4,), 2.0).numpy().tobytes()) + 401] ^= 1
         path.write_bytes(data)
     else:

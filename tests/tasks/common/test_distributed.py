@@ -34,7 +34,7 @@ from tasks.registry import TASKS
 from tests.gradients import CASES, first_gradient
 from tests.tasks.common.runs import TIMEOUT_S, read_log, run_detection, train_detection, words_of
 
-ON_CPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # where there is one GPU, two processes cannot share it
+ON_CPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # two processes cannot share a single GPU
 ENDS_WITHIN_S = 100  # for a run of a few steps on a busy machine
 
 
@@ -212,7 +212,7 @@ def test_restarted_processes_find_their_own_run_only(tmp_path: Path, monkeypatch
         assert find_restarted_run("detection", None) == found
         assert find_restarted_run("detection", str(runs[2])) is None
     for run in runs[:2]:
-        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "my_run")
         write_launch_id(run)
     assert find_restarted_run("detection", None) == runs[1], "the newest one"
 
@@ -261,7 +261,7 @@ def test_a_restarted_run_keeps_the_conventions_of_its_weights(tmp_path: Path, mo
 def test_a_run_killed_before_its_settings_were_written_gets_them(
     drawn_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "my_run")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     run = tmp_path / "run"
     run.mkdir()

@@ -21,54 +21,54 @@ from tests.tasks.common.runs import run_detection, train_detection
 NUM_CLASSES, NUM_ATTRIBUTES, NUM_CELLS, BATCH = 100, 40, 12_000, 50
 
 
-def labels(rng: np.random.Generator, number: int) -> Iterator[tuple[Any, Any]]:
-    for _ in range(number):
+def labels(rng: np.random.Generator, num_images: int) -> Iterator[tuple[Any, Any]]:
+    for _ in range(num_images):
         scores = rng.random(NUM_CLASSES, np.float32)
         yield Label(int(scores.argmax()), scores), Label(int(rng.integers(NUM_CLASSES)))
 
 
-def attributes(rng: np.random.Generator, number: int) -> Iterator[tuple[Any, Any]]:
-    for _ in range(number):
+def attributes(rng: np.random.Generator, num_images: int) -> Iterator[tuple[Any, Any]]:
+    for _ in range(num_images):
         yield tuple(Attributes(rng.random(NUM_ATTRIBUTES, np.float32).round(digits)) for digits in (6, 0))  # type: ignore[misc]
 
 
-def places(rng: np.random.Generator, number: int) -> Iterator[tuple[Any, Any]]:
+def coordinates(rng: np.random.Generator, num_images: int) -> Iterator[tuple[Any, Any]]:
     cells = np.full(NUM_CELLS, 1 / NUM_CELLS, np.float32)
-    for _ in range(number):
+    for _ in range(num_images):
         yield tuple(Place(*rng.uniform(-90, 90, 2), 0, cells.copy()) for _ in "ab")  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
-    ("metric", "pairs", "bytes_an_image"),
+    ("metric", "pairs", "bytes_per_image"),
     [
         (ClassificationMetric(list(map(str, range(NUM_CLASSES)))), labels, 0),
         (AttributesMetric(list(map(str, range(NUM_ATTRIBUTES)))), attributes, NUM_ATTRIBUTES * (4 + 1)),
-        (GeolocationMetric((750,), (np.zeros(1), np.zeros(1))), places, 4 * 8),
+        (GeolocationMetric((750,), (np.zeros(1), np.zeros(1))), coordinates, 4 * 8),
     ],
     ids=["classification", "attributes", "geolocation of 12,000 cells"],
 )
-def test_a_metric_keeps_what_its_score_needs(
-    metric: Any, pairs: Callable[..., Any], bytes_an_image: int, rng: np.random.Generator
+def test_a_metric_stores_only_what_its_scores_need(
+    metric: Any, pairs: Callable[..., Any], bytes_per_image: int, rng: np.random.Generator
 ) -> None:
-    """A matrix of counts, scores with their truth, or two places: and nothing of each batch but its array."""
+    """A confusion matrix, scores with their truth, or two coordinates; per batch only an array."""
     sizes = []
-    for number in (200, 1800):
-        found = list(pairs(rng, number))
-        for start in range(0, number, BATCH):
-            metric.update(*zip(*found[start : start + BATCH], strict=True))
+    for num_images in (200, 1800):
+        examples = list(pairs(rng, num_images))
+        for start in range(0, num_images, BATCH):
+            metric.update(*zip(*examples[start : start + BATCH], strict=True))
         sizes.append(len(pickle.dumps(metric)))
-    an_array = 250  # of a batch, pickled
-    assert sizes[1] - sizes[0] <= 1800 * bytes_an_image + 1800 // BATCH * 2 * an_array
+    array_bytes = 250  # overhead of a pickled array
+    assert sizes[1] - sizes[0] <= 1800 * bytes_per_image + 1800 // BATCH * 2 * array_bytes
 
 
 def test_scores_of_several_processes_are_those_of_one(tiny_task: Callable[..., Any]) -> None:
-    """Each takes its share; the first one merges them in the order of the data set."""
+    """Each evaluates its part; rank 0 merges the metrics in the order of the data set."""
     task = tiny_task()
     model, source = task.build_model(), task.source("val")
     alone = evaluate(task, model, evaluation_loader(task, source, 1))
     parts = [evaluate(task, model, evaluation_loader(task, source, 1, World(rank, 3))) for rank in range(3)]
 
-    class First(World):
+    class RankZero(World):
         """Rank 0 of three processes, which gathers the parts of the others."""
 
         def broadcast_buffers(self, model: Any) -> None: ...
@@ -81,7 +81,7 @@ def test_scores_of_several_processes_are_those_of_one(tiny_task: Callable[..., A
         def all_gather(self, value: Any) -> list[Any]:
             return [value, *(part.num_images if isinstance(value, int) else [] for part in parts[1:])]
 
-    together = evaluate(task, model, evaluation_loader(task, source, 1, World(0, 3)), world=First(0, 3))
+    together = evaluate(task, model, evaluation_loader(task, source, 1, World(0, 3)), world=RankZero(0, 3))
     assert together.num_images == alone.num_images == len(source)
     assert together.scores == pytest.approx(alone.scores, abs=0, rel=0, nan_ok=True)
 
