@@ -67,7 +67,7 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         teachers = [open_teacher(text, student, settings.onnx, world) for text in settings.teacher]
         distillation, ensemble = _build_distillation(student, teachers, settings, world)
         baseline = _build_baseline(student, len(distillation.training_set()), settings, world)
-        run = world.share(_run_folder(task_name, config, settings, options) if world.is_main else Path())
+        run = world.broadcast(_run_folder(task_name, config, settings, options) if world.is_main else Path())
         how_to_resume = f"continue with: python -m distill --resume {run}"
         runs = [_train(student, run / DISTILLED_RUN, world, distillation)]
         if world.is_main:
@@ -124,7 +124,7 @@ def _build_distillation(
     ensemble = TeacherEnsemble(teachers, objective, loop=student.config.loop, hint_stride=settings.hint_stride)
     images = _training_images(student, objective, settings)
     if world.is_main:
-        warn_of_repairs(images)
+        warn_about_data(images)
     distillation = Distillation(
         student,
         ensemble,
@@ -188,7 +188,7 @@ def _run_folder(task_name: str, config: Any, settings: DistillConfig, options: d
         run = make_folder(Path(options["run_dir"]), "--run_dir")
     else:
         run = new_folder(Path("runs") / "distill" / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    name_launch(run)
+    write_launch_id(run)
     write_settings(content, run)
     return run
 

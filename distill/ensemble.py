@@ -22,7 +22,7 @@ from distill.objectives import DistillObjective
 from distill.teacher import Teacher
 from distill.views import DistillTargets
 from tasks.common.config import LoopConfig
-from tasks.common.runtime.device import autocast, compute_dtype, device_of, in_fp32
+from tasks.common.runtime.device import autocast, compute_dtype, device_of, to_fp32
 
 CACHE_FOLDER = "teacher_outputs"
 TIMING = "timing.json"  # in the folder of a cache
@@ -167,7 +167,7 @@ class TeacherEnsemble:
                 if index == 0 and self._hint_stride is not None:
                     backbone: Any = teacher.model.backbone
                     hint = backbone.features(scaled)[self._hint_stride].float()
-            outputs.append(self._objective.teacher_outputs(teacher.task, in_fp32(raw)).to(device))
+            outputs.append(self._objective.teacher_outputs(teacher.task, to_fp32(raw)).to(device))
         combined = outputs[0] if len(outputs) == 1 else self._objective.ensemble(outputs)
         return TeacherOutputs(combined, hint.to(combined.device))
 

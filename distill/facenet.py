@@ -44,7 +44,7 @@ def load_facenet(spec: str) -> FaceNet:
     path = Path(spec)
     if spec in WEIGHTS:
         name, sha256 = WEIGHTS[spec]
-        path = keep_download(_RELEASE + name, name, sha256, or_else="give it as --teacher facenet:FILE")
+        path = download_once(_RELEASE + name, name, sha256, advice="give it as --teacher facenet:FILE")
     state = {name: value for name, value in read_tensors(path).items() if not name.startswith("logits.")}
     network = InceptionResnetV1()
     expected = network.state_dict()

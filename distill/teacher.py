@@ -9,7 +9,7 @@ from torch import nn
 
 from backbone.names import parse_name
 from distill.config import OnnxConfig
-from tasks.common.evaluation.features import network_digest
+from tasks.common.evaluation.features import hash_network
 from tasks.common.runtime.distributed import World
 from tasks.common.task import Task
 
@@ -57,7 +57,7 @@ def build_teacher(title: str, task: Task[Any], model: nn.Module, content: str = 
         model: see `Teacher`.
         content: goes into the digest, for a model whose weights are not parameters of torch.
     """
-    digest = network_digest(model, [title, task.config.data.input_size, content]).hexdigest()
+    digest = hash_network(model, [title, task.config.data.input_size, content]).hexdigest()
     return Teacher(title, task, model, digest)
 
 

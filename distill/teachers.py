@@ -35,7 +35,7 @@ def open_teacher(text: str, student: Task[Any], onnx_config: OnnxConfig, world: 
     if task_name not in (None, student.name):
         raise ValueError(f"--teacher: {text} is a teacher for {task_name}, but the student's task is {student.name}")
     teacher = _OPENERS[kind](spec, student, TeacherOptions(onnx_config, world))
-    teacher.model.to(open_device(student.config.loop)).eval().requires_grad_(False)
+    teacher.model.to(setup_device(student.config.loop)).eval().requires_grad_(False)
     return teacher
 
 

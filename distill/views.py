@@ -84,7 +84,7 @@ class PairedViews(TrainingSet[T]):
         """The teacher's view, and the same view resized for the student; the example's seed selects the view."""
         view = None if self._num_views is None else example.seed % self._num_views
         if view is not None:
-            example = dataclasses.replace(example, seed=self._draw(example.row, view))
+            example = dataclasses.replace(example, seed=self._seed_of(example.row, view))
         large = super().augmented(example)
         image = resize(large.image, self._input_size)
         return PairedView(image, large.truth, large.id, large.row, large.seed, teacher_image=large.image, view=view)

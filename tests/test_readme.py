@@ -20,7 +20,10 @@ from tasks.common.runtime.repository import ROOT, child_environment
 from tasks.registry import config_class
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [*ROOT.glob("*.md"), *(page for place in ("tasks/*", "distill", "results") for page in ROOT.glob(f"{place}/*.md"))]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(page for place in ("tasks/*", "distill", "results") for page in ROOT.glob(f"{place}/*.md")),
+]
 NOT_HERE = ("git clone", "make ")  # what set up the environment that this runs in
 TRAINING = ("train", "distill")
 QUICK = ["--optim.epochs", "1", "--loop.num_workers", "0"]
@@ -44,11 +47,11 @@ def run(words: list[str]) -> None:
     assert words[:2] == ["python", "-m"], words
     arguments, sys.argv = sys.argv, words[2:]
     try:
-        runpy.run_module(words[2], run_name="__main__", alter_sys=False)
-    except SystemExit as done:
-        assert not done.code, f"{' '.join(words)} ends with exit status {done.code}"
+        with pytest.raises(SystemExit) as done:
+            runpy.run_module(words[2], run_name="__main__")
     finally:
         sys.argv = arguments
+    assert not done.value.code, f"{' '.join(words)} ends with exit status {done.value.code}"
 
 
 def test_commands_and_python_run(

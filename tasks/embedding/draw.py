@@ -24,7 +24,7 @@ MARKERS = "os"  # with ten colours each
 
 def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
     """The photo above a heat map of its embedding: orange positive, blue negative."""
-    photo = scaled_to(image, HEIGHT_PX)
+    photo = resize_to_height(image, HEIGHT_PX)
     assert predicted.embedding is not None
     size = len(predicted.embedding)
     strength = np.clip(np.abs(predicted.embedding) * np.sqrt(size) / 2, 0, 1)[:, None]

@@ -65,8 +65,8 @@ class VerificationMetric(Metric[Face]):
         """Add a batch."""
         for face in truth:
             assert face.identity is not None
-            assert face.number is not None
-            self._photos.append(Photo(face.identity, face.number))
+            assert face.image_number is not None
+            self._photos.append(Photo(face.identity, face.image_number))
         self._embeddings.append(stack_embeddings(predicted))
 
     def merge(self, other: VerificationMetric) -> None:

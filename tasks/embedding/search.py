@@ -141,12 +141,12 @@ def _network_digest(task: Task[Face], model: Any) -> str:
 
 def _draw_row(name: str, matches: Sequence[Match], columns: int) -> list[Image]:
     """The query and its matches, padded with white tiles."""
-    query = scaled_to(read_image(Path(name)), HEIGHT_PX)
+    query = resize_to_height(read_image(Path(name)), HEIGHT_PX)
     put_label(query, Path(name).name, 0, 0, GREEN)
     tiles = [query]
     for match in matches:
         try:
-            tile = scaled_to(read_image(Path(match.path)), HEIGHT_PX)
+            tile = resize_to_height(read_image(Path(match.path)), HEIGHT_PX)
         except UnreadableImageError:  # moved or deleted since it was indexed
             tile = np.full((HEIGHT_PX, HEIGHT_PX, 3), 127, np.uint8)
         put_label(tile, f"{match.similarity:.3f}", 0, 0, WHITE)

@@ -123,7 +123,7 @@ class GeolocationTask(Task[Place]):
         model = self._method.build_model(backbone, self.partitionings)
         if self._gallery is not None:
             assert isinstance(model, Im2GPS)
-            backbone.to(open_device(self.config.loop))
+            backbone.to(setup_device(self.config.loop))
             features = pooled_features(self, backbone, self._gallery, "features of the gallery")
             model.fill(features.values, self._gallery.lat_deg[features.rows], self._gallery.lng_deg[features.rows])
         return model

@@ -12,7 +12,7 @@ from torchvision.ops import box_convert, box_iou, roi_align
 
 from backbone.build import build_backbone
 from backbone.mobilenet import MobileNet
-from tasks.common.runtime.device import in_fp32
+from tasks.common.runtime.device import to_fp32
 from tasks.detection.anchors import build_anchors, rpn_shapes
 from tasks.detection.boxes import decode, encode, has_area
 from tasks.detection.faster_rcnn import FasterRCNN, FasterRCNNOutputs, crop_regions, propose, sample_regions
@@ -83,7 +83,7 @@ def test_half_precision_moves_no_anchor(dtype: torch.dtype, size: int, rng: np.r
         assert half.objectness.dtype == dtype
         assert half.anchors.dtype == half.regions_xyxy.dtype == torch.float32
         assert torch.equal(half.anchors, full.anchors)
-    losses, expected = (faster_rcnn_loss(in_fp32(outputs), targets, match_iou=0.7) for outputs in (half, full))
+    losses, expected = (faster_rcnn_loss(to_fp32(outputs), targets, match_iou=0.7) for outputs in (half, full))
     assert expected["boxes"] > 0
     for name in ("objectness", "proposals"):  # of the same anchors; the proposals may differ
         assert losses[name].item() == pytest.approx(expected[name].item(), rel=0.01)
