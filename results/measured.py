@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from results.paper import DOGS_TABLE, NETWORKS, PaperCell
-from tasks.common.evaluation.record import MEASURED
 
+MEASURED = Path(__file__).with_name("measured.jsonl")
 # Whose evaluations say something of a table, and what a metric is called here.
 TASK_OF_TABLE = {
     **dict.fromkeys(("4", "5", "6", "7", "8", "9", "10"), "classification"),

@@ -1,4 +1,4 @@
-"""A log of evaluations (`evaluate --record`): one line of JSON each, with the command and settings to repeat it."""
+"""A log of evaluations (`evaluate --record FILE`): one JSON line each, with the command and settings to repeat it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,23 @@ from typing import Any
 
 import torch
 
-from tasks.common.runtime.repository import ROOT
 from tasks.common.settings import flatten
 
-MEASURED = ROOT / "results" / "measured.jsonl"
 
-
-def append_record(task_name: str, config: Any, metrics: Mapping[str, Any], split: str, path: Path = MEASURED) -> None:
+def append_record(path: Path, task_name: str, config: Any, metrics: Mapping[str, Any], split: str) -> None:
     """Append a line: date, task, data, split, command, machine, settings and scores.
 
     Args:
-        task_name: of the task.
-        config: the evaluation's settings; with `--run` those that the run was trained with.
-        metrics: scores and counts.
-        split: that was evaluated.
         path: the JSON Lines file.
+        task_name: of the task.
+        config: the evaluation's settings; with `--run`, the run's training settings.
+        metrics: scores and counts.
+        split: the evaluated split.
     """
     entry = {
         "date": date.today().isoformat(),
         "task": task_name,
-        "data": "the drawn sample" if config.data.root is None else Path(config.data.root).name,
+        "data": "the generated sample" if config.data.root is None else Path(config.data.root).name,
         "split": split,
         "command": shlex.join(["python", "-m", f"tasks.{task_name}", *sys.argv[1:]]),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",

@@ -25,7 +25,7 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     split = options["split"]
     task, model = load_model(task_class, arguments.config, options["run"])
     if options["record"] and isinstance(model, ExportedNetwork):
-        raise ValueError("--record: is for networks as they were trained; export.json has an exported one's scores")
+        raise ValueError("--record: only for trained networks; an exported network's scores are in its export.json")
     source = task.source(split)
     warn_about_data(source)
     failure_cases = FailureCases(task)
@@ -40,9 +40,9 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
         if evaluation.num_unreadable:
             raise ValueError(
                 f"--record: {evaluation.num_unreadable} of the {len(source)} {split} images are unreadable, so the "
-                "scores are of another data set than others'; mend or remove them first"
+                "scores are not comparable with those of the whole split; repair or remove the files first"
             )
-        append_record(task.name, arguments.config, metrics, split)
+        append_record(Path(options["record"]), task.name, arguments.config, metrics, split)
     return 0
 
 

@@ -1,11 +1,10 @@
-"""`evaluate --record`: a line with all that it takes to repeat the evaluation."""
+"""`evaluate --record FILE`: a line with the command and settings to repeat the evaluation."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from results.measured import read_measured
@@ -13,11 +12,8 @@ from tasks.common.cli.main import main
 from tasks.common.settings import flatten
 
 
-def test_each_evaluation_appends_a_line(
-    drawn_roots: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_each_evaluation_appends_a_line(drawn_roots: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "measured.jsonl"
-    monkeypatch.setattr("tasks.common.evaluation.record.append_record.__defaults__", (path,))
 
     def run(*words: str) -> int:
         return main("classification", [*words, "--loop.num_workers", "0"])
@@ -31,7 +27,7 @@ def test_each_evaluation_appends_a_line(
     scores = []
     for _ in range(2):
         capsys.readouterr()
-        assert run("evaluate", "--run", str(tmp_path / "run"), "--json", "--record") == 0
+        assert run("evaluate", "--run", str(tmp_path / "run"), "--json", "--record", str(path)) == 0
         scores.append(json.loads(capsys.readouterr().out))
     records = read_measured(path)
     assert [record["metrics"] for record in records] == scores[::-1]
