@@ -4,76 +4,97 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from results.bench.areas import AREAS, jobs_of
 from tasks.common.cli.main import exit_status
 from tasks.registry import TASKS
 
 README = Path(__file__).with_name("README.md")
-SWEEP = "sweep"
 MARKER = "<!-- what follows is written by: python -m results --write -->\n"
+PROGRAM = "python -m results"
+COMMANDS = {
+    "tables": "the paper's tables beside ours; this is the default",
+    "sweep": "train width by resolution on one task",
+    "bench": "speed beside other libraries",
+}
+LISTING = "commands:\n" + "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the paper's tables beside ours.
+    """Run one command.
 
     Args:
-        words: after `python -m results`.
+        words: after `python -m results`; `tables` may be left out.
 
     Returns:
-        The exit status: 0, 1 after a mistake in the data, 2 after one in the arguments.
+        The exit status: 0, 1 after an error in the data, 2 after one in the arguments, 3 where a sweep is unfinished.
     """
-    if list(words[:1]) == [SWEEP]:
-        return _sweep(words[1:])
+    parsers = {"tables": _tables, "sweep": _sweep, "bench": _bench}
+    command = words[0] if words else "tables"
+    if command in parsers:
+        return parsers[command](words[1:])
+    if command in ("-h", "--help"):
+        print(f"usage: {PROGRAM} [COMMAND] ...\n\n{LISTING}\n\n{PROGRAM} COMMAND --help explains each")
+        return 0
+    if command.startswith("-") or command.isdigit():
+        return _tables(words)
+    print(f"error: there is no command {command!r}\n{LISTING}", file=sys.stderr)
+    return 2
+
+
+def _tables(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m results",
+        prog=f"{PROGRAM} tables",
         description="The paper's tables beside ours: mult-adds and parameters counted from the real networks now, "
-        "accuracies as they were recorded by `evaluate --record`, in brackets where the data are not the paper's.",
-        epilog="example: python -m results 6 14. `python -m results sweep --help` trains width by resolution.",
+        "accuracies as recorded by `evaluate --record`, in brackets where the data are not the paper's.",
+        epilog=f"example: {PROGRAM} tables 6 14",
     )
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help="2 to 14; all where none is named")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help="2 to 14 (default: all)")
     parser.add_argument("--json", action="store_true", help="print every cell's value, source and provenance")
     parser.add_argument("--write", action="store_true", help="write the tables into results/README.md")
     options = parser.parse_args(words)
-    return exit_status(lambda: _run(options))
 
+    def run() -> int:
+        from results.measured import read_measured  # only now: torch takes seconds to import
+        from results.paper import TITLES, read_paper
+        from results.render import as_json, as_markdown, print_tables
+        from results.tables import build_tables
 
-def _run(options: argparse.Namespace) -> int:
-    from results.measured import read_measured  # only now: torch takes seconds to import
-    from results.paper import TITLES, read_paper
-    from results.render import as_json, as_markdown, print_tables
-    from results.tables import build_tables
+        unknown = [table for table in options.tables if table not in TITLES]
+        if unknown:
+            raise ValueError(f"TABLE: there is no table {unknown[0]}; expected some of {', '.join(TITLES)}")
+        wanted = [cell for cell in read_paper() if not options.tables or cell.table in options.tables]
+        tables = build_tables(wanted, read_measured())
+        if options.write:
+            hand_written = README.read_text(encoding="utf-8").partition(MARKER)[0]
+            README.write_text(f"{hand_written}{MARKER}\n{as_markdown(tables)}", encoding="utf-8")
+        elif options.json:
+            print(json.dumps(as_json(tables), indent=2))
+        else:
+            print_tables(tables)
+        return 0
 
-    unknown = [table for table in options.tables if table not in TITLES]
-    if unknown:
-        raise ValueError(f"TABLE: there is no table {unknown[0]}; expected some of {', '.join(TITLES)}")
-    wanted = [cell for cell in read_paper() if not options.tables or cell.table in options.tables]
-    tables = build_tables(wanted, read_measured())
-    if options.write:
-        hand_written = README.read_text(encoding="utf-8").partition(MARKER)[0]
-        README.write_text(f"{hand_written}{MARKER}\n{as_markdown(tables)}", encoding="utf-8")
-    elif options.json:
-        print(json.dumps(as_json(tables), indent=2))
-    else:
-        print_tables(tables)
-    return 0
+    return exit_status(run)
 
 
 def _sweep(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m results sweep",
-        description="Train width by resolution on one task, and set scores against mult-adds, parameters and measured "
-        "latency. All other settings are the task's. Stopped, it goes on with the same command.",
-        epilog="example: python -m results sweep --task classification --widths 0.5 0.25 --sizes 128 96 --out sweep "
+        prog=f"{PROGRAM} sweep",
+        description="Train width by resolution on one task, and compare scores with mult-adds, parameters and measured "
+        "latency. All other settings are the task's. The same command resumes an interrupted sweep.",
+        epilog=f"example: {PROGRAM} sweep --task classification --widths 0.5 0.25 --sizes 128 96 --out sweep "
         "--optim.epochs 5",
     )
     parser.add_argument("--task", required=True, choices=TASKS)
-    parser.add_argument("--widths", required=True, nargs="+", type=float)
+    parser.add_argument("--widths", required=True, nargs="+", type=float, help="width multipliers")
     parser.add_argument("--sizes", required=True, nargs="+", type=int, help="input sizes in pixels")
-    parser.add_argument("--weights", nargs="+", default=[], help="backbone.pretrained of each width, in their order")
+    parser.add_argument("--weights", nargs="+", default=[], help="backbone.pretrained for each width, in their order")
     parser.add_argument("--out", required=True, type=Path, help="folder for cells, sweep.csv and sweep.png")
-    parser.add_argument("--budget", type=float, metavar="MINUTES", help="begin no cell after so long")
+    parser.add_argument("--budget", type=float, metavar="MINUTES", help="start no cell after this time")
     options, settings = parser.parse_known_args(words)
     if options.weights and len(options.weights) != len(options.widths):
         parser.error(f"--weights: expected one for each of the {len(options.widths)} widths")
@@ -85,3 +106,53 @@ def _sweep(words: Sequence[str]) -> int:
         return sweep(options.task, options.widths, options.sizes, options.out, settings, **kept)
 
     return exit_status(run)
+
+
+def _bench(words: Sequence[str]) -> int:
+    areas = "\n".join(f"  {name:<16}{summary}" for name, summary in AREAS.items())
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} bench",
+        description="Measure our speed and that of other libraries, in turn, each in processes of its own, and print\n"
+        "one table of medians and ratios. All areas take about a quarter of an hour on two idle cores.",
+        epilog=f"areas:\n{areas}\n\nexample: {PROGRAM} bench loading postprocessing --steps 2 --rounds 1",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("areas", nargs="*", metavar="AREA", help="some of those below (default: all)")
+    count: Any = {"type": _positive, "metavar": "N"}
+    parser.add_argument("--steps", **count, help="measured steps of each process (default: 1 to 30, by area)")
+    parser.add_argument("--rounds", **count, default=2, help="processes of each row (default: %(default)s)")
+    parser.add_argument("--batch_size", **count, help="default: loading 64, training 32 and 16, postprocessing 16")
+    parser.add_argument(
+        "--num_images", **count, help="default: evaluation 5,000, search 1,000,000, cells 1,000,000 and 10,000,000"
+    )
+    parser.add_argument("--images", metavar="FOLDER", help="JPEG files for loading (default: the generated sample)")
+    parser.add_argument("--coco", metavar="FOLDER", help="COCO data for training (default: the generated sample)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(words)
+    unknown = [area for area in options.areas if area not in AREAS]
+    if unknown:
+        print(f"error: there is no area {unknown[0]!r}\nareas:\n{areas}", file=sys.stderr)
+        return 2
+
+    def run() -> int:
+        from results.bench.measure import run_jobs
+        from results.bench.table import as_json, print_table
+
+        sizes = {"batch_size": options.batch_size, "num_images": options.num_images}
+        workload = {"steps": options.steps, "sizes": sizes, "images": options.images, "coco": options.coco}
+        jobs = [job for area in options.areas or AREAS for job in jobs_of(area, **workload)]
+        results = run_jobs(jobs, options.rounds)
+        if options.json:
+            print(json.dumps(as_json(results), indent=2))
+        else:
+            print_table(results)
+        return 0
+
+    return exit_status(run)
+
+
+def _positive(word: str) -> int:
+    number = int(word)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {word}")
+    return number

@@ -57,9 +57,9 @@ def _allowed() -> dict[str, set[str]]:
 ALLOWED = _allowed()
 # Third-party packages that only one module may import (and a benchmark, to compare with them).
 ONLY_IN = {
-    "albumentations": {"datasets/transforms.py", "tasks/classification/throughput.py"},
+    "albumentations": {"datasets/transforms.py", "results/bench/loading.py"},
     "h5py": {"backbone/formats.py"},
-    "pycocotools": {"tasks/detection/reference.py"},  # of the development environment alone
+    "pycocotools": {"results/bench/detection_reference.py"},  # of the development environment alone
 }
 MODULES = sorted(
     path.relative_to(REPOSITORY) for package in FIRST_PARTY for path in (REPOSITORY / package).rglob("*.py")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from datasets.types import Detections
+from results.bench import detection_reference as reference
 from tasks.detection import postprocess as postprocess_module
-from tasks.detection import reference
 from tasks.detection.faster_rcnn import decode_regions
 from tasks.detection.postprocess import PostprocessConfig, postprocess
 from tasks.detection.ssd import decode_ssd

@@ -1,4 +1,7 @@
-"""Made-up outputs and results, and what torchvision and pycocotools make of them: for the benchmark and the tests."""
+"""Generated detector outputs and results, and torchvision's and pycocotools' processing of them.
+
+The benchmark compares its speed with ours, and the tests its results.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +33,15 @@ BACKGROUND_LOGIT, NOISE, OBJECT_LOGIT = 8.0, 1.5, 16.0  # gives 5,000 pairs of a
 
 
 def ssd_outputs(num_images: int, num_classes: int) -> SSDOutputs:
-    """Outputs like those of a trained SSD300: high scores near some objects, and a long tail of low ones."""
+    """Outputs like those of a trained SSD300: high scores near some objects, and a long tail of low scores."""
     anchors = build_anchors([(grid, grid) for grid in GRIDS_300], ssd_shapes())
     objects = anchors[torch.randint(len(anchors), (num_images, NUM_OBJECTS))]
-    logits, deltas = _answers(anchors.expand(num_images, -1, -1), objects, num_classes)
+    logits, deltas = _predictions(anchors.expand(num_images, -1, -1), objects, num_classes)
     return SSDOutputs(logits, deltas, anchors)
 
 
 def faster_rcnn_outputs(num_images: int, num_classes: int, num_regions: int = 300) -> FasterRCNNOutputs:
-    """Outputs like those of a trained Faster R-CNN; those of its first stage are not looked at again, and empty."""
+    """Outputs like those of a trained Faster R-CNN; the first stage's are not needed, and empty."""
     centres, sizes = torch.rand(num_images, num_regions, 2), torch.rand(num_images, num_regions, 2) * 0.6 + 0.03
     regions = torch.cat([centres, sizes], -1)
     objects = regions[:, :NUM_OBJECTS].clone()
@@ -46,41 +49,41 @@ def faster_rcnn_outputs(num_images: int, num_classes: int, num_regions: int = 30
     nearest = objects[:, torch.arange(num_near) % NUM_OBJECTS]
     regions[:, :num_near] = nearest * torch.empty_like(nearest).uniform_(0.9, 1.1)
     regions_xyxy = box_convert(regions, "cxcywh", "xyxy").clamp(0, 1)
-    logits, deltas = _answers(box_convert(regions_xyxy, "xyxy", "cxcywh"), objects, num_classes)
+    logits, deltas = _predictions(box_convert(regions_xyxy, "xyxy", "cxcywh"), objects, num_classes)
     class_deltas = deltas[:, :, None] + 0.2 * torch.randn(num_images, num_regions, num_classes + 1, 4)
     none = torch.zeros(num_images, 0)
     return FasterRCNNOutputs(none, none[..., None].expand(-1, -1, 4), none[0], regions_xyxy, logits, class_deltas)
 
 
-def _answers(places_cxcywh: Tensor, objects_cxcywh: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Logits (N, P, K + 1) and deltas (N, P, 4) of places that know objects by how much they overlap them."""
-    logits = NOISE * torch.randn(*places_cxcywh.shape[:2], num_classes + 1)
+def _predictions(anchors_cxcywh: Tensor, objects_cxcywh: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Logits (N, A, K + 1) and deltas (N, A, 4): the class score grows with the overlap with the nearest object."""
+    logits = NOISE * torch.randn(*anchors_cxcywh.shape[:2], num_classes + 1)
     logits[..., 0] += BACKGROUND_LOGIT
-    pairs = zip(
-        box_convert(places_cxcywh, "cxcywh", "xyxy"), box_convert(objects_cxcywh, "cxcywh", "xyxy"), strict=True
-    )
+    anchors_xyxy = box_convert(anchors_cxcywh, "cxcywh", "xyxy")
+    objects_xyxy = box_convert(objects_cxcywh, "cxcywh", "xyxy")
+    pairs = zip(anchors_xyxy, objects_xyxy, strict=True)
     overlap, nearest = torch.stack([box_iou(*pair) for pair in pairs]).max(-1)
     class_ids = torch.randint(1, num_classes + 1, objects_cxcywh.shape[:2]).gather(1, nearest)
     logits.scatter_add_(2, class_ids[..., None], OBJECT_LOGIT * overlap[..., None])
-    deltas = encode(box_convert(gather_rows(objects_cxcywh, nearest), "cxcywh", "xyxy"), places_cxcywh)
+    deltas = encode(gather_rows(objects_xyxy, nearest), anchors_cxcywh)
     return logits, torch.where(overlap[..., None] > 0.3, deltas, 0.0) + 0.2 * torch.randn(deltas.shape)
 
 
-def torchvision_ssd(limits: PostprocessConfig, *, topk_candidates: int = 400) -> Decoder:
-    """How `torchvision.models.detection.SSD` chooses boxes; by default from 400 of each class."""
+def torchvision_ssd(config: PostprocessConfig, *, topk_candidates: int = 400) -> Decoder:
+    """The postprocessing of `torchvision.models.detection.SSD`; by default of 400 candidates of each class."""
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
     model = ssdlite320_mobilenet_v3_large(
         weights=None,
         weights_backbone=None,
-        score_thresh=limits.score_threshold,
-        nms_thresh=limits.nms_iou,
-        detections_per_img=limits.max_detections,
+        score_thresh=config.score_threshold,
+        nms_thresh=config.nms_iou,
+        detections_per_img=config.max_detections,
         topk_candidates=topk_candidates,
     )
 
     def decode(outputs: SSDOutputs) -> list[Detections]:
-        num_images, size = len(outputs.class_logits), limits.input_size
+        num_images, size = len(outputs.class_logits), config.input_size
         found = model.postprocess_detections(
             {"cls_logits": outputs.class_logits, "bbox_regression": outputs.box_deltas},
             [box_convert(outputs.anchors, "cxcywh", "xyxy") * size] * num_images,
@@ -91,15 +94,15 @@ def torchvision_ssd(limits: PostprocessConfig, *, topk_candidates: int = 400) ->
     return decode
 
 
-def torchvision_roi_heads(limits: PostprocessConfig) -> Decoder:
-    """How `torchvision.models.detection.roi_heads.RoIHeads` chooses boxes."""
+def torchvision_roi_heads(config: PostprocessConfig) -> Decoder:
+    """The postprocessing of `torchvision.models.detection.roi_heads.RoIHeads`."""
     from torchvision.models.detection.roi_heads import RoIHeads
 
-    nothing_to_train = (None, None, None, 0.5, 0.5, 1, 0.5, None)
-    heads = RoIHeads(*nothing_to_train, limits.score_threshold, limits.nms_iou, limits.max_detections)
+    for_training = (None, None, None, 0.5, 0.5, 1, 0.5, None)
+    heads = RoIHeads(*for_training, config.score_threshold, config.nms_iou, config.max_detections)
 
     def decode(outputs: FasterRCNNOutputs) -> list[Detections]:
-        num_images, size = len(outputs.class_logits), limits.input_size
+        num_images, size = len(outputs.class_logits), config.input_size
         found = heads.postprocess_detections(
             outputs.class_logits.flatten(0, 1),
             outputs.box_deltas.flatten(0, 1).flatten(1),
@@ -118,7 +121,7 @@ def _detections(boxes_xyxy: Tensor, labels: Tensor, scores: Tensor, size: int) -
 def random_results(
     rng: np.random.Generator, num_images: int, num_boxes: int, num_classes: int
 ) -> tuple[list[Detections], list[Detections]]:
-    """Predictions and truth, 480 by 640 px: half of the boxes near objects, one object in fifty a crowd."""
+    """Predictions and truth, 480 by 640 px: half of the boxes are near objects, one object in fifty is a crowd."""
     predicted, truth = [], []
     for _ in range(num_images):
         boxes = _boxes(rng, rng.poisson(NUM_OBJECTS))
@@ -129,18 +132,18 @@ def random_results(
         guesses, guessed_ids = _boxes(rng, num_boxes), rng.integers(0, num_classes, num_boxes)
         if len(boxes):
             near = np.flatnonzero(rng.random(num_boxes) < 0.5)
-            meant = rng.integers(0, len(boxes), len(near))
-            shift = rng.normal(0, 0.08, (len(near), 4)) * np.tile(boxes[meant, 2:] - boxes[meant, :2], 2)
-            guesses[near] = _ordered(boxes[meant] + shift)
-            guessed_ids[near] = class_ids[meant]
-        scores = rng.random(num_boxes).round(3).astype(np.float32)  # rounded: some are equal
+            targets = rng.integers(0, len(boxes), len(near))
+            shift = rng.normal(0, 0.08, (len(near), 4)) * np.tile(boxes[targets, 2:] - boxes[targets, :2], 2)
+            guesses[near] = _ordered(boxes[targets] + shift)
+            guessed_ids[near] = class_ids[targets]
+        scores = rng.random(num_boxes).round(3).astype(np.float32)  # rounded, so that some are equal
         predicted.append(Detections(guesses, guessed_ids, (480, 640), scores=scores))
     return predicted, truth
 
 
-def _boxes(rng: np.random.Generator, number: int) -> NDArray[np.float32]:
-    low = rng.uniform(0, (500, 400), (number, 2))
-    return _ordered(np.concatenate([low, low + rng.lognormal(4, 0.9, (number, 2))], 1))
+def _boxes(rng: np.random.Generator, num_boxes: int) -> NDArray[np.float32]:
+    low = rng.uniform(0, (500, 400), (num_boxes, 2))
+    return _ordered(np.concatenate([low, low + rng.lognormal(4, 0.9, (num_boxes, 2))], 1))
 
 
 def _ordered(boxes_xyxy: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -152,11 +155,11 @@ def _ordered(boxes_xyxy: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
 def pycocotools_scores(
     predicted: Sequence[Detections], truth: Sequence[Detections], class_names: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """COCO's twelve numbers, and the precisions that they are means of, by pycocotools."""
+    """COCO's twelve metrics, and the precisions that they average, by pycocotools."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         reference = COCO()
         reference.dataset = coco_truth(truth, class_names)
         reference.createIndex()
