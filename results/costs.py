@@ -1,7 +1,7 @@
-"""Mult-adds and parameters of the paper's rows, counted from real networks: ours, and torchvision's beside them.
+"""Mult-adds and parameters of the paper's rows, counted from real networks: ours and torchvision's.
 
-The paper leaves batch normalisation out of its classifiers' parameters (Tables 2 to 9), and so does the count for
-these; everywhere else all parameters count.
+The paper leaves batch normalisation out of its classifiers' parameters (Tables 2 to 9), and so do we there; in the
+other tables all parameters count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.task import GeolocationTask
 
 IMAGENET_CLASSES, DOGS_CLASSES = 1000, 120
-# Row -> torchvision's name and input size.
+# Row -> torchvision's name, input size.
 POPULAR = {
     "vgg16": ("vgg16", 224),
     "googlenet": ("googlenet", 224),
@@ -38,7 +38,7 @@ POPULAR = {
     "alexnet": ("alexnet", 224),
     "inception_v3": ("inception_v3", 299),
 }
-TABLE_3_LAYERS: dict[str, tuple[int, int]] = {  # channels and side of the map
+TABLE_3_LAYERS: dict[str, tuple[int, int]] = {  # channels, side of the feature map
     "convolution": (512, 14),
     "depthwise separable": (512, 14),
     "alpha=0.75": (384, 14),
@@ -52,33 +52,33 @@ TASK_OF_TABLE: dict[str, tuple[Any, Any]] = {
 
 
 def count(table: str, row: str, quantity: str) -> float | None:
-    """A number of the paper's, counted by us, in its unit (millions, or percent of a share).
+    """Our count for a quantity of the paper, in the paper's unit: millions or percent.
 
     Returns:
-        None where we have no such network, or the quantity is no count.
+        None where we have no such network, or the quantity is not a count.
     """
     if quantity not in ("mult_adds", "params", "mult_adds_fraction", "params_fraction"):
         return None
     if table == "2":
-        return _share(row, quantity)
+        return _fraction(row, quantity)
     cost = _cost(table, row)
     if cost is None:
         return None
     if quantity == "mult_adds":
         return cost.mult_adds / 1e6
-    return (_kernels(cost) if int(table) < 10 else cost.num_params) / 1e6
+    return (_params_without_bn(cost) if int(table) < 10 else cost.num_params) / 1e6
 
 
-def _share(layer_type: str, quantity: str) -> float:
+def _fraction(layer_type: str, quantity: str) -> float:
     cost = _classifier("mobilenet_1.0_224", 224, IMAGENET_CLASSES)
     mult_adds, num_params = cost.by_layer_type[layer_type]
-    bias = IMAGENET_CLASSES  # of the classifier, which the paper does not count
+    bias = IMAGENET_CLASSES  # the classifier's, which the paper does not count
     if quantity == "mult_adds_fraction":
         return 100 * mult_adds / cost.mult_adds
-    return 100 * (num_params - bias * (layer_type == "fully connected")) / (_kernels(cost) - bias)
+    return 100 * (num_params - bias * (layer_type == "fully connected")) / (_params_without_bn(cost) - bias)
 
 
-def _kernels(cost: Cost) -> int:
+def _params_without_bn(cost: Cost) -> int:
     return cost.num_params - cost.by_layer_type.get("batch norm", (0, 0))[1]
 
 
@@ -123,7 +123,7 @@ def _layer(channels: int, side: int, *, full: bool) -> Cost:
 
 @functools.cache
 def _detector(model: str, size: str) -> Cost:
-    """Not on the meta device: which regions a detector looks at depends on what it sees."""
+    """Not on the meta device: which regions a detector classifies depends on its outputs."""
     data = DetectionDataConfig(input_size=int(size))
     config = DetectionConfig(model=model, data=data)  # type: ignore[arg-type]  # ssd or faster_rcnn, by the paper's rows
     return count_cost(DetectionTask.with_num_classes(config, None).build_model(), _image(int(size)))

@@ -1,4 +1,4 @@
-"""The paper's tables as data: `paper.csv`, one number a row."""
+"""The paper's tables as data: `paper.csv`, one number per row."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 PAPER = Path(__file__).with_name("paper.csv")
 TITLES = {
-    "2": "Share of mult-adds and of parameters by layer type, in percent",
-    "3": "One layer of 14 x 14 x 512, full and factorised, then thinner, then smaller",
-    "4": "Full convolutions against depthwise separable ones, ImageNet",
+    "2": "Mult-adds and parameters by layer type, in percent of the total",
+    "3": "One layer of 14 x 14 x 512: full, depthwise separable, narrower, at lower resolution",
+    "4": "Depthwise separable against full convolutions, ImageNet",
     "5": "Narrow against shallow, ImageNet",
     "6": "Width multiplier, ImageNet",
     "7": "Resolution, ImageNet",
@@ -22,10 +22,8 @@ TITLES = {
     "13": "Detection, COCO",
     "14": "FaceNet distilled",
 }
-
-
 DOGS_TABLE = "10"
-NETWORKS = {  # of our networks, rows that are not called by backbone and input size
+NETWORKS = {  # rows that are not named by backbone and input size -> our network
     "mobilenet": "mobilenet_1.0_224",
     "conv mobilenet": "mobilenet_1.0_conv_224",
     "shallow mobilenet": "mobilenet_1.0_shallow_224",
@@ -39,11 +37,11 @@ class PaperCell(NamedTuple):
 
     Attributes:
         table: 2 to 14.
-        row: which network or layer.
+        row: network or layer.
         quantity: mult_adds, params, top1, ...
         value: as printed.
         unit: percent or million.
-        note: what is wrong or special about it.
+        note: on errors in print, or on what is counted.
     """
 
     table: str
@@ -62,12 +60,12 @@ def read_paper(path: Path = PAPER) -> list[PaperCell]:
     """
     cells = []
     with path.open(newline="", encoding="utf-8") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
+        for line_number, row in enumerate(csv.DictReader(file), 2):
             try:
                 value = float(row["value"])
                 cells.append(
                     PaperCell(row["table"], row["row"], row["quantity"], value, row["unit"], row["note"] or "")
                 )
             except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path}: line {number}: expected table,row,quantity,value,unit,note") from error
+                raise ValueError(f"{path}: line {line_number}: expected table,row,quantity,value,unit,note") from error
     return cells

@@ -1,4 +1,4 @@
-"""Tables for a terminal, for a README, and for programs, from the same cells."""
+"""The tables as text, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ ERRATA = "Errata: counts that are not the printed number, rounded or cut off"
 QUANTITIES = {
     "mult_adds": "mult-adds, M",
     "params": "parameters, M",
-    "mult_adds_fraction": "share of mult-adds, %",
-    "params_fraction": "share of parameters, %",
+    "mult_adds_fraction": "mult-adds, %",
+    "params_fraction": "parameters, %",
     "top1": "top-1, %",
     "map": "mAP, %",
     "mean_ap": "mean AP, %",
@@ -28,11 +28,11 @@ QUANTITIES = {
 
 
 class Grid(NamedTuple):
-    """A table in words.
+    """A table as text.
 
     Attributes:
         title: above it.
-        rows: a word for each of `COLUMNS`.
+        rows: the text of each of `COLUMNS`.
     """
 
     title: str
@@ -40,7 +40,7 @@ class Grid(NamedTuple):
 
 
 def print_tables(tables: Mapping[str, Sequence[Cell]]) -> None:
-    """On standard output, the errata last."""
+    """Print all tables, the errata last."""
     console = Console()
     for grid in _grids(tables):
         drawn = Table(title=grid.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -50,7 +50,7 @@ def print_tables(tables: Mapping[str, Sequence[Cell]]) -> None:
         for *words, note in grid.rows:
             drawn.add_row(*words, str(notes.index(note) + 1) if note else "")
         console.print(drawn)
-        for number, note in enumerate(notes, 1):  # below, since a column of them would leave no room for the others
+        for number, note in enumerate(notes, 1):  # below, since a column of notes would leave no room for the others
             console.print(f"{number}. {note}", highlight=False)
         console.print()
 
@@ -76,8 +76,8 @@ def as_json(tables: Mapping[str, Sequence[Cell]]) -> dict[str, Any]:
 
 
 def _cell_as_json(cell: Cell) -> dict[str, Any]:
-    named = {key: getattr(cell.paper, key) for key in ("row", "quantity", "unit", "note")}
-    return named | {
+    fields = {key: getattr(cell.paper, key) for key in ("row", "quantity", "unit", "note")}
+    return fields | {
         "paper": cell.paper.value,
         "ours": cell.ours,
         "gap": cell.gap,
@@ -91,7 +91,7 @@ def _grids(tables: Mapping[str, Sequence[Cell]]) -> list[Grid]:
     grids = []
     for table, cells in tables.items():
         rows = [_words(cell) for cell in cells]
-        before = [""] + [words[0] for words in rows]  # a row's name stands once, beside its first number
+        before = [""] + [words[0] for words in rows]  # a row's name once, beside its first number
         rows = [("" if words[0] == name else words[0], *words[1:]) for words, name in zip(rows, before, strict=False)]
         grids.append(Grid(f"Table {table}: {TITLES[table]}", rows))
     errata = [(table, cell) for table, cells in tables.items() for cell in cells if not is_within_rounding(cell)]

@@ -1,7 +1,6 @@
-"""`python -m results sweep`: width times resolution on one task, each cell trained in the same way.
+"""`python -m results sweep`: width by resolution on one task, all cells trained with the same settings.
 
-A cell is a run folder of the task, so that a sweep which was stopped, at any moment, goes on with the cell that it was
-at; nothing that is finished is done again.
+A cell is a run folder of the task, so an interrupted sweep resumes within a cell, and finished cells are kept.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ class Cell(NamedTuple):
     Attributes:
         width: multiplier.
         input_size: in pixels.
-        score: of the task's best checkpoint.
+        score: of the best checkpoint.
         mult_adds: in millions.
         num_params: in millions.
-        latency_ms: of one image, measured.
+        latency_ms: of one image.
     """
 
     width: float
@@ -64,74 +63,74 @@ def sweep(
     weights: Sequence[str] = (),
     budget_minutes: float | None = None,
 ) -> int:
-    """Train what is missing of a grid, and write its table and picture into `out`.
+    """Train the missing cells of a grid, and write its table and plot into `out`.
 
     Args:
         task_name: of the task.
         widths: multipliers.
         sizes: input sizes in pixels.
-        out: folder; the same one goes on with what is there.
-        settings: of the task, as words for its command line.
-        weights: `backbone.pretrained` of each width; none for random ones, or those of the settings.
-        budget_minutes: no cell is begun after so long.
+        out: folder; a sweep that is in it is resumed.
+        settings: of the task, as command-line words.
+        weights: `backbone.pretrained` for each width; if empty, that of the settings.
+        budget_minutes: no cell is started after this time.
 
     Returns:
-        The exit status: 0, or 3 where cells are left.
+        The exit status: 0, or 3 if cells are left.
 
     Raises:
-        ValueError: if a training fails, or the folder's sweep is another one.
+        ValueError: if a training fails, or the folder has a sweep with other settings.
     """
     grid = [(width, size) for width in widths for size in sizes]
     weights_of = dict(zip_longest(widths, weights))
-    asked = {f"weights of width {width:g}": file for width, file in weights_of.items()}
-    _remember(out, {"task": task_name, "settings": list(settings)} | asked)
+    weights_by_name = {f"weights of width {width:g}": file for width, file in weights_of.items()}
+    _check_settings(out, {"task": task_name, "settings": list(settings)} | weights_by_name)
     started = time.monotonic()
-    left = 0
-    for number, (width, size) in enumerate(grid, 1):
+    num_left = 0
+    for position, (width, size) in enumerate(grid, 1):
         run = out / CELLS / f"{width:g}_{size}"
         if (run / METRICS).is_file():
             continue
         if budget_minutes is not None and time.monotonic() - started > 60 * budget_minutes:
-            left += 1
+            num_left += 1
             continue
-        print(f"cell {number} of {len(grid)}: width {width:g}, {size} px", file=sys.stderr)
+        print(f"cell {position} of {len(grid)}: width {width:g}, {size} px", file=sys.stderr)
         words = [*settings, "--backbone.name", f"mobilenet_{width}", "--data.input_size", str(size)]
         pretrained = weights_of[width]
         _train(task_name, run, words if pretrained is None else [*words, "--backbone.pretrained", pretrained])
     score_name, cells = _measure(task_name, out)
     if cells:
         _write(cells, score_name, out)
-    if left:
-        print(f"{left} of {len(grid)} cells are left; the same command goes on", file=sys.stderr)
-    return 3 if left else 0
+    if num_left:
+        print(f"{num_left} of {len(grid)} cells are left; the same command resumes", file=sys.stderr)
+    return 3 if num_left else 0
 
 
 def pareto(scores: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points no other one beats: none has as high a score at a lower cost, or a higher one at as low a cost."""
-    better = (scores[:, None] <= scores) & (costs[:, None] >= costs)
-    strictly = (scores[:, None] < scores) | (costs[:, None] > costs)
-    beaten = (better & strictly).any(1)
-    return np.asarray(~beaten)
+    """Which points are Pareto optimal: no other one is better in score or cost and at least as good in both."""
+    no_worse = (scores[:, None] <= scores) & (costs[:, None] >= costs)
+    better = (scores[:, None] < scores) | (costs[:, None] > costs)
+    dominated = (no_worse & better).any(1)
+    return np.asarray(~dominated)
 
 
-def _remember(out: Path, asked: dict[str, Any]) -> None:
-    """Write down what the folder's cells are of; more widths and sizes may come later."""
+def _check_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Save the sweep's settings, which must be those of earlier cells; widths and sizes may be added later."""
     path = out / SWEEP
     out.mkdir(parents=True, exist_ok=True)
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for key, value in asked.items():
-        if before.get(key, value) != value:
-            raise ValueError(f"{out}: holds a sweep with {key} {before[key]!r}, not {value!r}; name another --out")
-    write_json(path, before | asked)
+    saved = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for key, value in settings.items():
+        if saved.get(key, value) != value:
+            raise ValueError(f"{out}: has a sweep with {key} {saved[key]!r}, not {value!r}; choose another --out")
+    write_json(path, saved | settings)
 
 
 def _train(task_name: str, run: Path, words: Sequence[str]) -> None:
-    """One cell, in a process of its own, from where it was."""
+    """Train one cell in a process of its own, or resume its training."""
     if checkpoint.exists(run):
         words = ["--resume", str(run)]
     else:
         if run.exists():
-            shutil.rmtree(run)  # it was stopped before there was anything to go on with
+            shutil.rmtree(run)  # it was interrupted before its first checkpoint
         words = [*words, "--run_dir", str(run)]
     command = [sys.executable, "-m", f"tasks.{task_name}", "train", *words]
     done = subprocess.run(command, env=child_environment(), stdout=subprocess.PIPE, check=False)
@@ -142,7 +141,7 @@ def _train(task_name: str, run: Path, words: Sequence[str]) -> None:
 
 
 def _measure(task_name: str, out: Path) -> tuple[str, list[Cell]]:
-    """All finished cells of the folder, latencies in turn."""
+    """All finished cells of the folder; the networks take turns in measuring latency."""
     runs = sorted(path.parent for path in (out / CELLS).glob(f"*/{METRICS}"))
     opened = [open_run(run, task_class(task_name), config_class(task_name)) for run in runs]
     latencies = latencies_ms([(model, task.config.data.input_size) for task, model in opened])
@@ -161,9 +160,9 @@ def _write(cells: Sequence[Cell], score_name: str, out: Path) -> None:
     scores = np.array([cell.score for cell in cells])
     fronts = {cost: pareto(scores, np.array([getattr(cell, cost) for cell in cells])) for cost in COSTS}
     rows = []
-    for number, cell in enumerate(cells):
-        named = {score_name if key == "score" else key: value for key, value in cell._asdict().items()}
-        rows.append(named | {f"best_by_{cost}": int(front[number]) for cost, front in fronts.items()})
+    for index, cell in enumerate(cells):
+        columns = {score_name if key == "score" else key: value for key, value in cell._asdict().items()}
+        rows.append(columns | {f"best_by_{cost}": int(front[index]) for cost, front in fronts.items()})
     write_csv(out / TABLE, rows)
     for cell in cells:
         print(
@@ -177,13 +176,13 @@ def _write(cells: Sequence[Cell], score_name: str, out: Path) -> None:
 
 
 def _draw(cells: Sequence[Cell], fronts: dict[str, NDArray[np.bool_]], score_name: str, path: Path) -> None:
-    """The score against each cost, as the paper's Figures 4 and 5; a ring around what no other cell beats."""
+    """The score against each cost, as in the paper's Figures 4 and 5; rings around Pareto optimal cells."""
     with new_plot(path, 14, 4.5) as figure:
         sizes = sorted({cell.input_size for cell in cells})
         for axes, (cost, label) in zip(figure.subplots(1, 3, sharey=True), COSTS.items(), strict=True):
-            for number, size in enumerate(sizes):
+            for index, size in enumerate(sizes):
                 line = sorted((getattr(cell, cost), cell.score) for cell in cells if cell.input_size == size)
-                axes.plot(*zip(*line, strict=True), marker="o", color=f"C{number}", label=f"{size} px")
+                axes.plot(*zip(*line, strict=True), marker="o", color=f"C{index}", label=f"{size} px")
             best = [cell for cell, is_best in zip(cells, fronts[cost], strict=True) if is_best]
             front = [getattr(cell, cost) for cell in best], [cell.score for cell in best]
             axes.plot(*front, "ko", fillstyle="none", markersize=12)

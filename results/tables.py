@@ -1,4 +1,4 @@
-"""The paper's tables joined with what we count and what we have measured."""
+"""The paper's tables joined with our counts and measurements."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Cell(NamedTuple):
     """One number of the paper beside ours.
 
     Attributes:
-        paper: the printed one.
+        paper: the printed number.
         ours: in the same unit; None where we have no such network or measurement.
-        source: computed from the real network, measured on data that are named in the record, or as stated: we have
-            nothing to set beside it.
+        source: computed from the real network, measured on the record's data, or as stated in the paper: we have no
+            such number.
         record: of a measurement.
     """
 
@@ -30,7 +30,7 @@ class Cell(NamedTuple):
 
     @property
     def gap(self) -> float | None:
-        """Ours less the paper's as a share of it; None where both are not of the same data."""
+        """Relative difference from the paper's; None unless both are counts."""
         if self.ours is None or self.source != "computed":
             return None
         return (self.ours - self.paper.value) / self.paper.value
@@ -40,18 +40,18 @@ def build_tables(paper: Sequence[PaperCell], records: Sequence[dict[str, Any]]) 
     """Each table's cells, in the paper's order."""
     tables: dict[str, list[Cell]] = {}
     for cell in paper:
-        tables.setdefault(cell.table, []).append(_beside(cell, records))
+        tables.setdefault(cell.table, []).append(_cell(cell, records))
     return tables
 
 
 def is_within_rounding(cell: Cell) -> bool:
-    """Whether a computed number is the printed one, rounded or cut off at its last digit that is not zero."""
+    """Whether a computed number is the printed one, rounded or truncated at its last non-zero digit."""
     if cell.source != "computed" or cell.ours is None:
         return True
     return abs(cell.ours - cell.paper.value) < _last_digit(cell.paper.value) + 1e-9
 
 
-def _beside(cell: PaperCell, records: Sequence[dict[str, Any]]) -> Cell:
+def _cell(cell: PaperCell, records: Sequence[dict[str, Any]]) -> Cell:
     counted = count(cell.table, cell.row, cell.quantity)
     if counted is not None:
         return Cell(cell, counted, "computed")
@@ -62,7 +62,7 @@ def _beside(cell: PaperCell, records: Sequence[dict[str, Any]]) -> Cell:
 
 
 def _last_digit(value: float) -> float:
-    """What one more in the last printed digit is worth: 0.01 for 4.25, 100 for 1200."""
+    """The place value of the last non-zero digit: 0.01 for 4.25, 100 for 1200."""
     text = f"{value:.10f}".rstrip("0")
     if not text.endswith("."):
         return float(10.0 ** -len(text.partition(".")[2]))

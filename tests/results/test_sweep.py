@@ -1,4 +1,4 @@
-"""Sweeps: cells are trained once, whatever happens; the front is the front."""
+"""Sweeps: each cell is trained once, also after a kill; the Pareto front against its definition."""
 
 import csv
 import itertools
@@ -27,7 +27,7 @@ def words(drawn_roots: Callable[[str], Path]) -> list[str]:
     return ["sweep", *grid, *data, *small]
 
 
-def test_front_is_what_no_other_point_beats(rng: np.random.Generator) -> None:
+def test_pareto_front_against_its_definition(rng: np.random.Generator) -> None:
     scores, costs = rng.integers(0, 8, 40) / 8, rng.integers(1, 8, 40) * 1.0
     expected = [
         not any(
@@ -39,7 +39,7 @@ def test_front_is_what_no_other_point_beats(rng: np.random.Generator) -> None:
     assert pareto(scores, costs).tolist() == expected
 
 
-def test_killed_sweep_goes_on(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_killed_sweep_resumes(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "sweep"
     command = [sys.executable, "-m", "results", *words, "--out", str(out)]
     process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -57,7 +57,7 @@ def test_killed_sweep_goes_on(words: list[str], tmp_path: Path, capsys: pytest.C
     assert cli.main([*words, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "rank correlation of mult-adds with latency" in printed
-    assert {path: path.stat().st_mtime_ns for path in finished} == times, "what is finished is not done again"
+    assert {path: path.stat().st_mtime_ns for path in finished} == times, "finished cells are not trained again"
     with (out / "sweep.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["width"], row["input_size"]) for row in rows] == [
@@ -72,7 +72,7 @@ def test_killed_sweep_goes_on(words: list[str], tmp_path: Path, capsys: pytest.C
     assert cv2.imread(str(out / "sweep.png")) is not None
 
     assert cli.main([*words, "--out", str(out), "--optim.lr", "0.5"]) == 1
-    assert "holds a sweep with settings" in capsys.readouterr().err
+    assert "has a sweep with settings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("left", ["last.pt", "previous.pt"])
@@ -88,26 +88,26 @@ def test_a_cell_with_a_checkpoint_is_resumed(left: str, tmp_path: Path, monkeypa
         cell.mkdir(exist_ok=True)
         (cell / file).touch()
         sweep._train("classification", cell, ["--data.input_size", "32"])
-    begun, resumed = (command[4:] for command in commands)
-    assert begun == ["--data.input_size", "32", "--run_dir", str(cell)]
+    started, resumed = (command[4:] for command in commands)
+    assert started == ["--data.input_size", "32", "--run_dir", str(cell)]
     assert resumed == ["--resume", str(cell)]
     assert (cell / left).exists()
 
 
 def test_a_cell_is_trained_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process that trains it finds our packages, which are not installed."""
+    """Its process finds our packages, which are not installed."""
     monkeypatch.chdir(tmp_path)
     sweep._train("classification", tmp_path / "cell", ["--help"])
 
 
-def test_no_cell_is_begun_after_the_budget(
+def test_no_cell_is_started_after_the_budget(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main([*words, "--out", str(tmp_path / "sweep"), "--budget", "0"]) == 3
     assert "4 of 4 cells are left" in capsys.readouterr().err
 
 
-def test_weights_are_of_each_width(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_width_needs_its_weights(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main([*words, "--out", str(tmp_path), "--weights", "a.h5"])
     assert "--weights: expected one for each of the 2 widths" in capsys.readouterr().err

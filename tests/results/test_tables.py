@@ -1,4 +1,4 @@
-"""The paper's tables: every number of print is there, every count is print's or is explained, and nothing is typed."""
+"""The paper's tables: all printed numbers are there, and our counts equal them or have a note."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def test_each_count_is_within_rounding_or_explained(tables: dict[str, list[Cell]
 
 
 def test_notes_state_the_count(tables: dict[str, list[Cell]]) -> None:
-    """Where one says what the count is, rounded, that is what the network has."""
+    """A count stated in a note is the network's, rounded."""
     stated = 0
     for cell in (cell for cells in tables.values() for cell in cells if cell.ours is not None):
         for number in re.findall(r"the count is ([\d.]+\d)", cell.paper.note):
@@ -59,8 +59,8 @@ def test_hand_arithmetic() -> None:
     assert count("6", "mobilenet_1.0_224", "top1") is None
 
 
-def test_what_the_paper_left_out() -> None:
-    """Two notes say without which layers a count is the printed one."""
+def test_layers_that_the_paper_leaves_out() -> None:
+    """Two notes state the layers without which our count is the printed one."""
     vgg_linear = (512 * 7 * 7 * 4096 + 4096 * 4096 + 4096 * 1000) / 1e6
     assert (count("8", "vgg16", "mult_adds") or 0) - vgg_linear == pytest.approx(15347, abs=0.5)
     assert (count("4", "conv mobilenet", "mult_adds") or 0) - 1024 * 1000 / 1e6 == pytest.approx(4866.3, abs=0.05)
@@ -84,7 +84,7 @@ def test_rounding(value: float, ours: float, holds: bool) -> None:
     assert is_within_rounding(Cell(cell, ours, "computed")) is holds
 
 
-def test_another_paper_shows_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_numbers_come_from_paper_csv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """No number of a table is in the code."""
     other = tmp_path / "paper.csv"
     changed = PAPER.read_text().replace("6,mobilenet_0.5_224,mult_adds,149,", "6,mobilenet_0.5_224,mult_adds,123.25,")
@@ -99,12 +99,12 @@ def test_another_paper_shows_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_readme_is_what_the_command_writes() -> None:
-    """A stale one is made anew by: python -m results --write."""
+    """Update it with: python -m results --write."""
     written = cli.README.read_text().partition(cli.MARKER)[2]
     assert written == "\n" + as_markdown(build_tables(read_paper(), read_measured()))
 
 
-def test_measurements_find_their_cell_and_are_named_as_other_data(tmp_path: Path) -> None:
+def test_measurements_find_their_cell_and_name_their_data(tmp_path: Path) -> None:
     def record_of(task: str, data: str, metrics: dict[str, Any], **settings: Any) -> dict[str, Any]:
         named = {key.replace("__", "."): value for key, value in settings.items()}
         return {"task": task, "data": data, "split": "val", "metrics": metrics, "settings": named}
@@ -121,7 +121,7 @@ def test_measurements_find_their_cell_and_are_named_as_other_data(tmp_path: Path
     ssd = record_of("detection", "coco128", boxes, model="ssd", backbone__name="mobilenet_1.0", data__input_size=300)
     thin = record_of("detection", "coco128", boxes, model="ssd", backbone__name="mobilenet_0.5", data__input_size=300)
     path = tmp_path / "measured.jsonl"
-    path.write_text("".join(json.dumps(one) + "\n" for one in (record, dogs, planet, neighbours, ssd, thin)))
+    path.write_text("".join(json.dumps(line) + "\n" for line in (record, dogs, planet, neighbours, ssd, thin)))
     records = read_measured(path)
 
     cells = [cell for cell in read_paper() if find(records, cell) is not None]
@@ -149,6 +149,6 @@ def test_a_faulty_record_is_named(line: str, tmp_path: Path) -> None:
     assert measured.read_measured(tmp_path / "none.jsonl") == []
 
 
-def test_a_table_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["15"]) == 1
     assert "there is no table 15; expected some of 2, 3" in capsys.readouterr().err
