@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from datasets.sphere import Floats, places_of
+from datasets.sphere import Floats, to_lat_lng
 from results.bench.measure import Comparison, Step, Timing, Workload, peak_memory_mb, time_calls
 
 NUM_TOWNS, SPREAD = 20_000, 0.002  # the latter on the unit sphere: 13 km
@@ -65,7 +65,7 @@ def _photos(num_photos: int) -> tuple[Floats, Floats]:
     for start in range(0, num_photos, 1 << 20):  # in parts, so that the peak is not this function's
         part = slice(start, start + (1 << 20))
         near = towns[town_ids[part]]
-        lat_deg[part], lng_deg[part] = places_of(near + rng.normal(0, SPREAD, near.shape))
+        lat_deg[part], lng_deg[part] = to_lat_lng(near + rng.normal(0, SPREAD, near.shape))
     return lat_deg, lng_deg
 
 

@@ -16,7 +16,7 @@ from datasets.coco import CocoDetection
 from datasets.images import read_image
 from datasets.types import Detections
 from results.bench.detection_reference import pycocotools_scores, random_results
-from tasks.detection.metric import NAMES, DetectionMetric, worst_false_positive
+from tasks.detection.metric import SCORE_NAMES, DetectionMetric, worst_false_positive
 from tests.tasks.laws import assert_merge_is_exact
 
 
