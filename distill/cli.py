@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser
 from distill.config import DistillConfig
 from distill.names import TEACHERS, parse_teacher
 from tasks.common.cli.commands import Command, add_run_dir
+from tasks.common.cli.help import format_examples, format_usage
 from tasks.common.cli.main import SAMPLE_CONFIG, exit_status
 from tasks.common.cli.parser import parse_arguments
 from tasks.common.runtime.repository import ROOT
@@ -33,16 +34,20 @@ def main(words: Sequence[str]) -> int:
     Returns:
         The exit status, as for `tasks.common.cli.main`.
     """
-    try:
-        task = _task_of(words)
-    except (ValueError, OSError, yaml.YAMLError) as error:
-        print(f"error: {error}; --help lists the settings", file=sys.stderr)
+    if not words:
+        print(f"{format_usage(NAME, NAME, COMMAND)}\n\n{format_examples(NAME, COMMAND)}", file=sys.stderr)
         sys.exit(2)
-    samples = (ROOT / "configs" / NAME / f"{task}_sample.yaml", ROOT / "configs" / task / SAMPLE_CONFIG)
-    sample_config = next(path for path in samples if path.is_file())
-    parsed = parse_arguments(NAME, config_class(task), sample_config, [NAME, *words], {NAME: COMMAND})
 
     def run() -> int:
+        try:
+            task = _task_of(words)
+        except (ValueError, OSError, yaml.YAMLError) as error:
+            print(f"error: {error}; --help lists the settings", file=sys.stderr)
+            sys.exit(2)
+        samples = (ROOT / "configs" / NAME / f"{task}_sample.yaml", ROOT / "configs" / task / SAMPLE_CONFIG)
+        sample_config = next(path for path in samples if path.is_file())
+        parsed = parse_arguments(NAME, config_class(task), sample_config, [NAME, *words], {NAME: COMMAND})
+
         from distill.commands import distill  # only now: torch takes seconds to import
 
         return distill(task, parsed)
@@ -64,11 +69,14 @@ def _add_flags(parser: ArgumentParser) -> None:
 COMMAND = Command(
     "Distil a larger network into a MobileNet, and compare both with the same student trained without a teacher. "
     "Without --config and --data.root all are trained on the generated sample, by configs/distill/<task>_sample.yaml.",
-    "python -m distill --teacher facenet --student mobilenet_0.5",
+    (
+        "python -m distill --teacher facenet --student mobilenet_0.5",
+        "python -m distill --teacher attributes --student mobilenet_0.25 --optim.epochs 2",
+    ),
     "distill.commands",
     _add_flags,
     usage=" [--teacher TEACHER ...] [--student NAME] [--unlabelled FOLDER ...]",
-    knows_sample=True,
+    uses_sample=True,
 )
 
 

@@ -1,4 +1,4 @@
-"""The tasks there are: the one list that commands, tests and tables read."""
+"""The registry of tasks: the one list that commands, tests and tables read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TASKS = ("attributes", "classification", "detection", "embedding", "geolocation"
 
 
 def config_class(name: str) -> type[TaskConfig]:
-    """The settings of a task; imports nothing heavy."""
+    """The settings class of a task; imports nothing heavy."""
     found: type[TaskConfig] = getattr(importlib.import_module(f"tasks.{name}.config"), f"{name.capitalize()}Config")
     return found
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
-from tasks.common.config import TaskConfig, require_size_of_name
+from tasks.common.config import TaskConfig, VerbSettings, require_size_of_name
 from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, NonNegativeInt, Settings, require_region
 
 
@@ -44,6 +44,8 @@ class AttributesConfig(TaskConfig):
         min_crop_area: smallest area of a random crop, as a fraction of the image.
         randaugment_ops: number of RandAugment operations; 0 disables it.
     """
+
+    ACTS_IN: ClassVar[VerbSettings] = {"predict": ("data.input_size", "data.face_part", "data.align")}
 
     data: AttributesDataConfig = field(default_factory=AttributesDataConfig)
     balance: ClosedUnit = 0.5

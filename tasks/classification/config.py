@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
-from tasks.common.config import TaskConfig, require_size_of_name
+from tasks.common.config import WITHOUT_RUN, TaskConfig, VerbSettings, require_size_of_name
 from tasks.common.ranges import InputSize, LeftOpenUnit, NonNegative, NonNegativeInt, OpenUnit, RightOpenUnit, Settings
 
 
@@ -57,6 +57,13 @@ class ClassificationConfig(TaskConfig):
         augment: training augmentation.
         label_smoothing: probability mass spread uniformly over all classes in the training targets.
     """
+
+    ACTS_IN: ClassVar[VerbSettings] = {
+        "predict": ("data.input_size", "data.crop_fraction"),
+        "predict" + WITHOUT_RUN: ("backbone", "data"),
+        "evaluate" + WITHOUT_RUN: ("backbone",),
+        "export" + WITHOUT_RUN: ("backbone",),
+    }
 
     data: ClassificationDataConfig = field(default_factory=ClassificationDataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

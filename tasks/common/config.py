@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from backbone.names import ConventionsName, parse_name
 from tasks.common.ranges import (
@@ -18,18 +19,26 @@ from tasks.common.ranges import (
     require,
 )
 
+VerbSettings = Mapping[str, tuple[str, ...]]
+WITHOUT_RUN = " without --run"  # after a verb: what acts only where published weights take the place of a run
+
+HARDWARE = ("loop.device", "loop.precision", "loop.deterministic")
+LOADER = ("loop.num_workers", "loop.max_unreadable_fraction")
+EVALUATION = ("data", "optim.batch_size", *HARDWARE, *LOADER)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """The network's body.
+    """The backbone.
 
     Args:
-        name: mobilenet_<width>[_conv|_shallow|_head], mobilenet_v2_<width>, mobilenet_v3_large_<width> or
-            mobilenet_v3_small_<width>, for example mobilenet_0.5.
-        pretrained: none (random weights); keras, timm or torchvision (the published file that fits, downloaded once);
-            the name of one (`python -m backbone weights` lists them); a .h5, .safetensors or .pth file; a run folder.
-            In classification, classes that these weights have by name start as they are there.
-        conventions: padding, epsilon and normalisation; null for those that come with the weights.
+        name: such as mobilenet_0.5; mobilenet_<width>[_conv|_shallow|_head], mobilenet_v2_<width>,
+            mobilenet_v3_large_<width> or mobilenet_v3_small_<width>.
+        pretrained: initial weights, such as keras or a run folder; none (random); keras, timm or torchvision (that
+            publisher's file for this backbone, downloaded once); a published file's name (`python -m backbone weights`
+            lists them); a .h5, .safetensors or .pth file; or a run folder, of any task. In classification, classes of
+            the same name keep their outputs.
+        conventions: padding, BN epsilon and input normalisation; null for those of the weights.
     """
 
     name: str = "mobilenet_1.0"
@@ -45,28 +54,28 @@ class BackboneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(Settings, group="optim"):
-    """How the weights change.
+    """The optimiser, its schedule, and which layers it trains.
 
     Args:
         name: sgd (with Nesterov momentum), adamw, or rmsprop (the paper's; decay 0.9, momentum 0.9).
-        lr: highest learning rate, for one optimiser step of batch_size * accumulate images.
-        momentum: of sgd and rmsprop; adamw's first beta.
+        lr: peak learning rate, for one optimiser step of batch_size * accumulate images.
+        momentum: of sgd and rmsprop; beta1 of adamw.
         weight_decay: on standard and pointwise kernels only; none on depthwise kernels, BN and biases (section 3.2).
         schedule: cosine (to zero at the end), exponential (the paper's: times 0.94 every 2 epochs), or constant.
-        warmup_epochs: the learning rate rises linearly over so many epochs.
+        warmup_epochs: length of the linear warm-up.
         epochs: passes over the training images.
-        batch_size: images in one forward pass; batch normalisation needs 2.
+        batch_size: images in one forward pass, at least 2 for batch normalisation.
         accumulate: forward passes in one optimiser step.
-        clip_norm: largest norm of the whole gradient; null for no limit.
-        ema_decay: decay of the EMA weights, which are evaluated and kept; null for none.
+        clip_norm: maximum norm of the gradient; null for no clipping.
+        ema_decay: decay of the EMA weights, which are evaluated and saved; null for none.
         layers: which layers are trained: all; linear_probe (the head alone, by L-BFGS on cached features of the
             frozen backbone: seconds, no augmentation); or gradual (the head first, then one more
             stage of the backbone every unfreeze_epochs, from the last to the first).
-        unfreeze_epochs: see layers.
+        unfreeze_epochs: epochs between two stages, where layers is gradual.
         freeze_bn: batch normalisation keeps the running mean and variance of the pretrained weights, which come from
             more images than a small data set has.
-        sync_batch_norm: with several processes, batch statistics are those of all processes' images, which takes GPUs;
-            null: where a process has fewer than 16 images.
+        sync_batch_norm: batch statistics over all processes, which needs GPUs; null: only where a process has fewer
+            than 16 images.
     """
 
     name: Literal["sgd", "adamw", "rmsprop"] = "sgd"
@@ -88,18 +97,18 @@ class OptimConfig(Settings, group="optim"):
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig(Settings, group="loop"):
-    """How the run goes; but for rounding none of it changes what is learnt, only when it is looked at.
+    """Hardware, data loading, evaluation and checkpoints; apart from rounding, the trained weights do not depend on it.
 
     Args:
-        device: auto (cuda where there is one), cpu or cuda.
+        device: auto (a GPU if there is one), cpu or cuda.
         precision: fp32, or autocast to bf16 or fp16; a CPU computes fp16 as bf16.
-        compile: training runs through torch.compile, which takes minutes first; for long runs on a GPU.
-        deterministic: the same run ends with the same bits on a GPU too, which is slower; a warning names an operation
-            that has no such form. On a CPU this is always so.
-        num_workers: loader processes; 0 loads in the main process.
+        compile: train through torch.compile, which takes minutes to start; for long runs on a GPU.
+        deterministic: the same bits in every run on a GPU too, which is slower; a warning names an operation that has
+            no deterministic form. A CPU is always deterministic.
+        num_workers: data loader processes; 0 loads in the main process.
         evaluate_every: epochs between evaluations, the best of which is kept; the last epoch is always evaluated.
-        checkpoint_minutes: a checkpoint is written after each epoch, and after so many minutes within one.
-        max_unreadable_fraction: the run stops when a larger fraction of the images cannot be read.
+        checkpoint_minutes: time between checkpoints within an epoch; there is always one after each epoch.
+        max_unreadable_fraction: stop if a larger fraction of the images cannot be read.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -117,20 +126,39 @@ class TaskConfig(Settings):
     """What every task's configuration has; a task adds its `data` and its own settings.
 
     Args:
-        backbone: the network's body.
-        optim: how the weights change.
-        loop: how the run goes.
-        seed: of initial weights, order and augmentation.
+        backbone: the backbone.
+        optim: optimiser, schedule and trained layers.
+        loop: hardware, data loading, evaluation and checkpoints.
+        seed: random seed of initial weights, data order and augmentation.
     """
+
+    # Which settings, or whole groups, act in a verb; a task adds its own. In other verbs, as in train, all of them act.
+    ACTS_IN: ClassVar[VerbSettings] = {
+        "evaluate": EVALUATION,
+        "predict": HARDWARE,
+        "export": (*EVALUATION, "seed"),
+        "cost": ("backbone.name", "data.input_size"),
+        "benchmark": ("backbone.conventions", "loop.device", "loop.deterministic"),
+    }
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     seed: NonNegativeInt = 0
 
+    @classmethod
+    def acts_in(cls, key: str, verb: str, *, has_run: bool = False) -> bool:
+        """Whether a setting has an effect on a verb, with `--run` or without."""
+        tables = [vars(base).get("ACTS_IN", {}) for base in cls.__mro__]
+        if not any(verb in table for table in tables):
+            return True
+        names = [verb] if has_run else [verb, verb + WITHOUT_RUN]
+        acting = {setting for table in tables for name in names for setting in table.get(name, ())}
+        return key in acting or key.partition(".")[0] in acting
+
 
 def require_size_of_name(backbone: BackboneConfig, input_size: int) -> None:
-    """Raise a ValueError if the backbone's name says another input size."""
+    """Raise a ValueError if the backbone's name has another input size."""
     size = parse_name(backbone.name).input_size
     agrees = size in (None, input_size)
-    require(agrees, "data.input_size", f"{size}, as backbone.name says (or a name without it)", input_size)
+    require(agrees, "data.input_size", f"{size}, as in backbone.name (or a name without it)", input_size)

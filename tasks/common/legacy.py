@@ -15,18 +15,20 @@ RENAMED_SETTINGS = {
     "ssd.maps": "ssd.neck",
     "alone": "baseline",
 }
-# Key of today -> old value -> new value.
+# Current key -> old value -> new value.
 RENAMED_VALUES = {
     "optim.layers": {"head": "linear_probe"},
     "ssd.neck": {"halving": "extra_layers", "pyramid": "fpn"},
 }
+# Old verb -> new verb.
+RENAMED_VERBS = {"peer": "evaluate_onnx"}
 _RENAMED_CONTENT = {"vocabulary": "metadata", "averaged": "ema"}
 _RENAMED_COLUMNS = {"wait_share": "wait_fraction"}
 _RENAMED_TENSORS = {"maps.": "neck.", "head.centres": "head.prototypes"}
 
 
 def upgrade_settings(settings: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """Settings with the names and values of today; a warning lists what was renamed.
+    """Settings with current names and values; a warning lists what was renamed.
 
     Args:
         settings: nested groups, as in a YAML file.
@@ -49,8 +51,16 @@ def upgrade_settings(settings: Mapping[str, Any], origin: str) -> dict[str, Any]
     return upgraded
 
 
+def renamed_flag(key: str, value: str) -> str | None:
+    """The current name of a setting given as a flag, or of its value, as a message; None if it was not renamed."""
+    if key in RENAMED_SETTINGS:
+        return f"{key} is now {RENAMED_SETTINGS[key]}"
+    new_value = RENAMED_VALUES.get(key, {}).get(value)
+    return None if new_value is None else f"{key} {value} is now {new_value}"
+
+
 def upgrade_checkpoint(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint's content with the names of today."""
+    """A checkpoint's content with current names."""
     upgraded = {_RENAMED_CONTENT.get(key, key): value for key, value in content.items()}
     for key in ("model", "ema"):
         if isinstance(upgraded.get(key), dict):

@@ -1,4 +1,4 @@
-"""Settings that state the range of their values in their types: `lr: Positive`. Imports nothing heavy."""
+"""Settings whose types have the range of their values: `lr: Positive`. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ NonNegativeInt = Annotated[int, Ge(0)]
 AtLeast2 = Annotated[int, Ge(2)]
 InputSize = Annotated[int, Ge(32)]
 
-# What annotated_types calls each bound, which is also the comparison's name in `operator`.
+# The name of each bound in annotated_types, which is also that of the comparison in `operator`.
 _BOUNDS = {"gt": "over {}", "ge": "of {} or more", "lt": "under {}", "le": "at most {}"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A group of settings that refuses a value outside the range that the setting's type states.
+    """A group of settings, each checked against the range in its type.
 
-    A subclass says its name on the command line, `class OptimConfig(Settings, group="optim")`, and checks settings that
-    depend on each other in a `__post_init__` of its own.
+    A subclass gives its name on the command line, `class OptimConfig(Settings, group="optim")`, and checks settings
+    that depend on each other in a `__post_init__` of its own.
     """
 
     _prefix: ClassVar[str]
@@ -41,25 +41,25 @@ class Settings:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self), include_extras=True).items():
             value = getattr(self, name)
-            expected = _missed_range(hint, value)
+            expected = _violated_range(hint, value)
             require(expected is None, f"{self._prefix}{name}", str(expected), value)
 
 
-def require(holds: bool, key: str, expected: str, value: object) -> None:
-    """Raise a ValueError that names a key, what was expected of it and what it got, unless the condition holds."""
-    if not holds:
+def require(condition: bool, key: str, expected: str, value: object) -> None:
+    """Raise a ValueError with the key, the expected values and the one it got, unless the condition holds."""
+    if not condition:
         raise ValueError(f"{key}: expected {expected}, got {value!r}")
 
 
 def require_region(key: str, region: tuple[float, float, float, float]) -> None:
-    """Raise a ValueError unless it is a part of an image: x0, y0, x1, y1 as fractions of its width and height."""
+    """Raise a ValueError unless the region is inside an image: x0, y0, x1, y1 as fractions of its width and height."""
     x0, y0, x1, y1 = region
-    holds = 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
-    require(holds, key, "x0, y0, x1, y1 with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1", list(region))
+    is_inside = 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
+    require(is_inside, key, "x0, y0, x1, y1 with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1", list(region))
 
 
-def _missed_range(hint: Any, value: Any, noun: str = "a number") -> str | None:
-    """The range that a type states, in words, unless the value is in it."""
+def _violated_range(hint: Any, value: Any, noun: str = "a number") -> str | None:
+    """The range in a type, in words, if the value is outside it; None otherwise."""
     arguments = get_args(hint)
     if get_origin(hint) is Annotated:
         bounds = {name: bound for mark in arguments[1:] for name, bound in asdict(mark).items() if bound is not None}
@@ -68,8 +68,8 @@ def _missed_range(hint: Any, value: Any, noun: str = "a number") -> str | None:
         return f"{noun} {' and '.join(_BOUNDS[name].format(bound) for name, bound in bounds.items())}"
     if get_origin(hint) is tuple:
         hints = repeat(arguments[0]) if arguments[-1] is Ellipsis else arguments
-        return next(filter(None, map(_missed_range, hints, value, repeat("numbers"))), None)
+        return next(filter(None, map(_violated_range, hints, value, repeat("numbers"))), None)
     if NoneType in arguments and value is not None:
-        expected = _missed_range(arguments[0], value)
+        expected = _violated_range(arguments[0], value)
         return expected and f"{expected}, or null"
     return None

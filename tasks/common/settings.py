@@ -55,7 +55,7 @@ def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_yaml(file: Path) -> dict[str, Any]:
-    """The settings in a YAML file as nested groups, under the names of today.
+    """The settings in a YAML file as nested groups, with current names.
 
     Raises:
         ValueError: if the file is not YAML, or has no settings.
@@ -70,10 +70,10 @@ def load_yaml(file: Path) -> dict[str, Any]:
 
 
 class ConfigFile(ActionConfigFile):
-    """The action of `--config FILE`, for files with names of earlier versions too."""
+    """The action of `--config FILE`, also for files with names of earlier versions."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        """Take in a file's settings; those under earlier names go to the parser as YAML text."""
+        """Parse a file's settings; renamed ones are passed to the parser as YAML text."""
         file = Path(values)
         if file.is_file():
             settings = load_yaml(file)

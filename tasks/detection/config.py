@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 
-from tasks.common.config import TaskConfig, require_size_of_name
+from tasks.common.config import TaskConfig, VerbSettings, require_size_of_name
 from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, PositiveInt, RightOpenUnit, Settings, require
 
-BACKGROUND_IOU = 0.3  # of Faster R-CNN: an anchor whose IoU with every object is lower is background
+BACKGROUND_IOU = 0.3  # of Faster R-CNN: an anchor that overlaps no object by so much is background
+POSTPROCESSING = ("faster_rcnn.num_proposals", "score_threshold", "nms_iou", "max_detections")
+ARCHITECTURE = ("model", "ssd.neck", "ssd.predictor", "faster_rcnn.anchor_scales", "faster_rcnn.num_proposals")
 Neck = Literal["extra_layers", "fpn"]
 Predictor = Literal["pointwise", "separable"]
 
@@ -91,6 +93,14 @@ class DetectionConfig(TaskConfig):
         max_detections: boxes kept per image; COCO's protocol evaluates 100.
         show_score: lowest score of the boxes that are drawn, and written by predict.
     """
+
+    ACTS_IN: ClassVar[VerbSettings] = {
+        "evaluate": (*POSTPROCESSING, "show_score"),
+        "predict": ("data.input_size", *POSTPROCESSING, "show_score"),
+        "export": POSTPROCESSING,
+        "cost": ARCHITECTURE,
+        "benchmark": ARCHITECTURE,
+    }
 
     data: DetectionDataConfig = field(default_factory=DetectionDataConfig)
     model: Literal["ssd", "faster_rcnn"] = "ssd"

@@ -1,4 +1,4 @@
-"""The verbs of embedding: those of every task, `index`, `search`, `remove` and `evaluate_onnx`."""
+"""The verbs of embedding: those of every task, `index`, `search`, `remove` and `peer`."""
 
 from jsonargparse import ArgumentParser
 
@@ -27,40 +27,46 @@ def _add_gallery(flags: ArgumentParser) -> None:
     flags.add_argument("--gallery", type=str, default="gallery.faiss", help="gallery written by index")
 
 
-def _evaluate_onnx_flags(flags: ArgumentParser) -> None:
+def _peer_flags(flags: ArgumentParser) -> None:
     flags.add_argument("onnx", type=str, help="ONNX file: one RGB face, ImageNet mean and std, to an embedding")
-    commands.add_out(flags, "runs/embedding/<backbone>-evaluate_onnx")
+    commands.add_out(flags, "runs/embedding/<backbone>-peer")
     commands.add_json(flags)
 
 
+_PUBLISHED = "--backbone.pretrained keras"
+_INDEX = f"python -m tasks.{{task}} index {_PUBLISHED} tasks/embedding"
+
 COMMANDS = commands.COMMANDS | {
     "index": commands.Command(
-        "Embed photos into a searchable gallery, or add new and changed photos to an existing one. It consists of "
-        "GALLERY.faiss, GALLERY.csv and GALLERY.json",
-        "python -m tasks.{task} index --run runs/first photos/ --out gallery.faiss",
+        "Embed photos into a searchable gallery, or add new and changed photos to it. The gallery consists of "
+        "GALLERY.faiss, GALLERY.csv and GALLERY.json.",
+        (_INDEX, f"python -m tasks.{{task}} search {_PUBLISHED} tasks/embedding/matches.jpg"),
         "tasks.embedding.search",
         _index_flags,
         usage=" [--run RUN] INPUT... [--out GALLERY]",
     ),
     "search": commands.Command(
-        "Find the most similar photos in a gallery; writes matches.jsonl and draws them beside each photo",
-        "python -m tasks.{task} search --run runs/first --gallery gallery.faiss query.jpg",
+        "Find the most similar photos in a gallery. Writes matches.jsonl, and draws them beside each photo.",
+        (_INDEX, f"python -m tasks.{{task}} search {_PUBLISHED} tasks/embedding/matches.jpg"),
         "tasks.embedding.search",
         _search_flags,
         usage=" [--run RUN] INPUT... [--gallery GALLERY]",
     ),
     "remove": commands.Command(
-        "Remove photos from a gallery; their files need not exist",
-        "python -m tasks.{task} remove --gallery gallery.faiss photos/alice/",
+        "Remove photos from a gallery. Their files need not exist.",
+        (_INDEX, "python -m tasks.{task} remove tasks/embedding/matches.jpg"),
         "tasks.embedding.search",
         _remove_flags,
         usage=" INPUT... [--gallery GALLERY]",
     ),
-    "evaluate_onnx": commands.Command(
-        "Evaluate an external embedding network, an ONNX file, on the validation photos",
-        "python -m tasks.{task} evaluate_onnx net.onnx --data.input_size 112 --data.root faces/ --data.val_fraction 1",
-        "tasks.embedding.evaluate_onnx",
-        _evaluate_onnx_flags,
+    "peer": commands.Command(
+        "Evaluate an external embedding network, an ONNX file, on the validation photos.",
+        (
+            "python -m tasks.{task} peer net.onnx --data.input_size 112",
+            "python -m tasks.{task} peer net.onnx --data.input_size 112 --data.root faces --data.val_fraction 1",
+        ),
+        "tasks.embedding.peer",
+        _peer_flags,
         usage=" ONNX",
     ),
 }

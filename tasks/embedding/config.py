@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 
-from tasks.common.config import TaskConfig, require_size_of_name
+from tasks.common.config import HARDWARE, LOADER, WITHOUT_RUN, TaskConfig, VerbSettings, require_size_of_name
 from tasks.common.ranges import (
     AtLeast2,
     InputSize,
@@ -19,6 +19,8 @@ from tasks.common.ranges import (
     require,
     require_region,
 )
+
+FACE_INPUT = ("data.input_size", "data.face_part", "data.align")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,23 @@ class EmbeddingConfig(TaskConfig):
         fars: false accept rates at which the true accept rate is reported; undefined with fewer than 1 / rate impostor
             pairs.
     """
+
+    ACTS_IN: ClassVar[VerbSettings] = {
+        "evaluate": ("fars",),
+        "evaluate" + WITHOUT_RUN: ("backbone",),
+        "predict": FACE_INPUT,
+        "predict" + WITHOUT_RUN: ("backbone",),
+        "export": ("fars",),
+        "export" + WITHOUT_RUN: ("backbone",),
+        "cost": ("embedding_dim", "loss"),
+        "benchmark": ("embedding_dim",),
+        "index": (*FACE_INPUT, *HARDWARE, *LOADER),
+        "index" + WITHOUT_RUN: ("backbone",),
+        "search": (*FACE_INPUT, *HARDWARE, *LOADER),
+        "search" + WITHOUT_RUN: ("backbone",),
+        "remove": (),
+        "peer": ("data", "fars", *LOADER),
+    }
 
     data: EmbeddingDataConfig = field(default_factory=EmbeddingDataConfig)
     embedding_dim: AtLeast2 | None = 128

@@ -4,11 +4,14 @@ from tasks.common.cli import commands
 
 COMMANDS = commands.COMMANDS | {
     "index": commands.Command(
-        "Store the features of all training photos, so that `evaluate` and `predict` can find the most similar ones "
-        "(Im2GPS). Writes a run folder. Without --config and --data.root it uses the generated sample.",
-        "python -m tasks.{task} index --backbone.pretrained runs/geolocation/... --run_dir runs/gallery",
+        "Store the features of the training photos, for retrieval (Im2GPS). In the new run folder, `evaluate` and "
+        "`predict` find the most similar ones. Without --config and --data.root it uses the generated sample.",
+        (
+            "python -m tasks.{task} index --backbone.pretrained keras --run_dir runs/gallery",
+            "python -m tasks.{task} evaluate --run runs/gallery",
+        ),
         "tasks.geolocation.index",
         commands.add_run_dir,
-        knows_sample=True,
+        uses_sample=True,
     ),
 }

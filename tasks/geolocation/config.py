@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
-from tasks.common.config import TaskConfig, require_size_of_name
+from tasks.common.config import EVALUATION, WITHOUT_RUN, TaskConfig, VerbSettings, require_size_of_name
 from tasks.common.ranges import InputSize, LeftOpenUnit, Positive, PositiveInt, RightOpenUnit, Settings, require
+
+DECODING = ("cells.file", "combine_partitionings", "num_neighbours", "bandwidth_km")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,19 @@ class GeolocationConfig(TaskConfig):
         score_km: the threshold of the score by which the best checkpoint is chosen.
         exact: predict the coordinates too, not only the region; see the README on responsible use.
     """
+
+    ACTS_IN: ClassVar[VerbSettings] = {
+        "evaluate": (*DECODING, "method", "thresholds_km", "score_km"),
+        "evaluate" + WITHOUT_RUN: ("backbone",),
+        "predict": (*DECODING, "data.input_size", "data.crop_fraction", "exact"),
+        "predict" + WITHOUT_RUN: (*EVALUATION, "backbone", "method"),
+        "export": (*DECODING, "thresholds_km", "score_km"),
+        "export" + WITHOUT_RUN: ("backbone", "method"),
+        "cost": ("method", "cells.max_photos"),
+        "benchmark": ("method", "cells.max_photos"),
+        # The last five are kept for evaluate and predict.
+        "index": (*EVALUATION, "backbone", "num_neighbours", "bandwidth_km", "thresholds_km", "score_km", "exact"),
+    }
 
     method: Literal["classification", "retrieval"] = "classification"
     data: GeolocationDataConfig = field(default_factory=GeolocationDataConfig)

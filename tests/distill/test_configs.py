@@ -51,12 +51,4 @@ def test_help_lists_the_settings_of_task_and_distillation(capsys: pytest.Capture
         printed = capsys.readouterr().out
         assert setting in printed
         assert "--class_loss {kd,dkd,dist}" in printed
-        assert "example: python -m distill --teacher facenet --student mobilenet_0.5" in printed
-
-
-def test_alone_is_read_as_baseline(tmp_path: Path) -> None:
-    (tmp_path / "old.yaml").write_text("alone: false\n")
-    flags = [NAME, "--config", str(tmp_path / "old.yaml")]
-    with pytest.warns(UserWarning, match="alone is now baseline"):
-        parsed = parse_arguments(NAME, config_class("attributes"), Path(), flags, {NAME: COMMAND})
-    assert parsed.options["baseline"] is False
+        assert "examples:\n  python -m distill --teacher facenet --student mobilenet_0.5\n" in printed

@@ -1,6 +1,7 @@
 """The samples of each task and model that the contract test runs on. A new task or model adds a line to SAMPLES."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,11 @@ def as_prediction(truth: Sequence[Any]) -> list[Any]:
 
 
 def build_config(settings_class: type[Any], *files: Path, **changes: dict[str, Any]) -> Any:
-    """A configuration from YAML files and groups of changes, built by the command line's parser."""
+    """A configuration from YAML files and groups of changes, by the same parser as the command line."""
+    from tasks.common.cli.commands import COMMANDS
     from tasks.common.cli.parser import parse_arguments
 
+    train = dataclasses.replace(COMMANDS["train"], uses_sample=False)
     words = [word for file in files for word in ("--config", str(file))]
     words += [
         f"--{group}.{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"
@@ -45,7 +48,7 @@ def build_config(settings_class: type[Any], *files: Path, **changes: dict[str, A
         for key, value in settings.items()
     ]
     name = settings_class.__module__.split(".")[1]
-    return parse_arguments(name, settings_class, Path("unused.yaml"), ["cost", *words]).config
+    return parse_arguments(name, settings_class, Path("unused.yaml"), ["train", *words], {"train": train}).config
 
 
 @pytest.fixture

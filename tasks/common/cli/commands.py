@@ -1,4 +1,4 @@
-"""The verbs that every task has: what each takes besides settings, and where it is done. Imports nothing heavy."""
+"""The verbs that every task has: their flags besides the settings, and the modules that run them. Light to import."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ class Command:
     """One verb of the command line.
 
     Attributes:
-        help: what it does; `{task}` stands for the task's name, here and in `example`.
-        example: words that run.
+        help: what it does, with a short first sentence; `{task}` is replaced by the task's name, as in `examples`.
+        examples: two commands that run in a fresh clone, in this order.
         module: has a function of the verb's name, (task class, arguments) -> exit status; imported when it is called.
-        add_flags: gives a parser what the verb takes besides the settings.
-        usage: what must or may be said before the settings.
-        knows_sample: without `--config` and `--data.root` the settings are the sample's.
+        add_flags: adds the verb's own flags to a parser.
+        usage: the verb's own arguments, in its usage line.
+        uses_sample: without `--config` and `--data.root` the settings are those of the sample's recipe.
     """
 
     help: str
-    example: str
+    examples: tuple[str, str]
     module: str
     add_flags: Callable[[ArgumentParser], None]
     usage: str = ""
-    knows_sample: bool = False
+    uses_sample: bool = False
 
 
 def _train_flags(parser: ArgumentParser) -> None:
     add_run_dir(parser)
-    parser.add_argument("--resume", type=str | None, metavar="RUN", help="continue that run exactly")
+    parser.add_argument(
+        "--resume", type=str | None, metavar="RUN", help="run folder to resume; it ends as if never stopped"
+    )
 
 
 def _evaluate_flags(parser: ArgumentParser) -> None:
@@ -49,7 +51,7 @@ def _predict_flags(parser: ArgumentParser) -> None:
 
 def _export_flags(parser: ArgumentParser) -> None:
     add_run(parser, "export, or export-int8")
-    parser.add_argument("--int8", action="store_true", help="8 bits, with ranges from 100 training images")
+    parser.add_argument("--int8", action="store_true", help="quantise, with ranges from 100 training images")
 
 
 def _cost_flags(parser: ArgumentParser) -> None:
@@ -61,7 +63,7 @@ def _benchmark_flags(parser: ArgumentParser) -> None:
     widths, sizes, runtimes = [1.0, 0.75, 0.5, 0.25], [224, 192, 160, 128], ["torch", "onnx", "int8"]
     parser.add_argument("--widths", type=float, nargs="+", default=widths, help="width multipliers")
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="input sizes in pixels")
-    parser.add_argument("--runtimes", choices=runtimes, nargs="+", default=runtimes, help="what computes")
+    parser.add_argument("--runtimes", choices=runtimes, nargs="+", default=runtimes, help="runtimes to time")
     parser.add_argument("--num_classes", type=int | None, help="classes without background (default: the paper's)")
     add_out(parser, "runs/<task>/<backbone>-benchmark")
     add_json(parser)
@@ -69,18 +71,18 @@ def _benchmark_flags(parser: ArgumentParser) -> None:
 
 def add_run_dir(parser: ArgumentParser) -> None:
     """The flag of verbs that make a run folder."""
-    parser.add_argument("--run_dir", type=str | None, help="folder to make (default: one below runs, by date and time)")
+    parser.add_argument("--run_dir", type=str | None, metavar="DIR", help="new run folder (default: runs/.../<time>)")
 
 
 def add_run(parser: ArgumentParser, folder: str) -> None:
-    """The flags of verbs that take a run, or published weights, and leave a folder."""
+    """The flags of verbs that read a run, or published weights, and write a folder."""
     parser.add_argument("--run", type=str | None, help="run folder made by train; without it, published weights")
     add_out(parser, f"<run>/{folder}")
 
 
 def add_out(parser: ArgumentParser, default: str) -> None:
-    """The flag of verbs that leave a folder."""
-    parser.add_argument("--out", type=str | None, help=f"folder to make (default: {default})")
+    """The flag of verbs that write a folder."""
+    parser.add_argument("--out", type=str | None, metavar="DIR", help=f"new folder (default: {default})")
 
 
 def add_json(parser: ArgumentParser) -> None:
@@ -88,46 +90,54 @@ def add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+_MAKE_RUN = "python -m tasks.{task} train --run_dir runs/{task}/first"
+
 COMMANDS = {
     "train": Command(
-        "Train, evaluate, and leave a run folder with log, checkpoints, metrics and pictures. Without --config and "
-        "--data.root it trains on the drawn sample, by configs/{task}/sample.yaml.",
-        "python -m tasks.{task} train --optim.epochs 10 --run_dir runs/first",
+        "Train, and write a run folder: log, checkpoints, metrics and pictures. Without --config and --data.root it "
+        "trains on the generated sample, by configs/{task}/sample.yaml.",
+        (
+            "python -m tasks.{task} train",
+            "python -m tasks.{task} train --optim.epochs 2 --backbone.name mobilenet_0.5 --run_dir runs/{task}/short",
+        ),
         "tasks.common.verbs.train",
         _train_flags,
-        knows_sample=True,
+        uses_sample=True,
     ),
     "evaluate": Command(
-        "Score a run's best checkpoint, or published weights (--backbone.pretrained), on a split",
-        "python -m tasks.{task} evaluate --run runs/first --json",
+        "Score a run or published weights on a split of the data. Writes metrics, pictures and failure cases.",
+        (_MAKE_RUN, "python -m tasks.{task} evaluate --run runs/{task}/first"),
         "tasks.common.verbs.evaluate",
         _evaluate_flags,
         usage=" [--run RUN]",
     ),
     "predict": Command(
-        "Draw predictions for images, folders, globs and videos, and write predictions.jsonl",
-        "python -m tasks.{task} predict --run runs/first photo.jpg holiday/ 'more/*.png' clip.mp4",
+        "Draw predictions on your images and videos. Writes predictions.jsonl, too.",
+        (_MAKE_RUN, "python -m tasks.{task} predict --run runs/{task}/first tasks/{task}/*.jpg"),
         "tasks.common.verbs.predict",
         _predict_flags,
         usage=" [--run RUN] INPUT...",
     ),
     "export": Command(
-        "Write a run's network as an ONNX file, and compare its scores, size and latency with it. The new folder is a "
-        "run that evaluate and predict take",
-        "python -m tasks.{task} export --run runs/first --int8",
+        "Write a network as an ONNX file. Prints scores, size and latency of both. The new folder is a run that "
+        "evaluate and predict take.",
+        (_MAKE_RUN, "python -m tasks.{task} export --run runs/{task}/first --int8"),
         "tasks.common.verbs.export",
         _export_flags,
         usage=" [--run RUN]",
     ),
     "cost": Command(
-        "Mult-adds and parameters of the configured model",
-        "python -m tasks.{task} cost --backbone.name mobilenet_0.5 --json",
+        "Count mult-adds (MACs) and parameters of a configured model.",
+        ("python -m tasks.{task} cost", "python -m tasks.{task} cost --backbone.name mobilenet_0.5 --json"),
         "tasks.common.verbs.cost",
         _cost_flags,
     ),
     "benchmark": Command(
-        "Measure this machine's latency for widths by input sizes, in PyTorch and in ONNX Runtime; nothing is trained",
-        "python -m tasks.{task} benchmark --widths 1.0 0.5 --sizes 224 128",
+        "Measure latency on this machine by width, input size and runtime. The weights are random.",
+        (
+            "python -m tasks.{task} benchmark",
+            "python -m tasks.{task} benchmark --widths 0.5 0.25 --sizes 128 --runtimes onnx int8",
+        ),
         "tasks.common.verbs.benchmark",
         _benchmark_flags,
     ),

@@ -1,7 +1,7 @@
-"""The command line of every task: train, evaluate, predict, cost, and what a task adds to them.
+"""The command line of every task: train, evaluate, predict, cost, and the verbs that a task adds.
 
-Settings come from a task's frozen dataclass, a YAML file and flags, in this order. Nothing heavy is imported before
-the arguments are parsed, so that `--help` and a typing mistake are answered at once.
+Settings come from a task's frozen dataclass, a YAML file and flags, in this order. Nothing heavy is imported before the
+arguments are parsed, so that `--help` and typing errors are answered at once.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ def main(name: str, arguments: Sequence[str], commands: Mapping[str, Command] = 
         commands: by verb.
 
     Returns:
-        The exit status: 0, or 1 after a mistake in the data, 2 after one in the arguments, 130 when interrupted.
+        The exit status: 0, or 1 after an error in the data, 130 when interrupted.
+
+    Raises:
+        SystemExit: with status 2 after an error in the arguments, 0 after `--help`.
     """
-    sample_config = ROOT / "configs" / name / SAMPLE_CONFIG
-    parsed = parse_arguments(name, config_class(name), sample_config, arguments, commands)
 
     def run() -> int:
+        sample_config = ROOT / "configs" / name / SAMPLE_CONFIG
+        parsed = parse_arguments(name, config_class(name), sample_config, arguments, commands)
         module = importlib.import_module(commands[parsed.verb].module)  # only now: torch takes seconds to import
         return int(getattr(module, parsed.verb)(task_class(name), parsed))
 
@@ -44,7 +47,7 @@ def main(name: str, arguments: Sequence[str], commands: Mapping[str, Command] = 
 
 
 def exit_status(run: Callable[[], int]) -> int:
-    """What a command returns; 1 after a mistake in the data, 130 when interrupted, with a line that says so."""
+    """The status that a command returns; 1 after an error in the data, 130 when interrupted, with a line on stderr."""
     warnings.showwarning = _print_warning  # type: ignore[assignment]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as for sys.stderr: not every file name can be encoded
@@ -60,7 +63,7 @@ def exit_status(run: Callable[[], int]) -> int:
 
 
 def _check_packages() -> None:
-    """The name `datasets` is also another project's: make sure that ours was found."""
+    """Make sure that `datasets` is our package, since another project has one of that name."""
     import datasets
 
     if Path(datasets.__file__ or "").resolve().parent != ROOT / "datasets":

@@ -1,4 +1,4 @@
-"""Words and YAML to typed settings, and a clear line for every mistake in them."""
+"""From words and YAML to typed settings, and one clear line for every error in them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import dataclasses
 import difflib
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, zip_longest
+from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 
 from tasks.common.cli.commands import COMMANDS, Command
+from tasks.common.cli.help import format_help, list_verbs
 from tasks.common.config import TaskConfig
-from tasks.common.legacy import RENAMED_SETTINGS
+from tasks.common.legacy import RENAMED_VERBS, renamed_flag
 from tasks.common.settings import CONFIG, ConfigFile, build_settings
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What the user asked for.
+    """The parsed command line.
 
     Attributes:
         verb: the command.
@@ -43,105 +44,156 @@ def parse_arguments(
     words: Sequence[str],
     commands: Mapping[str, Command] = COMMANDS,
 ) -> Arguments:
-    """Settings and flags from words; exits with status 2 and one line after a mistake.
+    """Settings and flags from words; prints help and exits where that is asked for.
 
-    The settings of `--run` and `--resume` are those that the run was made with, and a verb that knows the sample takes
-    `sample_config` where there is neither `--config` nor `--data.root`, or the file beside it that has the model's name
-    in front; other flags change them.
+    Settings come from the defaults, then from a run's `config.yaml` (`--run`, `--resume`) or the sample's recipe, then
+    from each `--config`, then from flags. The sample's recipe, for a verb that uses the sample where neither `--config`
+    nor `--data.root` is given, is `sample_config`, or the file beside it with the model's name in front.
+
+    Raises:
+        SystemExit: with status 2 after an error, which is printed as one line.
     """
-    parser = ArgumentParser(prog=f"python -m tasks.{task}", description=f"The {task} task.", exit_on_error=False)
-    verbs = parser.add_subcommands(dest="verb", metavar="{" + ",".join(commands) + "}")
-    verb_parsers = {verb: _verb_parser(task, verb, command, config_class) for verb, command in commands.items()}
-    for verb, verb_parser in verb_parsers.items():
-        verbs.add_subcommand(verb, verb_parser, help=commands[verb].help.split(". ")[0].rstrip("."))
-    known = {action.dest for verb_parser in verb_parsers.values() for action in verb_parser._actions}
-    words = _files_first(_complete_switches(words, config_class))
+    verb = _parse_verb(task, words[:1], commands)
+    parser = build_parser(config_class, commands[verb])
+    files, words = _split_config_files(_complete_switches(words[1:], parser))
+    flags = _flags(words)
+    if flags.keys() & {"h", "help"}:
+        print(format_help(task, verb, commands[verb], config_class, parser))
+        sys.exit(0)
+    known = [action.dest for action in parser._actions]
     try:
-        parsed = parser.parse_args(words)
-        base = _base_config(commands[parsed.verb], parsed[parsed.verb], sample_config)
-        if base is not None:
-            at = words.index(parsed.verb) + 1
-            parsed = parser.parse_args([*words[:at], "--config", str(base), *words[at:]])
-        verb, options = parsed.verb, parsed[parsed.verb]
+        for key, value in flags.items():
+            _refuse_renamed(key, value)
+            if key in known:
+                _refuse_unused(key, verb, commands, config_class, has_run="run" in flags)
+        run = flags.get("run") or flags.get("resume")
+        for file in files:
+            if not Path(file).is_file():
+                raise ValueError(f"--config: {file} does not exist")
+        if run:
+            files.insert(0, _config_of_run(run))
+        elif commands[verb].uses_sample and not files and "data.root" not in flags:
+            of_model = sample_config.with_name(f"{flags.get('model')}_{sample_config.name}")
+            words = ["--config", str(of_model if of_model.is_file() else sample_config), *words]
+        options = parser.parse_args([*(word for file in files for word in ("--config", file)), *words])
         config = build_settings(config_class, options)
         if "run" in options and options.run is None and config.backbone.pretrained == "none":
-            raise ValueError("--run: expected a run folder, or published weights as --backbone.pretrained")
+            published = config_class.acts_in("backbone.pretrained", verb)
+            weights = ", or published weights as --backbone.pretrained" if published else ""
+            raise ValueError(f"--run: expected a run folder{weights}")
     except (argparse.ArgumentError, ValueError) as error:
-        print(f"error: {_explain(str(error), known)}{_config_files(words)}; --help lists the settings", file=sys.stderr)
+        text = _explain(str(error), known)
+        if files and not any(file in text for file in files):
+            text += f", in {' and '.join(files)} or on the command line"
+        print(f"error: {text}; --help lists the settings", file=sys.stderr)
         sys.exit(2)
     own = set(vars(options)) - {field.name for field in dataclasses.fields(config_class)} - {"config"}
     return Arguments(verb, config, {key: options[key] for key in own})
 
 
-def _base_config(command: Command, options: Namespace, sample_config: Path) -> Path | None:
-    run = options.get("run") or options.get("resume")
-    if run is not None:
-        if not (Path(run) / CONFIG).is_file():
-            raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
-        return Path(run) / CONFIG
-    if command.knows_sample and options.config is None and options.data.root is None:
-        of_model = sample_config.with_name(f"{options.get('model')}_{sample_config.name}")
-        return of_model if of_model.is_file() else sample_config
-    return None
-
-
-def _verb_parser(task: str, verb: str, command: Command, config_class: type[TaskConfig]) -> ArgumentParser:
-    program = f"python -m {task}" if verb == task else f"python -m tasks.{task} {verb}"  # one verb needs no name
-    usage = f"{program}{command.usage} [--config FILE] [--setting VALUE ...]"
-    description, example = command.help.format(task=task), f"example: {command.example.format(task=task)}"
-    parser = ArgumentParser(usage=usage, description=description, epilog=example, exit_on_error=False)
-    parser.add_argument("--config", action=ConfigFile, help="YAML file with settings; flags change them")
+def build_parser(config_class: type[TaskConfig], command: Command) -> ArgumentParser:
+    """The parser of one verb. It has all settings of a task, since all of them are in a run's `config.yaml`."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", action=ConfigFile, metavar="FILE", help="YAML file of settings; flags override it")
     command.add_flags(parser)
     parser.add_class_arguments(config_class)
     return parser
 
 
-def _explain(message: str, known: set[str]) -> str:
+def _parse_verb(task: str, words: Sequence[str], commands: Mapping[str, Command]) -> str:
+    """The verb; without one the list of verbs is printed, to stdout with status 0 where help is asked for."""
+    (verb,) = words or [""]
+    if verb in commands:
+        return verb
+    verbs = list_verbs(task, commands)
+    if verb in ("-h", "--help"):
+        print(verbs)
+        sys.exit(0)
+    near = difflib.get_close_matches(verb, commands, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    if RENAMED_VERBS.get(verb) in commands:
+        hint = f", which is now {RENAMED_VERBS[verb]}"
+    print(f"error: expected a verb, got {verb or 'nothing'}{hint}\n\n{verbs}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _flags(words: Sequence[str]) -> dict[str, str]:
+    """Each flag among the words, without its hyphens, and the word after it or after its `=`."""
+    words = list(takewhile(lambda word: word != "--", words))
+    flags = {}
+    for word, after in zip_longest(words, words[1:], fillvalue=""):
+        if re.match("--[a-z]|-h$", word):
+            key, _, value = word.lstrip("-").partition("=")
+            flags[key] = value or after
+    return flags
+
+
+def _refuse_renamed(key: str, value: str) -> None:
+    renamed = renamed_flag(key, value)
+    if renamed is not None:
+        raise ValueError(renamed)
+
+
+def _refuse_unused(
+    key: str, verb: str, commands: Mapping[str, Command], config_class: type[TaskConfig], *, has_run: bool
+) -> None:
+    """Raise a ValueError for a whole group of settings, and for a setting that has no effect on the verb."""
+    groups: dict[str, Any] = {field.name: field.default_factory for field in dataclasses.fields(config_class)}
+    name = key.partition(".")[0]
+    if name not in groups:
+        return  # one of the verb's own flags
+    if isinstance(groups[name], type) and name == key:
+        example = dataclasses.fields(groups[name])[0].name
+        raise ValueError(f"{key}: is a group of settings; give one of them, such as {key}.{example}")
+    if not config_class.acts_in(key, verb):
+        acting = [other for other in commands if config_class.acts_in(key, other)]
+        raise ValueError(f"{key}: has no effect on {verb}; it acts in {', '.join(acting)}")
+    if has_run and not config_class.acts_in(key, verb, has_run=True):
+        raise ValueError(f"{key}: has no effect on {verb} with --run, which has its own")
+
+
+def _config_of_run(run: str) -> str:
+    if not (Path(run) / CONFIG).is_file():
+        raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
+    return str(Path(run) / CONFIG)
+
+
+def _explain(message: str, known: Sequence[str]) -> str:
     """The library's message as one line, with the nearest right name for one that is not known."""
     text = re.sub(r"Parser key \"(\S+?)\":", r"\1:", " ".join(message.split()))
     text = re.sub(r"<class '(\w+)'>", r"\1", text).replace("typing.", "")
-    unknown = re.search(r"unrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'", text)
+    text = re.sub(r"Group '(\S+)' does not accept option '(\S+)'", r"Option '\1.\2' is not accepted", text)
+    unknown = re.search(r"unrecognized arguments: --([\w.]+)|Option '([\w.]+)' is not accepted", text)
     if unknown is None:
         return text
     key = unknown[1] or unknown[2]
-    if key in RENAMED_SETTINGS:
-        return f"{key} is now {RENAMED_SETTINGS[key]}"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"unknown setting {key}" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _complete_switches(words: Sequence[str], config_class: type[TaskConfig]) -> list[str]:
+# jsonargparse's own means do not replace these two: its ActionYesNo is for single arguments, not for fields of a
+# dataclass, and with nargs="?" a switch would swallow an input after it; its default_config_files are loaded without
+# `ConfigFile`, which knows the names of earlier versions.
+
+
+def _complete_switches(words: Sequence[str], parser: ArgumentParser) -> list[str]:
     """The words with `true` after each setting that is true or false and stands alone, as in `--exact photo.jpg`."""
-    switches = {f"--{key}" for key in _switches(config_class)}
+    switches = {f"--{action.dest}" for action in parser._actions if getattr(action, "_typehint", None) is bool}
     completed: list[str] = []
     for word, after in zip_longest(words, words[1:], fillvalue=""):
         completed += [word, "true"] if word in switches and after not in ("true", "false") else [word]
     return completed
 
 
-def _switches(config_class: type[Any]) -> Iterator[str]:
-    for field in dataclasses.fields(config_class):
-        if isinstance(field.default_factory, type):
-            yield from (f"{field.name}.{key}" for key in _switches(field.default_factory))
-        elif isinstance(field.default, bool):
-            yield field.name
-
-
-def _files_first(words: Sequence[str]) -> list[str]:
-    """The words with each `--config FILE` moved to the front, since flags change files wherever they stand."""
+def _split_config_files(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Each `--config FILE`, and the other words: flags override files wherever they stand."""
     files, others = [], []
     arriving = iter(words)
     for word in arriving:
         if word == "--config":
-            files += [word, *[file for file in [next(arriving, None)] if file is not None]]
+            files.append(next(arriving, ""))
         elif word.startswith("--config="):
-            files.append(word)
+            files.append(word.removeprefix("--config="))
         else:
             others.append(word)
-    return [*others[:1], *files, *others[1:]]
-
-
-def _config_files(words: Sequence[str]) -> str:
-    files = [after for word, after in pairwise(words) if word == "--config"]
-    files += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
-    return f", in {' and '.join(files)} or on the command line" if files else ""
+    return files, others

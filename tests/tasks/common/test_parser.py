@@ -1,18 +1,32 @@
-"""Mistakes in words and YAML: one line with the key, what was expected, and the nearest right name."""
+"""Errors in words and YAML: one line with the key and the expected value. Help, and the commands that it ends with."""
 
+import dataclasses
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 import datasets
+from distill.cli import COMMAND, NAME
+from tasks.classification.config import ClassificationConfig
 from tasks.common.cli import main as cli
+from tasks.common.cli.commands import COMMANDS, Command
+from tasks.common.cli.help import USUAL
 from tasks.common.cli.parser import Arguments, parse_arguments
+from tasks.common.config import WITHOUT_RUN
+from tasks.common.settings import flatten
 from tasks.detection.config import DetectionConfig
-from tasks.registry import TASKS
+from tasks.embedding import cli as embedding_cli
+from tasks.geolocation import cli as geolocation_cli
+from tasks.geolocation.config import GeolocationConfig
+from tasks.registry import TASKS, config_class
 
-SAMPLE = Path(__file__).resolve().parents[3] / "configs" / "detection" / "sample.yaml"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+SAMPLE = CONFIGS / "detection" / "sample.yaml"
 
 
 def parse(*words: str) -> Arguments:
@@ -36,7 +50,7 @@ def test_defaults_then_yaml_then_flags(tmp_path: Path) -> None:
     second.write_text("optim: {batch_size: 4}\n")
     files, flags = ["--config", str(file), f"--config={second}"], ["--optim.epochs", "9"]
     for words in ([*files, *flags], [*flags, *files]):  # whatever the order
-        optim = parse("cost", *words).config.optim
+        optim = parse("train", *words).config.optim
         assert (optim.lr, optim.epochs, optim.batch_size, optim.momentum) == (0.5, 9, 4, 0.9)
 
 
@@ -58,7 +72,9 @@ def test_a_switch_may_stand_alone() -> None:
     for words, expected in (((), True), (("true",), True), (("false",), False)):
         config = parse("train", "--optim.freeze_bn", *words, "--optim.epochs", "3").config
         assert (config.optim.freeze_bn, config.optim.epochs) == (expected, 3)
-    predict = parse("predict", "--backbone.pretrained", "keras", "--optim.freeze_bn", "photo.jpg")
+    words = ("predict", "--backbone.pretrained", "keras", "--exact", "photo.jpg")
+    predict = parse_arguments("geolocation", GeolocationConfig, SAMPLE, words)
+    assert predict.config.exact
     assert predict.options["inputs"] == ["photo.jpg"]
 
 
@@ -79,13 +95,19 @@ def test_a_switch_may_stand_alone() -> None:
         (("train", "--backbone.name", "mobilenet_0.5_160"), ("data.input_size", "160", "192")),
         (("train", "--config", "none.yaml"), ("none.yaml", "not exist")),
         (("train", "--resume", "nowhere"), ("nowhere", "not a run folder")),
-        (("evaluate",), ("run",)),
+        (("train", "--optim.epoch", "1"), ("unknown setting optim.epoch", "did you mean optim.epochs?")),
+        (("train", "--data", "photos"), ("data: is a group of settings", "such as data.root")),
+        (("evaluate",), ("--run: expected a run folder;",)),
         (("predict", "--run", "nowhere", "a.jpg"), ("nowhere", "not a run folder")),
-        (("tran",), ("tran", "train")),
-        ((), ("verb",)),
+        (("predict", "a.jpg", "--optim.lr", "1"), ("optim.lr: has no effect on predict; it acts in train;",)),
+        (
+            ("export", "--show_score=0.5"),
+            ("show_score: has no effect on export; it acts in train, evaluate, predict;",),
+        ),
+        (("benchmark", "--data.input_size", "96"), ("data.input_size: has no effect on benchmark",)),
     ],
 )
-def test_mistakes_on_the_command_line(
+def test_errors_on_the_command_line(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
     line = error_line(capsys, *words)
@@ -100,21 +122,110 @@ def test_mistakes_on_the_command_line(
         ("sed: 3", ("sed", "did you mean seed?")),
         ("optim: {lr: fast}", ("optim.lr", "float", "fast")),
         ("optim: 3", ("optim", "group of settings", "3")),
-        ("optim: [", ("config",)),
+        ("optim: [", ("not a YAML file",)),
+        ("ssd: {neck: {name: fpn}}", ("ssd.neck",)),
         ("seed: -1", ("seed: expected a number of 0 or more, got -1,",)),
         ("optim: {epochs: null}", ("optim.epochs: expected a number of 1 or more, got None,",)),
         ("optim: {ema_decay: 1}", ("optim.ema_decay: expected a number over 0 and under 1, or null, got 1.0,",)),
         ("data: {input_size: 300.5}", ("data.input_size", "int", "300.5")),
     ],
 )
-def test_mistakes_in_yaml(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, parts: tuple[str, ...]
-) -> None:
+def test_errors_in_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, parts: tuple[str, ...]) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     line = error_line(capsys, "train", "--config", str(file))
     for part in (*parts, "mine.yaml"):
         assert part in line
+
+
+def test_settings_of_the_weights_have_no_effect_on_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A run has its own backbone; published weights take the one in the settings."""
+    (tmp_path / "config.yaml").write_text("data: {input_size: 96}\n")
+    words = ("predict", "a.jpg", "--backbone.pretrained", "keras")
+    parsed = parse_arguments("classification", ClassificationConfig, SAMPLE, words)
+    assert parsed.config.backbone.pretrained == "keras"
+    with pytest.raises(SystemExit):
+        parse_arguments("classification", ClassificationConfig, SAMPLE, (*words, "--run", str(tmp_path)))
+    assert "backbone.pretrained: has no effect on predict with --run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [(), ("tran",), ("--optim.lr", "1")])
+def test_a_wrong_verb_and_a_missing_one_list_the_verbs(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse(*words)
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first == f"error: expected a verb, got {[*words, 'nothing'][0]}" + "; did you mean train?" * (
+        "tran" in words
+    )
+    with pytest.raises(SystemExit, match="0"):
+        parse("--help")
+    assert ["", *capsys.readouterr().out.splitlines()] == lines
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == list(COMMANDS)
+
+
+def every_verb() -> Iterator[tuple[str, str]]:
+    yield from ((task, verb) for task in TASKS for verb in commands_of(task))
+    yield NAME, NAME
+
+
+def commands_of(task: str) -> Mapping[str, Command]:
+    more = {"embedding": embedding_cli.COMMANDS, "geolocation": geolocation_cli.COMMANDS, NAME: {NAME: COMMAND}}
+    return more.get(task, COMMANDS)
+
+
+@pytest.mark.parametrize(("task", "verb"), list(every_verb()))
+def test_help_is_short_and_ends_with_two_commands_that_parse(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: str, verb: str
+) -> None:
+    student = "embedding" if task == NAME else task
+    settings_class, sample, commands = config_class(student), CONFIGS / student / "sample.yaml", commands_of(task)
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        parse_arguments(task, settings_class, sample, (verb, "--help"), commands)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("  ") or len(line) <= 80 for line in lines)
+    if verb == "predict":
+        assert len(lines) < 60
+    *_, title, first, second = lines
+    assert title == "examples:"
+
+    run = tmp_path / "runs" / task / "first"
+    for folder in (run, tmp_path / "runs" / "gallery"):
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text("seed: 3\n")
+    root = Path.cwd()
+    monkeypatch.chdir(tmp_path)  # where there are the runs that the first commands make
+    for line in (first, second):
+        python, dash, module, *words = shlex.split(line)
+        assert (python, dash, module) == ("python", "-m", NAME if task == NAME else f"tasks.{task}")
+        words = [*([NAME] if task == NAME else []), *words]
+        parsed = parse_arguments(task, settings_class, sample, words, commands)
+        assert parsed.config.seed == (3 if parsed.options.get("run") else 0)
+        for name in parsed.options.get("inputs", ()):
+            assert list(root.glob(name)), f"{name} is in the repository"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_acts_is_declared_of_settings_and_verbs_that_exist(task: str) -> None:
+    settings_class = config_class(task)
+    settings = flatten(dataclasses.asdict(settings_class()))
+    for base in settings_class.__mro__:
+        for verb, keys in vars(base).get("ACTS_IN", {}).items():
+            assert verb.removesuffix(WITHOUT_RUN) in commands_of(task)
+            for key in keys:
+                assert key in settings or any(name.startswith(f"{key}.") for name in settings), (verb, key)
+
+
+def test_the_usual_settings_come_first_where_all_act(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        parse("train", "--help")
+    printed = capsys.readouterr().out
+    flags = re.findall(r"^  --(\S+)", printed.partition("usual settings:")[2], re.MULTILINE)
+    assert tuple(flags[: len(USUAL)]) == USUAL
+    assert sorted(flags) == sorted(flatten(dataclasses.asdict(DetectionConfig())))
+    assert "peak learning rate" in printed  # each setting is explained
 
 
 @pytest.mark.parametrize("words", [[], ["train"], ["evaluate"], ["predict"], ["cost"]])
@@ -127,10 +238,6 @@ def test_help_waits_for_no_heavy_import(words: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code, *words, "--help"], capture_output=True, check=False, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("heavy: []")
-    if words:
-        text = " ".join(done.stdout.split())
-        assert f"example: python -m tasks.detection {words[0]}" in text
-        assert "highest learning rate" in text  # each setting is explained
 
 
 def test_another_package_called_datasets_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +247,17 @@ def test_another_package_called_datasets_is_noticed(tmp_path: Path, monkeypatch:
 
 
 def test_list_of_tasks() -> None:
-    done = subprocess.run([sys.executable, "-m", "tasks"], capture_output=True, check=True, text=True)
-    commands = [line.strip() for line in done.stdout.splitlines()[1::2]]
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "tasks", *words]
+        return subprocess.run(command, capture_output=True, check=False, text=True)
+
+    listed = run()
+    assert listed.returncode == 0
+    commands = [line.strip() for line in listed.stdout.splitlines()[1::2]]
     assert commands == [f"python -m tasks.{task} train" for task in sorted(TASKS)]
+    wrong = run("detect")
+    assert wrong.returncode == 2
+    assert wrong.stderr == f"error: there is no task detect; the tasks are:\n\n{listed.stdout}"
+    task = run("detection")
+    assert task.returncode == 2
+    assert task.stderr.startswith("error: expected a verb, got nothing\n\nusage: python -m tasks.detection VERB")
