@@ -2,7 +2,7 @@
 
 By default glibc returns every large block to the kernel when it is freed and gets new zeroed pages for the next one,
 which is slow. A training step frees and allocates the same blocks over and over: on two cores, training SSD300 was 1.8
-times as fast with the blocks kept (`python -m tasks.detection.throughput`; 1.3 times in another run).
+times as fast with the blocks kept (`python -m results bench training`; 1.3 times in another run).
 """
 
 from __future__ import annotations

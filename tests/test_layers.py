@@ -29,7 +29,7 @@ COMMON_LAYERS = (
     ("training",),
     ("verbs",),
 )
-REGISTRY, CLI, THROUGHPUT = "tasks.registry", "tasks.common.cli", "tasks.common.throughput"
+REGISTRY, CLI = "tasks.registry", "tasks.common.cli"
 ONE_TASK = "tasks.<task>"
 
 
@@ -45,9 +45,8 @@ def _allowed() -> dict[str, set[str]]:
             # Not the commands, which are imported by name when they are called: `--help` does not wait for torch.
             settings = {f"tasks.common.{unit}" for unit in ("config", "settings", "legacy", "runtime")}
             allowed[CLI] = {"datasets", *settings, REGISTRY}
-            allowed[THROUGHPUT] = {"tasks.common.runtime"}
     allowed["tasks.common.verbs"] |= {CLI}  # for the parsed arguments
-    allowed[ONE_TASK] = below | {CLI, THROUGHPUT}
+    allowed[ONE_TASK] = below | {CLI}
     allowed["tasks"] = {REGISTRY}
     allowed["distill"] = below | {CLI, REGISTRY, ONE_TASK}
     allowed["results"] = below | {CLI, REGISTRY, ONE_TASK}

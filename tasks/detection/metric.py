@@ -1,7 +1,7 @@
 """COCO's average precision of `Detections`, and the worst false positive of an image with its kind of error.
 
 Computed by faster-coco-eval: pycocotools' numbers (tests/tasks/detection/test_metric.py) in a sixth of the time
-(`python -m tasks.detection.throughput evaluation`).
+(`python -m results bench evaluation`).
 """
 
 from __future__ import annotations

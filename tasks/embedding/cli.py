@@ -1,4 +1,4 @@
-"""The verbs of embedding: those of every task, `index`, `search`, `remove` and `peer`."""
+"""The verbs of embedding: those of every task, `index`, `search`, `remove` and `evaluate_onnx`."""
 
 from jsonargparse import ArgumentParser
 
@@ -27,9 +27,9 @@ def _add_gallery(flags: ArgumentParser) -> None:
     flags.add_argument("--gallery", type=str, default="gallery.faiss", help="gallery written by index")
 
 
-def _peer_flags(flags: ArgumentParser) -> None:
+def _evaluate_onnx_flags(flags: ArgumentParser) -> None:
     flags.add_argument("onnx", type=str, help="ONNX file: one RGB face, ImageNet mean and std, to an embedding")
-    commands.add_out(flags, "runs/embedding/<backbone>-peer")
+    commands.add_out(flags, "runs/embedding/<backbone>-evaluate_onnx")
     commands.add_json(flags)
 
 
@@ -59,14 +59,14 @@ COMMANDS = commands.COMMANDS | {
         _remove_flags,
         usage=" INPUT... [--gallery GALLERY]",
     ),
-    "peer": commands.Command(
+    "evaluate_onnx": commands.Command(
         "Evaluate an external embedding network, an ONNX file, on the validation photos.",
         (
-            "python -m tasks.{task} peer net.onnx --data.input_size 112",
-            "python -m tasks.{task} peer net.onnx --data.input_size 112 --data.root faces --data.val_fraction 1",
+            "python -m tasks.{task} evaluate_onnx net.onnx --data.input_size 112",
+            "python -m tasks.{task} evaluate_onnx net.onnx --data.input_size 112 --data.root faces --data.val_fraction 1",
         ),
-        "tasks.embedding.peer",
-        _peer_flags,
+        "tasks.embedding.evaluate_onnx",
+        _evaluate_onnx_flags,
         usage=" ONNX",
     ),
 }

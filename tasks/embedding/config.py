@@ -84,7 +84,7 @@ class EmbeddingConfig(TaskConfig):
         "search": (*FACE_INPUT, *HARDWARE, *LOADER),
         "search" + WITHOUT_RUN: ("backbone",),
         "remove": (),
-        "peer": ("data", "fars", *LOADER),
+        "evaluate_onnx": ("data", "fars", *LOADER),
     }
 
     data: EmbeddingDataConfig = field(default_factory=EmbeddingDataConfig)
