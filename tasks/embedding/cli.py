@@ -63,7 +63,7 @@ COMMANDS = commands.COMMANDS | {
         "Evaluate an external embedding network, an ONNX file, on the validation photos.",
         (
             "python -m tasks.{task} evaluate_onnx net.onnx --data.input_size 112",
-            "python -m tasks.{task} evaluate_onnx net.onnx --data.input_size 112 --data.root faces --data.val_fraction 1",
+            "python -m tasks.{task} evaluate_onnx net.onnx --data.input_size 112 --data.root faces",
         ),
         "tasks.embedding.evaluate_onnx",
         _evaluate_onnx_flags,
