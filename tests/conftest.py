@@ -50,7 +50,7 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def drawn_roots(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def generated_roots(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A function from a task's name to the folder of its generated sample, which is written once."""
 
     @functools.cache
@@ -63,6 +63,6 @@ def drawn_roots(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 
 
 @pytest.fixture(scope="session")
-def drawn_root(drawn_roots: Callable[[str], Path]) -> Path:
+def generated_root(generated_roots: Callable[[str], Path]) -> Path:
     """The generated detection sample in COCO's layout: 24 images for training, 8 for validation."""
-    return drawn_roots("detection")
+    return generated_roots("detection")

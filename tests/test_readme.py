@@ -55,13 +55,13 @@ def run(words: list[str]) -> None:
 
 
 def test_commands_and_python_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn_roots: Callable[[str], Path]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generated_roots: Callable[[str], Path]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     for task in ("classification", "detection"):  # a few generated pictures in place of all
         sample = importlib.import_module(f"datasets.sample.{task}")
-        shutil.copytree(drawn_roots(task), tmp_path / "cache" / f"sample-{task}-v{sample.VERSION}")
+        shutil.copytree(generated_roots(task), tmp_path / "cache" / f"sample-{task}-v{sample.VERSION}")
     write_image(tmp_path / "photo.jpg", np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8))
     for words in commands():
         run(words)

@@ -301,10 +301,10 @@ def write(value: Any) -> tuple[bytes, set[int]]:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_loader_processes_are_sent_one_split_and_no_task(name: str, drawn_roots: Callable[[str], Path]) -> None:
+def test_loader_processes_are_sent_one_split_and_no_task(name: str, generated_roots: Callable[[str], Path]) -> None:
     """Without fork, the data set is pickled for each process, and COCO's annotations are large."""
     config: Any = read_config(config_class(name), REPOSITORY / "configs" / name / "sample.yaml")
-    changes: dict[str, Any] = {"data": dataclasses.replace(config.data, root=str(drawn_roots(name)))}
+    changes: dict[str, Any] = {"data": dataclasses.replace(config.data, root=str(generated_roots(name)))}
     if name == "geolocation":
         changes["cells"] = dataclasses.replace(config.cells, max_photos=(6, 2), min_photos=1)
     task: Any = task_class(name).from_data(dataclasses.replace(config, **changes))

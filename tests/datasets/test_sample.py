@@ -14,9 +14,9 @@ from datasets.sample.classification import SPECIES, draw_butterfly
 from datasets.sample.detection import PAINTERS, draw_scene, sample_root
 
 
-def test_reads_as_official_layout_without_repairs(drawn_root: Path) -> None:
+def test_reads_as_official_layout_without_repairs(generated_root: Path) -> None:
     for split, num_images in (("train2017", 24), ("val2017", 8)):
-        data = CocoDetection(drawn_root / split, drawn_root / "annotations" / f"instances_{split}.json")
+        data = CocoDetection(generated_root / split, generated_root / "annotations" / f"instances_{split}.json")
         assert len(data) == num_images
         assert data.categories.names == tuple(PAINTERS)
         assert data.warnings == []

@@ -24,7 +24,7 @@ def _isolated_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def data_flags(drawn_roots: Callable[[str], Path]) -> Callable[[str], list[str]]:
+def data_flags(generated_roots: Callable[[str], Path]) -> Callable[[str], list[str]]:
     """The flags for a task's few generated examples."""
 
     def flags(task: str) -> list[str]:
@@ -32,18 +32,18 @@ def data_flags(drawn_roots: Callable[[str], Path]) -> Callable[[str], list[str]]
             "classification": ["--data.name", "stanford_dogs"],
             "geolocation": ["--cells.max_photos", "[6, 2]", "--cells.min_photos", "1"],
         }.get(task, [])
-        return ["--data.root", str(drawn_roots(task)), "--data.input_size", str(SMALL[task]), *extra]
+        return ["--data.root", str(generated_roots(task)), "--data.input_size", str(SMALL[task]), *extra]
 
     return flags
 
 
 @pytest.fixture
-def student(drawn_roots: Callable[[str], Path]) -> Callable[..., Any]:
+def student(generated_roots: Callable[[str], Path]) -> Callable[..., Any]:
     """The task of a student on a few generated examples: a function of the task's name and further settings."""
 
     def build(task: str, **changes: dict[str, Any]) -> Any:
         settings: dict[str, dict[str, Any]] = {
-            "data": {"root": str(drawn_roots(task)), "input_size": SMALL[task]},
+            "data": {"root": str(generated_roots(task)), "input_size": SMALL[task]},
             "loop": {"num_workers": 0},
             **SAMPLES[f"{task}/sample"],
         }

@@ -84,10 +84,10 @@ def test_an_exported_run_is_an_equal_teacher(trained_run: Callable[..., str], di
 
 
 def test_images_without_labels_and_a_teacher_of_another_size(
-    trained_run: Callable[..., str], distil: Run, drawn_roots: Callable[[str], Path], tmp_path: Path
+    trained_run: Callable[..., str], distil: Run, generated_roots: Callable[[str], Path], tmp_path: Path
 ) -> None:
     teacher = trained_run("attributes", "--data.input_size", "64")
-    photos = str(drawn_roots("attributes") / "img_align_celeba" / "00000*.jpg")
+    photos = str(generated_roots("attributes") / "img_align_celeba" / "00000*.jpg")
     flags = ("--unlabelled", photos, "--views", "2", "--unlabelled_part", "[0.1, 0.1, 0.9, 0.9]")
     assert distil("attributes", "--teacher", teacher, *flags, "--run_dir", "out") == 0
     rows = rows_of(Path("out/report.csv"))
@@ -128,7 +128,7 @@ def test_errors_are_one_line(
     trained_run: Callable[..., str],
     distil: Run,
     error_line_of: Callable[..., str],
-    drawn_roots: Callable[[str], Path],
+    generated_roots: Callable[[str], Path],
     tmp_path: Path,
 ) -> None:
     def error_line(task: str, *flags: str) -> str:
@@ -192,10 +192,13 @@ def test_all_images_unreadable_is_an_error(
 
 
 def test_unlabelled_faces_need_no_identities_and_a_shorter_embedding_is_rotated(
-    trained_run: Callable[..., str], distil: Run, drawn_roots: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+    trained_run: Callable[..., str],
+    distil: Run,
+    generated_roots: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     teacher = trained_run("embedding")
-    persons = str(drawn_roots("embedding") / "train")
+    persons = str(generated_roots("embedding") / "train")
     flags = ("--data.root", persons, "--data.val_fraction", "1", "--unlabelled", persons, "--run_dir", "out")
     flags += ("--embedding_dim", "16", "--optim.ema_decay", "0.9")
     assert distil("embedding", "--teacher", teacher, *flags) == 0

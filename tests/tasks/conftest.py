@@ -89,6 +89,6 @@ class TinyTask:
 
 
 @pytest.fixture(params=SAMPLES)
-def tiny_task(request: pytest.FixtureRequest, drawn_roots: Callable[[str], Path]) -> TinyTask:
+def tiny_task(request: pytest.FixtureRequest, generated_roots: Callable[[str], Path]) -> TinyTask:
     """Each task and model in turn, on a few generated examples."""
-    return TinyTask(request.param, request.param.split("/")[0], drawn_roots)
+    return TinyTask(request.param, request.param.split("/")[0], generated_roots)

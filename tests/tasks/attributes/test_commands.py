@@ -16,9 +16,9 @@ from tasks.common.cli.main import main
 
 
 @pytest.fixture
-def settings(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def settings(generated_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    root = str(drawn_roots("attributes"))
+    root = str(generated_roots("attributes"))
     small = ("--data.root", root, "--data.input_size", "64", "--loop.num_workers", "0")
     return [*small, "--backbone.name", "mobilenet_0.25"]
 

@@ -20,10 +20,10 @@ PROBE = ("--optim.layers", "linear_probe", "--optim.weight_decay", "1e-7")
 
 
 @pytest.fixture
-def settings(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def settings(generated_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Settings for a few generated images."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    root = str(drawn_roots("classification"))
+    root = str(generated_roots("classification"))
     return [
         *("--data.root", root, "--data.name", "stanford_dogs", "--data.input_size", "64"),
         *("--loop.num_workers", "0", "--backbone.name", "mobilenet_1.0"),

@@ -77,8 +77,8 @@ def test_published_classifier_of_other_classes_is_refused(
         ClassificationTask.from_published(config_for(published, root=str(root), name=name))
 
 
-def test_other_classes_get_a_new_head(published: Path, drawn_roots: Any) -> None:
-    root = str(drawn_roots("classification"))
+def test_other_classes_get_a_new_head(published: Path, generated_roots: Any) -> None:
+    root = str(generated_roots("classification"))
     task = ClassificationTask.from_data(config_for(published, root=root, name="stanford_dogs"))
     model = task.build_model()
     stem = safetensors.torch.load_file(published)["conv_stem.weight"]
@@ -130,9 +130,9 @@ def test_conventions_that_conflict_with_the_weights_are_refused(published: Path)
         ClassificationTask.with_num_classes(config, 10).build_model()
 
 
-def test_data_with_other_classes_are_refused(drawn_roots: Any) -> None:
+def test_data_with_other_classes_are_refused(generated_roots: Any) -> None:
     config = build_config(
-        ClassificationConfig, data={"root": str(drawn_roots("classification")), "name": "stanford_dogs"}
+        ClassificationConfig, data={"root": str(generated_roots("classification")), "name": "stanford_dogs"}
     )
     with pytest.raises(ValueError, match=r"data have 16 classes \(Round plain, .*\), but the model has 3 \(a, b, c"):
         ClassificationTask(config, {"data": "folder", "class_names": ["a", "b", "c"]}).source("val")

@@ -11,9 +11,9 @@ from datasets.images import write_image
 from tests.tasks.common.runs import run_detection, train_detection
 
 
-def test_an_existing_run_folder_is_not_changed(unbroken: Path, drawn_root: Path) -> None:
+def test_an_existing_run_folder_is_not_changed(unbroken: Path, generated_root: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in unbroken.iterdir()}
-    failed = train_detection(drawn_root, "--run_dir", str(unbroken))
+    failed = train_detection(generated_root, "--run_dir", str(unbroken))
     assert failed.returncode == 1
     assert (
         failed.stderr == f"error: --run_dir: {unbroken} exists already and is not overwritten; choose another folder\n"
@@ -75,17 +75,17 @@ def test_checkpoint_of_another_task_and_a_damaged_one_are_refused(unbroken: Path
         assert failed.stderr.count("\n") == 1
 
 
-def copy_data(drawn_root: Path, to: Path, *, num_broken: int) -> Path:
+def copy_data(generated_root: Path, to: Path, *, num_broken: int) -> Path:
     import shutil
 
-    shutil.copytree(drawn_root, to)
+    shutil.copytree(generated_root, to)
     for path in sorted((to / "train2017").glob("*.jpg"))[:num_broken]:
         path.write_bytes(path.read_bytes()[:500])
     return to
 
 
-def test_a_broken_image_is_named_and_skipped_up_to_a_fraction(drawn_root: Path, tmp_path: Path) -> None:
-    data = copy_data(drawn_root, tmp_path / "data", num_broken=1)
+def test_a_broken_image_is_named_and_skipped_up_to_a_fraction(generated_root: Path, tmp_path: Path) -> None:
+    data = copy_data(generated_root, tmp_path / "data", num_broken=1)
     failed = train_detection(data, "--run_dir", str(tmp_path / "a"), "--optim.epochs", "1")
     assert failed.returncode == 1
     assert (
@@ -98,15 +98,15 @@ def test_a_broken_image_is_named_and_skipped_up_to_a_fraction(drawn_root: Path, 
     assert done.stderr.count("000000000000.jpg: truncated image; the image is skipped") == 1
 
 
-def test_a_loss_that_is_not_finite_stops_with_advice(drawn_root: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_with_advice(generated_root: Path, tmp_path: Path) -> None:
     too_fast = ("--optim.lr", "1e9", "--optim.clip_norm", "null", "--optim.warmup_epochs", "0")
-    failed = train_detection(drawn_root, "--run_dir", str(tmp_path / "run"), *too_fast)
+    failed = train_detection(generated_root, "--run_dir", str(tmp_path / "run"), *too_fast)
     assert failed.returncode == 1
     assert "a lower optim.lr" in failed.stderr
     assert "Traceback" not in failed.stderr
 
 
-def test_predict_on_image_folder_glob_and_video(unbroken: Path, drawn_root: Path, tmp_path: Path) -> None:
+def test_predict_on_image_folder_glob_and_video(unbroken: Path, generated_root: Path, tmp_path: Path) -> None:
     import cv2
     import numpy as np
 
@@ -120,7 +120,7 @@ def test_predict_on_image_folder_glob_and_video(unbroken: Path, drawn_root: Path
     for _ in range(11):
         video.write(picture)
     video.release()
-    single = sorted((drawn_root / "val2017").iterdir())[0]
+    single = sorted((generated_root / "val2017").iterdir())[0]
     out = tmp_path / "out"
     inputs = [str(single), str(folder), str(folder / "*.png"), str(tmp_path / "clip.mp4")]
     done = run_detection("predict", "--run", str(unbroken), *inputs, "--out", str(out), "--show_score", "0.0")

@@ -50,8 +50,8 @@ def train(root: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def roots(drawn_roots: Callable[[str], Path]) -> dict[str, str]:
-    return {task: str(drawn_roots(task)) for task in TASKS}
+def roots(generated_roots: Callable[[str], Path]) -> dict[str, str]:
+    return {task: str(generated_roots(task)) for task in TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +80,10 @@ def test_gradient_of_two_processes_is_that_of_one(
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * largest)
 
 
-def test_a_process_whose_images_are_unreadable_joins_each_step(drawn_root: Path, tmp_path: Path) -> None:
+def test_a_process_whose_images_are_unreadable_joins_each_step(generated_root: Path, tmp_path: Path) -> None:
     """Evaluation counts each image once: one process gives the same score for the saved model."""
     data = tmp_path / "data"
-    shutil.copytree(drawn_root, data)
+    shutil.copytree(generated_root, data)
     for path in sorted((data / "train2017").glob("*.jpg"))[:20]:  # of 24: a process often has no readable one
         path.write_bytes(path.read_bytes()[:500])
     run = tmp_path / "run"
@@ -96,9 +96,9 @@ def test_a_process_whose_images_are_unreadable_joins_each_step(drawn_root: Path,
     assert json.loads(alone.stdout)["AP"] == pytest.approx(metrics["AP"], abs=1e-6)
 
 
-def test_too_many_unreadable_images_stop_all_processes(drawn_root: Path, tmp_path: Path) -> None:
+def test_too_many_unreadable_images_stop_all_processes(generated_root: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    shutil.copytree(drawn_root, data)
+    shutil.copytree(generated_root, data)
     path = next((data / "train2017").glob("*.jpg"))
     path.write_bytes(path.read_bytes()[:500])
     failed = train(data, "--run_dir", str(tmp_path / "run"))
@@ -130,9 +130,9 @@ def test_each_process_has_equally_many_images_two_or_more(
             shared_batch_size(num_images, optim, World(0, 2))
 
 
-def test_an_error_of_one_process_ends_the_other_with_one_line(drawn_root: Path, tmp_path: Path) -> None:
+def test_an_error_of_one_process_ends_the_other_with_one_line(generated_root: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    failed = train(drawn_root, "--run_dir", str(tmp_path / "run"))
+    failed = train(generated_root, "--run_dir", str(tmp_path / "run"))
     assert failed.returncode == 1
     assert f"error: --run_dir: {tmp_path / 'run'} exists already" in failed.stderr
     assert "[rank" not in failed.stderr, "no traceback of a process"
@@ -145,10 +145,10 @@ def wait_for(process: subprocess.Popen[str], file: Path) -> None:
     assert file.exists()
 
 
-def test_sigterm_under_torchrun_leaves_a_checkpoint_to_resume_from(drawn_root: Path, tmp_path: Path) -> None:
+def test_sigterm_under_torchrun_leaves_a_checkpoint_to_resume_from(generated_root: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = torchrun(
-        *words_of(drawn_root, "--optim.batch_size", "4", "--run_dir", str(run), "--optim.epochs", "2000")[1:]
+        *words_of(generated_root, "--optim.batch_size", "4", "--run_dir", str(run), "--optim.epochs", "2000")[1:]
     )
     process = subprocess.Popen(words, env=ON_CPU, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -174,11 +174,11 @@ def test_sigterm_under_torchrun_leaves_a_checkpoint_to_resume_from(drawn_root: P
     assert int(read_log(run)[-1]["step"]) == epochs * 6
 
 
-def test_restarted_processes_resume(drawn_root: Path, tmp_path: Path) -> None:
+def test_restarted_processes_resume(generated_root: Path, tmp_path: Path) -> None:
     """`torchrun --max-restarts`: one process is killed during training."""
     run = tmp_path / "run"
     words = torchrun(
-        *words_of(drawn_root, "--optim.batch_size", "4", "--run_dir", str(run), "--optim.epochs", "20")[1:]
+        *words_of(generated_root, "--optim.batch_size", "4", "--run_dir", str(run), "--optim.epochs", "20")[1:]
     )
     words.insert(4, "--max-restarts=1")
     process = subprocess.Popen(words, env=ON_CPU, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -259,14 +259,14 @@ def test_a_restarted_run_keeps_the_conventions_of_its_weights(tmp_path: Path, mo
 
 
 def test_a_run_killed_before_its_settings_were_written_gets_them(
-    drawn_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    generated_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "my_run")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     run = tmp_path / "run"
     run.mkdir()
     write_launch_id(run)
-    done = train_detection(drawn_root, "--run_dir", str(run), "--optim.epochs", "1")
+    done = train_detection(generated_root, "--run_dir", str(run), "--optim.epochs", "1")
     assert done.returncode == 0, done.stderr
     assert {"config.yaml", "metadata.json", "metrics.json"} <= {path.name for path in run.iterdir()}
 

@@ -86,11 +86,11 @@ def test_scores_of_several_processes_are_those_of_one(tiny_task: Callable[..., A
     assert together.scores == pytest.approx(alone.scores, abs=0, rel=0, nan_ok=True)
 
 
-def test_scored_and_unreadable_images_are_counted(drawn_root: Path, tmp_path: Path) -> None:
+def test_scored_and_unreadable_images_are_counted(generated_root: Path, tmp_path: Path) -> None:
     import shutil
 
     data, run = tmp_path / "data", tmp_path / "run"
-    shutil.copytree(drawn_root, data)
+    shutil.copytree(generated_root, data)
     some = ("--loop.max_unreadable_fraction", "0.5", "--optim.epochs", "1", "--loop.num_workers", "0")
     for path in sorted((data / "val2017").glob("*.jpg"))[:3]:
         path.write_bytes(path.read_bytes()[:400])

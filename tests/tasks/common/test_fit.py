@@ -69,9 +69,9 @@ def test_run_folder_has_all_files(unbroken: Path) -> None:
     assert metrics["num_images"] == 8
 
 
-def test_kill_9_within_an_epoch_and_resume(unbroken: Path, drawn_root: Path, tmp_path: Path) -> None:
+def test_kill_9_within_an_epoch_and_resume(unbroken: Path, generated_root: Path, tmp_path: Path) -> None:
     run = tmp_path / "killed"
-    killed = stop_within_an_epoch(words_of(drawn_root, "--run_dir", str(run)), run, signal.SIGKILL)
+    killed = stop_within_an_epoch(words_of(generated_root, "--run_dir", str(run)), run, signal.SIGKILL)
     assert killed.returncode == -signal.SIGKILL
     step = torch.load(run / "last.pt", weights_only=True)["step"]
     assert step % STEPS_PER_EPOCH != 0
@@ -79,9 +79,9 @@ def test_kill_9_within_an_epoch_and_resume(unbroken: Path, drawn_root: Path, tmp
     assert_same_end(run, unbroken)
 
 
-def test_sigterm_saves_exits_and_prints_how_to_resume(unbroken: Path, drawn_root: Path, tmp_path: Path) -> None:
+def test_sigterm_saves_exits_and_prints_how_to_resume(unbroken: Path, generated_root: Path, tmp_path: Path) -> None:
     run = tmp_path / "stopped"
-    stopped = stop_within_an_epoch(words_of(drawn_root, "--run_dir", str(run)), run, signal.SIGTERM)
+    stopped = stop_within_an_epoch(words_of(generated_root, "--run_dir", str(run)), run, signal.SIGTERM)
     assert stopped.returncode == 130
     assert f"continue with: python -m tasks.detection train --resume {run}" in stopped.stderr
     # The number of workers changes nothing.
@@ -91,10 +91,10 @@ def test_sigterm_saves_exits_and_prints_how_to_resume(unbroken: Path, drawn_root
 
 @pytest.mark.parametrize("last_step", [STEPS_PER_EPOCH - 2, STEPS_PER_EPOCH - 1, EPOCHS * STEPS_PER_EPOCH - 1])
 def test_stopped_beside_and_at_the_end_of_an_epoch(
-    unbroken: Path, drawn_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_step: int
+    unbroken: Path, generated_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_step: int
 ) -> None:
     """The signal arrives within a chosen step."""
-    config = parse_arguments("detection", DetectionConfig, Path(), words_of(drawn_root)[3:]).config
+    config = parse_arguments("detection", DetectionConfig, Path(), words_of(generated_root)[3:]).config
     rate = fit_module.learning_rate
 
     def rate_with_signal(optim: OptimConfig, step: int, steps_per_epoch: int) -> float:
@@ -111,11 +111,11 @@ def test_stopped_beside_and_at_the_end_of_an_epoch(
 
 
 def test_a_network_that_samples_resumes_the_same(
-    drawn_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    generated_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped within the second epoch, Faster R-CNN samples the same regions after resuming."""
     small = ("--model", "faster_rcnn", "--faster_rcnn.num_sampled", "4", "--faster_rcnn.num_proposals", "20")
-    words = words_of(drawn_root, *small, "--optim.epochs", "2", "--loop.num_workers", "0")[3:]
+    words = words_of(generated_root, *small, "--optim.epochs", "2", "--loop.num_workers", "0")[3:]
     config = parse_arguments("detection", DetectionConfig, Path(), words).config
     unbroken, stopped = tmp_path / "unbroken", tmp_path / "stopped"
     for run in (unbroken, stopped):
@@ -146,9 +146,9 @@ def test_a_network_that_samples_resumes_the_same(
     ids=("bf16-accumulate", "fp16-plain"),
 )
 @pytest.mark.filterwarnings("ignore:loop.precision:UserWarning")
-def test_other_settings_train_too(drawn_root: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_other_settings_train_too(generated_root: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     more = [f"--{key}={value}" for key, value in settings.items()]
-    words = words_of(drawn_root, "--optim.epochs", "1", "--optim.lr", "0.001", *more)[3:]
+    words = words_of(generated_root, "--optim.epochs", "1", "--optim.lr", "0.001", *more)[3:]
     config = parse_arguments("detection", DetectionConfig, Path(), words).config
     metrics = fit_module.fit(DetectionTask.from_data(config), tmp_path)
     assert 0 <= metrics["AP"] <= 1

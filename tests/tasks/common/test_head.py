@@ -35,9 +35,9 @@ def test_optimum_is_that_of_logistic_regression(rng: np.random.Generator) -> Non
 
 
 @pytest.fixture
-def task(drawn_roots: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ClassificationTask:
+def task(generated_roots: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ClassificationTask:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    root = drawn_roots("classification")
+    root = generated_roots("classification")
     config = build_config(
         ClassificationConfig,
         data={"root": str(root), "name": "stanford_dogs", "input_size": 64},

@@ -12,13 +12,13 @@ from tasks.common.cli.main import main
 from tasks.common.settings import flatten
 
 
-def test_each_evaluation_appends_a_line(drawn_roots: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
+def test_each_evaluation_appends_a_line(generated_roots: Callable[[str], Path], tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "measured.jsonl"
 
     def run(*words: str) -> int:
         return main("classification", [*words, "--loop.num_workers", "0"])
 
-    root = drawn_roots("classification")
+    root = generated_roots("classification")
     data = ["--data.root", str(root), "--data.name", "stanford_dogs", "--data.input_size", "48"]
     more = ["--backbone.name", "mobilenet_0.25", "--optim.epochs", "1", "--optim.batch_size", "8"]
     assert run("train", *data, *more, "--run_dir", str(tmp_path / "run")) == 0

@@ -28,8 +28,8 @@ def rewrite(root: Path, split: str, new_ids: dict[int, int], names: dict[int, st
 
 
 @pytest.fixture
-def root(drawn_root: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(drawn_root, tmp_path / "data")
+def root(generated_root: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(generated_root, tmp_path / "data")
 
 
 def task_for(root: Path) -> DetectionTask:
@@ -54,9 +54,9 @@ def test_records_have_official_ids_and_pixels_of_the_image(root: Path) -> None:
     }  # the second is below show_score
 
 
-def test_truth_does_not_depend_on_the_ids(root: Path, drawn_root: Path) -> None:
+def test_truth_does_not_depend_on_the_ids(root: Path, generated_root: Path) -> None:
     rewrite(root, "train2017", GAPS)
-    source, original = task_for(root).source("train"), task_for(drawn_root).source("train")
+    source, original = task_for(root).source("train"), task_for(generated_root).source("train")
     for index in range(len(original)):
         np.testing.assert_array_equal(source.truth(index).class_ids, original.truth(index).class_ids)
 

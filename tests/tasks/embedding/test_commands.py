@@ -24,10 +24,10 @@ from tests.yunet import picture, write_detector
 
 
 @pytest.fixture
-def settings(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def settings(generated_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    root = str(drawn_roots("embedding"))
+    root = str(generated_roots("embedding"))
     small = ("--data.root", root, "--data.input_size", "64", "--loop.num_workers", "0")
     return [*small, "--backbone.name", "mobilenet_0.25"]
 

@@ -18,9 +18,9 @@ from tasks.geolocation.task import GeolocationTask
 
 
 @pytest.fixture
-def words(drawn_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def words(generated_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    root = str(drawn_roots("geolocation"))
+    root = str(generated_roots("geolocation"))
     small = ("--data.root", root, "--data.input_size", "64", "--loop.num_workers", "0")
     return [*small, "--backbone.name", "mobilenet_0.25"]
 
