@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import nn
 
 from tasks.common.deploy.inference import inference_cost, latencies_ms
-from tasks.common.drawing.plot import new_plot
+from tasks.common.drawing.plot import add_legend_below, label_point, new_plot, score_title
 from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import write_csv
 from tasks.common.task import Task
@@ -118,7 +118,9 @@ def _cost(entry: ModelEntry) -> tuple[int | None, int | None]:
 
 def _plot(rows: Sequence[Row], entries: Sequence[ModelEntry], score_name: str, path: Path) -> None:
     """Scores over epochs with the teacher's as a dashed line, and scores against latency."""
-    with new_plot(path, 11, 4) as figure:
+    by_score = sorted(range(len(rows)), key=lambda index: rows[index].scores[score_name])
+    middle_ms = max(row.latency_ms for row in rows) / 2
+    with new_plot(path, 11, 4.5) as figure:
         curves, tradeoff = figure.subplots(1, 2, sharey=True)
         for index, (row, entry) in enumerate(zip(rows, entries, strict=True)):
             colour = f"C{index}"
@@ -127,9 +129,14 @@ def _plot(rows: Sequence[Row], entries: Sequence[ModelEntry], score_name: str, p
                 curves.plot(*zip(*points, strict=True), marker=".", color=colour, label=row.model)
             else:
                 curves.axhline(row.scores[score_name], color=colour, linestyle="--", label=row.model)
-            tradeoff.plot(row.latency_ms, row.scores[score_name], "o", markersize=9, color=colour)
-        curves.set(xlabel="fraction of training", ylabel=score_name)
-        curves.legend(fontsize=8)
-        tradeoff.set(xlabel="latency of one image, ms", xlim=(0, None))
+            point = (row.latency_ms, row.scores[score_name])
+            tradeoff.plot(*point, "o", markersize=9, color=colour)
+            rank = by_score.index(index) - len(rows) // 2
+            offset_y = 8 + 12 * rank if rank >= 0 else 4 + 12 * rank  # labels of equal scores do not overlap
+            label_point(tradeoff, row.model, point, (1 if row.latency_ms < middle_ms else -1, offset_y), colour)
+        curves.set(xlabel="fraction of training", ylabel=score_title(score_name))
         for axes in (curves, tradeoff):
+            axes.margins(y=0.2)
             axes.grid(alpha=0.3)
+        tradeoff.set(xlabel="latency of one image, ms", xlim=(0, 2.2 * middle_ms))
+        add_legend_below(figure, len(rows))

@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 from datasets.files import write_json
 from tasks.common.deploy.inference import inference_cost, latencies_ms
-from tasks.common.drawing.plot import format_log_axis, new_plot
+from tasks.common.drawing.plot import add_legend_below, format_log_axis, label_point, new_plot, score_title
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import METRICS
@@ -176,18 +176,23 @@ def _write(cells: Sequence[Cell], score_name: str, out: Path) -> None:
 
 
 def _draw(cells: Sequence[Cell], fronts: dict[str, NDArray[np.bool_]], score_name: str, path: Path) -> None:
-    """The score against each cost, as in the paper's Figures 4 and 5; rings around Pareto optimal cells."""
-    with new_plot(path, 14, 4.5) as figure:
+    """The score against each cost, as in the paper's Figures 4 and 5; labels are widths, rings Pareto optimal cells."""
+    with new_plot(path, 15, 5.5) as figure:
         sizes = sorted({cell.input_size for cell in cells})
-        for axes, (cost, label) in zip(figure.subplots(1, 3, sharey=True), COSTS.items(), strict=True):
+        panels = figure.subplots(1, 3, sharey=True)
+        for axes, (cost, label) in zip(panels, COSTS.items(), strict=True):
             for index, size in enumerate(sizes):
-                line = sorted((getattr(cell, cost), cell.score) for cell in cells if cell.input_size == size)
+                of_size = [cell for cell in sorted(cells) if cell.input_size == size]
+                line = [(getattr(cell, cost), cell.score) for cell in of_size]
                 axes.plot(*zip(*line, strict=True), marker="o", color=f"C{index}", label=f"{size} px")
+                for cell, point in zip(of_size, line, strict=True):
+                    label_point(axes, f"{cell.width:g}", point, (6, -4), f"C{index}")
             best = [cell for cell, is_best in zip(cells, fronts[cost], strict=True) if is_best]
             front = [getattr(cell, cost) for cell in best], [cell.score for cell in best]
-            axes.plot(*front, "ko", fillstyle="none", markersize=12)
+            axes.plot(*front, "ko", fillstyle="none", markersize=12, label="on the Pareto frontier")
             axes.set(xlabel=label, xscale="log")
             format_log_axis(axes.xaxis)
-            axes.grid(alpha=0.3, which="both")
-        figure.axes[0].set(ylabel=score_name)
-        figure.axes[0].legend()
+            axes.grid(alpha=0.3)
+        panels[0].set(ylabel=score_title(score_name))
+        handles, _ = panels[0].get_legend_handles_labels()
+        add_legend_below(figure, len(handles), handles=handles, title="labels: width multiplier")

@@ -10,7 +10,7 @@ import numpy as np
 
 from datasets.types import Attributes, Image
 from tasks.common.drawing.draw import FONT, resize_to_height
-from tasks.common.drawing.plot import new_plot
+from tasks.common.drawing.plot import add_legend_below, new_plot
 
 HEIGHT_PX, BARS_WIDTH_PX, ROW_PX = 320, 340, 20
 NAME_WIDTH_PX = 150
@@ -58,5 +58,6 @@ def draw_average_precisions(scores: Mapping[str, tuple[float, float]], path: Pat
             axes.text(ap + 0.005, row, f"{ap:.3f}", va="center", fontsize=8)
         axes.set_yticks(rows, [name for name, _ in ordered])
         axes.set(xlim=(0, 1.08), title=f"mean {np.mean([ap for _, (ap, _) in ordered]):.3f}" if ordered else "")
-        figure.legend(loc="outside lower center", ncols=2)
+        axes.set(xlabel="average precision", ylabel="attribute")
+        add_legend_below(figure, 2)
         axes.grid(alpha=0.3, axis="x")

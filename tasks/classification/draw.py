@@ -53,7 +53,7 @@ def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], path: 
         normalised = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
         heatmap = axes.imshow(normalised, cmap="magma_r", vmin=0, vmax=1)
         figure.colorbar(heatmap, ax=axes, label="fraction of the true class")
-        axes.set(xlabel="predicted", ylabel="true")
+        axes.set(xlabel="predicted class", ylabel="true class")
         if len(class_names) <= MAX_NAMED_CLASSES:
             axes.set_xticks(range(len(class_names)), class_names, rotation=90, fontsize=7)
             axes.set_yticks(range(len(class_names)), class_names, fontsize=7)

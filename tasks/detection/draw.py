@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.types import Detections, Image
-from tasks.common.drawing.draw import colour, put_label
-from tasks.common.drawing.plot import new_plot
+from tasks.common.drawing.draw import PALETTE, colour, put_label
+from tasks.common.drawing.plot import add_legend_below, new_plot
 
 MAX_LABELLED_CURVES = 12  # more colours cannot be told apart
 MIN_SIDE_PX = 320  # smaller images are enlarged, so that labels can be read
@@ -56,7 +56,7 @@ def draw_precision_recall(
         class_names: in the order of class ids.
         path: of the picture.
     """
-    with new_plot(path, 8, 5.5) as figure:
+    with new_plot(path, 8, 6.5) as figure:
         axes = figure.subplots()
         present = np.flatnonzero(precision[0] >= 0)
         best_first = present[np.argsort(-precision[:, present].mean(0), kind="stable")]
@@ -64,7 +64,9 @@ def draw_precision_recall(
             is_labelled = len(present) <= MAX_LABELLED_CURVES
             label = f"{class_names[class_id]} {precision[:, class_id].mean():.3f}" if is_labelled else None
             rgb = [value / 255 for value in colour(class_id)] if is_labelled else (0.8, 0.8, 0.8)
-            axes.plot(recalls, precision[:, class_id], color=rgb, linewidth=1.2 if is_labelled else 0.6, label=label)
+            style = "--" if is_labelled and class_id // len(PALETTE) % 2 else "-"
+            width = 1.2 if is_labelled else 0.6
+            axes.plot(recalls, precision[:, class_id], style, color=rgb, linewidth=width, label=label)
         if len(present):
             mean = precision[:, present].mean(1)
             axes.plot(
@@ -74,6 +76,6 @@ def draw_precision_recall(
                 linewidth=2.5,
                 label=f"mean of {len(present)} classes {mean.mean():.3f}",
             )
-            axes.legend(title="AP50", fontsize=8)
+            add_legend_below(figure, 3, title="AP50")
         axes.set(xlabel="recall", ylabel="precision", title="at an IoU of 0.50", xlim=(0, 1), ylim=(0, 1.01))
         axes.grid(alpha=0.3)

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_curve
 
 from datasets.types import Face, Image
 from tasks.common.drawing.draw import put_label, resize_to_height
-from tasks.common.drawing.plot import new_plot
+from tasks.common.drawing.plot import add_legend_below, new_plot
 from tasks.embedding.verification import Bools, Floats, OperatingPoint
 
 HEIGHT_PX, STRIP_PX, STRIP_ROWS = 280, 10, 4
@@ -48,7 +48,7 @@ def draw_roc(similarities: Floats, same: Bools, points: Sequence[OperatingPoint]
         points: operating points to mark, unless undefined.
         path: output image.
     """
-    with new_plot(path, 12, 4.5) as figure:
+    with new_plot(path, 12, 5) as figure:
         bars, curve = figure.subplots(1, 2)
         for mask, colour, name in ((same, "#e69f00", "genuine"), (~same, "#0072b2", "impostor")):
             values = similarities[mask]
@@ -63,9 +63,9 @@ def draw_roc(similarities: Floats, same: Bools, points: Sequence[OperatingPoint]
                     alpha=0.6,
                     label=f"{len(values)} {name} pairs",
                 )
-        bars.set(xlabel="similarity (cosine)", ylabel="fraction of pairs")
+        bars.set(xlabel="cosine similarity", ylabel="fraction of pairs")
         if same.any() and not same.all():
-            bars.legend()
+            add_legend_below(bars, 2)
             false_rates, true_rates, _ = roc_curve(same, similarities)
             min_far = 0.5 / (~same).sum()
             curve.step(np.maximum(false_rates, min_far), true_rates, where="post")
@@ -77,7 +77,7 @@ def draw_roc(similarities: Floats, same: Bools, points: Sequence[OperatingPoint]
                         text, (point.far, point.tar), textcoords="offset points", xytext=(4, -12), fontsize=8
                     )
             curve.set(xscale="log", xlim=(min_far, 1))
-        curve.set(xlabel="false accept rate", ylabel="true accept rate", ylim=(0, 1.02))
+        curve.set(xlabel="false accept rate (FAR)", ylabel="true accept rate (TAR)", ylim=(0, 1.02))
         curve.grid(alpha=0.3)
 
 

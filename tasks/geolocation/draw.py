@@ -11,7 +11,7 @@ import numpy as np
 from datasets.sphere import Floats, distance_km
 from datasets.types import Image, Place
 from tasks.common.drawing.draw import put_label
-from tasks.common.drawing.plot import new_plot
+from tasks.common.drawing.plot import add_legend_below, format_log_axis, new_plot
 from tasks.geolocation.map import CellMap, format_length
 from tasks.geolocation.regions import Region
 
@@ -69,13 +69,16 @@ def draw_distances(distances_km: Floats, baseline: Mapping[float, float], path: 
         axes = figure.subplots()
         ordered = np.sort(distances_km)
         smallest = min(baseline) / 10
-        axes.step(np.maximum(ordered, smallest), np.arange(1, len(ordered) + 1) / max(1, len(ordered)), where="post")
+        fractions = np.arange(1, len(ordered) + 1) / max(1, len(ordered))
+        axes.step(np.maximum(ordered, smallest), fractions, where="post", label="model")
         axes.plot(list(baseline), list(baseline.values()), "o:", color="grey", label="best constant prediction")
         for threshold_km in baseline:
             fraction = float((ordered <= threshold_km).mean()) if len(ordered) else 0.0
             point = (threshold_km, fraction)
             axes.annotate(f"{fraction:.2f}", point, textcoords="offset points", xytext=(-4, 6), ha="right")
         axes.set_xscale("log")
-        axes.set(xlabel="distance, km", ylabel="fraction of photos within it", ylim=(0, 1.02), xlim=(smallest, None))
+        axes.set(xlabel="distance from prediction to truth, km", ylabel="fraction of photos within this distance")
+        axes.set(ylim=(0, 1.02), xlim=(smallest, None))
+        format_log_axis(axes.xaxis)
         axes.grid(alpha=0.3)
-        axes.legend()
+        add_legend_below(figure, 2)

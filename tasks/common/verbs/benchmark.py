@@ -20,7 +20,7 @@ from datasets.memory import keep_freed_memory
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.inference import inference_copy, inference_cost, latencies_ms
 from tasks.common.deploy.onnx_file import ExportedNetwork, quantize, write_onnx
-from tasks.common.drawing.plot import format_log_axis, new_plot
+from tasks.common.drawing.plot import add_legend_below, format_log_axis, label_point, new_plot
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs.folder import out_folder
 from tasks.common.runtime.progress import Progress
@@ -29,6 +29,7 @@ from tasks.common.task import Task
 TABLE, PICTURE = "benchmark.csv", "benchmark.png"
 TITLE = "latency of one image on the CPU"
 RUNTIMES = {"torch": "PyTorch", "onnx": "ONNX", "int8": "ONNX, int8"}
+MARKERS = {"torch": "o", "onnx": "s", "int8": "^"}
 
 
 class Row(NamedTuple):
@@ -139,14 +140,28 @@ def _print(rows: Sequence[Row], runtimes: Sequence[str]) -> None:
 
 
 def _draw(rows: Sequence[Row], runtimes: Sequence[str], path: Path) -> None:
-    """Plot latency against mult-adds, by runtime."""
-    with new_plot(path, 7, 5) as figure:
+    """Plot latency against mult-adds: colours are widths, markers are runtimes, labels are input sizes."""
+    widths = sorted({row.width for row in rows}, reverse=True)
+    with new_plot(path, 9, 7) as figure:
         axes = figure.subplots()
+        for index, width in enumerate(widths):
+            of_width = sorted((row for row in rows if row.width == width), key=lambda row: row.input_size)
+            mult_adds = [row.mult_adds for row in of_width]
+            for runtime in runtimes:
+                latencies = [row.latencies_ms[runtime] for row in of_width]
+                axes.plot(mult_adds, latencies, color=f"C{index}", marker=MARKERS[runtime], linewidth=0.8)
+            offset = (0, -5 if index % 2 else 5)  # lines of neighbouring widths overlap
+            for row in of_width:
+                labelled_ms = 0.0
+                for latency_ms in sorted(row.latencies_ms[runtime] for runtime in runtimes):
+                    if latency_ms > 1.1 * labelled_ms:  # one label for points that overlap
+                        label_point(axes, str(row.input_size), (row.mult_adds, latency_ms), offset, f"C{index}")
+                        labelled_ms = latency_ms
+            axes.plot([], [], color=f"C{index}", label=f"width {width:g}")
         for runtime in runtimes:
-            points = sorted((row.mult_adds, row.latencies_ms[runtime]) for row in rows)
-            axes.plot(*zip(*points, strict=True), marker="o", label=RUNTIMES[runtime])
+            axes.plot([], [], color="grey", marker=MARKERS[runtime], linestyle="none", label=RUNTIMES[runtime])
         axes.set(title=TITLE, xlabel="mult-adds, M", ylabel="latency, ms", xscale="log", yscale="log")
         format_log_axis(axes.xaxis)
         format_log_axis(axes.yaxis)
-        axes.grid(alpha=0.3, which="both")
-        axes.legend()
+        axes.grid(alpha=0.3)
+        add_legend_below(figure, len(widths) + len(runtimes), title="labels: input size, px")
