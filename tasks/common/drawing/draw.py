@@ -1,4 +1,4 @@
-"""Drawing helpers for images: colours, labels, resizing, contact sheets."""
+"""The pen that all tasks draw with: colours, labels, captions, sheets of pictures, curves of a run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ import numpy as np
 from datasets.types import Image
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-# Okabe and Ito's palette, which is safe for colour-blind readers.
+FONT_PX = 28  # text size at a font scale of 1
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+# Okabe and Ito's palette: told apart by colour-blind readers too.
 PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
-TILE_PX, GAP_PX = 320, 4
+UNKNOWN, RIGHT, WRONG = PALETTE[1], PALETTE[2], PALETTE[5]  # whether a prediction is
+TEXT_FRACTION, MIN_TEXT_PX = 13 / 640, 12  # text size as a fraction of an image's longer side
+TITLE = 1.25  # times that
+SHEET_PX, GAP_PX = 1440, 4
+WIDE = 1.8  # width / height of pictures that are two in a row of a sheet
+MAX_ASPECT = 1.5  # of a photo beside a panel
 
 
 def colour(class_id: int) -> tuple[int, int, int]:
@@ -20,44 +27,109 @@ def colour(class_id: int) -> tuple[int, int, int]:
     return PALETTE[class_id % len(PALETTE)]
 
 
-def put_label(image: Image, text: str, left_px: int, top_px: int, background: tuple[int, int, int]) -> None:
-    """Write a short text on a filled box, shifted to lie inside the image."""
-    text = text.encode("utf-8", "replace").decode("utf-8")  # OpenCV aborts the process on text that is not UTF-8
-    (width, height), baseline = cv2.getTextSize(text, FONT, 0.4, 1)
-    left = max(0, min(left_px, image.shape[1] - width - 4))
-    top = max(0, min(top_px, image.shape[0] - height - baseline - 4))
-    cv2.rectangle(image, (left, top), (left + width + 4, top + height + baseline + 2), background, cv2.FILLED)
-    ink = (0, 0, 0) if sum(background) > 3 * 127 else (255, 255, 255)
-    cv2.putText(image, text, (left + 2, top + height + 1), FONT, 0.4, ink, 1, cv2.LINE_AA)
+def text_px(image: Image) -> int:
+    """The text size for an image."""
+    return max(MIN_TEXT_PX, round(TEXT_FRACTION * int(max(image.shape[:2]))))
 
 
-def resize_to_height(image: Image, height_px: int) -> Image:
-    """Resize to a height, with the same aspect ratio."""
-    return _resize(image, height_px / image.shape[0])
+def label_size(text: str, size_px: int) -> tuple[int, int]:
+    """Width and height of a label."""
+    (width, height), baseline = cv2.getTextSize(_printable(text), FONT, size_px / FONT_PX, 1)
+    return width + 4, height + baseline + 2
+
+
+def put_label(
+    image: Image, text: str, left_px: int, top_px: int, background: tuple[int, int, int], size_px: int = MIN_TEXT_PX
+) -> None:
+    """Write a short text on a filled box whose top left corner is moved into the image where needed."""
+    text, scale = _printable(text), size_px / FONT_PX
+    width, height = label_size(text, size_px)
+    left = max(0, min(left_px, image.shape[1] - width))
+    top = max(0, min(top_px, image.shape[0] - height))
+    cv2.rectangle(image, (left, top), (left + width - 1, top + height - 1), background, cv2.FILLED)
+    ink = BLACK if sum(background) > 3 * 127 else WHITE
+    baseline = top + height - 1 - cv2.getTextSize(text, FONT, scale, 1)[1]
+    cv2.putText(image, text, (left + 2, baseline), FONT, scale, ink, 1, cv2.LINE_AA)
+
+
+def shortened(text: str, width_px: int, size_px: int) -> str:
+    """The text, or as much of its beginning as a label of that width has room for."""
+    cut = text
+    while cut and label_size(cut, size_px)[0] > width_px:
+        cut = f"{cut.removesuffix('…')[:-1]}…".removeprefix("…")
+    return cut
+
+
+def add_caption(picture: Image, text: str, *, is_title: bool = False) -> Image:
+    """The picture with a line of text below it, or above it, on white."""
+    size_px = round(text_px(picture) * (TITLE if is_title else 1))
+    text = shortened(text, picture.shape[1], size_px)
+    line = np.full((label_size("p", size_px)[1], picture.shape[1], 3), 255, np.uint8)
+    put_label(line, text, 0, 0, WHITE, size_px)
+    return np.concatenate([line, picture] if is_title else [picture, line])
+
+
+def scaled(image: Image, scale: float) -> Image:
+    """The image enlarged or reduced by a factor."""
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.resize(image, size, interpolation=interpolation)  # type: ignore[return-value]
+
+
+def padded(picture: Image, height_px: int, width_px: int) -> Image:
+    """The picture in the middle of a white one of that size."""
+    top, left = (height_px - picture.shape[0]) // 2, (width_px - picture.shape[1]) // 2
+    bottom, right = height_px - picture.shape[0] - top, width_px - picture.shape[1] - left
+    return cv2.copyMakeBorder(  # type: ignore[return-value]
+        picture, top, bottom, left, right, cv2.BORDER_CONSTANT, value=WHITE
+    )
+
+
+def beside_panel(image: Image, panel: Image) -> Image:
+    """A photo beside a panel, scaled to its height."""
+    height = len(panel)
+    photo = scaled(image, min(height / image.shape[0], MAX_ASPECT * height / image.shape[1]))
+    return np.concatenate([padded(photo, height, photo.shape[1] + 2 * GAP_PX), panel], 1)
 
 
 def contact_sheet(pictures: Sequence[Image], columns: int | None = None) -> Image:
     """A grid of pictures, each scaled to fit its tile.
 
-    Args:
-        pictures: of any sizes.
-        columns: of the grid; by default 4, or 2 if a picture is more than twice as wide as high.
+    So many in a row; by default three, or two of wide pictures.
     """
-    is_wide = max(picture.shape[1] / picture.shape[0] for picture in pictures) > 2
-    columns, side = columns or (2 if is_wide else 4), TILE_PX * (2 if is_wide else 1)
+    is_wide = max(picture.shape[1] / picture.shape[0] for picture in pictures) > WIDE
+    columns = columns or (2 if is_wide else 3)
+    side = SHEET_PX // columns
+    tiles = [scaled(picture, (side - GAP_PX) / max(picture.shape[:2])) for picture in pictures]
+    columns = min(columns, len(tiles))
+    tiles += [np.full((1, 1, 3), 255, np.uint8)] * (-len(tiles) % columns)
     rows = []
-    for start in range(0, len(pictures), columns):
-        row_pictures = pictures[start : start + columns]
-        tiles = [_resize(picture, (side - GAP_PX) / max(picture.shape[:2])) for picture in row_pictures]
-        row = np.full((max(len(tile) for tile in tiles), min(columns, len(pictures)) * side, 3), 255, np.uint8)
-        for column, tile in enumerate(tiles):
-            left = column * side + (side - tile.shape[1]) // 2
-            row[: len(tile), left : left + tile.shape[1]] = tile
-        rows.append(cv2.copyMakeBorder(row, 0, GAP_PX, 0, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
+    for start in range(0, len(tiles), columns):
+        row = tiles[start : start + columns]
+        height = max(map(len, row)) + GAP_PX
+        rows.append(np.concatenate([padded(tile, height, side) for tile in row], 1))
     return np.concatenate(rows)
 
 
-def _resize(image: Image, scale: float) -> Image:
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return cv2.resize(image, size, interpolation=interpolation)  # type: ignore[return-value]
+def _printable(text: str) -> str:
+    """OpenCV ends the process at a file name that is not UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def draw_curves(history: Sequence[Mapping[str, Any]], score_name: str, path: Path) -> None:
+    """Loss and its parts, the score, and the learning rate over epochs, as one picture."""
+    with new_plot(path, 12, 3.5) as figure:
+        losses, scores, rates = figure.subplots(1, 3)
+        for key in filter(lambda key: key.startswith("loss"), history[0]):
+            losses.plot([row["epoch"] for row in history], [row[key] for row in history], label=key)
+        losses.set(title="training loss", xlabel="epoch", ylim=(0, None))
+        losses.legend()
+        scored = [row for row in history if score_name in row]
+        for key in filter(lambda key: key.startswith(score_name), history[-1]):  # the last epoch is evaluated
+            scores.plot([row["epoch"] for row in scored], [row[key] for row in scored], marker=".", label=key)
+        scores.set(title="validation", xlabel="epoch", ylim=(0, 1))
+        scores.legend()
+        rates.plot([row["epoch"] for row in history], [row["lr"] for row in history])
+        rates.set(title="learning rate", xlabel="epoch", ylim=(0, None))
+        for axes in (losses, scores, rates):
+            axes.grid(alpha=0.3)

@@ -1,0 +1,87 @@
+"""Labels, captions, bars and sheets."""
+
+import numpy as np
+
+from tasks.common.drawing.bars import Bar, draw_bars
+from tasks.common.drawing.draw import (
+    RIGHT,
+    WHITE,
+    WRONG,
+    add_caption,
+    beside_panel,
+    contact_sheet,
+    label_size,
+    put_label,
+    shortened,
+    text_px,
+)
+
+
+def grey(height: int, width: int, value: int = 90) -> np.ndarray:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def test_labels_are_as_large_as_promised_and_inside_the_image() -> None:
+    for left, top in ((-50, -50), (20, 30), (500, 500)):
+        image = grey(100, 200)
+        put_label(image, "RBC 0.95", left, top, WHITE, 13)
+        rows, columns = np.nonzero((image != 90).any(2))
+        width, height = label_size("RBC 0.95", 13)
+        assert (columns.max() - columns.min() + 1, rows.max() - rows.min() + 1) == (width, height)
+
+
+def test_text_grows_with_the_image() -> None:
+    assert text_px(grey(480, 640)) == 13
+    assert text_px(grey(1280, 100)) == 26
+    assert text_px(grey(100, 100)) == 12
+    assert 12 <= label_size("RBC", 13)[1] <= 20
+
+
+def test_texts_are_shortened_to_a_width() -> None:
+    assert shortened("short", 100, 13) == "short"
+    cut = shortened("a name that is much too long", 100, 13)
+    assert cut.endswith("…")
+    assert 80 < label_size(cut, 13)[0] <= 100
+    assert label_size(shortened("wide", 3, 13), 13)[0] <= label_size("…", 13)[0]
+
+
+def test_captions_hide_nothing() -> None:
+    image = grey(100, 200)
+    below, above = add_caption(image, "some words"), add_caption(image, "some words", is_title=True)
+    np.testing.assert_array_equal(below[:100], image)
+    np.testing.assert_array_equal(above[-100:], image)
+    assert (below[100:] < 90).any()
+    assert (above[:-100] < 90).any()
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    chart = draw_bars([Bar("one", 0.8, RIGHT), Bar("two", 0.4, WRONG)], threshold=0.5)
+    lengths = [int((chart == colour).all(2).any(0).sum()) for colour in (RIGHT, WRONG)]
+    assert abs(lengths[0] - 2 * lengths[1]) <= 2
+
+
+def test_many_bars_fit() -> None:
+    chart = draw_bars([Bar(f"a very long name of attribute {row}", row / 39, RIGHT) for row in range(40)])
+    assert not (chart[:, -1] == RIGHT).all(1).any()
+
+
+def test_a_photo_beside_a_panel_is_whole() -> None:
+    panel = grey(300, 200, 10)
+    for shape in ((600, 400), (100, 1000), (1000, 100)):
+        both = beside_panel(grey(*shape), panel)
+        assert len(both) == 300
+        rows, columns = np.nonzero((both == 90).all(2))
+        height, width = rows.max() - rows.min() + 1, columns.max() - columns.min() + 1
+        assert abs(height / width - shape[0] / shape[1]) < 0.05 * shape[0] / shape[1]
+        np.testing.assert_array_equal(both[:, -200:], panel)
+
+
+def test_a_sheet_has_each_picture_once_and_whole() -> None:
+    values = list(range(10, 50, 10))
+    sheet = contact_sheet([grey(300, 400, value) for value in values])
+    assert sheet.shape[1] == 1440
+    areas = [int((sheet == value).all(2).sum()) for value in values]
+    assert areas == [476 * 357] * 4
+    assert contact_sheet([grey(300, 400)]).shape[1] == 480
+    assert contact_sheet([grey(100, 400)] * 3).shape[1] == 1440  # wide ones: two in a row
+    assert contact_sheet([grey(100, 100)] * 5, columns=5).shape == (288, 1440, 3)
