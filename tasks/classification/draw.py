@@ -5,39 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets.types import Image, Label
-from tasks.common.drawing.draw import put_label
+from tasks.common.drawing.bars import Bar, draw_bars
+from tasks.common.drawing.draw import RIGHT, UNKNOWN, WRONG, add_caption, beside_panel
 from tasks.common.drawing.plot import new_plot
 
-SIDE_PX = 320  # shorter side of the drawn image, so that labels are legible
-TOP_K = 3
-RIGHT, WRONG, NEUTRAL = (0, 158, 115), (213, 94, 0), (255, 255, 255)
+TOP_K = 5
 MAX_NAMED_CLASSES = 40
 NUM_CONFUSED_PAIRS = 20
 
 
 def draw_label(image: Image, predicted: Label, truth: Label | None, class_names: Sequence[str]) -> Image:
-    """A resized copy of the image with its top classes, and the true class at the bottom.
+    """The image beside a bar chart of its top classes, with the true class below.
 
-    The top class is green if correct and red if wrong.
+    The true class is green, the top class red if wrong; others, and all without ground truth, are blue.
     """
-    scale = SIDE_PX / min(image.shape[:2])
-    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas: Image = cv2.resize(image, size, interpolation=interpolation)  # type: ignore[assignment]
-    for row, class_id in enumerate(rank_classes(predicted)[:TOP_K]):
-        percentage = "" if predicted.probabilities is None else f" {100 * predicted.probabilities[class_id]:.0f}%"
-        background = NEUTRAL
-        if row == 0 and truth is not None:
-            background = RIGHT if class_id == truth.class_id else WRONG
-        put_label(canvas, f"{class_names[class_id]}{percentage}", 4, 4 + 18 * row, background)
-    if truth is not None:
-        put_label(canvas, f"is: {class_names[truth.class_id]}", 4, canvas.shape[0], NEUTRAL)
-    return canvas
+    bars = []
+    for rank, class_id in enumerate(rank_classes(predicted)[:TOP_K]):
+        value = 1.0 if predicted.probabilities is None else float(predicted.probabilities[class_id])
+        is_true = None if truth is None else class_id == truth.class_id
+        colour = RIGHT if is_true else WRONG if is_true is False and rank == 0 else UNKNOWN
+        bars.append(Bar(class_names[class_id].replace("_", " "), value, colour))
+    picture = beside_panel(image, draw_bars(bars))
+    return picture if truth is None else add_caption(picture, f"true class: {class_names[truth.class_id]}")
 
 
 def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], path: Path) -> None:
