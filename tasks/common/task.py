@@ -162,6 +162,10 @@ class Task(Objective, Generic[T]):
     def draw(self, image: Image, predicted: T, truth: T | None = None) -> Image:
         """A copy of the image with the prediction drawn, and the truth beside it if given."""
 
+    def draw_failure_case(self, image: Image, case: FailureCase[T], truth: T) -> Image:
+        """A picture of a failure case beside the truth."""
+        return self.draw(image, case.predicted, truth)
+
     @abstractmethod
     def describe(self, predicted: T, image_hw: tuple[int, int]) -> dict[str, Any]:
         """The prediction for an image of that size as a JSON record."""

@@ -1,8 +1,9 @@
-"""Predicted boxes in colour with class name and score, true ones as thin white lines; precision-recall curves."""
+"""Predicted boxes in colour with class name and score, true ones dashed; precision-recall curves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.types import Detections, Image
-from tasks.common.drawing.draw import PALETTE, colour, put_label
-from tasks.common.drawing.plot import add_legend_below, new_plot
+from tasks.common.drawing.draw import add_caption, colour, label_size, put_label, scaled, text_px
+from tasks.common.drawing.plot import new_plot
 
 MAX_LABELLED_CURVES = 12  # more colours cannot be told apart
 MIN_SIDE_PX = 320  # smaller images are enlarged, so that labels can be read
+LINE_FRACTION, MIN_LINE_PX = 2 / 640, 2  # width of a box's outline, of the image's longer side; truth has half of it
+DASH = 4  # length in widths of its line
+SMALL = 6  # labels cover no box whose area is less than that of so many labels
+CONTEXT, MIN_CROP = 3, 0.35  # of the crop around a failure: size in boxes, and as a fraction of the image
 
 
 def draw_detections(image: Image, predicted: Detections, truth: Detections | None, class_names: Sequence[str]) -> Image:
@@ -23,26 +28,100 @@ def draw_detections(image: Image, predicted: Detections, truth: Detections | Non
     Args:
         image: (H, W, 3).
         predicted: drawn in its class's colour, in any frame.
-        truth: drawn in white below the predictions, in any frame.
+        truth: drawn dashed below the predictions, in any frame.
         class_names: in the order of class ids.
     """
-    scale = max(1.0, MIN_SIDE_PX / min(image.shape[:2]))
-    width, height = round(image.shape[1] * scale), round(image.shape[0] * scale)
-    canvas: Image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    canvas = scaled(image, max(1.0, MIN_SIDE_PX / min(image.shape[:2])))
+    frame_hw = canvas.shape[:2]
+    line_px = max(MIN_LINE_PX, round(LINE_FRACTION * max(frame_hw)))
     if truth is not None:
-        for box in truth.resized((height, width)).boxes_xyxy.round().astype(int).tolist():
-            cv2.rectangle(canvas, box[:2], box[2:], (0, 0, 0), 2)
-            cv2.rectangle(canvas, box[:2], box[2:], (255, 255, 255), 1)
-    predicted = predicted.resized((height, width))
-    boxes = predicted.boxes_xyxy.round().astype(int).tolist()
-    for row in reversed(range(len(predicted))):  # the highest score on top
-        class_id = int(predicted.class_ids[row])
-        cv2.rectangle(canvas, boxes[row][:2], boxes[row][2:], colour(class_id), 2)
-    for row in reversed(range(len(predicted))):
-        class_id = int(predicted.class_ids[row])
-        score = "" if predicted.scores is None else f" {predicted.scores[row]:.2f}"
-        put_label(canvas, f"{class_names[class_id]}{score}", boxes[row][0], boxes[row][1] - 14, colour(class_id))
-    return canvas
+        _put_dashed(canvas, _corners(truth.resized(frame_hw)), line_px // 2)
+    if predicted.scores is not None:
+        predicted = predicted.select(np.argsort(-predicted.scores, kind="stable"))
+    boxes = _corners(predicted.resized(frame_hw))
+    colours = [colour(class_id) for class_id in predicted.class_ids.tolist()]
+    texts = [class_names[class_id] for class_id in predicted.class_ids.tolist()]
+    if predicted.scores is not None:
+        texts = [f"{text} {score:.2f}" for text, score in zip(texts, predicted.scores, strict=True)]
+    labels = _place_labels([label_size(text, text_px(canvas)) for text in texts], boxes, frame_hw)
+    best_last = range(len(predicted))[::-1]
+    for row in best_last:
+        cv2.rectangle(canvas, boxes[row, :2].tolist(), boxes[row, 2:].tolist(), colours[row], line_px)
+    for row in best_last:
+        left, top = labels[row].tolist()
+        put_label(canvas, texts[row], left, top, colours[row], text_px(canvas))
+    return add_caption(canvas, "dashed: truth") if truth is not None and len(truth) else canvas
+
+
+def draw_failure_case(image: Image, predicted: Detections, truth: Detections, class_names: Sequence[str]) -> Image:
+    """The predicted boxes with their surroundings, in an enlarged crop of the image."""
+    height, width = image.shape[:2]
+    boxes = predicted.resized((height, width)).boxes_xyxy
+    low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    size = np.array([width, height])
+    crop = (size * np.clip(CONTEXT * ((high - low) / size).max(), MIN_CROP, 1)).round().astype(int)
+    left, top = np.clip((low + high - crop) / 2, 0, size - crop).astype(int).tolist()
+    part = image[top : top + crop[1], left : left + crop[0]]
+    shift = np.array([left, top, left, top], np.float32)
+    in_part = [
+        replace(objects, boxes_xyxy=objects.boxes_xyxy - shift, image_hw=part.shape[:2])
+        for objects in (predicted.resized((height, width)), truth.resized((height, width)))
+    ]
+    return draw_detections(part, in_part[0], in_part[1], class_names)
+
+
+def _corners(objects: Detections) -> NDArray[np.int64]:
+    """(M, 4) pixels."""
+    return objects.boxes_xyxy.round().astype(np.int64)
+
+
+def _put_dashed(canvas: Image, boxes: NDArray[np.int64], line_px: int) -> None:
+    """Outlines in black and white, which show on any background."""
+    outlines = np.zeros(canvas.shape[:2], np.uint8)
+    for box in boxes.tolist():
+        cv2.rectangle(outlines, box[:2], box[2:], 1, line_px)
+    rows, columns = np.nonzero(outlines)
+    canvas[rows, columns] = np.where((rows + columns) // (DASH * line_px) % 2, 255, 0)[:, None]
+
+
+def _place_labels(
+    sizes: Sequence[tuple[int, int]], boxes: NDArray[np.int64], frame_hw: tuple[int, int]
+) -> NDArray[np.int64]:
+    """(M, 2), the left and top of each box's label: the first of some places at or in it that covers least.
+
+    What it should not cover are the labels before it, and small boxes.
+    """
+    if not len(boxes):
+        return np.zeros((0, 2), np.int64)
+    (x0, y0, x1, y1), label_wh = boxes.T, np.array(sizes)
+    left, above, right, below = x1 - label_wh[:, 0], y0 - label_wh[:, 1], x1, y1
+    inside_bottom, outside_left = y1 - label_wh[:, 1], x0 - label_wh[:, 0]
+    places = np.array(
+        [
+            *((x0, above), (x0, y0), (left, above), (left, y0), (x0, inside_bottom), (left, inside_bottom)),
+            *((x0, below), (left, below), (right, y0), (outside_left, y0)),
+        ]
+    ).transpose(2, 0, 1)
+    places = np.clip(places, 0, np.maximum(0, np.array(frame_hw[::-1]) - label_wh)[:, None])
+    candidates = np.concatenate([places, places + label_wh[:, None]], 2)
+    is_small = (boxes[:, 2:] - boxes[:, :2]).prod(1) < SMALL * label_wh.prod(1).mean()
+    covered_px = _covered_px(candidates, boxes[is_small])
+    labels = np.zeros_like(boxes)
+    for row in range(len(boxes)):
+        covered_px[row] += _covered_px(candidates[row], labels[:row])
+        labels[row] = candidates[row, covered_px[row].argmin()]
+    return labels[:, :2]
+
+
+def _covered_px(boxes: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(...), what each of (..., 4) boxes covers of (M, 4) others, in pixels."""
+    width, height = (
+        np.minimum(boxes[..., axis + 2, None], others[:, axis + 2])
+        - np.maximum(boxes[..., axis, None], others[:, axis])
+        for axis in (0, 1)
+    )
+    covered: NDArray[np.int64] = (np.maximum(width, 0) * np.maximum(height, 0)).sum(-1)
+    return covered
 
 
 def draw_precision_recall(

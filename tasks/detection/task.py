@@ -20,7 +20,7 @@ from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import FailureCase, Task
 from tasks.detection.config import DetectionConfig
-from tasks.detection.draw import draw_detections
+from tasks.detection.draw import draw_detections, draw_failure_case
 from tasks.detection.faster_rcnn import FasterRCNN, decode_regions
 from tasks.detection.loss import faster_rcnn_loss, ssd_loss
 from tasks.detection.matching import DetectionTargets, detection_targets
@@ -114,6 +114,10 @@ class DetectionTask(Task[Detections]):
     def draw(self, image: Image, predicted: Detections, truth: Detections | None = None) -> Image:
         """The boxes with a score of at least `show_score`, and the true ones."""
         return draw_detections(image, self._shown(predicted), truth, self.class_names)
+
+    def draw_failure_case(self, image: Image, case: FailureCase[Detections], truth: Detections) -> Image:
+        """The wrong box and its surroundings."""
+        return draw_failure_case(image, case.predicted, truth, self.class_names)
 
     def describe(self, predicted: Detections, image_hw: tuple[int, int]) -> dict[str, Any]:
         """The boxes with a score of at least `show_score`, in pixels of the image, with official category ids."""

@@ -9,14 +9,13 @@ from typing import Generic, TypeVar
 
 from datasets.images import write_image
 from datasets.loader import Source
-from tasks.common.drawing.draw import contact_sheet, put_label
+from tasks.common.drawing.draw import add_caption, contact_sheet
 from tasks.common.evaluation.report import write_csv
 from tasks.common.task import FailureCase, Task
 
 T = TypeVar("T")
 NUM_KEPT, NUM_DRAWN = 100, 12
 FAILURE_CASES = Path("failure_cases.png")
-BLACK = (0, 0, 0)
 
 
 class FailureCases(Generic[T]):
@@ -47,8 +46,7 @@ class FailureCases(Generic[T]):
         ]
         write_csv(folder / FAILURE_CASES.with_suffix(".csv"), table)
         pictures = []
-        for confidence, row, case, truth in worst[:NUM_DRAWN]:
-            picture = self._task.draw(source[-row].image, case.predicted, truth)
-            put_label(picture, f"{confidence:.2f} {case.what}", 0, len(picture), BLACK)
-            pictures.append(picture)
+        for confidence, row, mistake, truth in worst[:NUM_DRAWN]:
+            picture = self._task.draw_failure_case(source[-row].image, mistake, truth)
+            pictures.append(add_caption(picture, f"{confidence:.2f} {mistake.what}", is_title=True))
         write_image(folder / FAILURE_CASES, contact_sheet(pictures))
