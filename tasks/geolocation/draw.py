@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from datasets.sphere import Floats, distance_km
 from datasets.types import Image, Place
-from tasks.common.drawing.draw import put_label
-from tasks.common.drawing.plot import add_legend_below, format_log_axis, new_plot
-from tasks.geolocation.map import CellMap, format_length
+from tasks.common.drawing.draw import GAP_PX, WHITE, beside_panel, label_size, padded, put_label, scaled
+from tasks.common.drawing.plot import new_plot
+from tasks.geolocation.map import LAND, PART_HEIGHT_PX, CellMap, format_length, put_cross, put_dot, shaded
 from tasks.geolocation.regions import Region
 
-WHITE = (255, 255, 255)
-MAX_PHOTO_WIDTH_PX, GAP_PX = 480, 4
-NUM_NAMED = 3
+NUM_LINES = 3  # of a legend
+TEXT_PX, LINE_PX, SIGN_PX = 13, 24, 28
+Sign = Callable[[Image, tuple[int, int]], None]  # draws at a centre
 
 
 def draw_cells(image: Image, predicted: Place, truth: Place | None, cell_map: CellMap) -> Image:
@@ -29,32 +30,85 @@ def draw_cells(image: Image, predicted: Place, truth: Place | None, cell_map: Ce
         truth: None if it is unknown.
         cell_map: map of the model's cells.
     """
-    drawn_map = cell_map.draw(predicted.probabilities)
-    cell_map.put_prediction(drawn_map, predicted.lat_deg, predicted.lng_deg)
+    assert predicted.probabilities is not None
+    places = [place for place in (predicted, truth) if place is not None]
+    part = cell_map.part(predicted.probabilities, [(place.lat_deg, place.lng_deg) for place in places])
+    drawn_map = part.draw(predicted.probabilities)
+    legend: list[tuple[Sign, str]] = [(put_cross, "prediction")]
     if truth is not None:
-        cell_map.put_truth(drawn_map, truth.lat_deg, truth.lng_deg)
+        part.put_truth(drawn_map, truth.lat_deg, truth.lng_deg)
         error_km = float(distance_km(predicted.lat_deg, predicted.lng_deg, truth.lat_deg, truth.lng_deg))
-        put_label(drawn_map, f"{format_length(error_km)} away", 4, 4, WHITE)
-    return _side_by_side(image, drawn_map)
+        legend.append((put_dot, f"truth, {format_length(error_km)} away"))
+    part.put_prediction(drawn_map, predicted.lat_deg, predicted.lng_deg)  # on top of a truth that it hits
+    legend.append((_put_scale, f"probability of a cell, 0 to {predicted.probabilities.max():.2f}"))
+    overview = _overview(cell_map, part, predicted.probabilities)
+    return _compose(image, drawn_map, legend, overview, cell_map.window.height_px)
 
 
-def draw_regions(image: Image, drawn_map: Image, regions: Sequence[Region]) -> Image:
-    """The photo beside a map of the regions only, and their names, the most probable first."""
-    for line, region in enumerate(regions[:NUM_NAMED]):
-        put_label(drawn_map, f"{region.name} {100 * region.probability:.0f}%", 4, 4 + 18 * line, WHITE)
-    return _side_by_side(image, drawn_map)
+def draw_regions(
+    image: Image, probabilities: NDArray[np.float32], regions: Sequence[Region], cell_map: CellMap
+) -> Image:
+    """The photo beside a map of the regions only, and their names, the most probable first.
+
+    Args:
+        image: the photo.
+        probabilities: (cells,), of each cell's region.
+        regions: the most probable ones.
+        cell_map: map of the model's cells.
+    """
+    part = cell_map.part(probabilities)
+    legend: list[tuple[Sign, str]] = [
+        (
+            partial(_put_shade, heat=(region.probability / regions[0].probability) ** 0.5),
+            f"{region.name.replace('_', ' ')} {region.probability:.2f}",
+        )
+        for region in regions[:NUM_LINES]
+    ]
+    overview = _overview(cell_map, part, probabilities)
+    return _compose(image, part.draw(probabilities), legend, overview, cell_map.window.height_px)
 
 
-def _side_by_side(image: Image, drawn_map: Image) -> Image:
-    scale = min(len(drawn_map) / len(image), MAX_PHOTO_WIDTH_PX / image.shape[1])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    photo = cv2.resize(image, size, interpolation=interpolation)
-    canvas = np.full((len(drawn_map), size[0] + GAP_PX + drawn_map.shape[1], 3), 255, np.uint8)
-    top = (len(drawn_map) - size[1]) // 2
-    canvas[top : top + size[1], : size[0]] = photo
-    canvas[:, size[0] + GAP_PX :] = drawn_map
-    return canvas
+def _overview(cell_map: CellMap, part: CellMap, probabilities: NDArray[np.float32]) -> Image | None:
+    """The whole map, small, with a frame around the part; None if the part is the whole map."""
+    if part is cell_map:
+        return None
+    overview = cell_map.draw(probabilities, has_scale_bar=False)
+    cell_map.put_frame(overview, part.window)
+    return scaled(overview, NUM_LINES * LINE_PX / len(overview))
+
+
+def _compose(
+    image: Image, drawn_map: Image, legend: Sequence[tuple[Sign, str]], overview: Image | None, whole_height_px: int
+) -> Image:
+    """The photo beside the map, which has its legend and the overview below it.
+
+    The size is the same whether a part of the map is shown or the whole, as the frames of a video must be.
+    """
+    strip = np.full((NUM_LINES * LINE_PX + 2 * GAP_PX, drawn_map.shape[1], 3), 255, np.uint8)
+    for line, (put_sign, text) in enumerate(legend):
+        middle = GAP_PX + LINE_PX * line + LINE_PX // 2
+        put_sign(strip, (SIGN_PX // 2, middle))
+        put_label(strip, text, SIGN_PX, middle - label_size(text, TEXT_PX)[1] // 2, WHITE, TEXT_PX)
+    if overview is not None:
+        strip[GAP_PX : GAP_PX + len(overview), -overview.shape[1] :] = overview
+    panel = np.concatenate([drawn_map, strip])
+    return beside_panel(image, padded(panel, max(whole_height_px, PART_HEIGHT_PX) + len(strip), panel.shape[1]))
+
+
+def _put_shade(picture: Image, centre: tuple[int, int], *, heat: float) -> None:
+    """The colour of a probability."""
+    _swatch(picture, centre)[:] = shaded(np.array(LAND, np.uint8), np.array(heat))
+
+
+def _put_scale(picture: Image, centre: tuple[int, int]) -> None:
+    """The colours of all probabilities."""
+    swatch = _swatch(picture, centre)
+    swatch[:] = shaded(np.array(LAND, np.uint8), np.sqrt(np.linspace(0, 1, swatch.shape[1])))
+
+
+def _swatch(picture: Image, centre: tuple[int, int]) -> Image:
+    x, y = centre
+    return picture[y - 6 : y + 7, x - 10 : x + 11]
 
 
 def draw_distances(distances_km: Floats, baseline: Mapping[float, float], path: Path) -> None:
@@ -70,7 +124,7 @@ def draw_distances(distances_km: Floats, baseline: Mapping[float, float], path: 
         ordered = np.sort(distances_km)
         smallest = min(baseline) / 10
         fractions = np.arange(1, len(ordered) + 1) / max(1, len(ordered))
-        axes.step(np.maximum(ordered, smallest), fractions, where="post", label="model")
+        axes.step(np.maximum(ordered, smallest), fractions, where="post", label="prediction")
         axes.plot(list(baseline), list(baseline.values()), "o:", color="grey", label="best constant prediction")
         for threshold_km in baseline:
             fraction = float((ordered <= threshold_km).mean()) if len(ordered) else 0.0

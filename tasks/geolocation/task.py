@@ -177,7 +177,7 @@ class GeolocationTask(Task[Place]):
         """The photo beside a map of the regions; with a truth or `exact`, of the cells."""
         if truth is None and not self.config.exact:
             probabilities = region_probabilities(predicted, self.partitionings[-1])
-            return draw_regions(image, self._map.draw(probabilities), self._regions(predicted))
+            return draw_regions(image, probabilities, self._regions(predicted), self._map)
         return draw_cells(image, predicted, truth, self._map)
 
     def describe(self, predicted: Place, image_hw: tuple[int, int]) -> dict[str, Any]:
