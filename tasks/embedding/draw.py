@@ -1,4 +1,4 @@
-"""Photos with their embeddings, the ROC, and the t-SNE of embeddings."""
+"""Photos with their embeddings or their matches, the ROC, and the t-SNE of embeddings."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from sklearn.metrics import roc_curve
 
+from datasets.images import UnreadableImageError, read_image
 from datasets.types import Face, Image
-from tasks.common.drawing.draw import put_label, resize_to_height
-from tasks.common.drawing.plot import add_legend_below, new_plot
+from tasks.common.drawing.draw import BLACK, PALETTE, RIGHT, WHITE, WRONG, add_caption, contact_sheet, padded, scaled
+from tasks.common.drawing.plot import new_plot
+from tasks.embedding.gallery import Match
 from tasks.embedding.verification import Bools, Floats, OperatingPoint
 
 HEIGHT_PX, STRIP_PX, STRIP_ROWS = 280, 10, 4
-POSITIVE, NEGATIVE, WHITE = (213, 94, 0), (0, 114, 178), (255, 255, 255)
-MAX_IDENTITIES, MAX_POINTS = 20, 600  # in the t-SNE plot
-MARKERS = "os"  # with ten colours each
+POSITIVE, NEGATIVE = (213, 94, 0), (0, 114, 178)
+TILE_PX, FRAME_PX = 220, 6  # of a match
+PALE = 0.65  # how much of a match below the threshold is white
+MAX_POINTS = 600  # in the t-SNE plot
+MARKERS = "osD^vP*X"  # of as many identities
 
 
 def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
     """The photo above a heat map of its embedding: orange positive, blue negative."""
-    photo = resize_to_height(image, HEIGHT_PX)
+    photo = scaled(image, HEIGHT_PX / len(image))
     assert predicted.embedding is not None
     size = len(predicted.embedding)
     strength = np.clip(np.abs(predicted.embedding) * np.sqrt(size) / 2, 0, 1)[:, None]
@@ -34,9 +38,58 @@ def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
     padded[:size] = cells
     strip = padded.reshape(STRIP_ROWS, -1, 3)
     drawn = cv2.resize(strip, (photo.shape[1], STRIP_ROWS * STRIP_PX), interpolation=cv2.INTER_NEAREST)
-    if truth is not None:
-        put_label(photo, f"{truth.identity} {truth.image_number}", 4, 4, WHITE)
-    return np.concatenate([photo, drawn])
+    picture = np.concatenate([photo, drawn])
+    return picture if truth is None else add_caption(picture, f"{truth.identity} {truth.number}")
+
+
+def draw_matches(found: Sequence[tuple[str, Sequence[Match]]], point: OperatingPoint | None) -> Image:
+    """Each query and its matches in a row; matches that are the query's own file are left out.
+
+    A match's frame is green if it is in a folder of the same name as the query, red if not; without frame where names
+    of folders are no identities, because there is only one, or the query's is not among them.
+
+    Args:
+        found: paths of queries, and their matches, best first.
+        point: matches below its threshold are pale; None for no threshold.
+    """
+    folders = {_folder(match.path) for _, matches in found for match in matches}
+    rows, has_frames = [], False
+    for query, matches in found:
+        is_identity = len(folders) > 1 and _folder(query) in folders
+        has_frames |= is_identity
+        tiles = [add_caption(_tile(query, WHITE), f"query: {Path(query).name}")]
+        for match in matches:
+            if match.path == query:
+                continue
+            is_same = _folder(match.path) == _folder(query)
+            tile = _tile(match.path, WHITE if not is_identity else RIGHT if is_same else WRONG)
+            if point is not None and match.similarity < point.threshold:
+                tile = ((1 - PALE) * tile + PALE * 255).astype(np.uint8)
+            tiles.append(add_caption(tile, f"{match.similarity:.3f} {Path(match.path).name}"))
+        rows.append(tiles)
+    columns = max(map(len, rows))
+    blank = np.full_like(rows[0][0], 255)
+    sheet = contact_sheet([tile for row in rows for tile in row + [blank] * (columns - len(row))], columns)
+    legend = ["green: same folder, red: another"] * has_frames
+    if point is not None:
+        legend.append(f"pale: below {point.threshold:.3f}, the threshold for a false accept rate of {point.far:g}")
+    return add_caption(sheet, ";  ".join(legend)) if legend else sheet
+
+
+def _folder(path: str) -> str:
+    return Path(path).parent.name
+
+
+def _tile(path: str, frame: tuple[int, int, int]) -> Image:
+    """A photo in a frame, grey if it was moved or deleted since it was indexed."""
+    try:
+        photo = read_image(Path(path))
+        photo = scaled(photo, TILE_PX / max(photo.shape[:2]))
+    except UnreadableImageError:
+        photo = np.full((TILE_PX, TILE_PX, 3), 127, np.uint8)
+    border = (FRAME_PX,) * 4
+    framed: Image = cv2.copyMakeBorder(photo, *border, cv2.BORDER_CONSTANT, value=frame)  # type: ignore[assignment]
+    return padded(framed, TILE_PX + 2 * FRAME_PX, TILE_PX + 2 * FRAME_PX)
 
 
 def draw_roc(similarities: Floats, same: Bools, points: Sequence[OperatingPoint], path: Path) -> None:
@@ -90,7 +143,7 @@ def draw_space(embeddings: NDArray[np.float32], identities: Sequence[str], path:
         path: output image.
     """
     names, ids, counts = np.unique(identities, return_inverse=True, return_counts=True)
-    shown = np.argsort(-counts, kind="stable")[:MAX_IDENTITIES]
+    shown = np.argsort(-counts, kind="stable")[: len(MARKERS)]
     rows = np.flatnonzero(np.isin(ids, shown))
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MAX_POINTS)).astype(int))]
     if len(rows) < 4:  # too few for a t-SNE
@@ -100,7 +153,7 @@ def draw_space(embeddings: NDArray[np.float32], identities: Sequence[str], path:
         axes = figure.subplots()
         for index, identity_id in enumerate(np.sort(shown).tolist()):
             x, y = points[ids[rows] == identity_id].T
-            style = {"color": f"C{index % 10}", "marker": MARKERS[index // 10]}
-            axes.scatter(x, y, 24, label=str(names[identity_id]), **style)
-        axes.set(xticks=[], yticks=[], title=f"{len(rows)} photos of {len(shown)} identities, t-SNE")
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+            colour = np.array((*PALETTE, BLACK)[index]) / 255
+            axes.scatter(x, y, 60, [colour], marker=MARKERS[index], label=str(names[identity_id]))
+        axes.set(xticks=[], yticks=[], title=f"{len(rows)} photos of {len(shown)} of {len(names)} identities, t-SNE")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -14,12 +16,11 @@ from torch import nn
 
 from datasets.faces import FaceImages
 from datasets.files import atomic_write
-from datasets.images import IMAGE_SUFFIXES, UnreadableImageError, read_image, write_image
+from datasets.images import IMAGE_SUFFIXES, write_image
 from datasets.stores import ImageFiles
-from datasets.types import Face, Image
+from datasets.types import Face
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.onnx_file import ExportedNetwork
-from tasks.common.drawing.draw import contact_sheet, put_label, resize_to_height
 from tasks.common.evaluation.evaluate import evaluation_loader, predict_batch, predict_pixels, readable_batches
 from tasks.common.evaluation.features import hash_network
 from tasks.common.evaluation.predict import find_files
@@ -28,15 +29,16 @@ from tasks.common.runs.folder import out_folder
 from tasks.common.runs.load import load_model
 from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
-from tasks.embedding.gallery import Gallery, Match
+from tasks.embedding.draw import draw_matches
+from tasks.embedding.gallery import Gallery
+from tasks.embedding.metric import RATES
 from tasks.embedding.model import stack_embeddings
+from tasks.embedding.verification import OperatingPoint
 
 BATCH_SIZE = 32
 PHOTOS_PER_WRITE = 50_000  # lost at most in a crash
 SHEET, MATCHES = "matches.png", "matches.jsonl"
 NUM_DRAWN = 12  # queries
-HEIGHT_PX, MAX_NAME_LENGTH = 200, 26  # of a drawn photo, and of the name below it
-WHITE, GREEN = (255, 255, 255), (0, 158, 115)
 
 
 def index(task_class: type[Task[Face]], arguments: Arguments) -> int:
@@ -85,9 +87,8 @@ def search(task_class: type[Task[Face]], arguments: Arguments) -> int:
             file.write(json.dumps({"image": name, "matches": [match._asdict() for match in matches]}) + "\n")
             best = f"{matches[0].similarity:.3f} {matches[0].path}" if matches else "the gallery is empty"
             print(f"{name}: {best}")
-    columns = options["num_matches"] + 1
-    rows = [_draw_row(name, matches, columns) for name, matches in zip(names[:NUM_DRAWN], found, strict=False)]
-    write_image(folder / SHEET, contact_sheet([tile for row in rows for tile in row], columns))
+    drawn = list(zip(names, found, strict=True))[:NUM_DRAWN]
+    write_image(folder / SHEET, draw_matches(drawn, _strictest_point(options["run"])))
     print(f"wrote {SHEET} and {MATCHES} to {folder}", file=sys.stderr)
     return 0
 
@@ -139,17 +140,14 @@ def _network_digest(task: Task[Face], model: Any) -> str:
     return hash_network(embedder, settings).hexdigest()[:32]
 
 
-def _draw_row(name: str, matches: Sequence[Match], columns: int) -> list[Image]:
-    """The query and its matches, padded with white tiles."""
-    query = resize_to_height(read_image(Path(name)), HEIGHT_PX)
-    put_label(query, Path(name).name, 0, 0, GREEN)
-    tiles = [query]
-    for match in matches:
-        try:
-            tile = resize_to_height(read_image(Path(match.path)), HEIGHT_PX)
-        except UnreadableImageError:  # moved or deleted since it was indexed
-            tile = np.full((HEIGHT_PX, HEIGHT_PX, 3), 127, np.uint8)
-        put_label(tile, f"{match.similarity:.3f}", 0, 0, WHITE)
-        put_label(tile, Path(match.path).name[-MAX_NAME_LENGTH:], 0, HEIGHT_PX, WHITE)
-        tiles.append(tile)
-    return tiles + [np.full((HEIGHT_PX, HEIGHT_PX, 3), 255, np.uint8)] * (columns - len(tiles))
+def _strictest_point(run: str | None) -> OperatingPoint | None:
+    """The operating point with the lowest false accept rate that `evaluate` has written to the run, if any."""
+    path = Path(run or "") / "evaluate-val" / RATES
+    if run is None or not path.is_file():
+        return None
+    with path.open(encoding="utf-8") as file:
+        points = [
+            OperatingPoint(float(row["far"]), int(row["impostor_pairs"]), float(row["tar"]), float(row["threshold"]))
+            for row in csv.DictReader(file)
+        ]
+    return min((point for point in points if not math.isnan(point.threshold)), default=None)
