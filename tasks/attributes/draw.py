@@ -9,8 +9,8 @@ import numpy as np
 
 from datasets.types import Attributes, Image
 from tasks.common.drawing.bars import Bar, draw_bars
-from tasks.common.drawing.draw import RIGHT, UNKNOWN, WRONG, add_caption, beside_panel
-from tasks.common.drawing.plot import new_plot
+from tasks.common.drawing.draw import RIGHT, UNKNOWN, WRONG, add_caption, join_panel
+from tasks.common.drawing.plot import add_legend_below, new_plot
 
 MAX_BARS = 16
 
@@ -27,7 +27,7 @@ def draw_attributes(image: Image, predicted: Attributes, truth: Attributes | Non
         is_true = None if truth is None else bool(truth.values[column] > 0.5)
         colour = UNKNOWN if is_true is None else RIGHT if is_true == (value > 0.5) else WRONG
         bars.append(Bar(f"{'* ' if is_true else ''}{names[column].replace('_', ' ')}", value, colour))
-    picture = beside_panel(image, draw_bars(bars, threshold=0.5))
+    picture = join_panel(image, draw_bars(bars, threshold=0.5))
     return picture if truth is None else add_caption(picture, "* present   green: right   red: wrong")
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from datasets.types import Image, Label
 from tasks.common.drawing.bars import Bar, draw_bars
-from tasks.common.drawing.draw import RIGHT, UNKNOWN, WRONG, add_caption, beside_panel
+from tasks.common.drawing.draw import RIGHT, UNKNOWN, WRONG, add_caption, join_panel
 from tasks.common.drawing.plot import new_plot
 
 TOP_K = 5
@@ -29,7 +29,7 @@ def draw_label(image: Image, predicted: Label, truth: Label | None, class_names:
         is_true = None if truth is None else class_id == truth.class_id
         colour = RIGHT if is_true else WRONG if is_true is False and rank == 0 else UNKNOWN
         bars.append(Bar(class_names[class_id].replace("_", " "), value, colour))
-    picture = beside_panel(image, draw_bars(bars))
+    picture = join_panel(image, draw_bars(bars))
     return picture if truth is None else add_caption(picture, f"true class: {class_names[truth.class_id]}")
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.types import Detections, Image
-from tasks.common.drawing.draw import add_caption, colour, label_size, put_label, scaled, text_px
-from tasks.common.drawing.plot import new_plot
+from tasks.common.drawing.draw import PALETTE, add_caption, colour, label_size, put_label, rescale, text_px
+from tasks.common.drawing.plot import add_legend_below, new_plot
 
 MAX_LABELLED_CURVES = 12  # more colours cannot be told apart
 MIN_SIDE_PX = 320  # smaller images are enlarged, so that labels can be read
@@ -31,7 +31,7 @@ def draw_detections(image: Image, predicted: Detections, truth: Detections | Non
         truth: drawn dashed below the predictions, in any frame.
         class_names: in the order of class ids.
     """
-    canvas = scaled(image, max(1.0, MIN_SIDE_PX / min(image.shape[:2])))
+    canvas = rescale(image, max(1.0, MIN_SIDE_PX / min(image.shape[:2])))
     frame_hw = canvas.shape[:2]
     line_px = max(MIN_LINE_PX, round(LINE_FRACTION * max(frame_hw)))
     if truth is not None:

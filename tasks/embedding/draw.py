@@ -13,8 +13,8 @@ from sklearn.metrics import roc_curve
 
 from datasets.images import UnreadableImageError, read_image
 from datasets.types import Face, Image
-from tasks.common.drawing.draw import BLACK, PALETTE, RIGHT, WHITE, WRONG, add_caption, contact_sheet, padded, scaled
-from tasks.common.drawing.plot import new_plot
+from tasks.common.drawing.draw import BLACK, PALETTE, RIGHT, WHITE, WRONG, add_caption, contact_sheet, pad, rescale
+from tasks.common.drawing.plot import add_legend_below, new_plot
 from tasks.embedding.gallery import Match
 from tasks.embedding.verification import Bools, Floats, OperatingPoint
 
@@ -28,7 +28,7 @@ MARKERS = "osD^vP*X"  # of as many identities
 
 def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
     """The photo above a heat map of its embedding: orange positive, blue negative."""
-    photo = scaled(image, HEIGHT_PX / len(image))
+    photo = rescale(image, HEIGHT_PX / len(image))
     assert predicted.embedding is not None
     size = len(predicted.embedding)
     strength = np.clip(np.abs(predicted.embedding) * np.sqrt(size) / 2, 0, 1)[:, None]
@@ -39,7 +39,7 @@ def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
     strip = padded.reshape(STRIP_ROWS, -1, 3)
     drawn = cv2.resize(strip, (photo.shape[1], STRIP_ROWS * STRIP_PX), interpolation=cv2.INTER_NEAREST)
     picture = np.concatenate([photo, drawn])
-    return picture if truth is None else add_caption(picture, f"{truth.identity} {truth.number}")
+    return picture if truth is None else add_caption(picture, f"{truth.identity} {truth.image_number}")
 
 
 def draw_matches(found: Sequence[tuple[str, Sequence[Match]]], point: OperatingPoint | None) -> Image:
@@ -84,12 +84,12 @@ def _tile(path: str, frame: tuple[int, int, int]) -> Image:
     """A photo in a frame, grey if it was moved or deleted since it was indexed."""
     try:
         photo = read_image(Path(path))
-        photo = scaled(photo, TILE_PX / max(photo.shape[:2]))
+        photo = rescale(photo, TILE_PX / max(photo.shape[:2]))
     except UnreadableImageError:
         photo = np.full((TILE_PX, TILE_PX, 3), 127, np.uint8)
     border = (FRAME_PX,) * 4
     framed: Image = cv2.copyMakeBorder(photo, *border, cv2.BORDER_CONSTANT, value=frame)  # type: ignore[assignment]
-    return padded(framed, TILE_PX + 2 * FRAME_PX, TILE_PX + 2 * FRAME_PX)
+    return pad(framed, TILE_PX + 2 * FRAME_PX, TILE_PX + 2 * FRAME_PX)
 
 
 def draw_roc(similarities: Floats, same: Bools, points: Sequence[OperatingPoint], path: Path) -> None:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from datasets.sphere import Floats, distance_km
 from datasets.types import Image, Place
-from tasks.common.drawing.draw import GAP_PX, WHITE, beside_panel, label_size, padded, put_label, scaled
-from tasks.common.drawing.plot import new_plot
+from tasks.common.drawing.draw import GAP_PX, WHITE, join_panel, label_size, pad, put_label, rescale
+from tasks.common.drawing.plot import add_legend_below, format_log_axis, new_plot
 from tasks.geolocation.map import LAND, PART_HEIGHT_PX, CellMap, format_length, put_cross, put_dot, shaded
 from tasks.geolocation.regions import Region
 
@@ -74,7 +74,7 @@ def _overview(cell_map: CellMap, part: CellMap, probabilities: NDArray[np.float3
         return None
     overview = cell_map.draw(probabilities, has_scale_bar=False)
     cell_map.put_frame(overview, part.window)
-    return scaled(overview, NUM_LINES * LINE_PX / len(overview))
+    return rescale(overview, NUM_LINES * LINE_PX / len(overview))
 
 
 def _compose(
@@ -92,7 +92,7 @@ def _compose(
     if overview is not None:
         strip[GAP_PX : GAP_PX + len(overview), -overview.shape[1] :] = overview
     panel = np.concatenate([drawn_map, strip])
-    return beside_panel(image, padded(panel, max(whole_height_px, PART_HEIGHT_PX) + len(strip), panel.shape[1]))
+    return join_panel(image, pad(panel, max(whole_height_px, PART_HEIGHT_PX) + len(strip), panel.shape[1]))
 
 
 def _put_shade(picture: Image, centre: tuple[int, int], *, heat: float) -> None:

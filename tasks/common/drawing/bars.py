@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from datasets.types import Image
-from tasks.common.drawing.draw import WHITE, label_size, put_label, shortened
+from tasks.common.drawing.draw import WHITE, label_size, put_label, shorten
 
 HEIGHT_PX, WIDTH_PX = 320, 340
 MAX_NAME_PX = 190
@@ -38,7 +38,7 @@ def draw_bars(bars: Sequence[Bar], *, threshold: float | None = None) -> Image:
     height = HEIGHT_PX - (AXIS_PX if threshold is not None else 0)
     row_px = min(MAX_ROW_PX, height / len(bars))
     bar_px = min(MAX_BAR_PX, round(0.6 * row_px))
-    names = [shortened(bar.name, MAX_NAME_PX, TEXT_PX) for bar in bars]
+    names = [shorten(bar.name, MAX_NAME_PX, TEXT_PX) for bar in bars]
     left = max(label_size(name, TEXT_PX)[0] for name in names) + 4
     value_width, text_height = label_size("0.00", TEXT_PX)
     length = WIDTH_PX - left - value_width - 4  # of a bar of 1

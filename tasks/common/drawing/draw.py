@@ -1,4 +1,4 @@
-"""The pen that all tasks draw with: colours, labels, captions, sheets of pictures, curves of a run."""
+"""Drawing helpers for images: colours, labels, captions, panels, contact sheets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datasets.types import Image
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 FONT_PX = 28  # text size at a font scale of 1
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-# Okabe and Ito's palette: told apart by colour-blind readers too.
+# Okabe and Ito's palette, which is safe for colour-blind readers.
 PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 UNKNOWN, RIGHT, WRONG = PALETTE[1], PALETTE[2], PALETTE[5]  # whether a prediction is
 TEXT_FRACTION, MIN_TEXT_PX = 13 / 640, 12  # text size as a fraction of an image's longer side
@@ -41,7 +41,7 @@ def label_size(text: str, size_px: int) -> tuple[int, int]:
 def put_label(
     image: Image, text: str, left_px: int, top_px: int, background: tuple[int, int, int], size_px: int = MIN_TEXT_PX
 ) -> None:
-    """Write a short text on a filled box whose top left corner is moved into the image where needed."""
+    """Write a short text on a filled box, shifted to lie inside the image."""
     text, scale = _printable(text), size_px / FONT_PX
     width, height = label_size(text, size_px)
     left = max(0, min(left_px, image.shape[1] - width))
@@ -52,7 +52,7 @@ def put_label(
     cv2.putText(image, text, (left + 2, baseline), FONT, scale, ink, 1, cv2.LINE_AA)
 
 
-def shortened(text: str, width_px: int, size_px: int) -> str:
+def shorten(text: str, width_px: int, size_px: int) -> str:
     """The text, or as much of its beginning as a label of that width has room for."""
     cut = text
     while cut and label_size(cut, size_px)[0] > width_px:
@@ -63,20 +63,20 @@ def shortened(text: str, width_px: int, size_px: int) -> str:
 def add_caption(picture: Image, text: str, *, is_title: bool = False) -> Image:
     """The picture with a line of text below it, or above it, on white."""
     size_px = round(text_px(picture) * (TITLE if is_title else 1))
-    text = shortened(text, picture.shape[1], size_px)
+    text = shorten(text, picture.shape[1], size_px)
     line = np.full((label_size("p", size_px)[1], picture.shape[1], 3), 255, np.uint8)
     put_label(line, text, 0, 0, WHITE, size_px)
     return np.concatenate([line, picture] if is_title else [picture, line])
 
 
-def scaled(image: Image, scale: float) -> Image:
+def rescale(image: Image, scale: float) -> Image:
     """The image enlarged or reduced by a factor."""
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return cv2.resize(image, size, interpolation=interpolation)  # type: ignore[return-value]
 
 
-def padded(picture: Image, height_px: int, width_px: int) -> Image:
+def pad(picture: Image, height_px: int, width_px: int) -> Image:
     """The picture in the middle of a white one of that size."""
     top, left = (height_px - picture.shape[0]) // 2, (width_px - picture.shape[1]) // 2
     bottom, right = height_px - picture.shape[0] - top, width_px - picture.shape[1] - left
@@ -85,11 +85,11 @@ def padded(picture: Image, height_px: int, width_px: int) -> Image:
     )
 
 
-def beside_panel(image: Image, panel: Image) -> Image:
+def join_panel(image: Image, panel: Image) -> Image:
     """A photo beside a panel, scaled to its height."""
     height = len(panel)
-    photo = scaled(image, min(height / image.shape[0], MAX_ASPECT * height / image.shape[1]))
-    return np.concatenate([padded(photo, height, photo.shape[1] + 2 * GAP_PX), panel], 1)
+    photo = rescale(image, min(height / image.shape[0], MAX_ASPECT * height / image.shape[1]))
+    return np.concatenate([pad(photo, height, photo.shape[1] + 2 * GAP_PX), panel], 1)
 
 
 def contact_sheet(pictures: Sequence[Image], columns: int | None = None) -> Image:
@@ -100,36 +100,17 @@ def contact_sheet(pictures: Sequence[Image], columns: int | None = None) -> Imag
     is_wide = max(picture.shape[1] / picture.shape[0] for picture in pictures) > WIDE
     columns = columns or (2 if is_wide else 3)
     side = SHEET_PX // columns
-    tiles = [scaled(picture, (side - GAP_PX) / max(picture.shape[:2])) for picture in pictures]
+    tiles = [rescale(picture, (side - GAP_PX) / max(picture.shape[:2])) for picture in pictures]
     columns = min(columns, len(tiles))
     tiles += [np.full((1, 1, 3), 255, np.uint8)] * (-len(tiles) % columns)
     rows = []
     for start in range(0, len(tiles), columns):
         row = tiles[start : start + columns]
         height = max(map(len, row)) + GAP_PX
-        rows.append(np.concatenate([padded(tile, height, side) for tile in row], 1))
+        rows.append(np.concatenate([pad(tile, height, side) for tile in row], 1))
     return np.concatenate(rows)
 
 
 def _printable(text: str) -> str:
     """OpenCV ends the process at a file name that is not UTF-8."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def draw_curves(history: Sequence[Mapping[str, Any]], score_name: str, path: Path) -> None:
-    """Loss and its parts, the score, and the learning rate over epochs, as one picture."""
-    with new_plot(path, 12, 3.5) as figure:
-        losses, scores, rates = figure.subplots(1, 3)
-        for key in filter(lambda key: key.startswith("loss"), history[0]):
-            losses.plot([row["epoch"] for row in history], [row[key] for row in history], label=key)
-        losses.set(title="training loss", xlabel="epoch", ylim=(0, None))
-        losses.legend()
-        scored = [row for row in history if score_name in row]
-        for key in filter(lambda key: key.startswith(score_name), history[-1]):  # the last epoch is evaluated
-            scores.plot([row["epoch"] for row in scored], [row[key] for row in scored], marker=".", label=key)
-        scores.set(title="validation", xlabel="epoch", ylim=(0, 1))
-        scores.legend()
-        rates.plot([row["epoch"] for row in history], [row["lr"] for row in history])
-        rates.set(title="learning rate", xlabel="epoch", ylim=(0, None))
-        for axes in (losses, scores, rates):
-            axes.grid(alpha=0.3)

@@ -8,11 +8,11 @@ from tasks.common.drawing.draw import (
     WHITE,
     WRONG,
     add_caption,
-    beside_panel,
     contact_sheet,
+    join_panel,
     label_size,
     put_label,
-    shortened,
+    shorten,
     text_px,
 )
 
@@ -38,11 +38,11 @@ def test_text_grows_with_the_image() -> None:
 
 
 def test_texts_are_shortened_to_a_width() -> None:
-    assert shortened("short", 100, 13) == "short"
-    cut = shortened("a name that is much too long", 100, 13)
+    assert shorten("short", 100, 13) == "short"
+    cut = shorten("a name that is much too long", 100, 13)
     assert cut.endswith("…")
     assert 80 < label_size(cut, 13)[0] <= 100
-    assert label_size(shortened("wide", 3, 13), 13)[0] <= label_size("…", 13)[0]
+    assert label_size(shorten("wide", 3, 13), 13)[0] <= label_size("…", 13)[0]
 
 
 def test_captions_hide_nothing() -> None:
@@ -68,7 +68,7 @@ def test_many_bars_fit() -> None:
 def test_a_photo_beside_a_panel_is_whole() -> None:
     panel = grey(300, 200, 10)
     for shape in ((600, 400), (100, 1000), (1000, 100)):
-        both = beside_panel(grey(*shape), panel)
+        both = join_panel(grey(*shape), panel)
         assert len(both) == 300
         rows, columns = np.nonzero((both == 90).all(2))
         height, width = rows.max() - rows.min() + 1, columns.max() - columns.min() + 1
