@@ -48,7 +48,7 @@ def main(name: str, arguments: Sequence[str], commands: Mapping[str, Command] = 
 
 def exit_status(run: Callable[[], int]) -> int:
     """The status that a command returns; 1 after an error in the data, 130 when interrupted, with a line on stderr."""
-    warnings.showwarning = _print_warning  # type: ignore[assignment]
+    warnings.showwarning = _WarningPrinter()  # type: ignore[assignment]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as for sys.stderr: not every file name can be encoded
     try:
@@ -73,6 +73,13 @@ def _check_packages() -> None:
         )
 
 
-def _print_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    if issubclass(category, UserWarning):
-        print(f"warning: {message}", file=sys.stderr)
+class _WarningPrinter:
+    """Prints each of our warnings as a line on stderr, once in a command: other packages reset Python's own count."""
+
+    def __init__(self) -> None:
+        self._printed: set[str] = set()
+
+    def __call__(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
+        if issubclass(category, UserWarning) and str(message) not in self._printed:
+            self._printed.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)

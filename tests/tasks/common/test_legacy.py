@@ -130,8 +130,8 @@ def as_written_before(content: Mapping[str, Any]) -> dict[str, Any]:
     return old
 
 
-def notes(done: Done) -> set[str]:
-    return {line for line in done.stderr.splitlines() if line.startswith("warning: ")}
+def notes(done: Done) -> list[str]:
+    return [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
 
 
 def test_an_old_run_is_evaluated_resumed_and_exported(unbroken: Path, old_run: Path, tmp_path: Path) -> None:
@@ -144,12 +144,12 @@ def test_an_old_run_is_evaluated_resumed_and_exported(unbroken: Path, old_run: P
     done = run_detection("evaluate", "--run", str(old_run), "--json", "--out", str(tmp_path / "scores"))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["AP"] == pytest.approx(saved["AP"], abs=1e-9)
-    assert notes(done) == {note}
+    assert notes(done) == [note]
 
     (old_run / "metrics.json").unlink()
     resumed = run_detection("train", "--resume", str(old_run))  # all epochs are done: it only ends
     assert resumed.returncode == 0, resumed.stderr
-    assert notes(resumed) == {note}
+    assert notes(resumed) == [note]
     assert json.loads((old_run / "metrics.json").read_text()) == saved
     changed = run_detection("train", "--resume", str(old_run), "--ssd.neck", "fpn")
     assert changed.stderr.splitlines()[-1].startswith("error: ssd.neck: the run was made with 'extra_layers'")
