@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
+from torchvision.models import MobileNet_V2_Weights
 
 from backbone.base import Backbone, Classifier
 from backbone.formats import read_state
 from backbone.mobilenet import STEM
 from backbone.names import ConventionsName
-from backbone.published import IMAGENET_CLASS_NAMES, fetch, find_published
+from backbone.published import fetch, find_published
 
-_SKIPPED = ("num_batches_tracked", "normalize.mean", "normalize.std")
+IMAGENET_CLASS_NAMES: tuple[str, ...] = tuple(MobileNet_V2_Weights.DEFAULT.meta["categories"])  # by class id
+_NOT_LEARNT = ("num_batches_tracked", "normalize.mean", "normalize.std")
 
 
 @dataclass(frozen=True)

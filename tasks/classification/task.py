@@ -9,8 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from backbone.published import IMAGENET_CLASS_NAMES
-from backbone.weights import load_classes
+from backbone.weights import IMAGENET_CLASS_NAMES, load_classes
 from datasets.labelled import LabelledImages, read_folders, read_imagenet, read_stanford_dogs
 from datasets.loader import Collate, Preprocess
 from datasets.mixing import LabelMixing

@@ -5,12 +5,15 @@ import dataclasses
 import hashlib
 import http.server
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torchvision.models import MobileNet_V2_Weights, MobileNet_V3_Large_Weights, MobileNet_V3_Small_Weights
 
 from backbone.build import build_backbone
 from backbone.cli import main
@@ -48,6 +51,23 @@ def test_every_published_row_is_of_a_backbone_that_exists() -> None:
         with torch.device("meta"):
             build_backbone(row.backbone, row.publisher)
         assert 0.4 < row.top1 < row.top5 < 0.95
+
+
+def test_torchvisions_rows_are_as_in_its_records() -> None:
+    records = [MobileNet_V2_Weights.IMAGENET1K_V2, MobileNet_V3_Large_Weights.IMAGENET1K_V2]
+    records.append(MobileNet_V3_Small_Weights.IMAGENET1K_V1)
+    rows = [row for row in PUBLISHED if row.publisher == "torchvision"]
+    for row, record in zip(rows, records, strict=True):
+        scores = record.meta["_metrics"]["ImageNet-1K"]
+        assert row.url == record.url
+        assert row.name == record.url.rpartition("/")[2]
+        assert (row.top1, row.top5) == (scores["acc@1"] / 100, scores["acc@5"] / 100)
+
+
+def test_the_list_is_printed_without_torch() -> None:
+    code = "import sys; from backbone.cli import main; main(['weights']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import torchvision
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from backbone.published import IMAGENET_CLASS_NAMES
+from backbone.weights import IMAGENET_CLASS_NAMES
 from distill import teachers
 from distill.config import OnnxConfig
 from distill.facenet import load_facenet
