@@ -38,7 +38,7 @@ def _train_flags(parser: ArgumentParser) -> None:
 
 
 def _evaluate_flags(parser: ArgumentParser) -> None:
-    add_run(parser, "evaluate")
+    add_run(parser, "evaluate-<split>")
     parser.add_argument("--split", type=Literal["train", "val"], default="val", help="which images")
     parser.add_argument("--record", type=str | None, metavar="FILE", help="append the scores to this JSON Lines file")
     add_json(parser)

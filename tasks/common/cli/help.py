@@ -65,14 +65,16 @@ def format_help(task: str, verb: str, command: Command, config_class: type[TaskC
     shown = [action for action in parser._actions if action.default != SUPPRESS]
     settings = {action.dest: action for action in shown if action.dest.partition(".")[0] in names}
     acting = [key for key in settings if config_class.acts_in(key, verb)]
+    acting.sort(key=lambda key: key.startswith(("optim.", "loop.")))  # the task's own first
     own = _format_section("arguments", (action for action in shown if action.dest not in settings), width)
     usage = textwrap.fill(format_usage(task, verb, command), width, subsequent_indent=" " * 7, break_on_hyphens=False)
     blocks = [usage, textwrap.fill(command.help.format(task=task), width), own]
     if len(acting) == len(settings):
         blocks += _all_settings(settings, config_class, width)
     elif acting:
+        has_run = any(action.dest == "run" for action in shown)
         with_run = [key for key in acting if config_class.acts_in(key, verb, has_run=True)]
-        defaults = "settings; their defaults are the run's, where there is a run" if "--run" in own else "settings"
+        defaults = "settings; their defaults are the run's, where there is a run" if has_run else "settings"
         blocks.append(_format_section(defaults, (settings[key] for key in with_run), width, brief=True))
         without_run = "  ".join(f"--{key}" for key in acting if key not in with_run)
         if without_run:

@@ -62,25 +62,20 @@ def parse_arguments(
         sys.exit(0)
     known = [action.dest for action in parser._actions]
     try:
+        if "run" in known and "run" not in flags and not config_class.acts_in("backbone.pretrained", verb):
+            raise ValueError(f"--run: expected a run folder; there are no published weights of tasks.{task}")
         for key, value in flags.items():
             _refuse_renamed(key, value)
             if key in known:
                 _refuse_unused(key, verb, commands, config_class, has_run="run" in flags)
-        run = flags.get("run") or flags.get("resume")
-        for file in files:
-            if not Path(file).is_file():
-                raise ValueError(f"--config: {file} does not exist")
-        if run:
-            files.insert(0, _config_of_run(run))
-        elif commands[verb].uses_sample and not files and "data.root" not in flags:
+        files = [*_run_config(flags.get("run") or flags.get("resume")), *map(_existing, files)]
+        if commands[verb].uses_sample and not files and "data.root" not in flags:
             of_model = sample_config.with_name(f"{flags.get('model')}_{sample_config.name}")
             words = ["--config", str(of_model if of_model.is_file() else sample_config), *words]
         options = parser.parse_args([*(word for file in files for word in ("--config", file)), *words])
         config = build_settings(config_class, options)
         if "run" in options and options.run is None and config.backbone.pretrained == "none":
-            published = config_class.acts_in("backbone.pretrained", verb)
-            weights = ", or published weights as --backbone.pretrained" if published else ""
-            raise ValueError(f"--run: expected a run folder{weights}")
+            raise ValueError("--run: expected a run folder, or published weights as --backbone.pretrained")
     except (argparse.ArgumentError, ValueError) as error:
         text = _explain(str(error), known)
         if files and not any(file in text for file in files):
@@ -152,10 +147,19 @@ def _refuse_unused(
         raise ValueError(f"{key}: has no effect on {verb} with --run, which has its own")
 
 
-def _config_of_run(run: str) -> str:
+def _run_config(run: str | None) -> list[str]:
+    """The settings of a run, if there is one."""
+    if not run:
+        return []
     if not (Path(run) / CONFIG).is_file():
         raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
-    return str(Path(run) / CONFIG)
+    return [str(Path(run) / CONFIG)]
+
+
+def _existing(file: str) -> str:
+    if not Path(file).is_file():
+        raise ValueError(f"--config: {file} does not exist")
+    return file
 
 
 def _explain(message: str, known: Sequence[str]) -> str:

@@ -114,7 +114,9 @@ def test_a_linear_probe_cannot_be_resumed(
 
 
 def test_detectors_have_no_published_heads(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main("detection", ["predict", "--backbone.pretrained", str(published), str(published)]) == 1
+    words = ["predict", "--backbone.pretrained", str(published), str(published)]
+    with pytest.raises(SystemExit, match="2"):
+        main("detection", words)
     assert "error: --run: expected a run folder; there are no published weights of tasks.detection" in (
         capsys.readouterr().err
     )

@@ -32,9 +32,17 @@ def settings(generated_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return [*small, "--backbone.name", "mobilenet_0.25"]
 
 
-PROBE = (
-    *("--optim.layers", "linear_probe", "--optim.batch_size", "8", "--optim.weight_decay", "0.001"),
-    *("--margin", "0", "--embedding_dim", "8"),
+HEAD = (
+    "--optim.layers",
+    "linear_probe",
+    "--optim.batch_size",
+    "8",
+    "--optim.weight_decay",
+    "0.001",
+    "--margin",
+    "0",
+    "--embedding_dim",
+    "8",
 )
 
 
