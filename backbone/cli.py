@@ -64,7 +64,7 @@ def _cost(options: argparse.Namespace) -> int:
         model = Classifier(build_backbone(options.name), options.num_classes)
         cost = count_cost(model, torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8))
     if options.json:
-        print(json.dumps(cost.to_json(), indent=2))
+        print(json.dumps(cost.to_dict(), indent=2))
     else:
         print(format_cost(cost, f"{options.name} at {input_size} px, {options.num_classes} classes"))
     return 0

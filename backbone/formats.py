@@ -39,7 +39,7 @@ def read_state(path: Path) -> tuple[State, ConventionsName]:
         ValueError: if the file is missing, damaged, or not of a MobileNet.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such file")
+        raise ValueError(f"{path}: no such file")
     if h5py.is_hdf5(path) or path.suffix in (".h5", ".hdf5"):
         arrays = _read_hdf5(path)
         stem, rename, conventions = "conv1.kernel", _keras_name, "keras"
@@ -60,7 +60,7 @@ def read_tensors(path: Path) -> State:
         ValueError: if the file is missing, damaged, or not a state dict.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such file")
+        raise ValueError(f"{path}: no such file")
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 

@@ -88,7 +88,7 @@ def _timm() -> list[PublishedWeights]:
     ]
 
 
-def _torchvision() -> list[Published]:
+def _torchvision() -> list[PublishedWeights]:
     """Accuracies as stated in torchvision's own records of its best weights."""
     models = (
         ("mobilenet_v2-7ebf99e0.pth", "mobilenet_v2_1.0_224", 72.154, 90.822),
@@ -97,7 +97,9 @@ def _torchvision() -> list[Published]:
     )
     url = "https://download.pytorch.org/models/"
     return [
-        Published(file, "torchvision", backbone, top1 / 100, top5 / 100, "BSD-3-Clause", url + file, _SHA256[file])
+        PublishedWeights(
+            file, "torchvision", backbone, top1 / 100, top5 / 100, "BSD-3-Clause", url + file, _SHA256[file]
+        )
         for file, backbone, top1, top5 in models
     ]
 

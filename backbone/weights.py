@@ -16,7 +16,7 @@ from backbone.names import ConventionsName
 from backbone.published import fetch, find_published
 
 IMAGENET_CLASS_NAMES: tuple[str, ...] = tuple(MobileNet_V2_Weights.DEFAULT.meta["categories"])  # by class id
-_NOT_LEARNT = ("num_batches_tracked", "normalize.mean", "normalize.std")
+_SKIPPED = ("num_batches_tracked", "normalize.mean", "normalize.std")
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def gps_coordinates(path: Path) -> tuple[float, float] | None:
 def _read_columns(path: Path) -> dict[str, Any]:
     """The supported columns: text as lists, coordinates as arrays."""
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such file; data.csv names it")
+        raise ValueError(f"{path}: no such file; data.csv names it")
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
         header = next(reader, [])

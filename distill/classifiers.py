@@ -11,7 +11,7 @@ from torch import nn
 
 from backbone.formats import read_tensors
 from backbone.layers import Conventions, Normalize
-from backbone.published import IMAGENET_CLASS_NAMES
+from backbone.weights import IMAGENET_CLASS_NAMES
 from distill.teacher import Teacher, TeacherOptions, at_input_size, build_teacher
 from distill.wrappers import LogitsWrapper
 from tasks.common.task import Task

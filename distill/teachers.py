@@ -8,15 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-import torchvision.models
-from torch import Tensor, nn
-from torch.nn import functional
-
-from backbone.formats import read_tensors
-from backbone.layers import Conventions, Normalize
-from backbone.names import parse_name
 from backbone.weights import IMAGENET_CLASS_NAMES
+from distill.classifiers import imagenet_columns, open_timm, open_torchvision
 from distill.config import OnnxConfig
 from distill.facenet import INPUT_SIZE, WEIGHTS, FaceNetTask, load_facenet
 from distill.names import TEACHERS, parse_teacher

@@ -23,3 +23,12 @@ def task_class(name: str) -> type[Task[Any]]:
     """The class of a task; imports torch."""
     found: type[Task[Any]] = getattr(importlib.import_module(f"tasks.{name}.task"), f"{name.capitalize()}Task")
     return found
+
+
+def describe_tasks() -> str:
+    """Each task with its summary and its first command."""
+    lines = []
+    for name in TASKS:
+        summary = (importlib.import_module(f"tasks.{name}").__doc__ or "").split("\n")[0]
+        lines += [f"{name:<16}{summary}", f"{'':<16}python -m tasks.{name} train"]
+    return "\n".join(lines)

@@ -147,7 +147,7 @@ def test_errors_are_one_line(
     assert "a checkpoint of tasks.attributes, but this is tasks.classification" in error_line(
         "classification", "--teacher", teacher, "--task", "classification"
     )
-    assert "weights.pt: there is no such file" in error_line("embedding", "--teacher", "facenet:weights.pt")
+    assert "weights.pt: no such file" in error_line("embedding", "--teacher", "facenet:weights.pt")
     assert "--task: needed with the teacher bad.onnx" in error_line("embedding", "--teacher", "bad.onnx")
     flags = ("--teacher", "bad.onnx", "--task", "embedding")
     assert "not a network that ONNX Runtime can read" in error_line("embedding", *flags)
@@ -202,7 +202,7 @@ def test_unlabelled_faces_need_no_identities_and_a_shorter_embedding_is_rotated(
     flags = ("--data.root", persons, "--data.val_fraction", "1", "--unlabelled", persons, "--run_dir", "out")
     flags += ("--embedding_dim", "16", "--optim.ema_decay", "0.9")
     assert distil("embedding", "--teacher", teacher, *flags) == 0
-    assert "no baseline: cannot read labelled training images: no photo is for train" in capsys.readouterr().err
+    assert "no baseline: cannot read labelled training images: no photos for train" in capsys.readouterr().err
     assert len(rows_of(Path("out/report.csv"))) == 2
     assert np.isfinite(float(rows_of(Path("out/report.csv"))[1]["auc"]))
     student = load_checkpoint(Path("out/distilled/best.pt"))["model"]

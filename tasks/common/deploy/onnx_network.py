@@ -94,7 +94,7 @@ def open_session(path: Path) -> Any:
     import onnxruntime  # slow to import
 
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such file")
+        raise ValueError(f"{path}: no such file")
     options = onnxruntime.SessionOptions()
     # Otherwise its threads keep spinning after a call and slow torch down.
     options.add_session_config_entry("session.force_spinning_stop", "1")

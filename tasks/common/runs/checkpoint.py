@@ -72,7 +72,7 @@ def load_checkpoint(path: Path, task_name: str | None = None) -> dict[str, Any]:
         DamagedCheckpointError: (a ValueError) if it is missing or cannot be read.
     """
     if not path.is_file():
-        raise DamagedCheckpointError(f"{path}: there is no such checkpoint")
+        raise DamagedCheckpointError(f"{path}: no such checkpoint")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch does not verify checksums of tensor data

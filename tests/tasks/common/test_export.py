@@ -82,9 +82,9 @@ def test_int8_changes_little(exported: Path, unbroken: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("evaluate", "--data.input_size", "96", "--run"), "data.input_size: the exported network takes 64 px and no"),
+        (("evaluate", "--data.input_size", "96", "--run"), "data.input_size: the exported network takes 64 px only"),
         (("evaluate", "--record", "measured.jsonl", "--run"), "--record: only for trained networks"),
-        (("export", "--run"), "is an exported network; name the run that it was exported from"),
+        (("export", "--run"), "is an exported network; give the run that it was exported from"),
         (("train", "--resume"), "there is no such checkpoint"),
     ],
 )

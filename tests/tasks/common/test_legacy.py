@@ -152,7 +152,7 @@ def test_an_old_run_is_evaluated_resumed_and_exported(unbroken: Path, old_run: P
     assert notes(resumed) == [note]
     assert json.loads((old_run / "metrics.json").read_text()) == saved
     changed = run_detection("train", "--resume", str(old_run), "--ssd.neck", "fpn")
-    assert changed.stderr.splitlines()[-1].startswith("error: ssd.neck: the run was made with 'extra_layers'")
+    assert changed.stderr.splitlines()[-1].startswith("error: ssd.neck: the run was started with 'extra_layers'")
 
     exported = tmp_path / "exported"
     assert run_detection("export", "--run", str(old_run), "--out", str(exported)).returncode == 0

@@ -64,5 +64,5 @@ def test_folders_that_are_no_runs_are_named(run: tuple[Path, Any], tmp_path: Pat
     with pytest.raises(ValueError, match=r"not a run folder: it has no config\.yaml"):
         ClassificationTask.with_num_classes(config, 5).build_model()
     (folder / "best.pt").unlink()
-    with pytest.raises(ValueError, match=r"best\.pt: there is no such checkpoint"):
+    with pytest.raises(ValueError, match=r"best\.pt: no such checkpoint"):
         ClassificationTask.with_num_classes(config, 5).build_model()

@@ -32,17 +32,9 @@ def settings(generated_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return [*small, "--backbone.name", "mobilenet_0.25"]
 
 
-HEAD = (
-    "--optim.layers",
-    "linear_probe",
-    "--optim.batch_size",
-    "8",
-    "--optim.weight_decay",
-    "0.001",
-    "--margin",
-    "0",
-    "--embedding_dim",
-    "8",
+PROBE = (
+    *("--optim.layers", "linear_probe", "--optim.batch_size", "8", "--optim.weight_decay", "0.001"),
+    *("--margin", "0", "--embedding_dim", "8"),
 )
 
 
@@ -213,9 +205,9 @@ def test_errors_are_one_line(settings: list[str], tmp_path: Path, error_line_of:
     assert "pairs.txt: no such file" in error("train", *settings, "--data.lfw", str(tmp_path))
     unsplit = str(Path(settings[1]) / "train")
     assert "no photos for train" in error("train", *settings, "--data.root", unsplit, "--data.val_fraction", "1")
-    assert "net.onnx: there is no such file" in error("evaluate_onnx", "net.onnx", *settings)
+    assert "net.onnx: no such file" in error("evaluate_onnx", "net.onnx", *settings[:-2])
     (tmp_path / "net.onnx").write_text("no network")
-    assert "not a network that ONNX Runtime can read" in error("evaluate_onnx", "net.onnx", *settings)
+    assert "not a network that ONNX Runtime can read" in error("evaluate_onnx", "net.onnx", *settings[:-2])
 
 
 @pytest.mark.data
