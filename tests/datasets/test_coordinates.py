@@ -88,7 +88,7 @@ def test_a_few_missing_images_are_left_out_and_counted(tmp_path: Path) -> None:
     assert photos.lat_deg.tolist() == [5, 7]
     assert [Path(photos.images.id(row)).name for row in range(2)] == ["a.jpg", "d.jpg"]
     assert "1 of 3 images" in photos.warnings[0]
-    with pytest.raises(ValueError, match=r"there is no such file; data.csv names it"):
+    with pytest.raises(ValueError, match=r"no such file; data.csv names it"):
         read_csv(tmp_path / "none.csv", tmp_path, max_missing_fraction=0)
 
 

@@ -12,12 +12,6 @@ from typing import Any
 from datasets.files import atomic_write
 
 X_AXIS_INCHES = 0.45  # height of its tick labels and title
-SCORE_TITLES = {
-    "auc": "area under the ROC curve",
-    "lfw_accuracy": "verification accuracy",
-    "mean_ap": "mean AP",
-    "top1": "top-1 accuracy",
-}
 
 
 @contextmanager
@@ -74,7 +68,7 @@ def label_point(axes: Any, text: str, point: tuple[float, float], offset: tuple[
 
 def score_title(score_name: str) -> str:
     """The title of an axis with a score on the validation images."""
-    return f"{SCORE_TITLES.get(score_name, score_name.replace('_', ' '))} on validation images"
+    return f"{score_name.replace('_', ' ')} on validation images"
 
 
 def format_log_axis(axis: Any) -> None:

@@ -126,7 +126,7 @@ def test_a_checkpoint_exists_if_a_run_can_be_resumed(first_saved: Path) -> None:
 
 
 def test_missing_checkpoints_are_both_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"last\.pt: there is no such checkpoint; .*previous\.pt"):
+    with pytest.raises(ValueError, match=r"last\.pt: no such checkpoint; .*previous\.pt"):
         load_last(tmp_path, "detection")
 
 

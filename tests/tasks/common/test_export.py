@@ -85,7 +85,7 @@ def test_int8_changes_little(exported: Path, unbroken: Path) -> None:
         (("evaluate", "--data.input_size", "96", "--run"), "data.input_size: the exported network takes 64 px only"),
         (("evaluate", "--record", "measured.jsonl", "--run"), "--record: only for trained networks"),
         (("export", "--run"), "is an exported network; give the run that it was exported from"),
-        (("train", "--resume"), "there is no such checkpoint"),
+        (("train", "--resume"), "no such checkpoint"),
     ],
 )
 def test_unsupported_commands_of_an_exported_network_are_refused(

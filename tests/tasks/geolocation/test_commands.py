@@ -111,7 +111,7 @@ def test_errors_are_one_line_and_leave_no_run(
         "train", *words, *at, "--cells.max_photos", "[2,6]"
     )
     assert "score_km: expected one of thresholds_km" in error("train", *words, *at, "--score_km", "3")
-    assert "other.csv: there is no such file; data.csv" in error("train", *words, *at, "--data.csv", "other.csv")
+    assert "other.csv: no such file; data.csv" in error("train", *words, *at, "--data.csv", "other.csv")
     assert "no photo is for train" in error("train", *words, *at, "--data.csv", "val.csv")
     assert "images of" in error("train", *words, *at, "--data.images", "elsewhere")
     with pytest.raises(ValueError, match="no published weights of PlaNet"):
