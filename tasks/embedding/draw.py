@@ -21,7 +21,8 @@ from tasks.embedding.verification import Bools, Floats, OperatingPoint
 HEIGHT_PX, STRIP_PX, STRIP_ROWS = 280, 10, 4
 POSITIVE, NEGATIVE = (213, 94, 0), (0, 114, 178)
 TILE_PX, FRAME_PX = 220, 6  # of a match
-PALE = 0.65  # how much of a match below the threshold is white
+LEGEND_PX = 16  # text size
+PALE = 0.5  # how much of a match below the threshold is white
 MAX_POINTS = 600  # in the t-SNE plot
 MARKERS = "osD^vP*X"  # of as many identities
 
@@ -73,7 +74,7 @@ def draw_matches(found: Sequence[tuple[str, Sequence[Match]]], point: OperatingP
     legend = ["green: same folder, red: another"] * has_frames
     if point is not None:
         legend.append(f"pale: below {point.threshold:.3f}, the threshold for a false accept rate of {point.far:g}")
-    return add_caption(sheet, ";  ".join(legend)) if legend else sheet
+    return add_caption(sheet, ";  ".join(legend), size_px=LEGEND_PX) if legend else sheet
 
 
 def _folder(path: str) -> str:

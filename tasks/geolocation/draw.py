@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from datasets.sphere import Floats, distance_km
 from datasets.types import Image, Place
-from tasks.common.drawing.draw import GAP_PX, WHITE, join_panel, label_size, pad, put_label, rescale
-from tasks.common.drawing.plot import add_legend_below, format_log_axis, new_plot
+from tasks.common.drawing.draw import GAP_PX, WHITE, beside_panel, label_size, padded, put_label, scaled, shortened
+from tasks.common.drawing.plot import new_plot
 from tasks.geolocation.map import LAND, PART_HEIGHT_PX, CellMap, format_length, put_cross, put_dot, shaded
 from tasks.geolocation.regions import Region
 
 NUM_LINES = 3  # of a legend
-TEXT_PX, LINE_PX, SIGN_PX = 13, 24, 28
+TEXT_PX, LINE_PX, SIGN_PX = 16, 26, 28
 Sign = Callable[[Image, tuple[int, int]], None]  # draws at a centre
 
 
@@ -85,9 +85,11 @@ def _compose(
     The size is the same whether a part of the map is shown or the whole, as the frames of a video must be.
     """
     strip = np.full((NUM_LINES * LINE_PX + 2 * GAP_PX, drawn_map.shape[1], 3), 255, np.uint8)
+    room = strip.shape[1] - (0 if overview is None else overview.shape[1])
     for line, (put_sign, text) in enumerate(legend):
         middle = GAP_PX + LINE_PX * line + LINE_PX // 2
         put_sign(strip, (SIGN_PX // 2, middle))
+        text = shortened(text, room - SIGN_PX, TEXT_PX)
         put_label(strip, text, SIGN_PX, middle - label_size(text, TEXT_PX)[1] // 2, WHITE, TEXT_PX)
     if overview is not None:
         strip[GAP_PX : GAP_PX + len(overview), -overview.shape[1] :] = overview

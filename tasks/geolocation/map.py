@@ -163,7 +163,7 @@ class CellMap:
         length_km *= max(step for step in (1, 2, 5) if step * length_km <= width_km / 3)
         length_px, bottom = round(WIDTH_PX * length_km / width_km), len(picture) - 8
         cv2.line(picture, (8, bottom), (8 + length_px, bottom), BLACK, 2)
-        put_label(picture, format_length(length_km), 8, bottom - 22, WHITE)
+        put_label(picture, format_length(length_km), 8, bottom - 24, WHITE, 14)
 
 
 def shaded(picture: NDArray[np.uint8], heat: Floats) -> NDArray[np.uint8]:
