@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from datasets.sphere import Floats, distance_km
 from datasets.types import Image, Place
-from tasks.common.drawing.draw import GAP_PX, WHITE, beside_panel, label_size, padded, put_label, scaled, shortened
-from tasks.common.drawing.plot import new_plot
+from tasks.common.drawing.draw import GAP_PX, WHITE, join_panel, label_size, pad, put_label, rescale, shorten
+from tasks.common.drawing.plot import add_legend_below, format_log_axis, new_plot
 from tasks.geolocation.map import LAND, PART_HEIGHT_PX, CellMap, format_length, put_cross, put_dot, shaded
 from tasks.geolocation.regions import Region
 
@@ -89,7 +89,7 @@ def _compose(
     for line, (put_sign, text) in enumerate(legend):
         middle = GAP_PX + LINE_PX * line + LINE_PX // 2
         put_sign(strip, (SIGN_PX // 2, middle))
-        text = shortened(text, room - SIGN_PX, TEXT_PX)
+        text = shorten(text, room - SIGN_PX, TEXT_PX)
         put_label(strip, text, SIGN_PX, middle - label_size(text, TEXT_PX)[1] // 2, WHITE, TEXT_PX)
     if overview is not None:
         strip[GAP_PX : GAP_PX + len(overview), -overview.shape[1] :] = overview

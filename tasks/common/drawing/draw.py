@@ -63,7 +63,7 @@ def shorten(text: str, width_px: int, size_px: int) -> str:
 def add_caption(picture: Image, text: str, *, size_px: int | None = None, is_title: bool = False) -> Image:
     """The picture with a line of text below it, or a larger one above it, on white."""
     size_px = size_px or round(text_px(picture) * (TITLE if is_title else 1))
-    text = shortened(text, picture.shape[1], size_px)
+    text = shorten(text, picture.shape[1], size_px)
     line = np.full((label_size("p", size_px)[1], picture.shape[1], 3), 255, np.uint8)
     put_label(line, text, 0, 0, WHITE, size_px)
     return np.concatenate([line, picture] if is_title else [picture, line])
