@@ -68,7 +68,7 @@ def label_point(axes: Any, text: str, point: tuple[float, float], offset: tuple[
 
 def score_title(score_name: str) -> str:
     """The title of an axis with a score on the validation images."""
-    return f"{score_name.replace('_', ' ')} on validation images"
+    return f"{score_name} on validation images"
 
 
 def format_log_axis(axis: Any) -> None:
