@@ -64,7 +64,7 @@ COMMANDS = commands.COMMANDS | {
         (
             'python -c "import torch, torchvision as tv; torch.onnx.export(tv.models.resnet18(), '
             "torch.zeros(1, 3, 96, 96), 'net.onnx')\"",
-            "python -m tasks.{task} peer net.onnx --data.input_size 96",
+            "python -m tasks.{task} evaluate_onnx net.onnx --data.input_size 96",
         ),
         "tasks.embedding.evaluate_onnx",
         _evaluate_onnx_flags,

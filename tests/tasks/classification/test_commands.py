@@ -141,4 +141,4 @@ def test_modern_recipe_with_gradual_unfreezing_resumes_exactly(
         assert run("train", "--resume", str(at)) == 0
     resumed = load_checkpoint(at / "last.pt")
     assert all(torch.equal(value, resumed["model"][name]) for name, value in uninterrupted["model"].items())
-    assert "last.pt: no such checkpoint; going on from" in capsys.readouterr().err
+    assert "last.pt: no such checkpoint; resuming from" in capsys.readouterr().err
