@@ -82,7 +82,7 @@ COMPARISONS = [
         warmup=1,
     ),
     Comparison(
-        name="PlaNet's cells of {size:,} photos",
+        name="cells of {size:,} photos",
         unit="photos",
         implementations={"ours": None},
         reference=None,

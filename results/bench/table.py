@@ -39,7 +39,7 @@ def print_table(results: Sequence[Result]) -> None:
         table.add_section()
     console.print(table)
     for number, note in enumerate(notes, 1):
-        console.print(f"{number}. {note}", highlight=False)
+        console.print(f"{number}. {note}", highlight=False, soft_wrap=True)
     console.print(machine(), highlight=False)
 
 
@@ -64,7 +64,7 @@ def _parts(parts: Step) -> list[str]:
     if len(parts) == 1:
         return []
     total = sum(parts.values())
-    return [f"{part} {_figure(seconds)} s ({100 * seconds / total:.0f}%)" for part, seconds in parts.items()]
+    return [f"{part} {_figure(1000 * seconds)} ms ({100 * seconds / total:.0f}%)" for part, seconds in parts.items()]
 
 
 def _details(details: Details) -> list[str]:

@@ -92,7 +92,7 @@ def test_one_table_for_all_areas(capsys: pytest.CaptureFixture[str]) -> None:
     printed = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "cells cells of photos ours 1,234 photos/s 2.00 1" in printed
     assert "loading batches theirs 0.5 images/s" in printed
-    assert "1. divide 0.75 s (75%), find 0.25 s (25%), num_cells 6, kind flat" in printed
+    assert "1. divide 750 ms (75%), find 250 ms (25%), num_cells 6, kind flat" in printed
 
 
 def test_a_missing_package_skips_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
