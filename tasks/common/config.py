@@ -138,7 +138,7 @@ class TaskConfig(Settings):
         "predict": HARDWARE,
         "export": (*EVALUATION, "seed"),
         "cost": ("backbone.name", "data.input_size"),
-        "benchmark": ("backbone.conventions", "loop.device", "loop.deterministic"),
+        "benchmark": ("backbone.conventions",),
     }
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)

@@ -44,7 +44,8 @@ def format_examples(task: str, command: Command) -> str:
 def list_verbs(task: str, commands: Mapping[str, Command]) -> str:
     """The verbs of a task, a line each."""
     summary = (importlib.import_module(f"tasks.{task}").__doc__ or "").split("\n")[0]
-    lines = [f"  {verb:<12}{command.help.partition('. ')[0].rstrip('.')}" for verb, command in commands.items()]
+    width = max(map(len, commands)) + 2
+    lines = [f"  {verb:<{width}}{command.help.partition('. ')[0].rstrip('.')}" for verb, command in commands.items()]
     usage = f"usage: {program(task)} VERB [--config FILE] [--setting VALUE ...]"
     more = f"settings and examples of a verb: {program(task)} VERB --help"
     return "\n".join([usage, "", summary, "", "verbs:", *lines, "", more])

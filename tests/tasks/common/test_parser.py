@@ -16,7 +16,7 @@ from distill.cli import COMMAND, NAME
 from tasks.classification.config import ClassificationConfig
 from tasks.common.cli import main as cli
 from tasks.common.cli.commands import COMMANDS, Command
-from tasks.common.cli.help import USUAL
+from tasks.common.cli.help import USUAL, list_verbs
 from tasks.common.cli.parser import Arguments, parse_arguments
 from tasks.common.config import WITHOUT_RUN
 from tasks.common.settings import flatten
@@ -106,6 +106,7 @@ def test_a_switch_may_stand_alone() -> None:
             ("show_score: has no effect on export; it acts in train, evaluate, predict;",),
         ),
         (("benchmark", "--data.input_size", "96"), ("data.input_size: has no effect on benchmark",)),
+        (("benchmark", "--loop.device", "cuda"), ("loop.device: has no effect on benchmark",)),  # it times the CPU
     ],
 )
 def test_errors_on_the_command_line(
@@ -174,6 +175,12 @@ def every_verb() -> Iterator[tuple[str, str]]:
 def commands_of(task: str) -> Mapping[str, Command]:
     more = {"embedding": embedding_cli.COMMANDS, "geolocation": geolocation_cli.COMMANDS, NAME: {NAME: COMMAND}}
     return more.get(task, COMMANDS)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_verb_is_listed_as_a_word_of_its_own(task: str) -> None:
+    lines = list_verbs(task, commands_of(task)).splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == list(commands_of(task))
 
 
 @pytest.mark.parametrize(("task", "verb"), list(every_verb()))
