@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser
 
 from distill.config import DistillConfig
@@ -18,7 +17,7 @@ from tasks.common.cli.help import format_examples, format_usage
 from tasks.common.cli.main import SAMPLE_CONFIG, exit_status
 from tasks.common.cli.parser import parse_arguments
 from tasks.common.runtime.repository import ROOT
-from tasks.common.settings import CONFIG
+from tasks.common.settings import CONFIG, load_yaml
 from tasks.registry import TASKS, config_class
 
 NAME = "distill"
@@ -41,7 +40,7 @@ def main(words: Sequence[str]) -> int:
     def run() -> int:
         try:
             task = _task_of(words)
-        except (ValueError, OSError, yaml.YAMLError) as error:
+        except (ValueError, OSError) as error:
             print(f"error: {error}; --help lists the settings", file=sys.stderr)
             sys.exit(2)
         samples = (ROOT / "configs" / NAME / f"{task}_sample.yaml", ROOT / "configs" / task / SAMPLE_CONFIG)
@@ -95,7 +94,7 @@ def _task_of(words: Sequence[str]) -> str:
     settings: dict[str, Any] = {}
     for file in files:
         if Path(file).is_file():  # else the parser reports it
-            settings |= yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+            settings |= load_yaml(Path(file))
     if given.resume and settings and "teacher" not in settings:
         raise ValueError(f"--resume: {given.resume} is not a distillation; resume it with its task's train")
     task = given.task or settings.get("task")

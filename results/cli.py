@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from results.bench.areas import AREAS, jobs_of
+from results.paper import TITLES, read_paper
 from tasks.common.cli.main import exit_status
 from tasks.registry import TASKS
 
@@ -57,16 +58,16 @@ def _tables(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print every cell's value, source and provenance")
     parser.add_argument("--write", action="store_true", help="write the tables into results/README.md")
     options = parser.parse_args(words)
+    unknown = [table for table in options.tables if table not in TITLES]
+    if unknown:
+        print(f"error: there is no table {unknown[0]!r}; expected {', '.join(TITLES)}", file=sys.stderr)
+        return 2
 
     def run() -> int:
         from results.measured import read_measured  # only now: torch takes seconds to import
-        from results.paper import TITLES, read_paper
         from results.render import as_json, as_markdown, print_tables
         from results.tables import build_tables
 
-        unknown = [table for table in options.tables if table not in TITLES]
-        if unknown:
-            raise ValueError(f"TABLE: there is no table {unknown[0]}; expected some of {', '.join(TITLES)}")
         wanted = [cell for cell in read_paper() if not options.tables or cell.table in options.tables]
         tables = build_tables(wanted, read_measured())
         if options.write:
@@ -117,7 +118,7 @@ def _bench(words: Sequence[str]) -> int:
         epilog=f"areas:\n{areas}\n\nexample: {PROGRAM} bench loading postprocessing --steps 2 --rounds 1",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("areas", nargs="*", metavar="AREA", help="some of those below (default: all)")
+    parser.add_argument("areas", nargs="*", metavar="AREA", help="areas to measure, from the list below (default: all)")
     count: Any = {"type": _positive, "metavar": "N"}
     parser.add_argument("--steps", **count, help="measured steps of each process (default: 1 to 30, by area)")
     parser.add_argument("--rounds", **count, default=2, help="processes of each row (default: %(default)s)")

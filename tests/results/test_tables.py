@@ -150,5 +150,5 @@ def test_a_faulty_record_is_named(line: str, tmp_path: Path) -> None:
 
 
 def test_unknown_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["15"]) == 1
-    assert "there is no table 15; expected some of 2, 3" in capsys.readouterr().err
+    assert cli.main(["15"]) == 2
+    assert "there is no table '15'; expected 2, 3, 4" in capsys.readouterr().err
