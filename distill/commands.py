@@ -26,6 +26,7 @@ from distill.views import UnlabelledImages
 from tasks.common.cli.parser import Arguments
 from tasks.common.evaluation.evaluate import warn_about_data
 from tasks.common.evaluation.predict import find_files
+from tasks.common.legacy import upgrade_folders
 from tasks.common.runs.folder import (
     LOG,
     METRICS,
@@ -180,6 +181,7 @@ def _run_folder(task_name: str, config: Any, settings: DistillConfig, options: d
     if options["resume"] is not None:
         run = Path(options["resume"])
         check_unchanged(content, run / CONFIG)
+        upgrade_folders(run)
         return run
     restarted = find_restarted_run("distill", options["run_dir"])
     if restarted is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 # Old key -> new key; a group and its settings are separated by a dot.
@@ -22,6 +23,8 @@ RENAMED_VALUES = {
 }
 # Old verb -> new verb.
 RENAMED_VERBS = {"peer": "evaluate_onnx"}
+# Old subfolder -> new subfolder, of a distillation.
+RENAMED_FOLDERS = {"alone": "baseline"}
 _RENAMED_CONTENT = {"vocabulary": "metadata", "averaged": "ema"}
 _RENAMED_COLUMNS = {"wait_share": "wait_fraction"}
 _RENAMED_TENSORS = {"maps.": "neck.", "head.centres": "head.prototypes"}
@@ -71,6 +74,13 @@ def upgrade_checkpoint(content: Mapping[str, Any]) -> dict[str, Any]:
             for row in upgraded["history"]
         ]
     return upgraded
+
+
+def upgrade_folders(run: Path) -> None:
+    """Give the subfolders of a run their current names, so that they are found when it is resumed."""
+    for old, new in RENAMED_FOLDERS.items():
+        if (run / old).is_dir() and not (run / new).exists():
+            (run / old).rename(run / new)
 
 
 def _group_of(settings: dict[str, Any], dotted: str) -> tuple[dict[str, Any], str]:

@@ -114,7 +114,9 @@ def test_resumes_where_it_stopped(trained_run: Callable[..., str], distil: Run) 
     assert distil("attributes", *flags, "interrupted") == 0
     for name in ("report.csv", "baseline/metrics.json"):  # as if killed in the last epoch of the second training
         (Path("interrupted") / name).unlink()
+    Path("interrupted/baseline").rename("interrupted/alone")  # its name in earlier versions
     assert main(["--resume", "interrupted"]) == 0
+    assert not Path("interrupted/alone").exists()
     same = ("model", "input_size", "mult_adds", "num_params", "mean_ap")
     uninterrupted, interrupted = (rows_of(Path(name) / "report.csv") for name in ("uninterrupted", "interrupted"))
     expected = [[row[key] for key in same] for row in uninterrupted]
@@ -159,6 +161,8 @@ def test_errors_are_one_line(
     assert "optim.layers: " in error_line("attributes", "--teacher", teacher, "--optim.layers", "linear_probe")
     assert "unlabelled_part: " in error_line("attributes", "--teacher", teacher, "--unlabelled_part", "[0,0,1,1]")
     assert "nowhere: not a run folder" in command_error_line("--resume", "nowhere")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    assert "list.yaml: expected settings" in command_error_line("--config", "list.yaml")
     assert f"--resume: {teacher} is not a distillation" in command_error_line("--resume", teacher)
     ssd = trained_run("detection")
     line = error_line("detection", "--teacher", ssd, "--data.input_size", "128")
