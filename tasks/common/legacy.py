@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,19 @@ def upgrade_settings(settings: Mapping[str, Any], origin: str) -> dict[str, Any]
     Args:
         settings: nested groups, as in a YAML file.
         origin: the file, for the warning.
+
+    Raises:
+        ValueError: if a setting has its old name and its current one.
     """
     upgraded = {key: dict(value) if isinstance(value, dict) else value for key, value in settings.items()}
     notes = []
     for old, new in RENAMED_SETTINGS.items():
         group, key = _group_of(upgraded, old)
         if key in group:
-            group[new.rpartition(".")[2]] = group.pop(key)
+            name = new.rpartition(".")[2]
+            if name in group:
+                raise ValueError(f"{origin}: has {old} and {new}, its current name; remove one")
+            group[name] = group.pop(key)
             notes.append(f"{old} is now {new}")
     for name, values in RENAMED_VALUES.items():
         group, key = _group_of(upgraded, name)
@@ -54,9 +60,15 @@ def upgrade_settings(settings: Mapping[str, Any], origin: str) -> dict[str, Any]
     return upgraded
 
 
-def renamed_flag(key: str, value: str) -> str | None:
-    """The current name of a setting given as a flag, or of its value, as a message; None if it was not renamed."""
-    if key in RENAMED_SETTINGS:
+def renamed_flag(key: str, value: str, known: Collection[str]) -> str | None:
+    """The current name of a setting given as a flag, or of its value, as a message; None if it was not renamed.
+
+    Args:
+        key: of the flag.
+        value: that it has.
+        known: the current settings.
+    """
+    if RENAMED_SETTINGS.get(key) in known:
         return f"{key} is now {RENAMED_SETTINGS[key]}"
     new_value = RENAMED_VALUES.get(key, {}).get(value)
     return None if new_value is None else f"{key} {value} is now {new_value}"

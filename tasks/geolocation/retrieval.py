@@ -66,7 +66,6 @@ class Im2GPS(nn.Module):
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """The gallery, for a checkpoint."""
-        # Older checkpoints have "places" too.
         return {"index": torch.from_numpy(self._index.to_bytes()), "places": self._coordinates}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:

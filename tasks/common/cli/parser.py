@@ -65,7 +65,7 @@ def parse_arguments(
         if "run" in known and "run" not in flags and not config_class.acts_in("backbone.pretrained", verb):
             raise ValueError(f"--run: expected a run folder; there are no published weights of tasks.{task}")
         for key, value in flags.items():
-            _refuse_renamed(key, value)
+            _refuse_renamed(key, value, known)
             if key in known:
                 _refuse_unused(key, verb, commands, config_class, has_run="run" in flags)
         files = [*_run_config(flags.get("run") or flags.get("resume")), *map(_existing, files)]
@@ -123,8 +123,8 @@ def _flags(words: Sequence[str]) -> dict[str, str]:
     return flags
 
 
-def _refuse_renamed(key: str, value: str) -> None:
-    renamed = renamed_flag(key, value)
+def _refuse_renamed(key: str, value: str, known: Sequence[str]) -> None:
+    renamed = renamed_flag(key, value, known)
     if renamed is not None:
         raise ValueError(renamed)
 
@@ -142,9 +142,9 @@ def _refuse_unused(
         raise ValueError(f"{key}: is a group of settings; give one of them, such as {key}.{example}")
     if not config_class.acts_in(key, verb):
         acting = [other for other in commands if config_class.acts_in(key, other)]
-        raise ValueError(f"{key}: has no effect on {verb}; it acts in {', '.join(acting)}")
+        raise ValueError(f"{key}: cannot be set in {verb}; it acts in {', '.join(acting)}")
     if has_run and not config_class.acts_in(key, verb, has_run=True):
-        raise ValueError(f"{key}: has no effect on {verb} with --run, which has its own")
+        raise ValueError(f"{key}: cannot be set in {verb} with --run, which has its own")
 
 
 def _run_config(run: str | None) -> list[str]:

@@ -100,13 +100,13 @@ def test_a_switch_may_stand_alone() -> None:
         (("train", "--data", "photos"), ("data: is a group of settings", "such as data.root")),
         (("evaluate",), ("--run: expected a run folder; there are no published weights of tasks.detection;",)),
         (("predict", "--run", "nowhere", "a.jpg"), ("nowhere", "not a run folder")),
-        (("predict", "--run=a", "--optim.lr", "1"), ("optim.lr: has no effect on predict; it acts in train;",)),
+        (("predict", "--run=a", "--optim.lr", "1"), ("optim.lr: cannot be set in predict; it acts in train;",)),
         (
             ("export", "--run=a", "--show_score=0.5"),
-            ("show_score: has no effect on export; it acts in train, evaluate, predict;",),
+            ("show_score: cannot be set in export; it acts in train, evaluate, predict;",),
         ),
-        (("benchmark", "--data.input_size", "96"), ("data.input_size: has no effect on benchmark",)),
-        (("benchmark", "--loop.device", "cuda"), ("loop.device: has no effect on benchmark",)),  # it times the CPU
+        (("benchmark", "--data.input_size", "96"), ("data.input_size: cannot be set in benchmark",)),
+        (("benchmark", "--loop.device", "cuda"), ("loop.device: cannot be set in benchmark",)),  # it times the CPU
     ],
 )
 def test_errors_on_the_command_line(
@@ -148,7 +148,7 @@ def test_settings_of_the_weights_have_no_effect_on_a_run(capsys: pytest.CaptureF
     assert parsed.config.backbone.pretrained == "keras"
     with pytest.raises(SystemExit):
         parse_arguments("classification", ClassificationConfig, SAMPLE, (*words, "--run", str(tmp_path)))
-    assert "backbone.pretrained: has no effect on predict with --run" in capsys.readouterr().err
+    assert "backbone.pretrained: cannot be set in predict with --run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [(), ("tran",), ("--optim.lr", "1")])
