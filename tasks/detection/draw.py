@@ -16,6 +16,7 @@ from tasks.common.drawing.plot import add_legend_below, new_plot
 
 MAX_LABELLED_CURVES = 12  # more colours cannot be told apart
 MIN_SIDE_PX = 320  # smaller images are enlarged, so that labels can be read
+MAX_ENLARGED_PX = 1280  # longer side of an enlarged image, since a strip would fill the memory
 LINE_FRACTION, MIN_LINE_PX = 2 / 640, 2  # width of a box's outline, of the image's longer side; truth has half of it
 DASH = 4  # length in widths of its line
 SMALL = 6  # labels cover no box whose area is less than that of so many labels
@@ -31,7 +32,7 @@ def draw_detections(image: Image, predicted: Detections, truth: Detections | Non
         truth: drawn dashed below the predictions, in any frame.
         class_names: in the order of class ids.
     """
-    canvas = rescale(image, max(1.0, MIN_SIDE_PX / min(image.shape[:2])))
+    canvas = rescale(image, max(1.0, min(MIN_SIDE_PX / min(image.shape[:2]), MAX_ENLARGED_PX / max(image.shape[:2]))))
     frame_hw = canvas.shape[:2]
     line_px = max(MIN_LINE_PX, round(LINE_FRACTION * max(frame_hw)))
     if truth is not None:
@@ -59,7 +60,7 @@ def draw_failure_case(image: Image, predicted: Detections, truth: Detections, cl
     boxes = predicted.resized((height, width)).boxes_xyxy
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     size = np.array([width, height])
-    crop = (size * np.clip(CONTEXT * ((high - low) / size).max(), MIN_CROP, 1)).round().astype(int)
+    crop = (size * np.clip(CONTEXT * ((high - low) / size).max(), MIN_CROP, 1)).round().clip(1).astype(int)
     left, top = np.clip((low + high - crop) / 2, 0, size - crop).astype(int).tolist()
     part = image[top : top + crop[1], left : left + crop[0]]
     shift = np.array([left, top, left, top], np.float32)

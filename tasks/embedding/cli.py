@@ -46,7 +46,7 @@ COMMANDS = commands.COMMANDS | {
         usage=" [--run RUN] INPUT... [--out GALLERY]",
     ),
     "search": commands.Command(
-        "Find the most similar photos in a gallery. Writes matches.jsonl, and draws them beside each photo.",
+        "Find the most similar photos in a gallery. Writes matches.jsonl, and draws the best beside each photo.",
         (_INDEX, f"python -m tasks.{{task}} search {_PUBLISHED} tasks/embedding/matches.jpg"),
         "tasks.embedding.search",
         _search_flags,

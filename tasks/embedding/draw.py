@@ -18,9 +18,10 @@ from tasks.common.drawing.plot import add_legend_below, new_plot
 from tasks.embedding.gallery import Match
 from tasks.embedding.verification import Bools, Floats, OperatingPoint
 
-HEIGHT_PX, STRIP_PX, STRIP_ROWS = 280, 10, 4
+HEIGHT_PX, MAX_WIDTH_PX, STRIP_PX, STRIP_ROWS = 280, 1120, 10, 4
 POSITIVE, NEGATIVE = (213, 94, 0), (0, 114, 178)
 TILE_PX, FRAME_PX = 220, 6  # of a match
+MAX_MATCHES = 8  # in a row; with more the captions could not be read
 LEGEND_PX = 16  # text size
 PALE = 0.5  # how much of a match below the threshold is white
 MAX_POINTS = 600  # in the t-SNE plot
@@ -29,7 +30,7 @@ MARKERS = "osD^vP*X"  # of as many identities
 
 def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
     """The photo above a heat map of its embedding: orange positive, blue negative."""
-    photo = rescale(image, HEIGHT_PX / len(image))
+    photo = rescale(image, min(HEIGHT_PX / image.shape[0], MAX_WIDTH_PX / image.shape[1]))
     assert predicted.embedding is not None
     size = len(predicted.embedding)
     strength = np.clip(np.abs(predicted.embedding) * np.sqrt(size) / 2, 0, 1)[:, None]
@@ -44,7 +45,7 @@ def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
 
 
 def draw_matches(found: Sequence[tuple[str, Sequence[Match]]], point: OperatingPoint | None) -> Image:
-    """Each query and its matches in a row; matches that are the query's own file are left out.
+    """Each query and its best matches in a row; matches that are the query's own file are left out.
 
     A match's frame is green if it is in a folder of the same name as the query, red if not; without frame where names
     of folders are no identities, because there is only one, or the query's is not among them.
@@ -59,9 +60,7 @@ def draw_matches(found: Sequence[tuple[str, Sequence[Match]]], point: OperatingP
         is_identity = len(folders) > 1 and _folder(query) in folders
         has_frames |= is_identity
         tiles = [add_caption(_tile(query, WHITE), f"query: {Path(query).name}")]
-        for match in matches:
-            if match.path == query:
-                continue
+        for match in [match for match in matches if match.path != query][:MAX_MATCHES]:
             is_same = _folder(match.path) == _folder(query)
             tile = _tile(match.path, WHITE if not is_identity else RIGHT if is_same else WRONG)
             if point is not None and match.similarity < point.threshold:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ class Bar(NamedTuple):
 
     Attributes:
         name: on the left.
-        value: length and number, in [0, 1].
+        value: length and number, in [0, 1]; a bar of NaN has no length.
         colour: RGB.
     """
 
@@ -49,7 +50,7 @@ def draw_bars(bars: Sequence[Bar], *, threshold: float | None = None) -> Image:
         put_label(chart, text, x - label_size(text, TEXT_PX)[0] // 2, last, WHITE, TEXT_PX)
     for row, (bar, name) in enumerate(zip(bars, names, strict=True)):
         middle = round(first + (row + 0.5) * row_px)
-        end = left + round(length * bar.value)
+        end = left + (round(length * bar.value) if math.isfinite(bar.value) else 0)
         top = middle - bar_px // 2
         cv2.rectangle(chart, (left, top), (end, top + bar_px), bar.colour, cv2.FILLED)
         put_label(chart, name, 0, middle - text_height // 2, WHITE, TEXT_PX)

@@ -60,6 +60,11 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert abs(lengths[0] - 2 * lengths[1]) <= 2
 
 
+def test_a_value_that_is_nan_has_no_bar() -> None:
+    chart = draw_bars([Bar("one", float("nan"), RIGHT)])
+    assert (chart == RIGHT).all(2).any(0).sum() == 1
+
+
 def test_many_bars_fit() -> None:
     chart = draw_bars([Bar(f"a very long name of attribute {row}", row / 39, RIGHT) for row in range(40)])
     assert not (chart[:, -1] == RIGHT).all(1).any()

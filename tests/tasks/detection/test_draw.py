@@ -85,3 +85,13 @@ def test_a_failure_case_is_shown_with_its_surroundings() -> None:
 def test_small_images_are_enlarged() -> None:
     no_objects = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (1, 1))
     assert draw_detections(np.zeros((50, 100, 3), np.uint8), no_objects, None, []).shape == (320, 640, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (40, 1), (2, 4000)])
+def test_strips_are_drawn_without_filling_the_memory(height: int, width: int) -> None:
+    box = np.array([[0, 0, 30, 30], [90, 90, 100, 100]], np.float32)
+    predicted = Detections(box, np.array([0, 1]), (100, 100), scores=np.array([0.9, 0.5], np.float32))
+    drawn = draw_detections(picture(height, width), predicted, predicted, ["a", "b"])
+    failure = draw_failure_case(picture(height, width), predicted.select(np.array([1])), predicted, ["a", "b"])
+    assert drawn.size < 3e6
+    assert failure.size < 3e6

@@ -1,4 +1,4 @@
-"""The sheet of matches, and the plot of embeddings."""
+"""Photos with their embeddings, the sheet of matches, and the plot of embeddings."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from datasets.images import write_image
-from datasets.types import Image
+from datasets.types import Face, Image
 from tasks.common.drawing.draw import RIGHT, WRONG
-from tasks.embedding.draw import draw_matches, draw_space
+from tasks.embedding.draw import MAX_MATCHES, draw_face, draw_matches, draw_space
 from tasks.embedding.gallery import Match
 from tasks.embedding.verification import OperatingPoint
 
@@ -52,6 +52,19 @@ def test_matches_below_the_threshold_are_pale(photos: dict[str, str]) -> None:
 def test_photos_that_are_gone_are_grey(photos: dict[str, str]) -> None:
     sheet = draw_matches([(photos["anna/1"], [Match(photos["anna/2"] + ".moved", 0.9)])], None)
     assert num_pixels(sheet, (127,) * 3) > 40_000
+
+
+def test_only_the_best_matches_are_drawn(photos: dict[str, str]) -> None:
+    matches = [Match(photos["anna/2"], 0.9)] * 2000
+    np.testing.assert_array_equal(
+        draw_matches([(photos["anna/1"], matches)], None),
+        draw_matches([(photos["anna/1"], matches[:MAX_MATCHES])], None),
+    )
+
+
+def test_a_strip_is_drawn_without_filling_the_memory() -> None:
+    embedding = Face(embedding=np.ones(8, np.float32))
+    assert draw_face(np.zeros((2, 4000, 3), np.uint8), embedding, None).size < 1e6
 
 
 def test_the_plot_takes_any_number_of_identities(rng: np.random.Generator, tmp_path: Path) -> None:
