@@ -49,7 +49,7 @@ class Photos:
         return len(self.lat_deg)
 
     def select(self, rows: Rows) -> Photos:
-        """Some of the photos, without the warnings."""
+        """The photos of these rows, in that order, without the warnings."""
         splits = None if self.splits is None else self.splits[rows]
         authors = None if self.authors is None else self.authors[rows]
         return Photos(self.images.select(rows), self.lat_deg[rows], self.lng_deg[rows], splits, authors)
@@ -59,7 +59,7 @@ def read_csv(path: Path, images: Path, *, max_missing_fraction: float) -> Photos
     """Photos of a CSV file like those of MP-16 and Im2GPS3k: IMG_ID, LAT, LON, optionally `split` and AUTHOR.
 
     Args:
-        path: the file; its first line has the columns, in any order and among others.
+        path: the file; its first line names the columns, in any order; further columns are ignored.
         images: the folder that IMG_ID is relative to.
         max_missing_fraction: largest fraction of missing images; they are left out and counted.
 

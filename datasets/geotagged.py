@@ -40,7 +40,7 @@ class GeotaggedPhotos(StoredExamples[Place]):
         return Place(float(self.lat_deg[index]), float(self.lng_deg[index]))
 
     def select(self, rows: Rows) -> GeotaggedPhotos:
-        """Some of the photos, in that order."""
+        """The photos of these rows, in that order."""
         selected = GeotaggedPhotos(self.images.select(rows), self.lat_deg[rows], self.lng_deg[rows], self.warnings)
         selected.min_side_px = self.min_side_px
         return selected
@@ -49,7 +49,7 @@ class GeotaggedPhotos(StoredExamples[Place]):
 def split_photos(
     photos: Photos, *, val_fraction: float, group_by: Literal["place", "author"], group_km: float
 ) -> dict[Split, GeotaggedPhotos]:
-    """The photos of each split: the data's own split, else one by a hash, in which added photos move no others.
+    """The photos of each split: the data's own, else by a hash, so that adding photos does not move any between splits.
 
     By place it is a spatially blocked split with a buffer (Roberts et al. 2017, doi:10.1111/ecog.02881; Valavi et al.
     2019, doi:10.1111/2041-210X.13107): whole cells of a fixed grid are for validation, and training photos within

@@ -1,4 +1,4 @@
-"""Splits without leakage: groups of photos stay on one side, and added photos move no others.
+"""Splits without leakage: each group of photos is in one split, and adding photos does not move any.
 
 A hash of a name (of the file, person, author or grid cell) decides the split, as in Google's Speech Commands
 (`which_set`; Warden 2018, arXiv:1804.03209). So a network that was trained before photos were added is never

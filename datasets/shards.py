@@ -66,7 +66,7 @@ class ShardedImages:
             return decode_image(file.read(size), Path(self.id(row)), min_side_px=min_side_px)
 
     def select(self, rows: Rows) -> ShardedImages:
-        """Some of the members."""
+        """The members of these rows, in that order."""
         return ShardedImages(self._shards, self._shard_ids[rows], self._spans[rows], self._names[rows])
 
 

@@ -72,7 +72,7 @@ class CropAugmentation:
         min_crop_area: float,
         randaugment_ops: int,
         may_mirror: bool = True,
-        cut: Callable[[Image], Image] | None = None,
+        pre_crop: Callable[[Image], Image] | None = None,
     ) -> None:
         """Configure the augmentation.
 
@@ -81,9 +81,9 @@ class CropAugmentation:
             min_crop_area: smallest crop, as a fraction of the image's area.
             randaugment_ops: number of RandAugment operations.
             may_mirror: whether to flip half of the images.
-            cut: applied to the image first, for example a crop of a fixed region.
+            pre_crop: applied to the image first, for example a crop of a fixed region.
         """
-        self._cut = cut
+        self._pre_crop = pre_crop
         self._may_mirror = may_mirror
         self._input_size = input_size
         self._min_area = min_crop_area
@@ -91,8 +91,8 @@ class CropAugmentation:
 
     def __call__(self, image: Image, truth: T, seed: int) -> tuple[Image, T]:
         """An augmented image; deterministic for a seed."""
-        if self._cut is not None:
-            image = self._cut(image)
+        if self._pre_crop is not None:
+            image = self._pre_crop(image)
         rng = np.random.default_rng(seed)
         top, left, height, width = _random_crop(image.shape[:2], self._min_area, rng)
         result = resize(image[top : top + height, left : left + width], self._input_size)

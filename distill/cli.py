@@ -80,7 +80,7 @@ COMMAND = Command(
 
 
 def _task_of(words: Sequence[str]) -> str:
-    """The task whose settings apply: the one given, or the teacher's."""
+    """The name of the student's task: the one given, or the teacher's."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--teacher", nargs="+")
     for flag in ("--task", "--resume"):

@@ -154,7 +154,10 @@ def _training_images(student: Task[Any], objective: DistillObjective, settings: 
 
 
 def _build_baseline(student: Task[Any], num_images: int, settings: DistillConfig, world: World) -> Task[Any] | None:
-    """The same student without a teacher, for as many steps; None if unwanted or without labelled training images."""
+    """The same student without a teacher, for the same number of steps.
+
+    None if it is unwanted or there are no labelled training images.
+    """
     if not settings.baseline:
         return None
     config = student.config

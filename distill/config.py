@@ -46,7 +46,7 @@ class DistillConfig(Settings):
             (FitNets); null for no hint.
         views: augmented views of each image, whose teacher outputs are cached on disk; null for a new view in every
             epoch and no cache.
-        baseline: also train the same student without a teacher, on labels and for as many steps, to compare.
+        baseline: also train the same student without a teacher, on labels and for the same number of steps.
         onnx: preprocessing and outputs of an ONNX teacher.
     """
 

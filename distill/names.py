@@ -10,9 +10,9 @@ class TeacherKind(NamedTuple):
     """One kind of teacher; `distill/teachers.py` opens it.
 
     Attributes:
-        task: that it is a teacher for; None where it depends.
+        task: the only task that it can teach; None if it depends on the teacher.
         spelling: on the command line.
-        help: what it is.
+        help: description for --help.
     """
 
     task: str | None

@@ -1,4 +1,4 @@
-"""What is distilled for each task: the teacher outputs that count, how several teachers are combined, and the loss."""
+"""The distillation of each task: which teacher outputs are used, how several teachers are combined, and the loss."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class EmbeddingObjective:
 
     def loss(self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
         """The squared distance."""
-        return embedding_loss(outputs.compared, teacher)
+        return embedding_loss(outputs.projected, teacher)
 
 
 class ClassObjective:
@@ -107,7 +107,7 @@ class ClassObjective:
 
     def loss(self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
         """The mean over the softmaxes."""
-        pairs = zip(torch.split(outputs.compared, self._sizes, 1), torch.split(teacher, self._sizes, 1), strict=True)
+        pairs = zip(torch.split(outputs.projected, self._sizes, 1), torch.split(teacher, self._sizes, 1), strict=True)
         return torch.stack([self._loss(*pair, world) for pair in pairs]).mean()
 
     def _loss(self, student: Tensor, teacher: Tensor, world: World) -> Tensor:
@@ -196,5 +196,5 @@ def _log_mean(log_probabilities: Sequence[Tensor]) -> Tensor:
 
 def _identity(expected: tuple[int, ...], found: Sequence[int], unit: str) -> nn.Module:
     if tuple(found) != expected:
-        raise ValueError(f"the teacher has {found[0]} {unit}, the student {expected[0]}; expected as many")
+        raise ValueError(f"the teacher has {found[0]} {unit}, the student {expected[0]}; expected the same number")
     return nn.Identity()

@@ -16,12 +16,12 @@ class StudentOutputs(NamedTuple):
 
     Attributes:
         own: the network's outputs, for the task's own loss.
-        compared: the first of them, projected to the shape of the teacher's.
+        projected: the first of them, projected to the shape of the teacher's.
         hint: (N, C, H, W), the feature map after the adapter; empty without `hint_stride`.
     """
 
     own: Any
-    compared: Tensor
+    projected: Tensor
     hint: Tensor
 
 

@@ -35,7 +35,7 @@ class Distillation(Objective):
         hint_stride: int | None,
         face_part: tuple[float, float, float, float] | None = None,
     ) -> None:
-        """Put the parts together.
+        """Set up the objective.
 
         Args:
             student: the student's task.
@@ -72,7 +72,7 @@ class Distillation(Objective):
         side = self._student.config.data.input_size
         with torch.no_grad():
             outputs = self.build_model().eval()(torch.zeros(1, 3, side, side, dtype=torch.uint8))
-        self._objective.loss(outputs, self._teachers.dummy_outputs.outputs.to(outputs.compared.device))
+        self._objective.loss(outputs, self._teachers.dummy_outputs.outputs.to(outputs.projected.device))
 
     def training_set(self) -> PairedViews[Any]:
         """The images with the student's augmentation, at the larger input size of student and teachers."""

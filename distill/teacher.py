@@ -1,4 +1,4 @@
-"""One teacher: a network, the task whose outputs it has, and how both are put together."""
+"""A teacher: a network with the outputs of a task, and its construction."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Teacher(NamedTuple):
 
 
 class TeacherOptions(NamedTuple):
-    """What some teachers need beside their name.
+    """Options that some teachers need in addition to their name.
 
     Attributes:
         onnx: settings of ONNX files.
@@ -55,7 +55,7 @@ def build_teacher(title: str, task: Task[Any], model: nn.Module, content: str = 
         title: see `Teacher`.
         task: see `Teacher`.
         model: see `Teacher`.
-        content: goes into the digest, for a model whose weights are not parameters of torch.
+        content: added to the digest, for a model whose weights are not torch parameters.
     """
     digest = hash_network(model, [title, task.config.data.input_size, content]).hexdigest()
     return Teacher(title, task, model, digest)

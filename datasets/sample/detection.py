@@ -18,7 +18,7 @@ from datasets.images import write_image
 from datasets.sample.brush import Brush, cached
 from datasets.types import Image
 
-VERSION = 1  # raised with every change to the pictures
+VERSION = 1  # increment whenever the images change
 NUM_IMAGES = {"train2017": 800, "val2017": 160}
 IMAGE_HW = (240, 320)
 SEED = 1704
@@ -28,12 +28,12 @@ MIN_VISIBLE_FRACTION = 0.4  # of an object's pixels; objects with less are not a
 
 
 def sample_root() -> Path:
-    """The folder of the generated sample, written to the cache on first use."""
+    """The folder of the sample, generated in the cache on first use."""
     return cached(f"sample-detection-v{VERSION}", write_sample)
 
 
 def write_sample(root: Path, num_images_of: Mapping[str, int] = NUM_IMAGES) -> None:
-    """Write a number of images of each split, and their annotations, below a folder."""
+    """Write the images of each split, and their annotations, below a folder."""
     (root / "annotations").mkdir()
     for split_index, (split, num_images) in enumerate(num_images_of.items()):
         (root / split).mkdir()

@@ -21,7 +21,7 @@ from datasets.images import write_image
 from datasets.sample.brush import Brush, Colour, cached
 from datasets.types import Image
 
-VERSION = 1  # incremented whenever a picture changes
+VERSION = 1  # increment whenever the images change
 NUM_IMAGES = {"train": 2400, "val": 300}
 IMAGE_HW = (120, 160)
 HORIZON_PX = 70

@@ -89,7 +89,7 @@ class AttributesTask(Task[Attributes]):
     def augmentation(self) -> CropAugmentation:
         """Face crop, random resized crop, flip and RandAugment."""
         size, area, ops = self.config.data.input_size, self.config.min_crop_area, self.config.randaugment_ops
-        return CropAugmentation(size, min_crop_area=area, randaugment_ops=ops, cut=self._face_crop)
+        return CropAugmentation(size, min_crop_area=area, randaugment_ops=ops, pre_crop=self._face_crop)
 
     def preprocessing(self) -> Preprocess:
         """Face crop and resize."""

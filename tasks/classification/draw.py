@@ -21,7 +21,7 @@ NUM_CONFUSED_PAIRS = 20
 def draw_label(image: Image, predicted: Label, truth: Label | None, class_names: Sequence[str]) -> Image:
     """The image beside a bar chart of its top classes, with the true class below.
 
-    The true class is green, the top class red if wrong; others, and all without ground truth, are blue.
+    The true class is green, the top class red if wrong; all remaining bars, and all without ground truth, are blue.
     """
     bars = []
     for rank, class_id in enumerate(rank_classes(predicted)[:TOP_K]):
@@ -30,7 +30,11 @@ def draw_label(image: Image, predicted: Label, truth: Label | None, class_names:
         colour = RIGHT if is_true else WRONG if is_true is False and rank == 0 else UNKNOWN
         bars.append(Bar(class_names[class_id].replace("_", " "), value, colour))
     picture = join_panel(image, draw_bars(bars))
-    return picture if truth is None else add_caption(picture, f"true class: {class_names[truth.class_id]}")
+    return (
+        picture
+        if truth is None
+        else add_caption(picture, f"true class: {class_names[truth.class_id].replace('_', ' ')}")
+    )
 
 
 def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], path: Path) -> None:

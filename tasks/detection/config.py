@@ -10,7 +10,7 @@ from annotated_types import Interval
 from tasks.common.config import TaskConfig, VerbSettings, require_size_of_name
 from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, PositiveInt, RightOpenUnit, Settings, require
 
-BACKGROUND_IOU = 0.3  # of Faster R-CNN: an anchor that overlaps no object by so much is background
+BACKGROUND_IOU = 0.3  # of Faster R-CNN: anchors with a lower IoU with every object are background
 POSTPROCESSING = ("faster_rcnn.num_proposals", "score_threshold", "nms_iou", "max_detections")
 ARCHITECTURE = ("model", "ssd.neck", "ssd.predictor", "faster_rcnn.anchor_scales", "faster_rcnn.num_proposals")
 Neck = Literal["extra_layers", "fpn"]

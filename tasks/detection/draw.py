@@ -17,9 +17,12 @@ from tasks.common.drawing.plot import add_legend_below, new_plot
 MAX_LABELLED_CURVES = 12  # more colours cannot be told apart
 MIN_SIDE_PX = 320  # smaller images are enlarged, so that labels can be read
 MAX_ENLARGED_PX = 1280  # longer side of an enlarged image, since a strip would fill the memory
-LINE_FRACTION, MIN_LINE_PX = 2 / 640, 2  # width of a box's outline, of the image's longer side; truth has half of it
-DASH = 4  # length in widths of its line
-SMALL = 6  # labels cover no box whose area is less than that of so many labels
+LINE_FRACTION, MIN_LINE_PX = (
+    2 / 640,
+    2,
+)  # line width of boxes, relative to the image's longer side; truth has half of it
+DASH = 4  # length of a dash in line widths
+SMALL_BOX = 6  # labels avoid boxes that are smaller than this many labels
 CONTEXT, MIN_CROP = 3, 0.35  # of the crop around a failure: size in boxes, and as a fraction of the image
 
 
@@ -88,41 +91,41 @@ def _put_dashed(canvas: Image, boxes: NDArray[np.int64], line_px: int) -> None:
 def _place_labels(
     sizes: Sequence[tuple[int, int]], boxes: NDArray[np.int64], frame_hw: tuple[int, int]
 ) -> NDArray[np.int64]:
-    """(M, 2), the left and top of each box's label: the first of some places at or in it that covers least.
+    """(M, 2), left and top of each box's label: the first of ten positions at or inside the box with the least overlap.
 
-    What it should not cover are the labels before it, and small boxes.
+    The overlap is that with earlier labels and with small boxes.
     """
     if not len(boxes):
         return np.zeros((0, 2), np.int64)
     (x0, y0, x1, y1), label_wh = boxes.T, np.array(sizes)
     left, above, right, below = x1 - label_wh[:, 0], y0 - label_wh[:, 1], x1, y1
     inside_bottom, outside_left = y1 - label_wh[:, 1], x0 - label_wh[:, 0]
-    places = np.array(
+    positions = np.array(
         [
             *((x0, above), (x0, y0), (left, above), (left, y0), (x0, inside_bottom), (left, inside_bottom)),
             *((x0, below), (left, below), (right, y0), (outside_left, y0)),
         ]
     ).transpose(2, 0, 1)
-    places = np.clip(places, 0, np.maximum(0, np.array(frame_hw[::-1]) - label_wh)[:, None])
-    candidates = np.concatenate([places, places + label_wh[:, None]], 2)
-    is_small = (boxes[:, 2:] - boxes[:, :2]).prod(1) < SMALL * label_wh.prod(1).mean()
-    covered_px = _covered_px(candidates, boxes[is_small])
+    positions = np.clip(positions, 0, np.maximum(0, np.array(frame_hw[::-1]) - label_wh)[:, None])
+    candidates = np.concatenate([positions, positions + label_wh[:, None]], 2)
+    is_small = (boxes[:, 2:] - boxes[:, :2]).prod(1) < SMALL_BOX * label_wh.prod(1).mean()
+    overlaps = _overlap_areas(candidates, boxes[is_small])
     labels = np.zeros_like(boxes)
     for row in range(len(boxes)):
-        covered_px[row] += _covered_px(candidates[row], labels[:row])
-        labels[row] = candidates[row, covered_px[row].argmin()]
+        overlaps[row] += _overlap_areas(candidates[row], labels[:row])
+        labels[row] = candidates[row, overlaps[row].argmin()]
     return labels[:, :2]
 
 
-def _covered_px(boxes: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(...), what each of (..., 4) boxes covers of (M, 4) others, in pixels."""
+def _overlap_areas(boxes: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(...), the summed area in pixels of the intersections of each of (..., 4) boxes with (M, 4) others."""
     width, height = (
         np.minimum(boxes[..., axis + 2, None], others[:, axis + 2])
         - np.maximum(boxes[..., axis, None], others[:, axis])
         for axis in (0, 1)
     )
-    covered: NDArray[np.int64] = (np.maximum(width, 0) * np.maximum(height, 0)).sum(-1)
-    return covered
+    areas: NDArray[np.int64] = (np.maximum(width, 0) * np.maximum(height, 0)).sum(-1)
+    return areas
 
 
 def draw_precision_recall(

@@ -23,9 +23,9 @@ POSITIVE, NEGATIVE = (213, 94, 0), (0, 114, 178)
 TILE_PX, FRAME_PX = 220, 6  # of a match
 MAX_MATCHES = 8  # in a row; with more the captions could not be read
 LEGEND_PX = 16  # text size
-PALE = 0.5  # how much of a match below the threshold is white
-MAX_POINTS = 600  # in the t-SNE plot
-MARKERS = "osD^vP*X"  # of as many identities
+PALE = 0.5  # fraction of white blended into a match below the threshold
+MAX_POINTS = 600  # of the t-SNE plot
+MARKERS = "osD^vP*X"  # one for each identity in the t-SNE plot
 
 
 def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:

@@ -13,12 +13,12 @@ from datasets.sphere import Floats, distance_km
 from datasets.types import Image, Place
 from tasks.common.drawing.draw import GAP_PX, WHITE, join_panel, label_size, pad, put_label, rescale, shorten
 from tasks.common.drawing.plot import add_legend_below, format_log_axis, new_plot
-from tasks.geolocation.map import LAND, PART_HEIGHT_PX, CellMap, format_length, put_cross, put_dot, shaded
+from tasks.geolocation.map import LAND, PART_HEIGHT_PX, CellMap, format_length, put_cross, put_dot, shade
 from tasks.geolocation.regions import Region
 
 NUM_LINES = 3  # of a legend
-TEXT_PX, LINE_PX, SIGN_PX = 16, 26, 28
-Sign = Callable[[Image, tuple[int, int]], None]  # draws at a centre
+TEXT_PX, LINE_PX, SYMBOL_PX = 16, 26, 28
+Symbol = Callable[[Image, tuple[int, int]], None]  # draws itself at a centre
 
 
 def draw_cells(image: Image, predicted: Place, truth: Place | None, cell_map: CellMap) -> Image:
@@ -34,14 +34,14 @@ def draw_cells(image: Image, predicted: Place, truth: Place | None, cell_map: Ce
     places = [place for place in (predicted, truth) if place is not None]
     part = cell_map.part(predicted.probabilities, [(place.lat_deg, place.lng_deg) for place in places])
     drawn_map = part.draw(predicted.probabilities)
-    legend: list[tuple[Sign, str]] = [(put_cross, "prediction")]
+    legend: list[tuple[Symbol, str]] = [(put_cross, "prediction")]
     if truth is not None:
         part.put_truth(drawn_map, truth.lat_deg, truth.lng_deg)
         error_km = float(distance_km(predicted.lat_deg, predicted.lng_deg, truth.lat_deg, truth.lng_deg))
         legend.append((put_dot, f"truth, {format_length(error_km)} away"))
     part.put_prediction(drawn_map, predicted.lat_deg, predicted.lng_deg)  # on top of a truth that it hits
     legend.append((_put_scale, f"probability of a cell, 0 to {predicted.probabilities.max():.2f}"))
-    overview = _overview(cell_map, part, predicted.probabilities)
+    overview = _draw_overview(cell_map, part, predicted.probabilities)
     return _compose(image, drawn_map, legend, overview, cell_map.window.height_px)
 
 
@@ -57,18 +57,18 @@ def draw_regions(
         cell_map: map of the model's cells.
     """
     part = cell_map.part(probabilities)
-    legend: list[tuple[Sign, str]] = [
+    legend: list[tuple[Symbol, str]] = [
         (
             partial(_put_shade, heat=(region.probability / regions[0].probability) ** 0.5),
             f"{region.name.replace('_', ' ')} {region.probability:.2f}",
         )
         for region in regions[:NUM_LINES]
     ]
-    overview = _overview(cell_map, part, probabilities)
+    overview = _draw_overview(cell_map, part, probabilities)
     return _compose(image, part.draw(probabilities), legend, overview, cell_map.window.height_px)
 
 
-def _overview(cell_map: CellMap, part: CellMap, probabilities: NDArray[np.float32]) -> Image | None:
+def _draw_overview(cell_map: CellMap, part: CellMap, probabilities: NDArray[np.float32]) -> Image | None:
     """The whole map, small, with a frame around the part; None if the part is the whole map."""
     if part is cell_map:
         return None
@@ -78,7 +78,7 @@ def _overview(cell_map: CellMap, part: CellMap, probabilities: NDArray[np.float3
 
 
 def _compose(
-    image: Image, drawn_map: Image, legend: Sequence[tuple[Sign, str]], overview: Image | None, whole_height_px: int
+    image: Image, drawn_map: Image, legend: Sequence[tuple[Symbol, str]], overview: Image | None, whole_height_px: int
 ) -> Image:
     """The photo beside the map, which has its legend and the overview below it.
 
@@ -86,11 +86,11 @@ def _compose(
     """
     strip = np.full((NUM_LINES * LINE_PX + 2 * GAP_PX, drawn_map.shape[1], 3), 255, np.uint8)
     room = strip.shape[1] - (0 if overview is None else overview.shape[1])
-    for line, (put_sign, text) in enumerate(legend):
+    for line, (put_symbol, text) in enumerate(legend):
         middle = GAP_PX + LINE_PX * line + LINE_PX // 2
-        put_sign(strip, (SIGN_PX // 2, middle))
-        text = shorten(text, room - SIGN_PX, TEXT_PX)
-        put_label(strip, text, SIGN_PX, middle - label_size(text, TEXT_PX)[1] // 2, WHITE, TEXT_PX)
+        put_symbol(strip, (SYMBOL_PX // 2, middle))
+        text = shorten(text, room - SYMBOL_PX, TEXT_PX)
+        put_label(strip, text, SYMBOL_PX, middle - label_size(text, TEXT_PX)[1] // 2, WHITE, TEXT_PX)
     if overview is not None:
         strip[GAP_PX : GAP_PX + len(overview), -overview.shape[1] :] = overview
     panel = np.concatenate([drawn_map, strip])
@@ -99,13 +99,13 @@ def _compose(
 
 def _put_shade(picture: Image, centre: tuple[int, int], *, heat: float) -> None:
     """The colour of a probability."""
-    _swatch(picture, centre)[:] = shaded(np.array(LAND, np.uint8), np.array(heat))
+    _swatch(picture, centre)[:] = shade(np.array(LAND, np.uint8), np.array(heat))
 
 
 def _put_scale(picture: Image, centre: tuple[int, int]) -> None:
     """The colours of all probabilities."""
     swatch = _swatch(picture, centre)
-    swatch[:] = shaded(np.array(LAND, np.uint8), np.sqrt(np.linspace(0, 1, swatch.shape[1])))
+    swatch[:] = shade(np.array(LAND, np.uint8), np.sqrt(np.linspace(0, 1, swatch.shape[1])))
 
 
 def _swatch(picture: Image, centre: tuple[int, int]) -> Image:
@@ -114,7 +114,7 @@ def _swatch(picture: Image, centre: tuple[int, int]) -> Image:
 
 
 def draw_distances(distances_km: Floats, baseline: Mapping[float, float], path: Path) -> None:
-    """The fraction of photos within every distance, and that of the best constant prediction at some thresholds.
+    """The fraction of photos within every distance, and that of the best constant prediction at the thresholds.
 
     Args:
         distances_km: (N,), from prediction to truth.

@@ -29,8 +29,8 @@ MARGIN = 0.08  # around the cells, as a fraction of their extent
 WORLD = (-60.0, 84.0)  # latitudes of a world map, extended to include all cells
 OPEN_SEA = "Etc/"
 LAND_STEP_PX = 3  # between the pixels at which land or sea is looked up, which takes 16 microseconds
-SHOWN_PROBABILITY = 0.9  # of all, in the most probable cells: what a part of the map has to contain
-MAX_HALVINGS = 4  # of the map's width
+SHOWN_PROBABILITY = 0.9  # a part of the map contains the most probable cells up to this total
+MAX_HALVINGS = 4  # of the map's width, when zooming in
 PART_HEIGHT_PX = 288  # at most
 NUM_CACHED = 32  # parts, of 1 MB
 
@@ -102,7 +102,7 @@ class CellMap:
         picture = self._background
         if probabilities is not None and probabilities.max() > 0:
             heat = np.sqrt(probabilities / probabilities.max())
-            picture = shaded(picture, np.where(self._cell_ids >= 0, heat[self._cell_ids], 0))
+            picture = shade(picture, np.where(self._cell_ids >= 0, heat[self._cell_ids], 0))
         picture = np.where(self._is_border()[..., None], BORDER, picture).astype(np.uint8)
         if has_scale_bar:
             self._put_scale_bar(picture)
@@ -166,7 +166,7 @@ class CellMap:
         put_label(picture, format_length(length_km), 8, bottom - 24, WHITE, 14)
 
 
-def shaded(picture: NDArray[np.uint8], heat: Floats) -> NDArray[np.uint8]:
+def shade(picture: NDArray[np.uint8], heat: Floats) -> NDArray[np.uint8]:
     """Pixels (..., 3) in red where the heat (...) is 1, unchanged where it is 0."""
     opacity = OPACITY * heat[..., None]
     blended: NDArray[np.uint8] = ((1 - opacity) * picture + opacity * np.array(PROBABLE)).round().astype(np.uint8)
@@ -174,13 +174,13 @@ def shaded(picture: NDArray[np.uint8], heat: Floats) -> NDArray[np.uint8]:
 
 
 def put_dot(picture: Image, centre: tuple[int, int]) -> None:
-    """The sign of the truth."""
+    """The symbol of the truth."""
     cv2.circle(picture, centre, 9, WHITE, cv2.FILLED, cv2.LINE_AA)
     cv2.circle(picture, centre, 7, TRUE, cv2.FILLED, cv2.LINE_AA)
 
 
 def put_cross(picture: Image, centre: tuple[int, int]) -> None:
-    """The sign of the prediction."""
+    """The symbol of the prediction."""
     for colour, width in ((WHITE, 4), (BLACK, 2)):
         cv2.drawMarker(picture, centre, colour, cv2.MARKER_TILTED_CROSS, 12, width, cv2.LINE_AA)
 

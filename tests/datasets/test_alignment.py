@@ -83,7 +83,7 @@ def test_photos_without_a_face_are_named_and_left_out(detector: str) -> None:
             return 0
 
     face_crop = FaceCrop(detector=detector)
-    augmentation = CropAugmentation(64, min_crop_area=1, randaugment_ops=0, cut=face_crop)
+    augmentation = CropAugmentation(64, min_crop_area=1, randaugment_ops=0, pre_crop=face_crop)
     left_out = Unreadable("wall.jpg: no face found")
     assert TrainingSet(Photos(), augmentation, seed=0)[Key(0, 0)] == left_out
     assert EvaluationSet(Photos(), partial(face_input, face_crop=face_crop, input_size=64))[0] == left_out

@@ -183,7 +183,7 @@ def test_a_students_hint_does_not_change_its_outputs(task: str, student: Callabl
         outputs, own = wrapped(images), network(images)
     assert outputs.hint.shape == (2, 7, 6, 6)
     torch.testing.assert_close(outputs.own, own)
-    torch.testing.assert_close(outputs.compared, own[0])
+    torch.testing.assert_close(outputs.projected, own[0])
 
 
 @pytest.mark.parametrize(

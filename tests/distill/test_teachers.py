@@ -194,7 +194,9 @@ def test_onnx_with_two_inputs(tmp_path: Path, student: Student) -> None:
 def test_outputs_that_do_not_fit_the_student(tmp_path: Path, student: Student) -> None:
     for task, found, expected in (("classification", "3 logits", 16), ("attributes", "3 attributes", 10)):
         objective = build_objective(student(task), class_loss="kd", temperature=1)
-        with pytest.raises(ValueError, match=f"the teacher has {found}, the student {expected}; expected as many"):
+        with pytest.raises(
+            ValueError, match=f"the teacher has {found}, the student {expected}; expected the same number"
+        ):
             objective.projection(student(task).build_model(), (3,))
     embedding = student("embedding")
     with pytest.raises(ValueError, match="embedding_dim: 128 is more than the teacher's 64; expected 64 or fewer"):

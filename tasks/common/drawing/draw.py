@@ -14,11 +14,11 @@ FONT_PX = 28  # text size at a font scale of 1
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 # Okabe and Ito's palette, which is safe for colour-blind readers.
 PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
-UNKNOWN, RIGHT, WRONG = PALETTE[1], PALETTE[2], PALETTE[5]  # whether a prediction is
+UNKNOWN, RIGHT, WRONG = PALETTE[1], PALETTE[2], PALETTE[5]  # colours of predictions; unknown: without truth
 TEXT_FRACTION, MIN_TEXT_PX = 13 / 640, 12  # text size as a fraction of an image's longer side
-TITLE = 1.25  # times that
+TITLE_SCALE = 1.25  # text size of a title, relative to a caption
 SHEET_PX, GAP_PX = 1440, 4
-WIDE = 1.8  # width / height of pictures that are two in a row of a sheet
+WIDE_ASPECT = 1.8  # width / height above which a contact sheet has two columns
 MAX_ASPECT = 1.5  # of a photo beside a panel
 
 
@@ -62,7 +62,7 @@ def shorten(text: str, width_px: int, size_px: int) -> str:
 
 def add_caption(picture: Image, text: str, *, size_px: int | None = None, is_title: bool = False) -> Image:
     """The picture with a line of text below it, or a larger one above it, on white."""
-    size_px = size_px or round(text_px(picture) * (TITLE if is_title else 1))
+    size_px = size_px or round(text_px(picture) * (TITLE_SCALE if is_title else 1))
     text = shorten(text, picture.shape[1], size_px)
     line = np.full((label_size("p", size_px)[1], picture.shape[1], 3), 255, np.uint8)
     put_label(line, text, 0, 0, WHITE, size_px)
@@ -95,9 +95,11 @@ def join_panel(image: Image, panel: Image) -> Image:
 def contact_sheet(pictures: Sequence[Image], columns: int | None = None) -> Image:
     """A grid of pictures, each scaled to fit its tile.
 
-    So many in a row; by default three, or two of wide pictures.
+    Args:
+        pictures: one or more, of any sizes.
+        columns: number of columns; None for three, or two if a picture is wide.
     """
-    is_wide = max(picture.shape[1] / picture.shape[0] for picture in pictures) > WIDE
+    is_wide = max(picture.shape[1] / picture.shape[0] for picture in pictures) > WIDE_ASPECT
     columns = columns or (2 if is_wide else 3)
     side = SHEET_PX // columns
     tiles = [rescale(picture, (side - GAP_PX) / max(picture.shape[:2])) for picture in pictures]
