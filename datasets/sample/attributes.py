@@ -10,7 +10,7 @@ import numpy as np
 from datasets.celeba import ATTRIBUTE_LIST, IMAGES, PARTITION_IDS, PARTITION_LIST, Partition
 from datasets.images import write_image
 from datasets.sample.brush import cached
-from datasets.sample.faces import ATTRIBUTES, draw_attributes, draw_face, draw_identity
+from datasets.sample.faces import ATTRIBUTES, draw_face, sample_attributes, sample_identity
 
 VERSION = 1  # increment whenever the images change
 NUM_IMAGES: dict[Partition, int] = {"train": 1600, "val": 400}
@@ -31,8 +31,8 @@ def write_sample(root: Path, num_images_of: Mapping[Partition, int] = NUM_IMAGES
         for _ in range(num_images):
             image_id = len(rows) + 1
             rng = np.random.default_rng([SEED, image_id])
-            name, attributes = f"{image_id:06d}.jpg", draw_attributes(rng)
-            write_image(root / IMAGES / name, draw_face(draw_identity(rng), attributes, rng))
+            name, attributes = f"{image_id:06d}.jpg", sample_attributes(rng)
+            write_image(root / IMAGES / name, draw_face(sample_identity(rng), attributes, rng))
             rows.append(" ".join([name, *(f"{1 if attribute in attributes else -1:2d}" for attribute in ATTRIBUTES)]))
             partitions.append(f"{name} {PARTITION_IDS[split]}")
     lines = [str(len(rows)), " ".join(ATTRIBUTES), *rows]

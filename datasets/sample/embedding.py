@@ -11,7 +11,7 @@ import numpy as np
 from datasets.faces import PAIRS
 from datasets.images import write_image
 from datasets.sample.brush import cached
-from datasets.sample.faces import draw_attributes, draw_face, draw_identity
+from datasets.sample.faces import draw_face, sample_attributes, sample_identity
 
 VERSION = 1  # increment whenever the images change
 LFW = "val"
@@ -29,12 +29,12 @@ def write_sample(root: Path, sizes: Mapping[str, tuple[int, int]] = SIZES) -> No
     """Write the photos of each identity below `train` and `val`, and the pairs of `val`."""
     for split_index, (split, (num_identities, num_photos)) in enumerate(sizes.items()):
         for identity_id in range(num_identities):
-            identity = draw_identity(np.random.default_rng([SEED, split_index, identity_id]))
+            identity = sample_identity(np.random.default_rng([SEED, split_index, identity_id]))
             name = _name(split_index, identity_id)
             (root / split / name).mkdir(parents=True)
             for photo in range(1, num_photos + 1):
                 rng = np.random.default_rng([SEED, split_index, identity_id, photo])
-                image = draw_face(identity, draw_attributes(rng), rng)
+                image = draw_face(identity, sample_attributes(rng), rng)
                 write_image(root / split / name / f"{name}_{photo:04d}.jpg", image)
     (root / LFW / PAIRS).write_text(_pairs(*sizes[LFW]), encoding="utf-8")
 

@@ -58,7 +58,7 @@ class Identity(NamedTuple):
     iris: Colour
 
 
-def draw_identity(rng: np.random.Generator) -> Identity:
+def sample_identity(rng: np.random.Generator) -> Identity:
     """A random identity."""
 
     def near(base: tuple[Colour, ...]) -> Colour:
@@ -86,7 +86,7 @@ def draw_identity(rng: np.random.Generator) -> Identity:
     )
 
 
-def draw_attributes(rng: np.random.Generator) -> set[str]:
+def sample_attributes(rng: np.random.Generator) -> set[str]:
     """A random set of attributes, with the frequencies of `ATTRIBUTES`."""
     return {name for name, frequency in ATTRIBUTES.items() if rng.random() < frequency}
 

@@ -11,12 +11,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from datasets.celeba import read_celeba
 from datasets.faces import read_lfw, split_identities
 from datasets.sample import attributes, embedding
-from datasets.sample.faces import ATTRIBUTES, SIDE_PX, draw_attributes, draw_face, draw_identity
+from datasets.sample.faces import ATTRIBUTES, SIDE_PX, draw_face, sample_attributes, sample_identity
 
 
 def face(identity_id: int, photo: int, *names: str) -> np.ndarray:
     rng = np.random.default_rng([identity_id, photo])
-    return draw_face(draw_identity(np.random.default_rng(identity_id)), names, rng)
+    return draw_face(sample_identity(np.random.default_rng(identity_id)), names, rng)
 
 
 def test_faces_are_functions_of_their_seed() -> None:
@@ -36,7 +36,7 @@ def test_every_attribute_is_visible(name: str) -> None:
 def test_attributes_are_as_frequent_as_stated(rng: np.random.Generator) -> None:
     counts = dict.fromkeys(ATTRIBUTES, 0)
     for _ in range(2000):
-        for name in draw_attributes(rng):
+        for name in sample_attributes(rng):
             counts[name] += 1
     for name, frequency in ATTRIBUTES.items():
         assert counts[name] / 2000 == pytest.approx(frequency, abs=0.04)
@@ -70,8 +70,8 @@ def test_attributes_are_not_linear_in_the_pixels() -> None:
     rng = np.random.default_rng(0)
     images, truth = [], []
     for _ in range(1200):
-        names = draw_attributes(rng)
-        images.append(pixels(draw_face(draw_identity(rng), names, rng)))
+        names = sample_attributes(rng)
+        images.append(pixels(draw_face(sample_identity(rng), names, rng)))
         truth.append([name in names for name in ATTRIBUTES])
     x, y = np.stack(images), np.array(truth)
     scores = [
