@@ -39,7 +39,8 @@ def main(words: Sequence[str]) -> int:
     if command in parsers:
         return parsers[command](words[1:])
     if command in ("-h", "--help"):
-        print(f"usage: {PROGRAM} [COMMAND] ...\n\n{LISTING}\n\n{PROGRAM} COMMAND --help explains each")
+        usage = f"usage: {PROGRAM} [COMMAND] ...\n\n{LISTING}\n\n{PROGRAM} COMMAND --help explains each"
+        print(f"{usage}\n\n{_examples('13', 'bench postprocessing')}")
         return 0
     if command.startswith("-") or command.isdigit():
         return _tables(words)
@@ -52,7 +53,8 @@ def _tables(words: Sequence[str]) -> int:
         prog=f"{PROGRAM} tables",
         description="The paper's tables beside ours: mult-adds and parameters counted from the real networks now, "
         "accuracies as recorded by `evaluate --record`, in brackets where the data are not the paper's.",
-        epilog=f"example: {PROGRAM} tables 6 14",
+        epilog=_examples("tables 6 14", "tables 13 --json"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("tables", nargs="*", metavar="TABLE", help="2 to 14 (default: all)")
     parser.add_argument("--json", action="store_true", help="print every cell's value, source and provenance")
@@ -87,8 +89,11 @@ def _sweep(words: Sequence[str]) -> int:
         prog=f"{PROGRAM} sweep",
         description="Train width by resolution on one task, and compare scores with mult-adds, parameters and measured "
         "latency. All other settings are the task's. The same command resumes an interrupted sweep.",
-        epilog=f"example: {PROGRAM} sweep --task classification --widths 0.5 0.25 --sizes 128 96 --out sweep "
-        "--optim.epochs 5",
+        epilog=_examples(
+            "sweep --task classification --widths 0.5 0.25 --sizes 128 96 --out runs/sweep --optim.epochs 5",
+            "sweep --task detection --widths 0.25 --sizes 128 96 --out runs/sweep_detection --budget 30",
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--task", required=True, choices=TASKS)
     parser.add_argument("--widths", required=True, nargs="+", type=float, help="width multipliers")
@@ -115,7 +120,7 @@ def _bench(words: Sequence[str]) -> int:
         prog=f"{PROGRAM} bench",
         description="Measure our speed and that of other libraries, in turn, each in processes of its own, and print\n"
         "one table of medians and ratios. All areas take about a quarter of an hour on two idle cores.",
-        epilog=f"areas:\n{areas}\n\nexample: {PROGRAM} bench loading postprocessing --steps 2 --rounds 1",
+        epilog=f"areas:\n{areas}\n\n{_examples('bench loading postprocessing', 'bench search --num_images 100000')}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("areas", nargs="*", metavar="AREA", help="areas to measure, from the list below (default: all)")
@@ -150,6 +155,10 @@ def _bench(words: Sequence[str]) -> int:
         return 0
 
     return exit_status(run)
+
+
+def _examples(*commands: str) -> str:
+    return "\n".join(["examples:", *(f"  {PROGRAM} {command}" for command in commands)])
 
 
 def _positive(word: str) -> int:
