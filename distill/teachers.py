@@ -16,12 +16,13 @@ from distill.names import TEACHERS, parse_teacher
 from distill.resnet import ResNetTask
 from distill.teacher import Teacher, TeacherOptions, at_input_size, build_teacher
 from distill.training import train_teacher
-from distill.wrappers import EmbeddingWrapper, LogitsWrapper, ProbabilitiesToLogits
+from distill.wrappers import LogitsWrapper, ProbabilitiesToLogits
 from tasks.common.deploy.onnx_network import OnnxNetwork
 from tasks.common.runs.load import open_run
 from tasks.common.runtime.device import setup_device
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import Task
+from tasks.embedding.model import EmbeddingWrapper
 
 
 def open_teacher(text: str, student: Task[Any], onnx_config: OnnxConfig, world: World = SINGLE_PROCESS) -> Teacher:

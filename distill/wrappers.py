@@ -6,25 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from distill.objectives import PROBABILITY_EPS
 from tasks.common.model.logits import Logits
-from tasks.embedding.model import EmbeddingOutputs
-
-
-class EmbeddingWrapper(nn.Module):
-    """A network whose output is an embedding of any dimension."""
-
-    def __init__(self, network: nn.Module) -> None:
-        """Args: network: images -> (N, D)."""
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> EmbeddingOutputs:
-        """uint8 RGB (N, 3, S, S) -> embeddings (N, D) of length 1."""
-        embeddings = functional.normalize(self.network(images))
-        return EmbeddingOutputs(embeddings, embeddings.new_zeros(0, embeddings.shape[1]))
 
 
 class LogitsWrapper(nn.Module):

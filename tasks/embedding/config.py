@@ -84,7 +84,7 @@ class EmbeddingConfig(TaskConfig):
         "search": (*FACE_INPUT, *HARDWARE, *LOADER),
         "search" + WITHOUT_RUN: ("backbone",),
         "remove": (),
-        "evaluate_onnx": ("data", "fars", *LOADER),
+        "evaluate_onnx": ("data", "optim.batch_size", "fars", *LOADER),
     }
 
     data: EmbeddingDataConfig = field(default_factory=EmbeddingDataConfig)

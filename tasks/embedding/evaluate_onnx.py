@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch.nn import functional
-
 from datasets.types import Face
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.onnx_network import OnnxNetwork
-from tasks.common.evaluation.evaluate import Evaluation, evaluation_loader, readable_batches, warn_about_data
+from tasks.common.evaluation.evaluate import evaluate_source, warn_about_data
 from tasks.common.runs.folder import out_folder
-from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
 from tasks.common.verbs.evaluate import report
+from tasks.embedding.model import EmbeddingWrapper
 
 
 def evaluate_onnx(task_class: type[Task[Face]], arguments: Arguments) -> int:
@@ -23,17 +21,9 @@ def evaluate_onnx(task_class: type[Task[Face]], arguments: Arguments) -> int:
     task = task_class.from_published(arguments.config)
     if task.config.data.input_size != network.input_size:
         raise ValueError(f"data.input_size: {options['onnx']} takes {network.input_size}")
-    source, metric, num_photos = task.source("val"), task.metric(), 0
+    source = task.source("val")
     warn_about_data(source)
-    with Progress("embedding", len(source)) as progress:
-        for batch in readable_batches(task, evaluation_loader(task, source, batch_size=8)):
-            if not len(batch):
-                continue
-            embeddings = functional.normalize(network(batch.images)).numpy()
-            metric.update([Face(embedding=embedding) for embedding in embeddings], batch.truth)
-            num_photos += len(batch)
-            progress.advance(len(batch) + len(batch.unreadable))
-    evaluation = Evaluation(metric.compute(), num_photos, len(source) - num_photos, metric)
+    evaluation = evaluate_source(task, EmbeddingWrapper(network), source, "evaluating")
     folder = out_folder(task, "evaluate_onnx", out=options["out"])
-    report(evaluation, folder, f"{options['onnx']}, {num_photos} photos", as_json=options["json"])
+    report(evaluation, folder, f"{options['onnx']}, {evaluation.num_images} photos", as_json=options["json"])
     return 0

@@ -76,6 +76,20 @@ class FaceNet(nn.Module):
         return outputs
 
 
+class EmbeddingWrapper(nn.Module):
+    """An external network whose output is an embedding of any dimension."""
+
+    def __init__(self, network: nn.Module) -> None:
+        """Args: network: images -> (N, D)."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> EmbeddingOutputs:
+        """uint8 RGB (N, 3, S, S) -> embeddings (N, D) of length 1."""
+        embeddings = functional.normalize(self.network(images))
+        return EmbeddingOutputs(embeddings, embeddings.new_zeros(0, embeddings.shape[1]))
+
+
 def decode_faces(outputs: EmbeddingOutputs) -> list[Face]:
     """The embedding of each photo."""
     return [Face(embedding=row) for row in outputs.embeddings.cpu().numpy()]
