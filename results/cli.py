@@ -17,6 +17,7 @@ from tasks.registry import TASKS
 README = Path(__file__).with_name("README.md")
 MARKER = "<!-- what follows is written by: python -m results --write -->\n"
 PROGRAM = "python -m results"
+ALL = "all"  # areas of the benchmark
 COMMANDS = {
     "tables": "the paper's tables beside ours; this is the default",
     "sweep": "train width by resolution on one task",
@@ -123,7 +124,7 @@ def _bench(words: Sequence[str]) -> int:
         epilog=f"areas:\n{areas}\n\n{_examples('bench loading postprocessing', 'bench search --num_images 100000')}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("areas", nargs="*", metavar="AREA", help="areas to measure, from the list below (default: all)")
+    parser.add_argument("areas", nargs="*", metavar="AREA", help="areas to measure, from the list below, or all")
     count: Any = {"type": _positive, "metavar": "N"}
     parser.add_argument("--steps", **count, help="measured steps of each process (default: 1 to 30, by area)")
     parser.add_argument("--rounds", **count, default=2, help="processes of each row (default: %(default)s)")
@@ -135,9 +136,11 @@ def _bench(words: Sequence[str]) -> int:
     parser.add_argument("--coco", metavar="FOLDER", help="COCO data for training (default: the generated sample)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(words)
-    unknown = [area for area in options.areas if area not in AREAS]
-    if unknown:
-        print(f"error: there is no area {unknown[0]!r}\nareas:\n{areas}", file=sys.stderr)
+    chosen = list(AREAS) if options.areas == [ALL] else options.areas
+    unknown = [area for area in chosen if area not in AREAS]
+    if unknown or not chosen:
+        problem = f"there is no area {unknown[0]!r}" if unknown else f"expected one or more areas, or {ALL}"
+        print(f"error: {problem}\nareas:\n{areas}", file=sys.stderr)
         return 2
 
     def run() -> int:
@@ -146,7 +149,7 @@ def _bench(words: Sequence[str]) -> int:
 
         sizes = {"batch_size": options.batch_size, "num_images": options.num_images}
         workload = {"steps": options.steps, "sizes": sizes, "images": options.images, "coco": options.coco}
-        jobs = [job for area in options.areas or AREAS for job in jobs_of(area, **workload)]
+        jobs = [job for area in chosen for job in jobs_of(area, **workload)]
         results = run_jobs(jobs, options.rounds)
         if options.json:
             print(json.dumps(as_json(results), indent=2))

@@ -110,6 +110,10 @@ def test_a_missing_package_skips_its_rows(monkeypatch: pytest.MonkeyPatch) -> No
 def test_errors_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "spech"]) == 2
     assert "there is no area 'spech'" in capfd.readouterr().err
+    assert cli.main(["bench"]) == 2
+    error = capfd.readouterr().err
+    assert "expected one or more areas, or all" in error
+    assert all(f"\n  {area}" in error for area in AREAS)
     assert cli.main(["bnech"]) == 2
     error = capfd.readouterr().err
     assert "there is no command 'bnech'" in error
