@@ -19,5 +19,5 @@ def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
     task, model = load_model(task_class, arguments.config, options["run"])
     folder = out_folder(task, "predict", out=options["out"], run=options["run"])
     num_images = predict_files(task, model, paths, folder)
-    print(f"wrote predictions for {num_images} images to {folder}", file=sys.stderr)
+    print(f"wrote predictions for {num_images} image{'s' if num_images > 1 else ''} to {folder}", file=sys.stderr)
     return 0
