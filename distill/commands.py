@@ -220,7 +220,7 @@ def _report(student: Task[Any], teachers: list[Teacher], runs: list[Path], folde
     rows = compare(entries)
     write_report(rows, entries, student.score_name, folder)
     if len(runs) == 2:
-        print(verdict(rows[-3:], student.score_name))
+        print(verdict(rows, student.score_name))
 
 
 def _teacher_entry(teacher: Teacher, student: Task[Any]) -> ModelEntry:

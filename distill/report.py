@@ -72,8 +72,9 @@ def compare(entries: Sequence[ModelEntry]) -> list[Row]:
 
 
 def verdict(rows: Sequence[Row], score_name: str) -> str:
-    """Whether the teacher helps, in one line; `rows`: of the teacher, the distilled student and the baseline."""
-    teacher, distilled, baseline = (row.scores[score_name] for row in rows)
+    """Whether the teacher helps, in one line; `rows`: teachers, distilled student, baseline."""
+    *teachers, distilled, baseline = (row.scores[score_name] for row in rows)
+    teacher = max(teachers)
     if distilled > baseline:
         return f"the teacher helps: {score_name} {distilled:.3f} with it, {baseline:.3f} without"
     reason = (

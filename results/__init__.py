@@ -1,1 +1,1 @@
-"""The paper's tables beside ours, sweeps of width by resolution, and speed beside other libraries."""
+"""The paper's tables beside ours, sweeps of width by resolution, and speed compared with other libraries."""

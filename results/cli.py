@@ -19,9 +19,9 @@ MARKER = "<!-- what follows is written by: python -m results --write -->\n"
 PROGRAM = "python -m results"
 ALL = "all"  # areas of the benchmark
 COMMANDS = {
-    "tables": "the paper's tables beside ours; this is the default",
+    "tables": "the paper's tables compared with ours; this is the default",
     "sweep": "train width by resolution on one task",
-    "bench": "speed beside other libraries",
+    "bench": "speed compared with other libraries",
 }
 LISTING = "commands:\n" + "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
 
@@ -109,8 +109,15 @@ def _sweep(words: Sequence[str]) -> int:
     def run() -> int:
         from results.sweep import sweep  # only now: torch takes seconds to import
 
-        kept = {"weights": options.weights, "budget_minutes": options.budget}
-        return sweep(options.task, options.widths, options.sizes, options.out, settings, **kept)
+        return sweep(
+            options.task,
+            options.widths,
+            options.sizes,
+            options.out,
+            settings,
+            weights=options.weights,
+            budget_minutes=options.budget,
+        )
 
     return exit_status(run)
 

@@ -1,1 +1,1 @@
-"""Speed beside other libraries: `python -m results bench`."""
+"""Speed compared with other libraries: `python -m results bench`."""

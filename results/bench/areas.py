@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from results.bench.measure import Comparison, Job
 
 AREAS = {
-    "loading": "JPEG files to training batches, beside albumentations and torchvision",
-    "training": "training steps of MobileNet and SSD300, beside timm and torchvision",
-    "prediction": "pixels to boxes, one image at a time, beside torchvision's detectors",
-    "postprocessing": "raw detector outputs to boxes, beside torchvision",
-    "evaluation": "COCO metrics, beside pycocotools",
-    "search": "queries to a gallery of embeddings, beside faiss's exact search",
-    "cells": "S2 cell ids, beside s2geometry; PlaNet's cells from photos",
+    "loading": "JPEG files to training batches, compared with albumentations and torchvision",
+    "training": "training steps of MobileNet and SSD300, compared with timm and torchvision",
+    "prediction": "pixels to boxes, one image at a time, compared with torchvision's detectors",
+    "postprocessing": "raw detector outputs to boxes, compared with torchvision",
+    "evaluation": "COCO metrics, compared with pycocotools",
+    "search": "queries to a gallery of embeddings, compared with faiss's exact search",
+    "cells": "S2 cell ids, compared with s2geometry; PlaNet's cells from photos",
 }
 
 

@@ -1,4 +1,4 @@
-"""S2 cell ids of many coordinates, beside s2geometry; and PlaNet's cells from photos, with the memory they take.
+"""S2 cell ids of many coordinates, compared with s2geometry; and PlaNet's cells from photos, with the memory they take.
 
 The photos are scattered around random towns, some of which have a thousand times as many as others. The limits are
 PlaNet's: at most 10,000 photos in a cell, at least 50.

@@ -1,4 +1,4 @@
-"""COCO's metrics of 100 boxes in each of many images with crowds, 80 classes: beside pycocotools."""
+"""COCO's metrics of 100 boxes in each of many images with crowds, 80 classes: compared with pycocotools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Raw detector outputs to boxes, 80 classes: beside torchvision's `SSD` and `RoIHeads` on the same tensors."""
+"""Raw detector outputs to boxes, 80 classes: compared with torchvision's `SSD` and `RoIHeads` on the same tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queries to a gallery of embeddings: beside faiss's exact search.
+"""Queries to a gallery of embeddings: compared with faiss's exact search.
 
 The embeddings are generated: identities at random on the sphere, ten photos around each, and queries that are one more
 photo of some identities. With the speed come the times to build and change the index, its size and its recall.

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from distill.cli import main
+from distill.report import Row, verdict
 from tasks.common.cli import main as cli
 from tasks.common.runs.checkpoint import load_checkpoint
 from tasks.registry import TASKS
@@ -228,3 +229,10 @@ def test_two_processes_distil_one_student(
         assert expected in done.stderr, "each process runs the teacher on its half, and both fill the cache"
     losses = [rows_of(tmp_path / name / "distilled" / "log.csv")[0]["loss"] for name in ("first", "second")]
     assert losses[0] == losses[1]
+
+
+def test_verdict_compares_with_the_best_of_several_teachers() -> None:
+    scores = (0.9, 0.6, 0.7, 0.8)  # two teachers, the student, the baseline
+    rows = [Row(f"model {score}", 64, None, None, 1.0, {"auc": score}) for score in scores]
+    assert "; the teacher scores 0.900;" in verdict(rows, "auc")
+    assert "the teacher itself scores 0.600" in verdict(rows[1:], "auc")

@@ -61,7 +61,9 @@ def test_errors_are_one_line_and_leave_no_run(
     assert "balance: expected a number of 0 or more and at most 1, got 2.0" in error(
         "train", *settings, *at, "--balance", "2"
     )
-    assert "the partition test has no images" in error("train", *settings, *at, "--data.validate_on", "test")
+    assert "no images in partition test (data.validate_on)" in error(
+        "train", *settings, *at, "--data.validate_on", "test"
+    )
     assert "align: no such file yunet.onnx; OpenCV's" in error("train", *settings, *at, "--data.align", "yunet.onnx")
     part = error("train", *settings, *at, "--data.face_part", "[0,0,0,1]")
     assert "data.face_part: expected x0, y0, x1, y1 with 0 <= x0 < x1 <= 1" in part
