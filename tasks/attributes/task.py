@@ -76,9 +76,8 @@ class AttributesTask(Task[Attributes]):
             self._sources = _read(self.config)
         partition: Partition = "train" if split == "train" else self.config.data.validate_on
         if partition not in self._sources:
-            raise ValueError(
-                f"{self.config.data.root or 'the generated sample'}: no images in partition {partition} (data.validate_on)"
-            )
+            root = self.config.data.root or "the generated sample"
+            raise ValueError(f"{root}: no images in partition {partition} (data.validate_on)")
         source = self._sources[partition]
         if list(source.attribute_names) != self.attribute_names:
             raise ValueError(
