@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.files import missing_files
-from datasets.groups import validation_rows
 from datasets.images import image_names
+from datasets.splits import Holdout, validation_rows
 from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples
 from datasets.types import Face, Split
 
@@ -121,7 +121,7 @@ def split_identities(root: Path, *, val_fraction: float) -> dict[Split, FaceImag
 
     `root/train/<identity>/*` with `root/val` or `root/test`; or only `root/<identity>/*`, where a hash of the name
     assigns each identity to a split, so that adding identities or photos moves no others
-    (`datasets/groups.py: validation_rows`).
+    (`datasets/splits.py: validation_rows`).
 
     Args:
         root: the folder.
@@ -148,7 +148,7 @@ def split_identities(root: Path, *, val_fraction: float) -> dict[Split, FaceImag
         return {"train": photos}
     if val_fraction < 1 and len(photos.identities) < 2:
         raise ValueError(f"{root}: photos of 1 identity; a split needs at least 2, or data.val_fraction 1")
-    is_val = validation_rows(np.array(photos.identities)[photos.identity_ids].tolist(), val_fraction)
+    is_val = validation_rows(np.array(photos.identities)[photos.identity_ids].tolist(), Holdout(0, val_fraction))
     rows_of: dict[Split, NDArray[np.bool_]] = {"train": ~is_val, "val": is_val}
     return {split: photos.select(rows) for split, rows in rows_of.items() if rows.any()}
 

@@ -100,3 +100,14 @@ def missing_files(paths: Sequence[Path]) -> list[Path]:
         if folder.is_dir():
             names_in[folder] = {entry.name for entry in os.scandir(folder)}
     return [path for path in paths if path.name not in names_in[path.parent]]
+
+
+def existing_folder(root: str | Path) -> Path:
+    """The folder of a data set.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if not Path(root).is_dir():
+        raise ValueError(f"data.root: there is no folder {root}")
+    return Path(root)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.coordinates import Photos
-from datasets.groups import cell_names, near_rows, validation_rows
+from datasets.groups import cell_names, near_rows
 from datasets.sphere import Floats
+from datasets.splits import Holdout, validation_rows
 from datasets.stores import ImageStore, Rows, StoredExamples
 from datasets.types import Place, Split
 
@@ -106,7 +107,7 @@ def _split_by_place(
             f"the {len(photos)} photos cannot be split by place: all are in one cell of {cell_km:g} km, "
             f"{CELL_KM_PER_GROUP_KM} times data.group_km; {REMEDIES}"
         )
-    is_val = validation_rows(cells, val_fraction)
+    is_val = validation_rows(cells, Holdout(0, val_fraction))
     is_near = near_rows(photos.lat_deg, photos.lng_deg, is_val, group_km)
     rows: dict[Split, NDArray[np.bool_]] = {"train": ~is_val & ~is_near, "val": is_val}
     num_near, num_train = int(is_near.sum()), int((~is_val).sum())
@@ -127,5 +128,5 @@ def _split_by_author(photos: Photos, val_fraction: float) -> dict[Split, NDArray
             f"the {len(photos)} photos cannot be split by author: all are by {authors[0]!r}; data.group_by place or a "
             "column 'split' helps"
         )
-    is_val = validation_rows(authors, val_fraction)
+    is_val = validation_rows(authors, Holdout(0, val_fraction))
     return {"train": ~is_val, "val": is_val}

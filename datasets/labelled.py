@@ -13,8 +13,8 @@ import scipy.io
 from numpy.typing import NDArray
 
 from datasets.files import missing_files, path_inside
-from datasets.groups import validation_rows
 from datasets.images import image_names
+from datasets.splits import Holdout, validation_rows
 from datasets.stores import ImageFiles, StoredExamples
 from datasets.types import Label, Split
 
@@ -53,7 +53,7 @@ def read_folders(root: Path, split: Split, *, val_fraction: float) -> LabelledIm
     """Class folders: `root/train/<class>/*` and `root/val/<class>/*`, or only `root/<class>/*`.
 
     Without `train`, a hash of `<class>/<file>` assigns each image to a split, so that adding images moves no others
-    (`datasets/groups.py: validation_rows`).
+    (`datasets/splits.py: validation_rows`).
 
     Args:
         root: the folder.
@@ -75,7 +75,7 @@ def read_folders(root: Path, split: Split, *, val_fraction: float) -> LabelledIm
             raise ValueError(
                 f"{root / folder}: {len(files)} images; a class needs at least 2 to be split into train and val"
             )
-        in_split = validation_rows(files, val_fraction) == (split == "val")
+        in_split = validation_rows(files, Holdout(0, val_fraction)) == (split == "val")
         names += compress(files, in_split)
         class_ids += [class_id] * int(in_split.sum())
     return LabelledImages(root, names, class_ids, folders)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 T = TypeVar("T")
-Split = Literal["train", "val"]
+Split = Literal["train", "val", "test"]
 Image = NDArray[np.uint8]  # one RGB image, (H, W, 3)
 
 

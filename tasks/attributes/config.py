@@ -5,25 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from tasks.common.config import TaskConfig, VerbSettings, require_size_of_name
-from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, NonNegativeInt, Settings, require_region
+from tasks.common.config import DataConfig, TaskConfig, VerbSettings, require_size_of_name
+from tasks.common.ranges import ClosedUnit, LeftOpenUnit, NonNegativeInt, require_region
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttributesDataConfig(Settings, group="data"):
+class AttributesDataConfig(DataConfig, group="data"):
     """Images in CelebA's layout: img_align_celeba, list_attr_celeba.txt, list_eval_partition.txt.
 
     Args:
-        root: dataset folder; null for the generated sample.
         validate_on: partition used for validation.
-        input_size: side of the square input in pixels; may differ between training and evaluation.
         face_part: crop of each image: x0, y0, x1, y1 as fractions of its width and height.
         align: YuNet's ONNX file, to detect and align faces by five landmarks; null if they are already aligned.
     """
 
-    root: str | None = None
     validate_on: Literal["val", "test"] = "val"
-    input_size: InputSize = 224
     face_part: tuple[float, float, float, float] = (0, 0, 1, 1)
     align: str | None = None
 

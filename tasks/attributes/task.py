@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from datasets.alignment import FaceCrop, face_input
 from datasets.celeba import AttributeImages, Partition, read_celeba
+from datasets.files import existing_folder
 from datasets.loader import Collate, Preprocess
 from datasets.sample.attributes import sample_root
 from datasets.transforms import CropAugmentation
@@ -138,7 +138,5 @@ class AttributesTask(Task[Attributes]):
 
 
 def _read(config: AttributesConfig) -> Mapping[Partition, AttributeImages]:
-    root = sample_root() if config.data.root is None else Path(config.data.root)
-    if not root.is_dir():
-        raise ValueError(f"data.root: there is no folder {root}")
+    root = sample_root() if config.data.root is None else existing_folder(config.data.root)
     return read_celeba(root)

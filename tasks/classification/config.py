@@ -5,29 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from tasks.common.config import WITHOUT_RUN, TaskConfig, VerbSettings, require_size_of_name
-from tasks.common.ranges import InputSize, LeftOpenUnit, NonNegative, NonNegativeInt, OpenUnit, RightOpenUnit, Settings
+from tasks.common.config import WITHOUT_RUN, DataConfig, TaskConfig, VerbSettings, require_size_of_name
+from tasks.common.ranges import LeftOpenUnit, NonNegative, NonNegativeInt, RightOpenUnit, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassificationDataConfig(Settings, group="data"):
+class ClassificationDataConfig(DataConfig, group="data"):
     """Images with one class each.
 
     Args:
-        root: dataset folder; null for the generated sample.
         name: dataset layout. folder: train/<class> and val/<class>, or only <class>, which is then split; imagenet:
             train/<wnid> and val/<wnid>, class ids from classes.txt or LOC_synset_mapping.txt if present;
             stanford_dogs: Images, train_list.mat and test_list.mat.
-        val_fraction: expected validation fraction of each class, if the dataset has no split; images are assigned by a
-            hash of their name, and every class has at least one image in each split.
-        input_size: side of the square input in pixels; may differ between training and evaluation.
         crop_fraction: at evaluation the shorter side is resized to input_size / crop_fraction, then centre-cropped.
     """
 
-    root: str | None = None
     name: Literal["folder", "imagenet", "stanford_dogs"] = "folder"
-    val_fraction: OpenUnit = 0.2
-    input_size: InputSize = 224
     crop_fraction: LeftOpenUnit = 0.875
 
 

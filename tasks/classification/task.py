@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor
 
 from backbone.weights import IMAGENET_CLASS_NAMES, load_classes
+from datasets.files import existing_folder
 from datasets.labelled import LabelledImages, read_folders, read_imagenet, read_stanford_dogs
 from datasets.loader import Collate, Preprocess
 from datasets.mixing import LabelMixing
@@ -179,9 +179,7 @@ def _metadata(config: ClassificationConfig, class_names: Sequence[str]) -> dict[
 
 def _read_split(config: ClassificationConfig, split: Split) -> LabelledImages:
     data = config.data
-    root = sample_root() if data.root is None else Path(data.root)
-    if not root.is_dir():
-        raise ValueError(f"data.root: there is no folder {root}")
+    root = sample_root() if data.root is None else existing_folder(data.root)
     if data.name == "imagenet":
         source = read_imagenet(root, split)
     elif data.name == "stanford_dogs":

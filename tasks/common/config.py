@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 from backbone.names import ConventionsName, parse_name
 from tasks.common.ranges import (
     AtLeast2,
+    InputSize,
+    LeftOpenUnit,
     NonNegative,
     NonNegativeInt,
     OpenUnit,
@@ -17,6 +19,7 @@ from tasks.common.ranges import (
     RightOpenUnit,
     Settings,
     require,
+    require_fold,
 )
 
 VerbSettings = Mapping[str, tuple[str, ...]]
@@ -50,6 +53,29 @@ class BackboneConfig:
             parse_name(self.name)
         except ValueError as error:
             raise ValueError(f"backbone.name: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Settings, group="data"):
+    """The data; each task adds its own layouts.
+
+    Args:
+        root: dataset folder; its format is found by looking at it. null for the generated sample.
+        val_fraction: expected fraction of validation images where the data have no validation part: a hash of the name
+            decides, so adding images moves none. null trains on all images without scores; 1 takes all for validation.
+        fold: of a cross-validation, such as 2/5: the data's train and val parts are joined and divided by that hash.
+        input_size: side of the network's square input in pixels; may differ between training and evaluation.
+    """
+
+    root: str | None = None
+    val_fraction: LeftOpenUnit | None = 0.2
+    fold: str | None = None
+    input_size: InputSize = 224
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fold is not None:
+            require_fold("data.fold", self.fold)
 
 
 @dataclass(frozen=True, kw_only=True)

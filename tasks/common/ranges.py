@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from types import NoneType
@@ -49,6 +50,13 @@ def require(condition: bool, key: str, expected: str, value: object) -> None:
     """Raise a ValueError with the key, the expected values and the one it got, unless the condition holds."""
     if not condition:
         raise ValueError(f"{key}: expected {expected}, got {value!r}")
+
+
+def require_fold(key: str, fold: str) -> None:
+    """Raise a ValueError unless the text is a fold of a cross-validation: k/n with 1 <= k <= n and n of 2 or more."""
+    numbers = re.fullmatch(r"(\d+)/(\d+)", fold)
+    is_fold = numbers is not None and 1 <= int(numbers[1]) <= int(numbers[2]) and int(numbers[2]) > 1
+    require(is_fold, key, "a fold such as 2/5, from 1/5 to 5/5", fold)
 
 
 def require_region(key: str, region: tuple[float, float, float, float]) -> None:

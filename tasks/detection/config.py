@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 
-from tasks.common.config import TaskConfig, VerbSettings, require_size_of_name
+from tasks.common.config import DataConfig, TaskConfig, VerbSettings, require_size_of_name
 from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, PositiveInt, RightOpenUnit, Settings, require
 
 BACKGROUND_IOU = 0.3  # of Faster R-CNN: anchors with a lower IoU with every object are background
@@ -59,19 +59,16 @@ class FasterRCNNConfig(Settings, group="faster_rcnn"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionDataConfig(Settings, group="data"):
+class DetectionDataConfig(DataConfig, group="data"):
     """Images and boxes in COCO's format. The defaults are the official layout under `root`.
 
     Args:
-        root: folder that the paths below are relative to; null for the generated sample.
         train_images: folder of the training images.
         train_annotations: their JSON file.
         val_images: folder of the validation images.
         val_annotations: their JSON file.
-        input_size: side of the network's square input in pixels.
     """
 
-    root: str | None = None
     train_images: str = "train2017"
     train_annotations: str = "annotations/instances_train2017.json"
     val_images: str = "val2017"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from backbone.base import Backbone
 from datasets.coco import Categories, CocoDetection
+from datasets.files import existing_folder
 from datasets.loader import Collate, Preprocess
 from datasets.sample.detection import sample_root
 from datasets.transforms import DetectionAugmentation, resize
@@ -161,9 +161,7 @@ def _detector(config: DetectionConfig) -> Detector:
 
 def _read_split(config: DetectionConfig, split: Split) -> CocoDetection:
     data = config.data
-    root = sample_root() if data.root is None else Path(data.root)
-    if not root.is_dir():
-        raise ValueError(f"data.root: there is no folder {root}")
+    root = sample_root() if data.root is None else existing_folder(data.root)
     if split == "train":
         return CocoDetection(root / data.train_images, root / data.train_annotations)
     return CocoDetection(root / data.val_images, root / data.val_annotations)

@@ -7,7 +7,15 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 
-from tasks.common.config import HARDWARE, LOADER, WITHOUT_RUN, TaskConfig, VerbSettings, require_size_of_name
+from tasks.common.config import (
+    HARDWARE,
+    LOADER,
+    WITHOUT_RUN,
+    DataConfig,
+    TaskConfig,
+    VerbSettings,
+    require_size_of_name,
+)
 from tasks.common.ranges import (
     AtLeast2,
     InputSize,
@@ -15,7 +23,6 @@ from tasks.common.ranges import (
     NonNegativeInt,
     OpenUnit,
     Positive,
-    Settings,
     require,
     require_region,
 )
@@ -24,24 +31,17 @@ FACE_INPUT = ("data.input_size", "data.face_part", "data.align")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingDataConfig(Settings, group="data"):
+class EmbeddingDataConfig(DataConfig, group="data"):
     """Face photos, one folder per identity.
 
     Args:
-        root: folder with train/<identity> and val/<identity>, or only <identity>, which is then split; null for the
-            generated sample.
         lfw: folder in LFW's layout with pairs.txt, to validate on its pairs and train on all identities of root; null
             to validate on all pairs of the val photos.
-        val_fraction: expected validation fraction of the identities, if root has no split; identities are assigned by
-            a hash of their name; 1 uses all for validation.
-        input_size: side of the square input in pixels; may differ between training and evaluation.
         face_part: crop of each photo: x0, y0, x1, y1 as fractions of its width and height.
         align: YuNet's ONNX file, to detect and align faces by five landmarks; null if they are already aligned.
     """
 
-    root: str | None = None
     lfw: str | None = None
-    val_fraction: LeftOpenUnit = 0.2
     input_size: InputSize = 128
     face_part: tuple[float, float, float, float] = (0, 0, 1, 1)
     align: str | None = None

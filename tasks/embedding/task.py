@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datasets.alignment import FaceCrop, face_input
 from datasets.faces import FaceImages, IdentityBalance, Pair, read_lfw, split_identities
+from datasets.files import existing_folder
 from datasets.loader import Collate, Preprocess
 from datasets.sample.embedding import LFW, sample_root
 from datasets.transforms import CropAugmentation
@@ -135,9 +136,7 @@ def _has_pairs(config: EmbeddingConfig) -> bool:
 
 
 def _read(config: EmbeddingConfig) -> tuple[dict[Split, FaceImages], list[list[Pair]] | None]:
-    root = sample_root() if config.data.root is None else Path(config.data.root)
-    if not root.is_dir():
-        raise ValueError(f"data.root: there is no folder {root}")
+    root = sample_root() if config.data.root is None else existing_folder(config.data.root)
     if not _has_pairs(config):
         return split_identities(root, val_fraction=config.data.val_fraction), None
     lfw = sample_root() / LFW if config.data.lfw is None else Path(config.data.lfw)

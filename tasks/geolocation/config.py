@@ -5,38 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from tasks.common.config import EVALUATION, WITHOUT_RUN, TaskConfig, VerbSettings, require_size_of_name
-from tasks.common.ranges import InputSize, LeftOpenUnit, Positive, PositiveInt, RightOpenUnit, Settings, require
+from tasks.common.config import EVALUATION, WITHOUT_RUN, DataConfig, TaskConfig, VerbSettings, require_size_of_name
+from tasks.common.ranges import LeftOpenUnit, Positive, PositiveInt, RightOpenUnit, Settings, require
 
 DECODING = ("cells.file", "combine_partitionings", "num_neighbours", "bandwidth_km")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeolocationDataConfig(Settings, group="data"):
+class GeolocationDataConfig(DataConfig, group="data"):
     """Geotagged photos.
 
     Args:
-        root: folder of the data; null for the generated sample.
         name: source of the coordinates. csv: a file with the columns IMG_ID, LAT, LON, optionally split and AUTHOR;
             exif: the photos' GPS data; shards: tar files of WebDataset, key.jpg beside key.json.
         csv: the file, relative to root.
         images: the folder of IMG_ID, relative to root.
-        val_fraction: expected fraction of validation photos, if the data have no split; 1 takes all for validation.
         group_by: groups that such a split keeps together. place: cells of a grid, with a buffer around validation
             cells; author: photos by one author. A hash of the group's name decides.
         group_km: with place, the width of the buffer, whose photos are left out; cells are 10 times as wide.
-        input_size: side of the network's square input in pixels; may differ at test time.
         crop_fraction: for prediction the shorter side is scaled to input_size / crop_fraction, then the centre cropped.
     """
 
-    root: str | None = None
     name: Literal["csv", "exif", "shards"] = "csv"
     csv: str = "places.csv"
     images: str = "images"
-    val_fraction: LeftOpenUnit = 0.1
+    val_fraction: LeftOpenUnit | None = 0.1
     group_by: Literal["place", "author"] = "place"
     group_km: Positive = 1.0
-    input_size: InputSize = 224
     crop_fraction: LeftOpenUnit = 0.875
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from datasets.coordinates import read_csv, read_exif
+from datasets.files import existing_folder
 from datasets.geotagged import GeotaggedPhotos, split_photos
 from datasets.sample.geolocation import sample_root
 from datasets.shards import read_shards
@@ -25,9 +25,7 @@ def read_splits(config: GeolocationConfig) -> Splits:
         ValueError: if the photos cannot be read or split.
     """
     data = config.data
-    root = sample_root() if data.root is None else Path(data.root)
-    if not root.is_dir():
-        raise ValueError(f"data.root: there is no folder {root}")
+    root = sample_root() if data.root is None else existing_folder(data.root)
     if data.name == "exif":
         photos = read_exif(root)
     elif data.name == "shards":
