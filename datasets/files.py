@@ -6,7 +6,7 @@ import glob
 import json
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -111,3 +111,16 @@ def existing_folder(root: str | Path) -> Path:
     if not Path(root).is_dir():
         raise ValueError(f"data.root: there is no folder {root}")
     return Path(root)
+
+
+def describe_folder(root: Path) -> str:
+    """What is in a folder, for messages: its first subfolders, and how many files of each suffix are below it."""
+    folders: list[str] = []
+    suffixes: Counter[str] = Counter()
+    for folder, subfolders, files in os.walk(root):
+        if folder == str(root):
+            folders = sorted(subfolders)
+        suffixes.update(Path(file).suffix.lower() or "no suffix" for file in files)
+    found = [f"{name}/" for name in folders[:5]] + ["..."] * (len(folders) > 5)
+    found += [f"{count} {suffix}" for suffix, count in suffixes.most_common(5)]
+    return f"found {', '.join(found) or 'nothing'}"

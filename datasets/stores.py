@@ -53,9 +53,13 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.names)
 
+    def name(self, row: int) -> str:
+        """The name of a file, relative to the folder."""
+        return os.fsdecode(self.names[row])
+
     def id(self, row: int) -> str:
         """The path of a file."""
-        return os.path.join(self.root, os.fsdecode(self.names[row]))
+        return os.path.join(self.root, self.name(row))
 
     def read(self, row: int, min_side_px: int | None) -> Image:
         """The image, possibly reduced.

@@ -60,19 +60,22 @@ class FasterRCNNConfig(Settings, group="faster_rcnn"):
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionDataConfig(DataConfig, group="data"):
-    """Images and boxes in COCO's format. The defaults are the official layout under `root`.
+    """Images and boxes.
 
     Args:
-        train_images: folder of the training images.
+        format: of the annotations; auto looks for it: COCO's JSON (also Roboflow's export), YOLO's text files, Pascal
+            VOC's XML, labelme's JSON.
+        train_images: folder of COCO's training images, relative to root; null to look for it, as for the next three.
         train_annotations: their JSON file.
         val_images: folder of the validation images.
         val_annotations: their JSON file.
     """
 
-    train_images: str = "train2017"
-    train_annotations: str = "annotations/instances_train2017.json"
-    val_images: str = "val2017"
-    val_annotations: str = "annotations/instances_val2017.json"
+    format: Literal["auto", "coco", "yolo", "voc", "labelme"] = "auto"
+    train_images: str | None = None
+    train_annotations: str | None = None
+    val_images: str | None = None
+    val_annotations: str | None = None
     input_size: InputSize = 300
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -10,10 +10,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from backbone.base import Backbone
-from datasets.coco import Categories, CocoDetection
+from datasets.detection.annotated import AnnotatedImages, Categories
+from datasets.detection.read import open_detection
 from datasets.files import existing_folder
 from datasets.loader import Collate, Preprocess
 from datasets.sample.detection import sample_root
+from datasets.splits import Holdout, SplitData
 from datasets.transforms import DetectionAugmentation, resize
 from datasets.types import Detections, Image, Split
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
@@ -43,14 +45,14 @@ class DetectionTask(Task[Detections]):
         super().__init__(config, metadata)
         self.class_names: list[str] = metadata["class_names"]
         self._detector = _detector(config)
-        self._sources: dict[Split, CocoDetection] = {}  # read once: COCO's annotations are large
+        self._data: SplitData[AnnotatedImages] | None = None  # opened when first used
 
     @classmethod
     def from_data(cls, config: DetectionConfig) -> Self:
         """The task for the categories of the training annotations."""
-        train = _read_split(config, "train")
-        task = cls(config, _metadata(train.categories))
-        task._sources["train"] = train
+        data = _open(config)
+        task = cls(config, _metadata(data["train"].categories))
+        task._data = data
         return task
 
     @classmethod
@@ -64,22 +66,17 @@ class DetectionTask(Task[Detections]):
         backbone = build_pretrained(self.config, open_pretrained(self.config))
         return self._detector.build(backbone, len(self.class_names))
 
-    def source(self, split: Split) -> CocoDetection:
-        """The annotated images of a split.
+    def source(self, split: Split) -> AnnotatedImages:
+        """The annotated images of a split, with the task's class ids.
 
         Raises:
-            ValueError: if the annotations are faulty or have other categories than the task.
+            MissingSplitError: if the data have no such split.
+            ValueError: if the annotations are faulty, or have objects of other categories than the task.
         """
-        if split not in self._sources:
-            self._sources[split] = _read_split(self.config, split)
-        source = self._sources[split]
-        if _metadata(source.categories) != dict(self.metadata):
-            found, expected = source.categories.names, tuple(self.class_names)
-            raise ValueError(
-                f"the categories of the {split} annotations, {_shorten(found)}, are not the model's, "
-                f"{_shorten(expected)} (names, ids and their order must agree)"
-            )
-        return source
+        if self._data is None:
+            self._data = _open(self.config)
+        categories = Categories(tuple(self.metadata["category_ids"]), tuple(self.class_names))
+        return self._data[split].with_categories(categories)
 
     def augmentation(self) -> DetectionAugmentation:
         """SSD's augmentation."""
@@ -159,17 +156,16 @@ def _detector(config: DetectionConfig) -> Detector:
     return Detector(build, partial(faster_rcnn_loss, match_iou=faster_rcnn.match_iou), decode_regions)
 
 
-def _read_split(config: DetectionConfig, split: Split) -> CocoDetection:
+def _open(config: DetectionConfig) -> SplitData[AnnotatedImages]:
     data = config.data
-    root = sample_root() if data.root is None else existing_folder(data.root)
-    if split == "train":
-        return CocoDetection(root / data.train_images, root / data.train_annotations)
-    return CocoDetection(root / data.val_images, root / data.val_annotations)
+    return open_detection(
+        sample_root() if data.root is None else existing_folder(data.root),
+        format=data.format,
+        images={"train": data.train_images, "val": data.val_images},
+        annotations={"train": data.train_annotations, "val": data.val_annotations},
+        holdout=Holdout.from_settings(data.val_fraction, data.fold),
+    )
 
 
 def _metadata(categories: Categories) -> dict[str, Any]:
     return {"category_ids": list(categories.ids), "class_names": list(categories.names)}
-
-
-def _shorten(names: Sequence[str]) -> str:
-    return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"

@@ -1,0 +1,57 @@
+"""Open a folder of images with boxes: look which annotation format it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from datasets.detection import coco, labelme, voc, yolo
+from datasets.detection.annotated import AnnotatedImages, held_out, join
+from datasets.files import describe_folder
+from datasets.splits import Holdout, SplitData, hold_out
+from datasets.types import Split
+
+Find = Callable[[Path], SplitData[AnnotatedImages] | None]
+# Format -> how it is found in a folder, and what is expected there.
+FORMATS: Mapping[str, tuple[Find, str]] = {
+    "coco": (partial(coco.find_coco, images={}, annotations={}), coco.EXPECTED),
+    "yolo": (yolo.find_yolo, yolo.EXPECTED),
+    "voc": (voc.find_voc, voc.EXPECTED),
+    "labelme": (labelme.find_labelme, labelme.EXPECTED),
+}
+
+
+def open_detection(
+    root: Path,
+    *,
+    format: str = "auto",
+    images: Mapping[Split, str | None] | None = None,
+    annotations: Mapping[Split, str | None] | None = None,
+    holdout: Holdout | None = None,
+) -> SplitData[AnnotatedImages]:
+    """The splits of a folder, with a validation part held out where it has none.
+
+    Args:
+        root: the folder.
+        format: a key of FORMATS, or auto to look for it.
+        images: folders of COCO's images given by the user, by split, relative to root.
+        annotations: COCO's files given by the user, by split, relative to root.
+        holdout: which images to hold out for validation.
+
+    Raises:
+        ValueError: if the folder has no annotations in that format, or in any.
+    """
+    given = {**(images or {}), **(annotations or {})}
+    if any(value is not None for value in given.values()):
+        if format not in ("auto", "coco"):
+            raise ValueError(f"data.format: {format} has no annotation files to name; they are COCO's")
+        data = coco.find_coco(root, images or {}, annotations or {})
+    else:
+        formats = FORMATS if format == "auto" else {format: FORMATS[format]}
+        data = next(filter(None, (find(root) for find, _ in formats.values())), None)
+    if data is None:
+        names = list(FORMATS) if format == "auto" else [format]
+        expected = "; or ".join(FORMATS[name][1] for name in names)
+        raise ValueError(f"{root}: no boxes found; expected {expected}; {describe_folder(root)}")
+    return hold_out(data, holdout, val_rows=held_out, join=join)

@@ -1,0 +1,29 @@
+"""Sizes of images that their annotations lack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.images import ImageHeader, image_headers
+from datasets.stores import ImageFiles
+
+
+def fill_sizes(images: ImageFiles, sizes_hw: NDArray[np.int64], origin: Path) -> tuple[NDArray[np.int64], list[str]]:
+    """Sizes (N, 2) with those of the files where there are none, and a warning that counts them.
+
+    Args:
+        images: N.
+        sizes_hw: (N, 2), 0 where unknown; they stay 0 where the file cannot be read.
+        origin: the annotations, for messages.
+    """
+    rows = np.flatnonzero((sizes_hw <= 0).any(1))
+    if not len(rows):
+        return sizes_hw, []
+    filled = sizes_hw.copy()
+    headers = image_headers([Path(images.id(row)) for row in rows.tolist()])
+    for row, header in zip(rows, headers, strict=True):
+        filled[row] = (header.height, header.width) if isinstance(header, ImageHeader) else 0
+    return filled, [f"{origin}: {len(rows)} of {len(images)} images have no size in it; that of the file is taken"]

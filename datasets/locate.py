@@ -1,0 +1,98 @@
+"""Find the files that annotations name, also where the names are not literally those on the disk.
+
+Annotations travel between machines: backslashes, %20, composed or decomposed accents, another case of the suffix, an
+absolute path of another machine, a folder too many or too few.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+from datasets.files import missing_files, path_inside
+
+NUM_PROBED = 20  # file names by which the folder of the images is found
+
+
+def locate(root: Path, folders: Sequence[str], names: Sequence[str], origin: Path) -> tuple[list[str], list[str]]:
+    """The files of a list of names, relative to `root`, and a warning if some have another name on the disk.
+
+    A name that is nowhere keeps its place in the most likely folder, and counts as an unreadable image when it is read.
+
+    Args:
+        root: where the data are.
+        folders: that the names may be relative to, below `root`; the one that has most of them is taken.
+        names: as in the annotations.
+        origin: the annotations, for messages.
+
+    Raises:
+        ValueError: naming origin, if a name that is nowhere has a NUL character or points outside its folder.
+    """
+    folder = _likely_folder(root, folders, names)
+    files = [os.path.normpath(os.path.join(folder, name)) for name in names]
+    is_outside = [os.path.isabs(name) or os.path.normpath(name).startswith("..") for name in names]
+    lost = set(missing_files([root / file for file, outside in zip(files, is_outside, strict=True) if not outside]))
+    rows = [row for row, file in enumerate(files) if is_outside[row] or root / file in lost]
+    if not rows:
+        return files, []
+    index = _index_files(root)
+    num_found, first = 0, ""
+    for row in rows:
+        found = _best_match(names[row], index)
+        if found is None:
+            try:
+                path_inside(root / folder, names[row])
+            except ValueError as error:
+                raise ValueError(f"{origin}: {error}") from error
+            continue
+        num_found += 1
+        first = first or f"{names[row]!r} is {found!r}"
+        files[row] = found
+    if not num_found:
+        return files, []
+    line = f"{origin}: {num_found} of {len(names)} file names are others on the disk; the first, {first}"
+    return files, [line]
+
+
+def _likely_folder(root: Path, folders: Sequence[str], names: Sequence[str]) -> str:
+    """The folder below which most of the first names are files; the first one that exists if none has any."""
+    existing = [folder for folder in dict.fromkeys(folders) if (root / folder).is_dir()] or ["."]
+    probed = [name for name in names[:NUM_PROBED] if "\0" not in name]
+    return max(existing, key=lambda folder: sum((root / folder / name).is_file() for name in probed))
+
+
+def _index_files(root: Path) -> dict[str, list[tuple[list[str], str]]]:
+    """Normalised base name -> the normalised parts and the name of each file below a folder; without hidden ones."""
+    index = defaultdict(list)
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for file in files:
+            name = os.path.relpath(os.path.join(folder, file), root)
+            parts = _normalise(name)
+            index[parts[-1]].append((parts, name))
+    return index
+
+
+def _best_match(name: str, index: dict[str, list[tuple[list[str], str]]]) -> str | None:
+    """The one file with most trailing parts in common with a name; None if there is none, or several."""
+    parts = _normalise(name)
+    candidates = [(_num_common(parts, found), file) for found, file in index.get(parts[-1], [])]
+    most = max((count for count, _ in candidates), default=0)
+    best = [file for count, file in candidates if count == most]
+    return best[0] if len(best) == 1 else None
+
+
+def _normalise(name: str) -> list[str]:
+    text = unicodedata.normalize("NFC", unquote(name, errors="surrogateescape")).casefold()
+    return [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")] or [""]
+
+
+def _num_common(a: Sequence[str], b: Sequence[str]) -> int:
+    count = 0
+    while count < min(len(a), len(b)) and a[-1 - count] == b[-1 - count]:
+        count += 1
+    return count
