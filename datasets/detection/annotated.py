@@ -196,13 +196,13 @@ def build_annotated(
     if not is_finite.all():
         row = int(is_finite.argmin())
         raise ValueError(f"{origin}: {describe(row)}: the box {boxes_xyxy[row].tolist()} is not finite")
-    is_sized = (sizes_hw > 0).all(1)
+    is_sized = np.all(sizes_hw > 0, 1)
     sizes_hw = np.where(is_sized[:, None], sizes_hw, 1)
     is_lost = ~is_sized[objects.image_rows]
     max_xyxy = np.tile(sizes_hw[objects.image_rows][:, ::-1], 2)  # width, height, width, height
     clipped = np.clip(boxes_xyxy, 0, max_xyxy)
-    is_outside: NDArray[np.bool_] = (np.abs(clipped - boxes_xyxy) > ROUNDING_PX).any(1)
-    is_empty: NDArray[np.bool_] = (clipped[:, 2:] <= clipped[:, :2]).any(1)
+    is_outside = np.any(np.abs(clipped - boxes_xyxy) > ROUNDING_PX, 1)
+    is_empty = np.any(clipped[:, 2:] <= clipped[:, :2], 1)
     lines = list(warnings)
     for is_affected, repair in (
         (is_outside & ~is_empty & ~is_lost, "boxes reach outside their image: clipped"),
