@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 import simplejpeg
+from PIL import Image as Pillow
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.WebPImagePlugin import WebPImageFile
 
 from datasets.types import Image
 
@@ -21,11 +32,44 @@ _JPEG = b"\xff\xd8\xff"
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 _END_OF_IMAGE, _APP1 = 0xD9, 0xE1
 _EXIF = b"Exif\x00\x00"
+_ORIENTATION = 0x0112  # the tag of EXIF and TIFF
+_TRANSPOSED = range(5, 9)  # orientations
+_SIGNATURE_BYTES = 32
+_PNG_BIT_DEPTH_OFFSET = 24
+_HEADER_READERS: tuple[tuple[Callable[[bytes], bool], Callable[[BinaryIO], ImageFile]], ...] = (
+    (lambda start: start.startswith(_JPEG), JpegImageFile),
+    (lambda start: start.startswith(b"\x89PNG\r\n\x1a\n"), PngImageFile),
+    (lambda start: start.startswith(b"BM"), BmpImageFile),
+    (lambda start: start.startswith((b"GIF87a", b"GIF89a")), GifImageFile),
+    (lambda start: start.startswith(b"RIFF") and start[8:12] == b"WEBP", WebPImageFile),
+    (lambda start: start[4:12] in {b"ftypavif", b"ftypavis"}, AvifImageFile),
+)
+_HEADER_THREADS = 8
+_HEADERS_AT_ONCE = 64
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
 
 class UnreadableImageError(ValueError):
     """An image file that is missing, truncated, or not an image."""
+
+
+class ImageHeader(NamedTuple):
+    """What an image file says about itself before its pixels.
+
+    Attributes:
+        width: in pixels, as `read_image` returns it: with the orientation applied.
+        height: likewise.
+        bits: of each channel: 8 in most files, 16 or 32 in those of microscopes and depth cameras. Files of AVIF and
+            HEIC, which are decoded to 8 bits, count as 8.
+        format: such as "JPEG".
+        orientation: of EXIF: 1 for pixels that are stored upright, 5 to 8 where stored rows are columns of the image.
+    """
+
+    width: int
+    height: int
+    bits: int
+    format: str
+    orientation: int
 
 
 def image_names(root: Path, folder: str) -> list[str]:
@@ -35,6 +79,99 @@ def image_names(root: Path, folder: str) -> list[str]:
         for entry in os.scandir(root / folder)
         if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
     )
+
+
+def image_header(path: Path) -> ImageHeader:
+    """Size and depth of an image file, from its first bytes, without decoding it.
+
+    A JPEG file that does not end as it should is read in full, to tell a truncated one from one with data after the
+    image. Other formats are checked only when they are decoded.
+
+    Raises:
+        UnreadableImageError: if the file is missing, has no header of a known image format, or is a truncated JPEG.
+    """
+    try:
+        with path.open("rb") as file:
+            return _header(file)
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: {error.strerror or error}") from error
+    except Exception as error:  # Pillow raises errors of many types for headers that make no sense
+        raise UnreadableImageError(f"{path}: {error}") from error
+
+
+def image_headers(paths: Sequence[Path]) -> Iterator[ImageHeader | UnreadableImageError]:
+    """The header of each file, or why there is none, in the order of `paths`; files are read in threads."""
+    step = _HEADERS_AT_ONCE  # by one thread, since threads that change after each file take twice as long
+    with ThreadPoolExecutor(_HEADER_THREADS) as executor:
+        for first in range(0, len(paths), step * _HEADER_THREADS):  # not all at once: memory stays flat
+            starts = range(first, min(first + step * _HEADER_THREADS, len(paths)), step)
+            for headers in executor.map(_headers_or_errors, [paths[start : start + step] for start in starts]):
+                yield from headers
+
+
+def _headers_or_errors(paths: Sequence[Path]) -> list[ImageHeader | UnreadableImageError]:
+    results: list[ImageHeader | UnreadableImageError] = []
+    for path in paths:
+        try:
+            results.append(image_header(path))
+        except UnreadableImageError as error:
+            results.append(error)
+    return results
+
+
+def _header(file: BinaryIO) -> ImageHeader:
+    start = file.read(_SIGNATURE_BYTES)
+    file.seek(0)
+    if start.startswith((b"II", b"MM")):
+        return _tiff_header(file)
+    for has_signature, reader in _HEADER_READERS:
+        if has_signature(start):
+            header = _pillow_header(reader, file)
+            if header.format == "JPEG" and not _ends_as_jpeg(file):
+                raise ValueError("truncated image")
+            return header
+    raise ValueError("not an image" if start else "an empty file")
+
+
+def _pillow_header(reader: Callable[[BinaryIO], ImageFile], file: BinaryIO) -> ImageHeader:
+    """Not by `Pillow.open`, which warns of large images, tries more formats, and takes longer."""
+    image = reader(file)
+    bits = 8
+    if isinstance(image, PngImageFile):
+        file.seek(_PNG_BIT_DEPTH_OFFSET)
+        bits = file.read(1)[0]
+    exif = Pillow.Exif()
+    exif.load(image.info.get("exif", b""))  # not `image.getexif()`, which takes an orientation from XMP, unlike OpenCV
+    orientation = exif.get(_ORIENTATION, 1)
+    return _upright_header(image.width, image.height, bits, str(image.format), orientation)
+
+
+def _tiff_header(file: BinaryIO) -> ImageHeader:
+    """Of the first page, whatever its pixels are; Pillow refuses some kinds of them."""
+    start = file.read(8)
+    if start[2:3] == b"\x2b" or start[3:4] == b"\x2b":  # a BigTIFF file has a longer header
+        start += file.read(8)
+    tags = ImageFileDirectory_v2(start)
+    file.seek(tags.next)
+    tags.load(file)
+    return _upright_header(tags[256], tags[257], max(tags.get(258, (1,))), "TIFF", tags.get(_ORIENTATION, 1))
+
+
+def _upright_header(width: int, height: int, bits: int, image_format: str, orientation: int) -> ImageHeader:
+    if width < 1 or height < 1:
+        raise ValueError(f"{width} x {height} pixels")
+    if orientation in _TRANSPOSED:
+        width, height = height, width
+    return ImageHeader(width, height, bits, image_format, orientation if orientation in range(1, 9) else 1)
+
+
+def _ends_as_jpeg(file: BinaryIO) -> bool:
+    file.seek(-2, os.SEEK_END)
+    if file.read(2) == bytes([0xFF, _END_OF_IMAGE]):
+        return True
+    file.seek(0)
+    segments = list(_jpeg_segments(file.read()))
+    return bool(segments) and segments[-1][0] == _END_OF_IMAGE
 
 
 def read_image(path: Path, *, expected_hw: tuple[int, int] | None = None, min_side_px: int | None = None) -> Image:

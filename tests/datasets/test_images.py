@@ -9,7 +9,15 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from datasets.images import UnreadableImageError, decode_image, read_image, write_image
+from datasets.images import (
+    IMAGE_SUFFIXES,
+    UnreadableImageError,
+    decode_image,
+    image_header,
+    image_headers,
+    read_image,
+    write_image,
+)
 
 
 @pytest.fixture
@@ -225,3 +233,61 @@ def test_both_jpeg_decoders_give_the_same_pixels(tmp_path: Path, picture: np.nda
     exif[0x0131] = "a camera"
     Pillow.fromarray(picture).save(tmp_path / "exif.jpg", quality=80, exif=exif)
     np.testing.assert_array_equal(read_image(tmp_path / "plain.jpg"), read_image(tmp_path / "exif.jpg"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_header_has_the_size_of_the_upright_image(
+    kind: str, orientation: int, tmp_path: Path, picture: np.ndarray
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(encoded(picture, kind, exif=oriented(orientation)))
+    header = image_header(path)
+    assert (header.height, header.width) == read_image(path).shape[:2] == ((48, 64) if orientation < 5 else (64, 48))
+    assert (header.bits, header.format, header.orientation) == (8, kind, orientation)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_a_header_has_the_depth(kind: str, tmp_path: Path, picture: np.ndarray) -> None:
+    for dtype, bits in ((np.uint8, 8), (np.uint16, 16)):
+        (tmp_path / "a").write_bytes(encoded(picture[..., 0].astype(dtype), kind))
+        assert image_header(tmp_path / "a").bits == bits
+
+
+@pytest.mark.parametrize("variant", JPEG_VARIANTS)
+def test_the_header_of_a_truncated_jpeg_is_unreadable(variant: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    data, path = jpeg(variant, rng.integers(0, 256, (24, 40, 3), dtype=np.uint8)), tmp_path / "cut.jpg"
+    for whole in (data, data + bytes(1000), data + b"begins a scan: \xff\xda"):
+        path.write_bytes(whole)
+        assert image_header(path)[:4] == (40, 24, 8, "JPEG")
+    for length in range(0, len(data), 5):
+        path.write_bytes(data[:length])
+        with pytest.raises(UnreadableImageError, match=r"cut\.jpg: "):
+            image_header(path)
+
+
+def test_headers_come_in_order_with_the_errors_of_files_that_have_none(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number:04}.png" for number in range(1000)]
+    for number, path in enumerate(paths):
+        if number % 7 == 1:
+            path.write_text("hello")
+        elif number % 7 != 2:  # those are missing
+            path.write_bytes(encoded(np.zeros((2, number + 1, 3), np.uint8), "PNG"))
+    for number, result in enumerate(image_headers(paths)):
+        if number % 7 in (1, 2):
+            assert isinstance(result, UnreadableImageError)
+            assert str(result) == f"{paths[number]}: {['not an image', 'No such file or directory'][number % 7 - 1]}"
+        else:
+            assert isinstance(result, tuple)
+            assert (result.width, result.height) == (number + 1, 2)
+    assert number == 999
+
+
+@pytest.mark.data
+def test_headers_agree_with_real_images(shared: Path) -> None:
+    """On every hundredth; on all 17,001 it was run once."""
+    paths = sorted(path for path in (shared / "data").rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)[::100]
+    assert len(paths) > 100
+    for path, header in zip(paths, image_headers(paths), strict=True):
+        assert isinstance(header, tuple)
+        assert (header.height, header.width) == read_image(path).shape[:2]
