@@ -24,7 +24,14 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from datasets.types import Image
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+# What is read, as far as files are chosen by their names; decoding goes by the bytes, whatever the name is.
+IMAGE_SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+        *(".png", ".apng", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm"),
+        *(".avif", ".heic", ".heif", ".hif"),
+    }
+)
 
 _JPEG = b"\xff\xd8\xff"
 # A marker: FF and the segment's type. Not segments: FF00, a stuffed FF in image data; FF01, FFD8 and the restart
