@@ -1,66 +1,10 @@
-"""Splits without leakage: laws for any names and coordinates."""
-
-import hashlib
+"""Grid cells and neighbours: laws for any coordinates."""
 
 import numpy as np
 import pytest
 
-from datasets.groups import cell_names, near_rows, validation_rows
+from datasets.groups import cell_names, near_rows
 from datasets.sphere import EARTH_RADIUS_KM, distance_km, to_lat_lng
-
-
-def hash_of(name: str) -> int:
-    return int(hashlib.blake2b(name.encode(), digest_size=6).hexdigest(), 16)
-
-
-def side_of(names: list[str], val_fraction: float) -> dict[str, bool]:
-    return dict(zip(names, validation_rows(names, val_fraction).tolist(), strict=True))
-
-
-def test_a_hash_of_the_name_decides() -> None:
-    names = [f"é{index}.jpg" for index in range(2000)]
-    is_val = validation_rows(names, 0.2)
-    assert is_val.tolist() == [5 * hash_of(name) < 1 << 48 for name in names]
-    assert is_val.mean() == pytest.approx(0.2, abs=0.03)  # 3.4 standard deviations
-    assert (validation_rows(names, 0.3) >= is_val).all()  # a larger fraction only adds names
-    assert validation_rows(["a\udcff.jpg", "b"], 0.5).sum() == 1  # a file name that is not UTF-8
-
-
-def test_added_names_move_no_others() -> None:
-    names = [f"{index}" for index in range(300)]
-    before, after = side_of(names, 0.2), side_of([f"new {index}" for index in range(300)] + names, 0.2)
-    assert {name: after[name] for name in names} == before
-
-
-def test_the_fallback_has_the_smallest_or_the_largest_hash() -> None:
-    names = [f"{index}" for index in range(9)]
-    in_order = sorted(names, key=hash_of)
-    assert [name for name, is_val in side_of(names, 1e-9).items() if is_val] == in_order[:1]
-    assert [name for name, is_val in side_of(names, 1 - 1e-9).items() if not is_val] == in_order[-1:]
-
-
-@pytest.mark.parametrize("val_fraction", [0.001, 0.05, 0.5, 0.95, 0.999])
-def test_neither_side_is_empty_and_only_a_fallback_changes_sides(val_fraction: float) -> None:
-    for trial in range(50):
-        names = [f"{trial}/{index}" for index in range(6)]
-        before = side_of(names[:2], val_fraction)
-        for num_names in range(3, 7):
-            after = side_of(names[:num_names], val_fraction)
-            assert 0 < sum(after.values()) < num_names
-            moved = [name for name in before if after[name] != before[name]]
-            assert len(moved) <= 1
-            # It was the only one on its side.
-            assert all(list(before.values()).count(before[name]) == 1 for name in moved)
-            before = after
-
-
-def test_photos_of_one_name_stay_together_and_a_fraction_of_1_takes_all() -> None:
-    names = [f"{index % 40}" for index in range(500)]
-    is_val = validation_rows(names, 0.2)
-    sides = {(name, bool(side)) for name, side in zip(names, is_val, strict=True)}
-    assert len(sides) == 40
-    assert validation_rows(names, 1).all()
-    assert validation_rows(["alone"], 1).all()
 
 
 def whole_earth(rng: np.random.Generator, num_points: int) -> tuple[np.ndarray, np.ndarray]:

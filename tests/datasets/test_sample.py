@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from datasets.coco import CocoDetection
+from datasets.detection.coco import read_coco
 from datasets.files import CACHE_VARIABLE
 from datasets.sample import classification, detection
 from datasets.sample.classification import SPECIES, draw_butterfly
@@ -16,7 +16,7 @@ from datasets.sample.detection import PAINTERS, draw_scene, sample_root
 
 def test_reads_as_official_layout_without_repairs(generated_root: Path) -> None:
     for split, num_images in (("train2017", 24), ("val2017", 8)):
-        data = CocoDetection(generated_root / split, generated_root / "annotations" / f"instances_{split}.json")
+        data = read_coco(generated_root, generated_root / "annotations" / f"instances_{split}.json")
         assert len(data) == num_images
         assert data.categories.names == tuple(PAINTERS)
         assert data.warnings == []

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from datasets.coco import CocoDetection
+from datasets.detection.annotated import AnnotatedImages
+from datasets.detection.coco import read_coco
+from datasets.detection.read import open_detection
 from datasets.images import UnreadableImageError, write_image
 
 
@@ -28,13 +30,13 @@ def content() -> dict[str, Any]:
     }
 
 
-def read(folder: Path, content: Any) -> CocoDetection:
+def read(folder: Path, content: Any) -> AnnotatedImages:
     images = folder / "images"
     images.mkdir(exist_ok=True)
     write_image(images / "a.png", np.zeros((40, 60, 3), np.uint8))
     write_image(images / "b.png", np.zeros((30, 30, 3), np.uint8))
     (folder / "a.json").write_text(content if isinstance(content, str) else json.dumps(content))
-    return CocoDetection(images, folder / "a.json")
+    return read_coco(folder, folder / "a.json", "images")
 
 
 def test_boxes_classes_and_crowds(tmp_path: Path, content: dict[str, Any]) -> None:
@@ -56,7 +58,7 @@ def test_boxes_classes_and_crowds(tmp_path: Path, content: dict[str, Any]) -> No
 def test_real_annotations_equal_pycocotools(split: str, shared: Path) -> None:
     root = shared / "data" / "coco128"
     file = root / "annotations" / f"instances_{split}.json"
-    data, reference = CocoDetection(root / split, file), COCO(str(file))
+    data, reference = read_coco(root, file, split), COCO(str(file))
     assert list(data.categories.ids) == sorted(reference.getCatIds())
     assert len(data.categories.ids) == 80
     for index, image_id in enumerate(image["id"] for image in reference.dataset["images"]):
@@ -76,8 +78,10 @@ def test_boxes_outside_are_clipped_and_empty_ones_dropped_with_a_warning(tmp_pat
     data = read(tmp_path, content)
     np.testing.assert_array_equal(data.truth(0).boxes_xyxy, [[50, 30, 60, 40], [0, 0, 15, 15]])
     assert len(data.warnings) == 2
-    assert "2 boxes reach outside their image: clipped (the first is annotation 1)" in data.warnings[0]
-    assert "2 boxes are empty or wholly outside their image: dropped (the first is annotation 2)" in data.warnings[1]
+    assert "2 of 4 boxes reach outside their image: clipped (the first is annotation 1)" in data.warnings[0]
+    assert (
+        "2 of 4 boxes are empty or wholly outside their image: dropped (the first is annotation 2)" in data.warnings[1]
+    )
 
 
 def change(content: dict[str, Any], group: str, key: str, value: Any) -> dict[str, Any]:
@@ -94,14 +98,15 @@ def change(content: dict[str, Any], group: str, key: str, value: Any) -> dict[st
         ("annotations", "bbox", 5, "annotation 1: 'bbox' must be"),
         ("annotations", "bbox", [5], "annotation 1: 'bbox' must be"),
         ("annotations", "bbox", "wide", "annotation 1: 'bbox' must be"),
-        ("annotations", "bbox", [0, 0, float("nan"), 1], "annotation 1: 'bbox' .* not finite"),
+        ("annotations", "bbox", [0, 0, float("nan"), 1], "annotation 1: the box .* is not finite"),
         ("annotations", "area", "big", "'area' must be a number"),
         ("images", "file_name", "../secret.png", "points outside its folder"),
-        ("images", "file_name", "gone.png", "1 of 2 image files are missing, the first is .*gone.png"),
-        ("images", "height", 0, "'a.png' has no positive size"),
-        ("images", "height", None, "'images': expected objects with"),
-        ("images", "id", 3, "1 ids occur more than once"),
-        ("categories", "id", "x", "'categories': expected objects"),
+        ("annotations", "iscrowd", "no", "annotation 1: 'iscrowd' must be 0 or 1"),
+        ("images", "file_name", None, "number 1 has no 'file_name'"),
+        ("images", "id", None, "number 1 has no 'id'"),
+        ("images", "id", 3, "id 3 occurs more than once"),
+        ("categories", "id", None, "'categories': expected an 'id' and a 'name'"),
+        ("categories", "name", None, "'categories': expected an 'id' and a 'name'"),
         ("categories", "id", 4, "'categories': expected distinct ids"),
     ],
 )
@@ -122,10 +127,132 @@ def test_files_without_annotations_are_named(tmp_path: Path, text: str, message:
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.json: No such file"):
-        CocoDetection(tmp_path, tmp_path / "none.json")
+        read_coco(tmp_path, tmp_path / "none.json")
 
 
 def test_an_image_of_another_size_than_annotated_is_unreadable(tmp_path: Path, content: dict[str, Any]) -> None:
     data = read(tmp_path, change(content, "images", "width", 61))
     with pytest.raises(UnreadableImageError, match="its annotations are for 61 x 40"):
         data[0]
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "value"),
+    [
+        ("annotations", "image_id", "7"),
+        ("annotations", "category_id", "90"),
+        ("annotations", "bbox", ["10", "5", "20", "10"]),
+        ("annotations", "iscrowd", "0"),
+        ("annotations", "iscrowd", False),
+        ("annotations", "iscrowd", None),
+        ("annotations", "area", "150"),
+        ("images", "id", "7"),
+        ("images", "id", 7.0),
+        ("images", "height", "40"),
+        ("images", "height", None),
+        ("images", "width", 0),
+        ("categories", "id", "90"),
+    ],
+)
+def test_numbers_as_text_and_absent_sizes_are_read(
+    tmp_path: Path, content: Any, group: str, key: str, value: Any
+) -> None:
+    expected = read(tmp_path, content).truth(0)
+    truth = read(tmp_path, change(content, group, key, value)).truth(0)
+    for name, array in vars(expected).items():
+        np.testing.assert_array_equal(getattr(truth, name), array)
+
+
+def test_hashes_as_ids(tmp_path: Path, content: dict[str, Any]) -> None:
+    expected = read(tmp_path, content).truth(0)
+    for group, keys in (("images", ["id"]), ("categories", ["id"]), ("annotations", ["image_id", "category_id"])):
+        for value in content[group]:
+            value |= {key: f"hash-{value[key]}" for key in keys}
+    data = read(tmp_path, content)
+    assert data.categories.names == ("toothbrush", "motorcycle")  # in the order of the file
+    assert data.categories.ids == (1, 2)
+    np.testing.assert_array_equal(data.truth(0).boxes_xyxy, expected.boxes_xyxy)
+    assert [data.categories.names[class_id] for class_id in data.truth(0).class_ids] == ["toothbrush", "motorcycle"]
+
+
+@pytest.mark.parametrize("area", [None, "absent"])
+def test_without_an_area_it_is_that_of_the_box(tmp_path: Path, content: dict[str, Any], area: str | None) -> None:
+    content["annotations"][0]["area"] = area
+    if area == "absent":
+        del content["annotations"][0]["area"]
+    areas_px = read(tmp_path, content).truth(0).areas_px
+    assert areas_px is not None
+    assert areas_px.tolist() == [200, 20]
+
+
+def test_polygons_stand_in_for_a_missing_box(tmp_path: Path, content: dict[str, Any]) -> None:
+    content["annotations"][0] |= {"bbox": [], "segmentation": [[10, 5, 30, 9, 12, 15], [11, 6, 12, 7, 13, 8]]}
+    np.testing.assert_array_equal(read(tmp_path, content).truth(0).boxes_xyxy[0], [10, 5, 30, 15])
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [([30, 20, 58, 38], "1 of 1 boxes look like corners"), ([0.2, 0.3, 0.5, 0.5], "look like fractions of the image")],
+)
+def test_boxes_of_another_kind_are_refused(tmp_path: Path, content: Any, box: list[float], message: str) -> None:
+    content["annotations"] = [{"id": 1, "image_id": 7, "category_id": 4, "bbox": box}]
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path, content)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_a_byte_order_mark_is_ignored(tmp_path: Path, content: dict[str, Any], start: str) -> None:
+    assert len(read(tmp_path, start + json.dumps(content))) == 2
+
+
+def write_split(folder: Path, file: Path, content: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, hw in (("a.png", (40, 60)), ("b.png", (30, 30))):
+        write_image(folder / name, np.zeros((*hw, 3), np.uint8))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations"),
+    [
+        ("train2017", "annotations/instances_train2017.json"),
+        ("train", "train/_annotations.coco.json"),
+        ("train", "annotations/train.json"),
+        ("images/train", "annotations/train.json"),
+        ("Training/images", "Training/annotations.json"),
+        ("images", "train.json"),
+        ("all", "all.json"),
+        (".", "labels.json"),
+        ("photos/of/2024", "result.json"),
+    ],
+)
+def test_files_are_found(tmp_path: Path, content: dict[str, Any], images: str, annotations: str) -> None:
+    write_split(tmp_path / images, tmp_path / annotations, content)
+    data = open_detection(tmp_path)
+    assert data.names == ("train",)
+    assert [data["train"].id(row) for row in range(2)] == [str(tmp_path / images / name) for name in ("a.png", "b.png")]
+    assert annotations in data.found
+
+
+@pytest.mark.parametrize(("train", "val", "test"), [("train", "valid", "test"), ("Training", "Validation", "Testing")])
+def test_splits_in_any_case(tmp_path: Path, content: dict[str, Any], train: str, val: str, test: str) -> None:
+    for folder in (train, val, test):
+        write_split(tmp_path / folder, tmp_path / folder / "_annotations.coco.json", content)
+    data = open_detection(tmp_path)
+    assert data.names == ("train", "val", "test")
+    assert data["val"].id(0) == str(tmp_path / val / "a.png")
+
+
+def test_several_files_for_a_split_are_named(tmp_path: Path, content: dict[str, Any]) -> None:
+    for name in ("first", "second"):
+        write_split(tmp_path / "images", tmp_path / f"{name}.json", content)
+    with pytest.raises(ValueError, match=r"2 annotation files .*first.json, second.json.*--data.train_annotations"):
+        open_detection(tmp_path)
+    assert len(open_detection(tmp_path, annotations={"train": "second.json"})["train"]) == 2
+
+
+def test_a_folder_without_annotations_is_described(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"no boxes found; expected .*'images'.*found 1 \.png"):
+        open_detection(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from datasets.coco import CocoDetection
+from datasets.detection.coco import read_coco
 from datasets.images import read_image
 from datasets.types import Detections
 from results.bench.detection_reference import pycocotools_scores, random_results
@@ -87,7 +87,7 @@ def test_equals_pycocotools_on_real_annotations(rng: np.random.Generator, shared
     """Official file, official category ids, random crowds and areas; the reference uses none of our code."""
     root = shared / "data" / "coco128"
     file = root / "annotations" / "instances_val2017.json"
-    source = CocoDetection(root / "val2017", file)
+    source = read_coco(root, file)
     truth = [source.truth(index) for index in range(len(source))]
     official: dict[str, Any] = COCO(str(file)).dataset
     position = dict.fromkeys(range(len(source)), 0)
