@@ -25,7 +25,8 @@ def locate(root: Path, folders: Sequence[str], names: Sequence[str], origin: Pat
 
     Args:
         root: where the data are.
-        folders: that the names may be relative to, below `root`; the one that has most of them is taken.
+        folders: that the names may be relative to, below `root`, the likeliest first; the one that has most of them is
+            taken.
         names: as in the annotations.
         origin: the annotations, for messages.
 
@@ -42,7 +43,7 @@ def locate(root: Path, folders: Sequence[str], names: Sequence[str], origin: Pat
     index = _index_files(root)
     num_found, first = 0, ""
     for row in rows:
-        found = _best_match(names[row], index)
+        found = _best_match(names[row], index, folders)
         if found is None:
             try:
                 path_inside(root / folder, names[row])
@@ -77,13 +78,20 @@ def _index_files(root: Path) -> dict[str, list[tuple[list[str], str]]]:
     return index
 
 
-def _best_match(name: str, index: dict[str, list[tuple[list[str], str]]]) -> str | None:
-    """The one file with most trailing parts in common with a name; None if there is none, or several."""
+def _best_match(name: str, index: dict[str, list[tuple[list[str], str]]], folders: Sequence[str]) -> str | None:
+    """The file with most trailing parts in common with a name, of several the one in the likeliest folder.
+
+    None if there is none, or it is not the only one.
+    """
     parts = _normalise(name)
-    candidates = [(_num_common(parts, found), file) for found, file in index.get(parts[-1], [])]
-    most = max((count for count, _ in candidates), default=0)
-    best = [file for count, file in candidates if count == most]
-    return best[0] if len(best) == 1 else None
+
+    def rank(found: tuple[list[str], str]) -> tuple[int, int]:
+        inside = (number for number, folder in enumerate(folders) if Path(folder) in Path(found[1]).parents)
+        return -_num_common(parts, found[0]), next(inside, len(folders))
+
+    candidates = sorted(index.get(parts[-1], []), key=rank)
+    is_unique = len(candidates) == 1 or (len(candidates) > 1 and rank(candidates[0]) < rank(candidates[1]))
+    return candidates[0][1] if is_unique else None
 
 
 def _normalise(name: str) -> list[str]:

@@ -89,7 +89,7 @@ def read_coco(root: Path, file: Path, images: str | None = None, split: Split = 
 
 
 def _annotation_files(root: Path) -> dict[Split, Path]:
-    """The annotation file of each split; one that names no split is that of train."""
+    """The annotation file of each split; one that names no split is that of train, if no other is."""
     folders = [root, *(root / name for names in split_folders(root).values() for name in names)]
     folders += [folder / name for folder in folders for name in ("annotations", "Annotations", "labels")]
     candidates: dict[Split | None, list[Path]] = {}
@@ -99,8 +99,8 @@ def _annotation_files(root: Path) -> dict[Split, Path]:
             is_certain = _CERTAIN.search(file.name) is not None
             if is_certain or (len(files) <= MAX_FILES and not file.name.startswith(_OTHER_KINDS) and _is_coco(file)):
                 candidates.setdefault(_split_of(root, file), []).append(file)
-    if set(candidates) == {None}:
-        candidates = {"train": candidates[None]}
+    if None in candidates:
+        candidates.setdefault("train", candidates[None])
     chosen: dict[Split, Path] = {}
     for split in SPLITS:
         files = candidates.get(split, [])

@@ -47,6 +47,11 @@ def test_of_several_files_of_a_name_the_one_in_the_same_folder_is_taken(tmp_path
     assert files == ["images/day2/a.jpg", "images/elsewhere/a.jpg"]  # the second could be either
 
 
+def test_of_several_files_of_a_name_the_one_in_the_likeliest_folder_is_taken(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a b.jpg", "val/a b.jpg", "other/a b.jpg")
+    assert locate(tmp_path, ["val", "train"], ["a%20b.jpg"], Path("a.json"))[0] == ["val/a b.jpg"]
+
+
 def test_a_name_that_is_nowhere_stays_below_the_folder(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.jpg")
     assert locate(tmp_path, ["images"], ["a.jpg", "gone.jpg"], Path("a.json"))[0] == ["images/a.jpg", "images/gone.jpg"]
