@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from tasks.common.runtime.progress import Progress
+from datasets.progress import Progress
 from tasks.common.runtime.repository import child_environment
 
 Step = dict[str, float]  # part of a step -> seconds

@@ -17,6 +17,7 @@ from torch import nn
 from datasets.faces import FaceImages
 from datasets.files import atomic_write
 from datasets.images import IMAGE_SUFFIXES, write_image
+from datasets.progress import Progress
 from datasets.stores import ImageFiles
 from datasets.types import Face
 from tasks.common.cli.parser import Arguments
@@ -27,7 +28,6 @@ from tasks.common.evaluation.predict import find_files
 from tasks.common.model.neighbours import Floats
 from tasks.common.runs.folder import out_folder
 from tasks.common.runs.load import load_model
-from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
 from tasks.embedding.draw import draw_matches
 from tasks.embedding.gallery import Gallery

@@ -7,12 +7,9 @@ arguments are parsed, so that `--help` and typing errors are answered at once.
 from __future__ import annotations
 
 import importlib
-import io
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tasks.common.cli.commands import COMMANDS, Command
 from tasks.common.cli.parser import parse_arguments
@@ -47,19 +44,15 @@ def main(name: str, arguments: Sequence[str], commands: Mapping[str, Command] = 
 
 
 def exit_status(run: Callable[[], int]) -> int:
-    """The status that a command returns; 1 after an error in the data, 130 when interrupted, with a line on stderr."""
-    warnings.showwarning = _WarningPrinter()  # type: ignore[assignment]
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as for sys.stderr: not every file name can be encoded
+    """The status that a command returns, see `datasets.console.exit_status`; 1 if `datasets` is another project's."""
     try:
         _check_packages()
-        return run()
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    from datasets import console  # not before the check: another project's `datasets` has no such module
+
+    return console.exit_status(run)
 
 
 def _check_packages() -> None:
@@ -71,15 +64,3 @@ def _check_packages() -> None:
             f"the package 'datasets' was imported from {datasets.__file__}, which is another project's; run "
             f"`python -m tasks...` from the folder {ROOT}"
         )
-
-
-class _WarningPrinter:
-    """Prints each of our warnings as a line on stderr, once in a command: other packages reset Python's own count."""
-
-    def __init__(self) -> None:
-        self._printed: set[str] = set()
-
-    def __call__(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
-        if issubclass(category, UserWarning) and str(message) not in self._printed:
-            self._printed.add(str(message))
-            print(f"warning: {message}", file=sys.stderr)

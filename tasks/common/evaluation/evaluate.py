@@ -14,13 +14,13 @@ from torch.utils.data import DataLoader
 
 from datasets.images import UnreadableImageError, write_image
 from datasets.loader import EvaluationSet, Source, build_loader, ordered_batches
+from datasets.progress import Progress
 from datasets.types import Batch, Image
 from tasks.common.drawing.draw import contact_sheet
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runtime.device import autocast, compute_dtype, device_of, to_fp32, uses_cuda
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.runtime.progress import Progress
 from tasks.common.task import Metric, Task
 
 T = TypeVar("T")

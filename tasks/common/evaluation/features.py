@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from backbone.base import Backbone
 from datasets.files import atomic_write, cache_dir
 from datasets.loader import Source
+from datasets.progress import Progress
 from tasks.common.evaluation.evaluate import evaluation_loader, readable_batches
 from tasks.common.evaluation.unreadable import too_many_unreadable
 from tasks.common.runtime.device import autocast, compute_dtype
-from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
 
 T = TypeVar("T")

@@ -15,9 +15,9 @@ from torch import nn
 
 from datasets.files import atomic_write
 from datasets.images import IMAGE_SUFFIXES, UnreadableImageError, read_image, write_image
+from datasets.progress import Progress
 from datasets.types import Image
 from tasks.common.evaluation.evaluate import predict_pixels
-from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
 
 T = TypeVar("T")

@@ -17,6 +17,7 @@ import torch
 
 from datasets.files import write_json
 from datasets.loader import TrainingBatches, build_loader
+from datasets.progress import Progress
 from tasks.common.drawing.plot import draw_curves
 from tasks.common.evaluation.evaluate import draw_examples, evaluate, evaluation_loader
 from tasks.common.evaluation.report import epoch_line, is_new_best, metrics_as_json, write_csv
@@ -25,7 +26,6 @@ from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import CURVES, LOG, METRICS, PICTURE
 from tasks.common.runtime.device import compute_dtype, setup_device, synchronize_batch_norm
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World, shared_batch_size
-from tasks.common.runtime.progress import Progress
 from tasks.common.runtime.signals import stop_signals
 from tasks.common.task import Objective, Task
 from tasks.common.training.freeze import frozen_stages, set_trainable

@@ -18,6 +18,7 @@ from torch import nn
 
 from datasets.files import write_json
 from datasets.images import UnreadableImageError
+from datasets.progress import Progress
 from datasets.types import Image
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.inference import inference_copy, latencies_ms
@@ -26,7 +27,6 @@ from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import metrics_as_json
 from tasks.common.runs.folder import out_folder, write_settings
 from tasks.common.runs.load import load_model
-from tasks.common.runtime.progress import Progress
 from tasks.common.task import Task
 
 REPORT = "export.json"

@@ -1,0 +1,43 @@
+"""What all commands have in common: exit statuses, errors and warnings as single lines, near misses of names."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+def exit_status(run: Callable[[], int]) -> int:
+    """The status that a command returns; 1 after an error in the data, 130 when interrupted, with a line on stderr."""
+    warnings.showwarning = _WarningPrinter()  # type: ignore[assignment]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as for sys.stderr: not every file name can be encoded
+    try:
+        return run()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """A hint at the name that is nearest to a word, to follow an error; empty if none is near."""
+    near = difflib.get_close_matches(word, list(names), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+class _WarningPrinter:
+    """Prints each of our warnings as a line on stderr, once in a command: other packages reset Python's own count."""
+
+    def __init__(self) -> None:
+        self._printed: set[str] = set()
+
+    def __call__(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
+        if issubclass(category, UserWarning) and str(message) not in self._printed:
+            self._printed.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,67 @@
+"""`python -m datasets`: the list of verbs, help without a heavy import, near misses, exit statuses."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datasets.tools import cli
+from datasets.tools.cli import VERBS, main
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize("words", [[], *([verb] for verb in VERBS)], ids=str)
+def test_help_waits_for_no_heavy_import(words: list[str]) -> None:
+    code = (
+        "import sys, atexit;"
+        "atexit.register(lambda: print('heavy:', sorted({'torch', 'cv2', 'numpy', 'rich'} & set(sys.modules))));"
+        "import runpy; runpy.run_module('datasets', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words, "--help"], capture_output=True, check=False, text=True, cwd=REPOSITORY
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("heavy: []")
+    for example in [example for word in words for example in VERBS[word].examples]:
+        assert f"\n  python -m datasets {example}\n" in done.stdout
+    assert words or all(f"\n  {verb} " in done.stdout for verb in VERBS)
+
+
+def test_verbs_are_modules_of_their_name() -> None:
+    for verb in VERBS:
+        module = importlib.import_module(f"datasets.tools.{verb}")
+        assert callable(getattr(module, verb))
+        assert callable(module.add_flags)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["chek"], "got chek; did you mean check?"),
+        ([], "expected a verb, got nothing"),
+        (["convert", ".", "--too", "coco"], "did you mean --to?"),
+        (["check", "--jsom"], "did you mean --json?"),
+    ],
+)
+def test_errors_in_the_arguments(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(words)
+    assert done.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "nowhere"]) == 1
+    assert capsys.readouterr().err == "error: nowhere: there is no such folder; expected the folder of a data set\n"
+
+
+def test_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(_: str) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_data_folder", interrupt)
+    assert main(["check", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
