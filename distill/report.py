@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from datasets.drawing.plot import add_legend_below, label_point, new_plot
 from tasks.common.deploy.inference import inference_cost, latencies_ms
-from tasks.common.drawing.plot import add_legend_below, label_point, new_plot, score_title
+from tasks.common.drawing.plot import score_title
 from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import write_csv
 from tasks.common.task import Task

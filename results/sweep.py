@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from datasets.drawing.plot import add_legend_below, format_log_axis, label_point, new_plot
 from datasets.files import write_json
 from tasks.common.deploy.inference import inference_cost, latencies_ms
-from tasks.common.drawing.plot import add_legend_below, format_log_axis, label_point, new_plot, score_title
+from tasks.common.drawing.plot import score_title
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import METRICS

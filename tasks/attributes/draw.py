@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.drawing.draw import RIGHT, UNKNOWN, WRONG, add_caption, join_panel
+from datasets.drawing.plot import add_legend_below, new_plot
 from datasets.types import Attributes, Image
 from tasks.common.drawing.bars import Bar, draw_bars
-from tasks.common.drawing.draw import RIGHT, UNKNOWN, WRONG, add_caption, join_panel
-from tasks.common.drawing.plot import add_legend_below, new_plot
 
 MAX_BARS = 16
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.drawing.draw import RIGHT, UNKNOWN, WRONG, add_caption, join_panel
+from datasets.drawing.plot import new_plot
 from datasets.types import Image, Label
 from tasks.common.drawing.bars import Bar, draw_bars
-from tasks.common.drawing.draw import RIGHT, UNKNOWN, WRONG, add_caption, join_panel
-from tasks.common.drawing.plot import new_plot
 
 TOP_K = 5
 MAX_NAMED_CLASSES = 40

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from backbone.base import Backbone
 from datasets.detection.annotated import AnnotatedImages, Categories
 from datasets.detection.read import open_detection
+from datasets.drawing.boxes import draw_detections
 from datasets.files import existing_folder
 from datasets.loader import Collate, Preprocess
 from datasets.sample.detection import sample_root
@@ -22,7 +23,7 @@ from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import FailureCase, Task
 from tasks.detection.config import DetectionConfig
-from tasks.detection.draw import draw_detections, draw_failure_case
+from tasks.detection.draw import draw_failure_case
 from tasks.detection.faster_rcnn import FasterRCNN, decode_regions
 from tasks.detection.loss import faster_rcnn_loss, ssd_loss
 from tasks.detection.matching import DetectionTargets, detection_targets

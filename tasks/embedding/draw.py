@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from sklearn.metrics import roc_curve
 
+from datasets.drawing.draw import BLACK, PALETTE, RIGHT, WHITE, WRONG, add_caption, contact_sheet, pad, rescale
+from datasets.drawing.plot import add_legend_below, new_plot
 from datasets.images import UnreadableImageError, read_image
 from datasets.types import Face, Image
-from tasks.common.drawing.draw import BLACK, PALETTE, RIGHT, WHITE, WRONG, add_caption, contact_sheet, pad, rescale
-from tasks.common.drawing.plot import add_legend_below, new_plot
 from tasks.embedding.gallery import Match
 from tasks.embedding.verification import Bools, Floats, OperatingPoint
 

@@ -17,9 +17,9 @@ import numpy as np
 import tzfpy
 from numpy.typing import NDArray
 
+from datasets.drawing.draw import BLACK, RIGHT, WHITE, put_label
 from datasets.sphere import Floats, distance_km
 from datasets.types import Image
-from tasks.common.drawing.draw import BLACK, RIGHT, WHITE, put_label
 from tasks.geolocation.cells import Partitioning
 
 WIDTH_PX, MIN_HEIGHT_PX, MAX_HEIGHT_PX = 480, 180, 480

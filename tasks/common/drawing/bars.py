@@ -9,8 +9,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from datasets.drawing.draw import WHITE, label_size, put_label, shorten
 from datasets.types import Image
-from tasks.common.drawing.draw import WHITE, label_size, put_label, shorten
 
 HEIGHT_PX, WIDTH_PX = 320, 340
 MAX_NAME_PX = 190

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from datasets.drawing.draw import contact_sheet
 from datasets.images import UnreadableImageError, write_image
 from datasets.loader import EvaluationSet, Source, build_loader, ordered_batches
 from datasets.progress import Progress
 from datasets.types import Batch, Image
-from tasks.common.drawing.draw import contact_sheet
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runtime.device import autocast, compute_dtype, device_of, to_fp32, uses_cuda

@@ -16,12 +16,12 @@ from rich.table import Table
 from scipy.stats import spearmanr
 from torch import nn
 
+from datasets.drawing.plot import add_legend_below, format_log_axis, label_point, new_plot
 from datasets.memory import keep_freed_memory
 from datasets.progress import Progress
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.inference import inference_copy, inference_cost, latencies_ms
 from tasks.common.deploy.onnx_file import ExportedNetwork, quantize, write_onnx
-from tasks.common.drawing.plot import add_legend_below, format_log_axis, label_point, new_plot
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs.folder import out_folder
 from tasks.common.task import Task

@@ -1,8 +1,8 @@
 import numpy as np
 
+from datasets.drawing.draw import RIGHT, UNKNOWN, WRONG
 from datasets.types import Attributes
 from tasks.attributes.draw import draw_attributes
-from tasks.common.drawing.draw import RIGHT, UNKNOWN, WRONG
 
 NAMES = ["Bushy_Eyebrows", "Beard", "Hat"]
 

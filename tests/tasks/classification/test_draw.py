@@ -1,8 +1,8 @@
 import numpy as np
 
+from datasets.drawing.draw import RIGHT, UNKNOWN, WRONG
 from datasets.types import Label
 from tasks.classification.draw import draw_label, rank_classes
-from tasks.common.drawing.draw import RIGHT, UNKNOWN, WRONG
 
 NAMES = ["a", "b", "c", "d"]
 PREDICTED = Label(1, np.array([0.1, 0.6, 0.3, 0.0], np.float32))

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from tasks.common.drawing.bars import Bar, draw_bars
-from tasks.common.drawing.draw import (
+from datasets.drawing.draw import (
     RIGHT,
     WHITE,
     WRONG,
@@ -15,6 +14,7 @@ from tasks.common.drawing.draw import (
     shorten,
     text_px,
 )
+from tasks.common.drawing.bars import Bar, draw_bars
 
 
 def grey(height: int, width: int, value: int = 90) -> np.ndarray:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from torch import nn
 
+from datasets.drawing.draw import put_label
 from datasets.images import read_image, write_image
 from datasets.types import Image
-from tasks.common.drawing.draw import put_label
 from tasks.common.evaluation import predict
 from tasks.common.evaluation.predict import RECORDS, predict_files
 

@@ -3,9 +3,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from datasets.drawing.boxes import _place_labels, draw_detections
+from datasets.drawing.draw import colour
 from datasets.types import Detections, Image
-from tasks.common.drawing.draw import colour
-from tasks.detection.draw import _place_labels, draw_detections, draw_failure_case
+from tasks.detection.draw import draw_failure_case
 
 BLACK, GREY, WHITE = [0, 0, 0], [90, 90, 90], [255, 255, 255]
 
