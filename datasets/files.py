@@ -10,10 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
 
+P = TypeVar("P", str, Path)
 CACHE_VARIABLE = "MOBILENET_SUITE_CACHE"
 LEFTOVER_S = 3600  # temporary files older than this are from killed processes
 
@@ -93,13 +94,14 @@ def path_inside(root: Path, name: str) -> Path:
     return root / name
 
 
-def missing_files(paths: Sequence[Path]) -> list[Path]:
+def missing_files(paths: Sequence[P]) -> list[P]:
     """The paths that do not exist; lists each folder once, which is faster than a `stat` call per file."""
-    names_in: defaultdict[Path, set[str]] = defaultdict(set)
-    for folder in {path.parent for path in paths}:
-        if folder.is_dir():
+    parts = [os.path.split(path) for path in paths]
+    names_in: defaultdict[str, set[str]] = defaultdict(set)
+    for folder in {folder for folder, _ in parts}:
+        if os.path.isdir(folder):
             names_in[folder] = {entry.name for entry in os.scandir(folder)}
-    return [path for path in paths if path.name not in names_in[path.parent]]
+    return [path for path, (folder, name) in zip(paths, parts, strict=True) if name not in names_in[folder]]
 
 
 def existing_folder(root: str | Path) -> Path:

@@ -35,9 +35,10 @@ def locate(root: Path, folders: Sequence[str], names: Sequence[str], origin: Pat
     """
     folder = _likely_folder(root, folders, names)
     files = [os.path.normpath(os.path.join(folder, name)) for name in names]
-    is_outside = [os.path.isabs(name) or os.path.normpath(name).startswith("..") for name in names]
-    lost = set(missing_files([root / file for file, outside in zip(files, is_outside, strict=True) if not outside]))
-    rows = [row for row, file in enumerate(files) if is_outside[row] or root / file in lost]
+    is_outside = [os.path.isabs(name) or os.path.normpath(name).startswith(os.pardir) for name in names]
+    paths = [os.path.join(root, file) for file in files]
+    lost = set(missing_files(paths))
+    rows = [row for row, path in enumerate(paths) if is_outside[row] or path in lost]
     if not rows:
         return files, []
     index = _index_files(root)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from datasets.detection.annotated import AnnotatedImages, Categories, Objects, build_annotated
 from datasets.detection.sizes import fill_sizes
 from datasets.locate import locate
+from datasets.memory import paused_gc
 from datasets.splits import SPLITS, SplitData, split_folders, split_named
 from datasets.stores import ImageFiles
 from datasets.types import Split
@@ -156,7 +157,8 @@ _KEYS = ("images", "annotations", "categories")
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        with paused_gc():
+            content = json.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}; expected a COCO annotation file") from error
     except (ValueError, RecursionError) as error:
