@@ -63,7 +63,7 @@ class FaceImages(StoredExamples[Face]):
         """The photos of these rows, in that order."""
         names = np.array(self.identities)[self.identity_ids[rows]]
         selected = FaceImages(self.images.select(rows), names, self.photo_numbers[rows])  # type: ignore[arg-type]  # an array of str
-        selected.min_side_px = self.min_side_px
+        selected.decoding = self.decoding
         return selected
 
     def without(self, identities: Collection[str]) -> FaceImages:

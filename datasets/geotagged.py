@@ -43,7 +43,7 @@ class GeotaggedPhotos(StoredExamples[Place]):
     def select(self, rows: Rows) -> GeotaggedPhotos:
         """The photos of these rows, in that order."""
         selected = GeotaggedPhotos(self.images.select(rows), self.lat_deg[rows], self.lng_deg[rows], self.warnings)
-        selected.min_side_px = self.min_side_px
+        selected.decoding = self.decoding
         return selected
 
 

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
 import cv2
-import numpy as np
-import simplejpeg
-from PIL import Image as Pillow
-from PIL.AvifImagePlugin import AvifImageFile
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
-from PIL.WebPImagePlugin import WebPImageFile
 
+from datasets.decoding import PixelRange, as_stored, decode
+from datasets.headers import ImageHeader, is_truncated_jpeg, read_header
 from datasets.types import Image
 
 # What is read, as far as files are chosen by their names; decoding goes by the bytes, whatever the name is.
@@ -33,57 +22,37 @@ IMAGE_SUFFIXES = frozenset(
     }
 )
 
-_JPEG = b"\xff\xd8\xff"
-# A marker: FF and the segment's type. Not segments: FF00, a stuffed FF in image data; FF01, FFD8 and the restart
-# markers FFD0 to FFD7, which have no content; FF before another FF, a fill byte.
-_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
-_END_OF_IMAGE, _APP1 = 0xD9, 0xE1
-_EXIF = b"Exif\x00\x00"
-_ORIENTATION = 0x0112  # the tag of EXIF and TIFF
-_TRANSPOSED = range(5, 9)  # orientations
-_SIGNATURE_BYTES = 32
-_PNG_BIT_DEPTH_OFFSET = 24
-_HEADER_READERS: tuple[tuple[Callable[[bytes], bool], Callable[[BinaryIO], ImageFile]], ...] = (
-    (lambda start: start.startswith(_JPEG), JpegImageFile),
-    (lambda start: start.startswith(b"\x89PNG\r\n\x1a\n"), PngImageFile),
-    (lambda start: start.startswith(b"BM"), BmpImageFile),
-    (lambda start: start.startswith((b"GIF87a", b"GIF89a")), GifImageFile),
-    (lambda start: start.startswith(b"RIFF") and start[8:12] == b"WEBP", WebPImageFile),
-    (lambda start: start[4:12] in {b"ftypavif", b"ftypavis"}, AvifImageFile),
-)
 _HEADER_THREADS = 8
 _HEADERS_AT_ONCE = 64
-_REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
 
 class UnreadableImageError(ValueError):
     """An image file that is missing, truncated, or not an image."""
 
 
-class ImageHeader(NamedTuple):
-    """What an image file says about itself before its pixels.
+@dataclass(frozen=True)
+class Decoding:
+    """How files become pixels.
 
     Attributes:
-        width: in pixels, as `read_image` returns it: with the orientation applied.
-        height: likewise.
-        bits: of each channel: 8 in most files, 16 or 32 in those of microscopes and depth cameras. Files of AVIF and
-            HEIC, which are decoded to 8 bits, count as 8.
-        format: such as "JPEG".
-        orientation: of EXIF: 1 for pixels that are stored upright, 5 to 8 where stored rows are columns of the image.
+        min_side_px: allows decoding a JPEG file at a reduced size with both sides at least this long, which is much
+            faster for large photos; None for full size.
+        pixel_range: the values that become black and white in images of more than 8 bits, such as 0 and 4095 for 12
+            bits in a file of 16; None for the range of their type: 0 to 65535 for 16 bits, 0 to 1 for floats.
     """
 
-    width: int
-    height: int
-    bits: int
-    format: str
-    orientation: int
+    min_side_px: int | None = None
+    pixel_range: PixelRange | None = None
+
+
+AS_STORED = Decoding()
 
 
 def image_names(root: Path, folder: str) -> list[str]:
     """The names of the image files in a folder below `root`, relative to `root`, sorted; without hidden files."""
     return sorted(
         f"{folder}/{entry.name}"
-        for entry in os.scandir(root / folder)
+        for entry in (root / folder).iterdir()
         if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
     )
 
@@ -99,11 +68,14 @@ def image_header(path: Path) -> ImageHeader:
     """
     try:
         with path.open("rb") as file:
-            return _header(file)
-    except OSError as error:
-        raise UnreadableImageError(f"{path}: {error.strerror or error}") from error
+            header = read_header(file)
+            is_truncated = header.format == "JPEG" and is_truncated_jpeg(file)
     except Exception as error:  # Pillow raises errors of many types for headers that make no sense
-        raise UnreadableImageError(f"{path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableImageError(f"{path}: {reason}") from error
+    if is_truncated:
+        raise UnreadableImageError(f"{path}: truncated image")
+    return header
 
 
 def image_headers(paths: Sequence[Path]) -> Iterator[ImageHeader | UnreadableImageError]:
@@ -126,62 +98,7 @@ def _headers_or_errors(paths: Sequence[Path]) -> list[ImageHeader | UnreadableIm
     return results
 
 
-def _header(file: BinaryIO) -> ImageHeader:
-    start = file.read(_SIGNATURE_BYTES)
-    file.seek(0)
-    if start.startswith((b"II", b"MM")):
-        return _tiff_header(file)
-    for has_signature, reader in _HEADER_READERS:
-        if has_signature(start):
-            header = _pillow_header(reader, file)
-            if header.format == "JPEG" and not _ends_as_jpeg(file):
-                raise ValueError("truncated image")
-            return header
-    raise ValueError("not an image" if start else "an empty file")
-
-
-def _pillow_header(reader: Callable[[BinaryIO], ImageFile], file: BinaryIO) -> ImageHeader:
-    """Not by `Pillow.open`, which warns of large images, tries more formats, and takes longer."""
-    image = reader(file)
-    bits = 8
-    if isinstance(image, PngImageFile):
-        file.seek(_PNG_BIT_DEPTH_OFFSET)
-        bits = file.read(1)[0]
-    exif = Pillow.Exif()
-    exif.load(image.info.get("exif", b""))  # not `image.getexif()`, which takes an orientation from XMP, unlike OpenCV
-    orientation = exif.get(_ORIENTATION, 1)
-    return _upright_header(image.width, image.height, bits, str(image.format), orientation)
-
-
-def _tiff_header(file: BinaryIO) -> ImageHeader:
-    """Of the first page, whatever its pixels are; Pillow refuses some kinds of them."""
-    start = file.read(8)
-    if start[2:3] == b"\x2b" or start[3:4] == b"\x2b":  # a BigTIFF file has a longer header
-        start += file.read(8)
-    tags = ImageFileDirectory_v2(start)
-    file.seek(tags.next)
-    tags.load(file)
-    return _upright_header(tags[256], tags[257], max(tags.get(258, (1,))), "TIFF", tags.get(_ORIENTATION, 1))
-
-
-def _upright_header(width: int, height: int, bits: int, image_format: str, orientation: int) -> ImageHeader:
-    if width < 1 or height < 1:
-        raise ValueError(f"{width} x {height} pixels")
-    if orientation in _TRANSPOSED:
-        width, height = height, width
-    return ImageHeader(width, height, bits, image_format, orientation if orientation in range(1, 9) else 1)
-
-
-def _ends_as_jpeg(file: BinaryIO) -> bool:
-    file.seek(-2, os.SEEK_END)
-    if file.read(2) == bytes([0xFF, _END_OF_IMAGE]):
-        return True
-    file.seek(0)
-    segments = list(_jpeg_segments(file.read()))
-    return bool(segments) and segments[-1][0] == _END_OF_IMAGE
-
-
-def read_image(path: Path, *, expected_hw: tuple[int, int] | None = None, min_side_px: int | None = None) -> Image:
+def read_image(path: Path, decoding: Decoding = AS_STORED, *, expected_hw: tuple[int, int] | None = None) -> Image:
     """Read an image file, see `decode_image`.
 
     Raises:
@@ -191,41 +108,42 @@ def read_image(path: Path, *, expected_hw: tuple[int, int] | None = None, min_si
         data = path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(f"{path}: {error.strerror}") from error
-    return decode_image(data, path, expected_hw=expected_hw, min_side_px=min_side_px)
+    return decode_image(data, path, decoding, expected_hw=expected_hw)
 
 
 def decode_image(
-    data: bytes, path: Path, *, expected_hw: tuple[int, int] | None = None, min_side_px: int | None = None
+    data: bytes, path: Path, decoding: Decoding = AS_STORED, *, expected_hw: tuple[int, int] | None = None
 ) -> Image:
-    """Decode an image file to 8-bit RGB, with its EXIF orientation applied.
+    """Decode an image file to 8-bit RGB, with its orientation (EXIF's, or that of AVIF and HEIC) applied.
 
-    Greyscale, palette, CMYK and 16-bit files are converted.
+    Greyscale, palette and CMYK files are converted. Images of more than 8 bits are scaled, see `Decoding`. An alpha
+    channel is dropped, as by Pillow's `convert("RGB")` and torchvision, so that transparent pixels have the colours
+    that are stored for them. Of an animation the first picture is read, of a TIFF file the first page.
 
     JPEG files are decoded by libjpeg-turbo, through simplejpeg or, if they have EXIF data, through OpenCV; both give
     the same pixels. Bytes after the end of the image, such as the video of a Motion Photo, are ignored in any format.
 
     Args:
-        data: the file's bytes, in any format that OpenCV reads.
+        data: the file's bytes; the format is told by them, not by the name.
         path: for error messages.
+        decoding: of which size and range of values.
         expected_hw: the image size of the annotations. Some tools annotate the pixels as stored, ignoring EXIF; if only
             the stored pixels have the expected size, they are returned.
-        min_side_px: allows decoding a JPEG file at a reduced size with both sides at least this long, which is much
-            faster for large photos; None for full size.
 
     Raises:
         UnreadableImageError: if it cannot be read in full or does not have the expected size.
     """
-    image = _decode_jpeg(data, path, min_side_px) if data.startswith(_JPEG) else None
-    if image is None:
-        image = _decode(data, path, cv2.IMREAD_COLOR_RGB)
-    if expected_hw is not None and image.shape[:2] != expected_hw:
+    try:
+        image = decode(data, min_side_px=decoding.min_side_px, pixel_range=decoding.pixel_range)
         height, width = image.shape[:2]
-        if (width, height) == expected_hw:
-            image = _decode(data, path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image.shape[:2] != expected_hw:
-            raise UnreadableImageError(
-                f"{path}: {width} x {height} pixels, but its annotations are for {expected_hw[1]} x {expected_hw[0]}"
-            )
+        if expected_hw is not None and (width, height) == expected_hw != (height, width):
+            image = as_stored(image, data)
+    except ValueError as error:
+        raise UnreadableImageError(f"{path}: {error}") from error
+    if expected_hw is not None and image.shape[:2] != expected_hw:
+        raise UnreadableImageError(
+            f"{path}: {width} x {height} pixels, but its annotations are for {expected_hw[1]} x {expected_hw[0]}"
+        )
     return image
 
 
@@ -238,54 +156,3 @@ def write_image(path: Path, image: Image) -> None:
     if not is_encoded:
         raise OSError(f"{path}: the image could not be encoded")
     path.write_bytes(data.tobytes())
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Type and content offset of each segment of a JPEG file, up to the end of the image.
-
-    Embedded thumbnails and data appended to the file are not searched. The entropy-coded data of a scan is skipped: it
-    contains no markers, since FF is stuffed.
-
-    Source: ITU-T T.81, annex B.
-    """
-    position = len(b"\xff\xd8")
-    while marker := _MARKER.search(data, position):
-        segment_type, start = marker[1][0], marker.end()
-        yield segment_type, start + 2
-        if segment_type == _END_OF_IMAGE:
-            return
-        position = start + int.from_bytes(data[start : start + 2], "big")  # the length includes its own two bytes
-
-
-def _decode_jpeg(data: bytes, path: Path, min_side_px: int | None) -> Image | None:
-    """Decode a JPEG; None if it needs OpenCV: files that simplejpeg cannot read, and EXIF files at full size.
-
-    Raises:
-        UnreadableImageError: if the file is truncated. Both decoders would silently fill the missing rows with grey;
-            OpenCV detects truncation in all other formats.
-    """
-    segments = list(_jpeg_segments(data))
-    if not segments or segments[-1][0] != _END_OF_IMAGE:
-        raise UnreadableImageError(f"{path}: truncated image")
-    has_exif = any(segment_type == _APP1 and data.startswith(_EXIF, start) for segment_type, start in segments)
-    try:
-        if not has_exif:
-            side = min_side_px or 0
-            return simplejpeg.decode_jpeg(data, "RGB", min_height=side, min_width=side, strict=False)  # type: ignore[no-any-return]
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return None
-    for factor, flag in _REDUCED.items():
-        if min_side_px is not None and min(height, width) >= factor * min_side_px:
-            return cv2.cvtColor(_decode(data, path, flag), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
-    return None
-
-
-def _decode(data: bytes, path: Path, flags: int) -> Image:
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise UnreadableImageError(f"{path}: {error.err}") from error
-    if image is None:
-        raise UnreadableImageError(f"{path}: not an image that OpenCV can read")
-    return image  # type: ignore[return-value]  # 8 bits by IMREAD_COLOR

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.coordinates import AUTHOR, LAT, LNG, SPLIT, Photos, check_coordinates, text_column
-from datasets.images import IMAGE_SUFFIXES, decode_image
+from datasets.images import IMAGE_SUFFIXES, Decoding, decode_image
 from datasets.stores import Rows
 from datasets.types import Image
 
@@ -54,8 +54,8 @@ class ShardedImages:
         """The shard's path and the member's name."""
         return os.path.join(self._shards[self._shard_ids[row]], os.fsdecode(self._names[row]))
 
-    def read(self, row: int, min_side_px: int | None) -> Image:
-        """The image as stored, or smaller.
+    def read(self, row: int, decoding: Decoding) -> Image:
+        """The image, decoded as told.
 
         Raises:
             UnreadableImageError: if the member is not an image.
@@ -63,7 +63,7 @@ class ShardedImages:
         offset, size = self._spans[row].tolist()
         with self._shards[self._shard_ids[row]].open("rb") as file:
             file.seek(offset)
-            return decode_image(file.read(size), Path(self.id(row)), min_side_px=min_side_px)
+            return decode_image(file.read(size), Path(self.id(row)), decoding)
 
     def select(self, rows: Rows) -> ShardedImages:
         """The members of these rows, in that order."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from datasets.images import read_image
+from datasets.images import AS_STORED, Decoding, read_image
 from datasets.types import Example, Image
 
 T = TypeVar("T")
@@ -31,8 +31,8 @@ class ImageStore(Protocol):
     def id(self, row: int) -> str:
         """The path of an image; in a shard, the shard's path and the member's name."""
 
-    def read(self, row: int, min_side_px: int | None) -> Image:
-        """The image, possibly reduced, see `datasets.images.decode_image`.
+    def read(self, row: int, decoding: Decoding) -> Image:
+        """The image, see `datasets.images.decode_image`.
 
         Raises:
             UnreadableImageError: if it cannot be read.
@@ -61,13 +61,13 @@ class ImageFiles:
         """The path of a file."""
         return os.path.join(self.root, self.name(row))
 
-    def read(self, row: int, min_side_px: int | None) -> Image:
-        """The image, possibly reduced.
+    def read(self, row: int, decoding: Decoding) -> Image:
+        """The image, decoded as told.
 
         Raises:
             UnreadableImageError: if the file cannot be read.
         """
-        return read_image(Path(self.id(row)), min_side_px=min_side_px)
+        return read_image(Path(self.id(row)), decoding)
 
     def select(self, rows: Rows) -> ImageFiles:
         """A store of the files at `rows`, in that order."""
@@ -79,14 +79,14 @@ class StoredExamples(Dataset[Example[T]], Generic[T]):
 
     Attributes:
         images: the store.
-        min_side_px: allows reduced decoding, with both sides at least this long; None for full size.
+        decoding: how files become pixels; set by the task.
         warnings: what was repaired or skipped while reading.
     """
 
     def __init__(self, images: ImageStore, warnings: Sequence[str]) -> None:
         """Args: images: the store; warnings: of the reader."""
         self.images = images
-        self.min_side_px: int | None = None
+        self.decoding = AS_STORED
         self.warnings = list(warnings)
 
     def __len__(self) -> int:
@@ -98,7 +98,7 @@ class StoredExamples(Dataset[Example[T]], Generic[T]):
         Raises:
             UnreadableImageError: if it cannot be read.
         """
-        return Example(self.images.read(index, self.min_side_px), self.truth(index), self.id(index))
+        return Example(self.images.read(index, self.decoding), self.truth(index), self.id(index))
 
     def id(self, index: int) -> str:
         """The path of an image."""

@@ -150,7 +150,9 @@ def _training_images(student: Task[Any], objective: DistillObjective, settings: 
     paths = [path for path in find_files(settings.unlabelled) if path.suffix.lower() in IMAGE_SUFFIXES]
     if not paths:
         raise ValueError(f"--unlabelled: {' '.join(settings.unlabelled)}: no images found")
-    return UnlabelledImages(paths, objective.dummy_truth)
+    images = UnlabelledImages(paths, objective.dummy_truth)
+    images.decoding = student.decoding
+    return images
 
 
 def _build_baseline(student: Task[Any], num_images: int, settings: DistillConfig, world: World) -> Task[Any] | None:

@@ -85,6 +85,7 @@ class AttributesTask(Task[Attributes]):
                 f"...), but the model has {len(self.attribute_names)} ({', '.join(self.attribute_names[:3])}, ...); "
                 "both must be the same"
             )
+        source.decoding = self.decoding
         return source
 
     def augmentation(self) -> CropAugmentation:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from backbone.weights import IMAGENET_CLASS_NAMES, load_classes
 from datasets.files import existing_folder
+from datasets.images import Decoding
 from datasets.labelled import LabelledImages, read_folders, read_imagenet, read_stanford_dogs
 from datasets.loader import Collate, Preprocess
 from datasets.mixing import LabelMixing
@@ -186,5 +187,5 @@ def _read_split(config: ClassificationConfig, split: Split) -> LabelledImages:
         source = read_stanford_dogs(root, split)
     else:
         source = read_folders(root, split, val_fraction=data.val_fraction)
-    source.min_side_px = 2 * data.input_size  # larger images add no detail to a crop
+    source.decoding = Decoding(2 * data.input_size, data.pixel_range)  # larger images add no detail to a crop
     return source

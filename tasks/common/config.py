@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -65,17 +66,24 @@ class DataConfig(Settings, group="data"):
             decides, so adding images moves none. null trains on all images without scores; 1 takes all for validation.
         fold: of a cross-validation, such as 2/5: the data's train and val parts are joined and divided by that hash.
         input_size: side of the network's square input in pixels; may differ between training and evaluation.
+        pixel_range: in images of more than 8 bits, the values that become black and white, such as [0, 4095] for 12
+            bits; null for the range of the type: [0, 65535] for 16 bits, [0, 1] for floats.
     """
 
     root: str | None = None
     val_fraction: LeftOpenUnit | None = 0.2
     fold: str | None = None
     input_size: InputSize = 224
+    pixel_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.fold is not None:
             require_fold("data.fold", self.fold)
+        if self.pixel_range is not None:
+            low, high = self.pixel_range
+            is_range = math.isfinite(low) and math.isfinite(high) and low < high
+            require(is_range, "data.pixel_range", "two numbers, the lower one first", list(self.pixel_range))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +169,7 @@ class TaskConfig(Settings):
     # Which settings, or whole groups, act in a verb; a task adds its own. In other verbs, as in train, all of them act.
     ACTS_IN: ClassVar[VerbSettings] = {
         "evaluate": EVALUATION,
-        "predict": HARDWARE,
+        "predict": ("data.pixel_range", *HARDWARE),
         "export": (*EVALUATION, "seed"),
         "cost": ("backbone.name", "data.input_size"),
         "benchmark": ("backbone.conventions",),

@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 from torch import Tensor, nn
 
 from datasets.files import write_json
+from datasets.images import Decoding
 from datasets.loader import Augment, Collate, Mixing, Order, Preprocess, Source, TrainingSet
 from datasets.types import Image, Split
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
@@ -125,6 +126,11 @@ class Task(Objective, Generic[T]):
             ValueError: if no published weights have this task's outputs.
         """
         raise ValueError(f"--run: expected a run folder; there are no published weights of tasks.{cls.name}")
+
+    @property
+    def decoding(self) -> Decoding:
+        """How image files become pixels, at full size; a source whose crops need less may decode smaller ones."""
+        return Decoding(pixel_range=self.config.data.pixel_range)
 
     @abstractmethod
     def source(self, split: Split) -> Source[T]:

@@ -77,7 +77,9 @@ class DetectionTask(Task[Detections]):
         if self._data is None:
             self._data = _open(self.config)
         categories = Categories(tuple(self.metadata["category_ids"]), tuple(self.class_names))
-        return self._data[split].with_categories(categories)
+        source = self._data[split].with_categories(categories)
+        source.decoding = self.decoding
+        return source
 
     def augmentation(self) -> DetectionAugmentation:
         """SSD's augmentation."""

@@ -27,7 +27,7 @@ from tasks.common.ranges import (
     require_region,
 )
 
-FACE_INPUT = ("data.input_size", "data.face_part", "data.align")
+FACE_INPUT = ("data.input_size", "data.face_part", "data.align", "data.pixel_range")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_curve
 
 from datasets.drawing.draw import BLACK, PALETTE, RIGHT, WHITE, WRONG, add_caption, contact_sheet, pad, rescale
 from datasets.drawing.plot import add_legend_below, new_plot
-from datasets.images import UnreadableImageError, read_image
+from datasets.images import AS_STORED, Decoding, UnreadableImageError, read_image
 from datasets.types import Face, Image
 from tasks.embedding.gallery import Match
 from tasks.embedding.verification import Bools, Floats, OperatingPoint
@@ -44,7 +44,9 @@ def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
     return picture if truth is None else add_caption(picture, f"{truth.identity} {truth.image_number}")
 
 
-def draw_matches(found: Sequence[tuple[str, Sequence[Match]]], point: OperatingPoint | None) -> Image:
+def draw_matches(
+    found: Sequence[tuple[str, Sequence[Match]]], point: OperatingPoint | None, decoding: Decoding = AS_STORED
+) -> Image:
     """Each query and its best matches in a row; matches that are the query's own file are left out.
 
     A match's frame is green if it is in a folder of the same name as the query, red if not; without frame where names
@@ -53,16 +55,18 @@ def draw_matches(found: Sequence[tuple[str, Sequence[Match]]], point: OperatingP
     Args:
         found: paths of queries, and their matches, best first.
         point: matches below its threshold are pale; None for no threshold.
+        decoding: how the photos' files become pixels.
     """
     folders = {_folder(match.path) for _, matches in found for match in matches}
     rows, has_frames = [], False
     for query, matches in found:
         is_identity = len(folders) > 1 and _folder(query) in folders
         has_frames |= is_identity
-        tiles = [add_caption(_tile(query, WHITE), f"query: {Path(query).name}")]
+        tiles = [add_caption(_tile(query, WHITE, decoding), f"query: {Path(query).name}")]
         for match in [match for match in matches if match.path != query][:MAX_MATCHES]:
             is_same = _folder(match.path) == _folder(query)
-            tile = _tile(match.path, WHITE if not is_identity else RIGHT if is_same else WRONG)
+            frame = WHITE if not is_identity else RIGHT if is_same else WRONG
+            tile = _tile(match.path, frame, decoding)
             if point is not None and match.similarity < point.threshold:
                 tile = ((1 - PALE) * tile + PALE * 255).astype(np.uint8)
             tiles.append(add_caption(tile, f"{match.similarity:.3f} {Path(match.path).name}"))
@@ -80,10 +84,10 @@ def _folder(path: str) -> str:
     return Path(path).parent.name
 
 
-def _tile(path: str, frame: tuple[int, int, int]) -> Image:
+def _tile(path: str, frame: tuple[int, int, int], decoding: Decoding) -> Image:
     """A photo in a frame, grey if it was moved or deleted since it was indexed."""
     try:
-        photo = read_image(Path(path))
+        photo = read_image(Path(path), decoding)
         photo = rescale(photo, TILE_PX / max(photo.shape[:2]))
     except UnreadableImageError:
         photo = np.full((TILE_PX, TILE_PX, 3), 127, np.uint8)

@@ -88,7 +88,7 @@ def search(task_class: type[Task[Face]], arguments: Arguments) -> int:
             best = f"{matches[0].similarity:.3f} {matches[0].path}" if matches else "the gallery is empty"
             print(f"{name}: {best}")
     drawn = list(zip(names, found, strict=True))[:NUM_DRAWN]
-    write_image(folder / SHEET, draw_matches(drawn, _strictest_point(options["run"])))
+    write_image(folder / SHEET, draw_matches(drawn, _strictest_point(options["run"]), task.decoding))
     print(f"wrote {SHEET} and {MATCHES} to {folder}", file=sys.stderr)
     return 0
 
@@ -102,6 +102,7 @@ def _photos(inputs: Sequence[str]) -> list[str]:
 def _embed(task: Task[Face], model: Any, photos: Sequence[str], progress: Progress) -> tuple[list[str], Floats]:
     """The photos that could be read, and their embeddings."""
     source = FaceImages(ImageFiles(Path("/"), photos), [""] * len(photos), range(len(photos)))
+    source.decoding = task.decoding
     rows: list[int] = []
     faces: list[Face] = []
     for batch in readable_batches(task, evaluation_loader(task, source, BATCH_SIZE)):
@@ -122,8 +123,8 @@ def _open_gallery(path: Path, task: Task[Face], model: Any) -> Gallery:
     gallery = Gallery.read(path)
     if gallery.network != _network_digest(task, model):
         raise ValueError(
-            f"{path}: built with another network, data.input_size, data.face_part or data.align, so its embeddings are "
-            "not comparable. Use the same --run and settings, or index into another file"
+            f"{path}: built with another network, data.input_size, data.face_part, data.align or data.pixel_range, "
+            "so its embeddings are not comparable. Use the same --run and settings, or index into another file"
         )
     return gallery
 
@@ -137,6 +138,8 @@ def _network_digest(task: Task[Face], model: Any) -> str:
         conventions = str(model.backbone.conventions)
     data = task.config.data
     settings = [conventions, data.input_size, data.face_part, data.align is not None]
+    if data.pixel_range is not None:
+        settings.append(data.pixel_range)
     return hash_network(embedder, settings).hexdigest()[:32]
 
 

@@ -78,7 +78,9 @@ class EmbeddingTask(Task[Face]):
         """
         self._read_once()
         assert self._sources is not None
-        return _source_of(self._sources, split)
+        source = _source_of(self._sources, split)
+        source.decoding = self.decoding
+        return source
 
     def augmentation(self) -> CropAugmentation:
         """Face crop, random resized crop, flip and RandAugment."""

@@ -9,6 +9,7 @@ import numpy as np
 from datasets.coordinates import read_csv, read_exif
 from datasets.files import existing_folder
 from datasets.geotagged import GeotaggedPhotos, split_photos
+from datasets.images import Decoding
 from datasets.sample.geolocation import sample_root
 from datasets.shards import read_shards
 from datasets.types import Split
@@ -35,7 +36,7 @@ def read_splits(config: GeolocationConfig) -> Splits:
         photos = read_csv(root / data.csv, root / data.images, max_missing_fraction=max_missing)
     splits = split_photos(photos, val_fraction=data.val_fraction, group_by=data.group_by, group_km=data.group_km)
     for source in splits.values():
-        source.min_side_px = 2 * data.input_size  # no crop of a larger photo has more detail
+        source.decoding = Decoding(2 * data.input_size, data.pixel_range)  # no crop of a larger photo has more detail
     return splits
 
 

@@ -11,6 +11,7 @@ from PIL import ImageOps
 
 from datasets.images import (
     IMAGE_SUFFIXES,
+    Decoding,
     UnreadableImageError,
     decode_image,
     image_header,
@@ -220,11 +221,11 @@ def test_a_large_photo_may_be_decoded_smaller(tmp_path: Path, picture: np.ndarra
     for name in ("plain.jpg", "exif.jpg"):
         whole = read_image(tmp_path / name)
         assert whole.shape[:2] == ((1280, 960) if (name, orientation) == ("exif.jpg", 6) else (960, 1280))
-        small = read_image(tmp_path / name, min_side_px=200)
+        small = read_image(tmp_path / name, Decoding(min_side_px=200))
         assert 200 <= min(small.shape[:2]) < 500
         expected = Pillow.fromarray(whole).resize(small.shape[1::-1], Pillow.Resampling.BOX)
         np.testing.assert_allclose(small.astype(int), np.asarray(expected).astype(int), atol=6)
-        assert read_image(tmp_path / name, min_side_px=2000).shape == whole.shape
+        assert read_image(tmp_path / name, Decoding(min_side_px=2000)).shape == whole.shape
 
 
 def test_both_jpeg_decoders_give_the_same_pixels(tmp_path: Path, picture: np.ndarray) -> None:

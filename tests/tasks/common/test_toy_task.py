@@ -124,6 +124,7 @@ class BrightnessTask(Task[float]):
 class BrightnessData:
     root: str | None = None
     input_size: int = 32
+    pixel_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

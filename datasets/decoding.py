@@ -1,0 +1,173 @@
+"""From the bytes of an image file to 8-bit RGB pixels."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
+
+from datasets.headers import (
+    APP1,
+    END_OF_IMAGE,
+    SIGNATURE_BYTES,
+    ImageHeader,
+    format_of,
+    jpeg_segments,
+    open_with_pillow,
+    read_header,
+)
+from datasets.types import Image
+
+PixelRange = tuple[float, float]
+
+_EXIF = b"Exif\x00\x00"
+_REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+_MAX_PIXELS = 2**30  # OpenCV's own limit
+# What makes an image upright that is stored with an orientation of EXIF, and what makes it as stored again.
+_INVERSE = {6: 8, 8: 6}
+
+
+def decode(data: bytes, *, min_side_px: int | None, pixel_range: PixelRange | None) -> Image:
+    """Decode an image file, see `datasets.images.decode_image`.
+
+    Raises:
+        ValueError: if it cannot be decoded in full, with the reason.
+    """
+    image_format = format_of(data[:SIGNATURE_BYTES])
+    if image_format is None:
+        raise ValueError("not an image in a format that is read" if data else "an empty file")
+    if image_format == "JPEG":
+        image = _decode_jpeg(data, min_side_px)
+        return image if image is not None else _decode_by_opencv(data, cv2.IMREAD_COLOR_RGB)
+    if image_format in ("AVIF", "HEIC"):  # OpenCV ignores the rotation of the first and does not read the second
+        return _decode_by_pillow(data, image_format)
+    if image_format in ("PNG", "TIFF", "PPM"):
+        header = _header(data)
+        if header.bits > 8 or not header.is_unsigned:
+            return _decode_deep(data, header, pixel_range)
+        if header.has_straight_alpha:  # OpenCV would multiply the colours by it, though not in other formats
+            return _decode_by_pillow(data, "TIFF")
+    return _decode_by_opencv(data, cv2.IMREAD_COLOR_RGB)
+
+
+def as_stored(image: Image, data: bytes) -> Image:
+    """The pixels of a file in the order they are stored in, from the upright image."""
+    orientation = _header(data).orientation
+    return _upright(image, _INVERSE.get(orientation, orientation))
+
+
+def scale_to_8_bits(image: NDArray[Any], pixel_range: PixelRange | None) -> Image:
+    """Scale values linearly, round and clip: from `pixel_range`, or all that the type can have, to 0 to 255.
+
+    The range of a type is that of scikit-image's `img_as_ubyte`: from 0 to the largest value of an integer type, to 1
+    for floats.
+
+    Args:
+        image: any shape and number type.
+        pixel_range: the values that become 0 and 255; None for the range of the type.
+
+    Raises:
+        ValueError: if floats are not finite, or below 0 or over 1 without a range that says what they mean.
+    """
+    is_float = np.issubdtype(image.dtype, np.floating)
+    if is_float:
+        low, high = float(image.min()), float(image.max())
+        if not np.isfinite((low, high)).all():
+            raise ValueError("some of its values are infinite or not a number")
+        if pixel_range is None and not 0 <= low <= high <= 1:
+            raise ValueError(
+                f"its values are from {low:g} to {high:g}, but floats are read as 0 (black) to 1 (white); "
+                "data.pixel_range sets another range"
+            )
+    black, white = pixel_range or (0.0, 1.0 if is_float else float(np.iinfo(image.dtype).max))
+    # In single precision where that is exact enough: of 16 bits no value is so close to a half.
+    is_exact = image.dtype.itemsize <= 2 or image.dtype == np.float32
+    values: NDArray[np.floating] = image.astype(np.float32 if is_exact else np.float64)
+    values -= black
+    values *= 255 / (white - black)
+    scaled: Image = np.rint(values.clip(0, 255)).astype(np.uint8)
+    return scaled
+
+
+def _header(data: bytes) -> ImageHeader:
+    try:
+        return read_header(io.BytesIO(data))
+    except Exception as error:
+        raise ValueError(f"a damaged header ({error})") from error
+
+
+def _decode_jpeg(data: bytes, min_side_px: int | None) -> Image | None:
+    """Decode a JPEG; None if it needs OpenCV: files that simplejpeg cannot read, and EXIF files at full size.
+
+    Raises:
+        ValueError: if the file is truncated. Both decoders would silently fill the missing rows with grey; OpenCV
+            detects truncation in all other formats.
+    """
+    segments = list(jpeg_segments(data))
+    if not segments or segments[-1][0] != END_OF_IMAGE:
+        raise ValueError("truncated image")
+    has_exif = any(segment_type == APP1 and data.startswith(_EXIF, start) for segment_type, start in segments)
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        if not has_exif and height * width <= _MAX_PIXELS:
+            side = min_side_px or 0
+            return simplejpeg.decode_jpeg(data, "RGB", min_height=side, min_width=side, strict=False)  # type: ignore[no-any-return]
+    except ValueError:
+        return None
+    for factor, flag in _REDUCED.items():
+        if min_side_px is not None and min(height, width) >= factor * min_side_px:
+            return cv2.cvtColor(_decode_by_opencv(data, flag), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    return None
+
+
+def _decode_by_opencv(data: bytes, flags: int) -> Image:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error below says it in one line
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ValueError(error.err) from error
+    if image is None:
+        raise ValueError("truncated or damaged, or of a kind that OpenCV does not read")
+    return image  # type: ignore[return-value]  # 8 bits by IMREAD_COLOR
+
+
+def _decode_deep(data: bytes, header: ImageHeader, pixel_range: PixelRange | None) -> Image:
+    """Values of more than 8 bits, which OpenCV returns right only as stored: (H, W), or (H, W, 3 or 4) in BGR."""
+    image = _decode_by_opencv(data, cv2.IMREAD_UNCHANGED)
+    if image.ndim == 3:
+        if image.shape[2] not in (3, 4):
+            raise ValueError(f"it has {image.shape[2]} channels; 1, 3 or 4 are read")
+        image = image[..., 2::-1]
+    scaled = _upright(scale_to_8_bits(image, pixel_range), header.orientation)
+    return np.ascontiguousarray(scaled if scaled.ndim == 3 else np.repeat(scaled[..., None], 3, axis=2))
+
+
+def _decode_by_pillow(data: bytes, image_format: str) -> Image:
+    """With the orientation applied, and without the alpha channel."""
+    file = io.BytesIO(data)
+    try:
+        image = TiffImageFile(file) if image_format == "TIFF" else open_with_pillow(file, image_format)
+        if image.width * image.height > _MAX_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels")
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except ValueError:
+        raise
+    except Exception as error:  # Pillow raises errors of many types for files that make no sense
+        raise ValueError(str(error)) from error
+
+
+def _upright(image: Image, orientation: int) -> Image:
+    """Apply an orientation of EXIF (tag 274)."""
+    if orientation in (5, 6, 7, 8):
+        image = np.swapaxes(image, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
