@@ -9,8 +9,14 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import ImageOps
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    EXTRASAMPLES,
+    PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
+    SAMPLEFORMAT,
+    TiffImageFile,
+)
 
 from datasets.headers import (
     APP1,
@@ -20,7 +26,9 @@ from datasets.headers import (
     format_of,
     jpeg_segments,
     open_with_pillow,
+    orientation_of,
     read_header,
+    tiff_tags,
 )
 from datasets.types import Image
 
@@ -29,8 +37,8 @@ PixelRange = tuple[float, float]
 _EXIF = b"Exif\x00\x00"
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 _MAX_PIXELS = 2**30  # OpenCV's own limit
-# What makes an image upright that is stored with an orientation of EXIF, and what makes it as stored again.
-_INVERSE = {6: 8, 8: 6}
+_INVERSE = {6: 8, 8: 6}  # of the orientations of EXIF, where it is another one
+_UNSIGNED, _STRAIGHT_ALPHA, _PLANES, _INVERTED = 1, 2, 2, 0  # values of TIFF's tags
 
 
 def decode(data: bytes, *, min_side_px: int | None, pixel_range: PixelRange | None) -> Image:
@@ -47,12 +55,12 @@ def decode(data: bytes, *, min_side_px: int | None, pixel_range: PixelRange | No
         return image if image is not None else _decode_by_opencv(data, cv2.IMREAD_COLOR_RGB)
     if image_format in ("AVIF", "HEIC"):  # OpenCV ignores the rotation of the first and does not read the second
         return _decode_by_pillow(data, image_format)
-    if image_format in ("PNG", "TIFF", "PPM"):
+    if image_format == "TIFF":
+        return _decode_tiff(data, pixel_range)
+    if image_format in ("PNG", "PPM"):
         header = _header(data)
-        if header.bits > 8 or not header.is_unsigned:
-            return _decode_deep(data, header, pixel_range)
-        if header.has_straight_alpha:  # OpenCV would multiply the colours by it, though not in other formats
-            return _decode_by_pillow(data, "TIFF")
+        if header.bits > 8:
+            return _upright(_decode_deep(data, pixel_range), header.orientation)
     return _decode_by_opencv(data, cv2.IMREAD_COLOR_RGB)
 
 
@@ -99,7 +107,11 @@ def _header(data: bytes) -> ImageHeader:
     try:
         return read_header(io.BytesIO(data))
     except Exception as error:
-        raise ValueError(f"a damaged header ({error})") from error
+        raise _bad_header(error) from error
+
+
+def _bad_header(error: Exception) -> ValueError:
+    return ValueError(f"its header cannot be read ({error})")
 
 
 def _decode_jpeg(data: bytes, min_side_px: int | None) -> Image | None:
@@ -137,15 +149,33 @@ def _decode_by_opencv(data: bytes, flags: int) -> Image:
     return image  # type: ignore[return-value]  # 8 bits by IMREAD_COLOR
 
 
-def _decode_deep(data: bytes, header: ImageHeader, pixel_range: PixelRange | None) -> Image:
-    """Values of more than 8 bits, which OpenCV returns right only as stored: (H, W), or (H, W, 3 or 4) in BGR."""
+def _decode_deep(data: bytes, pixel_range: PixelRange | None) -> Image:
+    """Scaled values of more than 8 bits, which OpenCV returns right only unchanged: those of PNG are not upright."""
     image = _decode_by_opencv(data, cv2.IMREAD_UNCHANGED)
-    if image.ndim == 3:
-        if image.shape[2] not in (3, 4):
-            raise ValueError(f"it has {image.shape[2]} channels; 1, 3 or 4 are read")
-        image = image[..., 2::-1]
-    scaled = _upright(scale_to_8_bits(image, pixel_range), header.orientation)
-    return np.ascontiguousarray(scaled if scaled.ndim == 3 else np.repeat(scaled[..., None], 3, axis=2))
+    colours = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image[..., 2::-1]  # from BGR or BGRA
+    return np.ascontiguousarray(scale_to_8_bits(colours, pixel_range))
+
+
+def _decode_tiff(data: bytes, pixel_range: PixelRange | None) -> Image:
+    """The first page."""
+    try:
+        tags = tiff_tags(io.BytesIO(data))
+        bits, number_types = max(tags.get(BITSPERSAMPLE, (1,))), tags.get(SAMPLEFORMAT, (_UNSIGNED,))
+        has_straight_alpha = _STRAIGHT_ALPHA in tags.get(EXTRASAMPLES, ())
+        is_planar = tags.get(PLANAR_CONFIGURATION) == _PLANES
+        is_inverted = tags[PHOTOMETRIC_INTERPRETATION] == _INVERTED
+    except Exception as error:
+        raise _bad_header(error) from error
+    if bits > 8:
+        if is_planar:  # OpenCV mixes them up
+            raise ValueError("TIFF with a plane for each colour and more than 8 bits, which is not read")
+        image = _decode_deep(data, pixel_range)
+        return 255 - image if is_inverted else image
+    if set(number_types) != {_UNSIGNED}:
+        raise ValueError("TIFF with signed values of 8 bits, which is not read")
+    if has_straight_alpha:  # OpenCV would multiply the colours by it, as it does in no other format
+        return _decode_by_pillow(data, "TIFF")
+    return _decode_by_opencv(data, cv2.IMREAD_COLOR_RGB)
 
 
 def _decode_by_pillow(data: bytes, image_format: str) -> Image:
@@ -155,7 +185,7 @@ def _decode_by_pillow(data: bytes, image_format: str) -> Image:
         image = TiffImageFile(file) if image_format == "TIFF" else open_with_pillow(file, image_format)
         if image.width * image.height > _MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels")
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        return _upright(np.array(image.convert("RGB")), orientation_of(image))  # of TIFF Pillow itself turns the pixels
     except ValueError:
         raise
     except Exception as error:  # Pillow raises errors of many types for files that make no sense

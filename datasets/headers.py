@@ -16,7 +16,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
 from PIL.WebPImagePlugin import WebPImageFile
 
 SIGNATURE_BYTES = 64  # that `format_of` needs
@@ -43,9 +43,7 @@ _READERS: dict[str, Callable[[BinaryIO], ImageFile]] = {
 }
 _HEIF_BRAND = re.compile(rb"(hei|hev|mif1|msf1)")
 _PNG_DEPTH_OFFSET = 24
-# Tags of TIFF and, the first, of EXIF.
-ORIENTATION, _WIDTH, _HEIGHT, _BITS, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 274, 256, 257, 258, 338, 339
-_UNSIGNED, _STRAIGHT_ALPHA = 1, 2
+ORIENTATION = 274  # the tag of EXIF and TIFF
 TRANSPOSED = frozenset(range(5, 9))  # orientations
 
 
@@ -59,8 +57,6 @@ class ImageHeader(NamedTuple):
             decoded to 8 bits whatever they store, count as 8.
         format: such as "JPEG".
         orientation: of EXIF: 1 for pixels that are stored upright, 5 to 8 where stored rows are columns of the image.
-        is_unsigned: the values are integers from 0, not floats and none below 0.
-        has_straight_alpha: the fourth channel of a TIFF file is an alpha that the colours are not multiplied by.
     """
 
     width: int
@@ -68,8 +64,6 @@ class ImageHeader(NamedTuple):
     bits: int
     format: str
     orientation: int
-    is_unsigned: bool = True
-    has_straight_alpha: bool = False
 
 
 def format_of(start: bytes) -> str | None:
@@ -99,11 +93,13 @@ def read_header(file: BinaryIO) -> ImageHeader:
     if image_format is None:
         raise ValueError("not an image" if start else "an empty file")
     if image_format == "TIFF":
-        return _tiff_header(file)
+        tags = tiff_tags(file)
+        width, height, bits = tags[IMAGEWIDTH], tags[IMAGELENGTH], max(tags.get(BITSPERSAMPLE, (1,)))
+        return _upright(width, height, bits, image_format, tags.get(ORIENTATION, 1))
     image = open_with_pillow(file, image_format)
     largest = image.tile[0][3][-1] if image_format == "PPM" and isinstance(image.tile[0][3], tuple) else 255
-    is_deep = largest > 255 or (image_format == "PNG" and start[_PNG_DEPTH_OFFSET] > 8)
-    return _upright(image.width, image.height, 16 if is_deep else 8, image_format, _orientation(image))
+    is_deep = largest > 255 or image.mode == "I" or (image_format == "PNG" and start[_PNG_DEPTH_OFFSET] > 8)
+    return _upright(image.width, image.height, 16 if is_deep else 8, image_format, orientation_of(image))
 
 
 def open_with_pillow(file: BinaryIO, image_format: str) -> ImageFile:
@@ -153,8 +149,8 @@ def is_truncated_jpeg(file: BinaryIO) -> bool:
     return all(segment_type != END_OF_IMAGE for segment_type, _ in jpeg_segments(file.read()))
 
 
-def _orientation(image: ImageFile) -> int:
-    """Of EXIF; not by `image.getexif()`, which takes one from XMP too, unlike OpenCV and browsers."""
+def orientation_of(image: ImageFile) -> int:
+    """The orientation of EXIF; not by `image.getexif()`, which takes one from XMP too, unlike OpenCV and browsers."""
     exif = Pillow.Exif()
     try:
         exif.load(image.info.get("exif", b""))
@@ -163,18 +159,17 @@ def _orientation(image: ImageFile) -> int:
         return 1
 
 
-def _tiff_header(file: BinaryIO) -> ImageHeader:
-    """Of the first page, whatever its pixels are; Pillow refuses some kinds of them."""
+def tiff_tags(file: BinaryIO) -> ImageFileDirectory_v2:
+    """The tags of the first page of a TIFF file, whatever its pixels are; Pillow refuses some kinds of them."""
     start = file.read(8)
-    if b"+" in start[2:4]:  # a BigTIFF file has a longer header
+    if start.startswith(b"II+"):  # a BigTIFF file has a longer header
         start += file.read(8)
+    if start.startswith(b"MM\0+"):
+        raise ValueError("BigTIFF with big-endian numbers, which is not read")
     tags = ImageFileDirectory_v2(start)
     file.seek(tags.next)
     tags.load(file)
-    header = _upright(tags[_WIDTH], tags[_HEIGHT], max(tags.get(_BITS, (1,))), "TIFF", tags.get(ORIENTATION, 1))
-    is_unsigned = set(tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))) == {_UNSIGNED}
-    has_straight_alpha = _STRAIGHT_ALPHA in tags.get(_EXTRA_SAMPLES, ())
-    return header._replace(is_unsigned=is_unsigned, has_straight_alpha=has_straight_alpha)
+    return tags
 
 
 def _upright(width: int, height: int, bits: int, image_format: str, orientation: int) -> ImageHeader:

@@ -71,8 +71,7 @@ def image_header(path: Path) -> ImageHeader:
             header = read_header(file)
             is_truncated = header.format == "JPEG" and is_truncated_jpeg(file)
     except Exception as error:  # Pillow raises errors of many types for headers that make no sense
-        reason = getattr(error, "strerror", None) or error
-        raise UnreadableImageError(f"{path}: {reason}") from error
+        raise _unreadable(path, error) from error
     if is_truncated:
         raise UnreadableImageError(f"{path}: truncated image")
     return header
@@ -86,6 +85,11 @@ def image_headers(paths: Sequence[Path]) -> Iterator[ImageHeader | UnreadableIma
             starts = range(first, min(first + step * _HEADER_THREADS, len(paths)), step)
             for headers in executor.map(_headers_or_errors, [paths[start : start + step] for start in starts]):
                 yield from headers
+
+
+def _unreadable(path: Path, error: Exception) -> UnreadableImageError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return UnreadableImageError(f"{path}: {' '.join(reason.split())}")  # in one line
 
 
 def _headers_or_errors(paths: Sequence[Path]) -> list[ImageHeader | UnreadableImageError]:
@@ -107,7 +111,7 @@ def read_image(path: Path, decoding: Decoding = AS_STORED, *, expected_hw: tuple
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UnreadableImageError(f"{path}: {error.strerror}") from error
+        raise _unreadable(path, error) from error
     return decode_image(data, path, decoding, expected_hw=expected_hw)
 
 
@@ -139,7 +143,7 @@ def decode_image(
         if expected_hw is not None and (width, height) == expected_hw != (height, width):
             image = as_stored(image, data)
     except ValueError as error:
-        raise UnreadableImageError(f"{path}: {error}") from error
+        raise _unreadable(path, error) from error
     if expected_hw is not None and image.shape[:2] != expected_hw:
         raise UnreadableImageError(
             f"{path}: {width} x {height} pixels, but its annotations are for {expected_hw[1]} x {expected_hw[0]}"
