@@ -92,7 +92,9 @@ class AnnotatedImages(StoredExamples[Detections]):
             UnreadableImageError: if the file cannot be read, or its size is not that of the annotations.
         """
         truth = self.truth(index)
-        return Example(read_image(Path(self.id(index)), self.decoding, expected_hw=truth.image_hw), truth, self.id(index))
+        return Example(
+            read_image(Path(self.id(index)), self.decoding, expected_hw=truth.image_hw), truth, self.id(index)
+        )
 
     def truth(self, index: int) -> Detections:
         """The annotations of one image, without opening it."""
