@@ -86,6 +86,21 @@ def list_images(root: Path, folder: str = "", *, recursive: bool = True) -> Imag
     return ImageListing(sorted(names), passed_over)
 
 
+def list_files(root: Path) -> dict[str | None, list[str]]:
+    """The files below a folder, sorted, by kind: a suffix such as ".txt", "hidden", ..., and None for images.
+
+    Raises:
+        ValueError: if the folder cannot be listed.
+    """
+    files: dict[str | None, list[str]] = {}
+    try:
+        for _, name, kind in _files(root, "", frozenset({_identity(root)}), 0):
+            files.setdefault(kind, []).append(name)
+    except OSError as error:
+        raise ValueError(f"{error.filename or root}: {error.strerror}; expected a folder of images") from error
+    return {kind: sorted(names) for kind, names in files.items()}
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is hidden, or made by an operating system for itself: neither an image nor a class."""
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.detection.annotated import AnnotatedImages, Categories, Objects, build_annotated
-from datasets.detection.sizes import fill_sizes
+from datasets.detection.sizes import as_size, fill_sizes
 from datasets.locate import locate
 from datasets.memory import paused_gc
 from datasets.splits import SPLITS, SplitData, split_folders, split_named
@@ -221,17 +221,8 @@ def _read_images(file: Path, images: list[dict[str, Any]]) -> tuple[list[str], N
             raise ValueError(f"{file}: 'images': id {image_id!r} occurs more than once")
         row_of[image_id] = row
         names.append(name)
-        sizes_hw[row] = [_as_size(image.get(key)) for key in ("height", "width")]
+        sizes_hw[row] = [as_size(image.get(key)) for key in ("height", "width")]
     return names, sizes_hw, row_of
-
-
-def _as_size(value: Any) -> int:
-    """A number of pixels; 0 if it is none."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return 0
-    return int(number) if 1 <= number < 1 << 31 else 0
 
 
 def _positions(

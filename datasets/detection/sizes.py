@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +28,12 @@ def fill_sizes(images: ImageFiles, sizes_hw: NDArray[np.int64], origin: Path) ->
     for row, header in zip(rows, headers, strict=True):
         filled[row] = (header.height, header.width) if isinstance(header, ImageHeader) else 0
     return filled, [f"{origin}: {len(rows)} of {len(images)} images have no size in it; that of the file is taken"]
+
+
+def as_size(value: Any) -> int:
+    """A number of pixels, perhaps as text; 0 if it is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+    return int(number) if 1 <= number < 1 << 31 else 0
