@@ -186,8 +186,13 @@ class DetectionAugmentation:
     Source: Liu et al. 2016 (arXiv:1512.02325), sections 2.2 and 3.6.
     """
 
-    def __init__(self, input_size: int) -> None:
-        """Args: input_size: side of the result in pixels."""
+    def __init__(self, input_size: int, strength: float = 1.0) -> None:
+        """Configure the augmentation.
+
+        Args:
+            input_size: side of the result in pixels.
+            strength: in [0, 1], multiplies the probability of each operation: 0 only resizes, 1 is SSD's.
+        """
         crop = _RandomResizedCrop((input_size, input_size), scale=(0.1, 1.0), ratio=(0.5, 2.0))
         zoom_out = _ZoomOut(
             scale=(0.5, 1.0), translate_percent=(-0.25, 0.25), balanced_scale=False, fill=GREY, keep_ratio=True
@@ -196,15 +201,15 @@ class DetectionAugmentation:
             [
                 A.OneOf(
                     [
-                        _Resize(input_size, input_size, p=1),
-                        A.Compose([crop], p=3),
-                        A.Compose([_Resize(input_size, input_size), zoom_out], p=1),
+                        _Resize(input_size, input_size, p=5 - 4 * strength),  # relative to the sum of the three
+                        A.Compose([crop], p=3 * strength),
+                        A.Compose([_Resize(input_size, input_size), zoom_out], p=strength),
                     ],
                     p=1,
                 ),
-                A.HorizontalFlip(p=0.5),
-                A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.3, p=0.5),
-                A.HueSaturationValue(hue_shift_limit=9, sat_shift_limit=40, val_shift_limit=0, p=0.5),
+                A.HorizontalFlip(p=0.5 * strength),
+                A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.3, p=0.5 * strength),
+                A.HueSaturationValue(hue_shift_limit=9, sat_shift_limit=40, val_shift_limit=0, p=0.5 * strength),
             ],
             bbox_params=A.BboxParams(
                 format="pascal_voc",

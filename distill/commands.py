@@ -6,11 +6,9 @@ import csv
 import dataclasses
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from datasets.files import new_folder
 from datasets.images import IMAGE_SUFFIXES
 from datasets.loader import Source
 from distill.config import DistillConfig
@@ -24,21 +22,24 @@ from distill.teachers import open_teacher
 from distill.training import fit_or_resume
 from distill.views import UnlabelledImages
 from tasks.common.cli.parser import Arguments
-from tasks.common.evaluation.evaluate import warn_about_data
+from tasks.common.evaluation.evaluate import NOT_HELD_OUT, inspect_data, validation_source
 from tasks.common.evaluation.predict import find_files
 from tasks.common.legacy import upgrade_folders
 from tasks.common.runs.folder import (
     LOG,
     METRICS,
+    check_run_folder,
     check_unchanged,
+    check_writable,
+    explain_full_disk,
     find_restarted_run,
-    make_folder,
+    make_run_folder,
     new_run,
     write_launch_id,
     write_settings,
 )
 from tasks.common.runs.load import identify_run, open_run
-from tasks.common.runs.pretrained import with_conventions
+from tasks.common.runs.pretrained import use_pretrained
 from tasks.common.runtime.device import uses_cuda
 from tasks.common.runtime.distributed import World, join_world
 from tasks.common.settings import CONFIG, build_settings
@@ -60,21 +61,27 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
     options = arguments.options
     lists = {key: tuple(options[key]) for key in ("teacher", "unlabelled")}
     settings = build_settings(DistillConfig, options | lists)
-    config = with_conventions(_with_student(arguments.config, options["student"]), world)
+    config = _with_student(arguments.config, options["student"])
     _check(config, settings)
+    if world.is_main:
+        _check_place(options)
     how_to_resume = f"run the same command again to resume: python -m distill {' '.join(sys.argv[1:])}"
     try:
         student = _build_student(task_name, config, settings)
+        has_scores = _inspect(student, settings, world)
+        student = use_pretrained(student, world)
         teachers = [open_teacher(text, student, settings.onnx, world) for text in settings.teacher]
         distillation, ensemble = _build_distillation(student, teachers, settings, world)
-        baseline = _build_baseline(student, len(distillation.training_set()), settings, world)
-        run = world.broadcast(_run_folder(task_name, config, settings, options) if world.is_main else Path())
+        num_images = len(distillation.training_set())
+        baseline = _build_baseline(student, num_images, settings, world) if has_scores else None
+        run = world.broadcast(_run_folder(task_name, student.config, settings, options) if world.is_main else Path())
         how_to_resume = f"continue with: python -m distill --resume {run}"
-        runs = [_train(student, run / DISTILLED_RUN, world, distillation)]
-        if world.is_main:
-            ensemble.close()
-        if baseline is not None:
-            runs.append(_train(baseline, run / BASELINE_RUN, world))
+        with explain_full_disk(run, how_to_resume):
+            runs = [_train(student, run / DISTILLED_RUN, world, distillation)]
+            if world.is_main:
+                ensemble.close()
+            if baseline is not None:
+                runs.append(_train(baseline, run / BASELINE_RUN, world))
     except InterruptedRunError as stop:
         if world.is_main:
             print(f"{stop}; {how_to_resume}", file=sys.stderr)
@@ -83,6 +90,9 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         return 0
     if settings.views is not None:
         _print_cache_use(ensemble)
+    if not has_scores:
+        print(f"{NOT_HELD_OUT}; {run / DISTILLED_RUN} is not compared with its teachers", file=sys.stderr)
+        return 0
     _report(student, teachers, runs, run)
     evaluate = f"python -m tasks.{task_name} evaluate --run {run / DISTILLED_RUN}"
     print(f"look at {run / PICTURE}; the student: {evaluate}", file=sys.stderr)
@@ -105,6 +115,22 @@ def _check(config: Any, settings: DistillConfig) -> None:
         raise ValueError("unlabelled_part: needs --unlabelled photos of faces")
 
 
+def _check_place(options: dict[str, Any]) -> None:
+    """Raise a ValueError, before any work, if the run folder cannot be written."""
+    existing = options["resume"] or find_restarted_run("distill", options["run_dir"])
+    if existing is not None:
+        check_writable(Path(existing), "--resume")
+    else:
+        check_run_folder("distill", options["run_dir"])
+
+
+def _inspect(student: Task[Any], settings: DistillConfig, world: World) -> bool:
+    """Look at the data; returns whether some are held out for validation."""
+    if world.is_main and not settings.unlabelled:
+        inspect_data(student)
+    return validation_source(student) is not None
+
+
 def _build_student(task_name: str, config: Any, settings: DistillConfig) -> Task[Any]:
     """The student's task, with the label map of a teacher that is a run, else with that of the data."""
     student_class = task_class(task_name)
@@ -124,8 +150,6 @@ def _build_distillation(
     objective = build_objective(student, class_loss=settings.class_loss, temperature=settings.temperature)
     ensemble = TeacherEnsemble(teachers, objective, loop=student.config.loop, hint_stride=settings.hint_stride)
     images = _training_images(student, objective, settings)
-    if world.is_main:
-        warn_about_data(images)
     distillation = Distillation(
         student,
         ensemble,
@@ -188,13 +212,7 @@ def _run_folder(task_name: str, config: Any, settings: DistillConfig, options: d
         check_unchanged(content, run / CONFIG)
         upgrade_folders(run)
         return run
-    restarted = find_restarted_run("distill", options["run_dir"])
-    if restarted is not None:
-        run = restarted
-    elif options["run_dir"] is not None:
-        run = make_folder(Path(options["run_dir"]), "--run_dir")
-    else:
-        run = new_folder(Path("runs") / "distill" / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    run = find_restarted_run("distill", options["run_dir"]) or make_run_folder("distill", options["run_dir"])
     write_launch_id(run)
     write_settings(content, run)
     return run

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from tasks.common.config import DataConfig, TaskConfig, VerbSettings, require_size_of_name
-from tasks.common.ranges import ClosedUnit, LeftOpenUnit, NonNegativeInt, require_region
+from tasks.common.ranges import ClosedUnit, LeftOpenUnit, NonNegativeInt, require, require_region
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,4 +50,6 @@ class AttributesConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        expected = "0 in this task, where balance weighs the positives of each attribute"
+        require(self.optim.balance == 0, "optim.balance", expected, self.optim.balance)
         require_size_of_name(self.backbone, self.data.input_size)

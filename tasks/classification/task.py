@@ -118,6 +118,10 @@ class ClassificationTask(Task[Label]):
         alphas = {"mixup_alpha": self.config.augment.mixup_alpha, "cutmix_alpha": self.config.augment.cutmix_alpha}
         return LabelMixing(len(self.class_names), **alphas) if any(alphas.values()) else None
 
+    def classes_of(self, truths: Sequence[Label]) -> list[list[int]]:
+        """The class of each image."""
+        return [[truth.class_id] for truth in truths]
+
     def preprocessing(self) -> Preprocess:
         """Resize and centre crop."""
         data = self.config.data

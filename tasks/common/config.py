@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from backbone.names import ConventionsName, parse_name
 from tasks.common.ranges import (
     AtLeast2,
+    ClosedUnit,
     InputSize,
     LeftOpenUnit,
     NonNegative,
@@ -98,8 +99,14 @@ class OptimConfig(Settings, group="optim"):
         schedule: cosine (to zero at the end), exponential (the paper's: times 0.94 every 2 epochs), or constant.
         warmup_epochs: length of the linear warm-up.
         epochs: passes over the training images.
+        patience: stop early where the score has not risen for this many epochs; null to train all epochs. Undefined
+            scores are no rise, and while none was defined training goes on. The cosine schedule has not reached zero
+            then, so the last weights are noisier than those of a full run; the best checkpoint is kept as always.
         batch_size: images in one forward pass, at least 2 for batch normalisation.
         accumulate: forward passes in one optimiser step.
+        balance: exponent of class balancing: an image is shown in proportion to (1 / f)^balance, where f is the
+            fraction of the training images that have its class, or the rarest of its classes. 0: every image once an
+            epoch; 0.5: square-root sampling, and in detection the repeat factors of LVIS; 1: all classes equally often.
         clip_norm: maximum norm of the gradient; null for no clipping.
         ema_decay: decay of the EMA weights, which are evaluated and saved; null for none.
         layers: which layers are trained: all; linear_probe (the head alone, by L-BFGS on cached features of the
@@ -119,8 +126,10 @@ class OptimConfig(Settings, group="optim"):
     schedule: Literal["cosine", "exponential", "constant"] = "cosine"
     warmup_epochs: NonNegative = 1.0
     epochs: PositiveInt = 60
+    patience: PositiveInt | None = None
     batch_size: AtLeast2 = 16
     accumulate: PositiveInt = 1
+    balance: ClosedUnit = 0.0
     clip_norm: Positive | None = 10.0
     ema_decay: OpenUnit | None = 0.999
     layers: Literal["all", "linear_probe", "gradual"] = "all"
@@ -142,7 +151,7 @@ class LoopConfig(Settings, group="loop"):
         num_workers: data loader processes; 0 loads in the main process.
         evaluate_every: epochs between evaluations, the best of which is kept; the last epoch is always evaluated.
         checkpoint_minutes: time between checkpoints within an epoch; there is always one after each epoch.
-        max_unreadable_fraction: stop if a larger fraction of the images cannot be read.
+        max_unreadable_fraction: stop if a larger fraction of the images cannot be read; 1 never stops.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -152,7 +161,7 @@ class LoopConfig(Settings, group="loop"):
     num_workers: NonNegativeInt = 2
     evaluate_every: PositiveInt = 1
     checkpoint_minutes: NonNegative = 5.0
-    max_unreadable_fraction: RightOpenUnit = 0.01
+    max_unreadable_fraction: ClosedUnit = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)

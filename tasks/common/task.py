@@ -6,17 +6,24 @@ To write a task, subclass `Task` and `Metric` and implement the abstract methods
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from backbone.weights import Weights
+from datasets.balance import ClassBalance, Classes, image_weights
 from datasets.files import write_json
 from datasets.images import Decoding
 from datasets.loader import Augment, Collate, Mixing, Order, Preprocess, Source, TrainingSet
 from datasets.types import Image, Split
+from tasks.common.config import BackboneConfig
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 
 T = TypeVar("T")  # the type of a task's truth and predictions, from `datasets.types`
@@ -143,6 +150,35 @@ class Task(Objective, Generic[T]):
     def mixing(self) -> Mixing[T] | None:
         """The augmentation that mixes the examples of a batch, such as MixUp; None for none."""
         return None
+
+    def order(self) -> Order | None:
+        """Classes balanced by `optim.balance`; None for 0, where each image is shown once an epoch."""
+        if not self.config.optim.balance:
+            return None
+        source = self.source("train")
+        return ClassBalance(self.balance_weights([source.truth(row) for row in range(len(source))]))
+
+    def classes_of(self, truths: Sequence[T]) -> Sequence[Classes]:
+        """The classes of each image, which `optim.balance` balances.
+
+        Raises:
+            ValueError: if the task has none, or balances them by other means.
+        """
+        raise ValueError(f"optim.balance: expected 0 in tasks.{self.name}, which does not balance classes by sampling")
+
+    def balance_weights(self, truths: Sequence[T]) -> NDArray[np.float64]:
+        """How often each training image is shown, in proportion, by `optim.balance`."""
+        return image_weights(self.classes_of(truths), self.config.optim.balance)
+
+    def with_backbone(self, backbone: BackboneConfig) -> Self:
+        """The same task, with its data as read, for other settings of the backbone."""
+        task = copy.copy(self)
+        task.config = dataclasses.replace(self.config, backbone=backbone)
+        return task
+
+    def kept(self, weights: Weights) -> str:
+        """What of pretrained weights the network starts from, in words."""
+        return "the backbone"
 
     def training_set(self) -> TrainingSet[T]:
         """The training split, augmented and mixed."""

@@ -80,11 +80,24 @@ class DetectionDataConfig(DataConfig, group="data"):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetectionAugmentConfig(Settings, group="augment"):
+    """Training augmentation.
+
+    Args:
+        strength: multiplies the probability of each operation (crop, zoom out, flip, colour jitter): 1 for SSD's
+            augmentation, 0 for none.
+    """
+
+    strength: ClosedUnit = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class DetectionConfig(TaskConfig):
     """SSD or Faster R-CNN on MobileNet (Howard et al. 2017, section 4.6, Table 13).
 
     Args:
         data: images and boxes.
+        augment: training augmentation.
         model: ssd (one stage, small and fast), or faster_rcnn (two stages, 20 times the mult-adds).
         ssd: settings of SSD.
         faster_rcnn: settings of Faster R-CNN.
@@ -103,6 +116,7 @@ class DetectionConfig(TaskConfig):
     }
 
     data: DetectionDataConfig = field(default_factory=DetectionDataConfig)
+    augment: DetectionAugmentConfig = field(default_factory=DetectionAugmentConfig)
     model: Literal["ssd", "faster_rcnn"] = "ssd"
     ssd: SSDConfig = field(default_factory=SSDConfig)
     faster_rcnn: FasterRCNNConfig = field(default_factory=FasterRCNNConfig)

@@ -98,6 +98,11 @@ class FasterRCNN(nn.Module):
             nn.init.zeros_(layer.bias)
         self.to(memory_format=torch.channels_last)
 
+    def class_layouts(self) -> dict[str, tuple[int, int]]:
+        """The parameters with a part for each class: rows before the class and after it, see `transfer.py`."""
+        layers = {"cls_score": (1, 1), "bbox_pred": (1, 4)}
+        return {f"predictor.{name}.{kind}": layout for name, layout in layers.items() for kind in ("weight", "bias")}
+
     def forward(self, images: Tensor, targets: DetectionTargets | None = None) -> FasterRCNNOutputs:
         """Raw outputs for A anchors and R regions.
 

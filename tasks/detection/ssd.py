@@ -64,6 +64,7 @@ class SSD(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.num_classes = num_classes
+        self._last_layer = 0 if predictor == "pointwise" else 1  # of each predictor
         self.neck = FPN(backbone) if neck == "fpn" else SSDExtraLayers(backbone)
         pairs = [(c, len(shapes)) for c, shapes in zip(self.neck.channels, self.neck.anchor_shapes, strict=True)]
         build = partial(_build_predictor, predictor, backbone.conventions)
@@ -75,6 +76,14 @@ class SSD(nn.Module):
         anchors = build_anchors(grid_sizes(input_size, self.neck.strides), self.neck.anchor_shapes)
         self.register_buffer("anchors", anchors, persistent=False)  # constant; moves with the module
         self.to(memory_format=torch.channels_last)
+
+    def class_layouts(self) -> dict[str, tuple[int, int]]:
+        """The parameters with a part for each class: rows before the class and after it, see `transfer.py`."""
+        return {
+            f"class_predictors.{index}.{self._last_layer}.{kind}": (len(shapes), 1)
+            for index, shapes in enumerate(self.neck.anchor_shapes)
+            for kind in ("weight", "bias")
+        }
 
     def forward(self, images: Tensor) -> SSDOutputs:
         """uint8 RGB (N, 3, S, S) -> raw outputs for A anchors."""

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from backbone.base import Backbone
+from backbone.weights import Weights
 from datasets.detection.annotated import AnnotatedImages, Categories
 from datasets.detection.read import open_detection
 from datasets.drawing.boxes import draw_detections
@@ -31,6 +32,7 @@ from tasks.detection.metric import DetectionMetric, worst_false_positive
 from tasks.detection.model import Detector
 from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.ssd import SSD, decode_ssd
+from tasks.detection.transfer import is_detector, load_detector
 
 PAPER_NUM_CLASSES = 90  # of the paper's detectors, without background: COCO's ids from 1 to 90
 
@@ -63,9 +65,26 @@ class DetectionTask(Task[Detections]):
         return cls(config, _metadata(Categories(ids, tuple(map(str, ids)))))
 
     def build_model(self) -> nn.Module:
-        """The detector, with a pretrained backbone if the configuration names one."""
-        backbone = build_pretrained(self.config, open_pretrained(self.config))
-        return self._detector.build(backbone, len(self.class_names))
+        """The detector with the configured weights: a backbone's, or those of a detector as far as they fit."""
+        weights = open_pretrained(self.config)
+        network = self._detector.build(build_pretrained(self.config, weights), len(self.class_names))
+        if is_detector(weights):
+            load_detector(network, weights, self.class_names)
+        return network
+
+    def kept(self, weights: Weights) -> str:
+        """The backbone, and of a detector what else fits, with the classes that it knows."""
+        if not is_detector(weights):
+            return super().kept(weights)
+        network = self._detector.build(build_pretrained(self.config, weights), len(self.class_names))
+        return load_detector(network, weights, self.class_names)
+
+    def classes_of(self, truths: Sequence[Detections]) -> list[list[int]]:
+        """The classes of the objects in each image, without crowds."""
+        return [
+            truth.class_ids[np.ones(len(truth), bool) if truth.is_crowd is None else ~truth.is_crowd].tolist()
+            for truth in truths
+        ]
 
     def source(self, split: Split) -> AnnotatedImages:
         """The annotated images of a split, with the task's class ids.
@@ -83,7 +102,7 @@ class DetectionTask(Task[Detections]):
 
     def augmentation(self) -> DetectionAugmentation:
         """SSD's augmentation."""
-        return DetectionAugmentation(self.config.data.input_size)
+        return DetectionAugmentation(self.config.data.input_size, self.config.augment.strength)
 
     def preprocessing(self) -> Preprocess:
         """Resizing to the input size, without keeping the aspect ratio."""

@@ -106,6 +106,8 @@ class EmbeddingConfig(TaskConfig):
             f"a divisor of optim.batch_size ({size}) and at most half of it",
             photos,
         )
+        balance = self.optim.balance
+        require(balance == 0, "optim.balance", "0 in this task, where identities occur equally often", balance)
         is_supported = self.loss != "triplet" or self.optim.layers != "linear_probe"
         require(is_supported, "loss", "cosface or arcface with optim.layers linear_probe", self.loss)
         require_size_of_name(self.backbone, self.data.input_size)

@@ -143,6 +143,11 @@ class GeolocationTask(Task[Place]):
         size, area = self.config.data.input_size, self.config.min_crop_area
         return CropAugmentation(size, min_crop_area=area, randaugment_ops=0, may_mirror=False)
 
+    def classes_of(self, truths: Sequence[Place]) -> list[list[int]]:
+        """The cell of each photo in the finest partitioning, if it is in one."""
+        lat_deg, lng_deg = (np.array([getattr(truth, name) for truth in truths]) for name in ("lat_deg", "lng_deg"))
+        return [[cell] if cell >= 0 else [] for cell in self.partitionings[-1].find(lat_deg, lng_deg).tolist()]
+
     def preprocessing(self) -> Preprocess:
         """The centre of the photo, scaled."""
         data = self.config.data

@@ -35,11 +35,17 @@ def _train_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--resume", type=str | None, metavar="RUN", help="run folder to resume; it ends as if never stopped"
     )
+    parser.add_argument(
+        "--extend",
+        type=str | None,
+        metavar="RUN",
+        help="finished run to train further, for optim.epochs more epochs in a new run folder",
+    )
 
 
 def _evaluate_flags(parser: ArgumentParser) -> None:
     add_run(parser, "evaluate-<split>")
-    parser.add_argument("--split", type=Literal["train", "val"], default="val", help="which images")
+    parser.add_argument("--split", type=Literal["train", "val", "test"], default="val", help="which images")
     parser.add_argument("--record", type=str | None, metavar="FILE", help="append the scores to this JSON Lines file")
     add_json(parser)
 

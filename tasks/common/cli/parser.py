@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile, zip_longest
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 from jsonargparse import ArgumentParser
 
@@ -46,16 +47,17 @@ def parse_arguments(
 ) -> Arguments:
     """Settings and flags from words; prints help and exits where that is asked for.
 
-    Settings come from the defaults, then from a run's `config.yaml` (`--run`, `--resume`) or the sample's recipe, then
-    from each `--config`, then from flags. The sample's recipe, for a verb that uses the sample where neither `--config`
-    nor `--data.root` is given, is `sample_config`, or the file beside it with the model's name in front.
+    Settings come from the defaults, then from a run's `config.yaml` (`--run`, `--resume`, `--extend`) or the sample's
+    recipe, then from each `--config`, then from flags. The sample's recipe, for a verb that uses the sample where
+    neither `--config` nor `--data.root` is given, is `sample_config`, or the file beside it with the model's name in
+    front.
 
     Raises:
         SystemExit: with status 2 after an error, which is printed as one line.
     """
     verb = _parse_verb(task, words[:1], commands)
     parser = build_parser(config_class, commands[verb])
-    files, words = _split_config_files(_complete_switches(words[1:], parser))
+    files, words = _split_config_files(_name_nulls(_complete_switches(words[1:], parser), parser))
     flags = _flags(words)
     if flags.keys() & {"h", "help"}:
         print(format_help(task, verb, commands[verb], config_class, parser))
@@ -66,9 +68,11 @@ def parse_arguments(
             raise ValueError(f"--run: expected a run folder; there are no published weights of tasks.{task}")
         for key, value in flags.items():
             _refuse_renamed(key, value, known)
+            _refuse_null(key, value, parser)
             if key in known:
                 _refuse_unused(key, verb, commands, config_class, has_run="run" in flags)
-        files = [*_run_config(flags.get("run") or flags.get("resume")), *map(_existing, files)]
+        run = flags.get("run") or flags.get("resume") or flags.get("extend")
+        files = [*_run_config(run), *map(_existing, files)]
         if commands[verb].uses_sample and not files and "data.root" not in flags:
             of_model = sample_config.with_name(f"{flags.get('model')}_{sample_config.name}")
             words = ["--config", str(of_model if of_model.is_file() else sample_config), *words]
@@ -129,6 +133,13 @@ def _refuse_renamed(key: str, value: str, known: Sequence[str]) -> None:
         raise ValueError(renamed)
 
 
+def _refuse_null(key: str, value: str, parser: ArgumentParser) -> None:
+    """Raise a ValueError for `null` as a text that cannot be null, which would be taken for a file's name."""
+    texts = {action.dest for action in parser._actions if getattr(action, "_typehint", action.type) is str}
+    if key in texts and value == "null":
+        raise ValueError(f"{key}: cannot be null; expected a text")
+
+
 def _refuse_unused(
     key: str, verb: str, commands: Mapping[str, Command], config_class: type[TaskConfig], *, has_run: bool
 ) -> None:
@@ -175,7 +186,7 @@ def _explain(message: str, known: Sequence[str]) -> str:
     return f"unknown setting {key}" + (f"; did you mean {near[0]}?" if near else "")
 
 
-# jsonargparse's own means do not replace these two: its ActionYesNo is for single arguments, not for fields of a
+# jsonargparse's own means do not replace these: its ActionYesNo is for single arguments, not for fields of a
 # dataclass, and with nargs="?" a switch would swallow an input after it; its default_config_files are loaded without
 # `ConfigFile`, which knows the names of earlier versions.
 
@@ -187,6 +198,18 @@ def _complete_switches(words: Sequence[str], parser: ArgumentParser) -> list[str
     for word, after in zip_longest(words, words[1:], fillvalue=""):
         completed += [word, "true"] if word in switches and after not in ("true", "false") else [word]
     return completed
+
+
+def _name_nulls(words: Sequence[str], parser: ArgumentParser) -> list[str]:
+    """The words with `null` in place of `none` and `None` as the value of a setting that may be null and is no text."""
+    kinds = {f"--{action.dest}": get_args(getattr(action, "_typehint", None)) for action in parser._actions}
+    nullable = {flag for flag, types in kinds.items() if NoneType in types and str not in types}
+    named: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        flag, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        is_null = flag in nullable and value.lower() == "none"
+        named.append((f"{flag}=null" if equals else "null") if is_null else word)
+    return named
 
 
 def _split_config_files(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -32,8 +32,9 @@ def draw_curves(history: Sequence[Mapping[str, Any]], score_name: str, path: Pat
             epoch, score = best["epoch"], best[score_name]
             label = f"best {score_name}: {score:.3f}, epoch {epoch}"
             scores.plot(epoch, score, "k*", markersize=11, zorder=3, clip_on=False, label=label)
-        scores.set(title="validation", xlabel="epoch", ylim=(0, 1))
-        add_legend_below(scores, 3)
+        scores.set(title="validation" if scored else "no validation images", xlabel="epoch", ylim=(0, 1))
+        if scored:
+            add_legend_below(scores, 3)
         rates.plot([row["epoch"] for row in history], [row["lr"] for row in history])
         rates.set(title="learning rate", xlabel="epoch", ylim=(0, None))
         for axes in (losses, scores, rates):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from datasets.drawing.draw import contact_sheet
 from datasets.images import UnreadableImageError, write_image
 from datasets.loader import EvaluationSet, Source, build_loader, ordered_batches
 from datasets.progress import Progress
+from datasets.splits import MissingSplitError
 from datasets.types import Batch, Image
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.unreadable import UnreadableImages
@@ -25,6 +27,8 @@ from tasks.common.task import Metric, Task
 
 T = TypeVar("T")
 NUM_EXAMPLES = 12
+NO_IMAGES = {"num_images": 0, "num_unreadable": 0}  # the counts where nothing is scored
+NOT_HELD_OUT = "no images are held out, so there are no scores; --data.val_fraction 0.2 sets some aside"
 
 
 class Evaluation(NamedTuple, Generic[T]):
@@ -181,7 +185,39 @@ def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path
         write_image(path, contact_sheet(pictures))
 
 
+def validation_source(task: Task[T]) -> Source[T] | None:
+    """The validation images; None where the data have none and the settings ask for none to be held out.
+
+    Raises:
+        ValueError: if they cannot be read.
+        MissingSplitError: (a ValueError) if there are none, and nobody asked for that.
+    """
+    try:
+        return task.source("val")
+    except MissingSplitError:
+        if task.config.data.val_fraction is None:
+            return None
+        raise
+
+
+def inspect_data(task: Task[Any]) -> None:
+    """Say what the data of a training are, and warn about what was repaired, skipped or found in them.
+
+    Raises:
+        ValueError: if they cannot be used.
+    """
+    found = getattr(getattr(task, "data", None), "found", None)
+    if found is not None:
+        print(f"data: {found}", file=sys.stderr)
+    sources = {"train": task.source("train"), "val": validation_source(task)}
+    for source in filter(None, sources.values()):
+        warn_about_data(source)
+    # THE LOOK: `datasets.look.look(sources)` goes here; it prints its findings, and raises if nothing can be learned.
+    if sources["val"] is None:
+        print(NOT_HELD_OUT, file=sys.stderr)
+
+
 def warn_about_data(source: Source[Any]) -> None:
-    """Emit the warnings of a data set: what was repaired or skipped while reading it."""
+    """Emit the warnings of a source: what was repaired or skipped while reading it."""
     for line in source.warnings:
         warnings.warn(line, stacklevel=2)

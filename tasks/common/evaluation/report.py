@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,20 @@ def is_new_best(score: float, history: Sequence[Mapping[str, Any]], score_name: 
     """Whether a score is higher than all earlier ones; NaN counts only as the first score."""
     earlier = [row[score_name] for row in history if score_name in row]
     return not earlier or (math.isfinite(score) and all(score > old for old in earlier if math.isfinite(old)))
+
+
+def has_stalled(history: Sequence[Mapping[str, Any]], score_name: str, patience: int) -> bool:
+    """Whether the last evaluation was `patience` or more epochs after the one with the highest score.
+
+    Undefined scores (NaN) are no rise; if there are no others, nothing is known, and the score has not stalled.
+    """
+    scored = [row for row in history if score_name in row]
+    defined = [row for row in scored if math.isfinite(row[score_name])]
+    if not defined:
+        return False
+    best = max(defined, key=itemgetter(score_name))  # the first of equal ones
+    stalled: bool = scored[-1]["epoch"] - best["epoch"] >= patience
+    return stalled
 
 
 def metrics_as_json(scores: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, Any]:

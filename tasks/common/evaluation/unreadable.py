@@ -12,7 +12,7 @@ class UnreadableImages:
     """A record of the unreadable images of a data set."""
 
     def __init__(self, num_images: int, max_fraction: float) -> None:
-        """Args: num_images: of the data set; max_fraction: allowed fraction of unreadable images, in [0, 1)."""
+        """Args: num_images: of the data set; max_fraction: allowed fraction of unreadable images, in [0, 1]."""
         self.num_images = num_images
         self.max_fraction = max_fraction
         self.reasons: dict[str, None] = {}  # in order

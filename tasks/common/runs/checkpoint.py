@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import pickle
-import shutil
 import warnings
 import zipfile
 from pathlib import Path
@@ -15,14 +15,13 @@ from datasets.files import atomic_write
 from tasks.common.legacy import upgrade_checkpoint
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
-_TORCH_WRITER = "inline_container.cc"  # torch's error on a full disk names only this source file
 
 
 def save_last(run: Path, content: dict[str, Any]) -> None:
     """Write `last.pt`; the old one becomes `previous.pt`.
 
     Raises:
-        ValueError: if the disk is full; existing checkpoints are unchanged.
+        OSError: if the disk is full; existing checkpoints are unchanged.
     """
     _save(content, run / LAST, backup=run / PREVIOUS)
 
@@ -31,7 +30,7 @@ def save_best(run: Path, content: dict[str, Any]) -> None:
     """Write `best.pt`.
 
     Raises:
-        ValueError: if the disk is full; an existing one is unchanged.
+        OSError: if the disk is full; an existing one is unchanged.
     """
     _save(content, run / BEST)
 
@@ -89,17 +88,11 @@ def load_checkpoint(path: Path, task_name: str | None = None) -> dict[str, Any]:
 
 
 def _save(content: dict[str, Any], path: Path, *, backup: Path | None = None) -> None:
-    try:
-        with atomic_write(path, backup=backup) as temporary:
-            torch.save(content, temporary)
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and _TORCH_WRITER not in str(error):
-            raise
-        free = shutil.disk_usage(path.parent).free  # after the partial file was removed
-        raise ValueError(
-            f"{path}: the checkpoint could not be written, {free / 1e6:.1f} MB are free there ({error}); earlier "
-            "checkpoints are intact: free some space, then resume the run"
-        ) from error
+    # torch reports a full disk by a RuntimeError about positions in the file; a file of our own raises the OSError.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_write(path, backup=backup) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 class DamagedCheckpointError(ValueError):

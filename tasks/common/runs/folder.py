@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import yaml
@@ -17,6 +22,9 @@ from tasks.common.task import Task
 LOG, METRICS, CURVES, PICTURE = "log.csv", "metrics.json", "curves.png", "predictions.png"
 LAUNCH = "launch_id"
 _RUN_ID = "TORCHELASTIC_RUN_ID"  # environment variable set by torchrun
+MIN_FREE_BYTES = 10**6  # where a command starts to write; a training asks for the size of its checkpoints
+SAME_AGAIN = "run the command again with another --out"  # after a full disk
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Settings without effect on the final weights.
 RESUME_MAY_CHANGE = frozenset(
     {"data.root", "loop.device", "loop.num_workers", "loop.checkpoint_minutes", "loop.max_unreadable_fraction"}
@@ -31,16 +39,26 @@ def new_run(task: Task[Any], run_dir: str | None, *, restarted: Path | None = No
         run_dir: the folder to make; None for one named by date and time.
         restarted: the folder of this run from before `torchrun` restarted its processes, if any.
     """
-    if restarted is not None:
-        run = restarted
-    elif run_dir is not None:
-        run = make_folder(Path(run_dir), "--run_dir")
-    else:
-        run = new_folder(Path("runs") / task.name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    run = restarted or make_run_folder(task.name, run_dir)
     write_launch_id(run)
     write_settings(dataclasses.asdict(task.config), run)
     task.write_metadata(run)
     return run
+
+
+def make_run_folder(name: str, run_dir: str | None) -> Path:
+    """Make the folder of a run of that name: `run_dir`, or one named by date and time."""
+    if run_dir is not None:
+        return make_folder(Path(run_dir), "--run_dir")
+    return new_folder(Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+
+
+def check_run_folder(name: str, run_dir: str | None) -> None:
+    """Raise a ValueError unless `make_run_folder` can make a folder and files in it; leaves nothing behind."""
+    if run_dir is not None:
+        check_new_folder(Path(run_dir), "--run_dir")
+    else:
+        check_writable(Path("runs") / name, "--run_dir")
 
 
 def out_folder(task: Task[Any], default: str, *, out: str | None, run: str | None = None) -> Path:
@@ -59,13 +77,89 @@ def out_folder(task: Task[Any], default: str, *, out: str | None, run: str | Non
     return new_folder(Path("runs") / task.name / f"{task.config.backbone.name}-{default}")
 
 
+def check_out_folder(name: str, *, out: str | None, run: str | None = None) -> None:
+    """Raise a ValueError unless `out_folder` can make a folder and files in it; leaves nothing behind.
+
+    Args:
+        name: of the task.
+        out: see `out_folder`.
+        run: see `out_folder`.
+    """
+    if out is not None:
+        check_new_folder(Path(out), "--out")
+    else:
+        check_writable(Path(run) if run is not None else Path("runs") / name, "--out")
+
+
 def make_folder(path: Path, flag: str) -> Path:
     """Make the folder given by a flag; it must not exist."""
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError as error:
-        raise ValueError(f"{flag}: {path} exists already and is not overwritten; choose another folder") from error
+    _refuse_existing(path, flag)
+    path.mkdir(parents=True)
     return path
+
+
+def check_new_folder(path: Path, flag: str) -> None:
+    """Raise a ValueError unless the folder given by a flag can be made; leaves nothing behind."""
+    _refuse_existing(path, flag)
+    check_writable(path, flag)
+
+
+def check_writable(path: Path, flag: str) -> None:
+    """Raise a ValueError unless files can be written to a folder, which is made for that; leaves nothing behind.
+
+    Args:
+        path: the folder.
+        flag: which names another one, for the message.
+    """
+    missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path) as probe:
+            probe.write(bytes(4096))
+        free = shutil.disk_usage(path).free
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"{flag}: files cannot be written to {path} ({reason}); choose another folder") from error
+    finally:
+        for folder in missing:
+            with suppress(OSError):  # not made, or another process uses it
+                folder.rmdir()
+    if free < MIN_FREE_BYTES:
+        raise ValueError(
+            f"{flag}: the disk of {path} is full ({free / 1e6:.1f} MB are free); free some space or choose another "
+            "folder"
+        )
+
+
+@contextmanager
+def explain_full_disk(folder: Path, way_out: str) -> Iterator[None]:
+    """Turn an error of a full or read-only disk into one line.
+
+    Args:
+        folder: that the block writes to.
+        way_out: what to do once there is space.
+
+    Raises:
+        ValueError: in place of such an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (*_FULL, errno.EROFS):
+            raise
+        place = Path(os.fsdecode(error.filename)).parent if error.filename else folder
+        if error.errno == errno.EROFS:
+            state, remedy = f"the disk of {place} is read-only", "make it writable"
+        else:
+            existing = next((parent for parent in (place, *place.parents) if parent.is_dir()), folder)
+            free = shutil.disk_usage(existing).free
+            state, remedy = f"the disk of {place} is full ({free / 1e6:.1f} MB are free)", "free some space"
+        raise ValueError(f"{state}: {error.strerror}; {remedy}, then {way_out}") from error
+
+
+def _refuse_existing(path: Path, flag: str) -> None:
+    if os.path.lexists(path):
+        raise ValueError(f"{flag}: {path} exists already and is not overwritten; choose another folder")
 
 
 def write_settings(settings: dict[str, Any], run: Path) -> None:
@@ -85,8 +179,14 @@ def check_unchanged(settings: dict[str, Any], path: Path) -> None:
         if value != saved.get(key, value) and key not in RESUME_MAY_CHANGE:
             raise ValueError(
                 f"{key}: the run was started with {saved[key]!r}, and --resume continues it exactly; to use {value!r}, "
-                "start a new run"
+                f"{_way_to_change(key, value, saved[key], path.parent)}"
             )
+
+
+def _way_to_change(key: str, value: Any, saved: Any, run: Path) -> str:
+    if key == "optim.epochs" and value > saved:
+        return f"train it further in a new run: train --extend {run} --optim.epochs {value - saved}"
+    return "start a new run"
 
 
 def write_launch_id(run: Path) -> None:

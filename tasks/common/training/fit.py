@@ -8,19 +8,22 @@ step, and everything else is in the checkpoint.
 from __future__ import annotations
 
 import reprlib
+import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from datasets.files import write_json
 from datasets.loader import TrainingBatches, build_loader
 from datasets.progress import Progress
 from tasks.common.drawing.plot import draw_curves
-from tasks.common.evaluation.evaluate import draw_examples, evaluate, evaluation_loader
-from tasks.common.evaluation.report import epoch_line, is_new_best, metrics_as_json, write_csv
+from tasks.common.evaluation.evaluate import NO_IMAGES, draw_examples, evaluate, evaluation_loader, validation_source
+from tasks.common.evaluation.report import epoch_line, has_stalled, is_new_best, metrics_as_json, write_csv
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import CURVES, LOG, METRICS, PICTURE
@@ -43,27 +46,40 @@ class InterruptedRunError(Exception):
 
 
 def fit(
-    task: Task[T], run: Path, *, objective: Objective | None = None, resume: bool = False, world: World = SINGLE_PROCESS
+    task: Task[T],
+    run: Path,
+    *,
+    objective: Objective | None = None,
+    resume: bool = False,
+    weights: Mapping[str, Tensor] | None = None,
+    world: World = SINGLE_PROCESS,
 ) -> dict[str, float]:
     """Train and evaluate; write log, checkpoints, metrics and pictures to the run folder.
+
+    Without validation images (`data.val_fraction: null`) there are no scores, and the last weights are the best.
 
     Args:
         task: to evaluate.
         run: an existing run folder.
         objective: the training objective; None for the task itself.
         resume: whether to resume from the newest intact checkpoint.
+        weights: initial weights of the whole network, in place of those in the settings.
         world: the processes that share each batch; rank 0 writes.
 
     Returns:
-        The scores of the best checkpoint.
+        The scores of the best checkpoint; none without validation images.
 
     Raises:
-        ValueError: if the data cannot be used, the loss is not finite, or a checkpoint does not fit.
+        ValueError: if the data cannot be used, the loss is not finite, a checkpoint does not fit, or the disk has no
+            room for the checkpoints.
+        OSError: if the disk is full; what was saved is intact, and the run can be resumed.
         InterruptedRunError: after SIGTERM or Ctrl-C; the run can be resumed.
     """
-    trainer = _Trainer(task, objective or task, run, world)
+    trainer = _Trainer(task, objective or task, run, world, weights)
     if resume:
         trainer.restore()
+    elif world.is_main:
+        trainer.check_free_space()
     state, epochs = trainer.state, task.config.optim.epochs
     total_steps = epochs * trainer.steps_per_epoch
     with (
@@ -71,6 +87,12 @@ def fit(
         Progress("training", total_steps, done=state.step, silent=not world.is_main) as progress,
     ):
         for epoch in range(len(state.history), epochs):
+            if trainer.has_stalled():
+                progress.print(
+                    f"stopped after epoch {epoch}: {task.score_name} has not risen for {task.config.optim.patience} "
+                    "epochs (optim.patience)"
+                )
+                break
             trainer.train_epoch(epoch, signals, progress)
             row = trainer.close_epoch(epoch)
             progress.print(epoch_line(row, epochs, task.score_name))
@@ -82,14 +104,16 @@ def fit(
 class _Trainer(Generic[T]):
     """The data, model and state of one run."""
 
-    def __init__(self, task: Task[T], objective: Objective, run: Path, world: World) -> None:
+    def __init__(
+        self, task: Task[T], objective: Objective, run: Path, world: World, weights: Mapping[str, Tensor] | None
+    ) -> None:
         self.task, self.objective, self.run, self.world = task, objective, run, world
         self.optim, self.loop = task.config.optim, task.config.loop
         self.device = setup_device(self.loop)
         self.dtype = compute_dtype(self.loop, self.device)
         torch.manual_seed(task.config.seed)
 
-        training_set, self.val_source = objective.training_set(), task.source("val")
+        training_set, self.val_source = objective.training_set(), validation_source(task)
         num_images = len(training_set)
         batch_size = shared_batch_size(num_images, self.optim, world)
         self.batches = TrainingBatches(
@@ -109,10 +133,17 @@ class _Trainer(Generic[T]):
             keep_workers=True,
             pin_memory=self.device.type == "cuda",
         )
-        self.val_loader = evaluation_loader(task, self.val_source, self.optim.batch_size, world, keep_workers=True)
+        self.val_loader = (
+            None
+            if self.val_source is None
+            else evaluation_loader(task, self.val_source, self.optim.batch_size, world, keep_workers=True)
+        )
         self.unreadable = UnreadableImages(num_images, self.loop.max_unreadable_fraction)
 
-        model = objective.build_model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model: Any = objective.build_model()
+        if weights is not None:
+            _load_all(model, weights)
+        model = model.to(self.device, memory_format=torch.channels_last)
         if world.size > 1:
             model = synchronize_batch_norm(model, self.optim, self.device, batch_size // world.size)
         self.state = TrainingState(
@@ -193,17 +224,39 @@ class _Trainer(Generic[T]):
         row = state.close_epoch(num_epochs, self.batches.batch_size * optim.accumulate, self.world)
         self.unreadable.merge_processes(self.world)
         if is_evaluated:
-            evaluation = evaluate(self.task, state.evaluated_model, self.val_loader, world=self.world)
-            row |= evaluation.scores
-            if self.world.is_main and is_new_best(evaluation.scores[score_name], state.history, score_name):
+            scores, counts, is_best = {}, NO_IMAGES, True  # without validation images
+            if self.val_loader is not None:
+                evaluation = evaluate(self.task, state.evaluated_model, self.val_loader, world=self.world)
+                scores, counts = evaluation.scores, evaluation.counts
+                is_best = is_new_best(scores[score_name], state.history, score_name)
+            row |= scores
+            if self.world.is_main and is_best:
                 weights = {"model": state.evaluated_model.state_dict(), "epoch": num_epochs}
-                results = {"metrics": evaluation.scores, "counts": evaluation.counts}
-                checkpoint.save_best(self.run, self.identity | weights | results)
+                checkpoint.save_best(self.run, self.identity | weights | {"metrics": scores, "counts": counts})
         state.history.append(row)
         self._save()
         if self.world.is_main:
             write_csv(self.run / LOG, state.history)
         return row
+
+    def has_stalled(self) -> bool:
+        """Whether the score has not risen for `optim.patience` epochs; a function of the log, as resuming needs."""
+        patience = self.optim.patience
+        return patience is not None and has_stalled(self.state.history, self.task.score_name, patience)
+
+    def check_free_space(self) -> None:
+        """Raise a ValueError if the disk has no room for the checkpoints of a new run."""
+        state = self.state
+        num_bytes = sum(tensor.nbytes for tensor in state.model.state_dict().values())
+        moments = {"sgd": 1, "adamw": 2, "rmsprop": 2}[self.optim.name]
+        # Two checkpoints and a third one that is being written, each with the EMA weights; and the best weights.
+        needed = (3 * (1 + (state.ema is not None) + moments) + 1) * num_bytes
+        free = shutil.disk_usage(self.run).free
+        if free < needed:
+            raise ValueError(
+                f"{self.run}: the checkpoints of this network take {needed / 1e6:.0f} MB, but {free / 1e6:.1f} MB are "
+                "free there; free some space, or give another --run_dir"
+            )
 
     def _is_older_than(self, seconds: float) -> bool:
         """Whether the last checkpoint is older, by rank 0's clock; False on other ranks."""
@@ -252,5 +305,14 @@ class _Trainer(Generic[T]):
         model.load_state_dict(best["model"])
         write_json(self.run / METRICS, metrics_as_json(scores, best["counts"]) | {"epoch": best["epoch"]})
         draw_curves(self.state.history, self.task.score_name, self.run / CURVES)
-        draw_examples(self.task, model, self.val_source, self.run / PICTURE)
+        source = self.task.source("train") if self.val_source is None else self.val_source
+        draw_examples(self.task, model, source, self.run / PICTURE)
         return scores
+
+
+def _load_all(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).split("\n")[1].strip()
+        raise ValueError(f"the weights to start from belong to a network of other settings: {reason}") from error

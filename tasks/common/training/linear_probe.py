@@ -6,7 +6,7 @@ seconds, without a learning rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from datasets.files import write_json
 from datasets.loader import Source
 from datasets.memory import available_bytes
 from datasets.types import Example, map_tensors
-from tasks.common.evaluation.evaluate import Evaluation, draw_examples
+from tasks.common.evaluation.evaluate import NO_IMAGES, draw_examples, validation_source
 from tasks.common.evaluation.features import pooled_features
 from tasks.common.evaluation.report import metrics_as_json
 from tasks.common.runs import checkpoint
@@ -38,12 +38,14 @@ def fit_linear_probe(task: Task[T], run: Path) -> dict[str, float]:
 
         loss + optim.weight_decay / 2 * sum of squared kernels
 
+    There are no batches to balance: `optim.balance` weighs the images in the loss as it would show them.
+
     Args:
         task: its model has `backbone`, `head` and `from_features`.
         run: an existing run folder.
 
     Returns:
-        The scores on the validation images, as in `metrics.json`.
+        The scores on the validation images, as in `metrics.json`; none without such images.
 
     Raises:
         ValueError: if the features and logits of all training images do not fit into the available memory.
@@ -53,25 +55,46 @@ def fit_linear_probe(task: Task[T], run: Path) -> dict[str, float]:
     source = task.source("train")
     _check_memory(model, len(source))
     features, examples = _extract(task, model, source, "features of the training images")
-    targets = map_tensors(lambda tensor: tensor.to(features.device), task.collate()(examples))
-    minimise(
-        model.head, lambda: task.loss(model.from_features(features), targets)["total"], task.config.optim.weight_decay
-    )
+    groups = _groups(task, [example.truth for example in examples])
+    inputs = [features[rows] for _, rows in groups]
+    targets = [
+        map_tensors(lambda tensor: tensor.to(features.device), task.collate()([examples[row] for row in rows]))
+        for _, rows in groups
+    ]
 
-    source = task.source("val")
+    def mean_loss() -> Tensor:
+        losses = [task.loss(model.from_features(x), y)["total"] for x, y in zip(inputs, targets, strict=True)]
+        return torch.stack([fraction * loss for (fraction, _), loss in zip(groups, losses, strict=True)]).sum()
+
+    minimise(model.head, mean_loss, task.config.optim.weight_decay)
+
+    val_source = validation_source(task)
+    scores, counts = ({}, NO_IMAGES) if val_source is None else _evaluate(task, model, val_source)
+    content = {"model": model.state_dict(), "metrics": scores, "counts": counts}
+    checkpoint.save_best(run, {"task": task.name, "metadata": dict(task.metadata)} | content)
+    write_json(run / METRICS, metrics_as_json(scores, counts))
+    draw_examples(task, model, source if val_source is None else val_source, run / PICTURE)
+    return scores
+
+
+def _groups(task: Task[T], truths: Sequence[T]) -> list[tuple[float, list[int]]]:
+    """The rows of images that `optim.balance` weighs equally, and the fraction of all weight that they have."""
+    weights = task.balance_weights(truths) if task.config.optim.balance else np.ones(len(truths))
+    groups = [(weight, np.flatnonzero(weights == weight)) for weight in np.unique(weights)]
+    return [(float(weight * len(rows) / weights.sum()), rows.tolist()) for weight, rows in groups]
+
+
+@torch.inference_mode()
+def _evaluate(task: Task[T], model: Any, source: Source[T]) -> tuple[dict[str, float], dict[str, int]]:
+    """The scores on the validation images, and the numbers of images."""
     features, examples = _extract(task, model, source, "features of the validation images")
     metric = task.metric()
-    with torch.inference_mode():
-        for start in range(0, len(examples), PREDICTION_BATCH_SIZE):
-            part = slice(start, start + PREDICTION_BATCH_SIZE)
-            predicted = task.decode(model.from_features(features[part]))
-            metric.update(predicted, [example.truth for example in examples[part]])
-    evaluation = Evaluation(metric.compute(), len(examples), len(source) - len(examples), metric)
-    content = {"model": model.state_dict(), "metrics": evaluation.scores, "counts": evaluation.counts}
-    checkpoint.save_best(run, {"task": task.name, "metadata": dict(task.metadata)} | content)
-    write_json(run / METRICS, metrics_as_json(evaluation.scores, evaluation.counts))
-    draw_examples(task, model, source, run / PICTURE)
-    return evaluation.scores
+    for start in range(0, len(examples), PREDICTION_BATCH_SIZE):
+        part = slice(start, start + PREDICTION_BATCH_SIZE)
+        predicted = task.decode(model.from_features(features[part]))
+        metric.update(predicted, [example.truth for example in examples[part]])
+    counts = {"num_images": len(examples), "num_unreadable": len(source) - len(examples)}
+    return metric.compute(), counts
 
 
 def minimise(head: nn.Module, loss: Callable[[], Tensor], weight_decay: float) -> None:

@@ -14,7 +14,15 @@ from tasks.common.evaluation.evaluate import Evaluation, draw_examples, evaluate
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.record import append_record
 from tasks.common.evaluation.report import metrics_as_json, print_metrics
-from tasks.common.runs.folder import METRICS, PICTURE, out_folder
+from tasks.common.runs.folder import (
+    METRICS,
+    PICTURE,
+    SAME_AGAIN,
+    check_out_folder,
+    check_writable,
+    explain_full_disk,
+    out_folder,
+)
 from tasks.common.runs.load import load_model
 from tasks.common.task import Task
 
@@ -23,6 +31,9 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """Score a run's best checkpoint, or published weights, on a split."""
     options = arguments.options
     split = options["split"]
+    check_out_folder(task_class.name, out=options["out"], run=options["run"])
+    if options["record"]:
+        check_writable(Path(options["record"]).parent, "--record")
     task, model = load_model(task_class, arguments.config, options["run"])
     if options["record"] and isinstance(model, ExportedNetwork):
         raise ValueError("--record: only for trained networks; an exported network's scores are in its export.json")
@@ -31,11 +42,12 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     failure_cases = FailureCases(task)
     evaluation = evaluate_source(task, model, source, "evaluating", failure_cases=failure_cases)
     folder = out_folder(task, f"evaluate-{split}", out=options["out"], run=options["run"])
-    draw_examples(task, model, source, folder / PICTURE)
-    failure_cases.write(source, folder)
     model_name = options["run"] or f"{task.config.backbone.name} {task.config.backbone.pretrained}"
     title, as_json = f"{model_name}, {evaluation.num_images} {split} images", options["json"]
-    metrics = report(evaluation, folder, title, as_json=as_json)
+    with explain_full_disk(folder, SAME_AGAIN):
+        draw_examples(task, model, source, folder / PICTURE)
+        failure_cases.write(source, folder)
+        metrics = report(evaluation, folder, title, as_json=as_json)
     if options["record"]:
         if evaluation.num_unreadable:
             raise ValueError(

@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from tasks.common.deploy.inference import inference_copy, latencies_ms
 from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork, quantize, write_onnx
 from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import metrics_as_json
-from tasks.common.runs.folder import out_folder, write_settings
+from tasks.common.runs.folder import SAME_AGAIN, check_out_folder, explain_full_disk, out_folder, write_settings
 from tasks.common.runs.load import load_model
 from tasks.common.task import Task
 
@@ -51,16 +50,19 @@ class Candidate(NamedTuple):
 
 
 def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
-    """Export a network to ONNX and compare it with the original.
+    """Export a network to ONNX and compare it with the original; without validation images in all but scores.
 
     Raises:
-        ValueError: if the run is an exported network, the network cannot be exported, or the outputs differ.
+        ValueError: if the run is an exported network, the network cannot be exported, the outputs differ, or int8 lacks
+            training images.
     """
     options = arguments.options
+    check_out_folder(task_class.name, out=options["out"], run=options["run"])
     task, network = load_model(task_class, arguments.config, options["run"])
     if isinstance(network, ExportedNetwork):
         raise ValueError(f"{options['run']}: is an exported network; give the run that it was exported from")
     is_int8 = options["int8"]
+    images = _calibration_images(task) if is_int8 else []
     with tempfile.TemporaryDirectory() as temporary:
         floats = Path(temporary) / "floats.onnx"
         write_onnx(network, task.config.data.input_size, floats, task.name, task.metadata)
@@ -71,14 +73,15 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
         exported = floats
         if is_int8:
             exported = Path(temporary) / "int8.onnx"
-            quantize(floats, exported, _calibration_images(task))
+            quantize(floats, exported, images)
             candidates.append(_open("ONNX, int8", exported))
         folder = out_folder(task, "export-int8" if is_int8 else "export", out=options["out"], run=options["run"])
-        shutil.copyfile(exported, folder / MODEL)
-    write_settings(dataclasses.asdict(task.config), folder)
-    task.write_metadata(folder)
-    rows = _compare(task, candidates)
-    write_json(folder / REPORT, {"max_difference": difference, "networks": rows})
+        with explain_full_disk(folder, SAME_AGAIN):
+            shutil.copyfile(exported, folder / MODEL)
+            write_settings(dataclasses.asdict(task.config), folder)
+            task.write_metadata(folder)
+            rows = _compare(task, candidates)
+            write_json(folder / REPORT, {"max_difference": difference, "networks": rows})
     _print(task, rows, difference)
     print(f"use it with: python -m tasks.{task.name} predict --run {folder} INPUT...", file=sys.stderr)
     return 0
@@ -89,19 +92,28 @@ def _open(title: str, file: Path) -> Candidate:
     return Candidate(title, network, network, file.stat().st_size)
 
 
-def _calibration_images(task: Task[Any]) -> Iterator[Image]:
-    """A random sample of preprocessed training images."""
-    source = task.source("train")
+def _calibration_images(task: Task[Any]) -> list[Image]:
+    """A random sample of preprocessed training images.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    try:
+        source = task.source("train")
+    except ValueError as error:
+        raise ValueError(f"--int8: needs training images for the ranges of its values: {error}") from error
     rows = np.random.default_rng(task.config.seed).permutation(len(source))[:CALIBRATION_IMAGES]
-    preprocess = task.preprocessing()
-    with Progress("calibrating int8", len(rows)) as progress:
+    preprocess, images, reason = task.preprocessing(), [], ""
+    with Progress("reading images for int8", len(rows)) as progress:
         for row in rows:
             try:
-                yield preprocess(source[int(row)].image)
-            except UnreadableImageError:
-                continue  # the evaluation warns about it
-            finally:
-                progress.advance()
+                images.append(preprocess(source[int(row)].image))
+            except UnreadableImageError as error:
+                reason = str(error)  # the evaluation warns about it
+            progress.advance()
+    if not images:
+        raise ValueError(f"--int8: none of {len(rows)} training images can be read; the last one: {reason}")
+    return images
 
 
 @torch.inference_mode()
@@ -139,17 +151,26 @@ def max_difference(network: nn.Module, exported: nn.Module, input_size: int) -> 
 
 
 def _compare(task: Task[Any], candidates: list[Candidate]) -> list[dict[str, Any]]:
-    """Scores on the validation images, size, and latency on the CPU."""
-    source = task.source("val")
+    """Scores on the validation images, if there are any, size, and latency on the CPU."""
     latencies = latencies_ms([(candidate.on_cpu, task.config.data.input_size) for candidate in candidates])
-    rows = []
-    for candidate, latency_ms in zip(candidates, latencies, strict=True):
+    try:
+        metrics = _evaluate(task, candidates)
+    except ValueError as error:  # the network is of use all the same
+        print(f"scores were not compared: {error}", file=sys.stderr)
+        metrics = [{} for _ in candidates]
+    return [
+        {"network": candidate.title, "bytes": candidate.num_bytes, "latency_ms": latency_ms, "metrics": scores}
+        for candidate, latency_ms, scores in zip(candidates, latencies, metrics, strict=True)
+    ]
+
+
+def _evaluate(task: Task[Any], candidates: list[Candidate]) -> list[dict[str, Any]]:
+    source = task.source("val")
+    metrics = []
+    for candidate in candidates:
         evaluation = evaluate_source(task, candidate.network, source, f"evaluating {candidate.title}")
-        metrics = metrics_as_json(evaluation.scores, evaluation.counts)
-        rows.append(
-            {"network": candidate.title, "bytes": candidate.num_bytes, "latency_ms": latency_ms, "metrics": metrics}
-        )
-    return rows
+        metrics.append(metrics_as_json(evaluation.scores, evaluation.counts))
+    return metrics
 
 
 def _print(task: Task[Any], rows: list[dict[str, Any]], difference: float) -> None:
@@ -157,7 +178,7 @@ def _print(task: Task[Any], rows: list[dict[str, Any]], difference: float) -> No
     for column in ("", task.score_name, "MB", "ms for one image on the CPU", "times as fast"):
         table.add_column(column, justify="right" if column else "left")
     for row in rows:
-        value, latency_ms = row["metrics"][task.score_name], row["latency_ms"]
+        value, latency_ms = row["metrics"].get(task.score_name), row["latency_ms"]
         table.add_row(
             row["network"],
             "-" if value is None else f"{value:.4f}",

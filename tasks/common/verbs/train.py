@@ -8,11 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from tasks.common.cli.parser import Arguments
-from tasks.common.evaluation.evaluate import warn_about_data
+from tasks.common.evaluation.evaluate import NOT_HELD_OUT, inspect_data, validation_source
 from tasks.common.evaluation.report import print_metrics
 from tasks.common.runs import checkpoint
-from tasks.common.runs.folder import CURVES, PICTURE, check_unchanged, find_restarted_run, new_run
-from tasks.common.runs.pretrained import with_conventions, with_conventions_of, without_pretrained
+from tasks.common.runs.extend import extend_run
+from tasks.common.runs.folder import (
+    CURVES,
+    PICTURE,
+    check_run_folder,
+    check_unchanged,
+    check_writable,
+    explain_full_disk,
+    find_restarted_run,
+    new_run,
+)
+from tasks.common.runs.pretrained import use_pretrained, with_conventions_of, without_pretrained
 from tasks.common.runtime.device import uses_cuda
 from tasks.common.runtime.distributed import World, join_world
 from tasks.common.settings import CONFIG
@@ -32,39 +42,53 @@ def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
 def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> int:
     config, options = arguments.config, arguments.options
     run, resume = world.broadcast(_run_to_resume(task_class.name, options) if world.is_main else (None, False))
+    is_linear_probe = config.optim.layers == "linear_probe"
+    if is_linear_probe and (resume or options["extend"] or world.size > 1):
+        raise ValueError(
+            "optim.layers: linear_probe is fitted in one go by one process; there is nothing to resume, extend or "
+            "distribute"
+        )
+    if world.is_main:
+        _check_place(task_class.name, options, run)
+    weights = None
     if resume:
         assert run is not None
         config = with_conventions_of(config, run)
         check_unchanged(dataclasses.asdict(config), run / CONFIG)
         config = without_pretrained(config)  # the weights are in the checkpoint
-    else:
-        config = with_conventions(config, world)
-    is_linear_probe = config.optim.layers == "linear_probe"
-    if is_linear_probe and (resume or world.size > 1):
-        raise ValueError(
-            "optim.layers: linear_probe is fitted in one go by one process; there is nothing to resume or distribute"
-        )
+    # First the data, which are more often at fault than weights, and read in less time.
     task = task_class.from_data(config)
     if world.is_main:
-        warn_about_data(task.source("train"))
-        warn_about_data(task.source("val"))
+        inspect_data(task)
+    has_scores = validation_source(task) is not None
+    _check_settings(task, has_scores=has_scores)
+    if options["extend"]:
+        task, weights = extend_run(task, Path(options["extend"]), world)
+    elif not resume:
+        task = use_pretrained(task, world)
     if not resume:
         run = world.broadcast(new_run(task, options["run_dir"], restarted=run) if world.is_main else Path())
     assert run is not None
     if world.is_main:
-        if not resume and config.backbone.pretrained == "none" and config.data.root is not None:
-            print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
-        print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
+        _print_start(task, run, is_new=weights is None and not resume)
     try:
-        metrics = fit_linear_probe(task, run) if is_linear_probe else fit(task, run, resume=resume, world=world)
+        with explain_full_disk(run, _way_on(task.name, run)):
+            if is_linear_probe:
+                metrics = fit_linear_probe(task, run)
+            else:
+                metrics = fit(task, run, resume=resume, weights=weights, world=world)
     except InterruptedRunError as stop:
         if world.is_main:
-            print(f"{stop}; continue with: python -m tasks.{task.name} train --resume {run}", file=sys.stderr)
+            print(f"{stop}; continue with: {_resume(task.name, run)}", file=sys.stderr)
         return INTERRUPTED
     if world.is_main:
-        print_metrics(metrics, f"best checkpoint, {_images(task)}")
+        if has_scores:
+            print_metrics(metrics, f"best checkpoint, {_images(task)}")
+        else:
+            print(f"{NOT_HELD_OUT}; the last weights are kept, and the pictures show training images", file=sys.stderr)
         print(f"look at {run / PICTURE}{'' if is_linear_probe else f' and {run / CURVES}'}", file=sys.stderr)
-        print(f"details: python -m tasks.{task.name} evaluate --run {run}", file=sys.stderr)
+        if has_scores:
+            print(f"details: python -m tasks.{task.name} evaluate --run {run}", file=sys.stderr)
     return 0
 
 
@@ -74,6 +98,40 @@ def _run_to_resume(name: str, options: dict[str, Any]) -> tuple[Path | None, boo
         return Path(options["resume"]), True
     run = find_restarted_run(name, options["run_dir"])
     return run, run is not None and (run / CONFIG).is_file() and checkpoint.exists(run)
+
+
+def _check_place(name: str, options: dict[str, Any], run: Path | None) -> None:
+    """Raise a ValueError, before any work, if the run folder cannot be written."""
+    if options["resume"] and options["extend"]:
+        raise ValueError("--extend: makes a new run, and --resume continues one; give one of them")
+    if run is not None:
+        check_writable(run, "--resume")
+    else:
+        check_run_folder(name, options["run_dir"])
+
+
+def _check_settings(task: Task[Any], *, has_scores: bool) -> None:
+    """Reject settings that do not suit the data."""
+    optim = task.config.optim
+    if optim.patience is not None and not has_scores:
+        raise ValueError("optim.patience: expected null, since without validation images there is no score to watch")
+    if optim.balance:
+        task.classes_of([task.source("train").truth(0)])  # raises where a task has no classes
+
+
+def _print_start(task: Task[Any], run: Path, *, is_new: bool) -> None:
+    config = task.config
+    if is_new and config.backbone.pretrained == "none" and config.data.root is not None:
+        print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
+    print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
+
+
+def _resume(name: str, run: Path) -> str:
+    return f"python -m tasks.{name} train --resume {run}"
+
+
+def _way_on(name: str, run: Path) -> str:
+    return f"continue with: {_resume(name, run)}"
 
 
 def _images(task: Task[Any]) -> str:

@@ -1,0 +1,85 @@
+"""Start from another detector: its layers above the backbone that fit, and the predictors of known classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+from backbone.weights import Weights
+from tasks.common.runs.pretrained import RunWeights
+
+TITLES = {  # of the parts of both detectors above the backbone
+    "neck": "the neck",
+    "rpn": "the region proposals",
+    "box_predictors": "the box predictors",
+    "class_predictors": "the class predictors",
+    "predictor": "the predictors",
+}
+
+
+def is_detector(weights: Weights | None) -> TypeGuard[RunWeights]:
+    """Whether the weights are those of a run of this task."""
+    return isinstance(weights, RunWeights) and weights.task == "detection"
+
+
+@torch.no_grad()
+def load_detector(network: Any, weights: RunWeights, class_names: Sequence[str]) -> str:
+    """Copy a detector's weights above the backbone into another one, in place; a part is copied whole or not at all.
+
+    Classes are known by their names, and the background is one of them. A parameter with a part for each class has the
+    rows (before, K + 1, after); those of unknown classes stay as they are.
+
+    Args:
+        network: SSD or FasterRCNN.
+        weights: of a detector.
+        class_names: of the network.
+
+    Returns:
+        What was kept, in words.
+    """
+    known = list(weights.metadata["class_names"])
+    rows = {0: 0} | {
+        row: 1 + known.index(name)
+        for row, name in enumerate(class_names, 1)
+        if known.count(name) == class_names.count(name) == 1
+    }
+    layouts, kept = network.class_layouts(), ["the backbone"]
+    for part, title in TITLES.items():
+        own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(f"{part}.")}
+        if not own:
+            continue
+        fits = all(
+            name in weights.state
+            and _shape(weights.state[name], layouts.get(name)) == _shape(tensor, layouts.get(name))
+            for name, tensor in own.items()
+        )
+        if not fits and part == "neck":
+            break  # predictors mean nothing above another neck
+        if not fits:
+            continue
+        for name, tensor in own.items():
+            if name in layouts:
+                before, after = layouts[name]
+                given = _by_class(weights.state[name], before, after)[:, list(rows.values())]
+                _by_class(tensor, before, after)[:, list(rows)] = given.to(tensor)
+            else:
+                tensor.copy_(weights.state[name])
+        has_classes = any(name in layouts for name in own)
+        kept.append(f"{title} of {len(rows) - 1} of {len(class_names)} classes" if has_classes else title)
+    return " and ".join(filter(None, [", ".join(kept[:-1]), kept[-1]]))
+
+
+def _by_class(tensor: Tensor, before: int, after: int) -> Tensor:
+    """A view (before, classes, after, ...) of a parameter (before * classes * after, ...)."""
+    return tensor.view(before, -1, after, *tensor.shape[1:])
+
+
+def _shape(tensor: Tensor, layout: tuple[int, int] | None) -> tuple[int, ...]:
+    """The shape of a tensor, without the number of classes where it has a part for each."""
+    if layout is None or len(tensor) % (layout[0] * layout[1]):
+        return tuple(tensor.shape)
+    before, _, *after = _by_class(tensor, *layout).shape
+    return (before, *after)
