@@ -197,13 +197,14 @@ class DetectionAugmentation:
         zoom_out = _ZoomOut(
             scale=(0.5, 1.0), translate_percent=(-0.25, 0.25), balanced_scale=False, fill=GREY, keep_ratio=True
         )
+        relative = strength / (5 - 4 * strength)  # to the p of 1; a crop has the probability 3 strength / 5
         self._pipeline = A.Compose(
             [
                 A.OneOf(
                     [
-                        _Resize(input_size, input_size, p=5 - 4 * strength),  # relative to the sum of the three
-                        A.Compose([crop], p=3 * strength),
-                        A.Compose([_Resize(input_size, input_size), zoom_out], p=strength),
+                        _Resize(input_size, input_size, p=1),
+                        A.Compose([crop], p=3 * relative),
+                        A.Compose([_Resize(input_size, input_size), zoom_out], p=relative),
                     ],
                     p=1,
                 ),

@@ -28,6 +28,7 @@ from tasks.common.legacy import upgrade_folders
 from tasks.common.runs.folder import (
     LOG,
     METRICS,
+    MIN_FREE_BYTES,
     check_run_folder,
     check_unchanged,
     check_writable,
@@ -44,8 +45,8 @@ from tasks.common.runtime.device import uses_cuda
 from tasks.common.runtime.distributed import World, join_world
 from tasks.common.settings import CONFIG, build_settings
 from tasks.common.task import Objective, Task
-from tasks.common.training.fit import InterruptedRunError
-from tasks.common.verbs.train import INTERRUPTED
+from tasks.common.training.fit import InterruptedRunError, size_of_checkpoints
+from tasks.common.verbs.train import INTERRUPTED, check_settings
 from tasks.registry import task_class
 
 DISTILLED_RUN, BASELINE_RUN = "distilled", "baseline"
@@ -74,6 +75,8 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         distillation, ensemble = _build_distillation(student, teachers, settings, world)
         num_images = len(distillation.training_set())
         baseline = _build_baseline(student, num_images, settings, world) if has_scores else None
+        if world.is_main:
+            _check_place(options, num_bytes=(1 + (baseline is not None)) * size_of_checkpoints(student))
         run = world.broadcast(_run_folder(task_name, student.config, settings, options) if world.is_main else Path())
         how_to_resume = f"continue with: python -m distill --resume {run}"
         with explain_full_disk(run, how_to_resume):
@@ -111,24 +114,28 @@ def _check(config: Any, settings: DistillConfig) -> None:
         raise ValueError("optim.layers: expected all or gradual; a distillation trains the whole network")
     if settings.unlabelled and config.data.root is None:
         raise ValueError("data.root: with --unlabelled, expected a folder with labelled validation images")
+    if settings.unlabelled and config.optim.balance:
+        raise ValueError("optim.balance: expected 0 with --unlabelled images, whose classes are not known")
     if settings.unlabelled_part is not None and not (settings.unlabelled and hasattr(config.data, "face_part")):
         raise ValueError("unlabelled_part: needs --unlabelled photos of faces")
 
 
-def _check_place(options: dict[str, Any]) -> None:
-    """Raise a ValueError, before any work, if the run folder cannot be written."""
+def _check_place(options: dict[str, Any], num_bytes: int = MIN_FREE_BYTES) -> None:
+    """Raise a ValueError if the run folder cannot be written, or is new and has less free space."""
     existing = options["resume"] or find_restarted_run("distill", options["run_dir"])
     if existing is not None:
         check_writable(Path(existing), "--resume")
     else:
-        check_run_folder("distill", options["run_dir"])
+        check_run_folder("distill", options["run_dir"], num_bytes)
 
 
 def _inspect(student: Task[Any], settings: DistillConfig, world: World) -> bool:
-    """Look at the data; returns whether some are held out for validation."""
+    """Look at the data, and check the settings that depend on them; returns whether some are held out."""
     if world.is_main and not settings.unlabelled:
         inspect_data(student)
-    return validation_source(student) is not None
+    has_scores = validation_source(student) is not None
+    check_settings(student, has_scores=has_scores)
+    return has_scores
 
 
 def _build_student(task_name: str, config: Any, settings: DistillConfig) -> Task[Any]:

@@ -91,7 +91,7 @@ class Distillation(Objective):
 
     def order(self) -> Order | None:
         """Shuffled, or the order that the task's own loss needs."""
-        return self._student.order() if self._alpha else None
+        return self._student.order() if self._alpha or self._student.config.optim.balance else None
 
     def collate(self) -> Collate[Any]:
         """The teachers' images, and where `alpha` is not 0 the targets of the task's own loss."""

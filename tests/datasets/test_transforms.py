@@ -186,3 +186,31 @@ def test_every_operation_of_randaugment_runs(rng: np.random.Generator) -> None:
     result, _ = many(image, Label(0), 1)
     assert result.shape == (64, 64, 3)
     assert result.dtype == np.uint8
+
+
+def plain(image: np.ndarray, truth: Detections, size: int) -> tuple[np.ndarray, np.ndarray]:
+    return resize(image, size), truth.resized((size, size)).boxes_xyxy
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_augmentation_of_strength_0_only_resizes(rng: np.random.Generator, seed: int) -> None:
+    image, truth = scene(rng)
+    augmented, boxes = DetectionAugmentation(96, 0.0)(image, truth, seed)
+    expected, expected_boxes = plain(image, truth, 96)
+    np.testing.assert_array_equal(augmented, expected)
+    np.testing.assert_allclose(boxes.boxes_xyxy, expected_boxes, atol=1e-3)
+
+
+def test_strength_multiplies_the_probability_of_each_operation(rng: np.random.Generator) -> None:
+    """The fraction of images left as they are is within Frechet's bounds for any dependence between the operations.
+
+    At full strength 7 of 10 images are cropped or zoomed; half are flipped, half change brightness, and half colour.
+    """
+    image, truth = scene(rng)
+    expected, _ = plain(image, truth, 32)
+    probabilities, num_seeds, tolerance, found = np.array([0.7, 0.5, 0.5, 0.5]), 600, 0.06, [1.0]
+    for strength in (0.2, 0.5, 1.0):
+        augment = DetectionAugmentation(32, strength)
+        found.append(np.mean([np.array_equal(augment(image, truth, s)[0], expected) for s in range(num_seeds)]))
+        assert 1 - strength * probabilities.sum() - tolerance < found[-1] < 1 - strength * 0.7 + tolerance
+    assert found == sorted(found, reverse=True)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import yaml
@@ -22,7 +21,7 @@ from tasks.common.task import Task
 LOG, METRICS, CURVES, PICTURE = "log.csv", "metrics.json", "curves.png", "predictions.png"
 LAUNCH = "launch_id"
 _RUN_ID = "TORCHELASTIC_RUN_ID"  # environment variable set by torchrun
-MIN_FREE_BYTES = 10**6  # where a command starts to write; a training asks for the size of its checkpoints
+MIN_FREE_BYTES = 10**6  # where a command will write
 SAME_AGAIN = "run the command again with another --out"  # after a full disk
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Settings without effect on the final weights.
@@ -53,12 +52,18 @@ def make_run_folder(name: str, run_dir: str | None) -> Path:
     return new_folder(Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
 
 
-def check_run_folder(name: str, run_dir: str | None) -> None:
-    """Raise a ValueError unless `make_run_folder` can make a folder and files in it; leaves nothing behind."""
+def check_run_folder(name: str, run_dir: str | None, num_bytes: int = MIN_FREE_BYTES) -> None:
+    """Raise a ValueError unless `make_run_folder` can make a folder and files in it; leaves nothing behind.
+
+    Args:
+        name: see `make_run_folder`.
+        run_dir: see `make_run_folder`.
+        num_bytes: free space that is needed.
+    """
     if run_dir is not None:
-        check_new_folder(Path(run_dir), "--run_dir")
+        check_new_folder(Path(run_dir), "--run_dir", num_bytes)
     else:
-        check_writable(Path("runs") / name, "--run_dir")
+        check_writable(Path("runs") / name, "--run_dir", num_bytes)
 
 
 def out_folder(task: Task[Any], default: str, *, out: str | None, run: str | None = None) -> Path:
@@ -98,36 +103,39 @@ def make_folder(path: Path, flag: str) -> Path:
     return path
 
 
-def check_new_folder(path: Path, flag: str) -> None:
-    """Raise a ValueError unless the folder given by a flag can be made; leaves nothing behind."""
+def check_new_folder(path: Path, flag: str, num_bytes: int = MIN_FREE_BYTES) -> None:
+    """Raise a ValueError unless the folder given by a flag can be made, see `check_writable`; leaves nothing behind."""
     _refuse_existing(path, flag)
-    check_writable(path, flag)
+    check_writable(path, flag, num_bytes)
 
 
-def check_writable(path: Path, flag: str) -> None:
+def check_writable(path: Path, flag: str, num_bytes: int = MIN_FREE_BYTES) -> None:
     """Raise a ValueError unless files can be written to a folder, which is made for that; leaves nothing behind.
 
     Args:
         path: the folder.
         flag: which names another one, for the message.
+        num_bytes: free space that is needed.
     """
     missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    probe = path / f".{os.getpid()}.probe"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path) as probe:
-            probe.write(bytes(4096))
+        probe.write_bytes(bytes(4096))
         free = shutil.disk_usage(path).free
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"{flag}: files cannot be written to {path} ({reason}); choose another folder") from error
     finally:
+        with suppress(OSError):
+            probe.unlink()
         for folder in missing:
             with suppress(OSError):  # not made, or another process uses it
                 folder.rmdir()
-    if free < MIN_FREE_BYTES:
+    if free < num_bytes:
         raise ValueError(
-            f"{flag}: the disk of {path} is full ({free / 1e6:.1f} MB are free); free some space or choose another "
-            "folder"
+            f"{flag}: {num_bytes / 1e6:.0f} MB are needed in {path}, but {free / 1e6:.1f} MB are free there; free some "
+            "space or choose another folder"
         )
 
 

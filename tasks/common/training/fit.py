@@ -8,7 +8,6 @@ step, and everything else is in the checkpoint.
 from __future__ import annotations
 
 import reprlib
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from tasks.common.evaluation.report import epoch_line, has_stalled, is_new_best,
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import CURVES, LOG, METRICS, PICTURE
+from tasks.common.runs.pretrained import without_pretrained
 from tasks.common.runtime.device import compute_dtype, setup_device, synchronize_batch_norm
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World, shared_batch_size
 from tasks.common.runtime.signals import stop_signals
@@ -70,16 +70,13 @@ def fit(
         The scores of the best checkpoint; none without validation images.
 
     Raises:
-        ValueError: if the data cannot be used, the loss is not finite, a checkpoint does not fit, or the disk has no
-            room for the checkpoints.
+        ValueError: if the data cannot be used, the loss is not finite, or a checkpoint does not fit.
         OSError: if the disk is full; what was saved is intact, and the run can be resumed.
         InterruptedRunError: after SIGTERM or Ctrl-C; the run can be resumed.
     """
     trainer = _Trainer(task, objective or task, run, world, weights)
     if resume:
         trainer.restore()
-    elif world.is_main:
-        trainer.check_free_space()
     state, epochs = trainer.state, task.config.optim.epochs
     total_steps = epochs * trainer.steps_per_epoch
     with (
@@ -99,6 +96,15 @@ def fit(
             if world.any(bool(signals))[0]:  # the checkpoint was written at the end of the epoch
                 raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
     return trainer.finish()
+
+
+def size_of_checkpoints(task: Task[Any]) -> int:
+    """The bytes that the checkpoints of a training take: two, a third one while it is written, and the best weights."""
+    optim = task.config.optim
+    network = task.with_backbone(without_pretrained(task.config).backbone).build_model()
+    num_bytes: int = sum(tensor.nbytes for tensor in network.state_dict().values())
+    copies = 1 + (optim.ema_decay is not None) + {"sgd": 1, "adamw": 2, "rmsprop": 2}[optim.name]
+    return (3 * copies + 1) * num_bytes
 
 
 class _Trainer(Generic[T]):
@@ -243,20 +249,6 @@ class _Trainer(Generic[T]):
         """Whether the score has not risen for `optim.patience` epochs; a function of the log, as resuming needs."""
         patience = self.optim.patience
         return patience is not None and has_stalled(self.state.history, self.task.score_name, patience)
-
-    def check_free_space(self) -> None:
-        """Raise a ValueError if the disk has no room for the checkpoints of a new run."""
-        state = self.state
-        num_bytes = sum(tensor.nbytes for tensor in state.model.state_dict().values())
-        moments = {"sgd": 1, "adamw": 2, "rmsprop": 2}[self.optim.name]
-        # Two checkpoints and a third one that is being written, each with the EMA weights; and the best weights.
-        needed = (3 * (1 + (state.ema is not None) + moments) + 1) * num_bytes
-        free = shutil.disk_usage(self.run).free
-        if free < needed:
-            raise ValueError(
-                f"{self.run}: the checkpoints of this network take {needed / 1e6:.0f} MB, but {free / 1e6:.1f} MB are "
-                "free there; free some space, or give another --run_dir"
-            )
 
     def _is_older_than(self, seconds: float) -> bool:
         """Whether the last checkpoint is older, by rank 0's clock; False on other ranks."""

@@ -14,6 +14,7 @@ from tasks.common.runs import checkpoint
 from tasks.common.runs.extend import extend_run
 from tasks.common.runs.folder import (
     CURVES,
+    MIN_FREE_BYTES,
     PICTURE,
     check_run_folder,
     check_unchanged,
@@ -27,7 +28,7 @@ from tasks.common.runtime.device import uses_cuda
 from tasks.common.runtime.distributed import World, join_world
 from tasks.common.settings import CONFIG
 from tasks.common.task import Task
-from tasks.common.training.fit import InterruptedRunError, fit
+from tasks.common.training.fit import InterruptedRunError, fit, size_of_checkpoints
 from tasks.common.training.linear_probe import fit_linear_probe
 
 INTERRUPTED = 130  # exit status, as in a shell after Ctrl-C
@@ -61,11 +62,14 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
     if world.is_main:
         inspect_data(task)
     has_scores = validation_source(task) is not None
-    _check_settings(task, has_scores=has_scores)
+    check_settings(task, has_scores=has_scores)
     if options["extend"]:
         task, weights = extend_run(task, Path(options["extend"]), world)
     elif not resume:
         task = use_pretrained(task, world)
+    if world.is_main and run is None:  # once more, now that the size of the network is known
+        num_bytes = MIN_FREE_BYTES if is_linear_probe else size_of_checkpoints(task)
+        check_run_folder(task.name, options["run_dir"], num_bytes)
     if not resume:
         run = world.broadcast(new_run(task, options["run_dir"], restarted=run) if world.is_main else Path())
     assert run is not None
@@ -110,7 +114,7 @@ def _check_place(name: str, options: dict[str, Any], run: Path | None) -> None:
         check_run_folder(name, options["run_dir"])
 
 
-def _check_settings(task: Task[Any], *, has_scores: bool) -> None:
+def check_settings(task: Task[Any], *, has_scores: bool) -> None:
     """Reject settings that do not suit the data."""
     optim = task.config.optim
     if optim.patience is not None and not has_scores:

@@ -70,7 +70,7 @@ def test_current_settings_load_without_a_warning() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--data.val_share", "0.2"), "unknown setting data.val_share"),  # which detection never had
+        (("--data.val_share", "0.2"), "data.val_share is now data.val_fraction"),
         (("--loop.max_unreadable_share", "0.2"), "loop.max_unreadable_share is now loop.max_unreadable_fraction"),
         (("--ssd.maps=pyramid",), "ssd.maps is now ssd.neck"),
         (("--optim.keep_statistics",), "optim.keep_statistics is now optim.freeze_bn"),

@@ -137,7 +137,7 @@ def run(tmp_path: Path) -> Path:
     optim = OptimConfig(name="adamw", lr=0.003, epochs=30, batch_size=8, ema_decay=None, weight_decay=0.0)
     backbone = BackboneConfig(name="mobilenet_0.25")
     config = BrightnessConfig(backbone=backbone, optim=optim, loop=LoopConfig(num_workers=0, evaluate_every=10))
-    assert command(train, config, resume=None, run_dir=str(tmp_path / "run")) == 0
+    assert command(train, config, resume=None, extend=None, run_dir=str(tmp_path / "run")) == 0
     return tmp_path / "run"
 
 

@@ -1,0 +1,105 @@
+"""A detector starts from another one: what fits is kept, classes by their names."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from datasets.coco import Categories
+from tasks.common.runs.pretrained import open_pretrained, use_pretrained
+from tasks.detection.config import DetectionConfig
+from tasks.detection.task import DetectionTask, _metadata
+from tests.tasks.common.test_pretrained import save_run
+from tests.tasks.conftest import build_config
+
+MODELS: dict[str, dict[str, Any]] = {
+    "ssd": {},
+    "fpn": {"ssd": {"neck": "fpn", "predictor": "separable"}},
+    "faster_rcnn": {"faster_rcnn": {"anchor_scales": [0.2, 0.5], "num_proposals": 20}},
+}
+
+
+def build_task(model: str, *class_names: str, pretrained: str = "none", input_size: int = 96) -> DetectionTask:
+    config = build_config(
+        DetectionConfig,
+        backbone={"name": "mobilenet_0.25", "pretrained": pretrained},
+        data={"input_size": input_size},
+        **MODELS[model],
+    )
+    kind: Any = "faster_rcnn" if model == "faster_rcnn" else "ssd"
+    categories = Categories(tuple(range(1, len(class_names) + 1)), class_names)
+    return DetectionTask(dataclasses.replace(config, model=kind), _metadata(categories))
+
+
+def class_scores(model: str, network: Any) -> torch.Tensor:
+    """The probabilities' logits for one image, background first, of anchors or of regions."""
+    images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        outputs = network.eval()(images)
+    return outputs.class_logits[0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_same_classes_give_the_same_outputs_at_any_input_size(model: str, tmp_path: Path) -> None:
+    before = save_run(tmp_path, build_task(model, "cup", "dog"))
+    task = build_task(model, "cup", "dog", pretrained=str(tmp_path))
+    torch.manual_seed(7)
+    after = task.build_model()
+    assert before.state_dict().keys() == after.state_dict().keys()
+    for name, value in before.state_dict().items():
+        assert torch.equal(value, after.state_dict()[name]), name
+    torch.testing.assert_close(class_scores(model, after), class_scores(model, before))
+    build_task(model, "cup", "dog", pretrained=str(tmp_path), input_size=128).build_model()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_known_classes_keep_their_outputs_in_another_order_beside_a_new_one(model: str, tmp_path: Path) -> None:
+    before = save_run(tmp_path, build_task(model, "cup", "dog", "hat"))
+    task = build_task(model, "hat", "new", "cup", pretrained=str(tmp_path))
+    after = task.build_model()
+    old, new = class_scores(model, before), class_scores(model, after)
+    torch.testing.assert_close(new[:, [0, 1, 3]], old[:, [0, 3, 1]])
+    assert not torch.allclose(new[:, 2], old[:, 2])
+    if model == "faster_rcnn":
+        deltas = [
+            network.predictor.bbox_pred.weight.view(-1, 4, network.predictor.bbox_pred.in_features)
+            for network in (before, after)
+        ]
+        assert torch.equal(deltas[1][[0, 1, 3]], deltas[0][[0, 3, 1]])
+
+
+@pytest.mark.parametrize(
+    ("run", "model", "kept"),
+    [
+        ("ssd", "ssd", "the backbone, the neck, the box predictors and the class predictors of 1 of 2 classes"),
+        ("fpn", "fpn", "the backbone, the neck, the box predictors and the class predictors of 1 of 2 classes"),
+        ("faster_rcnn", "faster_rcnn", "the backbone, the region proposals and the predictors of 1 of 2 classes"),
+        ("ssd", "fpn", "the backbone"),
+        ("fpn", "ssd", "the backbone"),
+        ("ssd", "faster_rcnn", "the backbone"),
+    ],
+)
+def test_a_line_says_what_was_kept(
+    run: str, model: str, kept: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_run(tmp_path, build_task(run, "cup", "hat", "dog"))
+    task = use_pretrained(build_task(model, "dog", "new", pretrained=str(tmp_path)))
+    line = capsys.readouterr().err
+    assert line.startswith(f"weights {tmp_path}, conventions of keras: ")
+    assert line.endswith(f"; of them the network starts from {kept}\n")
+    assert line.count("\n") == 1
+    task.build_model()
+
+
+def test_a_run_of_another_task_gives_its_backbone(tmp_path: Path) -> None:
+    from tasks.classification.config import ClassificationConfig
+    from tasks.classification.task import ClassificationTask
+
+    config = build_config(ClassificationConfig, backbone={"name": "mobilenet_0.25"}, data={"input_size": 96})
+    save_run(tmp_path, ClassificationTask.with_num_classes(config, 2))
+    task = build_task("ssd", "0", "1", pretrained=str(tmp_path))
+    weights = open_pretrained(task.config)
+    assert weights is not None
+    assert task.kept(weights) == "the backbone"
