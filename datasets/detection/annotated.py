@@ -135,8 +135,8 @@ class AnnotatedImages(StoredExamples[Detections]):
         unknown = [names[class_id] for class_id in used if names[class_id] not in categories.names]
         if unknown:
             raise ValueError(
-                f"{self.images.root}: its categories {shorten(names)} are not {shorten(categories.names)}: "
-                f"{shorten(unknown)} are not among them; a detector finds the classes that it was trained on"
+                f"{self.images.root}: there are objects of the categories {shorten(unknown)}, which are not among "
+                f"those of the training data or the model, {shorten(categories.names)}"
             )
         class_id_of = np.array([categories.names.index(name) if name in categories.names else -1 for name in names])
         objects = replace(self.objects, class_ids=class_id_of[self.objects.class_ids])

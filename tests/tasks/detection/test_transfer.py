@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from datasets.coco import Categories
+from datasets.detection.annotated import Categories
 from tasks.common.runs.pretrained import open_pretrained, use_pretrained
 from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask, _metadata
