@@ -16,7 +16,13 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
-from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    IMAGELENGTH,
+    IMAGEWIDTH,
+    PHOTOMETRIC_INTERPRETATION,
+    ImageFileDirectory_v2,
+)
 from PIL.WebPImagePlugin import WebPImageFile
 
 SIGNATURE_BYTES = 64  # that `format_of` needs
@@ -43,6 +49,7 @@ _READERS: dict[str, Callable[[BinaryIO], ImageFile]] = {
 }
 _HEIF_BRAND = re.compile(rb"(hei|hev|mif1|msf1)")
 _PNG_DEPTH_OFFSET = 24
+_TIFF_MODES = {0: "L", 1: "L", 3: "P", 5: "CMYK"}  # by photometric interpretation
 ORIENTATION = 274  # the tag of EXIF and TIFF
 TRANSPOSED = frozenset(range(5, 9))  # orientations
 
@@ -57,6 +64,7 @@ class ImageHeader(NamedTuple):
             decoded to 8 bits whatever they store, count as 8.
         format: such as "JPEG".
         orientation: of EXIF: 1 for pixels that are stored upright, 5 to 8 where stored rows are columns of the image.
+        mode: Pillow's name of the kind of pixels, such as "L" for grey and "RGB".
     """
 
     width: int
@@ -64,6 +72,7 @@ class ImageHeader(NamedTuple):
     bits: int
     format: str
     orientation: int
+    mode: str
 
 
 def format_of(start: bytes) -> str | None:
@@ -95,11 +104,12 @@ def read_header(file: BinaryIO) -> ImageHeader:
     if image_format == "TIFF":
         tags = tiff_tags(file)
         width, height, bits = tags[IMAGEWIDTH], tags[IMAGELENGTH], max(tags.get(BITSPERSAMPLE, (1,)))
-        return _upright(width, height, bits, image_format, tags.get(ORIENTATION, 1))
+        mode = _TIFF_MODES.get(tags.get(PHOTOMETRIC_INTERPRETATION, 2), "RGB")
+        return _upright(width, height, bits, image_format, tags.get(ORIENTATION, 1), mode)
     image = open_with_pillow(file, image_format)
     largest = image.tile[0][3][-1] if image_format == "PPM" and isinstance(image.tile[0][3], tuple) else 255
     is_deep = largest > 255 or image.mode == "I" or (image_format == "PNG" and start[_PNG_DEPTH_OFFSET] > 8)
-    return _upright(image.width, image.height, 16 if is_deep else 8, image_format, orientation_of(image))
+    return _upright(image.width, image.height, 16 if is_deep else 8, image_format, orientation_of(image), image.mode)
 
 
 def open_with_pillow(file: BinaryIO, image_format: str) -> ImageFile:
@@ -172,9 +182,9 @@ def tiff_tags(file: BinaryIO) -> ImageFileDirectory_v2:
     return tags
 
 
-def _upright(width: int, height: int, bits: int, image_format: str, orientation: int) -> ImageHeader:
+def _upright(width: int, height: int, bits: int, image_format: str, orientation: int, mode: str) -> ImageHeader:
     if width < 1 or height < 1:
         raise ValueError(f"{width} x {height} pixels")
     if orientation in TRANSPOSED:
         width, height = height, width
-    return ImageHeader(width, height, bits, image_format, orientation if orientation in range(1, 9) else 1)
+    return ImageHeader(width, height, bits, image_format, orientation if orientation in range(1, 9) else 1, mode)
