@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,7 +54,9 @@ class ImageListing:
         return f"{total:,} file{'s' if total > 1 else ''} passed over: {', '.join(parts)}"
 
 
-def list_images(root: Path, folder: str = "", *, recursive: bool = True) -> ImageListing:
+def list_images(
+    root: Path, folder: str = "", *, recursive: bool = True, suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> ImageListing:
     """The image files below a folder, sorted, and what else is there.
 
     Links to folders are followed, unless they lead to a folder that they are in. A link whose image is missing is
@@ -64,6 +66,7 @@ def list_images(root: Path, folder: str = "", *, recursive: bool = True) -> Imag
         root: the folder that names are relative to.
         folder: below it, with forward slashes; empty for `root` itself.
         recursive: with the images in deeper folders, which are passed over and counted otherwise.
+        suffixes: of the files to list, in lower case.
 
     Raises:
         ValueError: if the folder cannot be listed.
@@ -74,7 +77,7 @@ def list_images(root: Path, folder: str = "", *, recursive: bool = True) -> Imag
     try:
         real = start.resolve(strict=True)
         above = frozenset(_identity(parent) for parent in (real, *real.parents))
-        for depth, name, kind in _files(start, "" if folder in ("", ".") else f"{folder}/", above, 0):
+        for depth, name, kind in _files(start, "" if folder in ("", ".") else f"{folder}/", above, suffixes, 0):
             if kind is not None:
                 passed_over[kind] += 1
             elif depth > 0 and not recursive:
@@ -107,7 +110,7 @@ def is_hidden(name: str) -> bool:
 
 
 def _files(
-    folder: Path, prefix: str, above: frozenset[tuple[int, int]], depth: int
+    folder: Path, prefix: str, above: frozenset[tuple[int, int]], suffixes: Collection[str], depth: int
 ) -> Iterator[tuple[int, str, str | None]]:
     """Depth, name and kind of each file; the kind of an image is None."""
     with os.scandir(folder) as entries:
@@ -116,19 +119,23 @@ def _files(
             if is_hidden(entry.name):
                 yield depth, name, "hidden"
             elif not entry.is_dir():
-                yield depth, name, _kind(entry)
+                yield depth, name, _kind(entry, suffixes)
             else:
                 identity = _identity(entry)
                 if identity in above:
                     yield depth, name, "linked to a folder that it is in"
                 else:
-                    yield from _files(Path(entry.path), f"{name}/", above | {identity}, depth + 1)
+                    yield from _files(Path(entry.path), f"{name}/", above | {identity}, suffixes, depth + 1)
 
 
-def _kind(entry: os.DirEntry[str]) -> str | None:
-    suffix = Path(entry.name).suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:
-        return suffix or "without a suffix"
+def kind_of(name: str | Path) -> str:
+    """What a file counts as if it is passed over: its suffix in lower case."""
+    return Path(name).suffix.lower() or "without a suffix"
+
+
+def _kind(entry: os.DirEntry[str], suffixes: Collection[str]) -> str | None:
+    if kind_of(entry.name) not in suffixes:
+        return kind_of(entry.name)
     is_missing = entry.is_symlink() and not Path(entry.path).exists()
     return None if is_missing or entry.is_file() else "not regular"  # such as a pipe, which would be read forever
 

@@ -95,8 +95,7 @@ def search(task_class: type[Task[Face]], arguments: Arguments) -> int:
 
 def _photos(inputs: Sequence[str]) -> list[str]:
     """Absolute paths of the images among files, folders and globs, without duplicates."""
-    found = (os.path.abspath(path) for path in find_files(inputs) if path.suffix.lower() in IMAGE_SUFFIXES)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(map(os.path.abspath, find_files(inputs, IMAGE_SUFFIXES))))
 
 
 def _embed(task: Task[Face], model: Any, photos: Sequence[str], progress: Progress) -> tuple[list[str], Floats]:

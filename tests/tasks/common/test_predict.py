@@ -1,7 +1,11 @@
-"""`predict` writes what it reports, for all file names."""
+"""`predict` writes what it reports, for all file names, and loses nothing when it is interrupted."""
 
+import errno
 import json
 import os
+import resource
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +15,24 @@ import pytest
 from torch import nn
 
 from datasets.drawing.draw import put_label
-from datasets.images import read_image, write_image
+from datasets.images import Decoding, read_image, write_image
 from datasets.types import Image
 from tasks.common.evaluation import predict
-from tasks.common.evaluation.predict import RECORDS, predict_files
+from tasks.common.evaluation.predict import BATCH_SIZE, PredictionReport, find_files, predict_files
+from tasks.common.evaluation.prediction_files import RECORDS, UNFINISHED, PredictionFiles, is_unfinished
+from tasks.common.runtime.signals import stop_signals
 
 LATIN_1 = os.fsdecode(b"caf\xe9")  # a name that is not UTF-8
 
 
 class Sizes:
     """A task that predicts an image's height."""
+
+    decoding = Decoding()
+
+    def __init__(self, on_draw: Callable[[int], None] = lambda count: None) -> None:
+        self.num_drawn = 0
+        self._on_draw = on_draw
 
     def preprocessing(self) -> Any:
         return lambda image: image
@@ -30,41 +42,68 @@ class Sizes:
 
     def draw(self, image: Image, predicted: int) -> Image:
         assert predicted == len(image)
+        self.num_drawn += 1
+        self._on_draw(self.num_drawn)
         return image
 
 
-@pytest.fixture
-def heights(monkeypatch: pytest.MonkeyPatch) -> Any:
+@pytest.fixture(autouse=True)
+def heights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predict, "predict_pixels", lambda _task, _model, pixels: [len(image) for image in pixels])
-    return Sizes()
 
 
-def picture() -> Image:
-    return np.full((24, 32, 3), 90, np.uint8)
+def run(task: Any, paths: list[Path], out: Path, stop: Any = ()) -> PredictionReport:
+    out.mkdir(exist_ok=True)
+    with PredictionFiles(out, "digest") as files:
+        return predict_files(task, nn.Identity(), paths, files, stop)
 
 
-def write_video(path: Path) -> None:
+def records(out: Path) -> list[dict[str, Any]]:
+    text = (out / RECORDS).read_text(encoding="ascii")
+    assert text == "" or text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def picture(height: int = 24) -> Image:
+    return np.full((height, 32, 3), 90, np.uint8)
+
+
+def pictures(folder: Path, count: int) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:03}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        write_image(path, picture(24 + number))
+    return paths
+
+
+def write_video(path: Path, num_frames: int = 3) -> None:
     named = path.with_name("video.mp4")
     writer = cv2.VideoWriter(str(named), cv2.VideoWriter.fourcc(*"mp4v"), 5, (32, 24))
     assert writer.isOpened()
-    for _ in range(3):
+    for _ in range(num_frames):
         writer.write(picture())
     writer.release()
     named.rename(path)
 
 
-def test_a_file_name_need_not_be_utf_8(heights: Any, tmp_path: Path) -> None:
+def num_frames(path: Path) -> int:
+    capture, count = cv2.VideoCapture(str(path)), 0
+    while capture.read()[0]:
+        count += 1
+    return count
+
+
+def test_a_file_name_need_not_be_utf_8(tmp_path: Path) -> None:
     photo, video = tmp_path / f"{LATIN_1}.png", tmp_path / f"{LATIN_1}.mp4"
     write_image(photo, picture())
     assert b"caf\xe9.png" in os.listdir(os.fsencode(tmp_path))
     write_video(video)
     out = tmp_path / "out"
-    out.mkdir()
-    with pytest.warns(UserWarning, match="OpenCV cannot open a video whose name is not UTF-8; rename it; skipped"):
-        assert predict_files(heights, nn.Identity(), [photo, video], out) == 1
+    report = run(Sizes(), [photo, video], out)
+    assert report.num_images == 1
+    assert report.unreadable == [f"{video}: OpenCV cannot open a video whose name is not UTF-8; rename it"]
     assert read_image(out / f"{LATIN_1}.jpg").shape == (24, 32, 3)
-    text = (out / RECORDS).read_text(encoding="ascii")
-    assert Path(json.loads(text)["image"]) == photo
+    assert [Path(record["image"]) for record in records(out)] == [photo]
 
 
 def test_a_label_need_not_be_utf_8() -> None:
@@ -78,14 +117,10 @@ def test_an_image_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         write_image(tmp_path / "nowhere" / "a.png", picture())
 
 
-def test_a_video_that_cannot_be_written_is_an_error(
-    heights: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "a.mp4")
-    out = tmp_path / "out"
-    out.mkdir()
-    assert predict_files(heights, nn.Identity(), [tmp_path / "a.mp4"], out) == 3
-    assert cv2.VideoCapture(str(out / "a.mp4")).read()[0]
+    assert run(Sizes(), [tmp_path / "a.mp4"], tmp_path / "out").num_images == 3
+    assert num_frames(tmp_path / "out" / "a.mp4") == 3
 
     real = cv2.VideoWriter
 
@@ -98,14 +133,166 @@ def test_a_video_that_cannot_be_written_is_an_error(
         def isOpened(self) -> bool:  # noqa: N802
             return self.closed.isOpened()
 
-        def write(self, frame: Image) -> None:
-            self.closed.write(frame)
-
-        def release(self) -> None:
-            self.closed.release()
-
     monkeypatch.setattr(cv2, "VideoWriter", WithoutCodec)
-    (out / RECORDS).unlink()
     with pytest.raises(ValueError, match=r"a\.mp4: OpenCV cannot write MPEG-4 video here.*pip install opencv-python-h"):
-        predict_files(heights, nn.Identity(), [tmp_path / "a.mp4"], out)
-    assert not (out / RECORDS).exists()
+        run(Sizes(), [tmp_path / "a.mp4"], tmp_path / "other")
+    assert records(tmp_path / "other") == []
+
+
+def test_what_could_not_be_read_is_listed(tmp_path: Path) -> None:
+    good = pictures(tmp_path / "in", 2)
+    broken, missing, video = tmp_path / "broken.jpg", tmp_path / "missing.jpg", tmp_path / "cut.mp4"
+    broken.write_text("no image")
+    video.write_bytes(b"no video")
+    report = run(Sizes(), [good[0], broken, missing, video, good[1]], tmp_path / "out")
+    assert report.num_images == 2
+    assert report.unreadable == [
+        f"{broken}: not an image in a format that is read",
+        f"{missing}: No such file or directory",
+        f"{video}: OpenCV cannot read this video",
+    ]
+    with pytest.raises(ValueError, match=r"none of the 1 files could be read; the first: .*broken\.jpg: not an image"):
+        run(Sizes(), [broken], tmp_path / "other")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_after_the_batch_and_the_same_folder_goes_on(signum: int, tmp_path: Path) -> None:
+    paths, out = pictures(tmp_path / "in", 3 * BATCH_SIZE), tmp_path / "out"
+
+    def send(count: int) -> None:
+        if count == BATCH_SIZE + 1:
+            os.kill(os.getpid(), signum)
+
+    with stop_signals() as received:
+        report = run(Sizes(send), paths, out, received)
+    assert report.is_interrupted
+    assert report.num_images == len(records(out)) == 2 * BATCH_SIZE
+    assert is_unfinished(out)
+    again = Sizes()
+    report = run(again, paths, out)
+    assert (again.num_drawn, report.num_images, report.is_interrupted) == (BATCH_SIZE, 3 * BATCH_SIZE, False)
+    assert_complete(out, paths)
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "failing", [1, 3, 5, 8, 9, 13, 16]
+)  # the second image, in and after the first video, in the second one, the last
+def test_an_error_at_any_picture_keeps_the_ones_before(failing: int, tmp_path: Path) -> None:
+    """Images of equal names, an unreadable one, and two videos, of which an unfinished one is predicted again."""
+    first, second = pictures(tmp_path / "a", 3), pictures(tmp_path / "b", 3)
+    (tmp_path / "broken.png").write_text("")
+    for name in ("a/v.mp4", "b/v.mp4"):
+        write_video(tmp_path / name, 5)
+    order = [*first[:2], tmp_path / "broken.png", tmp_path / "a/v.mp4", *second, tmp_path / "b/v.mp4", first[2]]
+    run(Sizes(), order, tmp_path / "expected")
+    total = len(records(tmp_path / "expected"))
+    assert total == 6 + 10
+
+    def fail(count: int) -> None:
+        if count == failing:
+            raise StopError
+
+    out = tmp_path / "out"
+    with pytest.raises(StopError):
+        run(Sizes(fail), order, out)
+    assert len(records(out)) == failing - 1
+    assert is_unfinished(out)
+    assert run(Sizes(), order, out).num_images == total
+    assert records(out) == records(tmp_path / "expected")
+    assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "expected").iterdir()}
+    for path in out.glob("*.jpg"):
+        assert path.read_bytes() == (tmp_path / "expected" / path.name).read_bytes()
+    assert [num_frames(path) for path in sorted(out.glob("*.mp4"))] == [5, 5]
+    assert not is_unfinished(out)
+
+
+def assert_complete(out: Path, paths: list[Path]) -> None:
+    assert [record["image"] for record in records(out)] == list(map(str, paths))
+    assert [record["height"] for record in records(out)] == [len(read_image(path)) for path in paths]
+    assert {path.name for path in out.iterdir()} == {RECORDS, *(f"{path.stem}.jpg" for path in paths)}
+
+
+def test_a_record_of_which_the_end_is_missing_is_written_again(tmp_path: Path) -> None:
+    """As after a power failure."""
+    paths, out = pictures(tmp_path / "in", 5), tmp_path / "out"
+    run(Sizes(), paths, out)
+    whole = (out / RECORDS).read_bytes()
+    for cut in (1, 20, len(whole) // 2, len(whole) - 1):
+        (out / RECORDS).write_bytes(whole[:-cut])
+        (out / UNFINISHED).write_text(json.dumps({"digest": "digest"}))
+        run(Sizes(), paths, out)
+        assert (out / RECORDS).read_bytes() == whole
+
+
+def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
+    """With a limit on the size of files, which ends a write in the middle as a full disk does."""
+    paths, out = pictures(tmp_path / "in", 40), tmp_path / "out"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            run(Sizes(), paths, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+    assert 5 < len(records(out)) < 40
+    run(Sizes(), paths, out)
+    assert_complete(out, paths)
+
+
+def test_predictions_of_another_network_are_not_mixed_in(tmp_path: Path) -> None:
+    paths, out = pictures(tmp_path / "in", 2), tmp_path / "out"
+    with pytest.raises(StopError):
+        run(Sizes(lambda count: (_ for _ in ()).throw(StopError())), paths, out)
+    with pytest.raises(ValueError, match=r"--out: the interrupted predictions in .*out are of another network"):
+        PredictionFiles(out, "other")
+    (out / RECORDS).write_text('{"no": "record"}\n')
+    with pytest.raises(ValueError, match=r"predictions\.jsonl: line 1 is not a record of predict"):
+        PredictionFiles(out, "digest")
+    assert (out / RECORDS).read_text() == '{"no": "record"}\n'
+
+
+def test_a_folder_of_all_sorts_is_predicted_and_the_rest_counted(tmp_path: Path) -> None:
+    for name in ("1.jpg", "2.JFIF", "3.gif", "4.heic", "5.mp4", "deep/6.avif", "notes.txt", "a.TXT", ".DS_Store"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.warns(UserWarning, match=r"^3 files passed over: 2 \.txt, 1 hidden$"):
+        found = find_files([str(tmp_path)])
+    assert [str(path.relative_to(tmp_path)) for path in found] == [
+        *("1.jpg", "2.JFIF", "3.gif", "4.heic", "5.mp4", "deep/6.avif")
+    ]
+    with pytest.warns(UserWarning, match=r"^4 files passed over: 2 \.txt, 1 \.mp4, 1 hidden$"):
+        assert len(find_files([str(tmp_path)], frozenset({".jpg", ".jfif", ".gif", ".heic", ".avif"}))) == 5
+
+
+def test_a_file_is_wanted_by_its_content_too(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", picture())
+    (tmp_path / "a.png").rename(tmp_path / "download")
+    (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\n")
+    assert find_files([str(tmp_path / "download")]) == [tmp_path / "download"]
+    with pytest.warns(UserWarning, match=r"^1 file passed over: 1 \.txt$"):
+        assert find_files([str(tmp_path / "*")]) == [tmp_path / "download"]
+
+
+@pytest.mark.parametrize("name", ["list.txt", "nothing", "empty", "*.jpg", "0", "-"])
+def test_what_is_no_input_is_one_clear_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("a.jpg\nb.jpg\n")
+    Path("empty").mkdir()
+    with pytest.raises(
+        ValueError, match=r"no image or video there.*expected an image, a folder, a glob or a video"
+    ) as e:
+        find_files([name])
+    assert str(e.value).startswith(f"{name}: ")
+    assert "\n" not in str(e.value)
+    assert ("1 file passed over: 1 .txt" in str(e.value)) == (name == "list.txt")
+
+
+def test_inputs_are_taken_once_and_in_order(tmp_path: Path) -> None:
+    paths = pictures(tmp_path / "in", 3)
+    inputs = [str(paths[2]), str(tmp_path / "in"), str(tmp_path / "in" / "*.png")]
+    assert find_files(inputs) == [paths[2], paths[0], paths[1]]
