@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from backbone.build import default_conventions
-from tasks.common.runs.checkpoint import BEST, load_checkpoint
+from tasks.common.runs.checkpoint import BEST, exists, load_checkpoint, load_last
+from tasks.common.runs.pretrained import without_pretrained
 from tasks.common.runtime.distributed import World
 from tasks.common.settings import CONFIG, read_config
 from tasks.common.task import Task
@@ -21,7 +22,7 @@ LABELS = ("class_names", "attribute_names", "identities", "partitionings")  # me
 
 
 def extend_run(task: AnyTask, run: Path, world: World) -> tuple[AnyTask, Mapping[str, Tensor]]:
-    """The task with the run's conventions, and the weights of its best checkpoint, of the whole network.
+    """The task with the run's backbone, and the weights that the run ended with, of the whole network.
 
     The optimiser starts anew, with the whole schedule over the epochs of the new run (a warm restart: Loshchilov and
     Hutter 2017, arXiv:1608.03983); the settings are the run's, apart from those that the user has changed.
@@ -32,32 +33,50 @@ def extend_run(task: AnyTask, run: Path, world: World) -> tuple[AnyTask, Mapping
         world: its first process prints a line.
 
     Raises:
-        ValueError: if the run has other classes than the data, or cannot be read.
+        ValueError: if the run has another network or other classes than the task, or cannot be read.
     """
-    content = load_checkpoint(run / BEST, task.name)
     backbone = read_config(type(task.config), run / CONFIG).backbone
     if task.config.backbone != backbone:
         raise ValueError(
             f"backbone: --extend keeps the backbone of {run}, {backbone.name}; for another start a new run"
         )
+    content = load_last(run, task.name) if exists(run) else load_checkpoint(run / BEST, task.name)
     for key in LABELS:
         if content["metadata"].get(key) != task.metadata.get(key):
             raise ValueError(
                 f"--extend: the {key} of {run} are not those of the data; --backbone.pretrained {run} starts a run "
                 "with those of the data from its weights"
             )
+    weights = _evaluated(content)
+    try:
+        task.with_backbone(without_pretrained(task.config).backbone).build_model().load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).split("\n")[1].strip()
+        raise ValueError(f"--extend: {run} does not fit the settings: {reason}") from error
     if world.is_main:
-        optim = task.config.optim
-        end = {"cosine": "falls to 0", "exponential": "falls by 6 % every 2 epochs", "constant": "stays there"}
-        facts = {"epoch": content.get("epoch"), task.score_name: content["metrics"].get(task.score_name)}
-        known = ", ".join(f"{name} {value:.4g}" for name, value in facts.items() if value is not None)
-        print(
-            f"training {run} further, from all weights of its best checkpoint ({known}), for "
-            f"{optim.epochs} epochs: the optimiser starts anew, the learning rate rises to {optim.lr:g} in "
-            f"{min(optim.warmup_epochs, optim.epochs):g} epochs and {end[optim.schedule]} (optim.lr, "
-            "optim.warmup_epochs, optim.schedule)",
-            file=sys.stderr,
-        )
+        print(f"training {run} further: {_describe(task, content)}", file=sys.stderr)
     conventions = backbone.conventions or default_conventions(backbone.name)
-    start = dataclasses.replace(backbone, pretrained=str(run), conventions=conventions)
-    return task.with_backbone(start), content["model"]
+    return task.with_backbone(dataclasses.replace(backbone, pretrained=str(run), conventions=conventions)), weights
+
+
+def _evaluated(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights that were evaluated: the EMA's if there are any, without layers that only training uses."""
+    state: dict[str, Tensor] = content["model"]
+    if content.get("ema") is not None:
+        state = {name.removeprefix("module."): value for name, value in content["ema"].items() if "module." in name}
+    prefix = "network."  # of a `TrainingWrapper`
+    network = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return network or state
+
+
+def _describe(task: Task[Any], content: Mapping[str, Any]) -> str:
+    """The start and the schedule of the new run, in a line."""
+    optim, scores = task.config.optim, content["history"][-1] if "history" in content else content["metrics"]
+    facts = [f"{name} {scores[name]:.4g}" for name in ("epoch", "loss", task.score_name) if name in scores]
+    end = {"cosine": "falls to 0", "exponential": "falls by 6 % every 2 epochs", "constant": "stays there"}
+    warmup = min(optim.warmup_epochs, optim.epochs)
+    return (
+        f"{optim.epochs} epochs from all its last weights ({', '.join(facts)}); the optimiser starts anew, so the "
+        f"learning rate rises to {optim.lr:g} within {warmup:g} epochs, then {end[optim.schedule]} (optim.lr, "
+        "optim.warmup_epochs and optim.schedule change that)"
+    )

@@ -148,7 +148,7 @@ class _Trainer(Generic[T]):
 
         model: Any = objective.build_model()
         if weights is not None:
-            _load_all(model, weights)
+            model.load_state_dict(weights)
         model = model.to(self.device, memory_format=torch.channels_last)
         if world.size > 1:
             model = synchronize_batch_norm(model, self.optim, self.device, batch_size // world.size)
@@ -300,11 +300,3 @@ class _Trainer(Generic[T]):
         source = self.task.source("train") if self.val_source is None else self.val_source
         draw_examples(self.task, model, source, self.run / PICTURE)
         return scores
-
-
-def _load_all(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = str(error).split("\n")[1].strip()
-        raise ValueError(f"the weights to start from belong to a network of other settings: {reason}") from error
