@@ -259,7 +259,7 @@ def test_an_image_that_cannot_be_read_keeps_its_place(tmp_path: Path) -> None:
 def test_other_text_beside_images_is_not_yolo(tmp_path: Path, text: str) -> None:
     write(tmp_path, {"a.png": "", "a.txt": text})
     assert find_yolo(tmp_path) is None
-    with pytest.raises(ValueError, match="no boxes found; expected .*YOLO's text files"):
+    with pytest.raises(ValueError, match=r"no boxes found; expected .*YOLO's text files"):
         open_detection(tmp_path)
 
 
