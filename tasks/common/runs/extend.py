@@ -37,9 +37,7 @@ def extend_run(task: AnyTask, run: Path, world: World) -> tuple[AnyTask, Mapping
     """
     backbone = read_config(type(task.config), run / CONFIG).backbone
     if task.config.backbone != backbone:
-        raise ValueError(
-            f"backbone: --extend keeps the backbone of {run}, {backbone.name}; for another start a new run"
-        )
+        raise ValueError(f"backbone: --extend keeps the one of {run}, {backbone.name}; for another start a new run")
     content = load_last(run, task.name) if exists(run) else load_checkpoint(run / BEST, task.name)
     for key in LABELS:
         if content["metadata"].get(key) != task.metadata.get(key):

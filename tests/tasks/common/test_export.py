@@ -190,3 +190,42 @@ def test_difference_is_computed_without_tf32() -> None:
         assert (network.precision, torch.get_float32_matmul_precision()) == ("highest", "high")
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.fixture
+def elsewhere(unbroken: Path, tmp_path: Path) -> Path:
+    """A run on a machine without its data."""
+    run = tmp_path / "run"
+    shutil.copytree(unbroken, run)
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["data"]["root"] = str(tmp_path / "the old place")
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    return run
+
+
+def test_a_run_without_its_data_is_exported_without_scores(
+    elsewhere: Path, unbroken: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(unbroken.iterdir())
+    capsys.readouterr()
+    assert run("export", "--run", str(elsewhere)) == 0
+    lines = capsys.readouterr().err.splitlines()
+    reasons = [line for line in lines if line.startswith("scores were not compared: data.root: there is no folder")]
+    assert len(reasons) == 1
+    report = json.loads((elsewhere / "export" / "export.json").read_text())
+    assert [network["metrics"] for network in report["networks"]] == [{}, {}]
+    assert report["max_difference"] < 1e-5
+    exported_network, metadata = ExportedNetwork(elsewhere / "export" / "model.onnx"), unbroken / "metadata.json"
+    assert exported_network.metadata == json.loads(metadata.read_text())
+    assert sorted(unbroken.iterdir()) == before
+
+
+def test_int8_without_training_images_is_refused_before_anything_is_written(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert run("export", "--run", str(elsewhere), "--int8") == 1
+    assert capsys.readouterr().err.startswith(
+        "error: --int8: needs training images for the ranges of its values: data.root: there is no folder"
+    )
+    assert not (elsewhere / "export-int8").exists()

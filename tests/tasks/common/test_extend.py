@@ -75,7 +75,7 @@ def test_resume_with_more_epochs_says_how_to_go_on(unbroken: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--backbone.name", "mobilenet_0.5"), "backbone: --extend keeps the backbone of {run}, mobilenet_0.25; "),
+        (("--backbone.name", "mobilenet_0.5"), "backbone: --extend keeps the one of {run}, mobilenet_0.25; "),
         (("--ssd.neck", "fpn"), "--extend: {run} does not fit the settings: "),
         (("--resume", "{run}"), "--extend: makes a new run, and --resume continues one; give one of them"),
     ],

@@ -69,6 +69,15 @@ def test_a_model_may_have_a_sample_recipe_of_its_own() -> None:
     assert parse("train", "--model", "ssd").config == parse("train").config
 
 
+@pytest.mark.parametrize("word", ["none", "None", "null"])
+def test_none_is_null_where_a_setting_may_be_null_and_is_no_text(word: str) -> None:
+    words = ("--data.val_fraction", word, f"--optim.ema_decay={word}", "--backbone.conventions", word)
+    config = parse("train", *words).config
+    assert (config.data.val_fraction, config.optim.ema_decay, config.backbone.conventions) == (None, None, None)
+    assert config.backbone.pretrained == "none"  # a text, which is a word of its own
+    assert parse("train", "--backbone.pretrained", "none", "--data.root", "none").config.data.root == "none"
+
+
 def test_a_switch_may_stand_alone() -> None:
     for words, expected in (((), True), (("true",), True), (("false",), False)):
         config = parse("train", "--optim.freeze_bn", *words, "--optim.epochs", "3").config
@@ -96,6 +105,11 @@ def test_a_switch_may_stand_alone() -> None:
         (("train", "--backbone.name", "mobilenet_0.5_160"), ("data.input_size", "160", "192")),
         (("train", "--config", "none.yaml"), ("none.yaml", "not exist")),
         (("train", "--resume", "nowhere"), ("nowhere", "not a run folder")),
+        (("train", "--backbone.pretrained", "null"), ("backbone.pretrained: cannot be null",)),
+        (("train", "--optim.lr", "none"), ("optim.lr", "float", "none")),
+        (("train", "--optim.balance", "1.5"), ("optim.balance: expected a number of 0 or more and at most 1",)),
+        (("train", "--optim.patience", "0"), ("optim.patience: expected a number of 1 or more, or null, got 0;",)),
+        (("train", "--extend", "nowhere"), ("nowhere", "not a run folder")),
         (("train", "--optim.epoch", "1"), ("unknown setting optim.epoch", "did you mean optim.epochs?")),
         (("train", "--data", "photos"), ("data: is a group of settings", "such as data.root")),
         (("evaluate",), ("--run: expected a run folder; there are no published weights of tasks.detection;",)),
