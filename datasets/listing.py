@@ -97,7 +97,7 @@ def list_files(root: Path) -> dict[str | None, list[str]]:
     """
     files: dict[str | None, list[str]] = {}
     try:
-        for _, name, kind in _files(root, "", frozenset({_identity(root)}), 0):
+        for _, name, kind in _files(root, "", frozenset({_identity(root)}), IMAGE_SUFFIXES, 0):
             files.setdefault(kind, []).append(name)
     except OSError as error:
         raise ValueError(f"{error.filename or root}: {error.strerror}; expected a folder of images") from error
