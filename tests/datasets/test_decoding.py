@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as Pillow
 from PIL import ImageOps
 
@@ -212,7 +213,6 @@ NUMBER_TYPES = (np.uint8, np.uint16, np.int16, np.uint32, np.int32, np.float32, 
 @pytest.mark.parametrize("num_channels", [1, 3, 4])
 def test_the_kinds_of_tiff_that_tifffile_writes(dtype: Any, num_channels: int, rng: np.random.Generator) -> None:
     """Byte orders, BigTIFF, compression and white as 0; without a range values below 0 are black."""
-    tifffile = pytest.importorskip("tifffile")
     is_integer = np.issubdtype(dtype, np.integer)
     shape = (20, 30, num_channels)[: 2 if num_channels == 1 else 3]
     low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if is_integer else (0, 1)
@@ -236,7 +236,6 @@ def test_the_kinds_of_tiff_that_tifffile_writes(dtype: Any, num_channels: int, r
     ],
 )
 def test_rare_kinds_of_tiff_are_refused(dtype: Any, options: dict[str, Any], line: str) -> None:
-    tifffile = pytest.importorskip("tifffile")
     file = io.BytesIO()
     tifffile.imwrite(file, np.zeros((3, 20, 30) if "planarconfig" in options else (20, 30), dtype), **options)
     with pytest.raises(UnreadableImageError, match=f"deep: .*{line}, which is not read"):

@@ -9,13 +9,11 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from datasets.images import Decoding, UnreadableImageError, decode_image, image_header, read_image
-
-pytest.importorskip("hypothesis")
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 T = TypeVar("T")
 NUM_EXAMPLES = 2000

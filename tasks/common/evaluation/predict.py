@@ -94,25 +94,28 @@ def find_files(inputs: Sequence[str], suffixes: Collection[str] = IMAGE_SUFFIXES
     found: dict[Path, None] = {}
     passed_over: Counter[str] = Counter()
     for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            listing = list_images(path, suffixes=suffixes)
-            files = [path / name for name in listing.names]
-            passed_over += listing.passed_over
-            if not files:
-                raise _nothing_wanted(text, listing.passed_over)
-        else:
-            matches = [path] if path.is_file() else [Path(name) for name in sorted(glob.glob(text, recursive=True))]
-            files = [match for match in matches if match.is_file() and _is_wanted(match, suffixes)]
-            passed_over += Counter(kind_of(match) for match in matches if match.is_file() and match not in files)
-            if not any(match.is_file() for match in matches):
-                raise _nothing_wanted(text, Counter())
+        files, others = _files_of(text, suffixes)
+        if not files and (Path(text).is_dir() or not others):
+            raise _nothing_wanted(text, others)
         found |= dict.fromkeys(files)
-    if not found:
+        passed_over += others
+    if not found:  # files that are none; a shell's `photos/*` may name some beside images
         raise _nothing_wanted(" ".join(inputs), passed_over)
     if passed_over:
         warnings.warn(ImageListing([], passed_over).line(), stacklevel=2)
     return list(found)
+
+
+def _files_of(text: str, suffixes: Collection[str]) -> tuple[list[Path], Counter[str]]:
+    """The wanted files of a path, folder or glob, and the number of others by kind."""
+    path = Path(text)
+    if path.is_dir():
+        listing = list_images(path, suffixes=suffixes)
+        return [path / name for name in listing.names], listing.passed_over
+    matches = [path] if path.is_file() else map(Path, sorted(glob.glob(text, recursive=True)))
+    files = {match: _is_wanted(match, suffixes) for match in matches if match.is_file()}
+    others = Counter(kind_of(file) for file, is_wanted in files.items() if not is_wanted)
+    return [file for file, is_wanted in files.items() if is_wanted], others
 
 
 def _is_wanted(path: Path, suffixes: Collection[str]) -> bool:

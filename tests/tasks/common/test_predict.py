@@ -18,7 +18,7 @@ from datasets.drawing.draw import put_label
 from datasets.images import Decoding, read_image, write_image
 from datasets.types import Image
 from tasks.common.evaluation import predict
-from tasks.common.evaluation.predict import BATCH_SIZE, PredictionReport, find_files, predict_files
+from tasks.common.evaluation.predict import BATCH_SIZE, PredictionReport, predict_files
 from tasks.common.evaluation.prediction_files import RECORDS, UNFINISHED, PredictionFiles, is_unfinished
 from tasks.common.runtime.signals import stop_signals
 
@@ -254,45 +254,3 @@ def test_predictions_of_another_network_are_not_mixed_in(tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"predictions\.jsonl: line 1 is not a record of predict"):
         PredictionFiles(out, "digest")
     assert (out / RECORDS).read_text() == '{"no": "record"}\n'
-
-
-def test_a_folder_of_all_sorts_is_predicted_and_the_rest_counted(tmp_path: Path) -> None:
-    for name in ("1.jpg", "2.JFIF", "3.gif", "4.heic", "5.mp4", "deep/6.avif", "notes.txt", "a.TXT", ".DS_Store"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    with pytest.warns(UserWarning, match=r"^3 files passed over: 2 \.txt, 1 hidden$"):
-        found = find_files([str(tmp_path)])
-    assert [str(path.relative_to(tmp_path)) for path in found] == [
-        *("1.jpg", "2.JFIF", "3.gif", "4.heic", "5.mp4", "deep/6.avif")
-    ]
-    with pytest.warns(UserWarning, match=r"^4 files passed over: 2 \.txt, 1 \.mp4, 1 hidden$"):
-        assert len(find_files([str(tmp_path)], frozenset({".jpg", ".jfif", ".gif", ".heic", ".avif"}))) == 5
-
-
-def test_a_file_is_wanted_by_its_content_too(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.png", picture())
-    (tmp_path / "a.png").rename(tmp_path / "download")
-    (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\n")
-    assert find_files([str(tmp_path / "download")]) == [tmp_path / "download"]
-    with pytest.warns(UserWarning, match=r"^1 file passed over: 1 \.txt$"):
-        assert find_files([str(tmp_path / "*")]) == [tmp_path / "download"]
-
-
-@pytest.mark.parametrize("name", ["list.txt", "nothing", "empty", "*.jpg", "0", "-"])
-def test_what_is_no_input_is_one_clear_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("list.txt").write_text("a.jpg\nb.jpg\n")
-    Path("empty").mkdir()
-    with pytest.raises(
-        ValueError, match=r"no image or video there.*expected an image, a folder, a glob or a video"
-    ) as e:
-        find_files([name])
-    assert str(e.value).startswith(f"{name}: ")
-    assert "\n" not in str(e.value)
-    assert ("1 file passed over: 1 .txt" in str(e.value)) == (name == "list.txt")
-
-
-def test_inputs_are_taken_once_and_in_order(tmp_path: Path) -> None:
-    paths = pictures(tmp_path / "in", 3)
-    inputs = [str(paths[2]), str(tmp_path / "in"), str(tmp_path / "in" / "*.png")]
-    assert find_files(inputs) == [paths[2], paths[0], paths[1]]
