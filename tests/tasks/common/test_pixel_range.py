@@ -13,6 +13,8 @@ from datasets.images import AS_STORED, Decoding, read_image
 from tasks.common.config import DataConfig
 from tasks.common.evaluation import predict
 from tasks.common.evaluation.prediction_files import PredictionFiles
+from tasks.common.runtime.repository import ROOT
+from tasks.common.settings import read_config
 from tasks.registry import TASKS, config_class, task_class
 
 RANGE = (100.0, 4095.0)
@@ -20,7 +22,7 @@ RANGE = (100.0, 4095.0)
 
 @pytest.mark.parametrize("name", TASKS)
 def test_sources_decode_in_the_range(name: str) -> None:
-    config: Any = config_class(name)()
+    config: Any = read_config(config_class(name), ROOT / "configs" / name / "sample.yaml")
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, pixel_range=RANGE))
     task: Any = task_class(name).from_data(config)
     assert task.decoding == Decoding(pixel_range=RANGE)
