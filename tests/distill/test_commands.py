@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
+from datasets.labelled import LabelledImages
+from datasets.splits import MissingSplitError
+from datasets.types import Split
 from distill.cli import main
 from distill.report import Row, verdict
+from tasks.classification.task import ClassificationTask
 from tasks.common.cli import main as cli
 from tasks.common.runs.checkpoint import load_checkpoint
 from tasks.registry import TASKS
@@ -236,3 +240,33 @@ def test_verdict_compares_with_the_best_of_several_teachers() -> None:
     rows = [Row(f"model {score}", 64, None, None, 1.0, {"auc": score}) for score in scores]
     assert "; the teacher scores 0.900;" in verdict(rows, "auc")
     assert "the teacher itself scores 0.600" in verdict(rows[1:], "auc")
+
+
+def test_without_validation_images_there_is_no_comparison(
+    trained_run: Callable[..., str], distil: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher, source = trained_run("classification"), ClassificationTask.source
+
+    def source_without_val(self: ClassificationTask, split: Split) -> LabelledImages:
+        if split == "val":
+            raise MissingSplitError("there are no images for val")
+        return source(self, split)
+
+    monkeypatch.setattr(ClassificationTask, "source", source_without_val)
+    capsys.readouterr()
+    words = ("--teacher", teacher, "--run_dir", "out")
+    assert distil("classification", *words) == 1
+    assert not Path("out").exists()
+    assert distil("classification", *words, "--data.val_fraction", "null") == 0
+    assert "no images are held out, so there are no scores" in capsys.readouterr().err.splitlines()[-1]
+    assert Path("out/distilled/best.pt").is_file()
+    assert not Path("out/baseline").exists()
+    assert not Path("out/report.csv").exists()
+
+
+def test_balance_needs_the_classes_of_the_images(
+    trained_run: Callable[..., str], distil: Run, error_line_of: Callable[..., str]
+) -> None:
+    words = ("--teacher", trained_run("classification"), "--optim.balance", "0.5", "--run_dir", "out")
+    assert "optim.balance: " in error_line_of(distil, "classification", *words, "--unlabelled", "photos")
+    assert distil("classification", *words) == 0
