@@ -99,7 +99,7 @@ def missing_files(paths: Sequence[P]) -> list[P]:
     parts = [os.path.split(path) for path in paths]
     names_in: defaultdict[str, set[str]] = defaultdict(set)
     for folder in {folder for folder, _ in parts}:
-        if Path(folder).is_dir():
+        with suppress(OSError):  # it is no folder, or its name is longer than names can be
             names_in[folder] = {entry.name for entry in os.scandir(folder)}
     return [path for path, (folder, name) in zip(paths, parts, strict=True) if name not in names_in[folder]]
 

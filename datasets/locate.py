@@ -10,6 +10,7 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -64,7 +65,13 @@ def _likely_folder(root: Path, folders: Sequence[str], names: Sequence[str]) -> 
     """The folder below which most of the first names are files; the first one that exists if none has any."""
     existing = [folder for folder in dict.fromkeys(folders) if (root / folder).is_dir()] or ["."]
     probed = [name for name in names[:NUM_PROBED] if "\0" not in name]
-    return max(existing, key=lambda folder: sum((root / folder / name).is_file() for name in probed))
+    return max(existing, key=lambda folder: sum(_is_file(root / folder / name) for name in probed))
+
+
+def _is_file(path: Path) -> bool:
+    with suppress(OSError):  # the name is longer than names of files can be
+        return path.is_file()
+    return False
 
 
 def _index_files(root: Path) -> dict[str, list[tuple[list[str], str]]]:

@@ -43,13 +43,16 @@ def find_voc(root: Path) -> SplitData[AnnotatedImages] | None:
     files = listed.get(".xml", [])
     if not files or not sniff(root, files, _ROOT, _SNIFFED_BYTES):
         return None
-    if lists := _split_lists(listed.get(".txt", [])):
-        parts, lines = _read_lists(root, lists, files)
+    lists = _split_lists(listed.get(".txt", []))
+    parts, lines = _read_lists(root, lists, files)
+    if parts:
         where = f"lists in {parent(lists[0][1]) or '.'}/"
     else:
         parts, rest = by_split(files)
-        lines = [f"{root}: annotation files of no split, left out: {shorten(rest)}"] if rest else []
         where = "by folders" if len(parts) > 1 else "XML"
+        texts = [text for _, text in lists]
+        lines = [f"{root}: lists that name none of the annotation files, not used: {shorten(texts)}"] if texts else []
+        lines += [f"{root}: annotation files of no split, left out: {shorten(rest)}"] if rest else []
     data = AnnotationFiles(root, parts, listed.get(None, []), read_annotation, stem_first=True, warnings=lines)
     return data.splits(f"Pascal VOC annotations ({where}): {count_splits(parts, 'files')}")
 

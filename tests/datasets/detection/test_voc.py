@@ -99,6 +99,12 @@ def test_splits_by_lists(tmp_path: Path, folder: str, lists: dict[str, str], exp
     assert found == {split: [f"{stem}.png" for stem in stems] for split, stems in expected.items()}
 
 
+def test_lists_that_name_none_of_the_files_are_not_used(tmp_path: Path) -> None:
+    source = opened(write(tmp_path, {"val.txt": "other\n", "a.png": "", "a.xml": xml()}))["train"]
+    assert names(source) == ["a.png"]
+    assert sum("not used: 1 (val.txt)" in line for line in source.warnings) == 1
+
+
 def test_lists_of_two_development_kits(tmp_path: Path) -> None:
     files = {}
     for kit in ("VOC2007", "VOC2012"):

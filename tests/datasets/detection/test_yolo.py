@@ -117,6 +117,12 @@ def test_a_listed_image_that_is_missing_is_kept(tmp_path: Path) -> None:
         source[1]
 
 
+def test_a_listed_name_that_is_too_long_for_a_file_is_kept(tmp_path: Path) -> None:
+    long = "x" * 300 + "/" + "y" * 300
+    files = {"train.txt": f"a.png\n{long}.png\n", "a.png": "", "a.txt": BOX}
+    assert names(opened(write(tmp_path, files))["train"]) == ["a.png", f"{long}.png"]
+
+
 @pytest.mark.parametrize(
     ("file", "text", "expected"),
     [
