@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -35,6 +36,24 @@ class NoFaceError(UnreadableImageError):
     """A photo without a detected face."""
 
 
+class DetectedFace(NamedTuple):
+    """The largest face of a photo.
+
+    Attributes:
+        landmarks: (5, 2), in pixels of the photo, in the order of `LANDMARK_TEMPLATE`.
+        box_xyxy: x0, y0, x1, y1 in pixels of the photo; parts of it may be outside.
+        num_faces: in the photo.
+    """
+
+    landmarks: NDArray[np.float64]
+    box_xyxy: tuple[float, float, float, float]
+    num_faces: int
+
+    def to_record(self) -> dict[str, Any]:
+        """What a record of a photo says of it."""
+        return {"face_box_xyxy": [round(value, 1) for value in self.box_xyxy], "num_faces": self.num_faces}
+
+
 @dataclass(frozen=True)
 class FaceCrop:
     """Crops the face from a photo.
@@ -57,12 +76,24 @@ class FaceCrop:
         Raises:
             NoFaceError: if no face is detected.
         """
+        return self.find(image)[0]
+
+    def find(self, image: Image) -> tuple[Image, DetectedFace | None]:
+        """The face crop, and the face that was taken; None without a detector.
+
+        Raises:
+            NoFaceError: if no face is detected.
+        """
         if self.detector is not None:
-            return align(image, detect_landmarks(image, self.detector))
+            face = detect_face(image, self.detector)
+            return align(image, face.landmarks), face
         height, width = image.shape[:2]
         x0, y0, x1, y1 = (round(fraction * side) for fraction, side in zip(self.part, (width, height) * 2, strict=True))
         x0, y0 = min(x0, width - 1), min(y0, height - 1)
-        return image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+        return image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)], None
+
+
+SEVERAL_FACES = "with several faces, of which the largest was taken"
 
 
 def face_input(image: Image, *, face_crop: FaceCrop, input_size: int) -> Image:
@@ -74,8 +105,8 @@ def face_input(image: Image, *, face_crop: FaceCrop, input_size: int) -> Image:
     return center_crop(face_crop(image), input_size, 1)
 
 
-def detect_landmarks(image: Image, detector: str) -> NDArray[np.float64]:
-    """The landmarks (5, 2) of the largest face in pixels, in the order of `LANDMARK_TEMPLATE`.
+def detect_face(image: Image, detector: str) -> DetectedFace:
+    """The largest face.
 
     Raises:
         NoFaceError: if no face is detected.
@@ -89,9 +120,9 @@ def detect_landmarks(image: Image, detector: str) -> NDArray[np.float64]:
     _, faces = network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
     if faces is None or not len(faces):
         raise NoFaceError("no face found")
-    largest = max(faces, key=lambda face: face[2] * face[3])
-    landmarks: NDArray[np.float64] = np.asarray(largest[4:14], np.float64).reshape(5, 2) / scale
-    return landmarks
+    largest = np.asarray(max(faces, key=lambda face: face[2] * face[3]), np.float64) / scale
+    x, y, width, height = largest[:4].tolist()
+    return DetectedFace(largest[4:14].reshape(5, 2), (x, y, x + width, y + height), len(faces))
 
 
 def align(image: Image, landmarks: NDArray[np.float64]) -> Image:

@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from datasets.alignment import NoFaceError
 from datasets.images import UnreadableImageError
 from datasets.memory import keep_freed_memory
-from datasets.types import Batch, Example, Image
+from datasets.types import Batch, Example, Image, Unreadable
 
 T = TypeVar("T")
 
@@ -64,22 +65,16 @@ class Key(NamedTuple):
     row: int
 
 
-class Unreadable(NamedTuple):
-    """Stands in for an example whose image could not be read."""
-
-    reason: str
-
-
 def _read(source: Source[T], row: int, prepare: Callable[[Example[T]], Example[T]]) -> Example[T] | Unreadable:
     """A prepared example of a source, or `Unreadable`."""
     try:
         example = source[row]
     except UnreadableImageError as error:
-        return Unreadable(str(error))
+        return Unreadable(str(error), is_empty=isinstance(error, NoFaceError))
     try:
         return prepare(example)
     except UnreadableImageError as error:  # the preprocessing refused it
-        return Unreadable(f"{example.id}: {error}")
+        return Unreadable(f"{example.id}: {error}", is_empty=isinstance(error, NoFaceError))
 
 
 class EvaluationSet(Dataset[Example[T] | Unreadable], Generic[T]):
@@ -245,7 +240,7 @@ def build_batch(examples: Sequence[Example[T] | Unreadable], collate: Collate[T]
         truth=[example.truth for example in readable] if collate is None else [],
         targets=collate(readable) if collate is not None and readable else None,
         rows=[example.row for example in readable],
-        unreadable=[example.reason for example in examples if isinstance(example, Unreadable)],
+        unreadable=[example for example in examples if isinstance(example, Unreadable)],
     )
 
 

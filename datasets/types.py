@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -43,6 +43,18 @@ class Example(Generic[T]):
     seed: int = 0
 
 
+class Unreadable(NamedTuple):
+    """Stands in for an example that is left out.
+
+    Attributes:
+        reason: with the name of the image.
+        is_empty: the image was read, but there is nothing in it to learn from or to score, such as no face.
+    """
+
+    reason: str
+    is_empty: bool = False
+
+
 @dataclass(frozen=True)
 class Batch(Generic[T]):
     """Examples of equal image size.
@@ -52,14 +64,14 @@ class Batch(Generic[T]):
         truth: N truths, for metrics and drawing; empty in training.
         targets: a NamedTuple of tensors, for the loss; None outside training.
         rows: N indices in the data set.
-        unreadable: an error message for each example that was skipped or replaced because it could not be read.
+        unreadable: the examples that were left out or replaced, because they could not be read or are empty.
     """
 
     images: Tensor
     truth: list[T]
     targets: Any
     rows: list[int]
-    unreadable: list[str]
+    unreadable: list[Unreadable]
 
     def __len__(self) -> int:
         return len(self.rows)

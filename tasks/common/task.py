@@ -11,6 +11,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -44,6 +45,20 @@ class FailureCase(NamedTuple, Generic[T]):
     confidence: float
     what: str
     predicted: T
+
+
+class PreparedImage(NamedTuple):
+    """An image that predictions are made for.
+
+    Attributes:
+        pixels: the network's input (S, S, 3).
+        record: what its record says of it besides the prediction, such as the box of the face that was taken.
+        remark: a remark that the images are counted by, in words that follow "3 images".
+    """
+
+    pixels: Image
+    record: Mapping[str, Any] = MappingProxyType({})
+    remark: str | None = None
 
 
 class Metric(ABC, Generic[T]):
@@ -187,6 +202,10 @@ class Task(Objective, Generic[T]):
     @abstractmethod
     def preprocessing(self) -> Preprocess:
         """A function from an image (H, W, 3) to the network's input (S, S, 3); it is pickled for loader processes."""
+
+    def prepare(self, image: Image) -> PreparedImage:
+        """The network's input for a single image, as `preprocessing` makes it, and what to tell the user of it."""
+        return PreparedImage(self.preprocessing()(image))
 
     @abstractmethod
     def decode(self, outputs: Outputs) -> list[T]:

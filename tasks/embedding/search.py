@@ -8,26 +8,30 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
 
-from datasets.faces import FaceImages
+from datasets.alignment import SEVERAL_FACES, DetectedFace, FaceCrop, NoFaceError
 from datasets.files import atomic_write
 from datasets.images import IMAGE_SUFFIXES, write_image
+from datasets.loader import EvaluationSet, build_loader, ordered_batches
 from datasets.progress import Progress
-from datasets.stores import ImageFiles
-from datasets.types import Face
+from datasets.stores import ImageFiles, StoredExamples
+from datasets.transforms import center_crop
+from datasets.types import Example, Face
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.onnx_file import ExportedNetwork
-from tasks.common.evaluation.evaluate import evaluation_loader, predict_batch, predict_pixels, readable_batches
+from tasks.common.evaluation.evaluate import predict_batch, predict_pixels, readable_batches, track_unreadable
 from tasks.common.evaluation.features import hash_network
 from tasks.common.evaluation.predict import find_files
 from tasks.common.model.neighbours import Floats
 from tasks.common.runs.folder import out_folder
 from tasks.common.runs.load import load_model
+from tasks.common.runtime.device import uses_cuda
 from tasks.common.task import Task
 from tasks.embedding.draw import draw_matches
 from tasks.embedding.gallery import Gallery
@@ -53,9 +57,8 @@ def index(task_class: type[Task[Face]], arguments: Arguments) -> int:
     new = gallery.missing(photos)
     with Progress("embedding", len(new)) as progress:
         for start in range(0, len(new), PHOTOS_PER_WRITE):
-            names, embeddings = _embed(task, model, list(new)[start : start + PHOTOS_PER_WRITE], progress)
-            if names:
-                gallery.add({name: new[name] for name in names}, embeddings)
+            embedded = _embed(task, model, list(new)[start : start + PHOTOS_PER_WRITE], progress)
+            gallery.add({name: new[name] for name in embedded.names}, embedded.embeddings)
     print(f"{len(new)} photos are new or changed; {out} ({gallery.kind}) has {len(gallery)}", file=sys.stderr)
     return 0
 
@@ -77,14 +80,13 @@ def search(task_class: type[Task[Face]], arguments: Arguments) -> int:
     task, model = load_model(task_class, arguments.config, options["run"])
     gallery = _open_gallery(Path(options["gallery"]), task, model)
     with Progress("embedding", len(queries)) as progress:
-        names, embeddings = _embed(task, model, queries, progress)
-    if not names:
-        raise ValueError("none of the photos could be read")
+        names, embeddings, faces = _embed(task, model, queries, progress)
     found = gallery.search(embeddings, options["num_matches"])
     folder = out_folder(task, "search", out=options["out"], run=options["run"])
     with atomic_write(folder / MATCHES) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for name, matches in zip(names, found, strict=True):
-            file.write(json.dumps({"image": name, "matches": [match._asdict() for match in matches]}) + "\n")
+        for name, face, matches in zip(names, faces, found, strict=True):
+            record = {"image": name} | (face.to_record() if face is not None else {})
+            file.write(json.dumps(record | {"matches": [match._asdict() for match in matches]}) + "\n")
             best = f"{matches[0].similarity:.3f} {matches[0].path}" if matches else "the gallery is empty"
             print(f"{name}: {best}")
     drawn = list(zip(names, found, strict=True))[:NUM_DRAWN]
@@ -98,18 +100,65 @@ def _photos(inputs: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(map(os.path.abspath, find_files(inputs, IMAGE_SUFFIXES))))
 
 
-def _embed(task: Task[Face], model: Any, photos: Sequence[str], progress: Progress) -> tuple[list[str], Floats]:
-    """The photos that could be read, and their embeddings."""
-    source = FaceImages(ImageFiles(Path("/"), photos), [""] * len(photos), range(len(photos)))
+class _Embedded(NamedTuple):
+    """The photos that have a face.
+
+    Attributes:
+        names: N paths.
+        embeddings: (N, D).
+        faces: the face that was taken of each; None without a detector.
+    """
+
+    names: list[str]
+    embeddings: Floats
+    faces: list[DetectedFace | None]
+
+
+class _FacePhotos(StoredExamples[DetectedFace | None]):
+    """Face crops, and as truth the face that was taken."""
+
+    def __init__(self, photos: Sequence[str], face_crop: FaceCrop) -> None:
+        super().__init__(ImageFiles(Path("/"), photos), ())
+        self._face_crop = face_crop
+
+    def __getitem__(self, index: int) -> Example[DetectedFace | None]:
+        try:
+            crop, face = self._face_crop.find(self.images.read(index, self.decoding))
+        except NoFaceError as error:
+            raise NoFaceError(f"{self.id(index)}: {error}") from error
+        return Example(crop, face, self.id(index))
+
+    def truth(self, index: int) -> DetectedFace | None:
+        return self[index].truth
+
+
+def _embed(task: Task[Face], model: Any, photos: Sequence[str], progress: Progress) -> _Embedded:
+    """Embed the photos; those that cannot be read, and those without a face, are named, counted and left out."""
+    config = task.config
+    source = _FacePhotos(photos, FaceCrop(config.data.face_part, config.data.align))
     source.decoding = task.decoding
+    loader: Any = build_loader(
+        EvaluationSet(source, partial(center_crop, input_size=config.data.input_size, crop_fraction=1)),
+        ordered_batches(len(photos), BATCH_SIZE),
+        num_workers=config.loop.num_workers,
+        pin_memory=uses_cuda(config.loop),
+    )
+    unreadable = track_unreadable(task, loader)
     rows: list[int] = []
-    faces: list[Face] = []
-    for batch in readable_batches(task, evaluation_loader(task, source, BATCH_SIZE)):
+    predicted: list[Face] = []
+    faces: list[DetectedFace | None] = []
+    for batch in readable_batches(task, loader, unreadable):
         if len(batch):
-            faces += predict_batch(task, model, batch.images)
+            predicted += predict_batch(task, model, batch.images)
+        faces += batch.truth
         rows += batch.rows
-        progress.advance(len(batch))
-    return [photos[row] for row in rows], stack_embeddings(faces)
+        progress.advance(len(batch) + len(batch.unreadable))
+    if unreadable.empty:
+        print(f"{len(unreadable.empty)} of {len(photos)} photos have no face; left out", file=sys.stderr)
+    num_several = sum(face is not None and face.num_faces > 1 for face in faces)
+    if num_several:
+        print(f"{num_several} photo{'s' if num_several > 1 else ''} {SEVERAL_FACES}", file=sys.stderr)
+    return _Embedded([photos[row] for row in rows], stack_embeddings(predicted), faces)
 
 
 def _new_gallery(path: Path, task: Task[Face], model: Any) -> Gallery:

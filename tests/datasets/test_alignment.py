@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.alignment import ALIGNED_PX, LANDMARK_TEMPLATE, FaceCrop, NoFaceError, align, detect_landmarks, face_input
+from datasets.alignment import ALIGNED_PX, LANDMARK_TEMPLATE, FaceCrop, NoFaceError, align, detect_face, face_input
 from datasets.images import UnreadableImageError
 from datasets.loader import EvaluationSet, Key, TrainingSet, Unreadable
 from datasets.transforms import CropAugmentation
@@ -44,10 +44,23 @@ def test_template_is_a_face() -> None:
 
 
 def test_landmarks_are_in_pixels_of_the_photo(detector: str) -> None:
-    found = detect_landmarks(picture(128, 160, (64, 40)), detector)
-    np.testing.assert_allclose(found, 8 * (POINTS + np.array([8, 5])), atol=1e-3)
-    large = detect_landmarks(picture(1024, 1280, (512, 320), side=16), detector)  # downscaled by two for detection
-    np.testing.assert_allclose(large, 16 * (POINTS + np.array([32, 20])), atol=1e-3)
+    found = detect_face(picture(128, 160, (64, 40)), detector)
+    np.testing.assert_allclose(found.landmarks, 8 * (POINTS + np.array([8, 5])), atol=1e-3)
+    large = detect_face(picture(1024, 1280, (512, 320), side=16), detector)  # downscaled by two for detection
+    np.testing.assert_allclose(large.landmarks, 16 * (POINTS + np.array([32, 20])), atol=1e-3)
+
+
+def test_the_box_of_the_face_is_in_pixels_of_the_photo(detector: str) -> None:
+    """The fake detector's box is e^1.5 cells wide and high, around the corner of the red cell."""
+    side = 8 * np.exp(1.5)
+    found = detect_face(picture(128, 160, (64, 40)), detector)
+    np.testing.assert_allclose(found.box_xyxy, [64 - side / 2, 40 - side / 2, 64 + side / 2, 40 + side / 2], atol=1e-3)
+    large = detect_face(picture(1024, 1280, (512, 320), side=16), detector)
+    np.testing.assert_allclose(large.box_xyxy, [512 - side, 320 - side, 512 + side, 320 + side], atol=1e-3)
+    assert found.num_faces == large.num_faces == 1
+    group = detect_face(picture(160, 240, (40, 40), (120, 80), (184, 40)), detector)
+    assert group.num_faces == 3
+    assert group.to_record()["num_faces"] == 3
 
 
 def test_face_crops_are_aligned(detector: str) -> None:
@@ -84,7 +97,7 @@ def test_photos_without_a_face_are_named_and_left_out(detector: str) -> None:
 
     face_crop = FaceCrop(detector=detector)
     augmentation = CropAugmentation(64, min_crop_area=1, randaugment_ops=0, pre_crop=face_crop)
-    left_out = Unreadable("wall.jpg: no face found")
+    left_out = Unreadable("wall.jpg: no face found", is_empty=True)
     assert TrainingSet(Photos(), augmentation, seed=0)[Key(0, 0)] == left_out
     assert EvaluationSet(Photos(), partial(face_input, face_crop=face_crop, input_size=64))[0] == left_out
 

@@ -156,7 +156,7 @@ def test_unreadable_examples_become_messages() -> None:
     assert batch.truth == [2, 4]
     assert batch.rows == [2, 4]
     assert len(batch) == 2
-    assert batch.unreadable == ["3.jpg: truncated image"]
+    assert batch.unreadable == [Unreadable("3.jpg: truncated image")]
     assert batch.images.shape == (2, 3, 4, 6)
     assert batch.images[0, 0, 0, 0] == 102
 
@@ -164,7 +164,7 @@ def test_unreadable_examples_become_messages() -> None:
 def test_a_batch_without_a_readable_example_is_empty() -> None:
     batch = build_batch([EvaluationSet(RowImages(), brighter)[3]])
     assert len(batch) == len(batch.images) == 0
-    assert batch.unreadable == ["3.jpg: truncated image"]
+    assert batch.unreadable == [Unreadable("3.jpg: truncated image")]
 
 
 def test_images_refused_by_preprocessing_are_unreadable() -> None:

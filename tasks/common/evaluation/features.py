@@ -16,7 +16,7 @@ from backbone.base import Backbone
 from datasets.files import atomic_write, cache_dir
 from datasets.loader import Source
 from datasets.progress import Progress
-from tasks.common.evaluation.evaluate import evaluation_loader, readable_batches
+from tasks.common.evaluation.evaluate import evaluation_loader, readable_batches, track_unreadable
 from tasks.common.evaluation.unreadable import too_many_unreadable
 from tasks.common.runtime.device import autocast, compute_dtype
 from tasks.common.task import Task
@@ -50,9 +50,9 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
     if path.is_file():
         with np.load(path, allow_pickle=False) as cached:
             features = Features(torch.from_numpy(cached["values"]), cached["rows"].tolist())
-        problem = too_many_unreadable(
-            len(source) - len(features.rows), len(source), task.config.loop.max_unreadable_fraction
-        )
+            num_left_out = len(source) - len(features.rows)
+            num_unreadable = int(cached["num_unreadable"]) if "num_unreadable" in cached else num_left_out
+        problem = too_many_unreadable(num_unreadable, len(source), task.config.loop.max_unreadable_fraction)
         if problem is not None:
             raise ValueError(problem)
         return features
@@ -62,8 +62,9 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
     values: list[Tensor] = []
     rows: list[int] = []
     loader = evaluation_loader(task, source, task.config.optim.batch_size)
+    unreadable = track_unreadable(task, loader)
     with Progress(title, len(source)) as progress:
-        for batch in readable_batches(task, loader):
+        for batch in readable_batches(task, loader, unreadable):
             if len(batch):
                 with autocast(device, dtype):
                     values.append(backbone(batch.images.to(device)).float().cpu())
@@ -71,7 +72,7 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
             progress.advance(len(batch) + len(batch.unreadable))
     features = Features(torch.cat(values), rows)
     with atomic_write(path) as temporary:
-        np.savez(temporary, values=features.values.numpy(), rows=np.array(rows))
+        np.savez(temporary, values=features.values.numpy(), rows=np.array(rows), num_unreadable=len(unreadable.reasons))
     return features
 
 

@@ -18,10 +18,9 @@ from datasets.headers import SIGNATURE_BYTES, format_of
 from datasets.images import IMAGE_SUFFIXES, UnreadableImageError, read_image
 from datasets.listing import ImageListing, kind_of, list_images
 from datasets.progress import Progress
-from datasets.types import Image
 from tasks.common.evaluation.evaluate import predict_pixels
 from tasks.common.evaluation.prediction_files import InputImage, PredictionFiles, opencv_name
-from tasks.common.task import Task
+from tasks.common.task import PreparedImage, Task
 
 T = TypeVar("T")
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
@@ -36,12 +35,14 @@ class PredictionReport:
         num_images: the number of images and frames in the folder, earlier ones included.
         unreadable: a line for each file that could not be read.
         refused: a line for each image that the task's preprocessing found nothing in, such as no face.
+        remarks: on images, such as that one has several faces, and the number of images of each.
         is_interrupted: whether it was stopped before the last file.
     """
 
     num_images: int = 0
     unreadable: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    remarks: Counter[str] = field(default_factory=Counter)
     is_interrupted: bool = False
 
 
@@ -63,11 +64,12 @@ def predict_files(
     report = PredictionReport()
     new = [path for path in paths if not files.has(path)]
     with Progress("predicting", len(paths), done=len(paths) - len(new)) as progress:
-        for batch in _batches(_preprocess(task, _read_images(task, new, progress, report), report)):
-            predictions = predict_pixels(task, model, [pixels for _, pixels in batch])
-            for (source, _), predicted in zip(batch, predictions, strict=True):
+        for batch in _batches(_prepare(task, _read_images(task, new, progress, report), report)):
+            predictions = predict_pixels(task, model, [prepared.pixels for _, prepared in batch])
+            for (source, prepared), predicted in zip(batch, predictions, strict=True):
                 drawn = task.draw(source.image, predicted)
-                files.write(source, drawn, task.describe(predicted, source.image.shape[:2]))
+                files.write(source, drawn, {**prepared.record, **task.describe(predicted, source.image.shape[:2])})
+                report.remarks.update([prepared.remark] if prepared.remark else [])
             if stop:
                 report.is_interrupted = True
                 break
@@ -169,19 +171,18 @@ def _read_frames(path: Path) -> Iterator[InputImage]:
         raise UnreadableImageError(f"{path}: OpenCV cannot read this video")
 
 
-def _preprocess(
+def _prepare(
     task: Task[T], images: Iterator[InputImage], report: PredictionReport
-) -> Iterator[tuple[InputImage, Image]]:
-    """Each image with its preprocessed pixels."""
-    preprocess = task.preprocessing()
+) -> Iterator[tuple[InputImage, PreparedImage]]:
+    """Each image with its network input."""
     for source in images:
         try:
-            yield source, preprocess(source.image)
+            yield source, task.prepare(source.image)
         except UnreadableImageError as error:
             frame = "" if source.frame is None else f", frame {source.frame}"
             report.refused.append(f"{source.path}{frame}: {error}")
 
 
-def _batches(items: Iterator[tuple[InputImage, Image]]) -> Iterator[list[tuple[InputImage, Image]]]:
+def _batches(items: Iterator[tuple[InputImage, PreparedImage]]) -> Iterator[list[tuple[InputImage, PreparedImage]]]:
     while batch := list(islice(items, BATCH_SIZE)):
         yield batch

@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbone.mobilenet import MobileNet
 from datasets.loader import Key, build_batch
+from datasets.types import Unreadable
 from tasks.common.config import BackboneConfig, OptimConfig
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs.folder import find_restarted_run, write_launch_id
@@ -274,14 +275,15 @@ def test_a_run_killed_before_its_settings_were_written_gets_them(
 def test_unreadable_images_of_all_processes_count_together() -> None:
     class Two(World):
         def all_gather(self, value: Any) -> list[Any]:
-            return [value, [f"other {row}" for row in range(5)]]
+            return [value, ([f"other {row}" for row in range(5)], ["empty"])]
 
     unreadable = UnreadableImages(100, 0.05)
     with pytest.warns(UserWarning, match="is skipped"):
-        unreadable.add(f"own {row}" for row in range(5))
+        unreadable.add(Unreadable(f"own {row}") for row in range(5))
     assert unreadable.problem is None
     with pytest.raises(ValueError, match="10 of 100 images are unreadable"):
         unreadable.merge_processes(Two(0, 2))
+    assert list(unreadable.empty) == ["empty"]
 
 
 def test_gradients_of_gathered_rows_are_summed_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
