@@ -1,22 +1,33 @@
-"""Images with binary attributes, in CelebA's official layout."""
+"""Images with binary attributes: CelebA as it is published and as Kaggle has it, or any CSV file of attributes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.files import missing_files, path_inside
-from datasets.stores import ImageFiles, ImageStore, StoredExamples
-from datasets.types import Attributes
+from datasets.files import describe_folder
+from datasets.labelled import join_files
+from datasets.listed import find_listed, folders_below
+from datasets.listing import is_hidden
+from datasets.splits import SPLITS, Holdout, SplitData, hold_out, split_named, validation_rows
+from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples
+from datasets.tables import SUFFIXES, open_table, shorten
+from datasets.types import Attributes, Split
 
 IMAGES, ATTRIBUTE_LIST, PARTITION_LIST = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
-Partition = Literal["train", "val", "test"]
-PARTITION_IDS: dict[Partition, int] = {"train": 0, "val": 1, "test": 2}
+EXPECTED = f"CelebA's {ATTRIBUTE_LIST}, or a CSV file with 'attr' in its name, one column for each attribute"
+PARTITION_IDS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
+IMAGE_COLUMNS = ("image_id", "image", "file", "filename", "file_name", "img_id", "path", "id", "name")
+PARTITION_COLUMNS = ("partition", "split", "subset")
+VALUES = {"1": 1, "1.0": 1, "-1": -1, "-1.0": -1, "0": 0, "0.0": 0}
+INDEX_COLUMN = re.compile(r"(unnamed: ?\d+)?", re.IGNORECASE)  # written by pandas
 
 
 class AttributeImages(StoredExamples[Attributes]):
@@ -43,85 +54,203 @@ class AttributeImages(StoredExamples[Attributes]):
         """The attributes of an image, without reading it."""
         return Attributes(self.values[index].astype(np.float32))
 
+    def select(self, rows: Rows) -> AttributeImages:
+        """The images of these rows, in that order."""
+        selected = AttributeImages(self.images.select(rows), self.values[rows], self.attribute_names, self.warnings)
+        selected.decoding = self.decoding
+        return selected
 
-def read_celeba(root: Path) -> Mapping[Partition, AttributeImages]:
-    """`img_align_celeba/*`, `list_attr_celeba.txt` and `list_eval_partition.txt` below `root`.
 
-    The first list has a count, a line of attribute names, and a line for each image with its name and -1 or 1 for each
-    attribute; the second has lines `name 0`, 1 or 2 for train, val, test. Fields are separated by whitespace.
+class _Attributes(NamedTuple):
+    """A list of attributes: names (N,), values (N, K), names of the attributes, and splits if it has them."""
 
-    Returns:
-        The non-empty partitions.
+    names: list[str]
+    values: NDArray[np.bool_]
+    attribute_names: list[str]
+    splits: list[Split] | None
+
+
+def open_attributes(root: Path, holdout: Holdout | None = None) -> SplitData[AttributeImages]:
+    """The images of each split of a list of attributes and a list of partitions, both found by looking below `root`.
+
+    The official list has a count, a line of attribute names, and a line for each image with its name and -1 or 1 for
+    each attribute; the partitions have lines `name 0`, 1 or 2 for train, val, test. Fields are separated by whitespace.
+    A CSV file has the same columns, with 0 or -1 for absent ones, and perhaps one named `split` or `partition`. Without
+    partitions a hash of the name holds a part out.
 
     Raises:
         ValueError: naming file and line: missing or invalid lists, a wrong number of values, an image without a
-            partition, missing images.
+            partition, no images.
     """
-    names, values, attribute_names = _read_attributes(root / ATTRIBUTE_LIST)
-    partitions = _read_partitions(root / PARTITION_LIST, names)
-    folder = root / IMAGES
-    missing = missing_files([path_inside(folder, name) for name in names])
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of {len(names)} images of {root / ATTRIBUTE_LIST} are missing; first {missing[0]}"
-        )
-    encoded = np.array([os.fsencode(name) for name in names])
-    found: dict[Partition, AttributeImages] = {}
-    for partition, partition_id in PARTITION_IDS.items():
-        rows = np.flatnonzero(partitions == partition_id)
-        if len(rows):
-            found[partition] = AttributeImages(ImageFiles(folder, encoded[rows]), values[rows], attribute_names)
-    return found
+    path = _find_list(root)
+    listed = _read_attributes(path)
+    partition_list = _find_partitions(root)
+    splits = listed.splits
+    if splits is None and partition_list is not None:
+        splits = _read_partitions(partition_list, listed.names)
+    first = (IMAGES, os.path.join(IMAGES, IMAGES), os.path.relpath(path.parent, root))
+    images, warnings = find_listed(root, listed.names, path, folders=folders_below(root, *first))
+    whole = AttributeImages(images, listed.values, listed.attribute_names, warnings)
+    of_split = np.array(splits or ["train"] * len(whole))
+    rows_of = {split: np.flatnonzero(of_split == split) for split in SPLITS}
+    readers = {split: partial(whole.select, rows) for split, rows in rows_of.items() if len(rows)}
+    by = (
+        ""
+        if splits is None
+        else f", divided by {(partition_list or path).name if listed.splits is None else path.name}"
+    )
+    found = f"{path.relative_to(root)}: {len(listed.attribute_names)} attributes of {len(whole)} images{by}"
+    return hold_out(SplitData(root, found, readers), holdout, val_rows=partial(_validation_rows, root), join=_join)
 
 
-def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.bool_], list[str]]:
-    """Image names, (N, K) values, K attribute names."""
+def _find_list(root: Path) -> Path:
+    """The list of attributes: the official one, else one with `attr` in its name, else the only CSV file."""
+    tables = [path for path in _lists_below(root) if "partition" not in path.name.lower()]
+    for fits in (
+        lambda path: path.stem.lower() == Path(ATTRIBUTE_LIST).stem,
+        lambda path: "attr" in path.name.lower(),
+        lambda path: path.suffix.lower() in SUFFIXES,
+    ):
+        found = [path for path in tables if fits(path)]
+        if len(found) > 1:
+            names = ", ".join(str(path.relative_to(root)) for path in found[:3])
+            raise ValueError(f"{root}: {len(found)} lists of attributes ({names}); expected one")
+        if found:
+            return found[0]
+    raise ValueError(f"{root}: no list of attributes; expected {EXPECTED}; {describe_folder(root)}")
+
+
+def _find_partitions(root: Path) -> Path | None:
+    found = [path for path in _lists_below(root) if "partition" in path.name.lower()]
+    official = [path for path in found if path.stem.lower() == Path(PARTITION_LIST).stem]
+    return next(iter(official or found), None)
+
+
+def _lists_below(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder; expected one with {EXPECTED}")
+    return [
+        Path(entry.path)
+        for folder in folders_below(root)
+        for entry in sorted(os.scandir(root / folder), key=lambda entry: entry.name)
+        if Path(entry.name).suffix.lower() in (*SUFFIXES, ".txt") and entry.is_file() and not is_hidden(entry.name)
+    ]
+
+
+def _read_attributes(path: Path) -> _Attributes:
+    if path.suffix.lower() in SUFFIXES:
+        return _read_csv(path)
     lines = _lines(path)
-    if len(lines) < 3 or not lines[0].strip().isdigit():
+    if len(lines) < 3 or not re.fullmatch("[0-9]{1,9}", lines[0].strip()):
         raise ValueError(f"{path}: line 1: expected the number of images, then a line of attribute names")
-    attribute_names, rows = lines[1].split(), [line.split() for line in lines[2:]]
-    if len(rows) != int(lines[0]):
-        raise ValueError(f"{path}: line 1 gives {int(lines[0])} images, but there are {len(rows)}")
-    if len(set(attribute_names)) < len(attribute_names):
-        raise ValueError(f"{path}: line 2: duplicate attribute name")
-    for line_number, words in enumerate(rows, 3):
-        if len(words) != 1 + len(attribute_names):
+    if len(lines) - 2 != int(lines[0]):
+        raise ValueError(f"{path}: line 1 gives {int(lines[0])} images, but there are {len(lines) - 2}")
+    attribute_names = lines[1].split()
+    _require_unique(path, attribute_names)
+    rows = ((number, line.split()) for number, line in enumerate(lines[2:], 3))
+    names, values = _parse(path, rows, 0, range(1, 1 + len(attribute_names)), 1 + len(attribute_names))
+    return _Attributes(names, values, attribute_names, None)
+
+
+def _read_csv(path: Path) -> _Attributes:
+    table = open_table(path, lambda table: table.column(IMAGE_COLUMNS) is not None)
+    image = table.column(IMAGE_COLUMNS)
+    image = 0 if image is None else image
+    partition = table.column(PARTITION_COLUMNS)
+    columns = [
+        index
+        for index, name in enumerate(table.header)
+        if index not in (image, partition) and not INDEX_COLUMN.fullmatch(name)
+    ]
+    attribute_names = [table.header[index] for index in columns]
+    if not attribute_names:
+        raise ValueError(f"{path}: expected a column of images and one for each attribute, got {shorten(table.header)}")
+    _require_unique(path, attribute_names)
+    rows = list(table.rows())
+    names, values = _parse(path, rows, image, columns, len(table.header))
+    splits = None if partition is None else [_split_of(path, number, cells[partition]) for number, cells in rows]
+    return _Attributes(names, values, attribute_names, splits)
+
+
+def _parse(
+    path: Path, rows: Iterable[tuple[int, list[str]]], image: int, columns: Sequence[int], width: int
+) -> tuple[list[str], NDArray[np.bool_]]:
+    """Image names, and (N, K) values of the columns."""
+    names, values, kinds = [], [], set()
+    for number, words in rows:
+        if len(words) != width:
             raise ValueError(
-                f"{path}: line {line_number}: expected a name and {len(attribute_names)} values, got {len(words)} words"
+                f"{path}: line {number}: expected a name and {len(columns)} values, got {len(words)} words"
             )
-        if not set(words[1:]) <= {"-1", "1"}:
-            invalid = next(word for word in words[1:] if word not in ("-1", "1"))
-            raise ValueError(f"{path}: line {line_number}: expected -1 or 1 for each attribute, got {invalid!r}")
-    names = [words[0] for words in rows]
+        row = [VALUES.get(words[column].strip(), 2) for column in columns]
+        if 2 in row:
+            invalid = words[columns[row.index(2)]]
+            raise ValueError(f"{path}: line {number}: expected -1 or 1 for each attribute, or 0 or 1, got {invalid!r}")
+        kinds.update(row)
+        names.append(words[image].strip())
+        values.append(row)
+    if not names:
+        raise ValueError(f"{path}: it has no images")
     if len(set(names)) < len(names):
         raise ValueError(f"{path}: duplicate image name")
-    return names, np.array([words[1:] for words in rows]) == "1", attribute_names
+    if {-1, 0} <= kinds:
+        raise ValueError(f"{path}: absent attributes are -1 in some places and 0 in others; expected one of the two")
+    return names, np.array(values, np.int8) == 1
 
 
-def _read_partitions(path: Path, names: Sequence[str]) -> NDArray[np.int64]:
-    """The partition id of each image."""
-    partition_of: dict[str, int] = {}
-    for line_number, line in enumerate(_lines(path), 1):
-        words = line.split()
-        if len(words) != 2 or words[1] not in ("0", "1", "2"):
+def _read_partitions(path: Path, names: Sequence[str]) -> list[Split]:
+    """The split of each image."""
+    if path.suffix.lower() in SUFFIXES:
+        table = open_table(path, lambda table: table.column(PARTITION_COLUMNS) is not None)
+        rows = list(table.rows())
+    else:
+        rows = [(number, line.split()) for number, line in enumerate(_lines(path), 1)]
+    split_of = {}
+    for number, words in rows:
+        if len(words) != 2:
             raise ValueError(
-                f"{path}: line {line_number}: expected an image and 0 (train), 1 (val) or 2 (test): {line!r}"
+                f"{path}: line {number}: expected an image and 0 (train), 1 (val) or 2 (test): {shorten(words)}"
             )
-        partition_of[words[0]] = int(words[1])
-    missing = [name for name in names if name not in partition_of]
+        split_of[words[0].strip()] = _split_of(path, number, words[1])
+    missing = [name for name in names if name not in split_of]
     if missing:
         raise ValueError(f"{path}: {len(missing)} of {len(names)} images are not listed; first {missing[0]}")
-    return np.array([partition_of[name] for name in names], np.int64)
+    return [split_of[name] for name in names]
+
+
+def _split_of(path: Path, number: int, word: str) -> Split:
+    split_of = {str(partition_id): split for split, partition_id in PARTITION_IDS.items()}
+    split = split_of.get(word.strip().removesuffix(".0")) or split_named(word)
+    if split is None:
+        raise ValueError(f"{path}: line {number}: expected an image and 0 (train), 1 (val) or 2 (test): {word!r}")
+    return split
+
+
+def _require_unique(path: Path, attribute_names: Sequence[str]) -> None:
+    if len(set(attribute_names)) < len(attribute_names):
+        raise ValueError(
+            f"{path}: line 2: duplicate attribute name" if path.suffix == ".txt" else f"{path}: duplicate column"
+        )
 
 
 def _lines(path: Path) -> list[str]:
-    """The non-empty lines."""
+    """The lines that are not empty."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{path}: no such file; expected CelebA's {IMAGES}/, {ATTRIBUTE_LIST} and {PARTITION_LIST} in {path.parent}"
-        ) from error
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file ({error})") from error
     return [line for line in text.splitlines() if line.strip()]
+
+
+def _validation_rows(root: Path, source: AttributeImages, holdout: Holdout) -> NDArray[np.bool_]:
+    assert isinstance(source.images, ImageFiles)
+    names = [Path(source.images.name(row)).name for row in range(len(source))]
+    if len(set(names)) < 2 and (holdout.start, holdout.stop) != (0, 1):
+        raise ValueError(f"{root}: one image only, so that none can be held out for validation")
+    return validation_rows(names, holdout)
+
+
+def _join(parts: Sequence[AttributeImages]) -> AttributeImages:
+    warnings = list(dict.fromkeys(line for part in parts for line in part.warnings))
+    values = np.concatenate([part.values for part in parts])
+    return AttributeImages(join_files([part.images for part in parts]), values, parts[0].attribute_names, warnings)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
+from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.files import missing_files
-from datasets.images import image_names
-from datasets.splits import Holdout, validation_rows
+from datasets.folders import FolderLayout, find_layout, read_groups, some
+from datasets.labelled import join_files
+from datasets.listing import list_images
+from datasets.splits import Holdout, SplitData, hold_out, validation_rows
 from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples
 from datasets.types import Face, Split
 
 PAIRS = "pairs.txt"
-# Folders of a predefined split; VGGFace2 uses "test".
-SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "val": ("val", "test")}
+NUMBER = "[0-9]{1,9}"
 
 
 class Photo(NamedTuple):
@@ -46,10 +50,14 @@ class FaceImages(StoredExamples[Face]):
     """
 
     def __init__(
-        self, images: ImageStore, names: Sequence[str], photo_numbers: Sequence[int] | NDArray[np.int64]
+        self,
+        images: ImageStore,
+        names: Sequence[str],
+        photo_numbers: Sequence[int] | NDArray[np.int64],
+        warnings: Sequence[str] = (),
     ) -> None:
-        """Args: images: N; names: identity of each; photo_numbers: see above."""
-        super().__init__(images, ())
+        """Args: images: N; names: identity of each; photo_numbers: see above; warnings: of the reader."""
+        super().__init__(images, warnings)
         identities, ids = np.unique(np.asarray(names), return_inverse=True)
         self.identities: list[str] = identities.tolist()
         self.identity_ids = ids.astype(np.int64)
@@ -62,7 +70,7 @@ class FaceImages(StoredExamples[Face]):
     def select(self, rows: Rows) -> FaceImages:
         """The photos of these rows, in that order."""
         names = np.array(self.identities)[self.identity_ids[rows]]
-        selected = FaceImages(self.images.select(rows), names, self.photo_numbers[rows])  # type: ignore[arg-type]  # an array of str
+        selected = FaceImages(self.images.select(rows), names.tolist(), self.photo_numbers[rows], self.warnings)
         selected.decoding = self.decoding
         return selected
 
@@ -95,81 +103,123 @@ class IdentityBalance:
         return np.concatenate(batches)
 
 
-def read_identities(root: Path) -> FaceImages:
-    """A folder for each identity: `root/<identity>/*`.
+def open_faces(root: Path, holdout: Holdout | None = None) -> SplitData[FaceImages]:
+    """The photos of each split, with disjoint persons.
 
-    Raises:
-        ValueError: naming the folder, if it is missing or has no photos in subfolders.
-    """
-    if not root.is_dir():
-        raise ValueError(f"{root}: no such folder; expected one with a subfolder for each person")
-    names: list[str] = []
-    identities: list[str] = []
-    photo_numbers: list[int] = []
-    for folder in sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")):
-        photos = image_names(root, folder)
-        names += photos
-        identities += [folder] * len(photos)
-        photo_numbers += range(1, len(photos) + 1)
-    if not names:
-        raise ValueError(f"{root}: no photos; expected a subfolder with photos for each person")
-    return FaceImages(ImageFiles(root, names), identities, photo_numbers)
-
-
-def split_identities(root: Path, *, val_fraction: float) -> dict[Split, FaceImages]:
-    """The photos of each split, with disjoint identities.
-
-    `root/train/<identity>/*` with `root/val` or `root/test`; or only `root/<identity>/*`, where a hash of the name
-    assigns each identity to a split, so that adding identities or photos moves no others
-    (`datasets/splits.py: validation_rows`).
+    `root/train/<person>/*` with `val` or `test` or both, or only `root/<person>/*`; names of splits are found in any
+    case. Where there is no validation part, a hash of the name holds some persons out, so that adding persons or photos
+    moves no others.
 
     Args:
         root: the folder.
-        val_fraction: expected validation fraction of the identities without `train`; 0 uses all for training and 1 all
-            for validation.
-
-    Returns:
-        The non-empty splits.
+        holdout: which persons to hold out.
 
     Raises:
-        ValueError: naming the folder: no photos, an identity in both splits, only one identity to split.
+        ValueError: naming the folder: no photos in subfolders, a person in two splits, only one person to divide.
     """
-    if (root / "train").is_dir():
-        found: dict[Split, FaceImages] = {}
-        for split, names in SPLIT_FOLDERS.items():
-            for folder in [root / name for name in names if (root / name).is_dir()][:1]:
-                found[split] = read_identities(folder)
-        both = set(found["train"].identities) & set(found["val"].identities if "val" in found else ())
+    layout = find_layout(root, "person")
+    _require_disjoint(layout)
+    readers = {split: partial(_read_persons, layout, split) for split in layout.parents}
+    data = SplitData(root, f"a folder for each person: {layout.describe()}", readers)
+    return hold_out(data, holdout, val_rows=partial(_validation_rows, root), join=_join)
+
+
+def _require_disjoint(layout: FolderLayout) -> None:
+    splits = list(layout.parents)
+    for first, second in itertools.combinations(splits, 2):
+        both = sorted(set(layout.groups(first)) & set(layout.groups(second)))
         if both:
-            raise ValueError(f"{root}: {len(both)} identities are in both train and val; first {min(both)}")
-        return found
-    photos = read_identities(root)
-    if val_fraction == 0:
-        return {"train": photos}
-    if val_fraction < 1 and len(photos.identities) < 2:
-        raise ValueError(f"{root}: photos of 1 identity; a split needs at least 2, or data.val_fraction 1")
-    is_val = validation_rows(np.array(photos.identities)[photos.identity_ids].tolist(), Holdout(0, val_fraction))
-    rows_of: dict[Split, NDArray[np.bool_]] = {"train": ~is_val, "val": is_val}
-    return {split: photos.select(rows) for split, rows in rows_of.items() if rows.any()}
+            raise ValueError(
+                f"{layout.root}: {some(both, 'person')} in both {first} and {second}; expected each in one of them, "
+                "since faces are scored on persons that were not trained on"
+            )
+
+
+def _read_persons(layout: FolderLayout, split: Split) -> FaceImages:
+    images = read_groups(layout, split)
+    counts: Counter[str] = Counter()
+    numbers = []
+    for group in images.groups:
+        counts[group] += 1
+        numbers.append(counts[group])
+    single = [person for person, count in counts.items() if count == 1]
+    warnings = images.warnings
+    empty = sorted(set(layout.groups(split)) - set(counts))
+    if empty:
+        warnings.append(f"{layout.root}: {some(empty, 'folder')} without photos")
+    if single:
+        of = f"of the {len(counts)} persons for {split}" if layout.has_splits else f"of {len(counts)} persons"
+        warnings.append(
+            f"{layout.root}: {some(single, 'person')} {of} with one photo only, which has no other to match"
+        )
+    names = np.array([*map(os.fsencode, images.names)], np.bytes_)
+    return FaceImages(ImageFiles(layout.root, names), images.groups, numbers, warnings)
+
+
+def _validation_rows(root: Path, photos: FaceImages, holdout: Holdout) -> NDArray[np.bool_]:
+    names = np.array(photos.identities)[photos.identity_ids].tolist()
+    if len(photos.identities) < 2 and (holdout.start, holdout.stop) != (0, 1):
+        raise ValueError(
+            f"{root}: photos of one person only ({photos.identities[0]}); training and validation need photos of "
+            "at least one person each. With data.val_fraction 1 all are for validation"
+        )
+    return validation_rows(names, holdout)
+
+
+def _join(parts: Sequence[FaceImages]) -> FaceImages:
+    names = [person for part in parts for person in np.array(part.identities)[part.identity_ids].tolist()]
+    warnings = list(dict.fromkeys(line for part in parts for line in part.warnings))
+    images = join_files([part.images for part in parts])
+    return FaceImages(images, names, np.concatenate([part.photo_numbers for part in parts]), warnings)
 
 
 def read_lfw(root: Path) -> tuple[FaceImages, list[list[Pair]]]:
     """LFW's layout: `root/<Name>/<Name>_<nnnn>.jpg`, and the folds of pairs in `root/pairs.txt`.
 
+    A photo that is missing is kept, and counts as unreadable; the pairs with it are left out of the score.
+
     Returns:
         The photos that occur in a pair, and the folds.
 
     Raises:
-        ValueError: naming file and line: a missing or invalid list, missing photos.
+        ValueError: naming file and line: a missing or invalid list, no photos, no pairs in two folds.
     """
-    folds = read_pairs(root / PAIRS)
-    photos = sorted({photo for fold in folds for pair in fold for photo in (pair.first, pair.second)})
-    names = [f"{photo.identity}/{photo.identity}_{photo.number:04d}.jpg" for photo in photos]
-    missing = missing_files([root / name for name in names])
+    path = root / PAIRS
+    folds = read_pairs(path)
+    photos = sorted({photo for fold in folds for pair in fold for photo in pair[:2]})
+    names, missing = _find_photos(root, photos)
+    if len(missing) == len(photos):
+        raise ValueError(f"{path}: none of its {len(photos)} photos is there; the first would be {root / names[0]}")
+    warnings = []
     if missing:
-        raise ValueError(f"{len(missing)} of {len(names)} photos of {root / PAIRS} are missing; first {missing[0]}")
+        num_pairs = sum(map(len, folds))
+        folds = [[pair for pair in fold if missing.isdisjoint(pair[:2])] for fold in folds]
+        folds = [fold for fold in folds if fold]
+        num_left = sum(map(len, folds))
+        line = (
+            f"{path}: {len(missing)} of its {len(photos)} photos are missing, so {num_pairs - num_left} of {num_pairs} "
+            f"pairs cannot be scored; the first, {root / names[photos.index(min(missing))]}"
+        )
+        if len(folds) < 2:
+            raise ValueError(f"{line}; expected pairs in two folds or more")
+        warnings.append(line)
     identities, photo_numbers = [photo.identity for photo in photos], [photo.number for photo in photos]
-    return FaceImages(ImageFiles(root, names), identities, photo_numbers), folds
+    return FaceImages(ImageFiles(root, names), identities, photo_numbers, warnings), folds
+
+
+def _find_photos(root: Path, photos: Sequence[Photo]) -> tuple[list[str], set[Photo]]:
+    """The file of each photo below root, with any suffix of images, and the photos that have none."""
+    names, missing = [], set()
+    for identity, group in itertools.groupby(photos, key=lambda photo: photo.identity):
+        folder = root / identity
+        listed = list_images(root, identity, recursive=False).names if folder.is_dir() else []
+        name_of = {Path(name).stem: name for name in listed}
+        for photo in group:
+            stem = f"{identity}_{photo.number:04d}"
+            if stem not in name_of:
+                missing.add(photo)
+            names.append(name_of.get(stem, f"{identity}/{stem}.jpg"))
+    return names, missing
 
 
 def read_pairs(path: Path) -> list[list[Pair]]:
@@ -178,16 +228,18 @@ def read_pairs(path: Path) -> list[list[Pair]]:
     Raises:
         ValueError: naming file and line.
     """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected LFW's list of pairs")
     try:
-        lines = [line.rstrip("\n") for line in path.read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file; expected LFW's list of pairs") from error
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file in UTF-8; expected LFW's list of pairs") from error
     lines = [line for line in lines if line.strip()]
     header = lines[0].split("\t") if lines else []
-    if len(header) != 2 or not all(word.strip().isdigit() for word in header):
+    if len(header) != 2 or not all(re.fullmatch(NUMBER, word.strip()) for word in header):
         raise ValueError(f"{path}: line 1: expected the numbers of folds and of matched pairs per fold, tab-separated")
     num_folds, num_pairs = map(int, header)
-    if num_folds < 2 or len(lines) - 1 != 2 * num_folds * num_pairs:
+    if num_folds < 2 or num_pairs < 1 or len(lines) - 1 != 2 * num_folds * num_pairs:
         raise ValueError(
             f"{path}: line 1 gives {num_folds} folds of {num_pairs} matched and {num_pairs} mismatched pairs, but "
             f"{len(lines) - 1} lines follow"
@@ -198,15 +250,15 @@ def read_pairs(path: Path) -> list[list[Pair]]:
 
 def _read_pair(path: Path, line_number: int, line: str) -> Pair:
     words = line.split("\t")
-    if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
+    if len(words) == 3 and re.fullmatch(NUMBER, words[1]) and re.fullmatch(NUMBER, words[2]):
         pair = Pair(Photo(words[0], int(words[1])), Photo(words[0], int(words[2])), same=True)
-    elif len(words) == 4 and words[1].isdigit() and words[3].isdigit():
+    elif len(words) == 4 and re.fullmatch(NUMBER, words[1]) and re.fullmatch(NUMBER, words[3]):
         pair = Pair(Photo(words[0], int(words[1])), Photo(words[2], int(words[3])), same=False)
     else:
         raise ValueError(
             f"{path}: line {line_number}: expected 'name i j' or 'name i other j', tab-separated: {line!r}"
         )
     for photo in pair[:2]:
-        if Path(photo.identity).name != photo.identity:
+        if Path(photo.identity).name != photo.identity or photo.identity == os.pardir or "\0" in photo.identity:
             raise ValueError(f"{path}: line {line_number}: {photo.identity!r} is not a folder name")
     return pair

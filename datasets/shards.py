@@ -16,18 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.coordinates import AUTHOR, LAT, LNG, SPLIT, Photos, check_coordinates, text_column
+from datasets.coordinates import Photos, check_coordinates, named_splits
 from datasets.images import IMAGE_SUFFIXES, Decoding, decode_image
+from datasets.splits import split_named
 from datasets.stores import Rows
 from datasets.types import Image
 
 Member = tuple[str, int, int]  # name, offset and size in bytes
-# Column -> its keys in a JSON record, in lower case.
+# What a record has -> its keys in a JSON record, in lower case.
 RECORD_KEYS = {
-    LAT: ("lat", "latitude"),
-    LNG: ("lon", "lng", "longitude"),
-    SPLIT: ("split",),
-    AUTHOR: ("author",),
+    "lat": ("lat", "latitude"),
+    "lng": ("lon", "lng", "long", "longitude"),
+    "split": ("split",),
+    "author": ("author",),
 }
 
 
@@ -70,10 +71,14 @@ class ShardedImages:
         return ShardedImages(self._shards, self._shard_ids[rows], self._spans[rows], self._names[rows])
 
 
-def read_shards(root: Path) -> Photos:
+def read_shards(root: Path) -> tuple[Photos, str]:
     """Photos in the tar files below a folder, in WebDataset's layout: `key.jpg` beside `key.json` with its coordinates.
 
-    A record has `lat` (or `latitude`) and `lon` (`lng`, `longitude`), optionally `split` and `author`.
+    A record has `lat` (or `latitude`) and `lon` (`lng`, `longitude`), optionally `split` and `author`. Without `split`
+    the names of the tar files may be those of splits, such as `train-0000.tar`.
+
+    Returns:
+        The photos, and what they are, for the user.
 
     Raises:
         ValueError: naming the shard: not a tar file, an unreadable record, coordinates out of range, no photos.
@@ -100,19 +105,25 @@ def read_shards(root: Path) -> Photos:
         raise ValueError(
             f"{root}: expected tar files with pairs of key.jpg and key.json, found {len(shards)} tar files"
         )
-    lat_deg, lng_deg = (np.array([record[column] for record in records], float) for column in (LAT, LNG))
+    lat_deg, lng_deg = (np.array([record[column] for record in records], float) for column in ("lat", "lng"))
     check_coordinates(root, lat_deg, lng_deg, names)
     images = ShardedImages(
         shards, np.array(shard_ids), np.array(spans), np.array([os.fsencode(name) for name in names])
     )
-    columns = {
-        column: [str(record[column]) for record in records]
-        for column in (SPLIT, AUTHOR)
-        if all(column in record for record in records)
+    words = {
+        key: [str(record[key]) for record in records]
+        for key in ("split", "author")
+        if all(key in record for record in records)
     }
-    line = f"{num_unpaired} members of {root} are not in pairs of key.jpg and key.json; left out"
-    warnings = [line] if num_unpaired else []
-    return Photos(images, lat_deg, lng_deg, text_column(columns, SPLIT), text_column(columns, AUTHOR), warnings)
+    if "split" not in words and any(split_named(shard.stem) for shard in shards):
+        words["split"] = [shards[shard_id].stem for shard_id in shard_ids]
+    splits, line = named_splits(root, words.get("split"))
+    warnings = [line] if line else []
+    if num_unpaired:
+        warnings.append(f"{num_unpaired} members of {root} are not in pairs of key.jpg and key.json; left out")
+    authors = np.array(words["author"]) if "author" in words else None
+    found = f"{len(names)} photos in {len(shards)} tar files of WebDataset"
+    return Photos(images, lat_deg, lng_deg, splits, authors, warnings), found
 
 
 def _members_by_key(shard: Path) -> tuple[dict[str, Member], dict[str, Member]]:
@@ -143,7 +154,7 @@ def _read_record(name: str, data: bytes) -> dict[str, Any]:
         if any(key in content for key in keys)
     }
     try:
-        record |= {column: float(record[column]) for column in (LAT, LNG)}
+        record |= {column: float(record[column]) for column in ("lat", "lng")}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{expected}, got the keys {', '.join(content)[:200]!r}") from error
     return record

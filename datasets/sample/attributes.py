@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.celeba import ATTRIBUTE_LIST, IMAGES, PARTITION_IDS, PARTITION_LIST, Partition
+from datasets.celeba import ATTRIBUTE_LIST, IMAGES, PARTITION_IDS, PARTITION_LIST
 from datasets.images import write_image
 from datasets.sample.brush import cached
 from datasets.sample.faces import ATTRIBUTES, draw_face, sample_attributes, sample_identity
+from datasets.types import Split
 
 VERSION = 1  # increment whenever the images change
-NUM_IMAGES: dict[Partition, int] = {"train": 1600, "val": 400}
+NUM_IMAGES: dict[Split, int] = {"train": 1600, "val": 400}
 SEED = 1704
 
 
@@ -22,7 +23,7 @@ def sample_root() -> Path:
     return cached(f"sample-attributes-v{VERSION}", write_sample)
 
 
-def write_sample(root: Path, num_images_of: Mapping[Partition, int] = NUM_IMAGES) -> None:
+def write_sample(root: Path, num_images_of: Mapping[Split, int] = NUM_IMAGES) -> None:
     """Write `train` and `val` faces, and the lists of their attributes and partitions, below a folder."""
     (root / IMAGES).mkdir()
     rows: list[str] = []

@@ -40,10 +40,13 @@ def _our_loader(root: Path, files: list[Path], batch_size: int) -> Any:
     from datasets.labelled import LabelledImages
     from datasets.loader import TrainingBatches, TrainingSet, build_loader
     from datasets.memory import keep_freed_memory
+    from datasets.stores import ImageFiles
     from datasets.transforms import CropAugmentation
 
     keep_freed_memory()  # as in every loader process
-    source = LabelledImages(root, [str(path.relative_to(root)) for path in files], [0] * len(files), ["any"])
+    source = LabelledImages(
+        ImageFiles(root, [str(path.relative_to(root)) for path in files]), [0] * len(files), ["any"]
+    )
     source.decoding = Decoding(min_side_px=2 * INPUT_SIZE)
     crop = CropAugmentation(INPUT_SIZE, min_crop_area=MIN_CROP_AREA, randaugment_ops=0)
     batches = TrainingBatches(len(files), batch_size, seed=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from tasks.common.config import DataConfig, TaskConfig, VerbSettings, require_size_of_name
 from tasks.common.ranges import ClosedUnit, LeftOpenUnit, NonNegativeInt, require, require_region
@@ -11,15 +11,13 @@ from tasks.common.ranges import ClosedUnit, LeftOpenUnit, NonNegativeInt, requir
 
 @dataclass(frozen=True, kw_only=True)
 class AttributesDataConfig(DataConfig, group="data"):
-    """Images in CelebA's layout: img_align_celeba, list_attr_celeba.txt, list_eval_partition.txt.
+    """Images and a list of their attributes: CelebA's, or a CSV file with a column for each.
 
     Args:
-        validate_on: partition used for validation.
         face_part: crop of each image: x0, y0, x1, y1 as fractions of its width and height.
         align: YuNet's ONNX file, to detect and align faces by five landmarks; null if they are already aligned.
     """
 
-    validate_on: Literal["val", "test"] = "val"
     face_part: tuple[float, float, float, float] = (0, 0, 1, 1)
     align: str | None = None
 

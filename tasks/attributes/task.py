@@ -9,12 +9,13 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
-from datasets.alignment import FaceCrop, face_input
-from datasets.celeba import AttributeImages, Partition, read_celeba
+from datasets.alignment import SEVERAL_FACES, FaceCrop, face_input
+from datasets.celeba import AttributeImages, open_attributes
 from datasets.files import existing_folder
 from datasets.loader import Collate, Preprocess
 from datasets.sample.attributes import sample_root
-from datasets.transforms import CropAugmentation
+from datasets.splits import Holdout, SplitData
+from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Attributes, Image, Split
 from tasks.attributes.config import AttributesConfig
 from tasks.attributes.draw import draw_attributes
@@ -24,7 +25,7 @@ from tasks.attributes.model import AttributeNet, attribute_probabilities, decode
 from tasks.common.model.logits import Logits
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.task import FailureCase, Task
+from tasks.common.task import FailureCase, PreparedImage, Task
 
 CELEBA_NUM_ATTRIBUTES = 40  # the paper does not state the number in its own data
 
@@ -41,18 +42,16 @@ class AttributesTask(Task[Attributes]):
         self.attribute_names: list[str] = metadata["attribute_names"]
         self._positive_weights = positive_weights(metadata["prevalence"], config.balance)
         self._face_crop = FaceCrop(config.data.face_part, config.data.align)
-        self._sources: Mapping[Partition, AttributeImages] | None = None  # cached: CelebA has 200,000 images
+        self._data: SplitData[AttributeImages] | None = None  # opened when first used
 
     @classmethod
     def from_data(cls, config: AttributesConfig) -> Self:
         """The task for the attributes of the training images."""
-        sources = _read(config)
-        if "train" not in sources:
-            raise ValueError(f"{config.data.root}: the partition list has no training images (0)")
-        train = sources["train"]
+        data = _open(config)
+        train = data["train"]
         prevalence = train.values.mean(0).round(6).tolist()
         task = cls(config, {"attribute_names": list(train.attribute_names), "prevalence": prevalence})
-        task._sources = sources
+        task._data = data
         return task
 
     @classmethod
@@ -70,15 +69,12 @@ class AttributesTask(Task[Attributes]):
         """The images of a split.
 
         Raises:
+            MissingSplitError: if the data have no such split.
             ValueError: if they cannot be read, or their attributes differ from the task's.
         """
-        if self._sources is None:
-            self._sources = _read(self.config)
-        partition: Partition = "train" if split == "train" else self.config.data.validate_on
-        if partition not in self._sources:
-            root = self.config.data.root or "the generated sample"
-            raise ValueError(f"{root}: no images in partition {partition} (data.validate_on)")
-        source = self._sources[partition]
+        if self._data is None:
+            self._data = _open(self.config)
+        source = self._data[split]
         if list(source.attribute_names) != self.attribute_names:
             raise ValueError(
                 f"the data have {len(source.attribute_names)} attributes ({', '.join(source.attribute_names[:3])}, "
@@ -96,6 +92,14 @@ class AttributesTask(Task[Attributes]):
     def preprocessing(self) -> Preprocess:
         """Face crop and resize."""
         return partial(face_input, face_crop=self._face_crop, input_size=self.config.data.input_size)
+
+    def prepare(self, image: Image) -> PreparedImage:
+        """The same, with the box of the face that was taken where faces are detected."""
+        crop, face = self._face_crop.find(image)
+        pixels = center_crop(crop, self.config.data.input_size, 1)
+        if face is None:
+            return PreparedImage(pixels)
+        return PreparedImage(pixels, face.to_record(), SEVERAL_FACES if face.num_faces > 1 else None)
 
     def collate(self) -> Collate[Attributes]:
         """Attribute values."""
@@ -138,6 +142,7 @@ class AttributesTask(Task[Attributes]):
         return {"attributes": dict(zip(self.attribute_names, values, strict=True))}
 
 
-def _read(config: AttributesConfig) -> Mapping[Partition, AttributeImages]:
-    root = sample_root() if config.data.root is None else existing_folder(config.data.root)
-    return read_celeba(root)
+def _open(config: AttributesConfig) -> SplitData[AttributeImages]:
+    data = config.data
+    root = sample_root() if data.root is None else existing_folder(data.root)
+    return open_attributes(root, Holdout.from_settings(data.val_fraction, data.fold))

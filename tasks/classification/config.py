@@ -14,13 +14,13 @@ class ClassificationDataConfig(DataConfig, group="data"):
     """Images with one class each.
 
     Args:
-        name: dataset layout. folder: train/<class> and val/<class>, or only <class>, which is then split; imagenet:
-            train/<wnid> and val/<wnid>, class ids from classes.txt or LOC_synset_mapping.txt if present;
-            stanford_dogs: Images, train_list.mat and test_list.mat.
+        format: auto to look for it. folder: train/<class> and val/<class>, or only <class>; imagenet: train/<wnid> and
+            val/<wnid>, class ids from classes.txt or LOC_synset_mapping.txt if present; stanford_dogs: Images,
+            train_list.mat and test_list.mat.
         crop_fraction: at evaluation the shorter side is resized to input_size / crop_fraction, then centre-cropped.
     """
 
-    name: Literal["folder", "imagenet", "stanford_dogs"] = "folder"
+    format: Literal["auto", "folder", "imagenet", "stanford_dogs"] = "auto"
     crop_fraction: LeftOpenUnit = 0.875
 
 

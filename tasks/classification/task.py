@@ -9,12 +9,14 @@ from typing import Any, Self
 from torch import Tensor
 
 from backbone.weights import IMAGENET_CLASS_NAMES, load_classes
+from datasets.class_folders import open_labelled
 from datasets.files import existing_folder
 from datasets.images import Decoding
-from datasets.labelled import LabelledImages, read_folders, read_imagenet, read_stanford_dogs
+from datasets.labelled import LabelledImages
 from datasets.loader import Collate, Preprocess
 from datasets.mixing import LabelMixing
 from datasets.sample.classification import sample_root
+from datasets.splits import Holdout, SplitData
 from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Image, Label, Split
 from tasks.classification.config import ClassificationConfig
@@ -38,23 +40,24 @@ class ClassificationTask(Task[Label]):
     score_name = "top1"
 
     def __init__(self, config: ClassificationConfig, metadata: Mapping[str, Any]) -> None:
-        """Args: config: settings; metadata: `data` (its `data.name`), and `class_names` by class id."""
+        """Args: config: settings; metadata: `data` (its format), and `class_names` by class id."""
         super().__init__(config, metadata)
         self.class_names: list[str] = metadata["class_names"]
-        self._sources: dict[Split, LabelledImages] = {}  # cached: ImageNet has a million files
+        self._data: SplitData[LabelledImages] | None = None  # opened when first used
 
     @classmethod
     def from_data(cls, config: ClassificationConfig) -> Self:
         """The task for the classes of the training images."""
-        train = _read_split(config, "train")
-        task = cls(config, _metadata(config, train.class_names))
-        task._sources["train"] = train
+        data, data_format = _open(config)
+        task = cls(config, {"data": data_format, "class_names": list(data["train"].class_names)})
+        task._data = data
         return task
 
     @classmethod
     def with_num_classes(cls, config: ClassificationConfig, num_classes: int | None) -> Self:
         """The task with numbered classes; ImageNet's 1000 by default."""
-        return cls(config, _metadata(config, list(map(str, range(num_classes or PAPER_NUM_CLASSES)))))
+        class_names = list(map(str, range(num_classes or PAPER_NUM_CLASSES)))
+        return cls(config, {"data": config.data.format, "class_names": class_names})
 
     @classmethod
     def from_published(cls, config: ClassificationConfig) -> Self:
@@ -68,14 +71,17 @@ class ClassificationTask(Task[Label]):
         if not weights.class_names:
             raise ValueError(f"backbone.pretrained: {weights.origin} has no classifier; train one and pass its --run")
         if config.data.root is None:
-            task = cls(config, {"data": config.data.name, "class_names": list(weights.class_names)})
+            task = cls(config, {"data": config.data.format, "class_names": list(weights.class_names)})
         else:
-            task = cls(config, _metadata(config, _read_split(config, "val").class_names))
+            data, data_format = _open(config)
+            some_split = "val" if "val" in data else data.names[0]
+            task = cls(config, {"data": data_format, "class_names": list(data[some_split].class_names)})
+            task._data = data
         num_found, num_classes = len(task.rows_in(weights.class_names)), len(task.class_names)
         if num_found < num_classes:
             raise ValueError(
                 f"backbone.pretrained: the classifier of {weights.origin} has {len(weights.class_names)} classes, and "
-                f"{num_found} of the dataset's {num_classes} are among them, by name (all of ImageNet: data.name: "
+                f"{num_found} of the dataset's {num_classes} are among them, by name (all of ImageNet: data.format: "
                 "imagenet); train first and pass its --run"
             )
         return task
@@ -94,11 +100,14 @@ class ClassificationTask(Task[Label]):
         """The images of a split.
 
         Raises:
+            MissingSplitError: if the data have no such split.
             ValueError: if they cannot be read, or their classes differ from the task's.
         """
-        if split not in self._sources:
-            self._sources[split] = _read_split(self.config, split)
-        source = self._sources[split]
+        if self._data is None:
+            self._data, _ = _open(self.config)
+        source = self._data[split]
+        data = self.config.data
+        source.decoding = Decoding(2 * data.input_size, data.pixel_range)  # larger images add no detail to a crop
         if list(source.class_names) != self.class_names:
             raise ValueError(
                 f"the data have {len(source.class_names)} classes ({', '.join(source.class_names[:3])}, ...), but the "
@@ -178,18 +187,8 @@ class ClassificationTask(Task[Label]):
         return {class_id: row_of[name] for class_id, name in enumerate(self.class_names) if name in row_of}
 
 
-def _metadata(config: ClassificationConfig, class_names: Sequence[str]) -> dict[str, Any]:
-    return {"data": config.data.name, "class_names": list(class_names)}
-
-
-def _read_split(config: ClassificationConfig, split: Split) -> LabelledImages:
+def _open(config: ClassificationConfig) -> tuple[SplitData[LabelledImages], str]:
+    """The data, and their format."""
     data = config.data
     root = sample_root() if data.root is None else existing_folder(data.root)
-    if data.name == "imagenet":
-        source = read_imagenet(root, split)
-    elif data.name == "stanford_dogs":
-        source = read_stanford_dogs(root, split)
-    else:
-        source = read_folders(root, split, val_fraction=data.val_fraction)
-    source.decoding = Decoding(2 * data.input_size, data.pixel_range)  # larger images add no detail to a crop
-    return source
+    return open_labelled(root, format=data.format, holdout=Holdout.from_settings(data.val_fraction, data.fold))

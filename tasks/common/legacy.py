@@ -13,9 +13,12 @@ RENAMED_SETTINGS = {
     "loop.max_unreadable_share": "loop.max_unreadable_fraction",
     "data.val_share": "data.val_fraction",
     "data.crop_share": "data.crop_fraction",
+    "data.name": "data.format",
     "ssd.maps": "ssd.neck",
     "alone": "baseline",
 }
+# Old key -> what takes its place.
+REMOVED_SETTINGS = {"data.validate_on": "evaluate --split test scores the test part"}
 # Current key -> old value -> new value.
 RENAMED_VALUES = {
     "optim.layers": {"head": "linear_probe"},
@@ -50,6 +53,10 @@ def upgrade_settings(settings: Mapping[str, Any], origin: str) -> dict[str, Any]
                 raise ValueError(f"{origin}: has {old} and {new}, its current name; remove one")
             group[name] = group.pop(key)
             notes.append(f"{old} is now {new}")
+    for old, instead in REMOVED_SETTINGS.items():
+        group, key = _group_of(upgraded, old)
+        if key in group:
+            notes.append(f"{old} {group.pop(key)} is no longer a setting: {instead}")
     for name, values in RENAMED_VALUES.items():
         group, key = _group_of(upgraded, name)
         if isinstance(group.get(key), str) and group[key] in values:
@@ -70,6 +77,8 @@ def renamed_flag(key: str, value: str, known: Collection[str]) -> str | None:
     """
     if RENAMED_SETTINGS.get(key) in known:
         return f"{key} is now {RENAMED_SETTINGS[key]}"
+    if key in REMOVED_SETTINGS and key not in known:
+        return f"{key} is no longer a setting: {REMOVED_SETTINGS[key]}"
     new_value = RENAMED_VALUES.get(key, {}).get(value)
     return None if new_value is None else f"{key} {value} is now {new_value}"
 

@@ -49,6 +49,7 @@ class EmbeddingDataConfig(DataConfig, group="data"):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_region("data.face_part", self.face_part)
+        require(self.fold is None or self.lfw is None, "data.fold", "null with data.lfw, which is scored", self.fold)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,23 +11,22 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
-from datasets.alignment import FaceCrop, face_input
-from datasets.faces import FaceImages, IdentityBalance, Pair, read_lfw, split_identities
+from datasets.alignment import SEVERAL_FACES, FaceCrop, face_input
+from datasets.faces import FaceImages, IdentityBalance, Pair, open_faces, read_lfw
 from datasets.files import existing_folder
 from datasets.loader import Collate, Preprocess
 from datasets.sample.embedding import LFW, sample_root
-from datasets.transforms import CropAugmentation
+from datasets.splits import Holdout, SplitData
+from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Face, Image, Split
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.task import Task
+from tasks.common.task import PreparedImage, Task
 from tasks.embedding.config import EmbeddingConfig
 from tasks.embedding.draw import draw_face
 from tasks.embedding.loss import IdentityTargets, identity_targets, margin_softmax_loss, triplet_loss
 from tasks.embedding.metric import VerificationMetric
 from tasks.embedding.model import EmbeddingOutputs, FaceNet, decode_faces
-
-Sources = Mapping[Split, FaceImages]
 
 
 class EmbeddingTask(Task[Face]):
@@ -42,15 +41,15 @@ class EmbeddingTask(Task[Face]):
         self.score_name = "lfw_accuracy" if _has_pairs(config) else "auc"
         self._face_crop = FaceCrop(config.data.face_part, config.data.align)
         self._id_of = {identity: index for index, identity in enumerate(metadata["identities"])}
-        self._sources: Sources | None = None  # read when first used
+        self._data: SplitData[FaceImages] | None = None  # opened when first used
         self._folds: list[list[Pair]] | None = None
 
     @classmethod
     def from_data(cls, config: EmbeddingConfig) -> Self:
         """The task for the training identities."""
-        sources, folds = _read(config)
-        task = cls(config, {"identities": _source_of(sources, "train").identities})
-        task._sources, task._folds = sources, folds
+        data, folds = _open(config)
+        task = cls(config, {"identities": data["train"].identities})
+        task._data, task._folds = data, folds
         return task
 
     @classmethod
@@ -74,11 +73,10 @@ class EmbeddingTask(Task[Face]):
         """The photos of a split.
 
         Raises:
+            MissingSplitError: if the data have no such split.
             ValueError: if they cannot be read.
         """
-        self._read_once()
-        assert self._sources is not None
-        source = _source_of(self._sources, split)
+        source = self._open_once()[split]
         source.decoding = self.decoding
         return source
 
@@ -94,6 +92,14 @@ class EmbeddingTask(Task[Face]):
     def preprocessing(self) -> Preprocess:
         """Face crop and resize."""
         return partial(face_input, face_crop=self._face_crop, input_size=self.config.data.input_size)
+
+    def prepare(self, image: Image) -> PreparedImage:
+        """The same, with the box of the face that was taken where faces are detected."""
+        crop, face = self._face_crop.find(image)
+        pixels = center_crop(crop, self.config.data.input_size, 1)
+        if face is None:
+            return PreparedImage(pixels)
+        return PreparedImage(pixels, face.to_record(), SEVERAL_FACES if face.num_faces > 1 else None)
 
     def collate(self) -> Collate[Face]:
         """Identity ids."""
@@ -115,7 +121,7 @@ class EmbeddingTask(Task[Face]):
     def metric(self) -> VerificationMetric:
         """Verification on LFW's pairs if there are any, else on all pairs."""
         if _has_pairs(self.config):
-            self._read_once()
+            self._open_once()
         return VerificationMetric(self.config.fars, self._folds)
 
     def draw(self, image: Image, predicted: Face, truth: Face | None = None) -> Image:
@@ -127,31 +133,34 @@ class EmbeddingTask(Task[Face]):
         assert predicted.embedding is not None
         return {"embedding": predicted.embedding.astype(np.float64).round(6).tolist()}
 
-    def _read_once(self) -> None:
-        if self._sources is None:
-            self._sources, self._folds = _read(self.config)
+    def _open_once(self) -> SplitData[FaceImages]:
+        if self._data is None:
+            self._data, self._folds = _open(self.config)
+        return self._data
 
 
 def _has_pairs(config: EmbeddingConfig) -> bool:
     """Whether validation uses LFW's pairs; the generated sample has some."""
-    return config.data.lfw is not None or config.data.root is None
+    return config.data.lfw is not None or (config.data.root is None and config.data.fold is None)
 
 
-def _read(config: EmbeddingConfig) -> tuple[dict[Split, FaceImages], list[list[Pair]] | None]:
+def _open(config: EmbeddingConfig) -> tuple[SplitData[FaceImages], list[list[Pair]] | None]:
+    """The photos, and LFW's pairs if they are scored."""
     root = sample_root() if config.data.root is None else existing_folder(config.data.root)
     if not _has_pairs(config):
-        return split_identities(root, val_fraction=config.data.val_fraction), None
+        return open_faces(root, Holdout.from_settings(config.data.val_fraction, config.data.fold)), None
+    faces = open_faces(root)
     lfw = sample_root() / LFW if config.data.lfw is None else Path(config.data.lfw)
-    train = split_identities(root, val_fraction=0)["train"]
     photos, folds = read_lfw(lfw)
-    shared = set(train.identities) & set(photos.identities)
-    if shared:  # training on them would inflate the validation scores
-        train = train.without(shared)
-        train.warnings.append(f"{len(shared)} identities of {lfw} are also in {root}; they are not trained on")
-    return {"train": train, "val": photos}, folds
 
+    def train() -> FaceImages:
+        source = faces["train"]
+        shared = set(source.identities) & set(photos.identities)
+        if not shared:
+            return source
+        source = source.without(shared)  # training on them would inflate the validation scores
+        source.warnings.append(f"{len(shared)} identities of {lfw} are also in {root}; they are not trained on")
+        return source
 
-def _source_of(sources: Sources, split: Split) -> FaceImages:
-    if split not in sources:
-        raise ValueError(f"no photos for {split}: data.root has no such folder, or data.val_fraction leaves none")
-    return sources[split]
+    found = f"{faces.found}; val and test are the {sum(map(len, folds))} pairs of {lfw}"
+    return SplitData(root, found, {"train": train, "val": lambda: photos, "test": lambda: photos}), folds

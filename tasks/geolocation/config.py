@@ -16,19 +16,23 @@ class GeolocationDataConfig(DataConfig, group="data"):
     """Geotagged photos.
 
     Args:
-        name: source of the coordinates. csv: a file with the columns IMG_ID, LAT, LON, optionally split and AUTHOR;
-            exif: the photos' GPS data; shards: tar files of WebDataset, key.jpg beside key.json.
-        csv: the file, relative to root.
-        images: the folder of IMG_ID, relative to root.
+        format: source of the coordinates; auto to look for it. csv: a file with columns for the photo's name, latitude
+            and longitude, and perhaps split and author; exif: the photos' GPS data; shards: tar files of WebDataset,
+            key.jpg beside key.json.
+        csv: the file, relative to root; null for the one that is there.
+        images: the folder of the names in it, relative to root; null to look for it.
+        columns: columns that are named in another way than usual, such as {image: foto, lat: breite, lng: laenge}; also
+            split and author.
         group_by: groups that such a split keeps together. place: cells of a grid, with a buffer around validation
             cells; author: photos by one author. A hash of the group's name decides.
         group_km: with place, the width of the buffer, whose photos are left out; cells are 10 times as wide.
         crop_fraction: for prediction the shorter side is scaled to input_size / crop_fraction, then the centre cropped.
     """
 
-    name: Literal["csv", "exif", "shards"] = "csv"
-    csv: str = "places.csv"
-    images: str = "images"
+    format: Literal["auto", "csv", "exif", "shards"] = "auto"
+    csv: str | None = None
+    images: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
     val_fraction: LeftOpenUnit | None = 0.1
     group_by: Literal["place", "author"] = "place"
     group_km: Positive = 1.0

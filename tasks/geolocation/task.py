@@ -11,9 +11,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from datasets.geotagged import GeotaggedPhotos
-from datasets.images import write_image
+from datasets.images import Decoding, write_image
 from datasets.loader import Collate, Preprocess
 from datasets.sphere import Floats, distance_km
+from datasets.splits import MissingSplitError, SplitData
 from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Image, Place, Split
 from tasks.common.evaluation.features import pooled_features
@@ -23,7 +24,7 @@ from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import FailureCase, Task
 from tasks.geolocation.cells import Partitioning, read_cells, write_cells
 from tasks.geolocation.config import GeolocationConfig
-from tasks.geolocation.data import Splits, drop_outside, photos_of, read_splits
+from tasks.geolocation.data import drop_outside, open_data
 from tasks.geolocation.draw import draw_cells, draw_regions
 from tasks.geolocation.loss import CellTargets, cell_loss, cell_targets
 from tasks.geolocation.map import CellMap, format_length
@@ -66,7 +67,7 @@ class GeolocationTask(Task[Place]):
         self.partitionings = [Partitioning.from_json(columns) for columns in metadata["partitionings"]]
         self._method = METHODS[config.method](config)
         self._gallery = gallery
-        self._splits: Splits | None = None  # read on first use
+        self._data: SplitData[GeotaggedPhotos] | None = None  # opened when first used
         if config.cells.file is not None:
             _check_same_cells(config.cells.file, self.partitionings)
 
@@ -81,7 +82,7 @@ class GeolocationTask(Task[Place]):
             raise ValueError(
                 f"method: {config.method} is not trained; `index` stores the features of the training photos"
             )
-        return cls._from_splits(config, read_splits(config))
+        return cls._from_photos(config, open_data(config))
 
     @classmethod
     def with_num_classes(cls, config: GeolocationConfig, num_classes: int | None) -> Self:
@@ -103,18 +104,22 @@ class GeolocationTask(Task[Place]):
                 "--run: expected a run folder; there are no published weights of PlaNet on MobileNet (--method "
                 "retrieval needs none)"
             )
-        splits = read_splits(config)
-        return cls._from_splits(config, splits, gallery=photos_of(splits, "train"))
+        data = open_data(config)
+        return cls._from_photos(config, data, gallery=data["train"])
 
     @classmethod
-    def _from_splits(cls, config: GeolocationConfig, splits: Splits, gallery: GeotaggedPhotos | None = None) -> Self:
-        photos = photos_of(splits, "train")
+    def _from_photos(
+        cls, config: GeolocationConfig, data: SplitData[GeotaggedPhotos], gallery: GeotaggedPhotos | None = None
+    ) -> Self:
+        photos = data["train"]
         partitionings = METHODS[config.method](config).partition(photos)
         coordinates = np.stack([photos.lat_deg, photos.lng_deg], 1)
         task = cls(config, _metadata(config.method, partitionings, coordinates), gallery)
-        task._splits = drop_outside(splits, task.partitionings)
-        if "train" not in task._splits:
-            raise ValueError(f"cells.file: no training photo is in one of the cells of {config.cells.file}")
+        task._data = drop_outside(data, task.partitionings)
+        try:
+            task.source("train")
+        except MissingSplitError as error:
+            raise ValueError(f"cells.file: no training photo is in one of the cells of {config.cells.file}") from error
         return task
 
     def build_model(self) -> nn.Module:
@@ -132,11 +137,15 @@ class GeolocationTask(Task[Place]):
         """The photos of a split; for training, those in a cell of a partitioning.
 
         Raises:
-            ValueError: if they cannot be read, or there are none.
+            MissingSplitError: if there are none.
+            ValueError: if they cannot be read.
         """
-        if self._splits is None:
-            self._splits = drop_outside(read_splits(self.config), self.partitionings)
-        return photos_of(self._splits, split)
+        if self._data is None:
+            self._data = drop_outside(open_data(self.config), self.partitionings)
+        source = self._data[split]
+        data = self.config.data
+        source.decoding = Decoding(2 * data.input_size, data.pixel_range)  # no crop of a larger photo has more detail
+        return source
 
     def augmentation(self) -> CropAugmentation:
         """A random crop; no mirroring, since the sun, traffic and writing are not symmetric."""

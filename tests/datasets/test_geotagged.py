@@ -1,14 +1,15 @@
 """Splits of photos by place and author: laws for any photos, and error lines."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from datasets.coordinates import Photos
-from datasets.geotagged import split_photos
+from datasets.geotagged import GeotaggedPhotos, split_photos
 from datasets.sphere import distance_km, to_lat_lng
+from datasets.splits import Holdout, MissingSplitError, SplitData
 from datasets.stores import ImageFiles
 
 
@@ -19,9 +20,16 @@ def photos_at(lat_deg: Any, lng_deg: Any, authors: list[str] | None = None) -> P
     return Photos(images, np.asarray(lat_deg, float), np.asarray(lng_deg, float), authors=names)
 
 
+def split(
+    photos: Photos, val_fraction: float, group_by: Literal["place", "author"], group_km: float = 1
+) -> SplitData[GeotaggedPhotos]:
+    holdout = Holdout(0, val_fraction)
+    return split_photos(photos, holdout, root=Path("photos"), found="photos", group_by=group_by, group_km=group_km)
+
+
 def by_place(photos: Photos, val_fraction: float, group_km: float) -> tuple[set[int], set[int], list[str]]:
     """The indices of the photos of train and val, and the warnings."""
-    splits = split_photos(photos, val_fraction=val_fraction, group_by="place", group_km=group_km)
+    splits = split(photos, val_fraction, "place", group_km)
     train, val = ({int(Path(splits[s].id(row)).name) for row in range(len(splits[s]))} for s in ("train", "val"))
     assert splits["train"].warnings == splits["val"].warnings
     return train, val, splits["train"].warnings
@@ -109,24 +117,65 @@ def test_errors_of_splits_by_place() -> None:
         line.endswith("left out; a smaller data.group_km, data.group_by author or a column 'split' helps")
         for line in few
     )
-    splits = split_photos(photos_at(np.full(10, 5.0), np.full(10, 6.0)), val_fraction=1, group_by="place", group_km=1)
-    assert set(splits) == {"val"}
+    assert split(photos_at(np.full(10, 5.0), np.full(10, 6.0)), 1, "place").names == ("val",)
 
 
 def test_each_author_is_in_one_split() -> None:
     authors = [f"author {index % 50}" for index in range(500)]
     photos = photos_at(np.zeros(500), np.zeros(500), authors)
-    splits = split_photos(photos, val_fraction=0.2, group_by="author", group_km=1)
+    splits = split(photos, 0.2, "author")
     train, val = (
         {authors[int(Path(splits[s].id(row)).name)] for row in range(len(splits[s]))} for s in ("train", "val")
     )
     assert len(train) + len(val) == 50
     assert not train & val
-    assert sum(map(len, splits.values())) == 500  # no buffer between authors
+    assert len(splits["train"]) + len(splits["val"]) == 500  # no buffer between authors
     with_more = photos_at(np.zeros(550), np.zeros(550), authors + [f"new {index}" for index in range(50)])
-    more = split_photos(with_more, val_fraction=0.2, group_by="author", group_km=1)
+    more = split(with_more, 0.2, "author")
     assert {more["val"].id(row) for row in range(len(more["val"]))} >= {
         splits["val"].id(row) for row in range(len(splits["val"]))
     }
     with pytest.raises(ValueError, match=r"3 photos cannot be split by author: all are by 'x'; data.group_by place"):
-        split_photos(photos_at([1, 2, 3], [1, 2, 3], ["x"] * 3), val_fraction=0.2, group_by="author", group_km=1)
+        split(photos_at([1, 2, 3], [1, 2, 3], ["x"] * 3), 0.2, "author")
+
+
+def test_folds_of_places_and_authors_have_each_photo_once() -> None:
+    lat_deg, lng_deg = towns(3, 8, 600)
+    authors = [f"author {index % 23}" for index in range(600)]
+    photos = photos_at(lat_deg, lng_deg, authors)
+    for group_by in ("place", "author"):
+        seen: list[str] = []
+        for number in range(4):
+            holdout = Holdout(number / 4, (number + 1) / 4, is_fold=True)
+            data = split_photos(photos, holdout, root=Path(), found="", group_by=group_by, group_km=1)  # type: ignore[arg-type]
+            val = {data["val"].id(row) for row in range(len(data["val"]))}
+            train = {data["train"].id(row) for row in range(len(data["train"]))}
+            assert not train & val
+            if group_by == "place":
+                rows = [[int(Path(name).name) for name in side] for side in (train, val)]
+                (lat, lng), (val_lat, val_lng) = ((lat_deg[side], lng_deg[side]) for side in rows)
+                assert distance_km(lat[:, None], lng[:, None], val_lat, val_lng).min() > 1
+            else:
+                assert len(train | val) == 600
+            seen += val
+        assert sorted(seen) == sorted(f"photos/{index}" for index in range(600))
+
+
+def test_a_validation_part_is_held_out_of_train_and_test_stays_test() -> None:
+    lat_deg, lng_deg = towns(4, 8, 400)
+    photos = photos_at(lat_deg, lng_deg)
+    own = np.array(["train"] * 300 + ["test"] * 60 + [""] * 40)
+    with_own = Photos(photos.images, photos.lat_deg, photos.lng_deg, own)
+    data = split(with_own, 0.3, "place")
+    assert data.names == ("train", "val", "test")
+    assert [data["test"].id(row) for row in range(60)] == [f"photos/{index}" for index in range(300, 360)]
+    alone = split(photos.select(np.arange(300)), 0.3, "place")
+    for name in ("train", "val"):
+        assert [data[name].id(row) for row in range(len(data[name]))] == [
+            alone[name].id(row) for row in range(len(alone[name]))
+        ]
+    assert "photos: 40 photos are in no split; left out" in data["train"].warnings
+    nothing = split_photos(with_own, None, root=Path("photos"), found="", group_by="place", group_km=1)
+    assert len(nothing["train"]) == 300
+    with pytest.raises(MissingSplitError):
+        nothing["val"]

@@ -8,8 +8,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from datasets.celeba import read_celeba
-from datasets.faces import read_lfw, split_identities
+from datasets.celeba import open_attributes
+from datasets.faces import open_faces, read_lfw
 from datasets.sample import attributes, embedding
 from datasets.sample.faces import ATTRIBUTES, SIDE_PX, draw_face, sample_attributes, sample_identity
 
@@ -45,12 +45,12 @@ def test_attributes_are_as_frequent_as_stated(rng: np.random.Generator) -> None:
 def test_layouts_are_the_official_ones(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     attributes.write_sample(tmp_path / "a", {"train": 6, "val": 3})
-    found = read_celeba(tmp_path / "a")
-    assert {partition: len(images) for partition, images in found.items()} == {"train": 6, "val": 3}
+    found = open_attributes(tmp_path / "a")
+    assert {split: len(found[split]) for split in found.names} == {"train": 6, "val": 3}
     assert found["train"].attribute_names == tuple(ATTRIBUTES)
     embedding.write_sample(tmp_path / "e", {"train": (5, 3), "val": (6, 4)})
-    splits = split_identities(tmp_path / "e", val_fraction=0.5)
-    assert {split: (len(photos.identities), len(photos)) for split, photos in splits.items()} == {
+    splits = open_faces(tmp_path / "e")
+    assert {split: (len(splits[split].identities), len(splits[split])) for split in splits.names} == {
         "train": (5, 15),
         "val": (6, 24),
     }

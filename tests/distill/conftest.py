@@ -29,7 +29,7 @@ def data_flags(generated_roots: Callable[[str], Path]) -> Callable[[str], list[s
 
     def flags(task: str) -> list[str]:
         extra = {
-            "classification": ["--data.name", "stanford_dogs"],
+            "classification": ["--data.format", "stanford_dogs"],
             "geolocation": ["--cells.max_photos", "[6, 2]", "--cells.min_photos", "1"],
         }.get(task, [])
         return ["--data.root", str(generated_roots(task)), "--data.input_size", str(SMALL[task]), *extra]
@@ -48,7 +48,7 @@ def student(generated_roots: Callable[[str], Path]) -> Callable[..., Any]:
             **SAMPLES[f"{task}/sample"],
         }
         if task == "classification":
-            settings["data"]["name"] = "stanford_dogs"
+            settings["data"]["format"] = "stanford_dogs"
         for group, values in changes.items():
             settings[group] = settings.get(group, {}) | values
         return task_class(task).from_data(build_config(config_class(task), **settings))

@@ -21,7 +21,7 @@ from tests.conftest import REPOSITORY
 
 @pytest.fixture
 def words(generated_roots: Callable[[str], Path]) -> list[str]:
-    data = ["--data.root", str(generated_roots("classification")), "--data.name", "stanford_dogs"]
+    data = ["--data.root", str(generated_roots("classification")), "--data.format", "stanford_dogs"]
     small = ["--loop.num_workers", "0", "--optim.epochs", "1", "--optim.batch_size", "8", "--optim.ema_decay", "null"]
     grid = ["--task", "classification", "--widths", "0.25", "0.1", "--sizes", "48", "32"]
     return ["sweep", *grid, *data, *small]

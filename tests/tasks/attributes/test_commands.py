@@ -61,7 +61,7 @@ def test_errors_are_one_line_and_leave_no_run(
     assert "balance: expected a number of 0 or more and at most 1, got 2.0" in error(
         "train", *settings, *at, "--balance", "2"
     )
-    assert "no images in partition test (data.validate_on)" in error(
+    assert "data.validate_on is no longer a setting: evaluate --split test scores the test part" in error(
         "train", *settings, *at, "--data.validate_on", "test"
     )
     assert "align: no such file yunet.onnx; OpenCV's" in error("train", *settings, *at, "--data.align", "yunet.onnx")

@@ -25,7 +25,7 @@ def settings(generated_roots: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     root = str(generated_roots("classification"))
     return [
-        *("--data.root", root, "--data.name", "stanford_dogs", "--data.input_size", "64"),
+        *("--data.root", root, "--data.format", "stanford_dogs", "--data.input_size", "64"),
         *("--loop.num_workers", "0", "--backbone.name", "mobilenet_1.0"),
     ]
 

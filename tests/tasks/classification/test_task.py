@@ -45,7 +45,7 @@ def config_for(pretrained: Path, **data: Any) -> ClassificationConfig:
 
 def test_published_classifier_is_used_for_imagenet(published: Path, tmp_path: Path) -> None:
     head = safetensors.torch.load_file(published)["classifier.weight"]
-    config = config_for(published, root=str(imagenet(tmp_path)), name="imagenet")
+    config = config_for(published, root=str(imagenet(tmp_path)), format="imagenet")
     task = ClassificationTask.from_published(config)
     assert torch.equal(task.build_model().head.weight, head)
     source = task.source("val")
@@ -65,21 +65,21 @@ def test_published_classifier_has_imagenets_class_names_without_data(published: 
     assert record[0]["probability"] >= record[4]["probability"]
 
 
-@pytest.mark.parametrize(("name", "num_classes"), [("imagenet", 120), ("folder", 1000)])
+@pytest.mark.parametrize(("format", "num_classes"), [("imagenet", 120), ("folder", 1000)])
 def test_published_classifier_of_other_classes_is_refused(
-    published: Path, tmp_path: Path, name: str, num_classes: int
+    published: Path, tmp_path: Path, format: str, num_classes: int
 ) -> None:
     root = imagenet(tmp_path, num_classes)
     shutil.copytree(root / "val", root / "train")
     with pytest.raises(
         ValueError, match=r"has 1000 classes, and 0 of the dataset's (120|2) are among them.* train first"
     ):
-        ClassificationTask.from_published(config_for(published, root=str(root), name=name))
+        ClassificationTask.from_published(config_for(published, root=str(root), format=format))
 
 
 def test_other_classes_get_a_new_head(published: Path, generated_roots: Any) -> None:
     root = str(generated_roots("classification"))
-    task = ClassificationTask.from_data(config_for(published, root=root, name="stanford_dogs"))
+    task = ClassificationTask.from_data(config_for(published, root=root, format="stanford_dogs"))
     model = task.build_model()
     stem = safetensors.torch.load_file(published)["conv_stem.weight"]
     assert model.head.weight.shape == (16, 1024)
@@ -132,7 +132,7 @@ def test_conventions_that_conflict_with_the_weights_are_refused(published: Path)
 
 def test_data_with_other_classes_are_refused(generated_roots: Any) -> None:
     config = build_config(
-        ClassificationConfig, data={"root": str(generated_roots("classification")), "name": "stanford_dogs"}
+        ClassificationConfig, data={"root": str(generated_roots("classification")), "format": "stanford_dogs"}
     )
     with pytest.raises(ValueError, match=r"data have 16 classes \(Round plain, .*\), but the model has 3 \(a, b, c"):
         ClassificationTask(config, {"data": "folder", "class_names": ["a", "b", "c"]}).source("val")
@@ -149,7 +149,7 @@ def test_real_weights_through_the_task(shared: Path) -> None:
             "name": "mobilenet_0.5",
             "pretrained": str(shared / "weights" / "mobilenet_5_0_160_tf.h5"),
         },
-        data={"root": str(shared / "data" / "imagenet_sample"), "name": "imagenet", "input_size": 160},
+        data={"root": str(shared / "data" / "imagenet_sample"), "format": "imagenet", "input_size": 160},
     )
     task = ClassificationTask.from_published(config)
     evaluation = evaluate(task, task.build_model(), evaluation_loader(task, task.source("val"), 50))

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from tasks.common.legacy import RENAMED_SETTINGS, RENAMED_VALUES, upgrade_checkpoint, upgrade_settings
+from tasks.common.legacy import REMOVED_SETTINGS, RENAMED_SETTINGS, RENAMED_VALUES, upgrade_checkpoint, upgrade_settings
 from tasks.common.settings import flatten
 from tests.tasks.common.runs import Done, run_detection
 
@@ -23,6 +23,7 @@ RENAMED = {
     ("loop.max_unreadable_share", 0.25): ("loop.max_unreadable_fraction", 0.25),
     ("data.val_share", 0.3): ("data.val_fraction", 0.3),
     ("data.crop_share", 0.9): ("data.crop_fraction", 0.9),
+    ("data.name", "imagenet"): ("data.format", "imagenet"),
     ("ssd.maps", "halving"): ("ssd.neck", "extra_layers"),
     ("ssd.maps", "pyramid"): ("ssd.neck", "fpn"),
     ("alone", False): ("baseline", False),
@@ -47,6 +48,17 @@ def test_an_old_setting_is_the_current_one_and_one_warning_names_both(
     assert str(new[0] if old[0] != new[0] else new[1]) in str(warning.message)
 
 
+@pytest.mark.parametrize("old", REMOVED_SETTINGS)
+def test_a_setting_that_is_no_more_is_dropped_and_named(old: str) -> None:
+    with pytest.warns(
+        UserWarning, match=f"^mine.yaml: written by an earlier version: {old} test is no longer a setting: "
+    ):
+        assert upgrade_settings({"seed": 3} | nested(old, "test"), "mine.yaml") == {
+            "seed": 3,
+            old.partition(".")[0]: {},
+        }
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_an_old_name_beside_the_current_one_is_an_error() -> None:
     with pytest.raises(
@@ -57,7 +69,9 @@ def test_an_old_name_beside_the_current_one_is_an_error() -> None:
 
 def test_the_list_of_renamed_settings_is_tested_whole() -> None:
     assert {old: new for (old, _), (new, _) in RENAMED.items() if old != new} == RENAMED_SETTINGS
-    old_values = {("ssd.neck" if key == "ssd.maps" else key, value) for key, value in RENAMED if isinstance(value, str)}
+    old_values = {
+        ("ssd.neck" if key == "ssd.maps" else key, value) for (key, value), (_, new) in RENAMED.items() if value != new
+    }
     assert old_values == {(key, value) for key, values in RENAMED_VALUES.items() for value in values}
 
 

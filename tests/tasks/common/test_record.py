@@ -19,7 +19,7 @@ def test_each_evaluation_appends_a_line(generated_roots: Callable[[str], Path], 
         return main("classification", [*words, "--loop.num_workers", "0"])
 
     root = generated_roots("classification")
-    data = ["--data.root", str(root), "--data.name", "stanford_dogs", "--data.input_size", "48"]
+    data = ["--data.root", str(root), "--data.format", "stanford_dogs", "--data.input_size", "48"]
     more = ["--backbone.name", "mobilenet_0.25", "--optim.epochs", "1", "--optim.batch_size", "8"]
     assert run("train", *data, *more, "--run_dir", str(tmp_path / "run")) == 0
     assert run("evaluate", "--run", str(tmp_path / "run")) == 0

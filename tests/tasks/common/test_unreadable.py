@@ -38,7 +38,7 @@ def test_the_limit_may_be_all_images_but_one() -> None:
 
 def test_each_image_is_named_once_and_counted_apart() -> None:
     images = UnreadableImages(10, 0.5)
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="a.jpg|b.jpg") as warned:
         images.add([Unreadable("a.jpg: truncated"), Unreadable("b.jpg: no face found", is_empty=True)] * 2)
     assert [str(line.message) for line in warned] == [
         "a.jpg: truncated; the image is skipped",

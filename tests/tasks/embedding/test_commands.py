@@ -14,7 +14,7 @@ import yaml
 from sklearn.metrics import roc_auc_score
 
 from backbone.build import build_backbone
-from datasets.faces import read_identities
+from datasets.faces import open_faces
 from datasets.files import CACHE_VARIABLE
 from datasets.transforms import center_crop
 from tasks.common.cli.main import main
@@ -156,6 +156,39 @@ def test_faces_are_aligned_and_photos_without_a_face_left_out(
     assert len(Path("seen/predictions.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_of_several_faces_the_largest_is_taken_and_photos_without_one_are_left_out(
+    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two of three photos: no limit holds for photos without a face, unless none is left."""
+    align = ("--data.align", write_detector(tmp_path / "yunet.onnx"))
+    assert run("train", *settings, *PROBE, "--run_dir", "run") == 0
+    photos = {"group": picture(160, 240, (40, 40), (120, 80)), "wall": picture(160, 160), "floor": picture(96, 160)}
+    for name, image in photos.items():
+        cv2.imwrite(f"{name}.png", image[..., ::-1])
+    capsys.readouterr()
+    assert run("index", "--run", "run", *align, *(f"{name}.png" for name in photos), "--out", "g.faiss") == 0
+    lines = capsys.readouterr().err
+    assert "2 of 3 photos have no face; left out" in lines
+    assert "1 photo with several faces, of which the largest was taken" in lines
+    assert "g.faiss (flat) has 1" in lines
+    assert f"warning: {tmp_path / 'wall.png'}: no face found; the image is left out" in lines
+    assert run("search", "--run", "run", *align, "group.png", "--gallery", "g.faiss", "--out", "found") == 0
+    match = json.loads(Path("found/matches.jsonl").read_text())
+    assert run("predict", "--run", "run", *align, "group.png", "wall.png", "--out", "seen") == 0
+    assert "1 image with several faces, of which the largest was taken" in capsys.readouterr().err
+    record = json.loads(Path("seen/predictions.jsonl").read_text())
+    assert record["face_box_xyxy"] == match["face_box_xyxy"]
+    assert record["num_faces"] == match["num_faces"] == 2
+    x0, y0, x1, y1 = record["face_box_xyxy"]
+    assert any(
+        (x0 + x1) / 2 == pytest.approx(x) and (y0 + y1) / 2 == pytest.approx(y) for x, y in ((40, 40), (120, 80))
+    )
+    assert run("index", "--run", "run", *align, "wall.png", "floor.png", "--out", "none.faiss") == 1
+    assert "error: none of the 2 images is left: 2 are empty; the last one: " in capsys.readouterr().err
+    assert not Path("none.faiss").exists()
+
+
 def test_published_weights_need_no_training(settings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Their pooled features are the embeddings; here the weights of a run."""
     assert run("train", *settings, *PROBE, "--run_dir", "run") == 0
@@ -165,7 +198,7 @@ def test_published_weights_need_no_training(settings: list[str], capsys: pytest.
     backbone = build_backbone(config["backbone"]["name"], config["backbone"]["conventions"])
     content = torch.load("run/best.pt", weights_only=True)["model"]
     backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in content.items() if k.startswith("backbone.")})
-    photos = read_identities(Path(settings[1]) / "val")
+    photos = open_faces(Path(settings[1]) / "val")["train"]
     pixels = np.stack([center_crop(photos[row].image, 64, 1) for row in range(len(photos))])
     with torch.inference_mode():
         features = backbone.eval()(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
@@ -204,7 +237,9 @@ def test_errors_are_one_line(settings: list[str], tmp_path: Path, error_line_of:
     assert "fars: expected numbers over 0 and under 1" in error("train", *settings, "--fars", "[2]")
     assert "pairs.txt: no such file" in error("train", *settings, "--data.lfw", str(tmp_path))
     unsplit = str(Path(settings[1]) / "train")
-    assert "no photos for train" in error("train", *settings, "--data.root", unsplit, "--data.val_fraction", "1")
+    assert "there are no images for train" in error(
+        "train", *settings, "--data.root", unsplit, "--data.val_fraction", "1"
+    )
     assert "net.onnx: no such file" in error("evaluate_onnx", "net.onnx", *settings[:-2])
     (tmp_path / "net.onnx").write_text("no network")
     assert "not a network that ONNX Runtime can read" in error("evaluate_onnx", "net.onnx", *settings[:-2])

@@ -103,6 +103,7 @@ def test_errors_are_one_line_and_leave_no_run(
     root = Path(words[1])
     lines = (root / "places.csv").read_text().splitlines()
     (root / "val.csv").write_text("\n".join([lines[0], *(line for line in lines if line.endswith("val"))]))
+    (root / "gone.csv").write_text("IMG_ID,LAT,LON\ngone.jpg,1,2\n")
     at = ("--run_dir", str(tmp_path / "run"))
     assert "retrieval is not trained; `index`" in error("train", *words, *at, "--method", "retrieval")
     assert "cells.min_photos: no cell has 50 of the 24" in error("train", *words, *at)
@@ -111,9 +112,9 @@ def test_errors_are_one_line_and_leave_no_run(
         "train", *words, *at, "--cells.max_photos", "[2,6]"
     )
     assert "score_km: expected one of thresholds_km" in error("train", *words, *at, "--score_km", "3")
-    assert "other.csv: no such file; data.csv" in error("train", *words, *at, "--data.csv", "other.csv")
-    assert "no photo is for train" in error("train", *words, *at, "--data.csv", "val.csv")
-    assert "images of" in error("train", *words, *at, "--data.images", "elsewhere")
+    assert "no such file as" in error("train", *words, *at, "--data.csv", "other.csv")
+    assert "there are no images for train" in error("train", *words, *at, "--data.csv", "val.csv")
+    assert "data.images names their folder" in error("train", *words, *at, "--data.csv", "gone.csv")
     with pytest.raises(ValueError, match="no published weights of PlaNet"):
         GeolocationTask.from_published(GeolocationConfig())
 

@@ -1,0 +1,74 @@
+"""Open a folder of photos with coordinates: look where the coordinates are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from datasets.coordinates import Photos
+from datasets.files import describe_folder
+from datasets.geotagged import GeotaggedPhotos, split_photos
+from datasets.listing import list_images
+from datasets.places_csv import find_csv, read_csv
+from datasets.places_exif import read_exif
+from datasets.shards import read_shards
+from datasets.splits import Holdout, SplitData
+
+Format = Literal["csv", "exif", "shards"]
+EXPECTED = "a CSV file of names and coordinates, tar files of WebDataset, or photos with GPS coordinates"
+
+
+def open_places(
+    root: Path,
+    *,
+    format: Literal["auto", Format] = "auto",
+    csv: str | None = None,
+    images: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    holdout: Holdout | None = None,
+    group_by: Literal["place", "author"] = "place",
+    group_km: float = 1.0,
+) -> SplitData[GeotaggedPhotos]:
+    """The photos of each split.
+
+    Args:
+        root: the folder.
+        format: auto to take the CSV file in it, else tar files below it, else the EXIF data of the photos below it.
+        csv: the CSV file, relative to root; None to look for it.
+        images: the folder that the names in the CSV file are relative to, relative to root; None to look for it.
+        columns: names of columns in the CSV file, see `places_csv.COLUMNS`.
+        holdout: which places or authors to hold out, where the data have no validation part.
+        group_by: what training and validation never share.
+        group_km: see `split_photos`.
+
+    Raises:
+        ValueError: naming the file or folder: no places, or faulty ones.
+    """
+    photos, found = _read(root, format, csv, images, columns or {})
+    return split_photos(photos, holdout, root=root, found=found, group_by=group_by, group_km=group_km)
+
+
+def _read(
+    root: Path, format: str, csv: str | None, images: str | None, columns: Mapping[str, str]
+) -> tuple[Photos, str]:
+    if not root.is_dir():
+        raise ValueError(
+            f"{root}: {'is a file' if root.is_file() else 'no such folder'}; expected a folder with {EXPECTED}"
+        )
+    if format == "csv" or (format == "auto" and csv is not None):
+        path = find_csv(root) if csv is None else root / csv
+        if path is None or not path.is_file():
+            name = "a CSV file" if path is None else str(path)
+            raise ValueError(f"{root}: no such file as {name}; data.csv names it; {describe_folder(root)}")
+        return read_csv(root, path, images=images, columns=columns)
+    if format == "auto":
+        path = find_csv(root)
+        if path is not None:
+            return read_csv(root, path, images=images, columns=columns)
+        if next(root.rglob("*.tar"), None) is not None:
+            return read_shards(root)
+        if not list_images(root).names:
+            raise ValueError(f"{root}: no places found; expected {EXPECTED}; {describe_folder(root)}")
+        return read_exif(root)
+    return read_shards(root) if format == "shards" else read_exif(root)

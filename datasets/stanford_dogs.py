@@ -1,0 +1,70 @@
+"""Stanford Dogs' official layout: `Images/<wnid>-<Breed>/*`, `train_list.mat` and `test_list.mat`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+
+from datasets.files import missing_files, path_inside
+from datasets.labelled import LabelledImages, join_labelled, validation_rows_of_classes
+from datasets.splits import Holdout, SplitData, hold_out
+from datasets.stores import ImageFiles
+from datasets.types import Split
+
+IMAGES, TRAIN_LIST, TEST_LIST = "Images", "train_list.mat", "test_list.mat"
+
+
+def read_stanford_dogs(root: Path, holdout: Holdout | None = None) -> SplitData[LabelledImages]:
+    """The two official lists; the second is for validation and for testing, since there are no more.
+
+    Raises:
+        ValueError: naming the file: missing or invalid lists.
+    """
+    lists: dict[Split, Path] = {"train": root / TRAIN_LIST, "val": root / TEST_LIST, "test": root / TEST_LIST}
+    if holdout is not None and holdout.is_fold:
+        del lists["test"]  # its images are divided anew
+    readers = {split: partial(_read_split, root, path) for split, path in lists.items()}
+    data = SplitData(root, f"Stanford Dogs: {TRAIN_LIST}, and {TEST_LIST} for val and test", readers)
+    rows = partial(validation_rows_of_classes, root=root, key=str)
+    return hold_out(data, holdout, val_rows=rows, join=join_labelled)
+
+
+def _read_split(root: Path, path: Path) -> LabelledImages:
+    names, labels = _read_list(path)
+    train_list = root / TRAIN_LIST
+    train_names, train_labels = (names, labels) if path == train_list else _read_list(train_list)
+    folders = dict(zip(train_labels.tolist(), (name.split("/")[0] for name in train_names), strict=True))
+    if sorted(folders) != list(range(1, len(folders) + 1)):
+        raise ValueError(f"{train_list}: expected consecutive labels 1 to {len(folders)} in 'labels'")
+    for name, label in zip(names, labels.tolist(), strict=True):
+        if name.split("/")[0] != folders.get(label):
+            raise ValueError(f"{path}: {name!r} has label {label}, which is {folders.get(label)!r}")
+    images = root / IMAGES
+    try:
+        paths = [path_inside(images, name) for name in names]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if len(missing_files(paths)) == len(paths):
+        raise ValueError(f"{path}: none of its {len(paths)} images is there; the first would be {paths[0]}")
+    class_names = [folders[label].split("-", 1)[-1].replace("_", " ") for label in sorted(folders)]
+    return LabelledImages(ImageFiles(images, names), labels - 1, class_names)
+
+
+def _read_list(path: Path) -> tuple[list[str], NDArray[np.int64]]:
+    expected = f"{path}: expected a list of Stanford Dogs, a .mat file with 'file_list' and 'labels'"
+    if not path.is_file():
+        raise ValueError(f"{expected}; no such file")
+    try:
+        content: dict[str, Any] = scipy.io.loadmat(path)
+        names = [str(cell.item()) for cell in content["file_list"].ravel()]
+        labels = content["labels"].ravel().astype(np.int64)
+    except Exception as error:  # scipy raises various types for damaged files
+        raise ValueError(f"{expected} ({type(error).__name__}: {error})") from error
+    if len(names) != len(labels) or not names:
+        raise ValueError(f"{expected} of equal length, got {len(names)} and {len(labels)}")
+    return names, labels
