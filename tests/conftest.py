@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 os.environ["KERAS_BACKEND"] = "torch"  # read when keras is imported
 
@@ -31,6 +32,14 @@ with suppress(ModuleNotFoundError):
     settings.register_profile("quick", max_examples=30, deadline=None, derandomize=True)
     settings.register_profile("thorough", max_examples=2000, deadline=None)
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+# HYPOTHESIS_PROFILE=thorough: for whoever changes a reader of data.
+settings.register_profile(
+    "quick", max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
