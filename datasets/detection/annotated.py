@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.detection.pairs import name_in_split
 from datasets.images import read_image
 from datasets.splits import Holdout, validation_rows
 from datasets.stores import ImageFiles, Rows, StoredExamples
@@ -164,7 +165,7 @@ def held_out(source: AnnotatedImages, holdout: Holdout) -> NDArray[np.bool_]:
     Raises:
         ValueError: if there is only one image.
     """
-    groups = [_COPY.sub("", source.images.name(row)) for row in range(len(source))]
+    groups = [name_in_split(_COPY.sub("", source.images.name(row))) for row in range(len(source))]
     if len(set(groups)) < 2:
         raise ValueError(f"{source.images.root}: 1 image; a validation part needs another (or data.val_fraction none)")
     return validation_rows(groups, holdout)

@@ -69,6 +69,16 @@ def split_of(name: str) -> Split | None:
     return next(filter(None, map(split_named, name.split("/")[:-1])), None)
 
 
+def name_in_split(name: str) -> str:
+    """A name without its suffix and the folders in which formats differ: of splits, of images and of annotations.
+
+    So a data set in another format is divided by a hash in the same way.
+    """
+    *folders, file = name.split("/")
+    kept = [folder for folder in folders if folder.lower() not in _KIND_FOLDERS and split_named(folder) is None]
+    return "/".join([*kept, stem(file)])
+
+
 def count_splits(files: Mapping[Split, Sequence[object]], what: str) -> str:
     """Such as "240 train, 20 val images"."""
     return ", ".join(f"{len(files[split]):,} {split}" for split in SPLITS if split in files) + f" {what}"

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from datasets.detection import coco, labelme, voc, yolo
-from datasets.detection.annotated import AnnotatedImages, held_out, join
+from datasets.detection.annotated import AnnotatedImages, Categories, held_out, join, shorten
+from datasets.detection.category_ids import CATEGORY_IDS, read_category_ids
 from datasets.files import describe_folder
 from datasets.splits import Holdout, SplitData, hold_out
 from datasets.types import Split
@@ -54,4 +55,25 @@ def open_detection(
         names = list(FORMATS) if format == "auto" else [format]
         expected = "; or ".join(FORMATS[name][1] for name in names)
         raise ValueError(f"{root}: no boxes found; expected {expected}; {describe_folder(root)}")
+    categories = read_category_ids(root)
+    if categories is not None:
+        readers = {split: partial(_renumbered, data, split, categories) for split in data.names}
+        data = SplitData(data.root, data.found, readers)
     return hold_out(data, holdout, val_rows=held_out, join=join)
+
+
+def find_format(root: Path) -> str | None:
+    """The format of the annotations in a folder; None if it has none."""
+    return next((name for name, (find, _) in FORMATS.items() if find(root) is not None), None)
+
+
+def _renumbered(data: SplitData[AnnotatedImages], split: Split, categories: Categories) -> AnnotatedImages:
+    """A split with the category ids that its format cannot hold."""
+    source = data[split]
+    missing = [name for name in source.categories.names if name not in categories.names]
+    if missing:
+        raise ValueError(
+            f"{data.root / CATEGORY_IDS}: no id for {shorten(missing)}; add them, or remove the file to count from the "
+            "first category"
+        )
+    return source.with_categories(categories)

@@ -1,0 +1,150 @@
+"""Write images with one truth each: class folders, CelebA's lists, a CSV file of places, or shards of any of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from datasets.celeba import ATTRIBUTE_LIST, IMAGES, PARTITION_LIST, AttributeImages
+from datasets.class_folders import IMAGENET_CLASS_LISTS
+from datasets.faces import FaceImages
+from datasets.geotagged import GeotaggedPhotos
+from datasets.images import UnreadableImageError, image_headers
+from datasets.labelled import LabelledImages
+from datasets.splits import SPLITS, split_named
+from datasets.stores import ImageFiles, StoredExamples
+from datasets.types import Split
+from datasets.writers.output import OutputFolder, flat_names
+from datasets.writers.shards import write_shards
+
+Sources = Mapping[Split, StoredExamples[Any]]
+PLACES = "places.csv"
+
+
+def select_readable(sources: Sources, advance: Callable[[], None]) -> tuple[dict[Split, Any], list[str]]:
+    """The images that have a header, and a line for those that are left out.
+
+    Raises:
+        ValueError: if they are not in files, or none of a split can be read.
+    """
+    kept, lines = {}, []
+    for split, source in sources.items():
+        root_and_name(source, 0)
+        is_readable = np.ones(len(source), np.bool_)
+        faults = []
+        for row, header in enumerate(image_headers([Path(source.id(row)) for row in range(len(source))])):
+            advance()
+            if isinstance(header, UnreadableImageError):
+                is_readable[row] = False
+                faults.append(str(header))
+        if len(faults) == len(source):
+            raise ValueError(f"none of the {len(source)} images for {split} can be read; the first, {faults[0]}")
+        if faults:
+            lines.append(f"{len(faults)} of {len(source)} images for {split} are left out; the first, {faults[0]}")
+        kept[split] = source.select(is_readable)  # type: ignore[attr-defined]
+    return kept, lines
+
+
+def root_and_name(source: StoredExamples[Any], row: int) -> tuple[Path, str]:
+    """The folder of the data and the name of an image file below it.
+
+    Raises:
+        ValueError: if the images are in shards.
+    """
+    if not isinstance(source.images, ImageFiles):
+        raise ValueError(f"{source.id(row)}: these images are in shards already; expected image files")
+    return source.images.root, source.images.name(row)
+
+
+def write_folders(output: OutputFolder, sources: Sources) -> None:
+    """Write `train/<class>/*`, `val/<class>/*`, ..., and the list of classes where there is one."""
+    for split, source in sources.items():
+        for row in range(len(source)):
+            root, name = root_and_name(source, row)
+            parts = PurePosixPath(name).parts
+            if len(parts) > 2 and split_named(parts[0]) is not None:
+                parts = parts[1:]  # the folder of its split
+            output.add_image(root / name, "/".join([split, *parts]))
+    for file in (root / name for name in IMAGENET_CLASS_LISTS):
+        if file.is_file():
+            output.file(file.name).write_bytes(file.read_bytes())
+
+
+def write_celeba(output: OutputFolder, sources: Mapping[Split, AttributeImages]) -> None:
+    """Write CelebA's official layout."""
+    attribute_names = next(iter(sources.values())).attribute_names
+    if any(len(name.split()) != 1 for name in attribute_names):
+        raise ValueError(f"CelebA's list cannot hold names of attributes with spaces: {', '.join(attribute_names)}")
+    names = iter(_names(sources, without_spaces=True))
+    lines, partitions = [], []
+    for split, source in sources.items():
+        for row in range(len(source)):
+            root, original = root_and_name(source, row)
+            name = next(names)
+            lines.append(" ".join([name, *(" 1" if value else "-1" for value in source.values[row])]))
+            partitions.append(f"{name} {SPLITS.index(split)}")
+            output.add_image(root / original, f"{IMAGES}/{name}")
+    output.write_text(ATTRIBUTE_LIST, "\n".join([str(len(lines)), " ".join(attribute_names), *lines, ""]))
+    output.write_text(PARTITION_LIST, "\n".join([*partitions, ""]))
+
+
+def write_places(output: OutputFolder, sources: Mapping[Split, GeotaggedPhotos]) -> None:
+    """Write `images/` and `places.csv` with the columns IMG_ID, LAT, LON, split."""
+    names = iter(_names(sources))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["IMG_ID", "LAT", "LON", "split"])
+    for split, source in sources.items():
+        for row in range(len(source)):
+            root, original = root_and_name(source, row)
+            name = next(names)
+            writer.writerow([name, repr(float(source.lat_deg[row])), repr(float(source.lng_deg[row])), split])
+            output.add_image(root / original, f"images/{name}")
+    output.write_text(PLACES, text.getvalue())
+    output.notes.append(f"{PLACES} has the columns IMG_ID, LAT, LON and split, and no others")
+
+
+def write_example_shards(output: OutputFolder, sources: Sources) -> None:
+    """Write WebDataset shards: `key.cls` with the class id for classes, else `key.json`."""
+    for split, source in sources.items():
+        suffix, record = _record(split, source)
+        paths = [Path(source.id(row)) for row in range(len(source))]
+        names = flat_names([root_and_name(source, row)[1] for row in range(len(source))])
+        write_shards(output, split, paths, names, suffix, record)
+    first = next(iter(sources.values()))
+    if isinstance(first, LabelledImages):
+        output.write_text("class_names.json", json.dumps(first.class_names, indent=2, ensure_ascii=False) + "\n")
+
+
+def _record(split: Split, source: StoredExamples[Any]) -> tuple[str, Callable[[int], str]]:
+    """The suffix and the text of the member beside an image."""
+    match source:
+        case LabelledImages():
+            return ".cls", lambda row: str(source.class_ids[row])
+        case AttributeImages():
+            return ".json", lambda row: json.dumps(
+                dict(zip(source.attribute_names, source.values[row].astype(int).tolist(), strict=True))
+            )
+        case FaceImages():
+            return ".json", lambda row: json.dumps({"person": source.truth(row).identity})
+        case GeotaggedPhotos():
+            return ".json", partial(_place_record, split, source)
+    raise AssertionError(type(source))
+
+
+def _place_record(split: Split, source: GeotaggedPhotos, row: int) -> str:
+    place = source.truth(row)
+    return json.dumps({"lat": place.lat_deg, "lon": place.lng_deg, "split": split})
+
+
+def _names(sources: Sources, *, without_spaces: bool = False) -> Sequence[str]:
+    """File names that are distinct among all splits."""
+    names = [root_and_name(source, row)[1] for source in sources.values() for row in range(len(source))]
+    return flat_names(["_".join(name.split()) for name in names] if without_spaces else names)
