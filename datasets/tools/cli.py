@@ -55,7 +55,7 @@ VERBS = {
         "The val part is the one that `train` with the same data.val_fraction holds out. Without --out it prints how "
         "many images of each class go where. The folder is left as it is; image files are hard links where the file "
         "system allows it, and copies elsewhere.",
-        ("split --val_fraction 0.2", "split --val_fraction 0.2 --test_fraction 0.1 --out runs/sample_split"),
+        ("split --test_fraction 0.2", "split --test_fraction 0.2 --out runs/sample_split"),
     ),
     "stats": Verb(
         "count images, classes, box sizes and aspect ratios",

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import argparse
 
+from datasets.tools.flags import add_data_flags
+from datasets.tools.outputs import TARGETS, add_out, fraction, print_result, print_warnings
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this verb besides FOLDER and --json."""
+    parser.add_argument("--to", choices=TARGETS, required=True, help="the format to write; without boxes, webdataset")
+    add_out(parser, required=True)
+    add_data_flags(parser)
     parser.add_argument(
-        "--to", choices=["coco", "yolo", "voc", "webdataset"], required=True, help="the format to write"
+        "--val_fraction",
+        type=fraction,
+        metavar="F",
+        help="hold out a val part as train does, where the data have none; without this flag all images are for train",
     )
 
 
 def convert(options: argparse.Namespace) -> int:
-    """Run the verb on `options.folder`; returns the exit status."""
-    raise ValueError("not written yet")
+    """Write the data in another format; returns the exit status."""
+    from datasets.tools.divide import divide  # only now: OpenCV and torch take seconds to import
+    from datasets.writers.output import new_output
+    from datasets.writers.write import write_data
+
+    with new_output(options.out, options.folder) as folder:
+        data = divide(options.folder, options.task, options.format, options.val_fraction, None)
+        warnings = print_warnings(data.warnings)
+        written, notes = write_data(folder, data.sources, options.to, copies=options.copy)
+    notes = data.notes + notes
+    print_result(data.found, written, notes, warnings, out=options.out, format=options.to, as_json=options.json)
+    return 0
