@@ -21,6 +21,7 @@ from PIL.TiffImagePlugin import (
 from datasets.headers import (
     APP1,
     END_OF_IMAGE,
+    PNG_DEPTH_OFFSET,
     SIGNATURE_BYTES,
     ImageHeader,
     format_of,
@@ -57,10 +58,10 @@ def decode(data: bytes, *, min_side_px: int | None, pixel_range: PixelRange | No
         return _decode_by_pillow(data, image_format)
     if image_format == "TIFF":
         return _decode_tiff(data, pixel_range)
-    if image_format in ("PNG", "PPM"):
-        header = _header(data)
-        if header.bits > 8:
-            return _upright(_decode_deep(data, pixel_range), header.orientation)
+    if image_format == "PNG" and data[PNG_DEPTH_OFFSET : PNG_DEPTH_OFFSET + 1] == b"\x10":
+        return _upright(_decode_deep(data, pixel_range), _header(data).orientation)
+    if image_format == "PPM" and _header(data).bits > 8:
+        return _decode_deep(data, pixel_range)
     return _decode_by_opencv(data, cv2.IMREAD_COLOR_RGB)
 
 

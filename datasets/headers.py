@@ -48,7 +48,7 @@ _READERS: dict[str, Callable[[BinaryIO], ImageFile]] = {
     "AVIF": AvifImageFile,
 }
 _HEIF_BRAND = re.compile(rb"(hei|hev|mif1|msf1)")
-_PNG_DEPTH_OFFSET = 24
+PNG_DEPTH_OFFSET = 24
 _TIFF_MODES = {0: "L", 1: "L", 3: "P", 5: "CMYK"}  # by photometric interpretation
 ORIENTATION = 274  # the tag of EXIF and TIFF
 TRANSPOSED = frozenset(range(5, 9))  # orientations
@@ -108,7 +108,7 @@ def read_header(file: BinaryIO) -> ImageHeader:
         return _upright(width, height, bits, image_format, tags.get(ORIENTATION, 1), mode)
     image = open_with_pillow(file, image_format)
     largest = image.tile[0][3][-1] if image_format == "PPM" and isinstance(image.tile[0][3], tuple) else 255
-    is_deep = largest > 255 or image.mode == "I" or (image_format == "PNG" and start[_PNG_DEPTH_OFFSET] > 8)
+    is_deep = largest > 255 or image.mode == "I" or (image_format == "PNG" and start[PNG_DEPTH_OFFSET] > 8)
     return _upright(image.width, image.height, 16 if is_deep else 8, image_format, orientation_of(image), image.mode)
 
 

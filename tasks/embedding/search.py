@@ -171,7 +171,7 @@ def _open_gallery(path: Path, task: Task[Face], model: Any) -> Gallery:
     gallery = Gallery.read(path)
     if gallery.network != _network_digest(task, model):
         raise ValueError(
-            f"{path}: built with another network, data.input_size, data.face_part, data.align or data.pixel_range, "
+            f"{path}: built with another network, data.input_size, data.pixel_range, data.face_part or data.align, "
             "so its embeddings are not comparable. Use the same --run and settings, or index into another file"
         )
     return gallery

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from PIL import ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from datasets.images import (
     IMAGE_SUFFIXES,
@@ -277,11 +278,20 @@ def test_headers_come_in_order_with_the_errors_of_files_that_have_none(tmp_path:
     for number, result in enumerate(image_headers(paths)):
         if number % 7 in (1, 2):
             assert isinstance(result, UnreadableImageError)
-            assert str(result) == f"{paths[number]}: {['not an image', 'No such file or directory'][number % 7 - 1]}"
+            reason = "not an image in a format that is read" if number % 7 == 1 else "No such file or directory"
+            assert str(result) == f"{paths[number]}: {reason}"
         else:
             assert isinstance(result, tuple)
             assert (result.width, result.height) == (number + 1, 2)
     assert number == 999
+
+
+def test_a_text_too_long_for_pillow_does_not_make_an_image_unreadable(tmp_path: Path, picture: np.ndarray) -> None:
+    texts = PngInfo()
+    texts.add_text("workflow", "x" * 3_000_000, zip=True)
+    (tmp_path / "a.png").write_bytes(encoded(picture, "PNG", pnginfo=texts))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture)
+    assert image_header(tmp_path / "a.png")[:3] == (64, 48, 8)
 
 
 @pytest.mark.data

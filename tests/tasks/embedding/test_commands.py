@@ -152,7 +152,7 @@ def test_faces_are_aligned_and_photos_without_a_face_left_out(
     assert run("search", "--run", "run", "near.png", "--gallery", "g.faiss") == 1  # not aligned: not comparable
     assert "or data.align" in capsys.readouterr().err
     assert run("predict", "--run", "run", *align, "far.png", "wall.png", "--out", "seen") == 0
-    assert "warning: wall.png: no face found; skipped" in capsys.readouterr().err
+    assert "warning: 1 image without a prediction:\n  wall.png: no face found\n" in capsys.readouterr().err
     assert len(Path("seen/predictions.jsonl").read_text().splitlines()) == 1
 
 
