@@ -79,7 +79,7 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
             _check_place(options, num_bytes=(1 + (baseline is not None)) * size_of_checkpoints(student))
         run = world.broadcast(_run_folder(task_name, student.config, settings, options) if world.is_main else Path())
         how_to_resume = f"continue with: python -m distill --resume {run}"
-        with explain_full_disk(run, how_to_resume):
+        with explain_full_disk(run, lambda: how_to_resume):
             runs = [_train(student, run / DISTILLED_RUN, world, distillation)]
             if world.is_main:
                 ensemble.close()

@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ LOG, METRICS, CURVES, PICTURE = "log.csv", "metrics.json", "curves.png", "predic
 LAUNCH = "launch_id"
 _RUN_ID = "TORCHELASTIC_RUN_ID"  # environment variable set by torchrun
 MIN_FREE_BYTES = 10**6  # where a command will write
-SAME_AGAIN = "run the command again with another --out"  # after a full disk
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Settings without effect on the final weights.
 RESUME_MAY_CHANGE = frozenset(
@@ -140,12 +139,12 @@ def check_writable(path: Path, flag: str, num_bytes: int = MIN_FREE_BYTES) -> No
 
 
 @contextmanager
-def explain_full_disk(folder: Path, way_out: str) -> Iterator[None]:
+def explain_full_disk(folder: Path, way_out: Callable[[], str]) -> Iterator[None]:
     """Turn an error of a full or read-only disk into one line.
 
     Args:
         folder: that the block writes to.
-        way_out: what to do once there is space.
+        way_out: says what to do once there is space.
 
     Raises:
         ValueError: in place of such an OSError.
@@ -162,7 +161,12 @@ def explain_full_disk(folder: Path, way_out: str) -> Iterator[None]:
             existing = next((parent for parent in (place, *place.parents) if parent.is_dir()), folder)
             free = shutil.disk_usage(existing).free
             state, remedy = f"the disk of {place} is full ({free / 1e6:.1f} MB are free)", "free some space"
-        raise ValueError(f"{state}: {error.strerror}; {remedy}, then {way_out}") from error
+        raise ValueError(f"{state}: {error.strerror}; {remedy}, then {way_out()}") from error
+
+
+def same_again() -> str:
+    """What to do after `explain_full_disk` where nothing can be resumed."""
+    return "run the command again with another --out"
 
 
 def _refuse_existing(path: Path, flag: str) -> None:

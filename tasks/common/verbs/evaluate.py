@@ -17,11 +17,11 @@ from tasks.common.evaluation.report import metrics_as_json, print_metrics
 from tasks.common.runs.folder import (
     METRICS,
     PICTURE,
-    SAME_AGAIN,
     check_out_folder,
     check_writable,
     explain_full_disk,
     out_folder,
+    same_again,
 )
 from tasks.common.runs.load import load_model
 from tasks.common.task import Task
@@ -44,7 +44,7 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     folder = out_folder(task, f"evaluate-{split}", out=options["out"], run=options["run"])
     model_name = options["run"] or f"{task.config.backbone.name} {task.config.backbone.pretrained}"
     title, as_json = f"{model_name}, {evaluation.num_images} {split} images", options["json"]
-    with explain_full_disk(folder, SAME_AGAIN):
+    with explain_full_disk(folder, same_again):
         draw_examples(task, model, source, folder / PICTURE)
         failure_cases.write(source, folder)
         metrics = report(evaluation, folder, title, as_json=as_json)

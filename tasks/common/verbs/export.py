@@ -24,7 +24,7 @@ from tasks.common.deploy.inference import inference_copy, latencies_ms
 from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork, quantize, write_onnx
 from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import metrics_as_json
-from tasks.common.runs.folder import SAME_AGAIN, check_out_folder, explain_full_disk, out_folder, write_settings
+from tasks.common.runs.folder import check_out_folder, explain_full_disk, out_folder, same_again, write_settings
 from tasks.common.runs.load import load_model
 from tasks.common.task import Task
 
@@ -76,7 +76,7 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
             quantize(floats, exported, images)
             candidates.append(_open("ONNX, int8", exported))
         folder = out_folder(task, "export-int8" if is_int8 else "export", out=options["out"], run=options["run"])
-        with explain_full_disk(folder, SAME_AGAIN):
+        with explain_full_disk(folder, same_again):
             shutil.copyfile(exported, folder / MODEL)
             write_settings(dataclasses.asdict(task.config), folder)
             task.write_metadata(folder)

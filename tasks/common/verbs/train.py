@@ -76,7 +76,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
     if world.is_main:
         _print_start(task, run, is_new=weights is None and not resume)
     try:
-        with explain_full_disk(run, _way_on(task.name, run)):
+        with explain_full_disk(run, lambda: _way_on(task.name, run)):
             if is_linear_probe:
                 metrics = fit_linear_probe(task, run)
             else:
@@ -135,7 +135,7 @@ def _resume(name: str, run: Path) -> str:
 
 
 def _way_on(name: str, run: Path) -> str:
-    return f"continue with: {_resume(name, run)}"
+    return f"continue with: {_resume(name, run)}" if checkpoint.exists(run) else "start again with another --run_dir"
 
 
 def _images(task: Task[Any]) -> str:

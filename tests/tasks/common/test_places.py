@@ -142,11 +142,11 @@ def test_a_disk_that_fills_up_costs_a_line_and_no_weights(
 
 
 def test_other_errors_are_passed_on(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), explain_full_disk(tmp_path, "try again"):
+    with pytest.raises(FileNotFoundError), explain_full_disk(tmp_path, lambda: "try again"):
         (tmp_path / "nowhere" / "file").write_text("")
     with (
         pytest.raises(ValueError, match=r"the disk of .* is read-only: .*; make it writable, then go"),
-        explain_full_disk(tmp_path, "go on"),
+        explain_full_disk(tmp_path, lambda: "go on"),
     ):
         raise OSError(errno.EROFS, "Read-only file system")
 
@@ -154,6 +154,9 @@ def test_other_errors_are_passed_on(tmp_path: Path) -> None:
 def test_a_real_full_device_is_recognised(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
-    with pytest.raises(ValueError, match=r"is full \(.*\): No space left on device"), explain_full_disk(tmp_path, "go"):
+    with (
+        pytest.raises(ValueError, match=r"is full \(.*\): No space left on device"),
+        explain_full_disk(tmp_path, lambda: "go"),
+    ):
         Path("/dev/full").write_bytes(bytes(10))
     assert folder_module.MIN_FREE_BYTES > 0
