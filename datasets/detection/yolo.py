@@ -41,7 +41,7 @@ def find_yolo(root: Path) -> SplitData[AnnotatedImages] | None:
     lines = list(settings.warnings)
     parts = _split_images(root, settings, images, lines)
     names = settings.names
-    origin = settings.file.name if settings.file else "no data.yaml"
+    origin = str(settings.file.relative_to(root)) if settings.file else "no data.yaml"
     if names is None and (file := class_names_file(root, listed)) is not None:
         names, origin = read_names(file), str(file.relative_to(root))
     used = set(label_of.values())
@@ -73,8 +73,9 @@ class _YoloData:
     def read(self, split: Split) -> AnnotatedImages:
         """The images of a split."""
         root, image_names = self._root, self._parts[split]
-        labels = self._read_labels(split)
         categories = self._categories
+        labels = self._read_labels(split)
+        self._labels.pop(split)  # they are large, and read once
         counts = [len(each.class_ids) for each in labels]
         image_rows = np.repeat(np.arange(len(labels)), counts)
         images = ImageFiles(root, image_names)

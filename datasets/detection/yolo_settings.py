@@ -6,6 +6,7 @@ machine or of Roboflow's server (`../train/images`), and are looked for below th
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from datasets.detection.pairs import relative_name
+from datasets.detection.pairs import parent, relative_name
 from datasets.locate import locate
 from datasets.splits import SPLITS, split_named
 from datasets.types import Split
@@ -52,15 +53,16 @@ def read_settings(root: Path, listed: Listed) -> YoloSettings:
     file, content = _find_yaml(root, listed)
     if file is None:
         settings = YoloSettings()
-        entries: dict[str, Any] = {name: name for name in _files_at_root(listed, ".txt")}
+        entries: dict[str, Any] = {name: name for name in listed.get(".txt", []) if "/" not in name}
     else:
-        names = _names(root, file, content.get("names"))
+        names = _names(file, content.get("names"))
         settings = YoloSettings(file, names, _keypoint_values(file, content.get("kpt_shape")))
         count = content.get("nc")
         if names is not None and isinstance(count, str) and count.strip() != str(len(names)):
             settings.warnings.append(f"{file}: nc is {count:.20}, but there are {len(names)} names: the names are used")
         entries = content
-    images = _Images(root, file or root, listed, _text(content.get("path")))
+    folder = parent(file.relative_to(root).as_posix()) if file else ""
+    images = _Images(root, listed, folder, _text(content.get("path")))
     for key, value in entries.items():
         split = split_named(str(key).removesuffix(".txt"))
         for entry in value if isinstance(value, list) else [value]:
@@ -100,8 +102,9 @@ def read_names(file: Path) -> dict[int, str]:
 class _Images:
     """Finds the images of an entry for a split."""
 
-    def __init__(self, root: Path, origin: Path, listed: Listed, path: str | None) -> None:
-        self._root, self._origin = root, origin
+    def __init__(self, root: Path, listed: Listed, folder: str, path: str | None) -> None:
+        """Args: folder: of the YAML file, relative to root; path: by it, what its other paths are relative to."""
+        self._root, self._folders = root, dict.fromkeys([f"{folder}/" if folder else "", ""])
         self._images, self._texts = listed.get(None, []), set(listed.get(".txt", []))
         self._path = _parts(path or "")
         self.warnings: list[str] = []
@@ -115,8 +118,8 @@ class _Images:
         named = [number for number, part in enumerate(parts) if split_named(part)]
         last = len(self._path) + min(named, default=len(parts) - 1)
         whole = self._path + parts
-        for start in range(last + 1):
-            name = "/".join(whole[start:])
+        for folder, start in itertools.product(self._folders, range(last + 1)):
+            name = folder + "/".join(whole[start:])
             if name in self._texts:
                 return self._read_list(name)
             if images := self._below(name):
@@ -139,9 +142,11 @@ class _Images:
 
 
 def _find_yaml(root: Path, listed: Listed) -> tuple[Path | None, dict[Any, Any]]:
-    names = [*_files_at_root(listed, ".yaml"), *_files_at_root(listed, ".yml")]
+    """The YAML file at the root that has class names, or one in a folder: archives often have all in a folder."""
+    names = [*listed.get(".yaml", []), *listed.get(".yml", [])]
+    names = [name for name in names if "/" not in name or name.rpartition("/")[2] in _PREFERRED]
     errors = []
-    for name in sorted(names, key=lambda name: (name not in _PREFERRED, name)):
+    for name in sorted(names, key=lambda name: (name.count("/"), name not in _PREFERRED, name)):
         try:
             # All scalars are text: `names: [yes, no]` are names.
             content = yaml.load((root / name).read_text(encoding="utf-8-sig"), yaml.BaseLoader)
@@ -155,13 +160,14 @@ def _find_yaml(root: Path, listed: Listed) -> tuple[Path | None, dict[Any, Any]]
     return None, {}
 
 
-def _names(root: Path, file: Path, names: Any) -> dict[int, str] | None:
+def _names(file: Path, names: Any) -> dict[int, str] | None:
     if names is None or names in _NOTHING:
         return None
     if isinstance(names, str):
-        if not (root / names).is_file():
-            raise ValueError(f"{file}: names: expected a list or a file of class names, got {names!r:.60}")
-        return read_names(root / names)
+        try:
+            return read_names(file.parent / relative_name(names))
+        except OSError as error:
+            raise ValueError(f"{file}: names: expected a list or a file of class names, got {names!r:.60}") from error
     pairs = list(names.items()) if isinstance(names, dict) else list(enumerate(names))
     try:
         by_id = {int(class_id): _name(name) or str(class_id) for class_id, name in pairs}
@@ -188,10 +194,6 @@ def _keypoint_values(file: Path, shape: Any) -> int:
     if not (1 <= count < 1 << 16 and dimension in (2, 3)):
         raise ValueError(f"{file}: kpt_shape: expected [number of keypoints, 2 or 3], got {shape!r:.60}")
     return count * dimension
-
-
-def _files_at_root(listed: Listed, suffix: str) -> list[str]:
-    return [name for name in listed.get(suffix, []) if "/" not in name]
 
 
 def _text(value: Any) -> str | None:

@@ -102,6 +102,18 @@ def test_a_path_that_names_a_split_is_not_found_in_another_folder(tmp_path: Path
     assert sum("there is no folder or list" in line for line in data["train"].warnings) == 2
 
 
+@pytest.mark.parametrize("path", ["", "path: ../datasets/pets\n"])
+def test_a_data_set_in_a_folder_of_its_own(tmp_path: Path, path: str) -> None:
+    files = {"pets/data.yaml": f"{path}train: images/train\nval: images/val\nnames: [cat]"}
+    for split in ("train", "val"):
+        files |= {f"pets/images/{split}/a.png": "", f"pets/labels/{split}/a.txt": BOX}
+    data = opened(write(tmp_path, files))
+    assert data.found == "YOLO labels (pets/data.yaml): 1 train, 1 val images"
+    assert names(data["val"]) == ["pets/images/val/a.png"]
+    assert data["train"].categories.names == ("cat",)
+    assert data["train"].warnings == []
+
+
 def test_val_that_is_train_is_named(tmp_path: Path) -> None:
     settings = "train: images/train\nval: images/train\nnames: [cat]"
     data = opened(write(tmp_path, {"data.yaml": settings, "images/train/a.png": "", "labels/train/a.txt": BOX}))
