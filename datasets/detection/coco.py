@@ -29,6 +29,7 @@ _OTHER_KINDS = ("captions_", "image_info_", "person_keypoints_", "stuff_", "pano
 _CERTAIN = re.compile(r"instances_|_annotations\.coco\.json$")  # is COCO's, whatever is in it
 MAX_FILES = 20  # a folder with more JSON files has one for each image
 SNIFFED_BYTES = 1 << 16
+MAX_NUMBER = 1e15  # larger coordinates and areas, also infinite ones, are no pixels
 MISREAD_FRACTION = 0.5  # boxes that make no sense as annotated but do as something else, for an error
 
 
@@ -241,6 +242,12 @@ def _positions(
 
 def _read_boxes(file: Path, annotations: list[dict[str, Any]]) -> NDArray[np.float64]:
     """[x, y, width, height] in pixels; that of the polygons where an annotation has no box."""
+
+    def fault(row: int) -> ValueError:
+        box = annotations[row].get("bbox")
+        expected = "'bbox' must be [x, y, width, height] in pixels"
+        return ValueError(f"{file}: {_describe(annotations, row)}: {expected}, got {box!r:.100}")
+
     boxes = np.zeros((len(annotations), 4))
     for row, annotation in enumerate(annotations):
         box: Any = annotation.get("bbox") or _box_of_polygons(annotation.get("segmentation"))
@@ -250,10 +257,10 @@ def _read_boxes(file: Path, annotations: list[dict[str, Any]]) -> NDArray[np.flo
             x, y, width, height = box  # NumPy would broadcast a single number to all four
             boxes[row] = float(x), float(y), float(width), float(height)
         except (TypeError, ValueError, OverflowError) as error:
-            raise ValueError(
-                f"{file}: {_describe(annotations, row)}: 'bbox' must be [x, y, width, height] in pixels, got "
-                f"{annotation.get('bbox')!r:.100}"
-            ) from error
+            raise fault(row) from error
+    is_huge = np.any(np.abs(boxes) > MAX_NUMBER, 1)
+    if is_huge.any():
+        raise fault(int(is_huge.argmax()))
     return boxes
 
 
@@ -281,6 +288,12 @@ def _read_crowds(file: Path, annotations: list[dict[str, Any]]) -> NDArray[np.bo
 
 def _read_areas(file: Path, annotations: list[dict[str, Any]]) -> NDArray[np.float64]:
     """Annotated areas in square pixels; NaN where there are none."""
+
+    def fault(row: int) -> ValueError:
+        area = annotations[row].get("area")
+        expected = "'area' must be a number of square pixels"
+        return ValueError(f"{file}: {_describe(annotations, row)}: {expected}, got {area!r:.50}")
+
     areas = np.full(len(annotations), math.nan)
     for row, annotation in enumerate(annotations):
         area = annotation.get("area")
@@ -289,9 +302,10 @@ def _read_areas(file: Path, annotations: list[dict[str, Any]]) -> NDArray[np.flo
         try:
             areas[row] = float(area)
         except (TypeError, ValueError, OverflowError) as error:
-            raise ValueError(
-                f"{file}: {_describe(annotations, row)}: 'area' must be a number of square pixels, got {area!r:.50}"
-            ) from error
+            raise fault(row) from error
+    is_huge = np.abs(areas) > MAX_NUMBER
+    if is_huge.any():
+        raise fault(int(is_huge.argmax()))
     return areas
 
 
