@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 
 from datasets.files import missing_files, path_inside
 from datasets.labelled import LabelledImages, join_labelled, validation_rows_of_classes
+from datasets.matlab import read_matlab
 from datasets.splits import Holdout, SplitData, hold_out
 from datasets.stores import ImageFiles
 from datasets.types import Split
@@ -60,11 +60,18 @@ def _read_list(path: Path) -> tuple[list[str], NDArray[np.int64]]:
     if not path.is_file():
         raise ValueError(f"{expected}; no such file")
     try:
-        content: dict[str, Any] = scipy.io.loadmat(path)
-        names = [str(cell.item()) for cell in content["file_list"].ravel()]
-        labels = content["labels"].ravel().astype(np.int64)
-    except Exception as error:  # scipy raises various types for damaged files
-        raise ValueError(f"{expected} ({type(error).__name__}: {error})") from error
+        content = read_matlab(path)
+        names, labels = content["file_list"], content["labels"]
+    except KeyError as error:
+        raise ValueError(f"{expected}; it has no {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{expected} ({error})") from error
+    if not isinstance(names, list) or not isinstance(labels, np.ndarray) or not _are_whole(labels):
+        raise ValueError(f"{expected}: names of files and whole numbers")
     if len(names) != len(labels) or not names:
         raise ValueError(f"{expected} of equal length, got {len(names)} and {len(labels)}")
-    return names, labels
+    return names, labels.astype(np.int64)
+
+
+def _are_whole(numbers: NDArray[Any]) -> bool:
+    return bool((np.abs(numbers) < 2**31).all() and (numbers == numbers.astype(np.int64)).all())
