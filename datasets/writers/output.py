@@ -98,8 +98,9 @@ def new_output(out: Path, root: Path) -> Iterator[Path]:
             yield temporary
             temporary.rename(place)
         except OSError as error:
-            file = f" ({error.filename})" if error.filename else ""
-            raise ValueError(f"--out {out}: {error.strerror or error}{file}; nothing is left there") from error
+            file = error.filename2 or error.filename  # of a copy, the second is the one that is written
+            where = f" ({file})" if file else ""
+            raise ValueError(f"--out {out}: {error.strerror or error}{where}; nothing is left there") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
