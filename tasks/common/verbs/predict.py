@@ -36,7 +36,7 @@ def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
     task, model = load_model(task_class, arguments.config, options["run"])
     folder = unfinished or out_folder(task, "predict", out=options["out"], run=options["run"])
     go_on = f"run the command again with --out {folder}, which keeps what is done, or with --out on another disk"
-    with explain_full_disk(folder, go_on), PredictionFiles(folder, _digest(task, model)) as files:
+    with explain_full_disk(folder, lambda: go_on), PredictionFiles(folder, _digest(task, model)) as files:
         if files.num_images:
             print(f"going on after {_count(files.num_images)} in {folder}", file=sys.stderr)
         with stop_signals() as received:
