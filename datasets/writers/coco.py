@@ -36,7 +36,7 @@ def write_coco(output: OutputFolder, parts: Mapping[Split, Part]) -> None:
                 ids = {"id": len(content["annotations"]) + 1, "image_id": image_ids[row]}
                 content["annotations"].append(ids | record | {"segmentation": []})
             output.add_image(part.path(row), f"{split}/{name}")
-        output.write_text(f"annotations/instances_{split}.json", json.dumps(content))
+        output.add_text(f"annotations/instances_{split}.json", json.dumps(content))
 
 
 def coco_categories(part: Part) -> list[dict[str, Any]]:

@@ -91,8 +91,8 @@ def write_celeba(output: OutputFolder, sources: Mapping[Split, AttributeImages])
             lines.append(" ".join([name, *(" 1" if value else "-1" for value in source.values[row])]))
             partitions.append(f"{name} {SPLITS.index(split)}")
             output.add_image(root / original, f"{IMAGES}/{name}")
-    output.write_text(ATTRIBUTE_LIST, "\n".join([str(len(lines)), " ".join(attribute_names), *lines, ""]))
-    output.write_text(PARTITION_LIST, "\n".join([*partitions, ""]))
+    output.add_text(ATTRIBUTE_LIST, "\n".join([str(len(lines)), " ".join(attribute_names), *lines, ""]))
+    output.add_text(PARTITION_LIST, "\n".join([*partitions, ""]))
 
 
 def write_places(output: OutputFolder, sources: Mapping[Split, GeotaggedPhotos]) -> None:
@@ -107,7 +107,7 @@ def write_places(output: OutputFolder, sources: Mapping[Split, GeotaggedPhotos])
             name = next(names)
             writer.writerow([name, repr(float(source.lat_deg[row])), repr(float(source.lng_deg[row])), split])
             output.add_image(root / original, f"images/{name}")
-    output.write_text(PLACES, text.getvalue())
+    output.add_text(PLACES, text.getvalue())
     output.notes.append(f"{PLACES} has the columns IMG_ID, LAT, LON and split, and no others")
 
 
@@ -120,7 +120,7 @@ def write_example_shards(output: OutputFolder, sources: Sources) -> None:
         write_shards(output, split, paths, names, suffix, record)
     first = next(iter(sources.values()))
     if isinstance(first, LabelledImages):
-        output.write_text("class_names.json", json.dumps(first.class_names, indent=2, ensure_ascii=False) + "\n")
+        output.add_text("class_names.json", json.dumps(first.class_names, indent=2, ensure_ascii=False) + "\n")
 
 
 def _record(split: Split, source: StoredExamples[Any]) -> tuple[str, Callable[[int], str]]:

@@ -43,7 +43,7 @@ class OutputFolder:
             self._folders.add(path.parent)
         return path
 
-    def write_text(self, name: str, text: str) -> None:
+    def add_text(self, name: str, text: str) -> None:
         """Write a text file."""
         self.file(name).write_text(text, encoding="utf-8")
 

@@ -30,7 +30,7 @@ def write_detection_shards(output: OutputFolder, parts: Mapping[Split, Part]) ->
         paths = [part.path(row) for row in range(len(part.names))]
         write_shards(output, split, paths, part.names, ".json", partial(_detection_record, part))
     categories = coco_categories(next(iter(parts.values())))
-    output.write_text("categories.json", json.dumps(categories, indent=2, ensure_ascii=False) + "\n")
+    output.add_text("categories.json", json.dumps(categories, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_shards(

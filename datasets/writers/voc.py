@@ -51,7 +51,7 @@ def write_voc(output: OutputFolder, parts: Mapping[Split, Part]) -> None:
             _write_xml(output.file(f"Annotations/{stem}.xml"), file_name, image_hw, zip(*columns, strict=True))
             output.add_image(part.path(row), f"JPEGImages/{file_name}")
             stems.append(f"{stem}\n")
-        output.write_text(f"ImageSets/Main/{split}.txt", "".join(stems))
+        output.add_text(f"ImageSets/Main/{split}.txt", "".join(stems))
     write_category_ids(output.path, categories)
     output.note_count(num_rounded, "boxes are rounded: VOC's are whole pixels")
     output.note_count(num_crowds, "crowd boxes are marked difficult: VOC has no crowds")

@@ -35,14 +35,14 @@ def write_yolo(output: OutputFolder, parts: Mapping[Split, Part]) -> None:
                 for class_id, values, is_crowd in zip(*(column.tolist() for column in columns), strict=True)
                 if not is_crowd
             ]
-            output.write_text(f"labels/{split}/{Path(name).stem}.txt", "".join(f"{line}\n" for line in lines))
+            output.add_text(f"labels/{split}/{Path(name).stem}.txt", "".join(f"{line}\n" for line in lines))
             output.add_image(part.path(row), f"images/{split}/{name}")
     categories = next(iter(parts.values())).source.categories
     settings = {split: f"images/{split}" for split in parts} | {
         "nc": len(categories.names),
         "names": list(categories.names),
     }
-    output.write_text("data.yaml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
+    output.add_text("data.yaml", yaml.safe_dump(settings, allow_unicode=True, sort_keys=False))
     write_category_ids(output.path, categories)
     output.note_count(num_crowds, "crowd boxes are left out: YOLO has none, so that they count as background")
     output.note_count(num_areas, "areas are not those of their boxes: YOLO has none, so that the boxes' areas count")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import webdataset
 
-from datasets.images import UnreadableImageError
+from datasets.images import AS_STORED, UnreadableImageError
 from datasets.places import open_places
 from datasets.shards import read_shards
 
@@ -30,7 +30,7 @@ def test_shards_of_webdataset(tmp_path: Path, rng: np.random.Generator) -> None:
     assert found == "6 photos in 2 tar files of WebDataset"
     assert len(photos) == 6
     for row in rng.permutation(6):
-        value = photos.images.read(int(row), None).mean()
+        value = photos.images.read(int(row), AS_STORED).mean()
         assert photos.lat_deg[row] == pytest.approx(value / 4, abs=0.5)
         assert photos.lng_deg[row] == pytest.approx(-value / 4, abs=0.5)
     val = open_places(tmp_path)["val"]
@@ -60,7 +60,7 @@ def test_errors_in_shards(tmp_path: Path) -> None:
     write({**good, "jpg": b"damaged"})
     photos, _ = read_shards(tmp_path)
     with pytest.raises(UnreadableImageError, match=r"0.tar/a.jpg"):
-        photos.images.read(0, None)
+        photos.images.read(0, AS_STORED)
     (tmp_path / "0.tar").write_text(json.dumps("no tar"))
     with pytest.raises(ValueError, match=r"0.tar: not a tar file"):
         read_shards(tmp_path)
