@@ -212,7 +212,7 @@ def _find_photos(root: Path, photos: Sequence[Photo]) -> tuple[list[str], set[Ph
     names, missing = [], set()
     for identity, group in itertools.groupby(photos, key=lambda photo: photo.identity):
         folder = root / identity
-        listed = list_images(root, identity, recursive=False).names if folder.is_dir() else []
+        listed = list_images(root, identity, recursive=False).names if Path(folder).is_dir() else []
         name_of = {Path(name).stem: name for name in listed}
         for photo in group:
             stem = f"{identity}_{photo.number:04d}"
@@ -259,6 +259,6 @@ def _read_pair(path: Path, line_number: int, line: str) -> Pair:
             f"{path}: line {line_number}: expected 'name i j' or 'name i other j', tab-separated: {line!r}"
         )
     for photo in pair[:2]:
-        if Path(photo.identity).name != photo.identity or photo.identity == os.pardir or "\0" in photo.identity:
+        if Path(photo.identity).name != photo.identity or photo.identity in ("", os.pardir) or "\0" in photo.identity:
             raise ValueError(f"{path}: line {line_number}: {photo.identity!r} is not a folder name")
     return pair

@@ -34,6 +34,20 @@ def find_listed(
     Raises:
         ValueError: naming origin, if none of the files is there, or a name points outside its folder.
     """
+    try:
+        files, warnings = _find(root, names, origin, folders)
+    except OSError as error:  # such as a name that is too long
+        raise ValueError(f"{origin}: {error.strerror}: {error.filename}") from error
+    if _none_exists(root, files):
+        where = ", ".join(str(root / folder) for folder in folders[:3])
+        raise ValueError(
+            f"{origin}: none of its {len(files)} images is there, the first {names[0]!r}; looked in {where}"
+        )
+    return ImageFiles(root, np.array([*map(os.fsencode, files)], np.bytes_)), warnings
+
+
+def _find(root: Path, names: Sequence[str], origin: Path, folders: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The files relative to root, and warnings."""
     lack_suffix = not any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
     by_stem, line = _by_stem(root, names, folders) if lack_suffix else (names, "")
     files, lines = locate(root, folders, by_stem, origin)
@@ -41,13 +55,7 @@ def find_listed(
         by_stem, line = _by_stem(root, names, folders)
         if line:
             files, lines = locate(root, folders, by_stem, origin)
-    if _none_exists(root, files):
-        where = ", ".join(str(root / folder) for folder in folders[:3])
-        raise ValueError(
-            f"{origin}: none of its {len(files)} images is there, the first {names[0]!r}; looked in {where}"
-        )
-    warnings = [f"{origin}: {line}"] if line else []
-    return ImageFiles(root, np.array([*map(os.fsencode, files)], np.bytes_)), warnings + lines
+    return files, [*([f"{origin}: {line}"] if line else []), *lines]
 
 
 def _none_exists(root: Path, files: Sequence[str]) -> bool:

@@ -144,6 +144,7 @@ def test_reads_pairs_in_folds(tmp_path: Path) -> None:
         ("2\t1\n../Ann\t1\t2\nAnn\t1\tBob\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\n", "line 2: '../Ann' is not a folder name"),
         ("", "line 1: expected"),
         ("2\t0\n", "line 1 gives 2 folds of 0 matched"),
+        ("2\t1\nAnn\t1\t\t2\nAnn\t1\tBob\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\n", "line 2: '' is not a folder name"),
         ("2\t1\n..\t1\t2\nAnn\t1\tBob\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\n", "line 2: '..' is not a folder name"),
         ("2\t1\nAnn\t²\t2\nAnn\t1\tBob\t1\nAnn\t1\t2\nAnn\t1\tBob\t1\n", "line 2: expected 'name i j'"),
     ],

@@ -163,6 +163,7 @@ def test_one_of_several_csv_files(tmp_path: Path) -> None:
         ),
         (("IMG_ID,LAT,LON", "../gone.jpg,5,10", "d.jpg,1,2"), "outside its folder"),
         (("IMG_ID,LAT,LON", "a.jpg,5,10", "a.jpg,6,10"), "a.jpg is in more than one row; expected each photo once"),
+        (("IMG_ID,LAT,LON", f"{'x' * 300}.jpg,5,10", "d.jpg,1,2"), "File name too long: .*xxx.jpg"),
         (("IMG_ID,LAT,LON",), "it has no photos with coordinates"),
         (("IMG_ID,LAT,LON", "a.jpg,,"), "it has no photos with coordinates"),
         ((), "its first line has no column for image and lat and lng"),
