@@ -86,12 +86,21 @@ def path_inside(root: Path, name: str) -> Path:
     """
     if "\0" in name:
         raise ValueError(f"file name {name!r} of a file in {root} has a NUL character")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"file name {name!r} of a file in {root} has half of a character") from error
     parts = Path(os.path.normpath(name)).parts
     if not parts:
         raise ValueError(f"file name {name!r} is not a file in {root}")
     if os.path.isabs(name) or parts[0] == os.pardir:
         raise ValueError(f"file name {name!r} points outside its folder {root}")
     return root / name
+
+
+def whole_characters(text: str) -> str:
+    """Text that can be printed and written: JSON and YAML can have halves of characters (surrogates)."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def missing_files(paths: Sequence[P]) -> list[P]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from datasets.detection.annotated import AnnotatedImages, Categories, Objects, build_annotated
 from datasets.detection.sizes import as_size, fill_sizes
+from datasets.files import whole_characters
 from datasets.locate import locate
 from datasets.memory import paused_gc
 from datasets.splits import SPLITS, SplitData, split_folders, split_named
@@ -200,7 +201,7 @@ def _read_categories(file: Path, categories: list[dict[str, Any]]) -> tuple[Cate
         order = list(range(len(ids)))
         official = tuple(range(1, len(ids) + 1))
     class_of = {ids[row]: class_id for class_id, row in enumerate(order)}
-    return Categories(official, tuple(str(names[row]) for row in order)), class_of  # type: ignore[return-value]
+    return Categories(official, tuple(whole_characters(str(names[row])) for row in order)), class_of  # type: ignore[return-value]
 
 
 def _read_images(file: Path, images: list[dict[str, Any]]) -> tuple[list[str], NDArray[np.int64], dict[int | str, int]]:

@@ -18,6 +18,7 @@ from datasets.detection.annotated import AnnotatedImages, shorten
 from datasets.detection.pairs import by_split, count_splits
 from datasets.detection.per_image import Annotation, AnnotationFiles, sniff
 from datasets.detection.sizes import as_size
+from datasets.files import whole_characters
 from datasets.listing import list_files
 from datasets.splits import SplitData
 
@@ -73,7 +74,7 @@ def read_annotation(file: Path) -> Annotation | None:
         label = shape.get("label")
         if not isinstance(label, str | int) or isinstance(label, bool) or not str(label).strip():
             raise ValueError(f"{where}: expected a 'label', got {label!r:.60}")
-        label = str(label).strip()
+        label = whole_characters(str(label).strip())
         box_xyxy = _box(where, kind, shape.get("points"))
         group = shape.get("group_id")
         row = None if group is None else object_of.setdefault((label, repr(group)), len(annotation.names))

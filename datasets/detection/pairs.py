@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TypeVar
 
+from datasets.files import whole_characters
 from datasets.splits import SPLITS, split_named
 from datasets.types import Split
 
@@ -89,6 +90,10 @@ def relative_name(name: str, folder: str = "") -> str:
 
     What is above the root is cut off, as in a path of another machine, so that the name is always one inside it.
     """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # no file has such a name
+        name = whole_characters(name)
     parts = [part for part in re.split(r"[\\/]", name.replace("\0", "")) if part]
     if name.startswith(("/", "\\")) or (parts and parts[0].endswith(":")):
         folder = ""

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from datasets.detection.pairs import parent, relative_name
+from datasets.files import whole_characters
 from datasets.locate import locate
 from datasets.splits import SPLITS, split_named
 from datasets.types import Split
@@ -166,7 +167,7 @@ def _names(file: Path, names: Any) -> dict[int, str] | None:
     if isinstance(names, str):
         try:
             return read_names(file.parent / relative_name(names))
-        except OSError as error:
+        except (OSError, UnicodeEncodeError) as error:
             raise ValueError(f"{file}: names: expected a list or a file of class names, got {names!r:.60}") from error
     pairs = list(names.items()) if isinstance(names, dict) else list(enumerate(names))
     try:
@@ -181,7 +182,7 @@ def _names(file: Path, names: Any) -> dict[int, str] | None:
 def _name(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
-    return value.strip()
+    return whole_characters(value.strip())
 
 
 def _keypoint_values(file: Path, shape: Any) -> int:

@@ -103,6 +103,7 @@ def change(content: dict[str, Any], group: str, key: str, value: Any) -> dict[st
         ("annotations", "area", float("-inf"), "'area' must be a number"),
         ("annotations", "area", 1e300, "'area' must be a number"),
         ("annotations", "bbox", [1e308, 0, 1e308, 1], "annotation 1: 'bbox' must be"),
+        ("images", "file_name", "\ud83d.png", "has half of a character"),
         ("images", "file_name", "../secret.png", "points outside its folder"),
         ("annotations", "iscrowd", "no", "annotation 1: 'iscrowd' must be 0 or 1"),
         ("images", "file_name", None, "number 1 has no 'file_name'"),

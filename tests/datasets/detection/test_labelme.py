@@ -182,6 +182,13 @@ def test_faults_are_named(tmp_path: Path, value: Any, message: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_halves_of_characters(tmp_path: Path) -> None:
+    """JSON can have them as escapes; no file name and no printed line can."""
+    source = opened(write(tmp_path, {"x.json": content(a_shape(label="\ud83d"), image="\ud83d.png")}))["train"]
+    assert names(source) == ["\ufffd.png"]
+    assert source.categories.names == ("\ufffd",)
+
+
 def test_other_json_is_not_labelme(tmp_path: Path) -> None:
     assert find_labelme(write(tmp_path, {"a.png": "", "a.json": {"boxes": []}})) is None
 
