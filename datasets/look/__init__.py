@@ -1,0 +1,1 @@
+"""A look at data before a training: what would make it fail, or worthless."""

@@ -1,0 +1,46 @@
+"""Look at attributes: whether they differ between images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from datasets.celeba import AttributeImages
+from datasets.look.finding import Finding, Severity, ratio, selected, some
+from datasets.types import Split
+
+MIN_ATTRIBUTES = 5  # of which a labelled image is expected to have at least one
+
+
+def look_at_attributes(sources: Mapping[Split, AttributeImages]) -> Iterator[Finding]:
+    """What is to be said about the attributes of a data set."""
+    for split, source in sources.items():
+        names = source.attribute_names
+        prevalence = source.values.mean(0)
+        is_constant = (prevalence == 0) | (prevalence == 1)
+        constant = [
+            f"{name} ({'all' if fraction else 'none'})"
+            for name, fraction in zip(names, prevalence.tolist(), strict=True)
+            if fraction in (0, 1)
+        ]
+        useless = "learned" if split == "train" else "scored"
+        if is_constant.all():
+            severity: Severity = "warning" if split == "test" else "error"
+            yield Finding(
+                severity,
+                f"{split}: each attribute is the same in all images, so nothing can be {useless}: {some(constant)}",
+            )
+        elif constant:
+            count = ratio(len(constant), len(names), "attributes")
+            yield Finding(
+                "warning", f"{split}: {count} are the same in all images and cannot be {useless}: {some(constant)}"
+            )
+        has_none = np.asarray(~source.values.any(1))
+        if len(names) >= MIN_ATTRIBUTES and has_none.any() and not has_none.all():
+            count = selected(has_none, "images")
+            first = source.id(int(np.argmax(has_none)))
+            yield Finding(
+                "note",
+                f"{split}: {count} have none of the attributes, as if they were not labelled (the first is {first})",
+            )

@@ -1,0 +1,53 @@
+"""Look at classes of images: whether there is something to learn and to score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.labelled import LabelledImages
+from datasets.look.finding import Finding, ratio, some
+from datasets.types import Split
+
+
+def class_counts(source: LabelledImages) -> NDArray[np.int64]:
+    """The number of images of each class, (K,)."""
+    class_ids = [source.truth(row).class_id for row in range(len(source))]
+    return np.bincount(class_ids, minlength=len(source.class_names))
+
+
+def look_at_classes(sources: Mapping[Split, LabelledImages]) -> Iterator[Finding]:
+    """What is to be said about the classes of a data set."""
+    counts = {split: class_counts(source) for split, source in sources.items()}
+    names = np.array(next(iter(sources.values())).class_names, object)
+    if "train" in counts:
+        yield from _learnable(names, counts["train"], counts.get("val"))
+    for split in ("val", "test"):
+        if split not in counts or "train" not in counts:
+            continue
+        lacking = names[(counts["train"] > 0) & (counts[split] == 0)].tolist()
+        if lacking:
+            yield Finding(
+                "note", f"{ratio(len(lacking), len(names), 'classes')} have no images in {split}: {some(lacking)}"
+            )
+
+
+def _learnable(
+    names: NDArray[np.object_], train: NDArray[np.int64], val: NDArray[np.int64] | None
+) -> Iterator[Finding]:
+    has_images = train > 0
+    if has_images.sum() < 2:
+        only = f", {names[has_images][0]!r}" if has_images.any() else ""
+        yield Finding(
+            "error", f"train: images of {int(has_images.sum())} class{only}; with fewer than two nothing can be learned"
+        )
+    elif not has_images.all():
+        unlearned = names[~has_images].tolist()
+        num_scored = 0 if val is None else int((val[~has_images] > 0).sum())
+        also = f"; val has images of {num_scored} of them, which no model will get right" if num_scored else ""
+        yield Finding(
+            "warning",
+            f"{ratio(len(unlearned), len(names), 'classes')} have no images in train: {some(unlearned)}{also}",
+        )
