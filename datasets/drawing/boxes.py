@@ -8,15 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.drawing.draw import add_caption, colour, label_size, put_label, rescale, text_px
+from datasets.drawing.draw import add_caption, colour, enlarge, label_size, put_label, text_px
 from datasets.types import Detections, Image
 
-MIN_SIDE_PX = 320  # smaller images are enlarged, so that labels can be read
-MAX_ENLARGED_PX = 1280  # longer side of an enlarged image, since a strip would fill the memory
-LINE_FRACTION, MIN_LINE_PX = (
-    2 / 640,
-    2,
-)  # line width of boxes, relative to the image's longer side; truth has half of it
+# Line width of boxes, relative to the image's longer side; truth has half of it.
+LINE_FRACTION, MIN_LINE_PX = 2 / 640, 2
 DASH = 4  # length of a dash in line widths
 SMALL_BOX = 6  # labels avoid boxes that are smaller than this many labels
 
@@ -30,7 +26,7 @@ def draw_detections(image: Image, predicted: Detections, truth: Detections | Non
         truth: drawn dashed below the predictions, in any frame.
         class_names: in the order of class ids.
     """
-    canvas = rescale(image, max(1.0, min(MIN_SIDE_PX / min(image.shape[:2]), MAX_ENLARGED_PX / max(image.shape[:2]))))
+    canvas = enlarge(image)
     frame_hw = canvas.shape[:2]
     line_px = max(MIN_LINE_PX, round(LINE_FRACTION * max(frame_hw)))
     if truth is not None:

@@ -17,6 +17,8 @@ PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114
 UNKNOWN, RIGHT, WRONG = PALETTE[1], PALETTE[2], PALETTE[5]  # colours of predictions; unknown: without truth
 TEXT_FRACTION, MIN_TEXT_PX = 13 / 640, 12  # text size as a fraction of an image's longer side
 TITLE_SCALE = 1.25  # text size of a title, relative to a caption
+MIN_SIDE_PX = 320  # smaller images are enlarged, so that labels can be read
+MAX_ENLARGED_PX = 1280  # longer side of an enlarged image, since a strip would fill the memory
 SHEET_PX, GAP_PX = 1440, 4
 WIDE_ASPECT = 1.8  # width / height above which a contact sheet has two columns
 MAX_ASPECT = 1.5  # of a photo beside a panel
@@ -74,6 +76,11 @@ def rescale(image: Image, scale: float) -> Image:
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return cv2.resize(image, size, interpolation=interpolation)  # type: ignore[return-value]
+
+
+def enlarge(image: Image) -> Image:
+    """A copy of the image, enlarged if it is small."""
+    return rescale(image, max(1.0, min(MIN_SIDE_PX / min(image.shape[:2]), MAX_ENLARGED_PX / max(image.shape[:2]))))
 
 
 def pad(picture: Image, height_px: int, width_px: int) -> Image:

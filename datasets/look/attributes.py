@@ -10,7 +10,8 @@ from datasets.celeba import AttributeImages
 from datasets.look.finding import Finding, Severity, ratio, selected, some
 from datasets.types import Split
 
-MIN_ATTRIBUTES = 5  # of which a labelled image is expected to have at least one
+MIN_IMAGES = 20
+FEW, MAX_RATIO = 0.01, 3  # images without any attribute: as a fraction, and relative to what is expected
 
 
 def look_at_attributes(sources: Mapping[Split, AttributeImages]) -> Iterator[Finding]:
@@ -37,10 +38,12 @@ def look_at_attributes(sources: Mapping[Split, AttributeImages]) -> Iterator[Fin
                 "warning", f"{split}: {count} are the same in all images and cannot be {useless}: {some(constant)}"
             )
         has_none = np.asarray(~source.values.any(1))
-        if len(names) >= MIN_ATTRIBUTES and has_none.any() and not has_none.all():
-            count = selected(has_none, "images")
+        # As many as there would be if the attributes were independent are natural.
+        is_enough = len(source) >= MIN_IMAGES and not has_none.all()
+        if is_enough and has_none.mean() > max(FEW, MAX_RATIO * np.prod(1 - prevalence)):
             first = source.id(int(np.argmax(has_none)))
             yield Finding(
                 "note",
-                f"{split}: {count} have none of the attributes, as if they were not labelled (the first is {first})",
+                f"{split}: {selected(has_none, 'images')} have none of the attributes, as if they were not labelled "
+                f"(the first is {first})",
             )

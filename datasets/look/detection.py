@@ -95,8 +95,8 @@ def _usable(sources: Mapping[Split, AnnotatedImages]) -> Iterator[Finding]:
         why = f"all {num_crowds:,} boxes are crowds or difficult" if num_crowds else "its images have no boxes"
         to_do = {
             "train": f"{why}, and nothing can be learned",
-            "val": f"{why}, and nothing can be scored; mend the annotations, or train without scores: "
-            "--data.val_fraction none with no val part",
+            "val": f"{why}, and nothing can be scored; mend the annotations, or take val out of the data, so that a "
+            "part of train is held out",
             "test": f"{why}, and nothing can be scored",
         }
         severity: Severity = "warning" if split == "test" else "error"
@@ -128,7 +128,11 @@ def _classes(sources: Mapping[Split, AnnotatedImages]) -> Iterator[Finding]:
 
 def _empty_images(sources: Mapping[Split, AnnotatedImages]) -> Iterator[Finding]:
     num_empty = {split: len(source) - len(np.unique(source.objects.image_rows)) for split, source in sources.items()}
-    parts = [f"{ratio(count, len(sources[split]), 'images')} of {split}" for split, count in num_empty.items() if count]
+    parts = [
+        f"{ratio(count, len(sources[split]), 'images')} of {split}"
+        for split, count in num_empty.items()
+        if 0 < count < len(sources[split])
+    ]
     if parts:
         yield Finding("note", f"{' and '.join(parts)} have no box: they are background")
 

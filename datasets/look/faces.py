@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from datasets.faces import FaceImages
-from datasets.look.finding import Finding, Severity, ratio, some
+from datasets.look.finding import Finding, Severity
 from datasets.types import Split
 
 
@@ -27,10 +27,6 @@ def look_at_identities(sources: Mapping[Split, FaceImages]) -> Iterator[Finding]
             yield Finding(
                 severity, f"{split}: {_persons(num_persons)}, {num_paired} of them with two photos; {lacking}"
             )
-        elif num_paired < num_persons:
-            names = [source.identities[index] for index in np.flatnonzero(counts == 1)]
-            count = ratio(len(names), num_persons, "persons")
-            yield Finding("note", f"{split}: {count} have one photo, so no pair of theirs matches: {some(names)}")
 
 
 def _persons(count: int) -> str:

@@ -17,7 +17,7 @@ from datasets.images import image_headers
 from datasets.look.copies import FileStatus, file_statuses, find_copies
 from datasets.look.finding import Finding, ratio
 from datasets.look.spread import spread
-from datasets.stores import ImageFiles, StoredExamples
+from datasets.stores import ImageFiles, ImageStore, StoredExamples
 from datasets.types import Attributes, Detections, Face, Label, Place, Split
 
 MAX_FILES, MAX_HEADERS = 200_000, 20_000
@@ -57,6 +57,10 @@ class Files:
             paths.append(sources[names[part]].id(rows[-1]))
         return cls(sources, splits, rows, paths, file_statuses(paths))
 
+    def truth(self, index: int) -> Any:
+        """The truth of the image in a file."""
+        return self.sources[self.splits[index]].truth(self.rows[index])
+
     @property
     def num_images(self) -> int:
         """Of all splits, also those whose files are not looked at."""
@@ -78,7 +82,11 @@ def look_at_files(sources: Mapping[Split, StoredExamples[Any]], *, max_unreadabl
     exists = np.flatnonzero([isinstance(status, FileStatus) for status in files.statuses])
     opened = exists[spread(len(exists), MAX_HEADERS)].tolist()
     headers: dict[int, ImageHeader] = {}
-    problems = {index: str(status) for index, status in enumerate(files.statuses) if isinstance(status, OSError)}
+    problems = {
+        index: f"{files.paths[index]}: {status.strerror or status}"
+        for index, status in enumerate(files.statuses)
+        if isinstance(status, OSError)
+    }
     num_missing = len(problems)
     for index, header in zip(opened, image_headers([Path(files.paths[index]) for index in opened]), strict=True):
         if not isinstance(header, ImageHeader):
@@ -87,7 +95,7 @@ def look_at_files(sources: Mapping[Split, StoredExamples[Any]], *, max_unreadabl
             problems[index] = mismatch
         else:
             headers[index] = header
-    yield from _unreadable(files, problems, num_missing, opened, max_unreadable_fraction)
+    yield from _unreadable(files, problems, opened, max_unreadable_fraction)
     yield from _unusual(files, headers)
     yield from _copies(files)
     if len(opened) < files.num_images - num_missing:
@@ -111,7 +119,7 @@ def _mismatch(files: Files, index: int, header: ImageHeader) -> str | None:
 
 
 def _unreadable(
-    files: Files, problems: Mapping[int, str], num_missing: int, opened: Sequence[int], max_fraction: float
+    files: Files, problems: Mapping[int, str], opened: Sequence[int], max_fraction: float
 ) -> Iterator[Finding]:
     """The images of each split that cannot be read; too many are an error, as they are in training."""
     problems_of = defaultdict(list)
@@ -126,9 +134,9 @@ def _unreadable(
         if fraction <= max_fraction and len(found) < num_seen[split]:
             yield Finding("warning", f"{line}; they are left out")
             continue
-        way_out = "" if len(found) == num_seen[split] else f", or --loop.max_unreadable_fraction {_above(fraction)}"
-        to_do = "give the folder that the names are relative to" if num_missing == len(problems) else "mend them"
-        yield Finding("error", f"{line}; {to_do}, or leave them out of the data{way_out}")
+        allow = f", or allow it: --loop.max_unreadable_fraction {_above(fraction)}"
+        way_out = "" if len(found) == num_seen[split] else allow
+        yield Finding("error", f"{line}; mend them or take them out of the data{way_out}")
 
 
 def _above(fraction: float) -> str:
@@ -164,6 +172,8 @@ def _copies(files: Files) -> Iterator[Finding]:
 
 def _shared_between_splits(files: Files, groups: Sequence[Sequence[int]]) -> Iterator[Finding]:
     for one, other in combinations(files.sources, 2):
+        if _are_same(files.sources[one].images, files.sources[other].images):
+            continue  # a list that the reader takes for both, as it says
         pairs = []
         for group in groups:
             of_one = [index for index in group if files.splits[index] == one]
@@ -183,14 +193,15 @@ def _contradicting(files: Files, groups: Sequence[Sequence[int]]) -> Iterator[Fi
     contradicting: list[Sequence[int]] = []
     same: list[Sequence[int]] = []
     for group in groups:
-        truths = {_truth_key(files.sources[files.splits[index]].truth(files.rows[index])) for index in group}
-        (same if len(truths) == 1 else contradicting).append(group)
+        first = _truth_key(files, group[0])
+        is_same = all(_truth_key(files, index) == first for index in group)
+        (same if is_same else contradicting).append(group)
     if contradicting:
         largest = max(contradicting, key=len)
-        what = TRUTHS[type(files.sources[files.splits[largest[0]]].truth(files.rows[largest[0]]))]
+        what = TRUTHS[type(files.truth(largest[0]))]
         count = ratio(sum(map(len, contradicting)), len(files.paths), "images")
-        first = f"{len(largest)} like {files.paths[largest[0]]}" + (" and others" if len(contradicting) > 1 else "")
-        yield Finding("warning", f"{count} are copies of others, byte for byte, with other {what} ({first})")
+        paths = [files.paths[index] for index in largest]
+        yield Finding("warning", f"{count} are copies of others, byte for byte, with other {what}: {_such_as(paths)}")
     within = [group for group in same if len({files.splits[index] for index in group}) < len(group)]
     if within:
         num_copies = sum(len(group) - len({files.splits[index] for index in group}) for group in within)
@@ -204,8 +215,20 @@ def _contradicting(files: Files, groups: Sequence[Sequence[int]]) -> Iterator[Fi
         )
 
 
-def _truth_key(truth: Any) -> Hashable:
+def _are_same(one: ImageStore, other: ImageStore) -> bool:
+    assert isinstance(one, ImageFiles)
+    assert isinstance(other, ImageFiles)
+    return one.root == other.root and np.array_equal(one.names, other.names)
+
+
+def _such_as(paths: Sequence[str]) -> str:
+    rest = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
+    return f"such as {paths[0]} and {Path(paths[1]).name}{rest}"
+
+
+def _truth_key(files: Files, index: int) -> Hashable:
     """Equal for two images with the same truth."""
+    truth = files.truth(index)
     if isinstance(truth, Label):
         return truth.class_id
     if isinstance(truth, Face):

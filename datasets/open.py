@@ -1,0 +1,169 @@
+"""Open a folder of data of any kind: look what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets.celeba import ATTRIBUTE_LIST, open_attributes
+from datasets.class_folders import open_labelled
+from datasets.detection.read import FORMATS, open_detection
+from datasets.faces import PAIRS, open_faces, read_lfw
+from datasets.files import describe_folder
+from datasets.folders import subfolders
+from datasets.listing import is_hidden, list_images
+from datasets.look.spread import spread
+from datasets.places import open_places
+from datasets.places_csv import COLUMNS
+from datasets.places_exif import NoCoordinatesError, gps_coordinates
+from datasets.splits import Holdout, SplitData, split_folders
+from datasets.stanford_dogs import TRAIN_LIST
+from datasets.tables import SUFFIXES, open_table
+
+Kind = Literal["detection", "classification", "attributes", "embedding", "geolocation"]
+KINDS: tuple[Kind, ...] = ("detection", "classification", "attributes", "embedding", "geolocation")
+# The formats that can be named instead of being looked for, by kind.
+KIND_FORMATS: Mapping[Kind, tuple[str, ...]] = {
+    "detection": tuple(FORMATS),
+    "classification": ("folder", "imagenet", "stanford_dogs"),
+    "attributes": (),
+    "embedding": ("folder", "lfw"),
+    "geolocation": ("csv", "exif", "shards"),
+}
+NUM_PROBED = 50  # photos that are opened to look for EXIF data
+# Folders of data of other kinds, such as segmentation.
+NOT_CLASSES = frozenset({"images", "imgs", "jpegimages", "pngimages", "masks", "labels", "annotations"})
+EXPECTED = (
+    "boxes (COCO, YOLO, Pascal VOC or labelme), a folder of images for each class or person, CelebA's list of "
+    "attributes, or photos with coordinates (CSV, EXIF, WebDataset)"
+)
+
+
+def open_folder(
+    root: Path,
+    *,
+    kind: Literal["auto", Kind] = "auto",
+    format: str = "auto",
+    csv: str | None = None,
+    holdout: Holdout | None = None,
+) -> tuple[Kind, SplitData[Any]]:
+    """The kind of the data in a folder, and their splits.
+
+    Class folders and folders of persons look the same; auto takes them for classes, unless LFW's `pairs.txt` is there.
+
+    Args:
+        root: the folder.
+        kind: of the data; auto to look for it.
+        format: of that kind; auto to look for it.
+        csv: the CSV file of places, relative to root; None to look for it.
+        holdout: which images to hold out for validation where the data have no validation part.
+
+    Raises:
+        ValueError: if there are no data of that kind, or of any.
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root}: there is no such folder; expected the folder of a data set")
+    found = "geolocation" if csv else _find_kind(root, format) if kind == "auto" else kind
+    if format != "auto" and format not in KIND_FORMATS[found]:
+        names = ", ".join(KIND_FORMATS[found]) or "none, since it is found by looking"
+        raise ValueError(f"{found} data have no format {format!r}; expected {names}")
+    if found == "geolocation":
+        return found, open_places(root, format=format, csv=csv, holdout=holdout)  # type: ignore[arg-type]  # checked
+    return found, _OPENERS[found](root, format, holdout)
+
+
+def _find_kind(root: Path, format: str) -> Kind:
+    """The kind that has the format, else the first whose files are there."""
+    kinds = [kind for kind, formats in KIND_FORMATS.items() if format in formats]
+    if kinds:
+        return kinds[0]
+    if format != "auto":
+        known = ", ".join(dict.fromkeys(name for formats in KIND_FORMATS.values() for name in formats))
+        raise ValueError(f"no format {format!r}; expected one of {known}")
+    for kind, is_there in _SIGNS:
+        if is_there(root):
+            return kind
+    raise ValueError(f"{root}: no data found; expected {EXPECTED}; {describe_folder(root)}")
+
+
+def _has_boxes(root: Path) -> bool:
+    return any(find(root) is not None for find, _ in FORMATS.values())
+
+
+def _has_attributes(root: Path) -> bool:
+    stem = Path(ATTRIBUTE_LIST).stem
+    return any(path.suffix.lower() in (*SUFFIXES, ".txt") for path in root.glob(f"**/{stem}.*"))
+
+
+def _has_pairs(root: Path) -> bool:
+    return (root / PAIRS).is_file()
+
+
+def _has_coordinates(root: Path) -> bool:
+    """In a CSV file, or in tar files."""
+    tables = [path for path in root.iterdir() if path.suffix.lower() in SUFFIXES and not is_hidden(path.name)]
+    return any(map(_is_table_of_places, tables)) or next(root.glob("**/*.tar"), None) is not None
+
+
+def _is_table_of_places(path: Path) -> bool:
+    try:
+        table = open_table(path, lambda table: _num_coordinates(table))
+    except ValueError:
+        return False
+    return _num_coordinates(table) == 2
+
+
+def _num_coordinates(table: Any) -> int:
+    return sum(table.column(COLUMNS[name]) is not None for name in ("lat", "lng"))
+
+
+def _has_class_folders(root: Path) -> bool:
+    if (root / TRAIN_LIST).is_file():
+        return True
+    splits = [root / name for names in split_folders(root).values() for name in names]
+    folders = [parent / name for parent in splits or [root] for name in subfolders(parent)]
+    if any(folder.name.lower() in NOT_CLASSES for folder in folders):
+        return False
+    return any(list_images(folder).names for folder in folders)
+
+
+def _has_positions(root: Path) -> bool:
+    """In the EXIF data of some of the photos."""
+    names = list_images(root).names
+    return any(map(_has_position, [root / names[row] for row in spread(len(names), NUM_PROBED)]))
+
+
+def _has_position(path: Path) -> bool:
+    try:
+        gps_coordinates(path)
+    except NoCoordinatesError:
+        return False
+    return True
+
+
+# In this order, since the later ones also fit data of the earlier ones.
+_SIGNS: tuple[tuple[Kind, Callable[[Path], bool]], ...] = (
+    ("attributes", _has_attributes),
+    ("detection", _has_boxes),
+    ("embedding", _has_pairs),
+    ("geolocation", _has_coordinates),
+    ("classification", _has_class_folders),
+    ("geolocation", _has_positions),
+)
+
+
+def _open_embedding(root: Path, format: str, holdout: Holdout | None) -> SplitData[Any]:
+    if format == "lfw" or (format == "auto" and _has_pairs(root)):
+        photos, folds = read_lfw(root)
+        found = f"LFW's layout: {sum(map(len, folds))} pairs in {len(folds)} folds of {PAIRS}"
+        return SplitData(root, found, {"val": lambda: photos})
+    return open_faces(root, holdout)
+
+
+_OPENERS: Mapping[Kind, Callable[[Path, Any, Holdout | None], SplitData[Any]]] = {
+    "detection": lambda root, format, holdout: open_detection(root, format=format, holdout=holdout),
+    "classification": lambda root, format, holdout: open_labelled(root, format=format, holdout=holdout)[0],
+    "attributes": lambda root, format, holdout: open_attributes(root, holdout),
+    "embedding": _open_embedding,
+}
