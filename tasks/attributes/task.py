@@ -42,7 +42,6 @@ class AttributesTask(Task[Attributes]):
         self.attribute_names: list[str] = metadata["attribute_names"]
         self._positive_weights = positive_weights(metadata["prevalence"], config.balance)
         self._face_crop = FaceCrop(config.data.face_part, config.data.align)
-        self._data: SplitData[AttributeImages] | None = None  # opened when first used
 
     @classmethod
     def from_data(cls, config: AttributesConfig) -> Self:
@@ -65,6 +64,9 @@ class AttributesTask(Task[Attributes]):
         """The network with the configured weights."""
         return AttributeNet(build_pretrained(self.config, open_pretrained(self.config)), len(self.attribute_names))
 
+    def _open_data(self) -> SplitData[AttributeImages]:
+        return _open(self.config)
+
     def source(self, split: Split) -> AttributeImages:
         """The images of a split.
 
@@ -72,9 +74,7 @@ class AttributesTask(Task[Attributes]):
             MissingSplitError: if the data have no such split.
             ValueError: if they cannot be read, or their attributes differ from the task's.
         """
-        if self._data is None:
-            self._data = _open(self.config)
-        source = self._data[split]
+        source: AttributeImages = self.data[split]
         if list(source.attribute_names) != self.attribute_names:
             raise ValueError(
                 f"the data have {len(source.attribute_names)} attributes ({', '.join(source.attribute_names[:3])}, "

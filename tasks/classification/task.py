@@ -43,7 +43,6 @@ class ClassificationTask(Task[Label]):
         """Args: config: settings; metadata: `data` (its format), and `class_names` by class id."""
         super().__init__(config, metadata)
         self.class_names: list[str] = metadata["class_names"]
-        self._data: SplitData[LabelledImages] | None = None  # opened when first used
 
     @classmethod
     def from_data(cls, config: ClassificationConfig) -> Self:
@@ -96,6 +95,10 @@ class ClassificationTask(Task[Label]):
                 load_classes(model, weights, rows)
         return model
 
+    def _open_data(self) -> SplitData[LabelledImages]:
+        data, _ = _open(self.config)
+        return data
+
     def source(self, split: Split) -> LabelledImages:
         """The images of a split.
 
@@ -103,9 +106,7 @@ class ClassificationTask(Task[Label]):
             MissingSplitError: if the data have no such split.
             ValueError: if they cannot be read, or their classes differ from the task's.
         """
-        if self._data is None:
-            self._data, _ = _open(self.config)
-        source = self._data[split]
+        source: LabelledImages = self.data[split]
         data = self.config.data
         source.decoding = Decoding(2 * data.input_size, data.pixel_range)  # larger images add no detail to a crop
         if list(source.class_names) != self.class_names:

@@ -23,6 +23,7 @@ from datasets.balance import ClassBalance, Classes, image_weights
 from datasets.files import write_json
 from datasets.images import Decoding
 from datasets.loader import Augment, Collate, Mixing, Order, Preprocess, Source, TrainingSet
+from datasets.splits import SplitData
 from datasets.types import Image, Split
 from tasks.common.config import BackboneConfig
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
@@ -129,6 +130,18 @@ class Task(Objective, Generic[T]):
         """Args: config: the settings; metadata: see above."""
         self.config = config
         self.metadata = metadata
+        self._data: SplitData[Any] | None = None
+
+    @property
+    def data(self) -> SplitData[Any]:
+        """The data set, opened when first used."""
+        if self._data is None:
+            self._data = self._open_data()
+        return self._data
+
+    @abstractmethod
+    def _open_data(self) -> SplitData[Any]:
+        """Open the configured data set; each split is read when it is first used."""
 
     @classmethod
     @abstractmethod

@@ -48,7 +48,6 @@ class DetectionTask(Task[Detections]):
         super().__init__(config, metadata)
         self.class_names: list[str] = metadata["class_names"]
         self._detector = _detector(config)
-        self._data: SplitData[AnnotatedImages] | None = None  # opened when first used
 
     @classmethod
     def from_data(cls, config: DetectionConfig) -> Self:
@@ -86,6 +85,9 @@ class DetectionTask(Task[Detections]):
             for truth in truths
         ]
 
+    def _open_data(self) -> SplitData[AnnotatedImages]:
+        return _open(self.config)
+
     def source(self, split: Split) -> AnnotatedImages:
         """The annotated images of a split, with the task's class ids.
 
@@ -93,10 +95,8 @@ class DetectionTask(Task[Detections]):
             MissingSplitError: if the data have no such split.
             ValueError: if the annotations are faulty, or have objects of other categories than the task.
         """
-        if self._data is None:
-            self._data = _open(self.config)
         categories = Categories(tuple(self.metadata["category_ids"]), tuple(self.class_names))
-        source = self._data[split].with_categories(categories)
+        source: AnnotatedImages = self.data[split].with_categories(categories)
         source.decoding = self.decoding
         return source
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,15 +41,13 @@ class EmbeddingTask(Task[Face]):
         self.score_name = "lfw_accuracy" if _has_pairs(config) else "auc"
         self._face_crop = FaceCrop(config.data.face_part, config.data.align)
         self._id_of = {identity: index for index, identity in enumerate(metadata["identities"])}
-        self._data: SplitData[FaceImages] | None = None  # opened when first used
-        self._folds: list[list[Pair]] | None = None
 
     @classmethod
     def from_data(cls, config: EmbeddingConfig) -> Self:
         """The task for the training identities."""
-        data, folds = _open(config)
+        data = _open(config)
         task = cls(config, {"identities": data["train"].identities})
-        task._data, task._folds = data, folds
+        task._data = data
         return task
 
     @classmethod
@@ -69,6 +67,13 @@ class EmbeddingTask(Task[Face]):
             build_pretrained(self.config, open_pretrained(self.config)), self.config.embedding_dim, num_prototypes
         )
 
+    def _open_data(self) -> SplitData[FaceImages]:
+        return _open(self.config)
+
+    @cached_property
+    def _folds(self) -> list[list[Pair]] | None:
+        return read_lfw(_lfw_folder(self.config))[1] if _has_pairs(self.config) else None
+
     def source(self, split: Split) -> FaceImages:
         """The photos of a split.
 
@@ -76,7 +81,7 @@ class EmbeddingTask(Task[Face]):
             MissingSplitError: if the data have no such split.
             ValueError: if they cannot be read.
         """
-        source = self._open_once()[split]
+        source: FaceImages = self.data[split]
         source.decoding = self.decoding
         return source
 
@@ -120,8 +125,6 @@ class EmbeddingTask(Task[Face]):
 
     def metric(self) -> VerificationMetric:
         """Verification on LFW's pairs if there are any, else on all pairs."""
-        if _has_pairs(self.config):
-            self._open_once()
         return VerificationMetric(self.config.fars, self._folds)
 
     def draw(self, image: Image, predicted: Face, truth: Face | None = None) -> Image:
@@ -133,24 +136,22 @@ class EmbeddingTask(Task[Face]):
         assert predicted.embedding is not None
         return {"embedding": predicted.embedding.astype(np.float64).round(6).tolist()}
 
-    def _open_once(self) -> SplitData[FaceImages]:
-        if self._data is None:
-            self._data, self._folds = _open(self.config)
-        return self._data
-
 
 def _has_pairs(config: EmbeddingConfig) -> bool:
     """Whether validation uses LFW's pairs; the generated sample has some."""
     return config.data.lfw is not None or (config.data.root is None and config.data.fold is None)
 
 
-def _open(config: EmbeddingConfig) -> tuple[SplitData[FaceImages], list[list[Pair]] | None]:
-    """The photos, and LFW's pairs if they are scored."""
+def _lfw_folder(config: EmbeddingConfig) -> Path:
+    return sample_root() / LFW if config.data.lfw is None else Path(config.data.lfw)
+
+
+def _open(config: EmbeddingConfig) -> SplitData[FaceImages]:
     root = sample_root() if config.data.root is None else existing_folder(config.data.root)
     if not _has_pairs(config):
-        return open_faces(root, Holdout.from_settings(config.data.val_fraction, config.data.fold)), None
+        return open_faces(root, Holdout.from_settings(config.data.val_fraction, config.data.fold))
     faces = open_faces(root)
-    lfw = sample_root() / LFW if config.data.lfw is None else Path(config.data.lfw)
+    lfw = _lfw_folder(config)
     photos, folds = read_lfw(lfw)
 
     def train() -> FaceImages:
@@ -163,4 +164,4 @@ def _open(config: EmbeddingConfig) -> tuple[SplitData[FaceImages], list[list[Pai
         return source
 
     found = f"{faces.found}; val and test are the {sum(map(len, folds))} pairs of {lfw}"
-    return SplitData(root, found, {"train": train, "val": lambda: photos, "test": lambda: photos}), folds
+    return SplitData(root, found, {"train": train, "val": lambda: photos, "test": lambda: photos})

@@ -67,7 +67,6 @@ class GeolocationTask(Task[Place]):
         self.partitionings = [Partitioning.from_json(columns) for columns in metadata["partitionings"]]
         self._method = METHODS[config.method](config)
         self._gallery = gallery
-        self._data: SplitData[GeotaggedPhotos] | None = None  # opened when first used
         if config.cells.file is not None:
             _check_same_cells(config.cells.file, self.partitionings)
 
@@ -133,6 +132,9 @@ class GeolocationTask(Task[Place]):
             model.fill(features.values, self._gallery.lat_deg[features.rows], self._gallery.lng_deg[features.rows])
         return model
 
+    def _open_data(self) -> SplitData[GeotaggedPhotos]:
+        return drop_outside(open_data(self.config), self.partitionings)
+
     def source(self, split: Split) -> GeotaggedPhotos:
         """The photos of a split; for training, those in a cell of a partitioning.
 
@@ -140,9 +142,7 @@ class GeolocationTask(Task[Place]):
             MissingSplitError: if there are none.
             ValueError: if they cannot be read.
         """
-        if self._data is None:
-            self._data = drop_outside(open_data(self.config), self.partitionings)
-        source = self._data[split]
+        source: GeotaggedPhotos = self.data[split]
         data = self.config.data
         source.decoding = Decoding(2 * data.input_size, data.pixel_range)  # no crop of a larger photo has more detail
         return source

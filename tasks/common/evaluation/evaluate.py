@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader
 from datasets.drawing.draw import contact_sheet
 from datasets.images import UnreadableImageError, write_image
 from datasets.loader import EvaluationSet, Source, build_loader, ordered_batches
+from datasets.look.look import look_before_training
 from datasets.progress import Progress
 from datasets.splits import MissingSplitError
-from datasets.types import Batch, Image
+from datasets.types import Batch, Image, Split
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runtime.device import autocast, compute_dtype, device_of, to_fp32, uses_cuda
@@ -206,15 +207,22 @@ def inspect_data(task: Task[Any]) -> None:
     Raises:
         ValueError: if they cannot be used.
     """
-    found = getattr(getattr(task, "data", None), "found", None)
-    if found is not None:
-        print(f"data: {found}", file=sys.stderr)
-    sources = {"train": task.source("train"), "val": validation_source(task)}
-    for source in filter(None, sources.values()):
-        warn_about_data(source)
-    # THE LOOK: `datasets.look.look(sources)` goes here; it prints its findings, and raises if nothing can be learned.
-    if sources["val"] is None:
+    config = task.config
+    if config.data.root is not None:
+        print(f"data: {task.data.found}", file=sys.stderr)
+    sources: dict[Split, Source[Any]] = {"train": task.source("train")}
+    val_source = validation_source(task)
+    if val_source is None:
         print(NOT_HELD_OUT, file=sys.stderr)
+    else:
+        sources["val"] = val_source
+    for source in sources.values():
+        warn_about_data(source)
+    look_before_training(
+        sources,
+        input_size=config.data.input_size,
+        max_unreadable_fraction=config.loop.max_unreadable_fraction,
+    )
 
 
 def warn_about_data(source: Source[Any]) -> None:

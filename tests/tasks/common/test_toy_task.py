@@ -15,6 +15,7 @@ from torch import Tensor
 
 from datasets.images import write_image
 from datasets.loader import Collate, Preprocess
+from datasets.splits import SplitData
 from datasets.transforms import CropAugmentation, resize
 from datasets.types import Example, Image, Split
 from tasks.common.cli.parser import Arguments
@@ -89,8 +90,12 @@ class BrightnessTask(Task[float]):
     def build_model(self) -> LogitsModel:
         return LogitsModel(build_pretrained(self.config, None), 1)
 
+    def _open_data(self) -> SplitData[Any]:
+        return SplitData(Path(), "grey images", {"train": lambda: GreyImages(40), "val": lambda: GreyImages(11)})
+
     def source(self, split: Split) -> GreyImages:
-        return GreyImages(40 if split == "train" else 11)
+        source: GreyImages = self.data[split]
+        return source
 
     def augmentation(self) -> CropAugmentation:
         return CropAugmentation(self.config.data.input_size, min_crop_area=0.5, randaugment_ops=0)
