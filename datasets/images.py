@@ -48,15 +48,6 @@ class Decoding:
 AS_STORED = Decoding()
 
 
-def image_names(root: Path, folder: str) -> list[str]:
-    """The names of the image files in a folder below `root`, relative to `root`, sorted; without hidden files."""
-    return sorted(
-        f"{folder}/{entry.name}"
-        for entry in (root / folder).iterdir()
-        if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
-    )
-
-
 def image_header(path: Path) -> ImageHeader:
     """Size and depth of an image file, from its first bytes.
 

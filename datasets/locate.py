@@ -7,6 +7,7 @@ absolute path of another machine, a folder too many or too few.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
-from datasets.files import missing_files, path_inside
+from datasets.files import missing_files, whole_characters
 
 NUM_PROBED = 20  # file names by which the folder of the images is found
 
@@ -22,7 +23,8 @@ NUM_PROBED = 20  # file names by which the folder of the images is found
 def locate(root: Path, folders: Sequence[str], names: Sequence[str], origin: Path) -> tuple[list[str], list[str]]:
     """The files of a list of names, relative to `root`, and a warning if some have another name on the disk.
 
-    A name that is nowhere keeps its place in the most likely folder, and counts as an unreadable image when it is read.
+    A name that is nowhere keeps its place in the most likely folder, never above the root, and counts as an unreadable
+    image when it is read.
 
     Args:
         root: where the data are.
@@ -30,9 +32,6 @@ def locate(root: Path, folders: Sequence[str], names: Sequence[str], origin: Pat
             taken.
         names: as in the annotations.
         origin: the annotations, for messages.
-
-    Raises:
-        ValueError: naming origin, if a name that is nowhere has a NUL character or points outside its folder.
     """
     folder = _likely_folder(root, folders, names)
     files = [os.path.normpath(os.path.join(folder, name)) for name in names]
@@ -47,10 +46,7 @@ def locate(root: Path, folders: Sequence[str], names: Sequence[str], origin: Pat
     for row in rows:
         found = _best_match(names[row], index, folders)
         if found is None:
-            try:
-                path_inside(root / folder, names[row])
-            except ValueError as error:
-                raise ValueError(f"{origin}: {error}") from error
+            files[row] = relative_name(names[row], folder)
             continue
         num_found += 1
         first = first or f"{names[row]!r} is {found!r}"
@@ -59,6 +55,22 @@ def locate(root: Path, folders: Sequence[str], names: Sequence[str], origin: Pat
         return files, []
     line = f"{origin}: {num_found} of {len(names)} file names are others on the disk; the first, {first}"
     return files, [line]
+
+
+def relative_name(name: str, folder: str = "") -> str:
+    """A name of a file in a folder, relative to the root of both.
+
+    What is above the root is cut off, as in a path of another machine, so that the name is always one inside it.
+    """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # no file has such a name
+        name = whole_characters(name)
+    parts = [part for part in re.split(r"[\\/]", name.replace("\0", "")) if part]
+    if name.startswith(("/", "\\")) or (parts and parts[0].endswith(":")):
+        folder = ""
+    path = os.path.normpath("/".join(filter(None, [folder, *parts])))
+    return "/".join(part for part in path.split("/") if part not in {"", ".", ".."}) or "unnamed"
 
 
 def _likely_folder(root: Path, folders: Sequence[str], names: Sequence[str]) -> str:

@@ -87,6 +87,9 @@ def read_coco(root: Path, file: Path, images: str | None = None, split: Split = 
         _read_crowds(file, annotations),
         _read_areas(file, annotations),
     )
+    num_null = sum("area" in annotation and annotation["area"] is None for annotation in annotations)
+    if num_null:
+        warnings.append(f"{file}: {num_null} of {len(annotations)} boxes have area null: the area of the box is taken")
     describe = partial(_describe, annotations)
     return build_annotated(file, store, sizes_hw, categories, objects, describe, warnings + lines)
 

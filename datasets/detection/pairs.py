@@ -6,15 +6,12 @@ YOLO, Pascal VOC and labelme keep these files beside the images, or in a paralle
 
 from __future__ import annotations
 
-import os
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from datasets.files import whole_characters
 from datasets.splits import SPLITS, split_named
 from datasets.types import Split
 
@@ -83,22 +80,6 @@ def name_in_split(name: str) -> str:
 def count_splits(files: Mapping[Split, Sequence[object]], what: str) -> str:
     """Such as "240 train, 20 val images"."""
     return ", ".join(f"{len(files[split]):,} {split}" for split in SPLITS if split in files) + f" {what}"
-
-
-def relative_name(name: str, folder: str = "") -> str:
-    """A name of a file in a folder, relative to the root of both.
-
-    What is above the root is cut off, as in a path of another machine, so that the name is always one inside it.
-    """
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError:  # no file has such a name
-        name = whole_characters(name)
-    parts = [part for part in re.split(r"[\\/]", name.replace("\0", "")) if part]
-    if name.startswith(("/", "\\")) or (parts and parts[0].endswith(":")):
-        folder = ""
-    path = os.path.normpath("/".join(filter(None, [folder, *parts])))
-    return "/".join(part for part in path.split("/") if part not in {"", ".", ".."}) or "unnamed"
 
 
 def stem(name: str) -> str:

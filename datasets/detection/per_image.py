@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.detection.annotated import AnnotatedImages, Categories, Objects, build_annotated, shorten
-from datasets.detection.pairs import pair, parent, relative_name, stem
+from datasets.detection.pairs import pair, parent, stem
 from datasets.detection.sizes import fill_sizes
-from datasets.locate import locate
+from datasets.locate import locate, relative_name
 from datasets.splits import SplitData
 from datasets.stores import ImageFiles
 from datasets.types import Split

@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from datasets.detection.pairs import parent, relative_name
+from datasets.detection.pairs import parent
 from datasets.files import whole_characters
-from datasets.locate import locate
+from datasets.locate import locate, relative_name
 from datasets.splits import SPLITS, split_named
 from datasets.types import Split
 
