@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.images import UnreadableImageError
+from datasets.images.read import UnreadableImageError
 from datasets.transforms import center_crop
 from datasets.types import Image
 

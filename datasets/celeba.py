@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.classification.labelled import join_files
 from datasets.files import describe_folder
-from datasets.labelled import join_files
 from datasets.listed import find_listed, folders_below
 from datasets.listing import is_hidden
 from datasets.splits import SPLITS, Holdout, SplitData, hold_out, split_named, validation_rows

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.classification.labelled import join_files
 from datasets.folders import FolderLayout, find_layout, read_groups, some
-from datasets.labelled import join_files
 from datasets.listing import list_images
 from datasets.splits import Holdout, SplitData, hold_out, validation_rows
 from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples

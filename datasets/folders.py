@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.files import describe_folder
-from datasets.images import IMAGE_SUFFIXES
+from datasets.images.read import IMAGE_SUFFIXES
 from datasets.listing import ImageListing, is_hidden, list_images
 from datasets.splits import SPLITS, split_folders
 from datasets.types import Split

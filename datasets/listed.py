@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.files import missing_files
-from datasets.images import IMAGE_SUFFIXES
+from datasets.images.read import IMAGE_SUFFIXES
 from datasets.listing import is_hidden, list_images
 from datasets.locate import locate
 from datasets.stores import ImageFiles

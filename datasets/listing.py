@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.images import IMAGE_SUFFIXES
+from datasets.images.read import IMAGE_SUFFIXES
 
 # Made by macOS, Synology's and QNAP's disks, and Windows; as are all names that begin with a dot.
 _SYSTEM_NAMES = frozenset(

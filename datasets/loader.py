@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.alignment import NoFaceError
-from datasets.images import UnreadableImageError
+from datasets.images.read import UnreadableImageError
 from datasets.memory import keep_freed_memory
 from datasets.types import Batch, Example, Image, Unreadable
 

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datasets.celeba import ATTRIBUTE_LIST, open_attributes
-from datasets.class_folders import open_labelled
+from datasets.classification.class_folders import open_labelled
+from datasets.classification.stanford_dogs import TRAIN_LIST
 from datasets.detection.read import FORMATS, open_detection
 from datasets.faces import PAIRS, open_faces, read_lfw
 from datasets.files import describe_folder
 from datasets.folders import subfolders
+from datasets.geolocation.csv_file import COLUMNS
+from datasets.geolocation.exif import NoCoordinatesError, gps_coordinates
+from datasets.geolocation.places import open_places
 from datasets.listing import is_hidden, list_images
 from datasets.look.spread import spread
-from datasets.places import open_places
-from datasets.places_csv import COLUMNS
-from datasets.places_exif import NoCoordinatesError, gps_coordinates
 from datasets.splits import Holdout, SplitData, split_folders
-from datasets.stanford_dogs import TRAIN_LIST
 from datasets.tables import SUFFIXES, open_table
 
 Kind = Literal["detection", "classification", "attributes", "embedding", "geolocation"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from datasets.images import AS_STORED, Decoding, read_image
+from datasets.images.read import AS_STORED, Decoding, read_image
 from datasets.types import Example, Image
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class ImageStore(Protocol):
         """The path of an image; in a shard, the shard's path and the member's name."""
 
     def read(self, row: int, decoding: Decoding) -> Image:
-        """The image, see `datasets.images.decode_image`.
+        """The image, see `datasets.images.read.decode_image`.
 
         Raises:
             UnreadableImageError: if it cannot be read.

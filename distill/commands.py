@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from datasets.images import IMAGE_SUFFIXES
+from datasets.images.read import IMAGE_SUFFIXES
 from datasets.loader import Source
 from distill.config import DistillConfig
 from distill.ensemble import TeacherEnsemble

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from datasets.files import CACHE_VARIABLE
-from datasets.images import write_image
+from datasets.images.read import write_image
 from tasks.common.cli.parser import parse_arguments
 from tasks.common.runtime.repository import ROOT, child_environment
 from tasks.registry import config_class

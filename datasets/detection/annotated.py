@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.detection.pairs import name_in_split
-from datasets.images import read_image
+from datasets.images.read import read_image
 from datasets.splits import Holdout, validation_rows
 from datasets.stores import ImageFiles, Rows, StoredExamples
 from datasets.types import Detections, Example

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.headers import ImageHeader
-from datasets.images import image_headers
+from datasets.images.headers import ImageHeader
+from datasets.images.read import image_headers
 from datasets.stores import ImageFiles
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from datasets.detection.annotated import AnnotatedImages
-from datasets.headers import ImageHeader
-from datasets.images import image_headers
+from datasets.images.headers import ImageHeader
+from datasets.images.read import image_headers
 from datasets.look.copies import FileStatus, file_statuses, find_copies
 from datasets.look.finding import Finding, ratio
 from datasets.look.spread import spread

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.labelled import LabelledImages
+from datasets.classification.labelled import LabelledImages
 from datasets.look.finding import Finding, ratio, some
 from datasets.types import Split
 

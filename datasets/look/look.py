@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from datasets.celeba import AttributeImages
+from datasets.classification.labelled import LabelledImages
 from datasets.detection.annotated import AnnotatedImages
 from datasets.faces import FaceImages
-from datasets.geotagged import GeotaggedPhotos
-from datasets.labelled import LabelledImages
+from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.loader import Source
 from datasets.look.attributes import look_at_attributes
 from datasets.look.detection import look_at_boxes

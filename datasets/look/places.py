@@ -8,10 +8,10 @@ import numpy as np
 import tzfpy
 from numpy.typing import NDArray
 
-from datasets.geotagged import GeotaggedPhotos
+from datasets.geolocation.geotagged import GeotaggedPhotos
+from datasets.geolocation.sphere import Floats
 from datasets.look.finding import Finding, ratio, selected
 from datasets.look.spread import spread
-from datasets.sphere import Floats
 from datasets.types import Split
 
 NULL_DEG = 1e-4  # around latitude 0, longitude 0, where there is only sea

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.celeba import ATTRIBUTE_LIST, IMAGES, PARTITION_IDS, PARTITION_LIST
-from datasets.images import write_image
+from datasets.images.read import write_image
 from datasets.sample.brush import cached
 from datasets.sample.faces import ATTRIBUTES, draw_face, sample_attributes, sample_identity
 from datasets.types import Split

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import scipy.io
 
-from datasets.images import write_image
+from datasets.images.read import write_image
 from datasets.sample.brush import Brush, Colour, cached
 from datasets.types import Image
 

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datasets.images import write_image
+from datasets.images.read import write_image
 from datasets.sample.brush import Brush, cached
 from datasets.types import Image
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.faces import PAIRS
-from datasets.images import write_image
+from datasets.images.read import write_image
 from datasets.sample.brush import cached
 from datasets.sample.faces import draw_face, sample_attributes, sample_identity
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.images import write_image
+from datasets.images.read import write_image
 from datasets.sample.brush import Brush, Colour, cached
 from datasets.types import Image
 

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from datasets.celeba import AttributeImages
+from datasets.classification.labelled import LabelledImages
 from datasets.detection.annotated import AnnotatedImages
 from datasets.faces import FaceImages
-from datasets.geotagged import GeotaggedPhotos
-from datasets.headers import ImageHeader
-from datasets.images import image_headers
-from datasets.labelled import LabelledImages
+from datasets.geolocation.geotagged import GeotaggedPhotos
+from datasets.images.headers import ImageHeader
+from datasets.images.read import image_headers
 from datasets.look.spread import spread
 from datasets.stores import ImageFiles, StoredExamples
 from datasets.types import Split

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.labelled import LabelledImages
+from datasets.classification.labelled import LabelledImages
 from datasets.open import open_folder
 from datasets.splits import Holdout
 from datasets.types import Split

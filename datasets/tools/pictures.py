@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from datasets.celeba import AttributeImages
+from datasets.classification.labelled import LabelledImages
 from datasets.detection.annotated import AnnotatedImages
 from datasets.drawing.boxes import draw_detections
 from datasets.drawing.draw import add_caption, contact_sheet, enlarge
 from datasets.drawing.plot import format_log_axis, new_plot
-from datasets.geotagged import GeotaggedPhotos
-from datasets.images import UnreadableImageError, write_image
-from datasets.labelled import LabelledImages
+from datasets.geolocation.geotagged import GeotaggedPhotos
+from datasets.images.read import UnreadableImageError, write_image
 from datasets.look.spread import spread
 from datasets.stores import StoredExamples
 from datasets.tools.counts import Sources, box_sides, count_classes, image_sizes

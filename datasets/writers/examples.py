@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from datasets.celeba import ATTRIBUTE_LIST, IMAGES, PARTITION_LIST, AttributeImages
-from datasets.class_folders import IMAGENET_CLASS_LISTS
+from datasets.classification.class_folders import IMAGENET_CLASS_LISTS
+from datasets.classification.labelled import LabelledImages
 from datasets.faces import FaceImages
-from datasets.geotagged import GeotaggedPhotos
-from datasets.images import UnreadableImageError, image_headers
-from datasets.labelled import LabelledImages
+from datasets.geolocation.geotagged import GeotaggedPhotos
+from datasets.images.read import UnreadableImageError, image_headers
 from datasets.splits import SPLITS, split_named
 from datasets.stores import ImageFiles, StoredExamples
 from datasets.types import Split

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.detection.annotated import AnnotatedImages, Categories, Objects
-from datasets.images import UnreadableImageError, image_headers
+from datasets.images.read import UnreadableImageError, image_headers
 from datasets.types import Split
 from datasets.writers.output import flat_names
 

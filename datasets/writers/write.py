@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets.celeba import AttributeImages
 from datasets.detection.annotated import AnnotatedImages
-from datasets.geotagged import GeotaggedPhotos
+from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.progress import Progress
 from datasets.stores import StoredExamples
 from datasets.types import Split

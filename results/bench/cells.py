@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from datasets.sphere import Floats, to_lat_lng
+from datasets.geolocation.sphere import Floats, to_lat_lng
 from results.bench.measure import Comparison, Step, Timing, Workload, peak_memory_mb, time_calls
 
 NUM_TOWNS, SPREAD = 20_000, 0.002  # the latter on the unit sphere: 13 km

@@ -36,8 +36,8 @@ def _measure(implementation: str, workload: Workload) -> Timing:
 
 
 def _our_loader(root: Path, files: list[Path], batch_size: int) -> Any:
-    from datasets.images import Decoding
-    from datasets.labelled import LabelledImages
+    from datasets.classification.labelled import LabelledImages
+    from datasets.images.read import Decoding
     from datasets.loader import TrainingBatches, TrainingSet, build_loader
     from datasets.memory import keep_freed_memory
     from datasets.stores import ImageFiles

@@ -9,10 +9,10 @@ from typing import Any, Self
 from torch import Tensor
 
 from backbone.weights import IMAGENET_CLASS_NAMES, load_classes
-from datasets.class_folders import open_labelled
+from datasets.classification.class_folders import open_labelled
+from datasets.classification.labelled import LabelledImages
 from datasets.files import existing_folder
-from datasets.images import Decoding
-from datasets.labelled import LabelledImages
+from datasets.images.read import Decoding
 from datasets.loader import Collate, Preprocess
 from datasets.mixing import LabelMixing
 from datasets.sample.classification import sample_root

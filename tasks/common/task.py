@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from backbone.weights import Weights
 from datasets.balance import ClassBalance, Classes, image_weights
 from datasets.files import write_json
-from datasets.images import Decoding
+from datasets.images.read import Decoding
 from datasets.loader import Augment, Collate, Mixing, Order, Preprocess, Source, TrainingSet
 from datasets.splits import SplitData
 from datasets.types import Image, Split

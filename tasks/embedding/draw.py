@@ -13,7 +13,7 @@ from sklearn.metrics import roc_curve
 
 from datasets.drawing.draw import BLACK, PALETTE, RIGHT, WHITE, WRONG, add_caption, contact_sheet, pad, rescale
 from datasets.drawing.plot import add_legend_below, new_plot
-from datasets.images import AS_STORED, Decoding, UnreadableImageError, read_image
+from datasets.images.read import AS_STORED, Decoding, UnreadableImageError, read_image
 from datasets.types import Face, Image
 from tasks.embedding.gallery import Match
 from tasks.embedding.verification import Bools, Floats, OperatingPoint

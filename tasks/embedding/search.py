@@ -17,7 +17,7 @@ from torch import nn
 
 from datasets.alignment import SEVERAL_FACES, DetectedFace, FaceCrop, NoFaceError
 from datasets.files import atomic_write
-from datasets.images import IMAGE_SUFFIXES, write_image
+from datasets.images.read import IMAGE_SUFFIXES, write_image
 from datasets.loader import EvaluationSet, build_loader, ordered_batches
 from datasets.progress import Progress
 from datasets.stores import ImageFiles, StoredExamples

@@ -19,7 +19,7 @@ import s2cell
 from numpy.typing import NDArray
 
 from datasets.files import atomic_write
-from datasets.sphere import Floats, to_lat_lng, to_unit_vectors
+from datasets.geolocation.sphere import Floats, to_lat_lng, to_unit_vectors
 from tasks.geolocation import s2
 
 CHUNK_CELLS = 1024

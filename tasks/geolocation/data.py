@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 
 from datasets.files import existing_folder
-from datasets.geotagged import GeotaggedPhotos
-from datasets.places import open_places
+from datasets.geolocation.geotagged import GeotaggedPhotos
+from datasets.geolocation.places import open_places
 from datasets.sample.geolocation import sample_root
 from datasets.splits import Holdout, SplitData
 from tasks.geolocation.cells import Partitioning

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datasets.drawing.draw import GAP_PX, WHITE, join_panel, label_size, pad, put_label, rescale, shorten
 from datasets.drawing.plot import add_legend_below, format_log_axis, new_plot
-from datasets.sphere import Floats, distance_km
+from datasets.geolocation.sphere import Floats, distance_km
 from datasets.types import Image, Place
 from tasks.geolocation.map import LAND, PART_HEIGHT_PX, CellMap, format_length, put_cross, put_dot, shade
 from tasks.geolocation.regions import Region

@@ -18,7 +18,7 @@ import tzfpy
 from numpy.typing import NDArray
 
 from datasets.drawing.draw import BLACK, RIGHT, WHITE, put_label
-from datasets.sphere import Floats, distance_km
+from datasets.geolocation.sphere import Floats, distance_km
 from datasets.types import Image
 from tasks.geolocation.cells import Partitioning
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.sphere import Floats, chord, to_lat_lng, to_unit_vectors
+from datasets.geolocation.sphere import Floats, chord, to_lat_lng, to_unit_vectors
 
 MAX_POINTS = 200  # with the largest weights; the others hardly move the mode
 MAX_STEPS, TOLERANCE = 50, 1e-7  # the latter on the unit sphere, 0.6 m

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from backbone.base import Backbone
-from datasets.geotagged import GeotaggedPhotos
+from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.types import Place
 from tasks.common.model.logits import Logits
 from tasks.geolocation.cells import Partitioning, divide, read_cells

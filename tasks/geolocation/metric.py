@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.sphere import Floats, chord, distance_km, to_unit_vectors
+from datasets.geolocation.sphere import Floats, chord, distance_km, to_unit_vectors
 from datasets.types import Place
 from tasks.common.task import Metric
 from tasks.geolocation.draw import draw_distances

@@ -10,7 +10,7 @@ import s2cell
 import tzfpy
 from numpy.typing import NDArray
 
-from datasets.sphere import EARTH_RADIUS_KM
+from datasets.geolocation.sphere import EARTH_RADIUS_KM
 from datasets.types import Place
 from tasks.geolocation import s2
 from tasks.geolocation.cells import Partitioning

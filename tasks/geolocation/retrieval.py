@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from backbone.base import Backbone
-from datasets.sphere import Floats
+from datasets.geolocation.sphere import Floats
 from datasets.types import Place
 from tasks.common.model.neighbours import SimilarityIndex
 from tasks.geolocation.cells import Partitioning

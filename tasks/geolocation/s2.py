@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.sphere import Floats, to_unit_vectors
+from datasets.geolocation.sphere import Floats, to_unit_vectors
 
 Ids = NDArray[np.uint64]
 MAX_LEVEL = 30

@@ -10,10 +10,10 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor, nn
 
-from datasets.geotagged import GeotaggedPhotos
-from datasets.images import Decoding, write_image
+from datasets.geolocation.geotagged import GeotaggedPhotos
+from datasets.geolocation.sphere import Floats, distance_km
+from datasets.images.read import Decoding, write_image
 from datasets.loader import Collate, Preprocess
-from datasets.sphere import Floats, distance_km
 from datasets.splits import MissingSplitError, SplitData
 from datasets.transforms import CropAugmentation, center_crop
 from datasets.types import Image, Place, Split

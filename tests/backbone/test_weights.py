@@ -17,7 +17,7 @@ from backbone.base import Backbone, Classifier
 from backbone.build import build_backbone
 from backbone.mobilenet import MobileNet
 from backbone.weights import load_weights, open_weights
-from datasets.images import read_image
+from datasets.images.read import read_image
 
 
 def load(model: Backbone | Classifier, path: Path) -> None:

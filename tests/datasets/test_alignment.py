@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datasets.alignment import ALIGNED_PX, LANDMARK_TEMPLATE, FaceCrop, NoFaceError, align, detect_face, face_input
-from datasets.images import UnreadableImageError
+from datasets.images.read import UnreadableImageError
 from datasets.loader import EvaluationSet, Key, TrainingSet, Unreadable
 from datasets.transforms import CropAugmentation
 from datasets.types import Example

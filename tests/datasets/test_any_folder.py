@@ -14,9 +14,9 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD
 
 from datasets.celeba import open_attributes
-from datasets.class_folders import open_labelled
+from datasets.classification.class_folders import open_labelled
 from datasets.faces import FaceImages, open_faces, read_lfw
-from datasets.places import open_places
+from datasets.geolocation.places import open_places
 from datasets.splits import Holdout, SplitData
 from tests.datasets.strategies import JPEG, damaged, names, read_or_named, trees, written
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datasets.celeba import ATTRIBUTE_LIST, IMAGES, PARTITION_LIST, open_attributes
-from datasets.images import UnreadableImageError
+from datasets.images.read import UnreadableImageError
 from datasets.splits import Holdout, MissingSplitError
 
 ROWS = ("000001.jpg  1 -1", "000002.jpg -1 -1 ", "000003.jpg  1   1")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.images import IMAGE_SUFFIXES
+from datasets.images.read import IMAGE_SUFFIXES
 from datasets.listing import ImageListing, is_hidden, list_images
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from datasets.images import UnreadableImageError
+from datasets.images.read import UnreadableImageError
 from datasets.loader import (
     MAX_REPLACEMENTS,
     EvaluationSet,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from datasets.labelled import LabelledImages
+from datasets.classification.labelled import LabelledImages
 from datasets.splits import MissingSplitError
 from datasets.types import Split
 from distill.cli import main

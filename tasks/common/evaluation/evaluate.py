@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from datasets.drawing.draw import contact_sheet
-from datasets.images import UnreadableImageError, write_image
+from datasets.images.read import UnreadableImageError, write_image
 from datasets.loader import EvaluationSet, Source, build_loader, ordered_batches
 from datasets.look.look import look_before_training
 from datasets.progress import Progress

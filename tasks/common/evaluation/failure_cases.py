@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from datasets.drawing.draw import add_caption, contact_sheet
-from datasets.images import write_image
+from datasets.images.read import write_image
 from datasets.loader import Source
 from tasks.common.evaluation.report import write_csv
 from tasks.common.task import FailureCase, Task

@@ -14,8 +14,8 @@ from typing import TypeVar
 import cv2
 from torch import nn
 
-from datasets.headers import SIGNATURE_BYTES, format_of
-from datasets.images import IMAGE_SUFFIXES, UnreadableImageError, read_image
+from datasets.images.headers import SIGNATURE_BYTES, format_of
+from datasets.images.read import IMAGE_SUFFIXES, UnreadableImageError, read_image
 from datasets.listing import ImageListing, kind_of, list_images
 from datasets.progress import Progress
 from tasks.common.evaluation.evaluate import predict_pixels

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 import cv2
 
 from datasets.files import write_json
-from datasets.images import write_image
+from datasets.images.read import write_image
 from datasets.types import Image
 
 RECORDS, UNFINISHED = "predictions.jsonl", "unfinished.json"

@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import nn
 
 from datasets.files import write_json
-from datasets.images import UnreadableImageError
+from datasets.images.read import UnreadableImageError
 from datasets.progress import Progress
 from datasets.types import Image
 from tasks.common.cli.parser import Arguments

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from datasets.detection.annotated import AnnotatedImages
 from datasets.detection.coco import read_coco
 from datasets.detection.read import open_detection
-from datasets.images import UnreadableImageError, write_image
+from datasets.images.read import UnreadableImageError, write_image
 
 
 @pytest.fixture

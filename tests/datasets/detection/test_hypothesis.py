@@ -18,7 +18,7 @@ import pytest
 
 from datasets.detection.annotated import AnnotatedImages
 from datasets.detection.read import open_detection
-from datasets.images import UnreadableImageError
+from datasets.images.read import UnreadableImageError
 from datasets.splits import Holdout
 
 pytest.importorskip("hypothesis")

@@ -9,7 +9,7 @@ import pytest
 
 from datasets.detection.annotated import AnnotatedImages
 from datasets.detection.labelme import find_labelme
-from datasets.images import UnreadableImageError, write_image
+from datasets.images.read import UnreadableImageError, write_image
 from datasets.splits import SplitData
 
 

@@ -8,7 +8,7 @@ import pytest
 from datasets.detection.annotated import AnnotatedImages
 from datasets.detection.read import open_detection
 from datasets.detection.voc import find_voc
-from datasets.images import UnreadableImageError, write_image
+from datasets.images.read import UnreadableImageError, write_image
 from datasets.splits import SplitData
 from datasets.types import Split
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from pycocotools.coco import COCO
 
 from datasets.detection.annotated import AnnotatedImages, Categories, Objects
-from datasets.images import write_image
+from datasets.images.read import write_image
 from datasets.stores import ImageFiles
 from datasets.writers.output import flat_names, new_output
 from datasets.writers.write import BOX_WRITERS, write_data

@@ -8,7 +8,7 @@ import pytest
 from datasets.detection.annotated import AnnotatedImages
 from datasets.detection.read import open_detection
 from datasets.detection.yolo import find_yolo
-from datasets.images import write_image
+from datasets.images.read import write_image
 from datasets.splits import SplitData
 from datasets.types import Split
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from datasets.geotagged import GeotaggedPhotos
-from datasets.labelled import LabelledImages
+from datasets.classification.labelled import LabelledImages
+from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.look import copies, files
 from datasets.look.copies import file_statuses, find_copies
 from datasets.look.files import look_at_files

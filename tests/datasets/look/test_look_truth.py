@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from datasets.celeba import AttributeImages
+from datasets.classification.labelled import LabelledImages
 from datasets.faces import FaceImages
-from datasets.geotagged import GeotaggedPhotos
-from datasets.labelled import LabelledImages
+from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.look.attributes import look_at_attributes
 from datasets.look.faces import look_at_identities
 from datasets.look.labelled import look_at_classes

@@ -15,7 +15,7 @@ import datasets.sample.detection as sample
 from datasets.detection.category_ids import CATEGORY_IDS
 from datasets.detection.read import open_detection
 from datasets.files import CACHE_VARIABLE
-from datasets.images import write_image
+from datasets.images.read import write_image
 from datasets.open import open_folder
 from datasets.tools.cli import VERBS, main
 from datasets.writers.output import OutputFolder

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets.images import write_image
+from datasets.images.read import write_image
 from datasets.open import open_folder
 from datasets.splits import Holdout
 from datasets.tools.cli import main

@@ -11,7 +11,7 @@ import timm
 import torch
 from torchvision.models import mobilenet_v2, mobilenet_v3_small
 
-from datasets.images import write_image
+from datasets.images.read import write_image
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.task import ClassificationTask
 from tests.tasks.conftest import build_config

@@ -9,7 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from datasets.files import CACHE_VARIABLE
-from datasets.images import write_image
+from datasets.images.read import write_image
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.task import ClassificationTask
 from tasks.common.evaluation.features import pooled_features

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from datasets.images import write_image
+from datasets.images.read import write_image
 from tests.tasks.common.runs import run_detection, train_detection
 
 

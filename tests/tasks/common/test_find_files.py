@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.images import write_image
+from datasets.images.read import write_image
 from tasks.common.evaluation.predict import find_files
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from datasets.files import CACHE_VARIABLE
-from datasets.images import read_image
+from datasets.images.read import read_image
 from datasets.types import Label
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.task import ClassificationTask

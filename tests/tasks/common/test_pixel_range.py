@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pillow
 from torch import nn
 
-from datasets.images import AS_STORED, Decoding, read_image
+from datasets.images.read import AS_STORED, Decoding, read_image
 from tasks.common.config import DataConfig
 from tasks.common.evaluation import predict
 from tasks.common.evaluation.prediction_files import PredictionFiles

@@ -15,7 +15,7 @@ import pytest
 from torch import nn
 
 from datasets.drawing.draw import put_label
-from datasets.images import Decoding, read_image, write_image
+from datasets.images.read import Decoding, read_image, write_image
 from datasets.types import Image
 from tasks.common.evaluation import predict
 from tasks.common.evaluation.predict import BATCH_SIZE, PredictionReport, predict_files

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from datasets.images import write_image
+from datasets.images.read import write_image
 from datasets.loader import Collate, Preprocess
 from datasets.splits import SplitData
 from datasets.transforms import CropAugmentation, resize

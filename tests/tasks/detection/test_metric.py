@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from datasets.detection.coco import read_coco
-from datasets.images import read_image
+from datasets.images.read import read_image
 from datasets.types import Detections
 from results.bench.detection_reference import pycocotools_scores, random_results
 from tasks.detection.metric import SCORE_NAMES, DetectionMetric, worst_false_positive

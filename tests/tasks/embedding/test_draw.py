@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datasets.drawing.draw import RIGHT, WRONG
-from datasets.images import write_image
+from datasets.images.read import write_image
 from datasets.types import Face, Image
 from tasks.embedding.draw import MAX_MATCHES, draw_face, draw_matches, draw_space
 from tasks.embedding.gallery import Match

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import s2cell
 
-from datasets.sphere import distance_km, to_lat_lng
+from datasets.geolocation.sphere import distance_km, to_lat_lng
 from tasks.geolocation.cells import Partitioning, coarse_cell_ids, divide, read_cells, write_cells
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.images import read_image
-from datasets.sphere import distance_km
+from datasets.geolocation.sphere import distance_km
+from datasets.images.read import read_image
 from datasets.types import Place
 from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.metric import GeolocationMetric

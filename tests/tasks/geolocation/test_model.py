@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch.nn import functional
 
 from backbone.build import build_backbone
-from datasets.sphere import distance_km
+from datasets.geolocation.sphere import distance_km
 from datasets.types import Place
 from tasks.common.model.logits import Logits
 from tasks.geolocation.cells import Partitioning, coarse_cell_ids

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.coordinates import Photos, check_coordinates, named_splits
-from datasets.images import IMAGE_SUFFIXES, Decoding, decode_image
+from datasets.geolocation.coordinates import Photos, check_coordinates, named_splits
+from datasets.images.read import IMAGE_SUFFIXES, Decoding, decode_image
 from datasets.splits import split_named
 from datasets.stores import Rows
 from datasets.types import Image

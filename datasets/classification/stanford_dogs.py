@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.classification.labelled import LabelledImages, join_labelled, validation_rows_of_classes
+from datasets.classification.matlab import read_matlab
 from datasets.files import missing_files, path_inside
-from datasets.labelled import LabelledImages, join_labelled, validation_rows_of_classes
-from datasets.matlab import read_matlab
 from datasets.splits import Holdout, SplitData, hold_out
 from datasets.stores import ImageFiles
 from datasets.types import Split

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from datasets.coordinates import Photos
 from datasets.files import describe_folder
-from datasets.geotagged import GeotaggedPhotos, split_photos
+from datasets.geolocation.coordinates import Photos
+from datasets.geolocation.csv_file import find_csv, read_csv
+from datasets.geolocation.exif import read_exif
+from datasets.geolocation.geotagged import GeotaggedPhotos, split_photos
+from datasets.geolocation.shards import read_shards
 from datasets.listing import list_images
-from datasets.places_csv import find_csv, read_csv
-from datasets.places_exif import read_exif
-from datasets.shards import read_shards
 from datasets.splits import Holdout, SplitData
 
 Format = Literal["csv", "exif", "shards"]
@@ -37,7 +37,7 @@ def open_places(
         format: auto to take the CSV file in it, else tar files below it, else the EXIF data of the photos below it.
         csv: the CSV file, relative to root; None to look for it.
         images: the folder that the names in the CSV file are relative to, relative to root; None to look for it.
-        columns: names of columns in the CSV file, see `places_csv.COLUMNS`.
+        columns: names of columns in the CSV file, see `csv_file.COLUMNS`.
         holdout: which places or authors to hold out, where the data have no validation part.
         group_by: what training and validation never share.
         group_km: see `split_photos`.

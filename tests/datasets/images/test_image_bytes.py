@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from datasets.images import Decoding, UnreadableImageError, decode_image, image_header, read_image
+from datasets.images.read import Decoding, UnreadableImageError, decode_image, image_header, read_image
 
 T = TypeVar("T")
 NUM_EXAMPLES = 2000

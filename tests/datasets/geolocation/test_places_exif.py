@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import GPS, IFD
 
-from datasets.images import write_image
-from datasets.places import open_places
-from datasets.places_exif import NoCoordinatesError, gps_coordinates
+from datasets.geolocation.exif import NoCoordinatesError, gps_coordinates
+from datasets.geolocation.places import open_places
+from datasets.images.read import write_image
 
 SYDNEY = {
     GPS.GPSLatitudeRef: "S",

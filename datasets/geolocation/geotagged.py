@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.coordinates import Photos
-from datasets.groups import cell_names, near_rows
-from datasets.sphere import Floats
+from datasets.geolocation.coordinates import Photos
+from datasets.geolocation.groups import cell_names, near_rows
+from datasets.geolocation.sphere import Floats
 from datasets.splits import SPLITS, Holdout, SplitData, validation_rows
 from datasets.stores import ImageStore, Rows, StoredExamples
 from datasets.types import Place, Split

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.class_folders import find_format, open_labelled, read_class_folders, read_imagenet
-from datasets.images import write_image
-from datasets.labelled import LabelledImages
+from datasets.classification.class_folders import find_format, open_labelled, read_class_folders, read_imagenet
+from datasets.classification.labelled import LabelledImages
+from datasets.images.read import write_image
 from datasets.splits import Holdout, MissingSplitError, SplitData
 from datasets.types import Split
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from PIL.ExifTags import GPS, IFD
 
-from datasets.coordinates import Photos
+from datasets.geolocation.coordinates import Photos
 from datasets.listing import list_images
 from datasets.splits import split_folders, split_named
 from datasets.stores import ImageFiles

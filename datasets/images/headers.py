@@ -58,7 +58,7 @@ class ImageHeader(NamedTuple):
     """What an image file says about itself.
 
     Attributes:
-        width: in pixels, as `datasets.images.read_image` returns it: with the orientation applied.
+        width: in pixels, as `datasets.images.read.read_image` returns it: with the orientation applied.
         height: likewise.
         bits: of each channel: 8 in most files, more in those of microscopes and depth cameras. AVIF and HEIC, which are
             decoded to 8 bits whatever they store, count as 8.

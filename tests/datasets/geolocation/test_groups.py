@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from datasets.groups import cell_names, near_rows
-from datasets.sphere import EARTH_RADIUS_KM, distance_km, to_lat_lng
+from datasets.geolocation.groups import cell_names, near_rows
+from datasets.geolocation.sphere import EARTH_RADIUS_KM, distance_km, to_lat_lng
 
 
 def whole_earth(rng: np.random.Generator, num_points: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets.geotagged import GeotaggedPhotos
-from datasets.images import UnreadableImageError, write_image
-from datasets.places import open_places
+from datasets.geolocation.geotagged import GeotaggedPhotos
+from datasets.geolocation.places import open_places
+from datasets.images.read import UnreadableImageError, write_image
 from datasets.splits import Holdout, SplitData
 
 HOLDOUT = Holdout(0, 0.4)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import cv2
 
-from datasets.decoding import PixelRange, as_stored, decode
-from datasets.headers import ImageHeader, is_truncated_jpeg, read_header
+from datasets.images.decoding import PixelRange, as_stored, decode
+from datasets.images.headers import ImageHeader, is_truncated_jpeg, read_header
 from datasets.types import Image
 
 # What is read, as far as files are chosen by their names; decoding goes by the bytes, whatever the name is.

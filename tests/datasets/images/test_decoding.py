@@ -13,8 +13,8 @@ import tifffile
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from datasets.headers import format_of
-from datasets.images import Decoding, UnreadableImageError, decode_image, image_header
+from datasets.images.headers import format_of
+from datasets.images.read import Decoding, UnreadableImageError, decode_image, image_header
 
 # 64 x 48 px, written by pillow-heif with EXIF orientation 6, from the same picture as the fixture.
 HEIC = base64.b64decode("""

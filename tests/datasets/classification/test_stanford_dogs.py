@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import scipy.io
 
-from datasets.class_folders import open_labelled
-from datasets.images import UnreadableImageError
+from datasets.classification.class_folders import open_labelled
+from datasets.classification.stanford_dogs import read_stanford_dogs
+from datasets.images.read import UnreadableImageError
 from datasets.sample.classification import SPECIES, write_sample
 from datasets.splits import Holdout
-from datasets.stanford_dogs import read_stanford_dogs
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Image files of all kinds, intact and damaged: written by Pillow, read by `datasets.images`."""
+"""Image files of all kinds, intact and damaged: written by Pillow, read by `datasets.images.read`."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from datasets.images import (
+from datasets.images.read import (
     IMAGE_SUFFIXES,
     Decoding,
     UnreadableImageError,

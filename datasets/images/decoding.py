@@ -18,7 +18,7 @@ from PIL.TiffImagePlugin import (
     TiffImageFile,
 )
 
-from datasets.headers import (
+from datasets.images.headers import (
     APP1,
     END_OF_IMAGE,
     PNG_DEPTH_OFFSET,
@@ -43,7 +43,7 @@ _UNSIGNED, _STRAIGHT_ALPHA, _PLANES, _INVERTED = 1, 2, 2, 0  # values of TIFF's 
 
 
 def decode(data: bytes, *, min_side_px: int | None, pixel_range: PixelRange | None) -> Image:
-    """Decode an image file, see `datasets.images.decode_image`.
+    """Decode an image file, see `datasets.images.read.decode_image`.
 
     Raises:
         ValueError: if it cannot be decoded in full, with the reason.

@@ -5,7 +5,7 @@ import pytest
 import s2geometry
 from sklearn.metrics.pairwise import haversine_distances
 
-from datasets.sphere import EARTH_RADIUS_KM, chord, distance_km, to_lat_lng, to_unit_vectors
+from datasets.geolocation.sphere import EARTH_RADIUS_KM, chord, distance_km, to_lat_lng, to_unit_vectors
 
 
 def random_coordinates(rng: np.random.Generator, num_points: int) -> tuple[np.ndarray, np.ndarray]:

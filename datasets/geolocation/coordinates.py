@@ -1,4 +1,4 @@
-"""Photos and their coordinates; `places_csv.py`, `places_exif.py` and `shards.py` read them."""
+"""Photos and their coordinates; `csv_file.py`, `exif.py` and `shards.py` read them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.sphere import Floats
+from datasets.geolocation.sphere import Floats
 from datasets.splits import split_named
 from datasets.stores import ImageStore, Rows
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import webdataset
 
-from datasets.images import AS_STORED, UnreadableImageError
-from datasets.places import open_places
-from datasets.shards import read_shards
+from datasets.geolocation.places import open_places
+from datasets.geolocation.shards import read_shards
+from datasets.images.read import AS_STORED, UnreadableImageError
 
 
 def jpeg(value: int) -> bytes:

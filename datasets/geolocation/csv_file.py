@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.coordinates import Photos, check_coordinates, named_splits
+from datasets.geolocation.coordinates import Photos, check_coordinates, named_splits
 from datasets.listed import find_listed, folders_below
 from datasets.listing import is_hidden
 from datasets.tables import SUFFIXES, Table, columns_of, has_value, open_table, shorten, to_float

@@ -6,9 +6,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from datasets.coordinates import Photos
-from datasets.geotagged import GeotaggedPhotos, split_photos
-from datasets.sphere import distance_km, to_lat_lng
+from datasets.geolocation.coordinates import Photos
+from datasets.geolocation.geotagged import GeotaggedPhotos, split_photos
+from datasets.geolocation.sphere import distance_km, to_lat_lng
 from datasets.splits import Holdout, MissingSplitError, SplitData
 from datasets.stores import ImageFiles
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from datasets.sphere import EARTH_RADIUS_KM, Floats, chord, to_unit_vectors
+from datasets.geolocation.sphere import EARTH_RADIUS_KM, Floats, chord, to_unit_vectors
 
 ROUNDING = 1e-12  # of a chord between unit vectors; 6 micrometres on the Earth
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from datasets.matlab import read_matlab
+from datasets.classification.matlab import read_matlab
 
 NAMES = ["n1-a/1.jpg", "n1-a/x.jpg", "n2-b/caf\u00e9.jpg"]
 

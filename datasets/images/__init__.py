@@ -1,0 +1,1 @@
+"""Image files: headers, decoding of any format and depth, and the functions that read and write them."""
