@@ -17,8 +17,8 @@ from datasets.geolocation.csv_file import COLUMNS
 from datasets.geolocation.exif import NoCoordinatesError, gps_coordinates
 from datasets.geolocation.places import open_places
 from datasets.listing import is_hidden, list_images
-from datasets.look.spread import spread
 from datasets.splits import Holdout, SplitData, split_folders
+from datasets.subsample import evenly_spread
 from datasets.tables import SUFFIXES, open_table
 
 Kind = Literal["detection", "classification", "attributes", "embedding", "geolocation"]
@@ -131,7 +131,7 @@ def _has_class_folders(root: Path) -> bool:
 def _has_positions(root: Path) -> bool:
     """In the EXIF data of some of the photos."""
     names = list_images(root).names
-    return any(map(_has_position, [root / names[row] for row in spread(len(names), NUM_PROBED)]))
+    return any(map(_has_position, [root / names[row] for row in evenly_spread(len(names), NUM_PROBED)]))
 
 
 def _has_position(path: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.detection.pairs import name_in_split
+from datasets.detection.pairing import name_in_split
 from datasets.images.read import read_image
 from datasets.splits import Holdout, validation_rows
 from datasets.stores import ImageFiles, Rows, StoredExamples

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets.detection.annotated import AnnotatedImages, shorten
-from datasets.detection.pairs import by_split, count_splits
-from datasets.detection.per_image import Annotation, AnnotationFiles, sniff
+from datasets.detection.annotation_files import Annotation, AnnotationFiles
+from datasets.detection.pairing import by_split, count_splits
 from datasets.detection.sizes import as_size
+from datasets.detection.sniff import has_pattern
 from datasets.files import whole_characters
 from datasets.listing import list_files
 from datasets.splits import SplitData
@@ -36,7 +37,7 @@ def find_labelme(root: Path) -> SplitData[AnnotatedImages] | None:
     """
     listed = list_files(root)
     files = listed.get(".json", [])
-    if not files or not sniff(root, files, _SHAPES, _SNIFFED_BYTES):
+    if not files or not has_pattern(root, files, _SHAPES, _SNIFFED_BYTES):
         return None
     parts, rest = by_split(files)
     lines = [f"{root}: JSON files of no split, left out: {shorten(rest)}"] if rest else []

@@ -16,9 +16,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from datasets.detection.annotated import AnnotatedImages, shorten
-from datasets.detection.pairs import by_split, count_splits, parent, stem
-from datasets.detection.per_image import Annotation, AnnotationFiles, sniff
+from datasets.detection.annotation_files import Annotation, AnnotationFiles
+from datasets.detection.pairing import by_split, count_splits, parent, stem
 from datasets.detection.sizes import as_size
+from datasets.detection.sniff import has_pattern
 from datasets.listing import list_files
 from datasets.splits import SPLITS, SplitData, split_named
 from datasets.types import Split
@@ -41,7 +42,7 @@ def find_voc(root: Path) -> SplitData[AnnotatedImages] | None:
     """
     listed = list_files(root)
     files = listed.get(".xml", [])
-    if not files or not sniff(root, files, _ROOT, _SNIFFED_BYTES):
+    if not files or not has_pattern(root, files, _ROOT, _SNIFFED_BYTES):
         return None
     lists = _split_lists(listed.get(".txt", []))
     parts, lines = _read_lists(root, lists, files)

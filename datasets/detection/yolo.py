@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.detection.annotated import AnnotatedImages, Categories, Objects, build_annotated, shorten
-from datasets.detection.pairs import by_split, count_splits, pair, parent, split_of
-from datasets.detection.per_image import NUM_SNIFFED
+from datasets.detection.pairing import by_split, count_splits, pair, parent, split_of
 from datasets.detection.sizes import fill_sizes
+from datasets.detection.sniff import sniffed
 from datasets.detection.yolo_labels import Labels, has_label_line, read_labels
 from datasets.detection.yolo_settings import YoloSettings, class_names_file, read_names, read_settings
 from datasets.listing import list_files
@@ -151,7 +151,7 @@ def _has_labels(root: Path, labels: Sequence[str]) -> bool:
     """Whether files beside images, or in folders of labels, are YOLO's; a few are looked into, evenly spread."""
     if any(folder.lower() in _LABEL_FOLDERS for label in labels for folder in label.split("/")[:-1]):
         return True
-    return any(has_label_line(root / label) for label in labels[:: max(1, len(labels) // NUM_SNIFFED)])
+    return any(has_label_line(root / label) for label in sniffed(labels))
 
 
 def _is_label(root: Path, text: str) -> bool:

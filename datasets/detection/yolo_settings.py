@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from datasets.detection.pairs import parent
+from datasets.detection.pairing import parent
 from datasets.files import whole_characters
 from datasets.locate import locate, relative_name
 from datasets.splits import SPLITS, split_named

@@ -16,8 +16,8 @@ from datasets.images.headers import ImageHeader
 from datasets.images.read import image_headers
 from datasets.look.copies import FileStatus, file_statuses, find_copies
 from datasets.look.finding import Finding, ratio
-from datasets.look.spread import spread
 from datasets.stores import ImageFiles, ImageStore, StoredExamples
+from datasets.subsample import evenly_spread
 from datasets.types import Attributes, Detections, Face, Label, Place, Split
 
 MAX_FILES, MAX_HEADERS = 200_000, 20_000
@@ -50,7 +50,7 @@ class Files:
         """The files of all splits; evenly spread ones if there are too many."""
         starts = np.cumsum([0, *map(len, sources.values())])
         names, splits, rows, paths = list(sources), [], [], []
-        for number in spread(int(starts[-1]), MAX_FILES).tolist():
+        for number in evenly_spread(int(starts[-1]), MAX_FILES).tolist():
             part = int(np.searchsorted(starts, number, "right")) - 1
             splits.append(names[part])
             rows.append(number - int(starts[part]))
@@ -80,7 +80,7 @@ def look_at_files(sources: Mapping[Split, StoredExamples[Any]], *, max_unreadabl
         return
     files = Files.of(sources)
     exists = np.flatnonzero([isinstance(status, FileStatus) for status in files.statuses])
-    opened = exists[spread(len(exists), MAX_HEADERS)].tolist()
+    opened = exists[evenly_spread(len(exists), MAX_HEADERS)].tolist()
     headers: dict[int, ImageHeader] = {}
     problems = {
         index: f"{files.paths[index]}: {status.strerror or status}"

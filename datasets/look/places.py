@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.geolocation.sphere import Floats
 from datasets.look.finding import Finding, ratio, selected
-from datasets.look.spread import spread
+from datasets.subsample import evenly_spread
 from datasets.types import Split
 
 NULL_DEG = 1e-4  # around latitude 0, longitude 0, where there is only sea
@@ -75,7 +75,7 @@ def _misread(coordinates: Floats) -> Iterator[Finding]:
     places = np.unique(coordinates, axis=0)
     if len(places) < MIN_EVIDENCE:
         return
-    lat_deg, lng_deg = places[spread(len(places), NUM_LOOKED_UP)].T
+    lat_deg, lng_deg = places[evenly_spread(len(places), NUM_LOOKED_UP)].T
     at_sea = _is_at_sea(lat_deg, lng_deg)
     if at_sea.mean() < MANY_AT_SEA:
         return

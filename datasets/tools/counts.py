@@ -18,8 +18,8 @@ from datasets.faces import FaceImages
 from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.images.headers import ImageHeader
 from datasets.images.read import image_headers
-from datasets.look.spread import spread
 from datasets.stores import ImageFiles, StoredExamples
+from datasets.subsample import evenly_spread
 from datasets.types import Split
 
 Sources = Mapping[Split, StoredExamples[Any]]
@@ -83,7 +83,7 @@ def image_sizes(source: StoredExamples[Any]) -> NDArray[np.float64]:
         return source.sizes_hw[:, ::-1].astype(float)
     if not isinstance(source.images, ImageFiles):
         return np.zeros((0, 2))
-    headers = image_headers([Path(source.id(row)) for row in spread(len(source), MAX_OPENED).tolist()])
+    headers = image_headers([Path(source.id(row)) for row in evenly_spread(len(source), MAX_OPENED).tolist()])
     sizes = [(header.width, header.height) for header in headers if isinstance(header, ImageHeader)]
     return np.array(sizes, float).reshape(-1, 2)
 

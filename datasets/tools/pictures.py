@@ -16,8 +16,8 @@ from datasets.drawing.draw import add_caption, contact_sheet, enlarge
 from datasets.drawing.plot import format_log_axis, new_plot
 from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.images.read import UnreadableImageError, write_image
-from datasets.look.spread import spread
 from datasets.stores import StoredExamples
+from datasets.subsample import evenly_spread
 from datasets.tools.counts import Sources, box_sides, count_classes, image_sizes
 from datasets.types import Image, Place, Split
 
@@ -32,7 +32,7 @@ def draw_examples(sources: Sources, path: Path) -> bool:
     """Draw examples with their truth, evenly spread over the first split; whether one could be read."""
     split, source = next(iter(sources.items()))
     pictures = []
-    for row in spread(len(source), NUM_EXAMPLES).tolist():
+    for row in evenly_spread(len(source), NUM_EXAMPLES).tolist():
         try:
             pictures.append(_draw(source, row))
         except UnreadableImageError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.detection.annotated import AnnotatedImages, Categories, Objects, build_annotated, shorten
-from datasets.detection.pairs import pair, parent, stem
+from datasets.detection.pairing import pair, parent, stem
 from datasets.detection.sizes import fill_sizes
 from datasets.locate import locate, relative_name
 from datasets.splits import SplitData
 from datasets.stores import ImageFiles
 from datasets.types import Split
-
-NUM_SNIFFED = 20  # annotation files that are looked into to tell a format
 
 
 @dataclass
@@ -209,18 +206,3 @@ class AnnotationFiles:
         unused = [name for name in self._images if name not in used]
         if unused:
             yield f"{self._root}: images without an annotation file, left out: {shorten(unused)}"
-
-
-def sniff(root: Path, names: Sequence[str], pattern: re.Pattern[bytes], num_bytes: int) -> bool:
-    """Whether the beginning or the end of one of the files has a pattern; a few are looked into, evenly spread."""
-    for name in names[:: max(1, len(names) // NUM_SNIFFED)]:
-        try:
-            with (root / name).open("rb") as stream:
-                text = stream.read(num_bytes)
-                stream.seek(max(0, (root / name).stat().st_size - num_bytes))
-                text += stream.read(num_bytes)
-        except OSError:
-            continue
-        if pattern.search(text):
-            return True
-    return False

@@ -6,6 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def spread(total: int, limit: int) -> NDArray[np.int64]:
+def evenly_spread(total: int, limit: int) -> NDArray[np.int64]:
     """Indices below a total, evenly spread; all of them if they are no more than the limit."""
     return np.arange(total) if total <= limit else np.linspace(0, total - 1, limit).astype(np.int64)
