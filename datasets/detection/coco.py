@@ -1,26 +1,23 @@
 """COCO's JSON format: the official layout, Roboflow's export, or one JSON beside a folder of images.
 
-Format: https://cocodataset.org/#format-data (object detection).
+Here its files are found, and the images that they name; `coco_json.py` reads what is in them.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from datasets.detection.annotated import AnnotatedImages, Categories, Objects, build_annotated
-from datasets.detection.sizes import as_size, fill_sizes
-from datasets.files import whole_characters
+from datasets.detection.annotated import AnnotatedImages, Objects, build_annotated, shorten
+from datasets.detection.coco_json import KEYS, check_meaning, read_coco_json
+from datasets.detection.sizes import fill_sizes
+from datasets.detection.sniff import read_ends
+from datasets.listing import list_files
 from datasets.locate import locate
-from datasets.memory import paused_gc
 from datasets.splits import SPLITS, SplitData, split_folders, split_named
 from datasets.stores import ImageFiles
 from datasets.types import Split
@@ -30,30 +27,36 @@ _OTHER_KINDS = ("captions_", "image_info_", "person_keypoints_", "stuff_", "pano
 _CERTAIN = re.compile(r"instances_|_annotations\.coco\.json$")  # is COCO's, whatever is in it
 MAX_FILES = 20  # a folder with more JSON files has one for each image
 SNIFFED_BYTES = 1 << 16
-MAX_NUMBER = 1e15  # larger coordinates and areas, also infinite ones, are no pixels
-MISREAD_FRACTION = 0.5  # boxes that make no sense as annotated but do as something else, for an error
 
 
 def find_coco(
-    root: Path, images: Mapping[Split, str | None], annotations: Mapping[Split, str | None]
+    root: Path,
+    images: Mapping[Split, str | None] | None = None,
+    annotations: Mapping[Split, str | None] | None = None,
 ) -> SplitData[AnnotatedImages] | None:
     """The splits of a folder with COCO annotations; None if it has none.
 
     Args:
         root: the folder.
         images: folders given by the user, relative to root; the others are looked for.
-        annotations: files given by the user, relative to root; if there are any, no others are used.
-
-    Raises:
-        ValueError: if several files may be those of a split.
+        annotations: files given by the user, relative to root; those of the other splits are looked for.
     """
-    given = {split: root / annotations[split] for split in SPLITS if annotations.get(split)}  # type: ignore[operator]
-    files = given or _annotation_files(root)
+    images = images or {}
+    given = {split: root / name for split, name in (annotations or {}).items() if name}
+    files, unused = _annotation_files(root, given)
     if not files:
         return None
-    readers = {split: partial(read_coco, root, file, images.get(split), split) for split, file in files.items()}
-    names = ", ".join(str(file.relative_to(root) if file.is_relative_to(root) else file) for file in files.values())
-    return SplitData(root, f"COCO annotations ({names})", readers)
+    lines = [f"{root}: annotation files that are not used: {shorten(unused)}"] if unused else []
+
+    def read(split: Split) -> AnnotatedImages:
+        source = read_coco(root, _only_one(root, split, files[split]), images.get(split), split)
+        if split == next(iter(files)):
+            source.warnings += lines + _unnamed_images(root, data, source, [name for name in files if name != split])
+        return source
+
+    found = ", ".join(" or ".join(_relative(root, file) for file in several) for several in files.values())
+    data = SplitData(root, f"COCO annotations ({found})", {split: partial(read, split) for split in files})
+    return data
 
 
 def read_coco(root: Path, file: Path, images: str | None = None, split: Split = "train") -> AnnotatedImages:
@@ -66,60 +69,67 @@ def read_coco(root: Path, file: Path, images: str | None = None, split: Split = 
         split: of the file, by which the folder is looked for.
 
     Raises:
-        ValueError: naming the file and the fault: it is missing or not JSON, a key is missing, an annotation has an
-            unknown image or category, or no box.
+        ValueError: naming the file and the fault, see `read_coco_json`; or there is no such folder of images.
     """
-    content = _read_json(file)
-    categories, class_of = _read_categories(file, content["categories"])
-    names, sizes_hw, row_of = _read_images(file, content["images"])
+    if images is not None and not (root / images).is_dir():
+        raise ValueError(f"{root / images}: there is no such folder; expected that of the images for {split}")
+    content = read_coco_json(file)
     folders = _image_folders(root, file, split) if images is None else [images]
-    located, warnings = locate(root, folders, names, file)
+    located, warnings = locate(root, folders, content.image_names, file)
     store = ImageFiles(root, located)
-    sizes_hw, lines = fill_sizes(store, sizes_hw, file)
-    annotations = content["annotations"]
-    boxes_xywh = _read_boxes(file, annotations)
-    image_rows = _positions(file, annotations, "image_id", row_of, "images")
-    _check_meaning(file, boxes_xywh, sizes_hw[image_rows])
-    objects = Objects(
-        image_rows,
-        _positions(file, annotations, "category_id", class_of, "categories"),
-        np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], 1),
-        _read_crowds(file, annotations),
-        _read_areas(file, annotations),
-    )
-    num_null = sum("area" in annotation and annotation["area"] is None for annotation in annotations)
-    if num_null:
-        warnings.append(f"{file}: {num_null} of {len(annotations)} boxes have area null: the area of the box is taken")
-    describe = partial(_describe, annotations)
-    return build_annotated(file, store, sizes_hw, categories, objects, describe, warnings + lines)
+    sizes_hw, lines = fill_sizes(store, content.sizes_hw, file)
+    check_meaning(file, content.boxes_xywh, sizes_hw[content.image_rows])
+    starts, sizes = content.boxes_xywh[:, :2], content.boxes_xywh[:, 2:]
+    boxes_xyxy = np.concatenate([starts, starts + sizes], 1)
+    objects = Objects(content.image_rows, content.class_ids, boxes_xyxy, content.is_crowd, content.areas_px)
+    if content.num_null_areas:
+        count = f"{content.num_null_areas} of {len(objects)}"
+        lines.append(f"{file}: {count} boxes have area null: the area of the box is taken")
+    return build_annotated(file, store, sizes_hw, content.categories, objects, content.describe, warnings + lines)
 
 
-def _annotation_files(root: Path) -> dict[Split, Path]:
-    """The annotation file of each split; one that names no split is that of train, if no other is."""
+def _annotation_files(root: Path, given: Mapping[Split, Path]) -> tuple[dict[Split, list[Path]], list[str]]:
+    """The files that may be those of each split, and the names of others.
+
+    One that names no split is that of train, if no other is.
+    """
     folders = [root, *(root / name for names in split_folders(root).values() for name in names)]
     folders += [folder / name for folder in folders for name in ("annotations", "Annotations", "labels")]
+    given_files = {file.resolve() for file in given.values()}
     candidates: dict[Split | None, list[Path]] = {}
     for folder in folders:
-        files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+        files = sorted(file for file in folder.glob("*.json") if file.is_file()) if folder.is_dir() else []
         for file in files:
-            is_certain = _CERTAIN.search(file.name) is not None
-            if is_certain or (len(files) <= MAX_FILES and not file.name.startswith(_OTHER_KINDS) and _is_coco(file)):
+            is_sniffed = len(files) <= MAX_FILES and not file.name.startswith(_OTHER_KINDS)
+            if file.resolve() not in given_files and (_is_certain(file) or (is_sniffed and _is_coco(file))):
                 candidates.setdefault(_split_of(root, file), []).append(file)
-    if None in candidates:
-        candidates.setdefault("train", candidates[None])
-    chosen: dict[Split, Path] = {}
+    unused = candidates.pop(None, [])
+    if "train" not in candidates and "train" not in given:
+        candidates["train"], unused = unused, []
+    chosen: dict[Split, list[Path]] = {}
     for split in SPLITS:
         files = candidates.get(split, [])
-        certain = [file for file in files if _CERTAIN.search(file.name)]
-        files = certain or files
-        if len(files) > 1:
-            names = ", ".join(str(file.relative_to(root)) for file in files[:4])
-            raise ValueError(
-                f"{root}: {len(files)} annotation files may be those of {split} ({names}); name one: "
-                f"--data.{split}_annotations {files[0].relative_to(root)}"
-            )
-        chosen |= dict.fromkeys([split], files[0]) if files else {}
-    return chosen
+        if split in given:
+            chosen[split] = [given[split]]
+        elif files:
+            chosen[split] = list(filter(_is_certain, files)) or files
+            unused += [file for file in files if file not in chosen[split]]
+    return chosen, [_relative(root, file) for file in unused]
+
+
+def _only_one(root: Path, split: Split, files: Sequence[Path]) -> Path:
+    """The only file of a split.
+
+    Raises:
+        ValueError: if there are several.
+    """
+    if len(files) > 1:
+        names = ", ".join(_relative(root, file) for file in files[:4])
+        way_out = "move the others elsewhere"  # there is no setting for test
+        if split != "test":
+            way_out = f"name one: --data.{split}_annotations {_relative(root, files[0])}"
+        raise ValueError(f"{root}: {len(files)} annotation files may be those of {split} ({names}); {way_out}")
+    return files[0]
 
 
 def _split_of(root: Path, file: Path) -> Split | None:
@@ -129,13 +139,14 @@ def _split_of(root: Path, file: Path) -> Split | None:
     return next(filter(None, map(split_named, words)), None)
 
 
+def _is_certain(file: Path) -> bool:
+    return _CERTAIN.search(file.name) is not None
+
+
 def _is_coco(file: Path) -> bool:
     """Whether the beginning or the end of a JSON file has COCO's keys."""
-    with file.open("rb") as stream:
-        text = stream.read(SNIFFED_BYTES)
-        stream.seek(max(0, file.stat().st_size - SNIFFED_BYTES))
-        text += stream.read()
-    return b'"shapes"' not in text and sum(f'"{key}"'.encode() in text for key in _KEYS) >= 2
+    text = read_ends(file, SNIFFED_BYTES)
+    return b'"shapes"' not in text and sum(f'"{key}"'.encode() in text for key in KEYS) >= 2
 
 
 def _image_folders(root: Path, file: Path, split: Split) -> list[str]:
@@ -157,181 +168,19 @@ def _image_folders(root: Path, file: Path, split: Split) -> list[str]:
     return [str(candidate) for candidate in candidates]
 
 
-_KEYS = ("images", "annotations", "categories")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
+def _unnamed_images(
+    root: Path, data: SplitData[AnnotatedImages], source: AnnotatedImages, others: Sequence[Split]
+) -> list[str]:
+    """A warning if there are images that the annotations of no split name."""
     try:
-        with paused_gc():
-            content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ValueError(f"{file}: {error.strerror}; expected a COCO annotation file") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not valid JSON: {error}") from error
-    for key in _KEYS:
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise ValueError(f"{file}: not in COCO's format: expected an object with a list {key!r}")
-        for row, value in enumerate(content[key]):
-            if not isinstance(value, dict):
-                raise ValueError(f"{file}: {key!r}: expected objects, got {str(value)[:50]!r} at position {row}")
-    return content  # type: ignore[no-any-return]
+        parts = [source, *(data[split] for split in others)]
+    except ValueError:  # it is raised again when that split is used
+        return []
+    named = {part.images.name(row) for part in parts for row in range(len(part))}
+    if unnamed := [name for name in list_files(root).get(None, []) if name not in named]:
+        return [f"{root}: images in no annotation file, left out: {shorten(unnamed)}"]
+    return []
 
 
-def _as_id(value: Any) -> int | str | None:
-    """An id as a number where it is one, also as text; None if it is no id."""
-    if isinstance(value, str):
-        return int(value) if value.strip().lstrip("-").isdecimal() else value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _read_categories(file: Path, categories: list[dict[str, Any]]) -> tuple[Categories, dict[int | str, int]]:
-    """The categories, and the class id of each id as it is in the file."""
-    ids = [_as_id(category.get("id")) for category in categories]
-    names = [category.get("name") for category in categories]
-    for number, (category_id, name) in enumerate(zip(ids, names, strict=True)):
-        if category_id is None or not isinstance(name, str | int) or name == "":
-            raise ValueError(
-                f"{file}: 'categories': expected an 'id' and a 'name' in each, got {categories[number]!r:.80}"
-            )
-    if not ids or len(set(ids)) < len(ids):
-        raise ValueError(f"{file}: 'categories': expected distinct ids, got {len(ids)} with {len(set(ids))} ids")
-    if all(isinstance(category_id, int) for category_id in ids):
-        order = sorted(range(len(ids)), key=lambda row: ids[row])  # type: ignore[arg-type, return-value]
-        official = tuple(int(ids[row]) for row in order)  # type: ignore[arg-type]
-    else:  # hashes
-        order = list(range(len(ids)))
-        official = tuple(range(1, len(ids) + 1))
-    class_of = {ids[row]: class_id for class_id, row in enumerate(order)}
-    return Categories(official, tuple(whole_characters(str(names[row])) for row in order)), class_of  # type: ignore[return-value]
-
-
-def _read_images(file: Path, images: list[dict[str, Any]]) -> tuple[list[str], NDArray[np.int64], dict[int | str, int]]:
-    """File names, sizes (0 where there are none), and the row of each id."""
-    if not images:
-        raise ValueError(f"{file}: 'images' is empty: expected at least one image")
-    names: list[str] = []
-    sizes_hw = np.zeros((len(images), 2), np.int64)
-    row_of: dict[int | str, int] = {}
-    for row, image in enumerate(images):
-        image_id, name = _as_id(image.get("id")), image.get("file_name")
-        if image_id is None or not isinstance(name, str) or not name:
-            lacking = "id" if image_id is None else "file_name"
-            raise ValueError(
-                f"{file}: 'images': expected 'id' and 'file_name' in each, but number {row + 1} has no "
-                f"{lacking!r} to use: {image!r:.120}"
-            )
-        if image_id in row_of:
-            raise ValueError(f"{file}: 'images': id {image_id!r} occurs more than once")
-        row_of[image_id] = row
-        names.append(name)
-        sizes_hw[row] = [as_size(image.get(key)) for key in ("height", "width")]
-    return names, sizes_hw, row_of
-
-
-def _positions(
-    file: Path, annotations: list[dict[str, Any]], key: str, position_of: Mapping[int | str, int], group: str
-) -> NDArray[np.int64]:
-    """The ids of all annotations as positions in a group of the JSON."""
-    values = np.empty(len(annotations), np.int64)
-    for row, annotation in enumerate(annotations):
-        value = annotation.get(key)
-        position = position_of.get(_as_id(value))  # type: ignore[arg-type]
-        if position is None:
-            raise ValueError(f"{file}: {_describe(annotations, row)}: {key} {value!r} is not in {group!r}")
-        values[row] = position
-    return values
-
-
-def _read_boxes(file: Path, annotations: list[dict[str, Any]]) -> NDArray[np.float64]:
-    """[x, y, width, height] in pixels; that of the polygons where an annotation has no box."""
-
-    def fault(row: int) -> ValueError:
-        box = annotations[row].get("bbox")
-        expected = "'bbox' must be [x, y, width, height] in pixels"
-        return ValueError(f"{file}: {_describe(annotations, row)}: {expected}, got {box!r:.100}")
-
-    boxes = np.zeros((len(annotations), 4))
-    for row, annotation in enumerate(annotations):
-        box: Any = annotation.get("bbox") or _box_of_polygons(annotation.get("segmentation"))
-        try:
-            if isinstance(box, str):
-                raise TypeError
-            x, y, width, height = box  # NumPy would broadcast a single number to all four
-            boxes[row] = float(x), float(y), float(width), float(height)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise fault(row) from error
-    is_huge = np.any(np.abs(boxes) > MAX_NUMBER, 1)
-    if is_huge.any():
-        raise fault(int(is_huge.argmax()))
-    return boxes
-
-
-def _box_of_polygons(polygons: Any) -> list[float] | None:
-    """The box around polygons [x0, y0, x1, y1, ...]; None if there are none, as with run-length encoded masks."""
-    try:
-        points = np.concatenate([np.asarray(polygon, float).reshape(-1, 2) for polygon in polygons])
-    except (TypeError, ValueError):
-        return None
-    (x0, y0), (x1, y1) = points.min(0), points.max(0)
-    return [x0, y0, x1 - x0, y1 - y0]
-
-
-def _read_crowds(file: Path, annotations: list[dict[str, Any]]) -> NDArray[np.bool_]:
-    flags = np.zeros(len(annotations), np.bool_)
-    for row, annotation in enumerate(annotations):
-        flag = annotation.get("iscrowd")
-        if flag in (None, 0, "0", ""):
-            continue
-        if flag not in (1, "1"):
-            raise ValueError(f"{file}: {_describe(annotations, row)}: 'iscrowd' must be 0 or 1, got {flag!r:.50}")
-        flags[row] = True
-    return flags
-
-
-def _read_areas(file: Path, annotations: list[dict[str, Any]]) -> NDArray[np.float64]:
-    """Annotated areas in square pixels; NaN where there are none."""
-
-    def fault(row: int) -> ValueError:
-        area = annotations[row].get("area")
-        expected = "'area' must be a number of square pixels"
-        return ValueError(f"{file}: {_describe(annotations, row)}: {expected}, got {area!r:.50}")
-
-    areas = np.full(len(annotations), math.nan)
-    for row, annotation in enumerate(annotations):
-        area = annotation.get("area")
-        if area is None:
-            continue
-        try:
-            areas[row] = float(area)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise fault(row) from error
-    is_huge = np.abs(areas) > MAX_NUMBER
-    if is_huge.any():
-        raise fault(int(is_huge.argmax()))
-    return areas
-
-
-def _check_meaning(file: Path, boxes_xywh: NDArray[np.float64], sizes_hw: NDArray[np.int64]) -> None:
-    """Raise a ValueError if most boxes make sense only as corners, or as fractions of the image."""
-    if not len(boxes_xywh):
-        return
-    max_xy = sizes_hw[:, ::-1] + 1.0
-    ends = boxes_xywh[:, :2] + boxes_xywh[:, 2:]
-    fits_as_corners = (boxes_xywh[:, 2:] > boxes_xywh[:, :2]).all(1) & (boxes_xywh[:, 2:] <= max_xy).all(1)
-    only_as_corners = (ends > max_xy).any(1) & fits_as_corners
-    is_fraction = (np.abs(boxes_xywh) <= 1).all(1) & (boxes_xywh[:, 2:] > 0).all(1) & (max_xy > 10).all(1)
-    for is_other, looks_like in (
-        (only_as_corners, "corners [x0, y0, x1, y1]: they reach outside their image otherwise"),
-        (is_fraction, "fractions of the image: they are smaller than a pixel otherwise"),
-    ):
-        if is_other.mean() > MISREAD_FRACTION:
-            raise ValueError(
-                f"{file}: {int(is_other.sum())} of {len(boxes_xywh)} boxes look like {looks_like}; expected [x, y, "
-                f"width, height] in pixels, the first is {boxes_xywh[int(is_other.argmax())].tolist()}"
-            )
-
-
-def _describe(annotations: Sequence[Mapping[str, Any]], row: int) -> str:
-    return f"annotation {annotations[row].get('id', row)}"
+def _relative(root: Path, file: Path) -> str:
+    return str(file.relative_to(root) if file.is_relative_to(root) else file)

@@ -12,6 +12,7 @@ from datasets.detection.annotated import AnnotatedImages
 from datasets.detection.coco import read_coco
 from datasets.detection.read import open_detection
 from datasets.images.read import UnreadableImageError, write_image
+from datasets.splits import Holdout
 
 
 @pytest.fixture
@@ -255,8 +256,44 @@ def test_several_files_for_a_split_are_named(tmp_path: Path, content: dict[str, 
     for name in ("first", "second"):
         write_split(tmp_path / "images", tmp_path / f"{name}.json", content)
     with pytest.raises(ValueError, match=r"2 annotation files .*first.json, second.json.*--data.train_annotations"):
-        open_detection(tmp_path)
-    assert len(open_detection(tmp_path, annotations={"train": "second.json"})["train"]) == 2
+        open_detection(tmp_path)["train"]
+    data = open_detection(tmp_path, annotations={"train": "second.json"})
+    assert data.names == ("train",)
+    assert "annotation files that are not used: 1 (first.json)" in data["train"].warnings[0]
+
+
+def test_files_given_for_one_split_leave_the_others_to_be_found(tmp_path: Path, content: dict[str, Any]) -> None:
+    write_split(tmp_path / "train2017", tmp_path / "annotations/instances_train2017.json", content)
+    write_split(tmp_path / "val2017", tmp_path / "annotations/instances_val2017.json", content)
+    few = content | {"images": content["images"][:1]}
+    (tmp_path / "few.json").write_text(json.dumps(few))
+    data = open_detection(tmp_path, annotations={"train": "few.json"}, holdout=Holdout(0, 0.5))
+    assert {split: len(data[split]) for split in data.names} == {"train": 1, "val": 2}
+    data = open_detection(tmp_path, annotations={"val": "few.json"}, holdout=Holdout(0, 0.5))
+    assert {split: len(data[split]) for split in data.names} == {"train": 2, "val": 1}
+
+
+def test_a_given_folder_of_images_must_be_there(tmp_path: Path, content: dict[str, Any]) -> None:
+    write_split(tmp_path / "images", tmp_path / "train.json", content)
+    with pytest.raises(ValueError, match="imges: there is no such folder; expected that of the images for train"):
+        open_detection(tmp_path, images={"train": "imges"})["train"]
+
+
+def test_images_that_no_file_names_are_counted(tmp_path: Path, content: dict[str, Any]) -> None:
+    for split in ("train", "val"):
+        write_split(tmp_path / split, tmp_path / f"{split}.json", content)
+    data = open_detection(tmp_path)
+    assert data["train"].warnings == []
+    write_image(tmp_path / "val/c.png", np.zeros((4, 4, 3), np.uint8))
+    data = open_detection(tmp_path)
+    assert data["train"].warnings == [f"{tmp_path}: images in no annotation file, left out: 1 (val/c.png)"]
+    assert data["val"].warnings == []
+
+
+def test_a_folder_with_the_name_of_a_json_file_is_passed_over(tmp_path: Path, content: dict[str, Any]) -> None:
+    write_split(tmp_path / "images", tmp_path / "train.json", content)
+    (tmp_path / "instances_val.json").mkdir()
+    assert open_detection(tmp_path).names == ("train",)
 
 
 def test_a_folder_without_annotations_is_described(tmp_path: Path) -> None:
