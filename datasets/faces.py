@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.classification.labelled import join_files
-from datasets.folders import FolderLayout, find_layout, read_groups, some
+from datasets.folders import FolderLayout, find_layout, read_groups
 from datasets.listing import list_images
+from datasets.phrases import some
 from datasets.splits import Holdout, SplitData, hold_out, validation_rows
 from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples
 from datasets.types import Face, Split

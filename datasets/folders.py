@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.files import describe_folder
 from datasets.images.read import IMAGE_SUFFIXES
 from datasets.listing import ImageListing, is_hidden, list_images
+from datasets.phrases import join_words, some
 from datasets.splits import SPLITS, split_folders
 from datasets.types import Split
-
-NUM_NAMED = 3  # examples in a message
 
 
 @dataclass(frozen=True)
@@ -152,19 +151,6 @@ def read_groups(layout: FolderLayout, split: Split) -> GroupedImages:
 def subfolders(root: Path) -> list[str]:
     """The names of the folders in a folder, sorted; without hidden ones and those of operating systems."""
     return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name))
-
-
-def some(names: Sequence[str], noun: str) -> str:
-    """A number of things with the first names, such as "5 folders (a, b, c, ...)"."""
-    more = ", ..." if len(names) > NUM_NAMED else ""
-    plural = f"{noun}es" if noun.endswith("ss") else f"{noun}s"
-    return f"{len(names)} {noun if len(names) == 1 else plural} ({', '.join(names[:NUM_NAMED])}{more})"
-
-
-def join_words(words: Iterable[str]) -> str:
-    """Such as "a, b and c"."""
-    *first, last = ["", *words]
-    return f"{', '.join(first[1:])} and {last}" if first[1:] else last
 
 
 def _loose_images(folder: Path) -> int:

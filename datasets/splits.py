@@ -118,9 +118,9 @@ def missing_split(root: Path, split: Split, found: Iterable[Split]) -> MissingSp
     """The error for a split that the data do not have."""
     names = " and ".join(found) or "none"
     way_out = {
-        "train": "rename its folder or list to train",
+        "train": "call its folder, list or file train",
         "val": "data.val_fraction holds some of the training images out",
-        "test": "name a folder or list test, or evaluate with --split val",
+        "test": "call its folder, list or file test, or evaluate with --split val",
     }[split]
     return MissingSplitError(f"{root}: there are no images for {split} (found: {names}); {way_out}")
 
@@ -152,8 +152,8 @@ def hold_out(
     readers: dict[Split, Callable[[], S]] = {"train": partial(part, is_val=False), "val": partial(part, is_val=True)}
     if "test" in data:
         readers["test"] = partial(data.__getitem__, "test")
-    what = "a fold of train and val" if "val" in data else "part of the training images"
-    return SplitData(data.root, f"{data.found}; {what} is held out for validation, by a hash of names", readers)
+    what = "a fold of train and val" if "val" in data else "part of train"
+    return SplitData(data.root, f"{data.found}; {what} is held out for validation by a hash", readers)
 
 
 def validation_rows(names: Sequence[str], holdout: Holdout) -> NDArray[np.bool_]:

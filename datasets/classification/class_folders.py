@@ -12,7 +12,8 @@ import numpy as np
 
 from datasets.classification.labelled import LabelledImages, join_labelled, validation_rows_of_classes
 from datasets.classification.stanford_dogs import TRAIN_LIST, read_stanford_dogs
-from datasets.folders import FolderLayout, find_layout, read_groups, some, subfolders
+from datasets.folders import FolderLayout, find_layout, read_groups, subfolders
+from datasets.phrases import some
 from datasets.splits import Holdout, SplitData, hold_out
 from datasets.stores import ImageFiles
 from datasets.types import Split

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from datasets.detection.pairing import name_in_split
 from datasets.images.read import read_image
+from datasets.phrases import some
 from datasets.splits import Holdout, validation_rows
 from datasets.stores import ImageFiles, Rows, StoredExamples
 from datasets.types import Detections, Example
@@ -136,8 +138,8 @@ class AnnotatedImages(StoredExamples[Detections]):
         unknown = [names[class_id] for class_id in used if names[class_id] not in categories.names]
         if unknown:
             raise ValueError(
-                f"{self.images.root}: there are objects of the categories {shorten(unknown)}, which are not among "
-                f"those of the training data or the model, {shorten(categories.names)}"
+                f"{self.images.root}: objects of {some(unknown, 'category')} that the training data or the model do "
+                f"not have; they have {some(categories.names, 'category')}"
             )
         class_id_of = np.array([categories.names.index(name) if name in categories.names else -1 for name in names])
         objects = replace(self.objects, class_ids=class_id_of[self.objects.class_ids])
@@ -163,11 +165,12 @@ def held_out(source: AnnotatedImages, holdout: Holdout) -> NDArray[np.bool_]:
     """The mask of the images to hold out, by a hash of their names; augmented copies of a photo stay together.
 
     Raises:
-        ValueError: if there is only one image.
+        ValueError: if there is only one image, or all are copies of one.
     """
     groups = [name_in_split(_COPY.sub("", source.images.name(row))) for row in range(len(source))]
     if len(set(groups)) < 2:
-        raise ValueError(f"{source.images.root}: 1 image; a validation part needs another (or data.val_fraction none)")
+        what = "1 image" if len(source) == 1 else f"{len(source)} copies of one image"
+        raise ValueError(f"{source.images.root}: {what}; a validation part needs another (or data.val_fraction none)")
     return validation_rows(groups, holdout)
 
 
@@ -207,6 +210,8 @@ def build_annotated(
     is_outside = np.any(np.abs(clipped - boxes_xyxy) > ROUNDING_PX, 1)
     is_empty = np.any(clipped[:, 2:] <= clipped[:, :2], 1)
     lines = list(warnings)
+    if same := sorted(name for name, count in Counter(categories.names).items() if count > 1):
+        lines.append(f"{origin}: {some(same, 'name')} of several categories: each stays a class of its own")
     for is_affected, repair in (
         (is_outside & ~is_empty & ~is_lost, "boxes reach outside their image: clipped"),
         (is_empty & ~is_lost, "boxes are empty or wholly outside their image: dropped"),
@@ -217,8 +222,3 @@ def build_annotated(
             lines.append(f"{origin}: {int(is_affected.sum())} of {len(objects)} {repair} (the first is {first})")
     checked = replace(objects, boxes_xyxy=clipped).select(~is_empty & ~is_lost)
     return AnnotatedImages(images, sizes_hw, categories, checked, lines)
-
-
-def shorten(names: Sequence[str]) -> str:
-    """The number of names, and the first four."""
-    return f"{len(names)} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.detection.annotated import AnnotatedImages, Categories, Objects, build_annotated, shorten
+from datasets.detection.annotated import AnnotatedImages, Categories, Objects, build_annotated
 from datasets.detection.pairing import pair, parent, stem
 from datasets.detection.sizes import fill_sizes
 from datasets.locate import locate, relative_name
+from datasets.phrases import some
 from datasets.splits import SplitData
 from datasets.stores import ImageFiles
 from datasets.types import Split
@@ -193,7 +194,7 @@ class AnnotationFiles:
         if len(set(names)) < len(names):
             uses = Counter(names)
             several = sorted(name for name, count in uses.items() if count > 1)
-            lines.append(f"{self._root}: {len(several):,} images have several annotation files ({shorten(several)})")
+            lines.append(f"{self._root}: {some(several, 'image')} with several annotation files")
         return names, lines
 
     @cached_property
@@ -205,4 +206,4 @@ class AnnotationFiles:
         used = {name for names, _ in self._located.values() for name in names}
         unused = [name for name in self._images if name not in used]
         if unused:
-            yield f"{self._root}: images without an annotation file, left out: {shorten(unused)}"
+            yield f"{self._root}: {some(unused, 'image')} without an annotation file, left out"

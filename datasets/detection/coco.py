@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.detection.annotated import AnnotatedImages, Objects, build_annotated, shorten
+from datasets.detection.annotated import AnnotatedImages, Objects, build_annotated
 from datasets.detection.coco_json import KEYS, check_meaning, read_coco_json
 from datasets.detection.sizes import fill_sizes
 from datasets.detection.sniff import read_ends
 from datasets.listing import list_files
 from datasets.locate import locate
+from datasets.phrases import some
 from datasets.splits import SPLITS, SplitData, split_folders, split_named
 from datasets.stores import ImageFiles
 from datasets.types import Split
@@ -46,7 +47,7 @@ def find_coco(
     files, unused = _annotation_files(root, given)
     if not files:
         return None
-    lines = [f"{root}: annotation files that are not used: {shorten(unused)}"] if unused else []
+    lines = [f"{root}: {some(unused, 'annotation file')} not used"] if unused else []
 
     def read(split: Split) -> AnnotatedImages:
         source = read_coco(root, _only_one(root, split, files[split]), images.get(split), split)
@@ -178,7 +179,7 @@ def _unnamed_images(
         return []
     named = {part.images.name(row) for part in parts for row in range(len(part))}
     if unnamed := [name for name in list_files(root).get(None, []) if name not in named]:
-        return [f"{root}: images in no annotation file, left out: {shorten(unnamed)}"]
+        return [f"{root}: {some(unnamed, 'image')} in no annotation file, left out"]
     return []
 
 

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.detection.annotated import AnnotatedImages, shorten
+from datasets.detection.annotated import AnnotatedImages
 from datasets.detection.annotation_files import Annotation, AnnotationFiles
 from datasets.detection.pairing import by_split, count_splits
 from datasets.detection.sizes import as_size
 from datasets.detection.sniff import has_pattern
 from datasets.files import whole_characters
 from datasets.listing import list_files
+from datasets.phrases import some
 from datasets.splits import SplitData
 
 EXPECTED = "labelme's JSON files beside the images"
@@ -40,7 +41,7 @@ def find_labelme(root: Path) -> SplitData[AnnotatedImages] | None:
     if not files or not has_pattern(root, files, _SHAPES, _SNIFFED_BYTES):
         return None
     parts, rest = by_split(files)
-    lines = [f"{root}: JSON files of no split, left out: {shorten(rest)}"] if rest else []
+    lines = [f"{root}: {some(rest, 'JSON file')} of no split, left out"] if rest else []
     data = AnnotationFiles(root, parts, listed.get(None, []), read_annotation, stem_first=False, warnings=lines)
     return data.splits(f"labelme annotations: {count_splits(parts, 'files')}")
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from datasets.detection import coco, labelme, voc, yolo
-from datasets.detection.annotated import AnnotatedImages, Categories, held_out, join, shorten
+from datasets.detection.annotated import AnnotatedImages, Categories, held_out, join
 from datasets.detection.category_ids import CATEGORY_IDS, read_category_ids
 from datasets.files import describe_folder
+from datasets.phrases import join_words, some
 from datasets.splits import Holdout, SplitData, hold_out
 from datasets.types import Split
 
 Find = Callable[[Path], SplitData[AnnotatedImages] | None]
 # Format -> how it is found in a folder, and what is expected there.
 FORMATS: Mapping[str, tuple[Find, str]] = {
-    "coco": (partial(coco.find_coco, images={}, annotations={}), coco.EXPECTED),
+    "coco": (coco.find_coco, coco.EXPECTED),
     "yolo": (yolo.find_yolo, yolo.EXPECTED),
     "voc": (voc.find_voc, voc.EXPECTED),
     "labelme": (labelme.find_labelme, labelme.EXPECTED),
@@ -43,14 +45,15 @@ def open_detection(
     Raises:
         ValueError: if the folder has no annotations in that format, or in any.
     """
-    given = {**(images or {}), **(annotations or {})}
-    if any(value is not None for value in given.values()):
+    given = [f"data.{split}_images" for split, name in (images or {}).items() if name is not None]
+    given += [f"data.{split}_annotations" for split, name in (annotations or {}).items() if name is not None]
+    if given:
         if format not in ("auto", "coco"):
-            raise ValueError(f"data.format: {format} has no annotation files to name; they are COCO's")
-        data = coco.find_coco(root, images or {}, annotations or {})
+            raise ValueError(f"{given[0]}: it is for COCO's format, and data.format is {format}; leave one of them out")
+        format = "coco"
+        data = coco.find_coco(root, images, annotations)
     else:
-        formats = FORMATS if format == "auto" else {format: FORMATS[format]}
-        data = next(filter(None, (find(root) for find, _ in formats.values())), None)
+        data = _look_for(root) if format == "auto" else FORMATS[format][0](root)
     if data is None:
         names = list(FORMATS) if format == "auto" else [format]
         expected = "; or ".join(FORMATS[name][1] for name in names)
@@ -67,13 +70,28 @@ def find_format(root: Path) -> str | None:
     return next((name for name, (find, _) in FORMATS.items() if find(root) is not None), None)
 
 
+def _look_for(root: Path) -> SplitData[AnnotatedImages] | None:
+    """The data in the first of the formats that the folder has; `found` names the others."""
+    data = None
+    others = []
+    for name, (find, _) in FORMATS.items():
+        if data is None:
+            data = find(root)
+        else:
+            with suppress(ValueError):  # what is wrong with files that are not used is no matter
+                others += [name] if find(root) is not None else []
+    if data is not None and others:
+        data.found += f"; {join_words(others)} annotations are there too, and not used: data.format chooses"
+    return data
+
+
 def _renumbered(data: SplitData[AnnotatedImages], split: Split, categories: Categories) -> AnnotatedImages:
     """A split with the category ids that its format cannot hold."""
     source = data[split]
     missing = [name for name in source.categories.names if name not in categories.names]
     if missing:
         raise ValueError(
-            f"{data.root / CATEGORY_IDS}: no id for {shorten(missing)}; add them, or remove the file to count from the "
-            "first category"
+            f"{data.root / CATEGORY_IDS}: no id for {some(missing, 'category')}; add them, or remove the file to count "
+            "from the first category"
         )
     return source.with_categories(categories)

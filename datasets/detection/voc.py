@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from datasets.detection.annotated import AnnotatedImages, shorten
+from datasets.detection.annotated import AnnotatedImages
 from datasets.detection.annotation_files import Annotation, AnnotationFiles
 from datasets.detection.pairing import by_split, count_splits, parent, stem
 from datasets.detection.sizes import as_size
 from datasets.detection.sniff import has_pattern
 from datasets.listing import list_files
+from datasets.phrases import some
 from datasets.splits import SPLITS, SplitData, split_named
 from datasets.types import Split
 
@@ -52,8 +53,8 @@ def find_voc(root: Path) -> SplitData[AnnotatedImages] | None:
         parts, rest = by_split(files)
         where = "by folders" if len(parts) > 1 else "XML"
         texts = [text for _, text in lists]
-        lines = [f"{root}: lists that name none of the annotation files, not used: {shorten(texts)}"] if texts else []
-        lines += [f"{root}: annotation files of no split, left out: {shorten(rest)}"] if rest else []
+        lines = [f"{root}: {some(texts, 'list')} with none of the annotation files, not used"] if texts else []
+        lines += [f"{root}: {some(rest, 'annotation file')} of no split, left out"] if rest else []
     data = AnnotationFiles(root, parts, listed.get(None, []), read_annotation, stem_first=True, warnings=lines)
     return data.splits(f"Pascal VOC annotations ({where}): {count_splits(parts, 'files')}")
 
@@ -143,7 +144,7 @@ def _read_lists(
         found, missing = _read_list(root, text, files)
         listed[name].update(dict.fromkeys(found))
         if missing:
-            lines.append(f"{root / text}: images without an annotation file, left out: {shorten(missing)}")
+            lines.append(f"{root / text}: {some(missing, 'image')} without an annotation file, left out")
     used = set().union(*listed.values())
     if trainval := listed.pop(_TRAINVAL, None):
         splits: tuple[Split, Split] = ("train", "val")
@@ -153,7 +154,7 @@ def _read_lists(
             if not listed.get(split):
                 listed[split] = {file: None for file in trainval if file not in listed[other]}
     if rest := [file for file in files if file not in used]:
-        lines.append(f"{root}: annotation files in no list, left out: {shorten(rest)}")
+        lines.append(f"{root}: {some(rest, 'annotation file')} in no list, left out")
     return {split: list(listed[split]) for split in SPLITS if listed.get(split)}, lines
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.detection.annotated import AnnotatedImages, Categories, Objects, build_annotated, shorten
+from datasets.detection.annotated import AnnotatedImages, Categories, Objects, build_annotated
 from datasets.detection.pairing import by_split, count_splits, pair, parent, split_of
 from datasets.detection.sizes import fill_sizes
 from datasets.detection.sniff import sniffed
 from datasets.detection.yolo_labels import Labels, has_label_line, read_labels
 from datasets.detection.yolo_settings import YoloSettings, class_names_file, read_names, read_settings
 from datasets.listing import list_files
+from datasets.phrases import some
 from datasets.splits import SPLITS, SplitData
 from datasets.stores import ImageFiles
 from datasets.types import Split
@@ -48,7 +49,7 @@ def find_yolo(root: Path) -> SplitData[AnnotatedImages] | None:
     folders = {parent(label) for label in used}
     unused = [text for text in texts if text not in used and parent(text) in folders]
     if lonely := [text for text in unused if _is_label(root, text)]:
-        lines.append(f"{root}: label files without an image, left out: {shorten(lonely)}")
+        lines.append(f"{root}: {some(lonely, 'label file')} without an image, left out")
     data = _YoloData(root, parts, label_of, names, settings.num_keypoint_values, lines)
     readers = {split: partial(data.read, split) for split in parts}
     return SplitData(root, f"YOLO labels ({origin}): {count_splits(parts, 'images')}", readers)
@@ -143,7 +144,7 @@ def _split_images(
     else:
         parts, rest = by_split(unused)
     if rest:
-        lines.append(f"{root}: images of no split, left out: {shorten(rest)}")
+        lines.append(f"{root}: {some(rest, 'image')} of no split, left out")
     return {split: parts[split] for split in SPLITS if split in parts}
 
 

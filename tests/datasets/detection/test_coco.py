@@ -259,7 +259,7 @@ def test_several_files_for_a_split_are_named(tmp_path: Path, content: dict[str, 
         open_detection(tmp_path)["train"]
     data = open_detection(tmp_path, annotations={"train": "second.json"})
     assert data.names == ("train",)
-    assert "annotation files that are not used: 1 (first.json)" in data["train"].warnings[0]
+    assert "1 annotation file (first.json) not used" in data["train"].warnings[0]
 
 
 def test_files_given_for_one_split_leave_the_others_to_be_found(tmp_path: Path, content: dict[str, Any]) -> None:
@@ -286,8 +286,15 @@ def test_images_that_no_file_names_are_counted(tmp_path: Path, content: dict[str
     assert data["train"].warnings == []
     write_image(tmp_path / "val/c.png", np.zeros((4, 4, 3), np.uint8))
     data = open_detection(tmp_path)
-    assert data["train"].warnings == [f"{tmp_path}: images in no annotation file, left out: 1 (val/c.png)"]
+    assert data["train"].warnings == [f"{tmp_path}: 1 image (val/c.png) in no annotation file, left out"]
     assert data["val"].warnings == []
+
+
+def test_two_categories_of_one_name_stay_two(tmp_path: Path, content: dict[str, Any]) -> None:
+    content["categories"][0]["name"] = "motorcycle"
+    data = read(tmp_path, content)
+    assert data.truth(0).class_ids.tolist() == [1, 0]
+    assert "1 name (motorcycle) of several categories: each stays a class of its own" in data.warnings[0]
 
 
 def test_a_folder_with_the_name_of_a_json_file_is_passed_over(tmp_path: Path, content: dict[str, Any]) -> None:

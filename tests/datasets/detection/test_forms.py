@@ -212,3 +212,14 @@ def test_every_form_has_the_same_boxes(
             np.testing.assert_allclose(truth.boxes_xyxy, corners, atol=tolerance_px)
         image = source[0].image
         assert image.shape[:2] == source.truth(0).image_hw
+
+
+def test_a_folder_with_two_formats_says_so(tmp_path: Path, pictures: Pictures) -> None:
+    yolo_without_settings(tmp_path, pictures)
+    assert "not used" not in open_detection(tmp_path).found
+    for picture in pictures["train"]:
+        write_text(tmp_path / f"train/{picture.path.stem}.xml", voc_text(picture))
+    data = open_detection(tmp_path)
+    assert data.found.startswith("YOLO labels")
+    assert data.found.endswith("; voc annotations are there too, and not used: data.format chooses")
+    assert open_detection(tmp_path, format="voc").found.startswith("Pascal VOC annotations")

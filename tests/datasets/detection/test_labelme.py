@@ -129,7 +129,7 @@ def test_the_image_is_found(tmp_path: Path, image: str, file: str, path: str | N
         (tmp_path / image.lower()).rename(tmp_path / image)
     source = opened(tmp_path)["train"]
     assert names(source) == [image]
-    assert any("left out: 1 (other.png)" in line for line in source.warnings)
+    assert any("1 image (other.png) without an annotation file, left out" in line for line in source.warnings)
     assert len(source[0].truth) == 1
 
 

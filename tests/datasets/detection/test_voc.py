@@ -102,7 +102,7 @@ def test_splits_by_lists(tmp_path: Path, folder: str, lists: dict[str, str], exp
 def test_lists_that_name_none_of_the_files_are_not_used(tmp_path: Path) -> None:
     source = opened(write(tmp_path, {"val.txt": "other\n", "a.png": "", "a.xml": xml()}))["train"]
     assert names(source) == ["a.png"]
-    assert sum("not used: 1 (val.txt)" in line for line in source.warnings) == 1
+    assert sum("1 list (val.txt) with none of the annotation files, not used" in line for line in source.warnings) == 1
 
 
 def test_lists_of_two_development_kits(tmp_path: Path) -> None:
@@ -134,7 +134,8 @@ def test_the_image_is_that_of_the_annotation_s_own_name(tmp_path: Path) -> None:
     }
     source = opened(write(tmp_path, files))["train"]
     assert names(source) == [f"JPEGImages/{name}" for name in ("a.png", "b.png", "other.png", "gone.jpg")]
-    assert sum("left out: 1 (JPEGImages/unlabelled.png)" in line for line in source.warnings) == 1
+    line = "1 image (JPEGImages/unlabelled.png) without an annotation file, left out"
+    assert sum(line in warning for warning in source.warnings) == 1
     with pytest.raises(UnreadableImageError, match=r"gone\.jpg: No such file"):
         source[3]
 

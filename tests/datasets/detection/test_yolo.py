@@ -251,8 +251,8 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
         "train: 1 images have no label file: taken as images without objects",
         "train: 1 lines occur twice",
         "1 of 2 boxes are empty or wholly outside their image: dropped (the first is train/labels/a.txt, line 3)",
-        "label files without an image, left out: 1 (train/labels/lonely.txt)",
-        "images of no split, left out: 1 (other/b.png)",
+        "1 label file (train/labels/lonely.txt) without an image, left out",
+        "1 image (other/b.png) of no split, left out",
     ):
         assert sum(line in warning for warning in train.warnings) == 1, (line, train.warnings)
     assert val.warnings == []

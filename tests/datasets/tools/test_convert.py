@@ -125,7 +125,7 @@ def test_category_ids_that_lack_a_class(with_gaps: Path, tmp_path: Path, capsys:
     convert(with_gaps, "yolo", tmp_path / "a")
     (tmp_path / "a" / CATEGORY_IDS).write_text('{"apple": 1}')
     assert convert(tmp_path / "a", "coco", tmp_path / "b") == 1
-    assert f"error: {tmp_path}/a/{CATEGORY_IDS}: no id for 2 (zebra, no one's)" in capsys.readouterr().err
+    assert f"error: {tmp_path}/a/{CATEGORY_IDS}: no id for 2 categories (zebra, no one's)" in capsys.readouterr().err
     for content in ("[1]", '{"apple": "x"}', '{"apple": 1, "zebra": 1}', "{", "{}"):
         (tmp_path / "a" / CATEGORY_IDS).write_text(content)
         assert convert(tmp_path / "a", "coco", tmp_path / "b") == 1
