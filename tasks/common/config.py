@@ -33,7 +33,7 @@ EVALUATION = ("data", "optim.batch_size", *HARDWARE, *LOADER)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
+class BackboneConfig(Settings, group="backbone"):
     """The backbone.
 
     Args:
@@ -51,6 +51,7 @@ class BackboneConfig:
     conventions: ConventionsName | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         try:
             parse_name(self.name)
         except ValueError as error:

@@ -28,7 +28,7 @@ _BOUNDS = {"gt": "over {}", "ge": "of {} or more", "lt": "under {}", "le": "at m
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A group of settings, each checked against the range in its type.
+    """A group of settings, each checked against the range in its type; only those whose type has None may be null.
 
     A subclass gives its name on the command line, `class OptimConfig(Settings, group="optim")`, and checks settings
     that depend on each other in a `__post_init__` of its own.
@@ -42,6 +42,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self), include_extras=True).items():
             value = getattr(self, name)
+            is_text = hint is str  # for which a flag's `null` is a word, and would be taken for a file's name
+            if (value is None and NoneType not in get_args(hint)) or (is_text and value == "null"):
+                raise ValueError(f"{self._prefix}{name}: cannot be null")
             expected = _violated_range(hint, value)
             require(expected is None, f"{self._prefix}{name}", str(expected), value)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
@@ -69,14 +70,35 @@ def load_yaml(file: Path) -> dict[str, Any]:
     return upgrade_settings(settings, str(file))
 
 
+def nullable_settings(parser: ArgumentParser) -> frozenset[str]:
+    """The settings that may be null and are no text: for them the word `none` means null, in YAML and in flags."""
+    kinds = {action.dest: get_args(getattr(action, "_typehint", None)) for action in parser._actions}
+    return frozenset(key for key, types in kinds.items() if NoneType in types and str not in types)
+
+
+def is_none(value: Any) -> bool:
+    """Whether a value is the word `none`, which YAML reads as a text."""
+    return isinstance(value, str) and value.lower() == "none"
+
+
+def _with_nulls(settings: Mapping[str, Any], nullable: Collection[str], prefix: str = "") -> dict[str, Any]:
+    """The settings with null in place of `none` where the setting is nullable."""
+    named: dict[str, Any] = {}
+    for name, value in settings.items():
+        key = f"{prefix}{name}"
+        inner = _with_nulls(value, nullable, f"{key}.") if isinstance(value, dict) else value
+        named[name] = None if key in nullable and is_none(value) else inner
+    return named
+
+
 class ConfigFile(ActionConfigFile):
-    """The action of `--config FILE`, also for files with names of earlier versions."""
+    """The action of `--config FILE`, also for files with names of earlier versions and with `none` for null."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        """Parse a file's settings; renamed ones are passed to the parser as YAML text."""
+        """Parse a file's settings; if they are not as in the file, they are passed to the parser as YAML text."""
         file = Path(values)
         if file.is_file():
-            settings = load_yaml(file)
+            settings = _with_nulls(load_yaml(file), nullable_settings(parser))
             if settings != yaml.safe_load(file.read_text(encoding="utf-8")):
                 values = yaml.safe_dump(settings)
         super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile, zip_longest
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
@@ -20,7 +19,7 @@ from tasks.common.cli.commands import COMMANDS, Command
 from tasks.common.cli.help import format_help, list_verbs
 from tasks.common.config import TaskConfig
 from tasks.common.legacy import RENAMED_VERBS, renamed_flag
-from tasks.common.settings import CONFIG, ConfigFile, build_settings
+from tasks.common.settings import CONFIG, ConfigFile, build_settings, is_none, nullable_settings
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,6 @@ def parse_arguments(
             raise ValueError(f"--run: expected a run folder; there are no published weights of tasks.{task}")
         for key, value in flags.items():
             _refuse_renamed(key, value, known)
-            _refuse_null(key, value, parser)
             if key in known:
                 _refuse_unused(key, verb, commands, config_class, has_run="run" in flags)
         run = flags.get("run") or flags.get("resume") or flags.get("extend")
@@ -133,13 +131,6 @@ def _refuse_renamed(key: str, value: str, known: Sequence[str]) -> None:
         raise ValueError(renamed)
 
 
-def _refuse_null(key: str, value: str, parser: ArgumentParser) -> None:
-    """Raise a ValueError for `null` as a text that cannot be null, which would be taken for a file's name."""
-    texts = {action.dest for action in parser._actions if getattr(action, "_typehint", action.type) is str}
-    if key in texts and value == "null":
-        raise ValueError(f"{key}: cannot be null; expected a text")
-
-
 def _refuse_unused(
     key: str, verb: str, commands: Mapping[str, Command], config_class: type[TaskConfig], *, has_run: bool
 ) -> None:
@@ -201,13 +192,12 @@ def _complete_switches(words: Sequence[str], parser: ArgumentParser) -> list[str
 
 
 def _name_nulls(words: Sequence[str], parser: ArgumentParser) -> list[str]:
-    """The words with `null` in place of `none` and `None` as the value of a setting that may be null and is no text."""
-    kinds = {f"--{action.dest}": get_args(getattr(action, "_typehint", None)) for action in parser._actions}
-    nullable = {flag for flag, types in kinds.items() if NoneType in types and str not in types}
+    """The words with `null` in place of `none` as the value of a setting that may be null and is no text."""
+    nullable = {f"--{key}" for key in nullable_settings(parser)}
     named: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
         flag, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
-        is_null = flag in nullable and value.lower() == "none"
+        is_null = flag in nullable and is_none(value)
         named.append((f"{flag}=null" if equals else "null") if is_null else word)
     return named
 

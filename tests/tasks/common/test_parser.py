@@ -69,9 +69,17 @@ def test_a_model_may_have_a_sample_recipe_of_its_own() -> None:
     assert parse("train", "--model", "ssd").config == parse("train").config
 
 
+@pytest.mark.parametrize("in_yaml", [False, True])
 @pytest.mark.parametrize("word", ["none", "None", "null"])
-def test_none_is_null_where_a_setting_may_be_null_and_is_no_text(word: str) -> None:
+def test_none_is_null_where_a_setting_may_be_null_and_is_no_text(word: str, in_yaml: bool, tmp_path: Path) -> None:
     words = ("--data.val_fraction", word, f"--optim.ema_decay={word}", "--backbone.conventions", word)
+    if in_yaml:
+        file = tmp_path / "mine.yaml"
+        file.write_text(
+            f"data: {{val_fraction: {word}}}\noptim: {{ema_decay: {word}}}\n"
+            f"backbone: {{conventions: {word}, pretrained: none}}\n"
+        )
+        words = ("--config", str(file))
     config = parse("train", *words).config
     assert (config.data.val_fraction, config.optim.ema_decay, config.backbone.conventions) == (None, None, None)
     assert config.backbone.pretrained == "none"  # a text, which is a word of its own
@@ -141,7 +149,10 @@ def test_errors_on_the_command_line(
         ("optim: [", ("not a YAML file",)),
         ("ssd: {neck: {name: fpn}}", ("ssd.neck",)),
         ("seed: -1", ("seed: expected a number of 0 or more, got -1,",)),
-        ("optim: {epochs: null}", ("optim.epochs: expected a number of 1 or more, got None,",)),
+        ("optim: {epochs: null}", ("optim.epochs: cannot be null,",)),
+        ("backbone: {pretrained: null}", ("backbone.pretrained: cannot be null,",)),
+        ("optim: {name: null}", ("optim.name: cannot be null,",)),
+        ("faster_rcnn: {anchor_scales: null}", ("faster_rcnn.anchor_scales: cannot be null,",)),
         ("optim: {ema_decay: 1}", ("optim.ema_decay: expected a number over 0 and under 1, or null, got 1.0,",)),
         ("data: {input_size: 300.5}", ("data.input_size", "int", "300.5")),
     ],
