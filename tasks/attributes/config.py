@@ -32,9 +32,9 @@ class AttributesConfig(TaskConfig):
 
     Args:
         data: the dataset.
-        balance: exponent of the positive weight ((1 - p) / p)^balance of an attribute with prevalence p in the training
-            images. 0: no reweighting; 1: positives and negatives of each attribute have equal total weight. Predicted
-            probabilities are corrected for it.
+        pos_weight_exponent: the loss of an attribute's positives has the weight ((1 - p) / p)^pos_weight_exponent, where
+            p is its prevalence in the training images. 0: no weights; 1: positives and negatives of each attribute
+            have equal total weight. Predicted probabilities are corrected for it.
         min_crop_area: smallest area of a random crop, as a fraction of the image.
         randaugment_ops: number of RandAugment operations; 0 disables it.
     """
@@ -42,12 +42,12 @@ class AttributesConfig(TaskConfig):
     ACTS_IN: ClassVar[VerbSettings] = {"predict": ("data.input_size", "data.face_part", "data.align")}
 
     data: AttributesDataConfig = field(default_factory=AttributesDataConfig)
-    balance: ClosedUnit = 0.5
+    pos_weight_exponent: ClosedUnit = 0.5
     min_crop_area: LeftOpenUnit = 0.6
     randaugment_ops: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expected = "0 in this task, where balance weighs the positives of each attribute"
+        expected = "0 in this task, where pos_weight_exponent weighs the positives of each attribute"
         require(self.optim.balance == 0, "optim.balance", expected, self.optim.balance)
         require_size_of_name(self.backbone, self.data.input_size)

@@ -48,12 +48,12 @@ def attribute_loss(outputs: Logits, targets: AttributeTargets, positive_weights:
     return {"total": total}
 
 
-def positive_weights(prevalence: Sequence[float], balance: float) -> Tensor:
-    """The loss weights of positive examples: ((1 - p) / p)^balance.
+def positive_weights(prevalence: Sequence[float], exponent: float) -> Tensor:
+    """The loss weights of positive examples: ((1 - p) / p)^exponent.
 
     Args:
         prevalence: p (K,), the fraction of training images with each attribute.
-        balance: in [0, 1].
+        exponent: in [0, 1].
     """
     p = np.clip(np.asarray(prevalence), MIN_PREVALENCE, 1 - MIN_PREVALENCE)
-    return torch.from_numpy((((1 - p) / p) ** balance).astype(np.float32))
+    return torch.from_numpy((((1 - p) / p) ** exponent).astype(np.float32))

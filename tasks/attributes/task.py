@@ -40,7 +40,7 @@ class AttributesTask(Task[Attributes]):
         """Args: config: settings; metadata: `attribute_names` and their `prevalence` in the training images."""
         super().__init__(config, metadata)
         self.attribute_names: list[str] = metadata["attribute_names"]
-        self._positive_weights = positive_weights(metadata["prevalence"], config.balance)
+        self._positive_weights = positive_weights(metadata["prevalence"], config.pos_weight_exponent)
         self._face_crop = FaceCrop(config.data.face_part, config.data.align)
 
     @classmethod

@@ -16,6 +16,7 @@ RENAMED_SETTINGS = {
     "data.name": "data.format",
     "ssd.maps": "ssd.neck",
     "alone": "baseline",
+    "balance": "pos_weight_exponent",
 }
 # Old key -> what takes its place.
 REMOVED_SETTINGS = {"data.validate_on": "evaluate --split test scores the test part"}

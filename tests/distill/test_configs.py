@@ -42,7 +42,7 @@ def test_a_wrong_value_is_reported_under_its_command_line_name() -> None:
 
 def test_help_lists_the_settings_of_task_and_distillation(capsys: pytest.CaptureFixture[str]) -> None:
     for task, setting in (
-        ("attributes", "--balance"),
+        ("attributes", "--pos_weight_exponent"),
         ("embedding", "--margin"),
         ("classification", "--label_smoothing"),
     ):

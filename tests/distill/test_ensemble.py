@@ -125,7 +125,7 @@ def test_two_teachers_probabilities_are_averaged(task: str, student: Callable[..
 
 def test_attributes_are_distilled_from_the_teachers_probabilities(student: Callable[..., Any]) -> None:
     """Whatever loss weights either has, the loss is minimal where both predict the same."""
-    teacher_task = student("attributes")  # balance 0.5
+    teacher_task = student("attributes")  # pos_weight_exponent 0.5
     objective = build_objective(teacher_task, class_loss="kd", temperature=1)
     outputs = Logits(torch.randn(3, len(teacher_task.attribute_names)))
     targets = objective.teacher_outputs(teacher_task, outputs)

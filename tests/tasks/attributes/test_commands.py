@@ -58,9 +58,10 @@ def test_errors_are_one_line_and_leave_no_run(
         return line
 
     at = ("--run_dir", str(tmp_path / "run"))
-    assert "balance: expected a number of 0 or more and at most 1, got 2.0" in error(
-        "train", *settings, *at, "--balance", "2"
+    assert "pos_weight_exponent: expected a number of 0 or more and at most 1, got 2.0" in error(
+        "train", *settings, *at, "--pos_weight_exponent", "2"
     )
+    assert "balance is now pos_weight_exponent" in error("train", *settings, *at, "--balance", "1")
     assert "data.validate_on is no longer a setting: evaluate --split test scores the test part" in error(
         "train", *settings, *at, "--data.validate_on", "test"
     )
@@ -96,7 +97,7 @@ def test_linear_probe_on_fairface_matches_the_reference(
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     weights = str(shared / "weights" / "mobilenet_2_5_224_tf.h5")
     data = ("--data.root", str(shared / "data" / "fairface"), "--data.input_size", "128")
-    probe = ("--optim.layers", "linear_probe", "--optim.weight_decay", "0.01", "--balance", "0")
+    probe = ("--optim.layers", "linear_probe", "--optim.weight_decay", "0.01", "--pos_weight_exponent", "0")
     arguments = (*data, *probe, "--backbone.name", "mobilenet_0.25", "--backbone.pretrained", weights)
     assert run("train", *arguments, "--run_dir", str(tmp_path / "run")) == 0
     scores = json.loads((tmp_path / "run" / "metrics.json").read_text())

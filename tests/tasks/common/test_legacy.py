@@ -27,6 +27,7 @@ RENAMED = {
     ("ssd.maps", "halving"): ("ssd.neck", "extra_layers"),
     ("ssd.maps", "pyramid"): ("ssd.neck", "fpn"),
     ("alone", False): ("baseline", False),
+    ("balance", 0.25): ("pos_weight_exponent", 0.25),
 }
 
 
