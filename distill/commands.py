@@ -43,10 +43,11 @@ from tasks.common.runs.load import identify_run, open_run
 from tasks.common.runs.pretrained import use_pretrained
 from tasks.common.runtime.device import uses_cuda
 from tasks.common.runtime.distributed import World, join_world
+from tasks.common.runtime.signals import INTERRUPTED
 from tasks.common.settings import CONFIG, build_settings
 from tasks.common.task import Objective, Task
 from tasks.common.training.fit import InterruptedRunError, size_of_checkpoints
-from tasks.common.verbs.train import INTERRUPTED, check_settings
+from tasks.common.verbs.train import check_settings
 from tasks.registry import task_class
 
 DISTILLED_RUN, BASELINE_RUN = "distilled", "baseline"

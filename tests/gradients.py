@@ -60,15 +60,15 @@ def _distillation(name: str, *, class_loss: Any = "kd", hint_stride: int | None 
 
 CASES: dict[str, Callable[[Mapping[str, str]], Objective]] = {
     "attributes": _task("attributes"),
-    "classification": _task("classification", data={"name": "stanford_dogs"}),
+    "classification": _task("classification", data={"format": "stanford_dogs"}),
     "ssd": _task("detection"),
     "faster_rcnn": _task("detection", model="faster_rcnn", **SMALL),
     "cosface": _task("embedding"),
     "triplet": _task("embedding", loss="triplet", margin=0.2),
     "geolocation": _task("geolocation", **CELLS),
     "distill attributes": _distillation("attributes"),
-    "distill classes": _distillation("classification", data={"name": "stanford_dogs"}, hint_stride=16),
-    "distill classes by dist": _distillation("classification", data={"name": "stanford_dogs"}, class_loss="dist"),
+    "distill classes": _distillation("classification", data={"format": "stanford_dogs"}, hint_stride=16),
+    "distill classes by dist": _distillation("classification", data={"format": "stanford_dogs"}, class_loss="dist"),
     "distill ssd": _distillation("detection", hint_stride=32),
     "distill embeddings": _distillation("embedding"),
     "distill cells": _distillation("geolocation", **CELLS),

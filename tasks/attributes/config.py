@@ -32,9 +32,9 @@ class AttributesConfig(TaskConfig):
 
     Args:
         data: the dataset.
-        pos_weight_exponent: the loss of an attribute's positives has the weight ((1 - p) / p)^pos_weight_exponent, where
-            p is its prevalence in the training images. 0: no weights; 1: positives and negatives of each attribute
-            have equal total weight. Predicted probabilities are corrected for it.
+        pos_weight_exponent: the loss of an attribute's positives has the weight ((1 - p) / p)^pos_weight_exponent,
+            where p is its prevalence in the training images. 0: no weights; 1: positives and negatives of each
+            attribute have equal total weight. Predicted probabilities are corrected for it.
         min_crop_area: smallest area of a random crop, as a fraction of the image.
         randaugment_ops: number of RandAugment operations; 0 disables it.
     """

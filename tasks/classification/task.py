@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from backbone.weights import IMAGENET_CLASS_NAMES, load_classes
+from backbone.weights import IMAGENET_CLASS_NAMES, Weights, load_classes
 from datasets.classification.class_folders import open_labelled
 from datasets.classification.labelled import LabelledImages
 from datasets.files import existing_folder
@@ -94,6 +94,16 @@ class ClassificationTask(Task[Label]):
             if rows:
                 load_classes(model, weights, rows)
         return model
+
+    def kept(self, weights: Weights) -> str:
+        """The backbone, and the classifier of the classes that it knows."""
+        num_known = len(self.rows_in(weights.class_names))
+        backbone = super().kept(weights)
+        return (
+            f"{backbone} and the classifier of {num_known} of {len(self.class_names)} classes"
+            if num_known
+            else backbone
+        )
 
     def _open_data(self) -> SplitData[LabelledImages]:
         data, _ = _open(self.config)

@@ -30,10 +30,12 @@ class Features(NamedTuple):
     Attributes:
         values: (N, num_features), on the CPU.
         rows: (N,), index of each image in the source.
+        num_unreadable: number of images that could not be read; others are left out because nothing is in them.
     """
 
     values: Tensor
     rows: list[int]
+    num_unreadable: int
 
 
 @torch.no_grad()
@@ -49,10 +51,10 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
     path = cache_dir() / "features" / f"{_key(task, backbone, source)}.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as cached:
-            features = Features(torch.from_numpy(cached["values"]), cached["rows"].tolist())
-            num_left_out = len(source) - len(features.rows)
-            num_unreadable = int(cached["num_unreadable"]) if "num_unreadable" in cached else num_left_out
-        problem = too_many_unreadable(num_unreadable, len(source), task.config.loop.max_unreadable_fraction)
+            features = Features(
+                torch.from_numpy(cached["values"]), cached["rows"].tolist(), int(cached["num_unreadable"])
+            )
+        problem = too_many_unreadable(features.num_unreadable, len(source), task.config.loop.max_unreadable_fraction)
         if problem is not None:
             raise ValueError(problem)
         return features
@@ -70,9 +72,9 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
                     values.append(backbone(batch.images.to(device)).float().cpu())
                 rows += batch.rows
             progress.advance(len(batch) + len(batch.unreadable))
-    features = Features(torch.cat(values), rows)
+    features = Features(torch.cat(values), rows, len(unreadable.reasons))
     with atomic_write(path) as temporary:
-        np.savez(temporary, values=features.values.numpy(), rows=np.array(rows), num_unreadable=len(unreadable.reasons))
+        np.savez(temporary, values=features.values.numpy(), rows=rows, num_unreadable=features.num_unreadable)
     return features
 
 

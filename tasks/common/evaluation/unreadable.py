@@ -30,9 +30,7 @@ class UnreadableImages:
             record = self.empty if image.is_empty else self.reasons
             if image.reason not in record:
                 record[image.reason] = None
-                warnings.warn(
-                    f"{image.reason}; the image is {'left out' if image.is_empty else 'skipped'}", stacklevel=2
-                )
+                warnings.warn(f"{image.reason}; the image is left out", stacklevel=2)
 
     def merge_processes(self, world: World) -> None:
         """Add the records of all other processes.
@@ -56,7 +54,9 @@ class UnreadableImages:
         if num_left_out == 0 or num_left_out < self.num_images:
             return None
         last = next(reversed(self.empty or self.reasons))
-        return f"none of the {self.num_images} images is left: {len(self.empty)} are empty; the last one: {last}"
+        message = f"none of the {self.num_images} images is left: {len(self.empty)} are empty"
+        unreadable = f" and {len(self.reasons)} unreadable" if self.reasons else ""
+        return f"{message}{unreadable}; the last one: {last}"
 
 
 def too_many_unreadable(num_unreadable: int, num_images: int, max_fraction: float) -> str | None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+INTERRUPTED = 130  # exit status, as in a shell after Ctrl-C
+
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:

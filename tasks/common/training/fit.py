@@ -179,7 +179,7 @@ class _Trainer(Generic[T]):
             started = time.perf_counter()
             batches = [next(loader) for _ in range(optim.accumulate)]
             state.wait_s += time.perf_counter() - started
-            self.unreadable.add(line for batch in batches for line in batch.unreadable)
+            self.unreadable.add(image for batch in batches for image in batch.unreadable)
             # The flags are reduced over all processes, since all must take part in each step or none.
             problem = self.unreadable.problem
             is_old = self._is_older_than(60 * self.loop.checkpoint_minutes)

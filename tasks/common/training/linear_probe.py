@@ -54,7 +54,7 @@ def fit_linear_probe(task: Task[T], run: Path) -> dict[str, float]:
     model: Any = task.build_model().to(setup_device(task.config.loop)).eval()
     source = task.source("train")
     _check_memory(model, len(source))
-    features, examples = _extract(task, model, source, "features of the training images")
+    features, examples, _ = _extract(task, model, source, "features of the training images")
     groups = _groups(task, [example.truth for example in examples])
     inputs = [features[rows] for _, rows in groups]
     targets = [
@@ -87,13 +87,13 @@ def _groups(task: Task[T], truths: Sequence[T]) -> list[tuple[float, list[int]]]
 @torch.inference_mode()
 def _evaluate(task: Task[T], model: Any, source: Source[T]) -> tuple[dict[str, float], dict[str, int]]:
     """The scores on the validation images, and the numbers of images."""
-    features, examples = _extract(task, model, source, "features of the validation images")
+    features, examples, num_unreadable = _extract(task, model, source, "features of the validation images")
     metric = task.metric()
     for start in range(0, len(examples), PREDICTION_BATCH_SIZE):
         part = slice(start, start + PREDICTION_BATCH_SIZE)
         predicted = task.decode(model.from_features(features[part]))
         metric.update(predicted, [example.truth for example in examples[part]])
-    counts = {"num_images": len(examples), "num_unreadable": len(source) - len(examples)}
+    counts = {"num_images": len(examples), "num_unreadable": num_unreadable}
     return metric.compute(), counts
 
 
@@ -133,8 +133,10 @@ def _check_memory(model: Any, num_images: int) -> None:
         )
 
 
-def _extract(task: Task[T], model: Any, source: Source[T], title: str) -> tuple[Tensor, list[Example[T]]]:
-    """The features of a source's readable images, on the model's device, and their examples without pixels."""
+def _extract(task: Task[T], model: Any, source: Source[T], title: str) -> tuple[Tensor, list[Example[T]], int]:
+    """The features of a source's readable images, on the model's device; their examples without pixels; and the number
+    of unreadable images.
+    """
     features = pooled_features(task, model.backbone, source, title)
     examples = [Example(NO_IMAGE, source.truth(row), source.id(row), row) for row in features.rows]
-    return features.values.to(device_of(model)), examples
+    return features.values.to(device_of(model)), examples, features.num_unreadable

@@ -16,11 +16,10 @@ from tasks.common.evaluation.predict import find_files, predict_files
 from tasks.common.evaluation.prediction_files import PredictionFiles, is_unfinished
 from tasks.common.runs.folder import check_out_folder, check_writable, explain_full_disk, out_folder
 from tasks.common.runs.load import load_model
-from tasks.common.runtime.signals import stop_signals
+from tasks.common.runtime.signals import INTERRUPTED, stop_signals
 from tasks.common.settings import flatten
 from tasks.common.task import Task
 
-INTERRUPTED = 130  # exit status, as in a shell after Ctrl-C
 MAX_LISTED = 20  # files that were left out
 
 

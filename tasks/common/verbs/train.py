@@ -26,12 +26,11 @@ from tasks.common.runs.folder import (
 from tasks.common.runs.pretrained import use_pretrained, with_conventions_of, without_pretrained
 from tasks.common.runtime.device import uses_cuda
 from tasks.common.runtime.distributed import World, join_world
+from tasks.common.runtime.signals import INTERRUPTED
 from tasks.common.settings import CONFIG
 from tasks.common.task import Task
 from tasks.common.training.fit import InterruptedRunError, fit, size_of_checkpoints
 from tasks.common.training.linear_probe import fit_linear_probe
-
-INTERRUPTED = 130  # exit status, as in a shell after Ctrl-C
 
 
 def train(task_class: type[Task[Any]], arguments: Arguments) -> int:

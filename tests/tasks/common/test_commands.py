@@ -95,7 +95,7 @@ def test_a_broken_image_is_named_and_skipped_up_to_a_fraction(generated_root: Pa
     words = ("--run_dir", str(tmp_path / "b"), "--loop.max_unreadable_fraction", "0.05", "--optim.epochs", "1")
     done = train_detection(data, *words)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("000000000000.jpg: truncated image; the image is skipped") == 1
+    assert done.stderr.count("000000000000.jpg: truncated image; the image is left out") == 1
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice(generated_root: Path, tmp_path: Path) -> None:

@@ -278,7 +278,7 @@ def test_unreadable_images_of_all_processes_count_together() -> None:
             return [value, ([f"other {row}" for row in range(5)], ["empty"])]
 
     unreadable = UnreadableImages(100, 0.05)
-    with pytest.warns(UserWarning, match="is skipped"):
+    with pytest.warns(UserWarning, match="is left out"):
         unreadable.add(Unreadable(f"own {row}") for row in range(5))
     assert unreadable.problem is None
     with pytest.raises(ValueError, match="10 of 100 images are unreadable"):

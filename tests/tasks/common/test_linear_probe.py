@@ -1,6 +1,7 @@
 """Linear probe: the optimum equals scikit-learn's; features are cached; failure cases."""
 
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional
 
+from datasets.alignment import NoFaceError
+from datasets.classification.labelled import LabelledImages
 from datasets.files import CACHE_VARIABLE
-from datasets.images.read import read_image
-from datasets.types import Label
+from datasets.images.read import UnreadableImageError, read_image
+from datasets.types import Example, Label
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.task import ClassificationTask
 from tasks.common.evaluation.failure_cases import NUM_KEPT, FailureCases
@@ -40,7 +43,7 @@ def task(generated_roots: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     root = generated_roots("classification")
     config = build_config(
         ClassificationConfig,
-        data={"root": str(root), "name": "stanford_dogs", "input_size": 64},
+        data={"root": str(root), "format": "stanford_dogs", "input_size": 64},
         backbone={"name": "mobilenet_0.25"},
         optim={"layers": "linear_probe", "weight_decay": 0.001},
         loop={"num_workers": 0},
@@ -103,6 +106,28 @@ def test_features_are_those_of_the_network_and_cached(task: ClassificationTask, 
     other = pooled_features(task, model.backbone, source, "")
     assert not torch.equal(other.values, features.values)
     assert len(list((tmp_path / "cache" / "features").iterdir())) == 2
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_images_with_nothing_in_them_are_not_counted_as_unreadable(
+    task: ClassificationTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, source = task.build_model().eval(), task.source("val")
+    read = type(source).__getitem__
+    errors = {1: NoFaceError("no face found"), 2: UnreadableImageError("truncated"), 5: NoFaceError("no face found")}
+
+    def read_some(self: LabelledImages, row: int) -> Example[Label]:
+        if row in errors:
+            raise type(errors[row])(f"{row}: {errors[row]}")
+        return read(self, row)
+
+    monkeypatch.setattr(type(source), "__getitem__", read_some)
+    loop = dataclasses.replace(task.config.loop, max_unreadable_fraction=0.5)
+    task.config = dataclasses.replace(task.config, loop=loop)
+    for _ in range(2):  # computed, then from the cache
+        features = pooled_features(task, model.backbone, source, "")
+        assert features.num_unreadable == 1
+        assert features.rows == [row for row in range(len(source)) if row not in errors]
 
 
 def test_failure_cases_are_drawn_worst_first_and_only_if_there_are_any(

@@ -11,7 +11,7 @@ import yaml
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.task import ClassificationTask
 from tasks.common.runs.checkpoint import save_best
-from tasks.common.runs.pretrained import open_pretrained
+from tasks.common.runs.pretrained import open_pretrained, use_pretrained
 from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask
 from tasks.registry import TASKS, config_class, task_class
@@ -55,6 +55,25 @@ def test_class_names_are_those_of_a_classifier(name: str, tmp_path: Path) -> Non
     assert weights is not None
     assert weights.class_names == (("0", "1", "2") if name == "classification" else ())
     ClassificationTask.with_num_classes(pretrained, 5).build_model()
+
+
+@pytest.mark.parametrize(
+    ("class_names", "kept"),
+    [
+        (["cat", "new", "dog"], "the backbone and the classifier of 2 of 3 classes"),
+        (["new", "other"], "the backbone"),
+    ],
+)
+def test_a_line_says_which_classes_a_classifier_keeps(
+    class_names: list[str], kept: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = build_config(ClassificationConfig, backbone={"name": "mobilenet_0.25"}, data={"input_size": 96})
+    before = save_run(tmp_path, ClassificationTask(config, {"data": "folder", "class_names": ["dog", "cat"]}))
+    pretrained = build_config(ClassificationConfig, backbone={"name": "mobilenet_0.25", "pretrained": str(tmp_path)})
+    task = use_pretrained(ClassificationTask(pretrained, {"data": "folder", "class_names": class_names}))
+    assert capsys.readouterr().err.endswith(f"; of them the network starts from {kept}\n")
+    if "cat" in class_names:
+        assert torch.equal(task.build_model().head.weight[[0, 2]], before.head.weight[[1, 0]])
 
 
 def test_folders_that_are_no_runs_are_named(run: tuple[Path, Any], tmp_path: Path) -> None:

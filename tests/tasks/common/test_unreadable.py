@@ -23,7 +23,10 @@ def test_only_broken_images_are_limited() -> None:
                 assert problem.startswith(f"{broken} of 10 images are unreadable, more than the fraction 0.3")
             elif broken + empty == 10:
                 assert problem is not None
-                assert problem.startswith(f"none of the 10 images is left: {empty} are empty; the last one: ")
+                unreadable = f" and {broken} unreadable" * (broken > 0)
+                assert problem.startswith(
+                    f"none of the 10 images is left: {empty} are empty{unreadable}; the last one: "
+                )
             else:
                 assert problem is None
 
@@ -41,7 +44,7 @@ def test_each_image_is_named_once_and_counted_apart() -> None:
     with pytest.warns(UserWarning, match="a.jpg|b.jpg") as warned:
         images.add([Unreadable("a.jpg: truncated"), Unreadable("b.jpg: no face found", is_empty=True)] * 2)
     assert [str(line.message) for line in warned] == [
-        "a.jpg: truncated; the image is skipped",
+        "a.jpg: truncated; the image is left out",
         "b.jpg: no face found; the image is left out",
     ]
     assert list(images.reasons) == ["a.jpg: truncated"]
