@@ -59,22 +59,24 @@ def open_timm(spec: str, student: Task[Any], _: TeacherOptions) -> Teacher:
     return _build_classifier(f"timm {name}", student, network, config["input_size"][1], mean, std)
 
 
-def imagenet_columns(title: str, student: Any) -> list[int]:
-    """The ImageNet class of each of the student's classes.
+def class_columns(title: str, student: Any, class_names: Sequence[str] = IMAGENET_CLASS_NAMES) -> list[int]:
+    """The column of each of the student's classes in the logits of a teacher, by name.
 
     Args:
         title: of the teacher, for the message.
         student: the student's task.
+        class_names: of the teacher.
 
     Raises:
-        ValueError: if ImageNet lacks one of them.
+        ValueError: if the teacher lacks one of them.
     """
-    column_of = student.rows_in(IMAGENET_CLASS_NAMES)
+    column_of = student.rows_in(class_names)
     num_classes = len(student.class_names)
     if len(column_of) < num_classes:
+        missing = [name for class_id, name in enumerate(student.class_names) if class_id not in column_of]
         raise ValueError(
-            f"--teacher: {title} has only {len(column_of)} of the {num_classes} classes by name; train a teacher on "
-            "them and give its run folder"
+            f"--teacher: {title} has only {len(column_of)} of the {num_classes} classes by name, and not {missing[0]}; "
+            "train a teacher on them and give its run folder"
         )
     return [column_of[class_id] for class_id in range(num_classes)]
 
@@ -83,7 +85,7 @@ def _build_classifier(
     title: str, student: Task[Any], network: nn.Module, input_size: int, mean: Sequence[float], std: Sequence[float]
 ) -> Teacher:
     normalized = nn.Sequential(Normalize(Conventions(mean=mean, std=std)), network)  # type: ignore[arg-type]
-    model = LogitsWrapper(normalized, imagenet_columns(title, student))
+    model = LogitsWrapper(normalized, class_columns(title, student))
     return build_teacher(title, at_input_size(student, input_size), model)
 
 

@@ -140,12 +140,16 @@ def _inspect(student: Task[Any], settings: DistillConfig, world: World) -> bool:
 
 
 def _build_student(task_name: str, config: Any, settings: DistillConfig) -> Task[Any]:
-    """The student's task, with the label map of a teacher that is a run, else with that of the data."""
+    """The student's task, with the label map of a teacher that is a run, else with that of the data.
+
+    Classes are found in the teacher by name, so labelled images may have some of its classes only.
+    """
     student_class = task_class(task_name)
     if task_name == "embedding" and not settings.alpha:
         return student_class(config, {"identities": []})  # the distillation loss needs no class prototypes
     kind, spec = parse_teacher(settings.teacher[0])
-    if task_name != "embedding" and kind == "run":
+    has_own_labels = task_name == "embedding" or (task_name == "classification" and not settings.unlabelled)
+    if kind == "run" and not has_own_labels:
         _, metadata = identify_run(Path(spec), task_name)
         return student_class(config, metadata)
     return student_class.from_data(config)

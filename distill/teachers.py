@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from backbone.weights import IMAGENET_CLASS_NAMES
-from distill.classifiers import imagenet_columns, open_timm, open_torchvision
+from distill.classifiers import class_columns, open_timm, open_torchvision
 from distill.config import OnnxConfig
 from distill.facenet import INPUT_SIZE, WEIGHTS, FaceNetTask, load_facenet
 from distill.names import TEACHERS, parse_teacher
@@ -57,13 +57,19 @@ def _open_attributes(_: str, student: Task[Any], options: TeacherOptions) -> Tea
 
 
 def _open_run(spec: str, student: Task[Any], _: TeacherOptions) -> Teacher:
-    """The best checkpoint of a run, at its own input size, on the student's data."""
+    """The best checkpoint of a run, at its own input size, on the student's data.
+
+    A classifier may have more classes than the student, which are found by name.
+    """
     task, model = open_run(Path(spec), type(student), type(student.config))
+    metadata: Mapping[str, Any] = task.metadata
     for key in ("class_names", "attribute_names", "partitionings"):
-        if task.metadata.get(key) != student.metadata.get(key):
-            raise ValueError(f"--teacher: {spec}: its {key} differ from the student's; expected the same")
+        if metadata.get(key) != student.metadata.get(key):
+            if student.name != "classification":
+                raise ValueError(f"--teacher: {spec}: its {key} differ from the student's; expected the same")
+            model, metadata = LogitsWrapper(model, class_columns(spec, student, metadata[key])), student.metadata
     data = dataclasses.replace(student.config.data, input_size=task.config.data.input_size)
-    task = type(student)(dataclasses.replace(task.config, data=data), task.metadata)
+    task = type(student)(dataclasses.replace(task.config, data=data), metadata)
     return build_teacher(f"{task.config.backbone.name}, {spec}", task, model)
 
 
@@ -81,7 +87,7 @@ def _open_onnx(spec: str, student: Task[Any], options: TeacherOptions) -> Teache
         raise ValueError(f"--teacher: {spec}: an ONNX file can teach embedding, classification and attributes only")
     is_classifier = student.name == "classification"
     has_imagenet_classes = is_classifier and network.num_outputs == len(IMAGENET_CLASS_NAMES)
-    columns = imagenet_columns(spec, student) if has_imagenet_classes else None
+    columns = class_columns(spec, student) if has_imagenet_classes else None
     logits = ProbabilitiesToLogits(network, outputs=config.outputs, uses_softmax=is_classifier)
     return build_teacher(spec, task, LogitsWrapper(logits, columns), content)
 

@@ -15,15 +15,21 @@ class LogitsWrapper(nn.Module):
     """A network whose output is a logit for each class or attribute."""
 
     def __init__(self, network: nn.Module, columns: Sequence[int] | None = None) -> None:
-        """Args: network: images -> logits; columns: those of the student's classes; None for all."""
+        """Args: network: images -> logits or `Logits`; columns: those of the student's classes; None for all."""
         super().__init__()
         self.network = network
         self._columns = columns if columns is None else list(columns)
 
     def forward(self, images: Tensor) -> Logits:
         """uint8 RGB (N, 3, S, S) -> logits."""
-        logits = self.network(images)
+        outputs = self.network(images)
+        logits = outputs.logits if isinstance(outputs, Logits) else outputs
         return Logits(logits if self._columns is None else logits[:, self._columns])
+
+    @property
+    def backbone(self) -> nn.Module | None:
+        """The network's backbone, for hints; None for a network of another library."""
+        return getattr(self.network, "backbone", None)
 
 
 class ProbabilitiesToLogits(nn.Module):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from backbone.weights import IMAGENET_CLASS_NAMES
 from distill import teachers
 from distill.config import OnnxConfig
+from distill.ensemble import TeacherEnsemble
 from distill.facenet import load_facenet
 from distill.inception_resnet import InceptionResnetV1
 from distill.names import TEACHERS, parse_teacher
@@ -25,6 +26,7 @@ from distill.objectives import build_objective
 from distill.teacher import at_input_size
 from distill.teachers import open_teacher
 from tasks.registry import TASKS
+from tests.tasks.common.test_pretrained import save_run
 
 ONNX = OnnxConfig()
 Student = Callable[..., Any]
@@ -123,6 +125,26 @@ def test_torchvision_teacher_equals_torchvisions_network(tmp_path: Path, student
         open_teacher("torchvision:resnet19", task, ONNX)
     with pytest.raises(ValueError, match="not the weights of this network"):
         open_teacher(f"torchvision:resnet34={tmp_path / 'weights.pth'}", task, ONNX)
+
+
+def test_classes_are_found_in_a_run_by_name(tmp_path: Path, student: Student) -> None:
+    task = student("classification")
+    names = [*reversed(task.class_names), "another", "one more"]
+    network = save_run(tmp_path, type(task)(task.config, {"data": "folder", "class_names": names}))
+    teacher = open_teacher(str(tmp_path), task, ONNX)
+    images = random_images(teacher.input_size)
+    with torch.no_grad():
+        expected = network.eval()(images).logits[:, [names.index(name) for name in task.class_names]]
+        torch.testing.assert_close(teacher.model(images).logits, expected)
+    assert teacher.task.metadata == task.metadata
+    objective = build_objective(task, class_loss="kd", temperature=1)
+    assert len(TeacherEnsemble([teacher], objective, loop=task.config.loop, hint_stride=16).hint_shape) == 3
+
+    more = type(task)(task.config, {"data": "folder", "class_names": ["new", *task.class_names]})
+    with pytest.raises(
+        ValueError, match=rf"--teacher: {tmp_path} has only 16 of the 17 classes by name, and not new; train a teacher"
+    ):
+        open_teacher(str(tmp_path), more, ONNX)
 
 
 @pytest.mark.parametrize("shape", [["n", 3, 40, 40], [1, 3, 40, 40], [3, 3, 40, 40], ["n", 40, 40, 3]])
