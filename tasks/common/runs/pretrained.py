@@ -135,6 +135,11 @@ def with_conventions_of(config: Any, run: Path) -> Any:
     return _with_conventions(config, saved)
 
 
+def with_backbone_of(config: Any, run: Path) -> Any:
+    """The settings with all of a run's `backbone`."""
+    return dataclasses.replace(config, backbone=read_config(type(config), run / CONFIG).backbone)
+
+
 def without_pretrained(config: Any) -> Any:
     """The settings with random initialisation, for a model whose weights are loaded later or not needed."""
     return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, pretrained="none"))

@@ -1,4 +1,4 @@
-"""`train`: start or resume a run."""
+"""`train`: start a run, resume one, or train one further."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasks.common.runs.folder import (
     find_restarted_run,
     new_run,
 )
-from tasks.common.runs.pretrained import use_pretrained, with_conventions_of, without_pretrained
+from tasks.common.runs.pretrained import use_pretrained, with_backbone_of, with_conventions_of, without_pretrained
 from tasks.common.runtime.device import uses_cuda
 from tasks.common.runtime.distributed import World, join_world
 from tasks.common.runtime.signals import INTERRUPTED
@@ -42,41 +42,33 @@ def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
 def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> int:
     config, options = arguments.config, arguments.options
     run, resume = world.broadcast(_run_to_resume(task_class.name, options) if world.is_main else (None, False))
-    is_linear_probe = config.optim.layers == "linear_probe"
-    if is_linear_probe and (resume or options["extend"] or world.size > 1):
-        raise ValueError(
-            "optim.layers: linear_probe is fitted in one go by one process; there is nothing to resume, extend or "
-            "distribute"
-        )
+    _check_flags(config, options, resume=resume, world=world)
     if world.is_main:
         _check_place(task_class.name, options, run)
-    weights = None
     if resume:
         assert run is not None
-        config = with_conventions_of(config, run)
-        check_unchanged(dataclasses.asdict(config), run / CONFIG)
-        config = without_pretrained(config)  # the weights are in the checkpoint
+        config = _resumed(config, run, is_extension=options["extend"] is not None)
     # First the data, which are more often at fault than weights, and read in less time.
     task = task_class.from_data(config)
     if world.is_main:
         inspect_data(task)
     has_scores = validation_source(task) is not None
     check_settings(task, has_scores=has_scores)
-    if options["extend"]:
-        task, weights = extend_run(task, Path(options["extend"]), world)
-    elif not resume:
-        task = use_pretrained(task, world)
-    if world.is_main and run is None:  # once more, now that the size of the network is known
-        num_bytes = MIN_FREE_BYTES if is_linear_probe else size_of_checkpoints(task)
-        check_run_folder(task.name, options["run_dir"], num_bytes)
+    weights = None
     if not resume:
-        run = world.broadcast(new_run(task, options["run_dir"], restarted=run) if world.is_main else Path())
+        if options["extend"]:
+            task, weights = extend_run(task, Path(options["extend"]), world)
+        else:
+            task = use_pretrained(task, world)
+        if world.is_main:
+            run = _make_run(task, options["run_dir"], run)
+        run = world.broadcast(run)
     assert run is not None
     if world.is_main:
         _print_start(task, run, is_new=weights is None and not resume)
     try:
         with explain_full_disk(run, lambda: _way_on(task.name, run)):
-            if is_linear_probe:
+            if config.optim.layers == "linear_probe":
                 metrics = fit_linear_probe(task, run)
             else:
                 metrics = fit(task, run, resume=resume, weights=weights, world=world)
@@ -85,13 +77,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
             print(f"{stop}; continue with: {_resume(task.name, run)}", file=sys.stderr)
         return INTERRUPTED
     if world.is_main:
-        if has_scores:
-            print_metrics(metrics, f"best checkpoint, {_images(task)}")
-        else:
-            print(f"{NOT_HELD_OUT}; the last weights are kept, and the pictures show training images", file=sys.stderr)
-        print(f"look at {run / PICTURE}{'' if is_linear_probe else f' and {run / CURVES}'}", file=sys.stderr)
-        if has_scores:
-            print(f"details: python -m tasks.{task.name} evaluate --run {run}", file=sys.stderr)
+        _print_end(task, run, metrics if has_scores else None)
     return 0
 
 
@@ -103,14 +89,35 @@ def _run_to_resume(name: str, options: dict[str, Any]) -> tuple[Path | None, boo
     return run, run is not None and (run / CONFIG).is_file() and checkpoint.exists(run)
 
 
-def _check_place(name: str, options: dict[str, Any], run: Path | None) -> None:
-    """Raise a ValueError, before any work, if the run folder cannot be written."""
+def _check_flags(config: Any, options: dict[str, Any], *, resume: bool, world: World) -> None:
+    """Raise a ValueError for flags that exclude each other."""
     if options["resume"] and options["extend"]:
         raise ValueError("--extend: makes a new run, and --resume continues one; give one of them")
+    if config.optim.layers == "linear_probe" and (resume or options["extend"] or world.size > 1):
+        raise ValueError(
+            "optim.layers: linear_probe is fitted in one go by one process; there is nothing to resume, extend or "
+            "distribute"
+        )
+
+
+def _check_place(name: str, options: dict[str, Any], run: Path | None) -> None:
+    """Raise a ValueError, before any work, if the run folder cannot be written."""
     if run is not None:
         check_writable(run, "--resume")
     else:
         check_run_folder(name, options["run_dir"])
+
+
+def _resumed(config: Any, run: Path, *, is_extension: bool) -> Any:
+    """The settings to resume a run with: its own, apart from those that may change.
+
+    Raises:
+        ValueError: if others have changed.
+    """
+    # The command that `torchrun` restarts lacks what `extend_run` or `use_pretrained` has put into the run's settings.
+    config = with_backbone_of(config, run) if is_extension else with_conventions_of(config, run)
+    check_unchanged(dataclasses.asdict(config), run / CONFIG)
+    return without_pretrained(config)  # the weights are in the checkpoint
 
 
 def check_settings(task: Task[Any], *, has_scores: bool) -> None:
@@ -122,11 +129,31 @@ def check_settings(task: Task[Any], *, has_scores: bool) -> None:
         task.classes_of([task.source("train").truth(0)])  # raises where a task has no classes
 
 
+def _make_run(task: Task[Any], run_dir: str | None, restarted: Path | None) -> Path:
+    """Make the run folder; it is checked once more, now that the size of the network is known."""
+    if restarted is None:
+        is_linear_probe = task.config.optim.layers == "linear_probe"
+        check_run_folder(task.name, run_dir, MIN_FREE_BYTES if is_linear_probe else size_of_checkpoints(task))
+    return new_run(task, run_dir, restarted=restarted)
+
+
 def _print_start(task: Task[Any], run: Path, *, is_new: bool) -> None:
     config = task.config
     if is_new and config.backbone.pretrained == "none" and config.data.root is not None:
         print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
     print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
+
+
+def _print_end(task: Task[Any], run: Path, metrics: dict[str, float] | None) -> None:
+    """Print the scores, if there are any, and where to look."""
+    if metrics is None:
+        print(f"{NOT_HELD_OUT}; the last weights are kept, and the pictures show training images", file=sys.stderr)
+    else:
+        print_metrics(metrics, f"best checkpoint, {_images(task)}")
+    pictures = [run / PICTURE, run / CURVES]
+    print(f"look at {' and '.join(str(path) for path in pictures if path.is_file())}", file=sys.stderr)
+    if metrics is not None:
+        print(f"details: python -m tasks.{task.name} evaluate --run {run}", file=sys.stderr)
 
 
 def _resume(name: str, run: Path) -> str:

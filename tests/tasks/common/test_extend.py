@@ -66,6 +66,23 @@ def test_an_extended_run_is_resumed_without_the_first_one(finished: Path, tmp_pa
     assert run_detection("evaluate", "--run", str(more)).returncode == 0
 
 
+def test_restarted_processes_resume_the_extended_run(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`torchrun --max-restarts` gives the same command again."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "my_run")
+    words = ("train", "--extend", str(finished), "--optim.epochs", "1", "--run_dir", str(tmp_path / "more"))
+    done = run_detection(*words)
+    assert done.returncode == 0, done.stderr
+    weights = torch.load(tmp_path / "more" / "last.pt", weights_only=True)["model"]
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    again = run_detection(*words)
+    assert again.returncode == 0, again.stderr
+    assert "training " not in again.stderr
+    after = torch.load(tmp_path / "more" / "last.pt", weights_only=True)["model"]
+    assert all(torch.equal(after[name], value) for name, value in weights.items())
+
+
 def test_resume_with_more_epochs_says_how_to_go_on(unbroken: Path) -> None:
     failed = run_detection("train", "--resume", str(unbroken), "--optim.epochs", str(EPOCHS + 4))
     assert failed.returncode == 1
