@@ -20,6 +20,7 @@ from datasets.splits import SPLITS, Holdout, SplitData, hold_out, split_named, v
 from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples
 from datasets.tables import SUFFIXES, open_table, shorten
 from datasets.types import Attributes, Split
+from datasets.words import plural
 
 IMAGES, ATTRIBUTE_LIST, PARTITION_LIST = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
 EXPECTED = f"CelebA's {ATTRIBUTE_LIST}, or a CSV file with 'attr' in its name, one column for each attribute"
@@ -99,7 +100,8 @@ def open_attributes(root: Path, holdout: Holdout | None = None) -> SplitData[Att
         if splits is None
         else f", divided by {(partition_list or path).name if listed.splits is None else path.name}"
     )
-    found = f"{path.relative_to(root)}: {len(listed.attribute_names)} attributes of {len(whole)} images{by}"
+    count = f"{plural(len(listed.attribute_names), 'attribute')} of {plural(len(whole), 'image')}"
+    found = f"{path.relative_to(root)}: {count}{by}"
     return hold_out(SplitData(root, found, readers), holdout, val_rows=partial(_validation_rows, root), join=_join)
 
 
@@ -144,7 +146,7 @@ def _read_attributes(path: Path) -> _Attributes:
     if len(lines) < 3 or not re.fullmatch("[0-9]{1,9}", lines[0].strip()):
         raise ValueError(f"{path}: line 1: expected the number of images, then a line of attribute names")
     if len(lines) - 2 != int(lines[0]):
-        raise ValueError(f"{path}: line 1 gives {int(lines[0])} images, but there are {len(lines) - 2}")
+        raise ValueError(f"{path}: line 1 gives {plural(int(lines[0]), 'image')}, but there are {len(lines) - 2}")
     attribute_names = lines[1].split()
     _require_unique(path, attribute_names)
     rows = ((number, line.split()) for number, line in enumerate(lines[2:], 3))
@@ -180,7 +182,8 @@ def _parse(
     for number, words in rows:
         if len(words) != width:
             raise ValueError(
-                f"{path}: line {number}: expected a name and {len(columns)} values, got {len(words)} words"
+                f"{path}: line {number}: expected a name and {plural(len(columns), 'value')}, got "
+                f"{plural(len(words), 'word')}"
             )
         row = [VALUES.get(words[column].strip(), 2) for column in columns]
         if 2 in row:

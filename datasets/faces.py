@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from datasets.classification.labelled import join_files
 from datasets.folders import FolderLayout, find_layout, read_groups
 from datasets.listing import list_images
-from datasets.phrases import some
 from datasets.splits import Holdout, SplitData, hold_out, validation_rows
 from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples
 from datasets.types import Face, Split
+from datasets.words import some
 
 PAIRS = "pairs.txt"
 NUMBER = "[0-9]{1,9}"
@@ -149,9 +149,10 @@ def _read_persons(layout: FolderLayout, split: Split) -> FaceImages:
     if empty:
         warnings.append(f"{layout.root}: {some(empty, 'folder')} without photos")
     if single:
-        of = f"of the {len(counts)} persons for {split}" if layout.has_splits else f"of {len(counts)} persons"
+        of = f" for {split}" if layout.has_splits else ""
         warnings.append(
-            f"{layout.root}: {some(single, 'person')} {of} with one photo only, which has no other to match"
+            f"{layout.root}: {some(single, 'person')} of {len(counts)}{of} with one photo only, which has no other to "
+            "match"
         )
     names = np.array([*map(os.fsencode, images.names)], np.bytes_)
     return FaceImages(ImageFiles(layout.root, names), images.groups, numbers, warnings)

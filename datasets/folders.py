@@ -11,9 +11,9 @@ from pathlib import Path
 from datasets.files import describe_folder
 from datasets.images.read import IMAGE_SUFFIXES
 from datasets.listing import ImageListing, is_hidden, list_images
-from datasets.phrases import join_words, some
 from datasets.splits import SPLITS, split_folders
 from datasets.types import Split
+from datasets.words import join_words, plural, some
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,7 @@ class FolderLayout:
 
     def describe(self) -> str:
         """Such as "3 classes, train/ and valid/"."""
-        count = len(self.groups(self.first_split))
-        plural = {"class": "classes", "person": "persons"}[self.group]
-        text = f"{count} {self.group if count == 1 else plural}"
+        text = plural(len(self.groups(self.first_split)), self.group)
         if not self.has_splits:
             return text
         return f"{text}, {join_words(f'{parent}/' for parents in self.parents.values() for parent in parents)}"

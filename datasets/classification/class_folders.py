@@ -13,10 +13,10 @@ import numpy as np
 from datasets.classification.labelled import LabelledImages, join_labelled, validation_rows_of_classes
 from datasets.classification.stanford_dogs import TRAIN_LIST, read_stanford_dogs
 from datasets.folders import FolderLayout, find_layout, read_groups, subfolders
-from datasets.phrases import some
 from datasets.splits import Holdout, SplitData, hold_out
 from datasets.stores import ImageFiles
 from datasets.types import Split
+from datasets.words import plural, some
 
 Format = Literal["folder", "imagenet", "stanford_dogs"]
 # With lines `wnid name`; the second comes with Kaggle's copy of ImageNet.
@@ -84,7 +84,7 @@ def read_imagenet(root: Path, holdout: Holdout | None = None) -> SplitData[Label
         classes = layout.groups(layout.first_split)
         return _open(layout, classes, classes, "ImageNet without a list of classes", holdout)
     wnids, class_names = _read_class_list(path)
-    return _open(layout, wnids, class_names, f"ImageNet with {len(wnids)} classes of {path.name}", holdout)
+    return _open(layout, wnids, class_names, f"ImageNet, {plural(len(wnids), 'class')} of {path.name}", holdout)
 
 
 def _open(
@@ -108,7 +108,7 @@ def _read_split(
             root / parent / unknown[0] for parent in layout.parents[split] if (root / parent / unknown[0]).is_dir()
         )
         raise ValueError(
-            f"{where}: not one of the {len(class_id_of)} classes ({', '.join(list(class_id_of)[:3])}, ...); expected "
+            f"{where}: not one of the {some(list(class_id_of), 'class')}; expected "
             "the class folders of train, or of the list of classes"
         )
     images = read_groups(layout, split)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.phrases import some
 from datasets.splits import Holdout, validation_rows
 from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples
 from datasets.types import Label
+from datasets.words import some
 
 
 class LabelledImages(StoredExamples[Label]):

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from datasets.detection.pairing import name_in_split
 from datasets.images.read import read_image
-from datasets.phrases import some
 from datasets.splits import Holdout, validation_rows
 from datasets.stores import ImageFiles, Rows, StoredExamples
 from datasets.types import Detections, Example
+from datasets.words import some
 
 ROUNDING_PX = 1  # boxes that reach outside their image by no more were rounded
 # Roboflow's exports have several augmented copies of a photo, named <photo>.rf.<32 hexadecimal digits>.jpg.

@@ -15,10 +15,10 @@ from datasets.detection.annotated import AnnotatedImages, Categories, Objects, b
 from datasets.detection.pairing import pair, parent, stem
 from datasets.detection.sizes import fill_sizes
 from datasets.locate import locate, relative_name
-from datasets.phrases import some
 from datasets.splits import SplitData
 from datasets.stores import ImageFiles
 from datasets.types import Split
+from datasets.words import some
 
 
 @dataclass

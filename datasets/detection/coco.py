@@ -18,10 +18,10 @@ from datasets.detection.sizes import fill_sizes
 from datasets.detection.sniff import read_ends
 from datasets.listing import list_files
 from datasets.locate import locate
-from datasets.phrases import some
 from datasets.splits import SPLITS, SplitData, split_folders, split_named
 from datasets.stores import ImageFiles
 from datasets.types import Split
+from datasets.words import some
 
 EXPECTED = "a JSON file with 'images', 'annotations' and 'categories', in annotations/ or beside the images"
 _OTHER_KINDS = ("captions_", "image_info_", "person_keypoints_", "stuff_", "panoptic_")  # of the official annotations

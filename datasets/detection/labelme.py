@@ -21,8 +21,8 @@ from datasets.detection.sizes import as_size
 from datasets.detection.sniff import has_pattern
 from datasets.files import whole_characters
 from datasets.listing import list_files
-from datasets.phrases import some
 from datasets.splits import SplitData
+from datasets.words import some
 
 EXPECTED = "labelme's JSON files beside the images"
 _SHAPES = re.compile(rb'"shapes"\s*:')

@@ -11,9 +11,9 @@ from datasets.detection import coco, labelme, voc, yolo
 from datasets.detection.annotated import AnnotatedImages, Categories, held_out, join
 from datasets.detection.category_ids import CATEGORY_IDS, read_category_ids
 from datasets.files import describe_folder
-from datasets.phrases import join_words, some
 from datasets.splits import Holdout, SplitData, hold_out
 from datasets.types import Split
+from datasets.words import join_words, some
 
 Find = Callable[[Path], SplitData[AnnotatedImages] | None]
 # Format -> how it is found in a folder, and what is expected there.

@@ -21,9 +21,9 @@ from datasets.detection.pairing import by_split, count_splits, parent, stem
 from datasets.detection.sizes import as_size
 from datasets.detection.sniff import has_pattern
 from datasets.listing import list_files
-from datasets.phrases import some
 from datasets.splits import SPLITS, SplitData, split_named
 from datasets.types import Split
+from datasets.words import some
 
 EXPECTED = "Pascal VOC's XML files, in Annotations/ or beside the images"
 _ROOT = re.compile(rb"<annotation[\s>]")

@@ -18,10 +18,10 @@ from datasets.detection.sniff import sniffed
 from datasets.detection.yolo_labels import Labels, has_label_line, read_labels
 from datasets.detection.yolo_settings import YoloSettings, class_names_file, read_names, read_settings
 from datasets.listing import list_files
-from datasets.phrases import some
 from datasets.splits import SPLITS, SplitData
 from datasets.stores import ImageFiles
 from datasets.types import Split
+from datasets.words import some
 
 EXPECTED = "YOLO's text files (class x_centre y_centre width height, as fractions), beside the images or in labels/"
 _LABEL_FOLDERS = {"label", "labels"}

@@ -14,6 +14,7 @@ from datasets.geolocation.coordinates import Photos, check_coordinates, named_sp
 from datasets.listed import find_listed, folders_below
 from datasets.listing import is_hidden
 from datasets.tables import SUFFIXES, Table, columns_of, has_value, open_table, shorten, to_float
+from datasets.words import plural
 
 # The usual names of columns, the most likely first; without case and punctuation.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -77,7 +78,9 @@ def read_csv(root: Path, path: Path, *, images: str | None, columns: Mapping[str
     coordinates, texts, empty = _read_columns(table, index_of)
     names = texts["image"]
     warnings = (
-        [f"{path}: {len(empty)} rows without coordinates left out, the first in line {empty[0]}"] if empty else []
+        [f"{path}: {plural(len(empty), 'row')} without coordinates left out, the first in line {empty[0]}"]
+        if empty
+        else []
     )
     if not names:
         raise ValueError(f"{path}: it has no photos with coordinates")

@@ -16,6 +16,7 @@ from datasets.geolocation.sphere import Floats
 from datasets.splits import SPLITS, Holdout, SplitData, validation_rows
 from datasets.stores import ImageStore, Rows, StoredExamples
 from datasets.types import Place, Split
+from datasets.words import plural
 
 # Side of a grid cell / group_km. Of evenly spread photos, about 4 val_fraction / 10 (4 % at 0.1) are within group_km of
 # a validation cell and left out. Larger cells lose fewer photos, but are fewer, so the fraction of validation photos is
@@ -84,7 +85,7 @@ def split_photos(
         rows = {split: found_rows for split, found_rows in rows.items() if len(found_rows)}
         num_left_out = len(photos) - sum(map(len, rows.values()))
         if num_left_out:
-            warnings.append(f"{root}: {num_left_out} photos are in no split; left out")
+            warnings.append(f"{root}: {plural(num_left_out, 'photo')} in no split left out")
     if holdout is not None and "train" in rows and ("val" not in rows or holdout.is_fold):
         found += f"; {'folds' if 'val' in rows else 'a part'} held out for validation by {group_by}"
         pool = np.sort(np.concatenate([rows[split] for split in ("train", "val") if split in rows]))
@@ -129,7 +130,7 @@ def _split_by_place(
     cells = cell_names(photos.lat_deg, photos.lng_deg, cell_km)
     if not _is_whole(holdout) and len(set(cells)) < 2:
         raise ValueError(
-            f"the {len(photos)} photos cannot be split by place: all are in one cell of {cell_km:g} km, "
+            f"{plural(len(photos), 'photo')} cannot be split by place: all are in one cell of {cell_km:g} km, "
             f"{CELL_KM_PER_GROUP_KM} times data.group_km; {REMEDIES}"
         )
     is_val = validation_rows(cells, holdout)
@@ -150,8 +151,8 @@ def _split_by_author(photos: Photos, holdout: Holdout) -> dict[Split, NDArray[np
     authors = photos.authors.tolist()
     if not _is_whole(holdout) and len(set(authors)) < 2:
         raise ValueError(
-            f"the {len(photos)} photos cannot be split by author: all are by {authors[0]!r}; data.group_by place or a "
-            "column 'split' helps"
+            f"{plural(len(photos), 'photo')} cannot be split by author: all are by {authors[0]!r}; data.group_by place "
+            "or a column 'split' helps"
         )
     is_val = validation_rows(authors, holdout)
     return {"train": ~is_val, "val": is_val}

@@ -21,6 +21,7 @@ from datasets.images.read import IMAGE_SUFFIXES, Decoding, decode_image
 from datasets.splits import split_named
 from datasets.stores import Rows
 from datasets.types import Image
+from datasets.words import plural
 
 Member = tuple[str, int, int]  # name, offset and size in bytes
 # What a record has -> its keys in a JSON record, in lower case.
@@ -103,7 +104,7 @@ def read_shards(root: Path) -> tuple[Photos, str]:
                 shard_ids.append(shard_id)
     if not names:
         raise ValueError(
-            f"{root}: expected tar files with pairs of key.jpg and key.json, found {len(shards)} tar files"
+            f"{root}: expected tar files with pairs of key.jpg and key.json, found {plural(len(shards), 'tar file')}"
         )
     lat_deg, lng_deg = (np.array([record[column] for record in records], float) for column in ("lat", "lng"))
     check_coordinates(root, lat_deg, lng_deg, names)
@@ -120,9 +121,9 @@ def read_shards(root: Path) -> tuple[Photos, str]:
     splits, line = named_splits(root, words.get("split"))
     warnings = [line] if line else []
     if num_unpaired:
-        warnings.append(f"{num_unpaired} members of {root} are not in pairs of key.jpg and key.json; left out")
+        warnings.append(f"{root}: {plural(num_unpaired, 'member')} not in pairs of key.jpg and key.json left out")
     authors = np.array(words["author"]) if "author" in words else None
-    found = f"{len(names)} photos in {len(shards)} tar files of WebDataset"
+    found = f"{plural(len(names), 'photo')} in {plural(len(shards), 'tar file')} of WebDataset"
     return Photos(images, lat_deg, lng_deg, splits, authors, warnings), found
 
 

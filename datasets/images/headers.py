@@ -159,14 +159,36 @@ def is_truncated_jpeg(file: BinaryIO) -> bool:
     return all(segment_type != END_OF_IMAGE for segment_type, _ in jpeg_segments(file.read()))
 
 
+def read_exif(file: BinaryIO) -> Pillow.Exif:
+    """The EXIF data of an image file, empty if it has none.
+
+    Raises:
+        Exception: if the file, or they, make no sense, of many types.
+    """
+    image_format = format_of(file.read(SIGNATURE_BYTES))
+    file.seek(0)
+    if image_format is None:
+        raise ValueError("not an image")
+    if image_format == "TIFF":  # its tags are those of EXIF
+        exif = Pillow.Exif()
+        exif.load_from_fp(file)
+        return exif
+    return _exif_of(open_with_pillow(file, image_format))
+
+
 def orientation_of(image: ImageFile) -> int:
-    """The orientation of EXIF; not by `image.getexif()`, which takes one from XMP too, unlike OpenCV and browsers."""
-    exif = Pillow.Exif()
+    """The orientation of EXIF."""
     try:
-        exif.load(image.info.get("exif", b""))
-        return int(exif.get(ORIENTATION, 1))
+        return int(_exif_of(image).get(ORIENTATION, 1))
     except Exception:  # damaged EXIF data, where the image may be intact
         return 1
+
+
+def _exif_of(image: ImageFile) -> Pillow.Exif:
+    """Not `image.getexif()`, which takes the orientation from XMP too, unlike OpenCV and browsers."""
+    exif = Pillow.Exif()
+    exif.load(image.info.get("exif", b""))
+    return exif
 
 
 def tiff_tags(file: BinaryIO) -> ImageFileDirectory_v2:

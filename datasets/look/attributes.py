@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from datasets.celeba import AttributeImages
-from datasets.look.finding import Finding, Severity, ratio, selected, some
+from datasets.look.finding import Finding, Severity, ratio, selected
 from datasets.types import Split
+from datasets.words import first_of
 
 MIN_IMAGES = 20
 FEW, MAX_RATIO = 0.01, 3  # images without any attribute: as a fraction, and relative to what is expected
@@ -30,12 +31,12 @@ def look_at_attributes(sources: Mapping[Split, AttributeImages]) -> Iterator[Fin
             severity: Severity = "warning" if split == "test" else "error"
             yield Finding(
                 severity,
-                f"{split}: each attribute is the same in all images, so nothing can be {useless}: {some(constant)}",
+                f"{split}: each attribute is the same in all images, so nothing can be {useless}: {first_of(constant)}",
             )
         elif constant:
             count = ratio(len(constant), len(names), "attributes")
             yield Finding(
-                "warning", f"{split}: {count} are the same in all images and cannot be {useless}: {some(constant)}"
+                "warning", f"{split}: {count} are the same in all images and cannot be {useless}: {first_of(constant)}"
             )
         has_none = np.asarray(~source.values.any(1))
         # As many as there would be if the attributes were independent are natural.

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.detection.annotated import AnnotatedImages
-from datasets.look.finding import Finding, Severity, ratio, selected, some
+from datasets.look.finding import Finding, Severity, ratio, selected
 from datasets.types import Split
+from datasets.words import first_of
 
 TINY_PX = 2
 HUGE_FRACTION = 0.95  # of the image's area
@@ -117,12 +118,14 @@ def _classes(sources: Mapping[Split, AnnotatedImages]) -> Iterator[Finding]:
         scored = [name for name in unlearned if name in set(used.get("val", []))]
         also = f"; val has boxes of {len(scored)} of them, which no model will find" if scored else ""
         yield Finding(
-            "warning", f"{ratio(len(unlearned), len(names), 'classes')} have no box in train: {some(unlearned)}{also}"
+            "warning",
+            f"{ratio(len(unlearned), len(names), 'classes')} have no box in train: {first_of(unlearned)}{also}",
         )
     unscored = [name for name in used["train"] if name not in set(used.get("val") or used["train"])]
     if unscored:
         yield Finding(
-            "note", f"{ratio(len(unscored), len(names), 'classes')} have no box in val, and no score: {some(unscored)}"
+            "note",
+            f"{ratio(len(unscored), len(names), 'classes')} have no box in val, and no score: {first_of(unscored)}",
         )
 
 

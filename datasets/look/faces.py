@@ -9,6 +9,7 @@ import numpy as np
 from datasets.faces import FaceImages
 from datasets.look.finding import Finding, Severity
 from datasets.types import Split
+from datasets.words import plural
 
 
 def look_at_identities(sources: Mapping[Split, FaceImages]) -> Iterator[Finding]:
@@ -25,9 +26,5 @@ def look_at_identities(sources: Mapping[Split, FaceImages]) -> Iterator[Finding]
             }[split]
             severity: Severity = "warning" if split == "test" else "error"
             yield Finding(
-                severity, f"{split}: {_persons(num_persons)}, {num_paired} of them with two photos; {lacking}"
+                severity, f"{split}: {plural(num_persons, 'person')}, {num_paired} of them with two photos; {lacking}"
             )
-
-
-def _persons(count: int) -> str:
-    return f"{count:,} person{'' if count == 1 else 's'}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +9,6 @@ from numpy.typing import NDArray
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-NUM_NAMED = 4
 
 
 class Finding(NamedTuple):
@@ -34,9 +32,3 @@ def ratio(count: int, total: int, noun: str) -> str:
 def selected(mask: NDArray[np.bool_], noun: str) -> str:
     """Such as "12 of 1,280 boxes", for the selected ones."""
     return ratio(int(mask.sum()), len(mask), noun)
-
-
-def some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are, such as "a, b, c, d and 5 more"."""
-    rest = len(names) - NUM_NAMED
-    return ", ".join(names[:NUM_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.classification.labelled import LabelledImages
-from datasets.look.finding import Finding, ratio, some
+from datasets.look.finding import Finding, ratio
 from datasets.types import Split
+from datasets.words import first_of
 
 
 def class_counts(source: LabelledImages) -> NDArray[np.int64]:
@@ -29,7 +30,7 @@ def look_at_classes(sources: Mapping[Split, LabelledImages]) -> Iterator[Finding
         lacking = names[(counts["train"] > 0) & (counts[split] == 0)].tolist()
         if lacking:
             yield Finding(
-                "note", f"{ratio(len(lacking), len(names), 'classes')} have no images in {split}: {some(lacking)}"
+                "note", f"{ratio(len(lacking), len(names), 'classes')} have no images in {split}: {first_of(lacking)}"
             )
 
 
@@ -48,5 +49,5 @@ def _learnable(
         also = f"; val has images of {num_scored} of them, which no model will get right" if num_scored else ""
         yield Finding(
             "warning",
-            f"{ratio(len(unlearned), len(names), 'classes')} have no images in train: {some(unlearned)}{also}",
+            f"{ratio(len(unlearned), len(names), 'classes')} have no images in train: {first_of(unlearned)}{also}",
         )

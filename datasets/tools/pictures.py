@@ -20,6 +20,7 @@ from datasets.stores import StoredExamples
 from datasets.subsample import evenly_spread
 from datasets.tools.counts import Sources, box_sides, count_classes, image_sizes
 from datasets.types import Image, Place, Split
+from datasets.words import plural
 
 NUM_EXAMPLES, TITLE_PX = 12, 28
 MAX_BARS = 20
@@ -38,11 +39,8 @@ def draw_examples(sources: Sources, path: Path) -> bool:
         except UnreadableImageError:
             continue  # the look has counted it
     if pictures:
-        title = f"{len(pictures)} images of {split}, evenly spread"
-        write_image(
-            path,
-            add_caption(contact_sheet(pictures), title, size_px=TITLE_PX, is_title=True),
-        )
+        title = f"{plural(len(pictures), 'image')} of {split}, evenly spread"
+        write_image(path, add_caption(contact_sheet(pictures), title, size_px=TITLE_PX, is_title=True))
     return bool(pictures)
 
 
@@ -50,8 +48,8 @@ def _draw(source: StoredExamples[Any], row: int) -> Image:
     image, truth, path = source[row].image, source.truth(row), Path(source.id(row))
     match source:
         case AnnotatedImages():
-            count = f"{len(truth)} box{'' if len(truth) == 1 else 'es'}"
-            return add_caption(draw_detections(image, truth, None, source.categories.names), f"{path.name}: {count}")
+            caption = f"{path.name}: {plural(len(truth), 'box')}"
+            return add_caption(draw_detections(image, truth, None, source.categories.names), caption)
         case LabelledImages():
             text = source.class_names[truth.class_id]
         case AttributeImages():
@@ -72,11 +70,11 @@ def draw_histograms(sources: Sources, path: Path) -> None:
         sides = {split: box_sides(source) for split, source in parts.items()}
         image_sides = {split: s.sizes_hw[s.objects.image_rows][:, ::-1] for split, s in parts.items()}
         sizes = {split: 100 * np.sqrt((sides[split] / image_sides[split]).prod(1)) for split in parts}
-        size_label = "side of a square with the box's area, % of the image's"
+        size_label = "√(box area / image area), %"
     else:
         sides = {split: image_sizes(source) for split, source in sources.items()}
         sizes = {split: np.sqrt(values.prod(1)) for split, values in sides.items()}
-        size_label = "side of a square with the image's area, px"
+        size_label = "√(width x height), px"
     aspects = {split: values[:, 0] / np.maximum(values[:, 1], 1e-9) for split, values in sides.items()}
     thing = "boxes" if parts else "images"
     rows = count_classes(sources)

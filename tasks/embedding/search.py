@@ -23,6 +23,7 @@ from datasets.progress import Progress
 from datasets.stores import ImageFiles, StoredExamples
 from datasets.transforms import center_crop
 from datasets.types import Example, Face
+from datasets.words import plural
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.onnx_file import ExportedNetwork
 from tasks.common.evaluation.evaluate import predict_batch, predict_pixels, readable_batches, track_unreadable
@@ -59,7 +60,7 @@ def index(task_class: type[Task[Face]], arguments: Arguments) -> int:
         for start in range(0, len(new), PHOTOS_PER_WRITE):
             embedded = _embed(task, model, list(new)[start : start + PHOTOS_PER_WRITE], progress)
             gallery.add({name: new[name] for name in embedded.names}, embedded.embeddings)
-    print(f"{len(new)} photos are new or changed; {out} ({gallery.kind}) has {len(gallery)}", file=sys.stderr)
+    print(f"{plural(len(new), 'photo')} new or changed; {out} ({gallery.kind}) has {len(gallery)}", file=sys.stderr)
     return 0
 
 
@@ -67,7 +68,7 @@ def remove(_task_class: type[Task[Face]], arguments: Arguments) -> int:
     """Remove photos from a gallery; their files need not exist."""
     gallery = Gallery.read(Path(arguments.options["gallery"]))
     num_removed = gallery.remove([os.path.abspath(target) for target in arguments.options["inputs"]])
-    print(f"removed {num_removed} photos; {gallery.path} has {len(gallery)}", file=sys.stderr)
+    print(f"removed {plural(num_removed, 'photo')}; {gallery.path} has {len(gallery)}", file=sys.stderr)
     return 0
 
 
@@ -154,10 +155,10 @@ def _embed(task: Task[Face], model: Any, photos: Sequence[str], progress: Progre
         rows += batch.rows
         progress.advance(len(batch) + len(batch.unreadable))
     if unreadable.empty:
-        print(f"{len(unreadable.empty)} of {len(photos)} photos have no face; left out", file=sys.stderr)
+        print(f"{plural(len(unreadable.empty), 'photo')} of {len(photos)} left out: no face found", file=sys.stderr)
     num_several = sum(face is not None and face.num_faces > 1 for face in faces)
     if num_several:
-        print(f"{num_several} photo{'s' if num_several > 1 else ''} {SEVERAL_FACES}", file=sys.stderr)
+        print(f"{plural(num_several, 'photo')} {SEVERAL_FACES}", file=sys.stderr)
     return _Embedded([photos[row] for row in rows], stack_embeddings(predicted), faces)
 
 

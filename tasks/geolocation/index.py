@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from typing import Any
 
+from datasets.words import plural
 from tasks.common.cli.parser import Arguments
 from tasks.common.evaluation.evaluate import warn_about_data
 from tasks.common.runs import checkpoint
@@ -25,5 +26,6 @@ def index(task_class: type[Any], arguments: Arguments) -> int:
     run = new_run(task, arguments.options["run_dir"])
     content = {"task": task.name, "metadata": dict(task.metadata), "model": model.state_dict()}
     checkpoint.save_best(run, content)
-    print(f"{len(source)} photos in {run}; score it: python -m tasks.{task.name} evaluate --run {run}", file=sys.stderr)
+    score_it = f"python -m tasks.{task.name} evaluate --run {run}"
+    print(f"{plural(len(source), 'photo')} in {run}; score it: {score_it}", file=sys.stderr)
     return 0

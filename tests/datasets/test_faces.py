@@ -99,7 +99,7 @@ def test_persons_with_one_photo_are_kept_and_counted(tmp_path: Path) -> None:
     assert photos.identities == ["ann", "bob", "eve"]
     assert photos.warnings == [
         f"{tmp_path}: 1 folder (zoe) without photos",
-        f"{tmp_path}: 2 persons (ann, eve) of 3 persons with one photo only, which has no other to match",
+        f"{tmp_path}: 2 persons (ann, eve) of 3 with one photo only, which has no other to match",
     ]
 
 

@@ -174,7 +174,7 @@ def test_a_validation_part_is_held_out_of_train_and_test_stays_test() -> None:
         assert [data[name].id(row) for row in range(len(data[name]))] == [
             alone[name].id(row) for row in range(len(alone[name]))
         ]
-    assert "photos: 40 photos are in no split; left out" in data["train"].warnings
+    assert "photos: 40 photos in no split left out" in data["train"].warnings
     nothing = split_photos(with_own, None, root=Path("photos"), found="", group_by="place", group_km=1)
     assert len(nothing["train"]) == 300
     with pytest.raises(MissingSplitError):

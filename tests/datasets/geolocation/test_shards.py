@@ -54,9 +54,7 @@ def test_errors_in_shards(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"b.jpg, has latitude 91"):
         read_shards(tmp_path)
     write(good, {"__key__": "b", "jpg": jpeg(9)})
-    assert read_shards(tmp_path)[0].warnings == [
-        f"1 members of {tmp_path} are not in pairs of key.jpg and key.json; left out"
-    ]
+    assert read_shards(tmp_path)[0].warnings == [f"{tmp_path}: 1 member not in pairs of key.jpg and key.json left out"]
     write({**good, "jpg": b"damaged"})
     photos, _ = read_shards(tmp_path)
     with pytest.raises(UnreadableImageError, match=r"0.tar/a.jpg"):

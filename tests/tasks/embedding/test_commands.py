@@ -58,9 +58,9 @@ def test_train_evaluate_index_search_remove(
     shutil.copytree(Path(settings[1]) / "train", "photos")
     identities = sorted(Path("photos").iterdir())
     assert run("index", "--run", "run", *map(str, identities[:8]), "--out", "g.faiss") == 0
-    assert "16 photos are new or changed; g.faiss (flat) has 16" in capsys.readouterr().err
+    assert "16 photos new or changed; g.faiss (flat) has 16" in capsys.readouterr().err
     assert run("index", "--run", "run", "photos", "--out", "g.faiss") == 0
-    assert "8 photos are new or changed; g.faiss (flat) has 24" in capsys.readouterr().err
+    assert "8 photos new or changed; g.faiss (flat) has 24" in capsys.readouterr().err
     query = sorted(identities[3].iterdir())[0]
     assert (
         run("search", "--run", "run", "--gallery", "g.faiss", str(query), "--num_matches", "4", "--out", "found") == 0
@@ -77,7 +77,7 @@ def test_train_evaluate_index_search_remove(
     cv2.imwrite(str(query), np.zeros((64, 64, 3), np.uint8))
     capsys.readouterr()
     assert run("index", "--run", "run", "photos", "--out", "g.faiss") == 0
-    assert "1 photos are new or changed; g.faiss (flat) has 24" in capsys.readouterr().err
+    assert "1 photo new or changed; g.faiss (flat) has 24" in capsys.readouterr().err
     shutil.rmtree(identities[3])
     assert run("remove", str(identities[3]), "--gallery", "g.faiss") == 0
     assert "removed 2 photos; g.faiss has 22" in capsys.readouterr().err
@@ -169,7 +169,7 @@ def test_of_several_faces_the_largest_is_taken_and_photos_without_one_are_left_o
     capsys.readouterr()
     assert run("index", "--run", "run", *align, *(f"{name}.png" for name in photos), "--out", "g.faiss") == 0
     lines = capsys.readouterr().err
-    assert "2 of 3 photos have no face; left out" in lines
+    assert "2 photos of 3 left out: no face found" in lines
     assert "1 photo with several faces, of which the largest was taken" in lines
     assert "g.faiss (flat) has 1" in lines
     assert f"warning: {tmp_path / 'wall.png'}: no face found; the image is left out" in lines
