@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
+import select
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -11,18 +13,38 @@ from typing import Any
 
 
 def exit_status(run: Callable[[], int]) -> int:
-    """The status that a command returns; 1 after an error in the data, 130 when interrupted, with a line on stderr."""
+    """Run a command and return its exit status.
+
+    Returns:
+        What the command returns; with a line on stderr, 1 after an error in the data and 130 when interrupted; 1
+        without a word when the reader of its output is gone, as after `| head` (as Python and rich do).
+    """
     warnings.showwarning = _WarningPrinter()  # type: ignore[assignment]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as for sys.stderr: not every file name can be encoded
     try:
-        return run()
+        try:
+            return run()
+        finally:
+            sys.stdout.flush()  # here, where a reader that is gone is noticed in time
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if not (isinstance(error, BrokenPipeError) and _is_unread()):
+            print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _is_unread() -> bool:
+    """Whether the reader of stdout is gone; what is left to print is dropped then."""
+    stdout = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(stdout, select.POLLOUT)
+    if not any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    return True
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:

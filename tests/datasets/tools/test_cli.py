@@ -1,12 +1,15 @@
 """`python -m datasets`: the list of verbs, help without a heavy import, near misses, exit statuses."""
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from datasets.images.read import write_image
 from datasets.tools import cli
 from datasets.tools.cli import VERBS, main
 
@@ -65,3 +68,28 @@ def test_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(cli, "_data_folder", interrupt)
     assert main(["check", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["--help"], ["stats", "data"], ["stats", "data", "--json"]], ids=" ".join)
+def test_a_reader_that_is_gone_ends_the_output_quietly(words: list[str], unbuffered: str, tmp_path: Path) -> None:
+    """As `| head` does, once it has its lines."""
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        write_image(tmp_path / "data" / name / "1.png", np.zeros((8, 8, 3), np.uint8))
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "datasets", *words],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": unbuffered},
+        )
+    finally:
+        os.close(writer)
+    assert done.stderr == ""
+    assert done.returncode == 1
