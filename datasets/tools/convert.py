@@ -28,7 +28,13 @@ def convert(options: argparse.Namespace) -> int:
     from datasets.writers.write import write_data
 
     with new_output(options.out, options.folder) as folder:
-        data = divide(options.folder, options.task, options.format, options.val_fraction, None)
+        data = divide(
+            options.folder,
+            kind=options.task,
+            format=options.format,
+            csv=options.csv,
+            val_fraction=options.val_fraction,
+        )
         warnings = print_warnings(data.warnings)
         written, notes = write_data(folder, data.sources, options.to, copies=options.copy)
     notes = data.notes + notes

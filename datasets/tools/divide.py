@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,15 @@ class Divided(NamedTuple):
         return [line for source in self.sources.values() for line in source.warnings]
 
 
-def divide(root: Path, kind: Any, format: str, val_fraction: float | None, test_fraction: float | None) -> Divided:
+def divide(
+    root: Path,
+    *,
+    kind: Any = "auto",
+    format: str = "auto",
+    csv: str | None = None,
+    val_fraction: float | None = None,
+    test_fraction: float | None = None,
+) -> Divided:
     """The data's own splits, with a val part held out as `train` does with data.val_fraction, and then a test part.
 
     The images for val have a hash in [0, val_fraction), those for test in [val_fraction, val_fraction +
@@ -45,13 +54,15 @@ def divide(root: Path, kind: Any, format: str, val_fraction: float | None, test_
         root: the folder.
         kind: of the data, or auto.
         format: of the data, or auto.
+        csv: the CSV file of places, relative to root; None to look for it.
         val_fraction: of the training images; None to hold none out.
         test_fraction: likewise.
 
     Raises:
         ValueError: if the data cannot be read or divided, or have a part already that is to be held out.
     """
-    found_kind, data = open_folder(root, kind=kind, format=format)
+    open_data = partial(open_folder, root, kind=kind, format=format, csv=csv)
+    found_kind, data = open_data()
     found = data.found
     asked: dict[Split, float | None] = {"val": val_fraction, "test": test_fraction}
     for split, value in asked.items():
@@ -63,13 +74,13 @@ def divide(root: Path, kind: Any, format: str, val_fraction: float | None, test_
     if start + (test_fraction or 0) >= 1:
         raise ValueError("--val_fraction and --test_fraction: expected a sum under 1, so that some are for training")
     if val_fraction is not None:
-        _, data = open_folder(root, kind=kind, format=format, holdout=Holdout(0.0, val_fraction))
+        _, data = open_data(holdout=Holdout(0.0, val_fraction))
     sources = {split: data[split] for split in data.names}
     if test_fraction is None:
         return Divided(found_kind, found, sources, [])
     # As a fold, since a val part of the data's own must not keep a test part from being held out.
     holdout = Holdout(start, start + test_fraction, is_fold=True)
-    _, tested = open_folder(root, kind=kind, format=format, holdout=holdout)
+    _, tested = open_data(holdout=holdout)
     train, notes = sources["train"], list[str]()
     is_test = _is_in(train, tested["val"])
     if isinstance(train, LabelledImages):

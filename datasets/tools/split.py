@@ -28,7 +28,14 @@ def split(options: argparse.Namespace) -> int:
     if options.val_fraction is None and options.test_fraction is None:
         raise ValueError("expected --val_fraction or --test_fraction, or both")
     with new_output(options.out, options.folder) if options.out else nullcontext() as folder:
-        data = divide(options.folder, options.task, options.format, options.val_fraction, options.test_fraction)
+        data = divide(
+            options.folder,
+            kind=options.task,
+            format=options.format,
+            csv=options.csv,
+            val_fraction=options.val_fraction,
+            test_fraction=options.test_fraction,
+        )
         warnings, notes, sources, target = print_warnings(data.warnings), data.notes, data.sources, None
         if data.kind == "detection":
             target = options.format if options.format != "auto" else find_format(options.folder)

@@ -169,6 +169,21 @@ def test_without_out_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFi
     assert "cat" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [["split", "--val_fraction", "0.5"], ["convert", "--to", "webdataset"]], ids=str)
+def test_of_several_csv_files_one_is_named(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    make_places(root)
+    (root / "places.csv").rename(root / "all.csv")
+    (root / "some.csv").write_text("name;latitude;longitude\n0.png;10;20\n1.png;-10;50\n2.png;30;90\n")
+    verb, *flags = words
+    assert main([verb, str(root), *flags, "--out", str(tmp_path / "out")]) == 1
+    assert "2 CSV files with coordinates (all.csv, some.csv)" in capsys.readouterr().err
+    assert main([verb, str(root), *flags, "--out", str(tmp_path / "out"), "--csv", "some.csv", "--json"]) == 0
+    assert sum(row["images"] for row in json.loads(capsys.readouterr().out)["splits"]) == 3
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
