@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from datasets.tools.flags import add_data_flags
-from datasets.tools.outputs import TARGETS, add_out, fraction, print_result, print_warnings
+from datasets.tools.flags import TARGETS, add_data_flags, add_out, fraction
+from datasets.tools.results import print_result, print_warnings
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,30 +1,16 @@
-"""Flags and printed results of the verbs that write data. Light to import."""
+"""What the verbs that write data print. Light to import."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-TARGETS = {"coco": "COCO", "yolo": "YOLO", "voc": "Pascal VOC", "webdataset": "WebDataset shards"}
+from datasets.tools.flags import TARGETS
+
 MAX_PRINTED = 50  # classes; --json lists all
-
-
-def add_out(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """The flags of verbs that write a data set."""
-    parser.add_argument("--out", type=Path, required=required, metavar="NEW", help="folder to write, which must be new")
-    parser.add_argument("--copy", action="store_true", help="copy image files, for programs that change them in place")
-
-
-def fraction(word: str) -> float:
-    """A fraction between 0 and 1, from the command line."""
-    value = float(word)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {word}")
-    return value
 
 
 def print_warnings(lines: Iterable[str]) -> list[str]:
