@@ -21,8 +21,8 @@ from datasets.images.read import UnreadableImageError, image_headers
 from datasets.splits import SPLITS, split_named
 from datasets.stores import ImageFiles, StoredExamples
 from datasets.types import Split
-from datasets.writers.output import OutputFolder, flat_names
-from datasets.writers.shards import write_shards
+from datasets.writers.output import OutputFolder, flat_names, renamed
+from datasets.writers.shards import FOR_OTHER_PROGRAMS, write_shards
 
 Sources = Mapping[Split, StoredExamples[Any]]
 PLACES = "places.csv"
@@ -82,7 +82,7 @@ def write_celeba(output: OutputFolder, sources: Mapping[Split, AttributeImages])
     attribute_names = next(iter(sources.values())).attribute_names
     if any(len(name.split()) != 1 for name in attribute_names):
         raise ValueError(f"CelebA's list cannot hold names of attributes with spaces: {', '.join(attribute_names)}")
-    names = iter(_names(sources, without_spaces=True))
+    names = iter(_names(output, sources, without_spaces=True))
     lines, partitions = [], []
     for split, source in sources.items():
         for row in range(len(source)):
@@ -97,7 +97,7 @@ def write_celeba(output: OutputFolder, sources: Mapping[Split, AttributeImages])
 
 def write_places(output: OutputFolder, sources: Mapping[Split, GeotaggedPhotos]) -> None:
     """Write `images/` and `places.csv` with the columns IMG_ID, LAT, LON, split."""
-    names = iter(_names(sources))
+    names = iter(_names(output, sources))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["IMG_ID", "LAT", "LON", "split"])
@@ -116,9 +116,12 @@ def write_example_shards(output: OutputFolder, sources: Sources) -> None:
     for split, source in sources.items():
         suffix, record = _record(split, source)
         paths = [Path(source.id(row)) for row in range(len(source))]
-        names = flat_names([root_and_name(source, row)[1] for row in range(len(source))])
-        write_shards(output, split, paths, names, suffix, record)
+        write_shards(output, split, paths, _names(output, {split: source}), suffix, record)
     first = next(iter(sources.values()))
+    if isinstance(first, GeotaggedPhotos):
+        output.notes.append("a record has lat, lon and split, and nothing else of a table")
+    else:
+        output.notes.append(FOR_OTHER_PROGRAMS)
     if isinstance(first, LabelledImages):
         output.add_text("class_names.json", json.dumps(first.class_names, indent=2, ensure_ascii=False) + "\n")
 
@@ -144,7 +147,9 @@ def _place_record(split: Split, source: GeotaggedPhotos, row: int) -> str:
     return json.dumps({"lat": place.lat_deg, "lon": place.lng_deg, "split": split})
 
 
-def _names(sources: Sources, *, without_spaces: bool = False) -> Sequence[str]:
-    """File names that are distinct among all splits."""
-    names = [root_and_name(source, row)[1] for source in sources.values() for row in range(len(source))]
-    return flat_names(["_".join(name.split()) for name in names] if without_spaces else names)
+def _names(output: OutputFolder, sources: Sources, *, without_spaces: bool = False) -> Sequence[str]:
+    """File names that are distinct among the splits; those that are new are noted."""
+    old = [root_and_name(source, row)[1] for source in sources.values() for row in range(len(source))]
+    new = flat_names(["_".join(name.split()) for name in old] if without_spaces else old)
+    output.notes += renamed(old, new)
+    return new

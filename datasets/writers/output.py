@@ -129,6 +129,15 @@ def flat_names(names: Sequence[str]) -> list[str]:
     return distinct
 
 
+def renamed(old: Sequence[str], new: Sequence[str]) -> list[str]:
+    """A line if files have other names than they had, folders aside."""
+    pairs = [(before, after) for before, after in zip(old, new, strict=True) if before.rsplit("/", 1)[-1] != after]
+    if not pairs:
+        return []
+    why = "the same name in two folders, or characters that not every program can have in a file name"
+    return [f"{len(pairs):,} files are renamed ({why}); the first, {pairs[0][0]!r} is {pairs[0][1]!r}"]
+
+
 def _safe(name: str) -> str:
     name = _UNSAFE.sub("_", unicodedata.normalize("NFC", name))
     return f"_{name[1:]}" if name.startswith(".") else name

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from datasets.detection.annotated import AnnotatedImages, Categories, Objects
 from datasets.images.read import UnreadableImageError, image_headers
 from datasets.types import Split
-from datasets.writers.output import flat_names
+from datasets.writers.output import flat_names, renamed
 
 AREA_ROUNDING, AREA_ROUNDING_PX = 0.001, 1
 UPRIGHT = 1  # EXIF's orientation of pixels that are stored as they are shown
@@ -93,16 +93,11 @@ def prepare(
     names_of = {split: [source.images.name(row) for row in range(len(source))] for split, (source, _) in kept.items()}
     flat = flat_names([name for names in names_of.values() for name in names]) if names_across_splits else []
     parts: dict[Split, Part] = {}
-    renamed: list[str] = []
     for split, (source, orientations) in kept.items():
         names = flat[: len(source)] if names_across_splits else flat_names(names_of[split])
         del flat[: len(source)]
-        pairs = zip(names_of[split], names, strict=True)
-        renamed += [f"{old!r} is {new!r}" for old, new in pairs if old.rsplit("/", 1)[-1] != new]
+        lines += renamed(names_of[split], names)
         parts[split] = Part(source, names, orientations)
-    if renamed:
-        why = "the same name in two folders, or characters that not every program can have in a file name"
-        lines.append(f"{len(renamed)} files are renamed ({why}); the first, {renamed[0]}")
     return parts, lines
 
 

@@ -22,6 +22,7 @@ from datasets.writers.voc import JPEG_SUFFIXES
 
 MAX_IMAGES, MAX_BYTES = 10_000, 1 << 30  # of a shard
 SEED = 0
+FOR_OTHER_PROGRAMS = "shards are for other programs: this suite itself reads only shards of geotagged photos"
 
 
 def write_detection_shards(output: OutputFolder, parts: Mapping[Split, Part]) -> None:
@@ -31,6 +32,7 @@ def write_detection_shards(output: OutputFolder, parts: Mapping[Split, Part]) ->
         write_shards(output, split, paths, part.names, ".json", partial(_detection_record, part))
     categories = coco_categories(next(iter(parts.values())))
     output.add_text("categories.json", json.dumps(categories, indent=2, ensure_ascii=False) + "\n")
+    output.notes.append(FOR_OTHER_PROGRAMS)
 
 
 def write_shards(
@@ -53,6 +55,8 @@ def write_shards(
     """
     # A key ends at its first dot.
     keys = flat_names([Path(name).stem.replace(".", "_") for name in names])
+    num_changed = sum(key != Path(name).stem for key, name in zip(keys, names, strict=True))
+    output.note_count(num_changed, f"keys for {prefix} are not the names of their files: a key ends at its first dot")
     order = np.random.default_rng(SEED).permutation(len(paths)).tolist()
     for number, rows in enumerate(_shards(order, [path.stat().st_size for path in paths])):
         with tarfile.open(output.file(f"{prefix}-{number:06d}.tar"), "w") as archive:

@@ -19,6 +19,7 @@ from datasets.images.read import write_image
 from datasets.open import open_folder
 from datasets.tools.cli import VERBS, main
 from datasets.writers.output import OutputFolder
+from datasets.writers.shards import FOR_OTHER_PROGRAMS
 
 
 def convert(folder: Path, target: str, out: Path, *words: str) -> int:
@@ -180,8 +181,12 @@ def members(shard: Path) -> dict[str, bytes]:
         return {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
 
 
-def test_shards_of_classes(class_folders: Path, tmp_path: Path) -> None:
+def test_shards_of_classes(class_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert(class_folders, "webdataset", tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert "note: 2 files are renamed" in printed
+    assert "note: 1 keys for train are not the names of their files" in printed
+    assert FOR_OTHER_PROGRAMS in printed
     found = members(tmp_path / "out/train-000000.tar")
     names = json.loads((tmp_path / "out/class_names.json").read_text())
     assert names == ["cat", "dog", "ox"]
