@@ -138,7 +138,9 @@ def _read_categories(file: Path, categories: list[dict[str, Any]]) -> tuple[Cate
             raise ValueError(
                 f"{file}: 'categories': expected an 'id' and a 'name' in each, got {categories[number]!r:.80}"
             )
-    if not ids or len(set(ids)) < len(ids):
+    if not ids:
+        raise ValueError(f"{file}: 'categories' is empty: expected at least one category")
+    if len(set(ids)) < len(ids):
         raise ValueError(f"{file}: 'categories': expected distinct ids, got {len(ids)} with {len(set(ids))} ids")
     if all(isinstance(category_id, int) for category_id in ids):
         order = sorted(range(len(ids)), key=lambda row: ids[row])  # type: ignore[arg-type, return-value]

@@ -97,7 +97,8 @@ def _class_id(where: str, value: float, names: Mapping[int, str] | None) -> int:
     class_id = int(value)
     if names is not None and class_id not in names:
         raise ValueError(
-            f"{where}: class {class_id} is not among the {len(names)} names ({min(names)} to {max(names)})"
+            f"{where}: class {class_id} has no name, those from {min(names)} to {max(names)} have; add its name to "
+            "data.yaml or classes.txt, or correct the line"
         )
     return class_id
 

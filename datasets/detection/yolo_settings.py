@@ -94,7 +94,12 @@ def read_names(file: Path) -> dict[int, str]:
     Raises:
         ValueError: if there are none.
     """
-    names = file.read_text(encoding="utf-8-sig", errors="replace").rstrip().split("\n")
+    data = file.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:  # as LabelImg writes it on Windows
+        text = data.decode("cp1252", "replace")
+    names = text.rstrip().split("\n")
     if names == [""]:
         raise ValueError(f"{file}: it is empty; expected a class name in each line")
     return {class_id: name.strip() or str(class_id) for class_id, name in enumerate(names)}

@@ -121,7 +121,13 @@ def test_faults_are_named(tmp_path: Path, content: Any, group: str, key: str, va
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "not valid JSON"), ("[]", "not in COCO's format"), ('{"images": []}', "'annotations'")]
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "not in COCO's format"),
+        ('{"images": []}', "'annotations'"),
+        ('{"images": [], "annotations": [], "categories": []}', "'categories' is empty"),
+    ],
 )
 def test_files_without_annotations_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

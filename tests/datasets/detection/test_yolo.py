@@ -156,6 +156,12 @@ def test_class_names(tmp_path: Path, file: str, text: str, expected: tuple[str, 
     assert categories.names == expected
 
 
+def test_class_names_as_windows_writes_them(tmp_path: Path) -> None:
+    root = write(tmp_path, {"images/a.png": "", "labels/a.txt": "1 0.5 0.5 0.5 0.5"})
+    (root / "classes.txt").write_bytes("Käfer\r\nRüssel\r\n".encode("cp1252"))
+    assert opened(root)["train"].categories.names == ("Käfer", "Rüssel")
+
+
 def test_a_class_id_with_gaps_is_its_position(tmp_path: Path) -> None:
     source = read_line(tmp_path, "7 0.5 0.5 0.5 0.5", "names: {0: cat, 7: owl}")
     assert source.categories.ids == (0, 7)
@@ -199,7 +205,7 @@ def test_poses_have_a_box_first(tmp_path: Path) -> None:
         ("0 0.5 0.5 0.5 0.5 0.9 0.9 0.9", "8 numbers"),
         ("cat 0.5 0.5 0.5 0.5", "is not numbers"),
         ("0,0.5,0.5,0.5,0.5", "is not numbers"),
-        ("2 0.5 0.5 0.5 0.5", r"class 2 is not among the 2 names \(0 to 1\)"),
+        ("2 0.5 0.5 0.5 0.5", "class 2 has no name, those from 0 to 1 have; add its name"),
         ("-1 0.5 0.5 0.5 0.5", "the class is -1.0"),
         ("0.5 0.5 0.5 0.5 0.5", "the class is 0.5"),
         ("nan 0.5 0.5 0.5 0.5", "the class is nan"),
