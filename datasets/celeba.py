@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from datasets.classification.labelled import join_files
 from datasets.files import describe_folder
-from datasets.listed import find_listed, folders_below
 from datasets.listing import is_hidden
+from datasets.locate import folders_below, locate_images
 from datasets.splits import SPLITS, Holdout, SplitData, hold_out, split_named, validation_rows
 from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples
 from datasets.tables import SUFFIXES, open_table, shorten
@@ -90,7 +90,7 @@ def open_attributes(root: Path, holdout: Holdout | None = None) -> SplitData[Att
     if splits is None and partition_list is not None:
         splits = _read_partitions(partition_list, listed.names)
     first = (IMAGES, os.path.join(IMAGES, IMAGES), os.path.relpath(path.parent, root))
-    images, warnings = find_listed(root, listed.names, path, folders=folders_below(root, *first))
+    images, warnings = locate_images(root, listed.names, path, folders=folders_below(root, *first))
     whole = AttributeImages(images, listed.values, listed.attribute_names, warnings)
     of_split = np.array(splits or ["train"] * len(whole))
     rows_of = {split: np.flatnonzero(of_split == split) for split in SPLITS}

@@ -1,7 +1,7 @@
-"""Find the files that annotations name, also where the names are not literally those on the disk.
+"""Find the files that annotations or lists name, also where the names are not literally those on the disk.
 
 Annotations travel between machines: backslashes, %20, composed or decomposed accents, another case of the suffix, an
-absolute path of another machine, a folder too many or too few.
+absolute path of another machine, a folder too many or too few, and in lists no suffix.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from datasets.files import missing_files, whole_characters
+from datasets.images.read import IMAGE_SUFFIXES
+from datasets.listing import is_hidden, list_images
+from datasets.stores import ImageFiles
 
 NUM_PROBED = 20  # file names by which the folder of the images is found
+MAX_DEPTH = 3  # of the folders below a root
+MAX_FOLDERS = 500
 
 
 def locate(root: Path, folders: Sequence[str], names: Sequence[str], origin: Path) -> tuple[list[str], list[str]]:
@@ -57,6 +62,48 @@ def locate(root: Path, folders: Sequence[str], names: Sequence[str], origin: Pat
     return files, [line]
 
 
+def locate_images(
+    root: Path, names: Sequence[str], origin: Path, *, folders: Sequence[str]
+) -> tuple[ImageFiles, list[str]]:
+    """The images that a list names, perhaps without their suffix, and warnings about names that are others on the disk.
+
+    A name that is nowhere is kept, and counts as an unreadable image when it is read.
+
+    Args:
+        root: where the data are.
+        names: as in the list.
+        origin: the list, for messages.
+        folders: that the names may be relative to, below root, the most likely first.
+
+    Raises:
+        ValueError: naming origin, if none of the files is there, or a folder cannot be listed.
+    """
+    try:
+        files, warnings = _locate_by_stem(root, names, origin, folders)
+    except OSError as error:  # such as a name that is too long
+        raise ValueError(f"{origin}: {error.strerror}: {error.filename}") from error
+    if _none_exists(root, files):
+        where = ", ".join(str(root / folder) for folder in folders[:3])
+        raise ValueError(
+            f"{origin}: none of its {len(files)} images is there, the first {names[0]!r}; looked in {where}"
+        )
+    return ImageFiles(root, files), warnings
+
+
+def folders_below(root: Path, *first: str) -> list[str]:
+    """The folders below root, shallow ones first, relative to it; those in `first` before all others."""
+    found, level = [""], [""]
+    for _ in range(MAX_DEPTH):
+        level = [
+            os.path.join(folder, entry.name)
+            for folder in level
+            for entry in sorted(os.scandir(root / folder), key=lambda entry: entry.name)
+            if entry.is_dir() and not is_hidden(entry.name)
+        ][:MAX_FOLDERS]
+        found += level
+    return list(dict.fromkeys([*first, *found]))
+
+
 def relative_name(name: str, folder: str = "") -> str:
     """A name of a file in a folder, relative to the root of both.
 
@@ -71,6 +118,44 @@ def relative_name(name: str, folder: str = "") -> str:
         folder = ""
     path = os.path.normpath("/".join(filter(None, [folder, *parts])))
     return "/".join(part for part in path.split("/") if part not in {"", ".", ".."}) or "unnamed"
+
+
+def _locate_by_stem(
+    root: Path, names: Sequence[str], origin: Path, folders: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The files relative to root, and warnings."""
+    lack_suffix = not any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
+    by_stem, line = _by_stem(root, names, folders) if lack_suffix else (names, "")
+    files, lines = locate(root, folders, by_stem, origin)
+    if _none_exists(root, files) and not lack_suffix:
+        by_stem, line = _by_stem(root, names, folders)
+        if line:
+            files, lines = locate(root, folders, by_stem, origin)
+    return files, [*([f"{origin}: {line}"] if line else []), *lines]
+
+
+def _none_exists(root: Path, files: Sequence[str]) -> bool:
+    return len(missing_files([root / file for file in files])) == len(files)
+
+
+def _by_stem(root: Path, names: Sequence[str], folders: Sequence[str]) -> tuple[list[str], str]:
+    """The names with the suffixes of the files in the first folder that has some of them, and a line about it."""
+    stems = [_stem(name) for name in names]
+    for folder in folders:
+        if not (root / folder).is_dir():
+            continue
+        prefix = "" if folder in ("", ".") else f"{folder}/"
+        name_of = {_stem(name): name for name in (n.removeprefix(prefix) for n in list_images(root, folder).names)}
+        if any(stem in name_of for stem in stems):
+            files = [name_of.get(stem, name) for stem, name in zip(stems, names, strict=True)]
+            return files, f"its names are taken for the files in {root / folder} with another suffix or none"
+    return list(names), ""
+
+
+def _stem(name: str) -> str:
+    """A name without the suffix of images, if it has one."""
+    path = Path(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def _likely_folder(root: Path, folders: Sequence[str], names: Sequence[str]) -> str:

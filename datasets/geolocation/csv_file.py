@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.geolocation.coordinates import Photos, check_coordinates, named_splits
-from datasets.listed import find_listed, folders_below
 from datasets.listing import is_hidden
+from datasets.locate import folders_below, locate_images
 from datasets.tables import SUFFIXES, Table, columns_of, has_value, open_table, shorten, to_float
 from datasets.words import plural
 
@@ -92,7 +92,7 @@ def read_csv(root: Path, path: Path, *, images: str | None, columns: Mapping[str
     beside = os.path.relpath(path.parent, root)
     folders = folders_below(root, os.path.join(beside, "images"), beside) if images is None else [images]
     try:
-        files, lines = find_listed(root, names, path, folders=folders)
+        files, lines = locate_images(root, names, path, folders=folders)
     except ValueError as error:
         raise ValueError(f"{error}; data.images names their folder") from error
     splits, line = named_splits(path, texts.get("split"))
