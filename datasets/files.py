@@ -1,4 +1,4 @@
-"""Files and folders: atomic writes, new folders that never overwrite, checked relative paths."""
+"""Files and folders: atomic writes, new folders that never overwrite, names that are checked, what is missing."""
 
 from __future__ import annotations
 
@@ -113,15 +113,18 @@ def missing_files(paths: Sequence[P]) -> list[P]:
     return [path for path, (folder, name) in zip(paths, parts, strict=True) if name not in names_in[folder]]
 
 
-def existing_folder(root: str | Path) -> Path:
+def existing_folder(root: str | Path, setting: str = "data.root") -> Path:
     """The folder of a data set.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: naming the setting, if there is none.
     """
-    if not Path(root).is_dir():
-        raise ValueError(f"data.root: there is no folder {root}")
-    return Path(root)
+    path = Path(root)
+    if path.is_file():
+        raise ValueError(f"{setting}: {root} is a file; expected the folder of a data set")
+    if not path.is_dir():
+        raise ValueError(f"{setting}: there is no folder {root}")
+    return path
 
 
 def describe_folder(root: Path) -> str:

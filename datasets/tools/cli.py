@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from datasets.console import did_you_mean, exit_status
+from datasets.files import existing_folder
 
 PROGRAM = "python -m datasets"
 
@@ -123,9 +124,7 @@ def _data_folder(name: str | None) -> Path:
         from datasets.sample.detection import sample_root  # only now: OpenCV takes time to import
 
         return sample_root()
-    if not Path(name).is_dir():
-        raise ValueError(f"{name}: there is no such folder; expected the folder of a data set")
-    return Path(name)
+    return existing_folder(name, "FOLDER")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 
 from datasets.tools.flags import add_data_flags, add_out, fraction
 from datasets.tools.results import print_result, print_warnings
@@ -18,9 +19,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def split(options: argparse.Namespace) -> int:
     """Print how the data are divided, or write them so; returns the exit status."""
-    from contextlib import nullcontext  # only now: OpenCV and torch take seconds to import
-
-    from datasets.detection.read import find_format
+    from datasets.detection.read import find_format  # only now: OpenCV and torch take seconds to import
     from datasets.tools.divide import divide
     from datasets.writers.output import new_output
     from datasets.writers.write import BOX_WRITERS, write_data

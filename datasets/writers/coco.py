@@ -14,7 +14,7 @@ import numpy as np
 
 from datasets.types import Split
 from datasets.writers.output import OutputFolder
-from datasets.writers.parts import Part
+from datasets.writers.prepare import Part
 
 DECIMALS = 8  # of a pixel, so that boxes in single precision are the same when they are read again
 

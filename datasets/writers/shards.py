@@ -17,7 +17,7 @@ import numpy as np
 from datasets.types import Split
 from datasets.writers.coco import coco_categories, coco_records
 from datasets.writers.output import OutputFolder, flat_names
-from datasets.writers.parts import Part
+from datasets.writers.prepare import Part
 from datasets.writers.voc import JPEG_SUFFIXES
 
 MAX_IMAGES, MAX_BYTES = 10_000, 1 << 30  # of a shard

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from datasets.detection.category_ids import write_category_ids
 from datasets.types import Split
 from datasets.writers.output import OutputFolder
-from datasets.writers.parts import Part, num_own_areas
+from datasets.writers.prepare import Part, num_own_areas
 
 MIN_SIDE_PX = 2
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".jpe")

@@ -21,7 +21,7 @@ from datasets.writers.examples import (
     write_places,
 )
 from datasets.writers.output import OutputFolder
-from datasets.writers.parts import prepare
+from datasets.writers.prepare import prepare
 from datasets.writers.shards import write_detection_shards
 from datasets.writers.voc import write_voc
 from datasets.writers.yolo import write_yolo

@@ -14,7 +14,7 @@ import yaml
 from datasets.detection.category_ids import write_category_ids
 from datasets.types import Split
 from datasets.writers.output import OutputFolder
-from datasets.writers.parts import Part, num_own_areas
+from datasets.writers.prepare import Part, num_own_areas
 
 DECIMALS = 12  # so that boxes in single precision are the same to the bit when they are read again
 

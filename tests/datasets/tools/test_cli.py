@@ -56,9 +56,12 @@ def test_errors_in_the_arguments(words: list[str], expected: str, capsys: pytest
     assert expected in capsys.readouterr().err
 
 
-def test_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "nowhere"]) == 1
-    assert capsys.readouterr().err == "error: nowhere: there is no such folder; expected the folder of a data set\n"
+    assert capsys.readouterr().err == "error: FOLDER: there is no folder nowhere\n"
+    (tmp_path / "labels.json").touch()
+    assert main(["check", str(tmp_path / "labels.json")]) == 1
+    assert "labels.json is a file; expected the folder of a data set\n" in capsys.readouterr().err
 
 
 def test_an_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

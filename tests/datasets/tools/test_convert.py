@@ -38,9 +38,8 @@ def assert_same_objects(first: Path, second: Path, *, atol: float) -> None:
     for split in one.names:
         a, b = one[split], other[split]
         assert a.categories == b.categories
-        for row in range(
-            len(a)
-        ):  # files of one name in two splits have the split in front in VOC, which has one folder
+        for row in range(len(a)):
+            # Files of one name in two splits have the split in front in VOC, which has one folder.
             assert Path(b.id(row)).stem.endswith(Path(a.id(row)).stem)
         np.testing.assert_array_equal(a.objects.image_rows, b.objects.image_rows)
         np.testing.assert_array_equal(a.objects.class_ids, b.objects.class_ids)
