@@ -65,6 +65,24 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
+def read_json(path: Path, expected: str) -> Any:
+    """Read a JSON file, with a byte order mark or without.
+
+    Args:
+        path: the file.
+        expected: what it should be, for messages.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}; expected {expected}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}; expected {expected}") from error
+
+
 def new_folder(path: Path) -> Path:
     """Make the folder `path`, or if it exists `path-2`, `path-3`, ..."""
     count, candidate = 1, path

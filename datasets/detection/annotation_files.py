@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.detection.annotated import AnnotatedImages, Categories, Objects, build_annotated
-from datasets.detection.pairing import pair, parent, stem
+from datasets.detection.pairing import folders_of, pair, parent, stem
 from datasets.detection.sizes import fill_sizes
 from datasets.locate import locate, relative_name
 from datasets.splits import SplitData
@@ -186,7 +186,7 @@ class AnnotationFiles:
         rows = [row for row, name in enumerate(chosen) if name is None]
         lines: list[str] = []
         if rows:
-            folders = sorted({parent(name) or "." for name in self._images}) if self._stem_first else ["."]
+            folders = folders_of(self._images) if self._stem_first else ["."]
             found, lines = locate(self._root, folders, [named[row] for row in rows], self._root)
             for row, name in zip(rows, found, strict=True):
                 chosen[row] = name

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from datasets.detection.annotated import Categories
+from datasets.files import read_json
 
 CATEGORY_IDS = "category_ids.json"
 
@@ -30,11 +31,12 @@ def read_category_ids(root: Path) -> Categories | None:
     file = root / CATEGORY_IDS
     if not file.is_file():
         return None
+    expected = "an object with the id of each category name"
+    content = read_json(file, expected)
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
         names_by_id = {int(category_id): str(name) for name, category_id in content.items()}
-    except (ValueError, TypeError, AttributeError, OSError) as error:
-        raise ValueError(f"{file}: expected an object with the id of each category name ({error})") from error
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{file}: expected {expected} ({error})") from error
     if len(names_by_id) < len(content) or not content:
         raise ValueError(f"{file}: expected a distinct id for each category name, got {len(names_by_id)} ids")
     ids = tuple(sorted(names_by_id))

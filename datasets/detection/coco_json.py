@@ -5,7 +5,6 @@ Format: https://cocodataset.org/#format-data (object detection).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from datasets.detection.annotated import Categories
 from datasets.detection.sizes import as_size
-from datasets.files import whole_characters
+from datasets.files import read_json, whole_characters
 from datasets.memory import paused_gc
 
 KEYS = ("images", "annotations", "categories")
@@ -104,13 +103,8 @@ def check_meaning(file: Path, boxes_xywh: NDArray[np.float64], sizes_hw: NDArray
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        with paused_gc():
-            content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ValueError(f"{file}: {error.strerror}; expected a COCO annotation file") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not valid JSON: {error}") from error
+    with paused_gc():
+        content = read_json(file, "a COCO annotation file")
     for key in KEYS:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(f"{file}: not in COCO's format: expected an object with a list {key!r}")

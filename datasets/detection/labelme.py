@@ -7,7 +7,6 @@ mask's box are pixels inside it.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from datasets.detection.annotation_files import Annotation, AnnotationFiles
 from datasets.detection.pairing import by_split, count_splits
 from datasets.detection.sizes import as_size
 from datasets.detection.sniff import has_pattern
-from datasets.files import whole_characters
+from datasets.files import read_json, whole_characters
 from datasets.listing import list_files
 from datasets.splits import SplitData
 from datasets.words import some
@@ -52,12 +51,7 @@ def read_annotation(file: Path) -> Annotation | None:
     Raises:
         ValueError: naming the file: it is not JSON, or a shape has no label or no points.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ValueError(f"{file}: {error.strerror}; expected an annotation file") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not valid JSON: {error}") from error
+    content = read_json(file, "an annotation file of labelme")
     shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list):
         return None

@@ -92,6 +92,11 @@ def parent(name: str) -> str:
     return name.rpartition("/")[0]
 
 
+def folders_of(names: Sequence[str]) -> list[str]:
+    """The folders that files are in, sorted; "." is the root."""
+    return sorted({parent(name) or "." for name in names})
+
+
 def _group(names: Sequence[str], key: Callable[[str], K]) -> dict[K, list[str]]:
     groups = defaultdict(list)
     for name in names:

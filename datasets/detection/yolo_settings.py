@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from datasets.detection.pairing import parent
+from datasets.detection.pairing import folders_of, parent
 from datasets.files import whole_characters
 from datasets.locate import locate, relative_name
 from datasets.splits import SPLITS, split_named
@@ -139,8 +139,7 @@ class _Images:
     def _read_list(self, name: str) -> list[str] | None:
         text = (self._root / name).read_text(encoding="utf-8-sig", errors="surrogateescape")
         names = [relative_name(line.strip()) for line in text.split("\n") if line.strip()]
-        folders = [".", *sorted({image.rsplit("/", 1)[0] for image in self._images if "/" in image})]
-        located, lines = locate(self._root, folders, names, self._root / name)
+        located, lines = locate(self._root, [".", *folders_of(self._images)], names, self._root / name)
         if set(self._images).isdisjoint(located):
             return None  # a list of something else
         self.warnings += lines
