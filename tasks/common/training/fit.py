@@ -268,11 +268,13 @@ class _Trainer(Generic[T]):
             ValueError: if there is none, or it belongs to other data.
         """
         content = checkpoint.load_last(self.run, self.task.name)
-        for key, value in (self.identity | self.shape).items():
-            if content.get(key) != value:
+        before = content["metadata"] | content
+        for key, value in (self.identity["metadata"] | self.shape).items():
+            if before.get(key) != value:
                 raise ValueError(
-                    f"{self.run}: cannot resume: its {key} is {reprlib.repr(content.get(key))}, but the current data "
-                    f"give {reprlib.repr(value)}"
+                    f"{self.run}: cannot resume: the data have changed: {key} was {reprlib.repr(before.get(key))} and "
+                    f"is now {reprlib.repr(value)}; give --data.root the data as they were, or start a new run from "
+                    f"these weights with --backbone.pretrained {self.run}"
                 )
         try:
             self.state.load_state_dict(content)

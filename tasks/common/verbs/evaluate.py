@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 from datasets.files import write_json
+from datasets.loader import Source
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.onnx_file import ExportedNetwork
 from tasks.common.evaluation.evaluate import Evaluation, draw_examples, evaluate_source, warn_about_data
@@ -24,6 +27,7 @@ from tasks.common.runs.folder import (
     same_again,
 )
 from tasks.common.runs.load import load_model
+from tasks.common.settings import CONFIG, read_config
 from tasks.common.task import Task
 
 
@@ -39,6 +43,8 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
         raise ValueError("--record: only for trained networks; an exported network's scores are in its export.json")
     source = task.source(split)
     warn_about_data(source)
+    if options["run"] and split == "val":
+        _warn_about_training_images(task, source, Path(options["run"]))
     failure_cases = FailureCases(task)
     evaluation = evaluate_source(task, model, source, "evaluating", failure_cases=failure_cases)
     folder = out_folder(task, f"evaluate-{split}", out=options["out"], run=options["run"])
@@ -56,6 +62,25 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
             )
         append_record(Path(options["record"]), task.name, arguments.config, metrics, split)
     return 0
+
+
+def _warn_about_training_images(task: Task[Any], source: Source[Any], run: Path) -> None:
+    """Warn if validation images are held out in another way than by the run, which was then trained on some of them."""
+    data, of_run = task.config.data, read_config(type(task.config), run / CONFIG).data
+    holdout = {key: getattr(of_run, key) for key in ("val_fraction", "fold")}
+    if data.root != of_run.root or dataclasses.replace(data, **holdout) == data:
+        return
+    config = dataclasses.replace(task.config, data=dataclasses.replace(data, **holdout))
+    trained_on = type(task)(config, task.metadata).source("train")
+    ids = {trained_on.id(row) for row in range(len(trained_on))}
+    num_seen = sum(source.id(row) in ids for row in range(len(source)))
+    if num_seen:
+        setting = f"fold {of_run.fold}" if of_run.fold else f"val_fraction {json.dumps(of_run.val_fraction)}"
+        warnings.warn(
+            f"{run} was trained on {num_seen} of these {len(source)} images (with data.{setting}); new images score "
+            "lower",
+            stacklevel=2,
+        )
 
 
 def report(evaluation: Evaluation[Any], folder: Path, title: str, *, as_json: bool) -> dict[str, Any]:

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.files import CACHE_VARIABLE
+from datasets.images.read import write_image
 from datasets.types import Attributes, Label, Place
 from tasks.attributes.metric import AttributesMetric
 from tasks.classification.metric import ClassificationMetric
+from tasks.common.cli.main import main
 from tasks.common.evaluation.evaluate import evaluate, evaluation_loader
 from tasks.common.runtime.distributed import World
 from tasks.geolocation.metric import GeolocationMetric
@@ -79,7 +82,7 @@ def test_scores_of_several_processes_are_those_of_one(tiny_task: Callable[..., A
             return [value, *(pickle.loads(pickle.dumps(part.metric)) for part in parts[1:])]
 
         def all_gather(self, value: Any) -> list[Any]:
-            return [value, *(part.num_images if isinstance(value, int) else [] for part in parts[1:])]
+            return [value, *(part.num_images if isinstance(value, int) else ([], []) for part in parts[1:])]
 
     together = evaluate(task, model, evaluation_loader(task, source, 1, World(0, 3)), world=RankZero(0, 3))
     assert together.num_images == alone.num_images == len(source)
@@ -103,6 +106,40 @@ def test_scored_and_unreadable_images_are_counted(generated_root: Path, tmp_path
     assert json.loads(done.stdout)["num_images"] == 5
     assert "error: --record: 3 of the 8 val images are unreadable" in done.stderr
     assert not record.exists()
+
+
+@pytest.mark.filterwarnings("default")
+def test_scores_of_images_that_the_run_was_trained_on_are_warned_about(
+    class_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A part that is held out only for the evaluation was trained on; the part that the run held out was not."""
+    small = ("--data.input_size", "32", "--backbone.name", "mobilenet_0.25", "--optim.layers", "linear_probe")
+    for run, fraction in (("all", "null"), ("most", "0.25")):
+        words = ("--data.root", str(class_folders), "--data.val_fraction", fraction, *small)
+        assert main("classification", ("train", *words, "--run_dir", str(tmp_path / run))) == 0
+    for run, words, seen in (
+        ("all", ("--data.val_fraction", "0.25"), True),
+        ("most", (), False),
+        ("most", ("--data.val_fraction", "0.1"), False),  # a part of the part
+        ("most", ("--data.fold", "4/4"), True),
+    ):
+        capsys.readouterr()
+        assert main("classification", ("evaluate", "--run", str(tmp_path / run), *words)) == 0
+        printed = capsys.readouterr().err
+        assert (f"warning: {tmp_path / run} was trained on " in printed) == seen, (run, words, printed)
+
+
+@pytest.fixture
+def class_folders(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two classes of twenty images, without a validation part."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    root = tmp_path / "photos"
+    for name, level in (("dark", 60), ("light", 180)):
+        (root / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.normal(level, 20, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+            write_image(root / name / f"{number}.png", pixels)
+    return root
 
 
 def test_an_undefined_score_is_never_a_new_best() -> None:
