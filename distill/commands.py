@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from distill.config import DistillConfig
 from distill.ensemble import TeacherEnsemble
 from distill.names import parse_teacher
 from distill.objectives import DistillObjective, build_objective
-from distill.report import PICTURE, ModelEntry, compare, evaluate_teacher, verdict, write_report
+from distill.report import PICTURE, report
 from distill.task import Distillation
 from distill.teacher import Teacher
 from distill.teachers import open_teacher
@@ -26,8 +24,6 @@ from tasks.common.evaluation.evaluate import NOT_HELD_OUT, inspect_data, validat
 from tasks.common.evaluation.predict import find_files
 from tasks.common.legacy import upgrade_folders
 from tasks.common.runs.folder import (
-    LOG,
-    METRICS,
     MIN_FREE_BYTES,
     check_run_folder,
     check_unchanged,
@@ -39,14 +35,15 @@ from tasks.common.runs.folder import (
     write_launch_id,
     write_settings,
 )
-from tasks.common.runs.load import identify_run, open_run
+from tasks.common.runs.load import identify_run
 from tasks.common.runs.pretrained import use_pretrained
 from tasks.common.runtime.device import uses_cuda
 from tasks.common.runtime.distributed import World, join_world
 from tasks.common.runtime.signals import INTERRUPTED
 from tasks.common.settings import CONFIG, build_settings
 from tasks.common.task import Objective, Task
-from tasks.common.training.fit import InterruptedRunError, size_of_checkpoints
+from tasks.common.training.fit import InterruptedRunError
+from tasks.common.training.state import size_of_checkpoints
 from tasks.common.verbs.train import check_settings
 from tasks.registry import task_class
 
@@ -97,7 +94,7 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
     if not has_scores:
         print(f"{NOT_HELD_OUT}; {run / DISTILLED_RUN} is not compared with its teachers", file=sys.stderr)
         return 0
-    _report(student, teachers, runs, run)
+    report(student, teachers, runs, run)
     evaluate = f"python -m tasks.{task_name} evaluate --run {run / DISTILLED_RUN}"
     print(f"look at {run / PICTURE}; the student: {evaluate}", file=sys.stderr)
     return 0
@@ -244,28 +241,3 @@ def _print_cache_use(ensemble: TeacherEnsemble) -> None:
     computed = f"the teacher ran on {ensemble.num_forward} views in {ensemble.forward_s:.0f} s"
     cached = f"{ensemble.num_cached} came from the cache, which saved about {ensemble.time_saved_s:.0f} s"
     print(f"{computed}; {cached}", file=sys.stderr)
-
-
-def _report(student: Task[Any], teachers: list[Teacher], runs: list[Path], folder: Path) -> None:
-    """Evaluate the teachers, and print, write and plot the comparison with the students."""
-    entries = [_teacher_entry(teacher, student) for teacher in teachers] + [_run_entry(student, run) for run in runs]
-    rows = compare(entries)
-    write_report(rows, entries, student.score_name, folder)
-    if len(runs) == 2:
-        print(verdict(rows, student.score_name))
-
-
-def _teacher_entry(teacher: Teacher, student: Task[Any]) -> ModelEntry:
-    metrics = evaluate_teacher(teacher.task, teacher.model, student)
-    return ModelEntry(teacher.title, teacher.model, teacher.input_size, metrics)
-
-
-def _run_entry(student: Task[Any], run: Path) -> ModelEntry:
-    """The best checkpoint of a run, with its training history."""
-    _, model = open_run(run, type(student), type(student.config))
-    with (run / LOG).open(newline="", encoding="utf-8") as file:
-        history = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-    scored = [row for row in history if student.score_name in row]
-    metrics = json.loads((run / METRICS).read_text(encoding="utf-8"))
-    config = student.config
-    return ModelEntry(f"{config.backbone.name} {run.name}", model, config.data.input_size, metrics, scored)

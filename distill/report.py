@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +14,13 @@ from rich.table import Table
 from torch import nn
 
 from datasets.drawing.plot import add_legend_below, label_point, new_plot
+from distill.teacher import Teacher
 from tasks.common.deploy.inference import inference_cost, latencies_ms
 from tasks.common.drawing.plot import score_title
 from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import write_csv
+from tasks.common.runs.folder import LOG, METRICS
+from tasks.common.runs.load import open_run
 from tasks.common.task import Task
 
 REPORT, PICTURE = "report.csv", "report.png"
@@ -51,10 +56,38 @@ class Row(NamedTuple):
     scores: dict[str, float]
 
 
-def evaluate_teacher(teacher_task: Task[Any], model: nn.Module, student: Task[Any]) -> dict[str, float]:
-    """A teacher's scores on the student's validation images, at its own input size."""
+def report(student: Task[Any], teachers: Sequence[Teacher], runs: Sequence[Path], folder: Path) -> None:
+    """Evaluate the teachers, and print, write and plot the comparison with the students.
+
+    Args:
+        student: the student's task.
+        teachers: of the distillation.
+        runs: of the distilled student, and of the baseline if there is one.
+        folder: for `report.csv` and `report.png`.
+    """
+    entries = [_teacher_entry(teacher, student) for teacher in teachers] + [_run_entry(student, run) for run in runs]
+    rows = compare(entries)
+    write_report(rows, entries, student.score_name, folder)
+    if len(runs) == 2:
+        print(verdict(rows, student.score_name))
+
+
+def _teacher_entry(teacher: Teacher, student: Task[Any]) -> ModelEntry:
+    """A teacher with its scores on the student's validation images, at its own input size."""
     source, metric = student.source("val"), student.metric()
-    return evaluate_source(teacher_task, model, source, "evaluating the teacher", metric=metric).scores
+    evaluation = evaluate_source(teacher.task, teacher.model, source, "evaluating the teacher", metric=metric)
+    return ModelEntry(teacher.title, teacher.model, teacher.input_size, evaluation.scores)
+
+
+def _run_entry(student: Task[Any], run: Path) -> ModelEntry:
+    """The best checkpoint of a run, with its training history."""
+    _, model = open_run(run, type(student), type(student.config))
+    with (run / LOG).open(newline="", encoding="utf-8") as file:
+        history = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    scored = [row for row in history if student.score_name in row]
+    metrics = json.loads((run / METRICS).read_text(encoding="utf-8"))
+    config = student.config
+    return ModelEntry(f"{config.backbone.name} {run.name}", model, config.data.input_size, metrics, scored)
 
 
 def compare(entries: Sequence[ModelEntry]) -> list[Row]:

@@ -26,7 +26,6 @@ from tasks.common.evaluation.report import epoch_line, has_stalled, is_new_best,
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import CURVES, LOG, METRICS, PICTURE
-from tasks.common.runs.pretrained import without_pretrained
 from tasks.common.runtime.device import compute_dtype, setup_device, synchronize_batch_norm
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World, shared_batch_size
 from tasks.common.runtime.signals import stop_signals
@@ -96,15 +95,6 @@ def fit(
             if world.any(bool(signals))[0]:  # the checkpoint was written at the end of the epoch
                 raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
     return trainer.finish()
-
-
-def size_of_checkpoints(task: Task[Any]) -> int:
-    """The bytes that the checkpoints of a training take: two, a third one while it is written, and the best weights."""
-    optim = task.config.optim
-    network = task.with_backbone(without_pretrained(task.config).backbone).build_model()
-    num_bytes: int = sum(tensor.nbytes for tensor in network.state_dict().values())
-    copies = 1 + (optim.ema_decay is not None) + {"sgd": 1, "adamw": 2, "rmsprop": 2}[optim.name]
-    return (3 * copies + 1) * num_bytes
 
 
 class _Trainer(Generic[T]):
@@ -269,7 +259,7 @@ class _Trainer(Generic[T]):
         """
         content = checkpoint.load_last(self.run, self.task.name)
         before = content["metadata"] | content
-        for key, value in (self.identity["metadata"] | self.shape).items():
+        for key, value in (dict(self.task.metadata) | self.shape).items():
             if before.get(key) != value:
                 raise ValueError(
                     f"{self.run}: cannot resume: the data have changed: {key} was {reprlib.repr(before.get(key))} and "

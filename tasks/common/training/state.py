@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tasks.common.model.training_wrapper import TrainingWrapper
+from tasks.common.runs.pretrained import without_pretrained
 from tasks.common.runtime.distributed import World
+from tasks.common.task import Task
 from tasks.common.training.optim import EmaModel
 
 
@@ -122,3 +124,12 @@ class TrainingState:
 
 def _log_name(name: str) -> str:
     return "loss" if name == "total" else f"loss_{name}"
+
+
+def size_of_checkpoints(task: Task[Any]) -> int:
+    """The bytes that the checkpoints of a training take: two, a third one while it is written, and the best weights."""
+    optim = task.config.optim
+    network = task.with_backbone(without_pretrained(task.config).backbone).build_model()
+    num_bytes: int = sum(tensor.nbytes for tensor in network.state_dict().values())
+    copies = 1 + (optim.ema_decay is not None) + {"sgd": 1, "adamw": 2, "rmsprop": 2}[optim.name]
+    return (3 * copies + 1) * num_bytes

@@ -29,8 +29,9 @@ from tasks.common.runtime.distributed import World, join_world
 from tasks.common.runtime.signals import INTERRUPTED
 from tasks.common.settings import CONFIG
 from tasks.common.task import Task
-from tasks.common.training.fit import InterruptedRunError, fit, size_of_checkpoints
+from tasks.common.training.fit import InterruptedRunError, fit
 from tasks.common.training.linear_probe import fit_linear_probe
+from tasks.common.training.state import size_of_checkpoints
 
 
 def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
