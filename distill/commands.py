@@ -20,7 +20,7 @@ from distill.teachers import open_teacher
 from distill.training import fit_or_resume
 from distill.views import UnlabelledImages
 from tasks.common.cli.parser import Arguments
-from tasks.common.evaluation.evaluate import NOT_HELD_OUT, inspect_data, validation_source
+from tasks.common.evaluation.evaluate import NOT_HELD_OUT, inspect_data, validation_source, warn_about_data
 from tasks.common.evaluation.predict import find_files
 from tasks.common.legacy import upgrade_folders
 from tasks.common.runs.folder import (
@@ -131,9 +131,11 @@ def _inspect(student: Task[Any], settings: DistillConfig, world: World) -> bool:
     """Look at the data, and check the settings that depend on them; returns whether some are held out."""
     if world.is_main and not settings.unlabelled:
         inspect_data(student)
-    has_scores = validation_source(student) is not None
-    check_settings(student, has_scores=has_scores)
-    return has_scores
+    val_source = validation_source(student)
+    if world.is_main and settings.unlabelled and val_source is not None:
+        warn_about_data(val_source)
+    check_settings(student, has_scores=val_source is not None)
+    return val_source is not None
 
 
 def _build_student(task_name: str, config: Any, settings: DistillConfig) -> Task[Any]:

@@ -41,8 +41,8 @@ class BackboneConfig(Settings, group="backbone"):
             mobilenet_v3_large_<width> or mobilenet_v3_small_<width>.
         pretrained: initial weights, such as keras or a run folder; none (random); keras, timm or torchvision (that
             publisher's file for this backbone, downloaded once); a published file's name (`python -m backbone weights`
-            lists them); a .h5, .safetensors or .pth file; or a run folder, of any task. In classification, classes of
-            the same name keep their outputs.
+            lists them); a .h5, .safetensors or .pth file; or a run folder, of any task. In classification and
+            detection, classes of the same name keep their outputs.
         conventions: padding, BN epsilon and input normalisation; null for those of the weights.
     """
 
@@ -65,7 +65,8 @@ class DataConfig(Settings, group="data"):
     Args:
         root: dataset folder; its format is found by looking at it. null for the generated sample.
         val_fraction: expected fraction of validation images where the data have no validation part: a hash of the name
-            decides, so adding images moves none. null trains on all images without scores; 1 takes all for validation.
+            decides, so adding images moves none. null (or none) trains on all images without scores; 1 takes all for
+            validation.
         fold: of a cross-validation, such as 2/5: the data's train and val parts are joined and divided by that hash.
         input_size: side of the network's square input in pixels; may differ between training and evaluation.
         pixel_range: in images of more than 8 bits, the values that become black and white, such as [0, 4095] for 12
@@ -100,14 +101,15 @@ class OptimConfig(Settings, group="optim"):
         schedule: cosine (to zero at the end), exponential (the paper's: times 0.94 every 2 epochs), or constant.
         warmup_epochs: length of the linear warm-up.
         epochs: passes over the training images.
-        patience: stop early where the score has not risen for this many epochs; null to train all epochs. Undefined
-            scores are no rise, and while none was defined training goes on. The cosine schedule has not reached zero
-            then, so the last weights are noisier than those of a full run; the best checkpoint is kept as always.
+        patience: stop early if the score has not risen for this many epochs; null to train all epochs. An undefined
+            score is not a rise, but training goes on until one has been defined. The cosine schedule has not reached
+            zero then, so the last weights are noisier than those of a full run; the best checkpoint is kept as always.
         batch_size: images in one forward pass, at least 2 for batch normalisation.
         accumulate: forward passes in one optimiser step.
-        balance: exponent of class balancing: an image is shown in proportion to (1 / f)^balance, where f is the
-            fraction of the training images that have its class, or the rarest of its classes. 0: every image once an
-            epoch; 0.5: square-root sampling, and in detection the repeat factors of LVIS; 1: all classes equally often.
+        balance: exponent of class balancing, in classification, detection and geolocation: an image is shown in
+            proportion to (1 / f)^balance, where f is the fraction of the training images that have its class, or the
+            rarest of its classes. 0: every image once an epoch; 0.5: square-root sampling, and in detection the repeat
+            factors of LVIS; 1: all classes equally often.
         clip_norm: maximum norm of the gradient; null for no clipping.
         ema_decay: decay of the EMA weights, which are evaluated and saved; null for none.
         layers: which layers are trained: all; linear_probe (the head alone, by L-BFGS on cached features of the
