@@ -12,15 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.classification.labelled import join_files
 from datasets.files import describe_folder
 from datasets.listing import is_hidden
-from datasets.locate import folders_below, locate_images
+from datasets.locate import folders_below, locate_images, unlisted
 from datasets.splits import SPLITS, Holdout, SplitData, hold_out, split_named, validation_rows
-from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples
-from datasets.tables import SUFFIXES, open_table, shorten
+from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples, join_files
+from datasets.tables import SUFFIXES, Table, by_split, folders_for, open_table, shorten
 from datasets.types import Attributes, Split
-from datasets.words import plural
+from datasets.words import first_of, join_words, plural, some
 
 IMAGES, ATTRIBUTE_LIST, PARTITION_LIST = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
 EXPECTED = f"CelebA's {ATTRIBUTE_LIST}, or a CSV file with 'attr' in its name, one column for each attribute"
@@ -71,42 +70,52 @@ class _Attributes(NamedTuple):
     splits: list[Split] | None
 
 
+class _Part(NamedTuple):
+    """The images of a list, the split of each, and for the user by what they are divided."""
+
+    images: AttributeImages
+    splits: NDArray[np.str_]
+    divided_by: str
+
+
 def open_attributes(root: Path, holdout: Holdout | None = None) -> SplitData[AttributeImages]:
     """The images of each split of a list of attributes and a list of partitions, both found by looking below `root`.
 
     The official list has a count, a line of attribute names, and a line for each image with its name and -1 or 1 for
     each attribute; the partitions have lines `name 0`, 1 or 2 for train, val, test. Fields are separated by whitespace.
-    A CSV file has the same columns, with 0 or -1 for absent ones, and perhaps one named `split` or `partition`. Without
-    partitions a hash of the name holds a part out.
+    A CSV file has the same columns, with 0 or -1 for absent ones, and perhaps one named `split` or `partition`; there
+    may be one for each split. Without partitions a hash of the name holds a part out.
 
     Raises:
         ValueError: naming file and line: missing or invalid lists, a wrong number of values, an image without a
             partition, no images.
     """
-    path = _find_list(root)
-    listed = _read_attributes(path)
-    partition_list = _find_partitions(root)
-    splits = listed.splits
-    if splits is None and partition_list is not None:
-        splits = _read_partitions(partition_list, listed.names)
-    first = (IMAGES, os.path.join(IMAGES, IMAGES), os.path.relpath(path.parent, root))
-    images, warnings = locate_images(root, listed.names, path, folders=folders_below(root, *first))
-    whole = AttributeImages(images, listed.values, listed.attribute_names, warnings)
-    of_split = np.array(splits or ["train"] * len(whole))
+    lists, rest = _find_lists(root)
+    parts = {path: _read_list(root, path, split) for path, split in lists.items()}
+    first, *others = parts
+    for path in others:
+        if parts[path].images.attribute_names != parts[first].images.attribute_names:
+            raise ValueError(f"{path}: its attributes are others than in {first}; expected the same columns")
+    whole = _join([part.images for part in parts.values()])
+    if rest:
+        whole.warnings.append(f"{root}: {some(rest, 'CSV file')} passed over")
+    assert isinstance(whole.images, ImageFiles)
+    whole.warnings += unlisted(whole.images)
+    of_split = np.concatenate([part.splits for part in parts.values()])
     rows_of = {split: np.flatnonzero(of_split == split) for split in SPLITS}
     readers = {split: partial(whole.select, rows) for split, rows in rows_of.items() if len(rows)}
-    by = (
-        ""
-        if splits is None
-        else f", divided by {(partition_list or path).name if listed.splits is None else path.name}"
-    )
-    count = f"{plural(len(listed.attribute_names), 'attribute')} of {plural(len(whole), 'image')}"
-    found = f"{path.relative_to(root)}: {count}{by}"
+    names = join_words([str(path.relative_to(root)) for path in parts])
+    count = f"{plural(len(whole.attribute_names), 'attribute')} of {plural(len(whole), 'image')}"
+    found = f"{names}: {count}{parts[first].divided_by}"
     return hold_out(SplitData(root, found, readers), holdout, val_rows=partial(_validation_rows, root), join=_join)
 
 
-def _find_list(root: Path) -> Path:
-    """The list of attributes: the official one, else one with `attr` in its name, else the only CSV file."""
+def _find_lists(root: Path) -> tuple[dict[Path, Split | None], list[str]]:
+    """The list of attributes: the official one, else one with `attr` in its name, else the only CSV file.
+
+    Returns:
+        The list, or one for each split, such as `train.csv` and `val.csv`, with the split; names of CSV files left out.
+    """
     tables = [path for path in _lists_below(root) if "partition" not in path.name.lower()]
     for fits in (
         lambda path: path.stem.lower() == Path(ATTRIBUTE_LIST).stem,
@@ -114,12 +123,40 @@ def _find_list(root: Path) -> Path:
         lambda path: path.suffix.lower() in SUFFIXES,
     ):
         found = [path for path in tables if fits(path)]
-        if len(found) > 1:
-            names = ", ".join(str(path.relative_to(root)) for path in found[:3])
-            raise ValueError(f"{root}: {len(found)} lists of attributes ({names}); expected one")
+        if len(found) == 1:
+            return {found[0]: None}, []
+        with_attributes = [path for path in found if path.suffix.lower() not in SUFFIXES or _open_csv(path)[2]]
+        of_split = by_split(with_attributes)
+        if of_split or len(with_attributes) == 1:
+            lists: dict[Path, Split | None] = {path: split for split, path in of_split.items()}
+            lists = lists or {with_attributes[0]: None}
+            return lists, [path.name for path in found if path not in lists]
         if found:
-            return found[0]
+            names = first_of([str(path.relative_to(root)) for path in found])
+            raise ValueError(
+                f"{root}: {len(found)} lists of attributes ({names}); expected one, or one for each split such as "
+                "train.csv and val.csv"
+            )
     raise ValueError(f"{root}: no list of attributes; expected {EXPECTED}; {describe_folder(root)}")
+
+
+def _read_list(root: Path, path: Path, split: Split | None) -> _Part:
+    """The images of a list; all of one split, or divided by the list, or by one of partitions."""
+    listed = _read_attributes(path)
+    first = (IMAGES, os.path.join(IMAGES, IMAGES), os.path.relpath(path.parent, root))
+    folders = folders_for(split, folders_below(root, *first))
+    files, warnings = locate_images(root, listed.names, path, folders=folders)
+    partition_list = _find_partitions(root)
+    splits: list[Split]
+    if split is not None or (listed.splits is None and partition_list is None):
+        splits, divided_by = [split or "train"] * len(files), ""
+    elif listed.splits is not None:
+        splits, divided_by = listed.splits, f", divided by {path.name}"
+    else:
+        assert partition_list is not None
+        splits, lines = _read_partitions(partition_list, listed.names)
+        warnings, divided_by = [*warnings, *lines], f", divided by {partition_list.name}"
+    return _Part(AttributeImages(files, listed.values, listed.attribute_names, warnings), np.array(splits), divided_by)
 
 
 def _find_partitions(root: Path) -> Path | None:
@@ -155,23 +192,27 @@ def _read_attributes(path: Path) -> _Attributes:
 
 
 def _read_csv(path: Path) -> _Attributes:
-    table = open_table(path, lambda table: table.column(IMAGE_COLUMNS) is not None)
-    image = table.column(IMAGE_COLUMNS)
-    image = 0 if image is None else image
+    table, image, columns = _open_csv(path)
     partition = table.column(PARTITION_COLUMNS)
-    columns = [
-        index
-        for index, name in enumerate(table.header)
-        if index not in (image, partition) and not INDEX_COLUMN.fullmatch(name)
-    ]
     attribute_names = [table.header[index] for index in columns]
     if not attribute_names:
         raise ValueError(f"{path}: expected a column of images and one for each attribute, got {shorten(table.header)}")
     _require_unique(path, attribute_names)
     rows = list(table.rows())
     names, values = _parse(path, rows, image, columns, len(table.header))
-    splits = None if partition is None else [_split_of(path, number, cells[partition]) for number, cells in rows]
+    splits = None if partition is None else [_to_split(path, number, cells[partition]) for number, cells in rows]
     return _Attributes(names, values, attribute_names, splits)
+
+
+def _open_csv(path: Path) -> tuple[Table, int, list[int]]:
+    """A table, the index of its column of images, and those of its attributes."""
+    table = open_table(path, lambda table: table.column(IMAGE_COLUMNS) is not None)
+    image = table.column(IMAGE_COLUMNS) or 0
+    others = (image, table.column(PARTITION_COLUMNS))
+    columns = [
+        index for index, name in enumerate(table.header) if index not in others and not INDEX_COLUMN.fullmatch(name)
+    ]
+    return table, image, columns
 
 
 def _parse(
@@ -201,27 +242,29 @@ def _parse(
     return names, np.array(values, np.int8) == 1
 
 
-def _read_partitions(path: Path, names: Sequence[str]) -> list[Split]:
-    """The split of each image."""
+def _read_partitions(path: Path, names: Sequence[str]) -> tuple[list[Split], list[str]]:
+    """The split of each image, and a warning if the list has others."""
     if path.suffix.lower() in SUFFIXES:
         table = open_table(path, lambda table: table.column(PARTITION_COLUMNS) is not None)
         rows = list(table.rows())
     else:
         rows = [(number, line.split()) for number, line in enumerate(_lines(path), 1)]
-    split_of = {}
+    found = {}
     for number, words in rows:
         if len(words) != 2:
             raise ValueError(
                 f"{path}: line {number}: expected an image and 0 (train), 1 (val) or 2 (test): {shorten(words)}"
             )
-        split_of[words[0].strip()] = _split_of(path, number, words[1])
-    missing = [name for name in names if name not in split_of]
+        found[words[0].strip()] = _to_split(path, number, words[1])
+    missing = [name for name in names if name not in found]
     if missing:
-        raise ValueError(f"{path}: {len(missing)} of {len(names)} images are not listed; first {missing[0]}")
-    return [split_of[name] for name in names]
+        raise ValueError(f"{path}: {len(missing)} of {len(names)} images not listed; the first is {missing[0]}")
+    unknown = [*(found.keys() - set(names))]
+    lines = [f"{path}: {plural(len(unknown), 'line')} passed over, of images without attributes"] if unknown else []
+    return [found[name] for name in names], lines
 
 
-def _split_of(path: Path, number: int, word: str) -> Split:
+def _to_split(path: Path, number: int, word: str) -> Split:
     split_of = {str(partition_id): split for split, partition_id in PARTITION_IDS.items()}
     split = split_of.get(word.strip().removesuffix(".0")) or split_named(word)
     if split is None:

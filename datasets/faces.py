@@ -14,11 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.classification.labelled import join_files
 from datasets.folders import FolderLayout, find_layout, read_groups
 from datasets.listing import list_images
 from datasets.splits import Holdout, SplitData, hold_out, validation_rows
-from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples
+from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples, join_files
 from datasets.types import Face, Split
 from datasets.words import some
 

@@ -10,7 +10,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
@@ -19,6 +19,7 @@ from datasets.files import missing_files, whole_characters
 from datasets.images.read import IMAGE_SUFFIXES
 from datasets.listing import is_hidden, list_images
 from datasets.stores import ImageFiles
+from datasets.words import plural
 
 NUM_PROBED = 20  # file names by which the folder of the images is found
 MAX_DEPTH = 3  # of the folders below a root
@@ -88,6 +89,24 @@ def locate_images(
             f"{origin}: none of its {len(files)} images is there, the first {names[0]!r}; looked in {where}"
         )
     return ImageFiles(root, files), warnings
+
+
+def unlisted(files: ImageFiles, left_out: Iterable[str] = ()) -> list[str]:
+    """A warning if there are other images in the folder that has all of these.
+
+    Args:
+        files: that a list names.
+        left_out: names in the list of others, which the reader has left out and counted.
+    """
+    names = [files.name(row) for row in range(len(files))]
+    folder = os.path.commonpath([name.rpartition("/")[0] for name in names])
+    others = set(list_images(files.root, folder).names) - set(names)
+    stems = {_stem(Path(name).name) for name in left_out}
+    passed_over = sorted(name for name in others if _stem(Path(name).name) not in stems)
+    if not passed_over:
+        return []
+    count = plural(len(passed_over), "image")
+    return [f"{files.root / folder}: {count} passed over, which no list names (the first is {passed_over[0]})"]
 
 
 def folders_below(root: Path, *first: str) -> list[str]:

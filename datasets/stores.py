@@ -74,6 +74,14 @@ class ImageFiles:
         return ImageFiles(self.root, self.names[rows])
 
 
+def join_files(stores: Sequence[ImageStore]) -> ImageFiles:
+    """The files of several stores below one folder."""
+    files = [store for store in stores if isinstance(store, ImageFiles)]
+    assert len(files) == len(stores)
+    assert len({store.root for store in files}) == 1
+    return ImageFiles(files[0].root, np.concatenate([store.names for store in files]))
+
+
 class StoredExamples(Dataset[Example[T]], Generic[T]):
     """A `datasets.loader.Source` over the images of a store; subclasses add `truth(index)`.
 

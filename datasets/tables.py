@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets.splits import SPLITS, split_named
+from datasets.types import Split
+
 SUFFIXES = (".csv", ".tsv")
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 ENCODINGS = {"utf-8-sig": "UTF-8", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
@@ -78,6 +81,40 @@ def open_table(path: Path, score: Callable[[Table], Any]) -> Table:
         with _reader(path, encoding, delimiter) as reader:
             tables.append(Table(path, encoding, delimiter, _first_row(reader)))
     return max(tables, key=lambda table: (score(table), len(table.header)))
+
+
+def by_split(paths: Sequence[Path]) -> dict[Split, Path]:
+    """The files whose names have the word of a split, such as `train.csv` and `places_test.csv`.
+
+    Returns:
+        Those for train and at least one other split; none if several are for one split.
+    """
+    found = [(split, path) for path in paths if (split := _split_in(path.stem)) is not None]
+    files = dict(found)
+    if len(files) < len(found) or len(files) < 2 or "train" not in files:
+        return {}
+    return {split: files[split] for split in SPLITS if split in files}
+
+
+def folders_for(split: Split | None, folders: Sequence[str]) -> list[str]:
+    """The folders that the images of a split may be in, the most likely first, such as `train/` for train.
+
+    Args:
+        split: None for those of all splits, whose order is kept.
+        folders: relative to the root of the data.
+    """
+
+    def rank(folder: str) -> tuple[bool, ...]:
+        own = _split_in(folder)
+        return own != split, own is not None, own != "train"
+
+    return list(folders) if split is None else sorted(folders, key=rank)
+
+
+def _split_in(name: str) -> Split | None:
+    """The split that is a word of a name; None if there is no such word, or several."""
+    named = {split for word in re.split(r"[\W_]+", name) if (split := split_named(word)) is not None}
+    return named.pop() if len(named) == 1 else None
 
 
 def to_float(cell: str) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.splits import Holdout, validation_rows
-from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples
+from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples, join_files
 from datasets.types import Label
 from datasets.words import some
 
@@ -88,11 +88,3 @@ def validation_rows_of_classes(
         line = f"{root}: {some(alone, 'class')} with one image only, which is trained on and not scored"
         source.warnings[:] = dict.fromkeys([*source.warnings, line])
     return is_val
-
-
-def join_files(stores: Sequence[ImageStore]) -> ImageFiles:
-    """The files of several stores below one folder."""
-    files = [store for store in stores if isinstance(store, ImageFiles)]
-    assert len(files) == len(stores)
-    assert len({store.root for store in files}) == 1
-    return ImageFiles(files[0].root, np.concatenate([store.names for store in files]))

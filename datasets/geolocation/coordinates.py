@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from datasets.geolocation.sphere import Floats
 from datasets.splits import split_named
-from datasets.stores import ImageStore, Rows
+from datasets.stores import ImageStore, Rows, join_files
+from datasets.types import Split
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Photos:
         splits: (N,) train, val, test or "" for photos of none; None if the data have none.
         authors: (N,); None if the data have none.
         warnings: one line for each kind of photo that was left out.
+        left_out: names of photos without coordinates.
     """
 
     images: ImageStore
@@ -33,6 +35,7 @@ class Photos:
     splits: NDArray[np.str_] | None = None
     authors: NDArray[np.str_] | None = None
     warnings: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.lat_deg)
@@ -42,6 +45,21 @@ class Photos:
         splits = None if self.splits is None else self.splits[rows]
         authors = None if self.authors is None else self.authors[rows]
         return Photos(self.images.select(rows), self.lat_deg[rows], self.lng_deg[rows], splits, authors)
+
+
+def join_photos(parts: Mapping[Split, Photos]) -> Photos:
+    """The photos of a list for each split; a column of splits in one is ignored."""
+    photos = list(parts.values())
+    authors = [part.authors for part in photos if part.authors is not None]
+    return Photos(
+        join_files([part.images for part in photos]),
+        np.concatenate([part.lat_deg for part in photos]),
+        np.concatenate([part.lng_deg for part in photos]),
+        np.repeat(list(parts), list(map(len, photos))),
+        np.concatenate(authors) if len(authors) == len(photos) else None,
+        [line for part in photos for line in part.warnings],
+        [name for part in photos for name in part.left_out],
+    )
 
 
 def check_coordinates(path: Path, lat_deg: Floats, lng_deg: Floats, names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from datasets.files import describe_folder
 from datasets.geolocation.coordinates import Photos
-from datasets.geolocation.csv_file import find_csv, read_csv
+from datasets.geolocation.csv_file import has_tables, open_csv
 from datasets.geolocation.exif import read_exif
 from datasets.geolocation.geotagged import GeotaggedPhotos, split_photos
 from datasets.geolocation.shards import read_shards
@@ -34,7 +34,7 @@ def open_places(
 
     Args:
         root: the folder.
-        format: auto to take the CSV file in it, else tar files below it, else the EXIF data of the photos below it.
+        format: auto to take the CSV files in it, else tar files below it, else the EXIF data of the photos below it.
         csv: the CSV file, relative to root; None to look for it.
         images: the folder that the names in the CSV file are relative to, relative to root; None to look for it.
         columns: names of columns in the CSV file, see `csv_file.COLUMNS`.
@@ -57,15 +57,14 @@ def _read(
             f"{root}: {'is a file' if root.is_file() else 'no such folder'}; expected a folder with {EXPECTED}"
         )
     if format == "csv" or (format == "auto" and csv is not None):
-        path = find_csv(root) if csv is None else root / csv
-        if path is None or not path.is_file():
+        path = None if csv is None else root / csv
+        if not (has_tables(root) if path is None else path.is_file()):
             name = "a CSV file" if path is None else str(path)
             raise ValueError(f"{root}: no such file as {name}; data.csv names it; {describe_folder(root)}")
-        return read_csv(root, path, images=images, columns=columns)
+        return open_csv(root, path, images=images, columns=columns)
     if format == "auto":
-        path = find_csv(root)
-        if path is not None:
-            return read_csv(root, path, images=images, columns=columns)
+        if has_tables(root):
+            return open_csv(root, None, images=images, columns=columns)
         if next(root.rglob("*.tar"), None) is not None:
             return read_shards(root)
         if not list_images(root).names:

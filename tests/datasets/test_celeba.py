@@ -135,7 +135,7 @@ def test_a_missing_image_is_kept_and_unreadable(tmp_path: Path) -> None:
         ),
         ({"head": "3\nA A"}, "line 2: duplicate attribute name"),
         ({"head": "A B"}, "line 1: expected the number of images"),
-        ({"partitions": "000001.jpg 0"}, "1 of 3 images are not listed; first 000002.jpg"),
+        ({"partitions": "000001.jpg 0"}, "1 of 3 images not listed; the first is 000002.jpg"),
         ({"partitions": "000001.jpg 0\n000002.jpg 3"}, f"{PARTITION_LIST}: line 2: expected an image and 0"),
     ],
 )
@@ -162,6 +162,38 @@ def test_errors_in_csv_files_name_file_and_line(tmp_path: Path) -> None:
         (tmp_path / "attr.csv").write_text(content)
         with pytest.raises(ValueError, match=message):
             open_attributes(tmp_path)
+
+
+def test_a_csv_file_for_each_split(tmp_path: Path) -> None:
+    write_images(tmp_path / "train")
+    write_images(tmp_path / "test")
+    (tmp_path / "train.csv").write_text("image_id,Smiling,Young\n000001.jpg,1,0\n000002.jpg,0,0\n")
+    (tmp_path / "val.csv").write_text("image_id,Smiling,Young\n000003.jpg,1,1\n")
+    (tmp_path / "test.csv").write_text("image_id\n000001.jpg\n")  # without attributes, as Kaggle gives it
+    data = open_attributes(tmp_path)
+    assert data.names == ("train", "val")
+    assert data["train"].values.tolist() == [[True, False], [False, False]]
+    assert data["train"].id(0) == str(tmp_path / "train" / "000001.jpg")
+    assert data["val"].values.tolist() == [[True, True]]
+    assert data["val"].warnings == [f"{tmp_path}: 1 CSV file (test.csv) passed over"]
+    assert data["val"].id(0) == str(tmp_path / "train" / "000003.jpg")
+    assert data.found == "train.csv and val.csv: 2 attributes of 3 images"
+    (tmp_path / "test.csv").write_text("image_id,Smiling,Young\n000001.jpg,1,0\n")
+    assert open_attributes(tmp_path)["test"].id(0) == str(tmp_path / "test" / "000001.jpg")
+    (tmp_path / "val.csv").write_text("image_id,Young,Smiling\n000003.jpg,1,1\n")
+    with pytest.raises(ValueError, match=r"val.csv: its attributes are others than in .*train.csv"):
+        open_attributes(tmp_path)
+
+
+def test_what_no_list_names_is_counted(tmp_path: Path) -> None:
+    rows = [f"{name}.jpg,1" for name in ("000001", "000002")]
+    write_images(tmp_path / "images")
+    (tmp_path / "attr.csv").write_text("\n".join(["image_id,Smiling", *rows]) + "\n")
+    (tmp_path / "list_eval_partition.txt").write_text("000001.jpg 0\n000002.jpg 1\n000009.jpg 0\n")
+    assert open_attributes(tmp_path)["val"].warnings == [
+        f"{tmp_path / 'list_eval_partition.txt'}: 1 line passed over, of images without attributes",
+        f"{tmp_path / 'images'}: 1 image passed over, which no list names (the first is images/000003.jpg)",
+    ]
 
 
 def test_error_of_a_missing_list_states_the_layout(tmp_path: Path) -> None:

@@ -137,6 +137,37 @@ def test_one_of_several_csv_files(tmp_path: Path) -> None:
     assert places(open_places(root, csv="more.csv")) == {"images/d.jpg": (6, 11)}
 
 
+def test_a_csv_file_for_each_split(tmp_path: Path) -> None:
+    write_images(tmp_path, "train/0.jpg", "train/1.jpg", "val/0.jpg", "test/0.jpg", "test/9.jpg")
+    (tmp_path / "train.csv").write_text("file,lat,lon\n0.jpg,1,10\n1.jpg,2,10\n")
+    (tmp_path / "places_val.csv").write_text("file,lat,lon\n0.jpg,3,10\n")
+    (tmp_path / "test.csv").write_text("file\n0.jpg\n")  # without coordinates, as Kaggle gives it
+    (tmp_path / "sample_submission.csv").write_text("file,lat,lon\n0.jpg,0,0\n")
+    data = open_places(tmp_path)
+    assert data.names == ("train", "val")
+    assert places(data) == {"train/0.jpg": (1, 10), "train/1.jpg": (2, 10)}
+    assert places(data, "val") == {"val/0.jpg": (3, 10)}
+    assert data["train"].warnings == [
+        f"{tmp_path}: 2 CSV files (sample_submission.csv, test.csv) passed over",
+        f"{tmp_path}: 2 images passed over, which no list names (the first is test/0.jpg)",
+    ]
+    assert data.found.startswith("train.csv (UTF-8, commas; ")
+    assert "; places_val.csv (UTF-8" in data.found
+    (tmp_path / "train-2.csv").write_text("file,lat,lon\n1.jpg,2,10\n")
+    with pytest.raises(ValueError, match="4 CSV files with coordinates"):
+        open_places(tmp_path)
+
+
+def test_images_that_no_row_names_are_counted(tmp_path: Path) -> None:
+    root = write(tmp_path, "IMG_ID,LAT,LON", "a.jpg,5,10", "d,,")
+    data = open_places(root)  # the photo without coordinates is counted as such
+    path = root / "places.csv"
+    assert data["train"].warnings == [
+        f"{path}: 1 row without coordinates left out, the first in line 3",
+        f"{root / 'images'}: 1 image passed over, which no list names (the first is images/b/c.jpg)",
+    ]
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
