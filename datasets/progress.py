@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import rich.progress
 from rich.console import Console
 
+T = TypeVar("T")
 LINE_INTERVAL_S = 30.0
+TRACK_DELAY_S, TRACK_STEP = 1.0, 100
 
 
 class Progress:
     """A progress bar with time left; without a terminal, a line every 30 seconds."""
 
-    def __init__(self, title: str, total: int, *, done: int = 0, silent: bool = False) -> None:
-        """Args: title: shown in front; total: number of units; done: units done already; silent: show nothing."""
+    def __init__(self, title: str, total: int, *, done: int = 0, silent: bool = False, delay_s: float = 0) -> None:
+        """Begin at no progress.
+
+        Args:
+            title: shown in front.
+            total: number of units.
+            done: units done already.
+            silent: show nothing.
+            delay_s: time after which the bar appears.
+        """
         self.console = Console(stderr=True, quiet=silent)
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
@@ -33,10 +44,11 @@ class Progress:
         self._task = self._bar.add_task(title, total=total, completed=done, text="")
         self._title, self._total, self._text = title, total, ""
         self._done = self._done_at_start = done
+        self._delay_s = delay_s
         self._started = self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._start_when_due()
         return self
 
     def __exit__(
@@ -52,6 +64,7 @@ class Progress:
         """Add completed units."""
         self._done += units
         self._bar.update(self._task, advance=units, text=self._text)
+        self._start_when_due()
         now = time.monotonic()
         if not self.console.is_terminal and now - self._last_line >= LINE_INTERVAL_S:
             self._last_line = now
@@ -62,3 +75,16 @@ class Progress:
     def print(self, line: str) -> None:
         """Print a line above the bar."""
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def _start_when_due(self) -> None:
+        if time.monotonic() - self._started >= self._delay_s:
+            self._bar.start()  # no-op if it has started
+
+
+def track(values: Iterable[T], title: str, total: int) -> Iterator[T]:
+    """The values, with a bar once that takes longer than a second; so short work shows none."""
+    with Progress(title, total, delay_s=TRACK_DELAY_S) as progress:
+        for count, value in enumerate(values, 1):
+            yield value
+            if count % TRACK_STEP == 0:
+                progress.advance(TRACK_STEP)

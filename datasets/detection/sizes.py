@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from datasets.images.headers import ImageHeader
 from datasets.images.read import image_headers
+from datasets.progress import track
 from datasets.stores import ImageFiles
 
 
@@ -26,7 +27,7 @@ def fill_sizes(images: ImageFiles, sizes_hw: NDArray[np.int64], origin: Path) ->
         return sizes_hw, []
     filled = sizes_hw.copy()
     headers = image_headers([Path(images.id(row)) for row in rows.tolist()])
-    for row, header in zip(rows, headers, strict=True):
+    for row, header in zip(rows, track(headers, "reading headers of images", len(rows)), strict=True):
         filled[row] = (header.height, header.width) if isinstance(header, ImageHeader) else 0
     return filled, [f"{origin}: {len(rows)} of {len(images)} images have no size in it; that of the file is taken"]
 

@@ -7,8 +7,11 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+
+from datasets.progress import track
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -17,6 +20,7 @@ PROBE_BYTES = 4096  # in the middle of a file: headers and borders are often equ
 MAX_PROBED = 100_000  # files
 MAX_HASHED_BYTES = 1 << 30  # in total
 NUM_THREADS, FILES_AT_ONCE = 8, 256
+COMPARING = "comparing files"
 
 
 class FileStatus(NamedTuple):
@@ -45,7 +49,7 @@ class Copies(NamedTuple):
 
 def file_statuses(paths: Sequence[str]) -> list[FileStatus | OSError]:
     """The status of each file, or why there is none."""
-    return list(in_threads(_status, paths))
+    return list(in_threads(_status, paths, "looking for files"))
 
 
 def find_copies(paths: Sequence[str], statuses: Sequence[FileStatus | OSError]) -> Copies:
@@ -62,11 +66,13 @@ def find_copies(paths: Sequence[str], statuses: Sequence[FileStatus | OSError]) 
     groups = _groups(firsts, sizes.__getitem__)
     probed, num_unchecked = _within(groups, len, MAX_PROBED)
     candidates = [index for group in probed for index in group]
-    probes = dict(zip(candidates, in_threads(_probe, [(paths[i], sizes[i]) for i in candidates]), strict=True))
+    probes = dict(
+        zip(candidates, in_threads(_probe, [(paths[i], sizes[i]) for i in candidates], COMPARING), strict=True)
+    )
     alike = _groups(candidates, lambda index: (sizes[index], probes[index]))
     hashed, num_unhashed = _within(alike, lambda group: len(group) * sizes[group[0]], MAX_HASHED_BYTES)
     files = [index for group in hashed for index in group]
-    hashes = dict(zip(files, in_threads(_hash, [paths[index] for index in files]), strict=True))
+    hashes = dict(zip(files, in_threads(_hash, [paths[index] for index in files], COMPARING), strict=True))
     same = _groups(files, lambda index: hashes[index])
     first_of = {index: group[0] for group in same for index in group}
     members: defaultdict[int, list[int]] = defaultdict(list)
@@ -98,15 +104,15 @@ def _within(groups: list[list[int]], cost: Callable[[list[int]], int], limit: in
     return kept, num_left_out
 
 
-def in_threads(function: Callable[[A], B], values: Sequence[A]) -> Iterator[B]:
-    """The function of each value, in order; for work that waits for disks."""
+def in_threads(function: Callable[[A], B], values: Sequence[A], title: str) -> Iterator[B]:
+    """The function of each value, in order, with a progress bar of that title; for work that waits for disks."""
 
     def of_part(start: int) -> list[B]:
         return [function(value) for value in values[start : start + FILES_AT_ONCE]]
 
     with ThreadPoolExecutor(NUM_THREADS) as executor:
-        for results in executor.map(of_part, range(0, len(values), FILES_AT_ONCE)):
-            yield from results
+        parts = executor.map(of_part, range(0, len(values), FILES_AT_ONCE))
+        yield from track(chain.from_iterable(parts), title, len(values))
 
 
 def _status(path: str) -> FileStatus | OSError:

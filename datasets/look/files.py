@@ -16,6 +16,7 @@ from datasets.images.headers import ImageHeader
 from datasets.images.read import image_headers
 from datasets.look.copies import FileStatus, file_statuses, find_copies
 from datasets.look.finding import Finding, ratio
+from datasets.progress import track
 from datasets.stores import ImageFiles, ImageStore, StoredExamples
 from datasets.subsample import evenly_spread
 from datasets.types import Attributes, Detections, Face, Label, Place, Split
@@ -88,7 +89,8 @@ def look_at_files(sources: Mapping[Split, StoredExamples[Any]], *, max_unreadabl
         if isinstance(status, OSError)
     }
     num_missing = len(problems)
-    for index, header in zip(opened, image_headers([Path(files.paths[index]) for index in opened]), strict=True):
+    found = image_headers([Path(files.paths[index]) for index in opened])
+    for index, header in zip(opened, track(found, "reading headers of images", len(opened)), strict=True):
         if not isinstance(header, ImageHeader):
             problems[index] = str(header)
         elif mismatch := _mismatch(files, index, header):
@@ -205,9 +207,7 @@ def _contradicting(files: Files, groups: Sequence[Sequence[int]]) -> Iterator[Fi
     within = [group for group in same if len({files.splits[index] for index in group}) < len(group)]
     if within:
         num_copies = sum(len(group) - len({files.splits[index] for index in group}) for group in within)
-        one, other = [index for index in within[0] if files.splits[index] == files.splits[within[0][0]]][:2] or within[
-            0
-        ]
+        one, other = next(pair for pair in combinations(within[0], 2) if files.splits[pair[0]] == files.splits[pair[1]])
         yield Finding(
             "note",
             f"{ratio(num_copies, len(files.paths), 'images')} are copies of others in their split, byte for byte (the "

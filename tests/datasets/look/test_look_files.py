@@ -105,6 +105,19 @@ def test_copies_with_another_truth_are_warned_about_and_others_noted(tmp_path: P
     assert note.text.startswith("2 of 12 images are copies of others in their split")
 
 
+def test_copies_within_val_of_an_image_of_train(tmp_path: Path, names: list[str]) -> None:
+    for name in ("c.png", "d.png"):
+        shutil.copy(tmp_path / "0.png", tmp_path / name)
+    sources: dict[Split, LabelledImages] = {
+        "train": labelled(tmp_path, names[:2]),
+        "val": labelled(tmp_path, ["c.png", "d.png", "3.png"], [0, 0, 1]),
+    }
+    warning, note = looked(sources)
+    assert warning.text.startswith("2 of 3 images of val are also in train")
+    assert note.text.startswith("1 of 5 images are copies of others in their split")
+    assert note.text.endswith(f"(the first: {tmp_path / 'd.png'} is {tmp_path / 'c.png'})")
+
+
 def test_one_picture_at_several_places_is_found(tmp_path: Path, names: list[str]) -> None:
     shutil.copy(tmp_path / "0.png", tmp_path / "c.png")
     store = builders.files(tmp_path, ["0.png", "c.png"])
