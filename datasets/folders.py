@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets.files import describe_folder
 from datasets.images.read import IMAGE_SUFFIXES
-from datasets.listing import ImageListing, is_hidden, list_images
+from datasets.listing import ImageListing, is_hidden, kind_of, list_images
 from datasets.splits import SPLITS, split_folders
 from datasets.types import Split
 from datasets.words import join_words, plural, some
@@ -25,12 +25,14 @@ class FolderLayout:
         group: what a folder stands for: class or person.
         parents: by split, the folders that hold those of the groups, relative to root; "" is the root itself.
         warnings: what was passed over or taken one way of several.
+        read: the name of a file in the root that is read, such as a list of classes.
     """
 
     root: Path
     group: str
     parents: dict[Split, list[str]]
     warnings: list[str]
+    read: str | None = None
 
     @property
     def has_splits(self) -> bool:
@@ -122,7 +124,6 @@ def read_groups(layout: FolderLayout, split: Split) -> GroupedImages:
     root, groups, warnings = layout.root, list[str](), list(layout.warnings)
     listing = ImageListing()
     for parent in layout.parents[split]:
-        loose = _loose_images(root / parent)
         folders = subfolders(root / parent)
         in_parent = ImageListing()
         for folder in folders:
@@ -130,18 +131,21 @@ def read_groups(layout: FolderLayout, split: Split) -> GroupedImages:
             in_parent += in_group
             groups += [folder] * len(in_group.names)
         listing += in_parent
+        beside = _files_in(root / parent, read=None if parent else layout.read)
+        loose = sum(beside.pop(kind, 0) for kind in IMAGE_SUFFIXES)
         if loose and not in_parent.names:
             raise ValueError(
-                f"{root / parent}: {loose} images lie in it without a subfolder for each {layout.group}; expected "
-                f"{layout.group.upper()}/*.jpg in it"
+                f"{root / parent}: {plural(loose, 'image')} in it, and none in a subfolder for each {layout.group}; "
+                f"expected {layout.group.upper()}/*.jpg in it"
             )
         if loose:
-            warnings.append(f"{root / parent}: {loose} images passed over, which are in no folder of a {layout.group}")
+            warnings.append(f"{root / parent}: {plural(loose, 'image')} passed over, in no folder of a {layout.group}")
         if not folders and len(layout.parents[split]) == 1:
             found = describe_folder(root / parent)
             raise ValueError(f"{root / parent}: no subfolders; expected one for each {layout.group}; {found}")
-        if in_parent.passed_over:
-            warnings.append(f"{root / parent}: {in_parent.line()}")
+        warnings += _passed_over(root / parent, in_parent.passed_over + beside)
+    if layout.has_splits:
+        warnings += _passed_over(root, _files_in(root, read=layout.read))
     warnings += _same_but_for_case(root, layout.groups(split), layout.group)
     return GroupedImages(listing.names, groups, warnings)
 
@@ -151,11 +155,14 @@ def subfolders(root: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name))
 
 
-def _loose_images(folder: Path) -> int:
-    return sum(
-        Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and not is_hidden(entry.name) and not entry.is_dir()
-        for entry in os.scandir(folder)
-    )
+def _files_in(folder: Path, *, read: str | None = None) -> Counter[str]:
+    """The number of files of each kind in a folder itself; without the one that is read."""
+    files = [entry.name for entry in os.scandir(folder) if is_hidden(entry.name) or not entry.is_dir()]
+    return Counter("hidden" if is_hidden(name) else kind_of(name) for name in files if name != read)
+
+
+def _passed_over(folder: Path, counts: Counter[str]) -> list[str]:
+    return [f"{folder}: {ImageListing(passed_over=counts).line()}"] if counts else []
 
 
 def _same_but_for_case(root: Path, groups: Sequence[str], group: str) -> list[str]:

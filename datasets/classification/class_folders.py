@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -84,6 +85,7 @@ def read_imagenet(root: Path, holdout: Holdout | None = None) -> SplitData[Label
         classes = layout.groups(layout.first_split)
         return _open(layout, classes, classes, "ImageNet without a list of classes", holdout)
     wnids, class_names = _read_class_list(path)
+    layout = replace(layout, read=path.name)
     return _open(layout, wnids, class_names, f"ImageNet, {plural(len(wnids), 'class')} of {path.name}", holdout)
 
 

@@ -119,7 +119,7 @@ def test_val_is_held_out_of_train_and_test_stays_test(tmp_path: Path) -> None:
 def test_photos_in_one_flat_folder_are_a_clear_error(tmp_path: Path) -> None:
     for index in range(4):
         (tmp_path / f"s{index}_1.jpg").touch()
-    with pytest.raises(ValueError, match="4 images lie in it without a subfolder for each person; expected PERSON/"):
+    with pytest.raises(ValueError, match="4 images in it, and none in a subfolder for each person; expected PERSON/"):
         open_faces(tmp_path)["train"]
 
 

@@ -45,6 +45,7 @@ def test_train_and_val_folders(tmp_path: Path) -> None:
     make_images(tmp_path / "val", cat=1, eel=2)
     (tmp_path / "train" / ".cache").mkdir()
     (tmp_path / "train" / "cat" / "notes.txt").write_text("no image")
+    touch(tmp_path, "README.md", "cover.jpg")
     data = read_class_folders(tmp_path, FIFTH)
     train, val = data["train"], data["val"]
     assert contents(train) == [("cat", 0), ("cat", 0), ("dog", 1), ("eel", 2)]
@@ -53,7 +54,10 @@ def test_train_and_val_folders(tmp_path: Path) -> None:
     assert train[1].image[0, 0, 0] == 1
     assert train[1].id == str(tmp_path / "train" / "cat" / "1.png")
     assert data.found == "class folders: 3 classes, train/ and val/"
-    assert train.warnings == [f"{tmp_path / 'train'}: 1 file passed over: 1 .txt"]
+    assert train.warnings == [
+        f"{tmp_path / 'train'}: 2 files passed over: 1 .txt, 1 hidden",
+        f"{tmp_path}: 2 files passed over: 1 .jpg, 1 .md",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -161,8 +165,8 @@ def test_images_of_any_depth_and_suffix_belong_to_the_class_and_the_rest_is_coun
     }
     assert source.class_ids.tolist() == [0, 0, 0, 1, 1]
     assert source.warnings == [
-        f"{tmp_path}: 1 images passed over, which are in no folder of a class",
-        f"{tmp_path}: 3 files passed over: 1 .mp4, 1 .txt, 1 hidden",
+        f"{tmp_path}: 1 image passed over, in no folder of a class",
+        f"{tmp_path}: 6 files passed over: 3 hidden, 1 .csv, 1 .mp4, 1 .txt",
     ]
 
 
@@ -212,8 +216,8 @@ def test_names_that_differ_by_case_only_are_two_classes_and_named(tmp_path: Path
     ("names", "message"),
     [
         ((), "no subfolders; expected one for each class; found nothing"),
-        (("1.jpg", "2.jpg"), "2 images lie in it without a subfolder for each class"),
-        (("train/1.jpg", "valid/2.jpg"), "train: 1 images lie in it without a subfolder for each class"),
+        (("1.jpg", "2.jpg"), "2 images in it, and none in a subfolder for each class"),
+        (("train/1.jpg", "valid/2.jpg"), "train: 1 image in it, and none in a subfolder for each class"),
         (
             ("cat/1.jpg", "cat/2.jpg"),
             r"1 subfolder \(cat\), 1 of them with images; expected one for each class, and at",
@@ -264,6 +268,7 @@ def test_imagenet_class_ids_follow_the_list(tmp_path: Path, file: str) -> None:
     source = data["val"]
     assert contents(source) == [("n02", 1), ("n04", 3)]
     assert source.class_names == ("a fish", "a cat", "a dog", "an eel, a long one")
+    assert source.warnings == []
 
 
 def test_imagenet_class_ids_without_a_list_follow_the_training_folders(tmp_path: Path) -> None:
