@@ -20,6 +20,7 @@ WHOLE: Part = (0, 0, 1, 1)
 ALIGNED_PX = 224  # side of an aligned face
 MIN_SCORE = 0.7
 MAX_DETECTION_SIDE_PX = 640  # larger photos are downscaled for detection
+SEVERAL_FACES = "with several faces, of which the largest was taken"  # follows a count of photos
 WHERE_TO_GET_IT = (
     "OpenCV's face detector YuNet (MIT licence, 230 KB) is face_detection_yunet_2023mar.onnx in "
     "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
@@ -91,9 +92,6 @@ class FaceCrop:
         x0, y0, x1, y1 = (round(fraction * side) for fraction, side in zip(self.part, (width, height) * 2, strict=True))
         x0, y0 = min(x0, width - 1), min(y0, height - 1)
         return image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)], None
-
-
-SEVERAL_FACES = "with several faces, of which the largest was taken"
 
 
 def face_input(image: Image, *, face_crop: FaceCrop, input_size: int) -> Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from datasets.listing import is_hidden, list_images
 from datasets.splits import Holdout, SplitData, split_folders
 from datasets.subsample import evenly_spread
 from datasets.tables import SUFFIXES, open_table
+from datasets.words import plural, some
 
 Kind = Literal["detection", "classification", "attributes", "embedding", "geolocation"]
 KINDS: tuple[Kind, ...] = ("detection", "classification", "attributes", "embedding", "geolocation")
@@ -34,6 +36,7 @@ KIND_FORMATS: Mapping[Kind, tuple[str, ...]] = {
 NUM_PROBED = 50  # photos that are opened to look for EXIF data
 # Folders of data of other kinds, such as segmentation.
 NOT_CLASSES = frozenset({"images", "imgs", "jpegimages", "pngimages", "masks", "labels", "annotations"})
+MASKS = re.compile("mask|annot|segm", re.IGNORECASE)  # in the name of a folder of label images
 EXPECTED = (
     "boxes (COCO, YOLO, Pascal VOC or labelme), a folder of images for each class or person, CelebA's list of "
     "attributes, or photos with coordinates (CSV, EXIF, WebDataset)"
@@ -84,6 +87,11 @@ def _find_kind(root: Path, format: str) -> Kind:
     for kind, is_there in _SIGNS:
         if is_there(root):
             return kind
+    masks = [name for name in subfolders(root) if MASKS.search(name) and list_images(root / name).names]
+    if masks:
+        raise ValueError(
+            f"{root}: {some(masks, 'folder')} of masks for segmentation, which are not read; expected {EXPECTED}"
+        )
     raise ValueError(f"{root}: no data found; expected {EXPECTED}; {describe_folder(root)}")
 
 
@@ -156,7 +164,8 @@ _SIGNS: tuple[tuple[Kind, Callable[[Path], bool]], ...] = (
 def _open_embedding(root: Path, format: str, holdout: Holdout | None) -> SplitData[Any]:
     if format == "lfw" or (format == "auto" and _has_pairs(root)):
         photos, folds = read_lfw(root)
-        found = f"LFW's layout: {sum(map(len, folds))} pairs in {len(folds)} folds of {PAIRS}"
+        count = f"{plural(sum(map(len, folds)), 'pair')} of {plural(len(photos), 'photo')} in {len(folds)} folds"
+        found = f"LFW's layout: {count} of {PAIRS}, and no other photos"
         return SplitData(root, found, {"val": lambda: photos})
     return open_faces(root, holdout)
 

@@ -65,6 +65,15 @@ def decode(data: bytes, *, min_side_px: int | None, pixel_range: PixelRange | No
     return _decode_by_opencv(data, cv2.IMREAD_COLOR_RGB)
 
 
+def stored_values(data: bytes) -> NDArray[Any]:
+    """The values of an image of more than 8 bits before they are scaled, of any shape.
+
+    Raises:
+        ValueError: if it cannot be decoded in full, with the reason.
+    """
+    return _decode_by_opencv(data, cv2.IMREAD_UNCHANGED)
+
+
 def as_stored(image: Image, data: bytes) -> Image:
     """The pixels of a file in the order they are stored in, from the upright image."""
     orientation = _header(data).orientation
@@ -88,11 +97,11 @@ def scale_to_8_bits(image: NDArray[Any], pixel_range: PixelRange | None) -> Imag
     if is_float:
         low, high = float(image.min()), float(image.max())
         if not np.isfinite((low, high)).all():
-            raise ValueError("some of its values are infinite or not a number")
+            raise ValueError("some of its values are infinite or not a number; expected finite ones")
         if pixel_range is None and not 0 <= low <= high <= 1:
             raise ValueError(
                 f"its values are from {low:g} to {high:g}, but floats are read as 0 (black) to 1 (white); "
-                "data.pixel_range sets another range"
+                f"--data.pixel_range [{low:g},{high:g}] sets the values of black and white, the same for all images"
             )
     black, white = pixel_range or (0.0, 1.0 if is_float else float(np.iinfo(image.dtype).max))
     # In single precision where that is exact enough: of 16 bits no value is so close to a half.

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
+import numpy as np
 
-from datasets.images.decoding import PixelRange, as_stored, decode
+from datasets.images.decoding import PixelRange, as_stored, decode, stored_values
 from datasets.images.headers import ImageHeader, is_truncated_jpeg, read_header
 from datasets.types import Image
 
@@ -46,6 +48,37 @@ class Decoding:
 
 
 AS_STORED = Decoding()
+
+
+class ValueRange(NamedTuple):
+    """The values of an image of more than 8 bits.
+
+    Attributes:
+        low: the smallest.
+        high: the largest.
+        type_max: the largest value that its type can have; 1 for floats.
+        is_float: whether they are floats.
+    """
+
+    low: float
+    high: float
+    type_max: float
+    is_float: bool
+
+
+def value_range(path: Path) -> ValueRange:
+    """The values that an image of more than 8 bits has before they are scaled.
+
+    Raises:
+        UnreadableImageError: if it cannot be read in full.
+    """
+    try:
+        values = stored_values(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    is_float = bool(np.issubdtype(values.dtype, np.floating))
+    type_max = 1.0 if is_float else float(np.iinfo(values.dtype).max)
+    return ValueRange(float(values.min()), float(values.max()), type_max, is_float)
 
 
 def image_header(path: Path) -> ImageHeader:

@@ -15,6 +15,7 @@ from datasets.detection.annotated import AnnotatedImages
 from datasets.images.headers import ImageHeader
 from datasets.images.read import image_headers
 from datasets.look.copies import FileStatus, file_statuses, find_copies
+from datasets.look.depth import look_at_depth
 from datasets.look.finding import Finding, ratio
 from datasets.progress import track
 from datasets.stores import ImageFiles, ImageStore, StoredExamples
@@ -62,6 +63,10 @@ class Files:
         """The truth of the image in a file."""
         return self.sources[self.splits[index]].truth(self.rows[index])
 
+    def has_range(self, index: int) -> bool:
+        """Whether a setting says which values of more than 8 bits are black and white."""
+        return self.sources[self.splits[index]].decoding.pixel_range is not None
+
     @property
     def num_images(self) -> int:
         """Of all splits, also those whose files are not looked at."""
@@ -99,6 +104,10 @@ def look_at_files(sources: Mapping[Split, StoredExamples[Any]], *, max_unreadabl
             headers[index] = header
     yield from _unreadable(files, problems, opened, max_unreadable_fraction)
     yield from _unusual(files, headers)
+    deep = [files.paths[index] for index, header in headers.items() if header.bits > 8 and not files.has_range(index)]
+    if deep:
+        fraction = len(deep) / len(headers)
+        yield from look_at_depth(deep, fraction=fraction, max_unreadable_fraction=max_unreadable_fraction)
     yield from _copies(files)
     if len(opened) < files.num_images - num_missing:
         yield Finding("note", f"{ratio(len(opened), files.num_images, 'images')} were opened, evenly spread")

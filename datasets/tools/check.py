@@ -35,7 +35,9 @@ def check(options: argparse.Namespace) -> int:
     sources = {split: data[split] for split in data.names}
     lines = dict.fromkeys(line for source in sources.values() for line in source.warnings)
     findings = [*look(sources), *(Finding("warning", line) for line in lines)]
-    if "val" not in sources:
+    if "train" not in sources:
+        findings.append(Finding("note", "there is no train part: these data are for evaluation only"))
+    elif "val" not in sources:
         findings.append(Finding("note", "there is no val part: training holds some images of train out for it"))
     status = int(any(finding.severity == "error" for finding in findings))
     splits = count_splits(sources)

@@ -11,9 +11,9 @@ TARGETS = {"coco": "COCO", "yolo": "YOLO", "voc": "Pascal VOC", "webdataset": "W
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
     """Add --task, --format and --csv, which are looked for where they are not given."""
-    parser.add_argument("--task", choices=TASKS, default="auto", help="kind of the data (default: look what they are)")
-    parser.add_argument("--format", default="auto", help="of the data, as data.format of the task (default: look)")
-    parser.add_argument("--csv", metavar="FILE", help="the CSV file of places, relative to FOLDER (default: look)")
+    parser.add_argument("--task", choices=TASKS, default="auto", help="kind of the data (default: detected)")
+    parser.add_argument("--format", default="auto", help="of the data, as data.format of the task (default: detected)")
+    parser.add_argument("--csv", metavar="FILE", help="the CSV file of places, relative to FOLDER (default: detected)")
 
 
 def add_out(parser: argparse.ArgumentParser, *, required: bool) -> None:

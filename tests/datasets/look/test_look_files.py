@@ -1,15 +1,19 @@
 """Image files: unreadable ones, unusual ones, and copies."""
 
 import os
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as Pillow
 
 from datasets.classification.labelled import LabelledImages
 from datasets.geolocation.geotagged import GeotaggedPhotos
+from datasets.images.read import Decoding
 from datasets.look import copies, files
 from datasets.look.copies import file_statuses, find_copies
 from datasets.look.files import look_at_files
@@ -84,6 +88,37 @@ def test_unusual_modes_are_counted(tmp_path: Path, names: list[str], mode: str, 
     (image if mode == "I;16" else image.convert(mode)).save(tmp_path / name)
     notes = texts(looked({"train": labelled(tmp_path, [*names, name])}), "note")
     assert any(line.startswith("1 of 11 images") and what in line and name in line for line in notes)
+
+
+DEPTHS = [
+    (np.uint16, 0, 4000, "warning", "nearly black.*largest value is 4000 of 65535; --data.pixel_range \\[0,4095\\]"),
+    (np.int16, -1024, 3000, "warning", "largest value is 3000 of 32767; --data.pixel_range \\[-1024,4095\\]"),
+    (np.uint16, 0, 40000, None, ""),
+    (np.float32, 0, 1, None, ""),
+    (
+        np.float32,
+        -12,
+        2400,
+        "error",
+        "3 of 3 .*0.tif: its values are from -12 to 2400.*--data.pixel_range \\[-12,2400\\]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("dtype", "low", "high", "severity", "line"), DEPTHS)
+def test_deep_images_that_use_a_part_of_their_range_or_more(
+    tmp_path: Path, dtype: Any, low: int, high: int, severity: str | None, line: str
+) -> None:
+    values = np.linspace(low, high, 20 * 30).reshape(20, 30).astype(dtype)
+    for number in range(3):
+        tifffile.imwrite(tmp_path / f"{number}.tif", np.roll(values, number, 0))
+    source = labelled(tmp_path, ["0.tif", "1.tif", "2.tif"])
+    findings = [finding for finding in looked({"train": source}) if finding.severity != "note"]
+    assert [finding.severity for finding in findings] == ([severity] if severity else [])
+    assert all(re.search(line, finding.text) for finding in findings)
+    source.decoding = Decoding(pixel_range=(low, high))
+    assert [finding for finding in looked({"train": source}) if finding.severity != "note"] == []
+    assert source[0].image.max() == 255, "as the setting says"
 
 
 def test_copies_in_val_are_warned_about(tmp_path: Path, names: list[str]) -> None:
