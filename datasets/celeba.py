@@ -110,6 +110,15 @@ def open_attributes(root: Path, holdout: Holdout | None = None) -> SplitData[Att
     return hold_out(SplitData(root, found, readers), holdout, val_rows=partial(_validation_rows, root), join=_join)
 
 
+def has_attributes(root: Path) -> bool:
+    """Whether a folder has CelebA's list of attributes, or a CSV file with `attr` in its name."""
+    return any(
+        path.stem.lower() == Path(ATTRIBUTE_LIST).stem
+        or (path.suffix.lower() in SUFFIXES and "attr" in path.stem.lower())
+        for path in _lists_below(root)
+    )
+
+
 def _find_lists(root: Path) -> tuple[dict[Path, Split | None], list[str]]:
     """The list of attributes: the official one, else one with `attr` in its name, else the only CSV file.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets.celeba import ATTRIBUTE_LIST, open_attributes
+from datasets.celeba import has_attributes, open_attributes
 from datasets.classification.class_folders import open_labelled
 from datasets.classification.stanford_dogs import TRAIN_LIST
 from datasets.detection.read import FORMATS, open_detection
@@ -99,11 +99,6 @@ def _has_boxes(root: Path) -> bool:
     return any(find(root) is not None for find, _ in FORMATS.values())
 
 
-def _has_attributes(root: Path) -> bool:
-    stem = Path(ATTRIBUTE_LIST).stem
-    return any(path.suffix.lower() in (*SUFFIXES, ".txt") for path in root.glob(f"**/{stem}.*"))
-
-
 def _has_pairs(root: Path) -> bool:
     return (root / PAIRS).is_file()
 
@@ -152,7 +147,7 @@ def _has_position(path: Path) -> bool:
 
 # In this order, since the later ones also fit data of the earlier ones.
 _SIGNS: tuple[tuple[Kind, Callable[[Path], bool]], ...] = (
-    ("attributes", _has_attributes),
+    ("attributes", has_attributes),
     ("detection", _has_boxes),
     ("embedding", _has_pairs),
     ("geolocation", _has_coordinates),
