@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datasets.images.read import UnreadableImageError, read_image, value_range
 from datasets.look.finding import Finding, Severity
-from datasets.look.spread import spread
+from datasets.subsample import evenly_spread
 
 NUM_OPENED = 8  # in full, evenly spread
 DARK_FRACTION = 1 / 4  # of the range of a type: 14 bits in a file of 16, as cameras have, and fewer
@@ -22,7 +22,7 @@ def look_at_depth(paths: Sequence[str], *, fraction: float, max_unreadable_fract
         max_unreadable_fraction: above which a training would stop.
     """
     ranges, faults = [], []
-    for index in spread(len(paths), NUM_OPENED).tolist():
+    for index in evenly_spread(len(paths), NUM_OPENED).tolist():
         path = Path(paths[index])
         try:
             read_image(path)
