@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -117,7 +118,7 @@ def open_faces(root: Path, holdout: Holdout | None = None) -> SplitData[FaceImag
     Raises:
         ValueError: naming the folder: no photos in subfolders, a person in two splits, only one person to divide.
     """
-    layout = find_layout(root, "person")
+    layout = replace(find_layout(root, "person"), read=PAIRS)
     _require_disjoint(layout)
     readers = {split: partial(_read_persons, layout, split) for split in layout.parents}
     data = SplitData(root, f"a folder for each person: {layout.describe()}", readers)

@@ -25,7 +25,7 @@ class FolderLayout:
         group: what a folder stands for: class or person.
         parents: by split, the folders that hold those of the groups, relative to root; "" is the root itself.
         warnings: what was passed over or taken one way of several.
-        read: the name of a file in the root that is read, such as a list of classes.
+        read: the name of a file beside the folders that is read or belongs to the data, such as a list of classes.
     """
 
     root: Path
@@ -131,7 +131,7 @@ def read_groups(layout: FolderLayout, split: Split) -> GroupedImages:
             in_parent += in_group
             groups += [folder] * len(in_group.names)
         listing += in_parent
-        beside = _files_in(root / parent, read=None if parent else layout.read)
+        beside = _files_in(root / parent, read=layout.read)
         loose = sum(beside.pop(kind, 0) for kind in IMAGE_SUFFIXES)
         if loose and not in_parent.names:
             raise ValueError(
