@@ -88,7 +88,7 @@ def test_a_broken_image_is_named_and_skipped_up_to_a_fraction(generated_root: Pa
     data = copy_data(generated_root, tmp_path / "data", num_broken=1)
     failed = train_detection(data, "--run_dir", str(tmp_path / "a"), "--optim.epochs", "1")
     assert failed.returncode == 1
-    assert "error: train: 1 of 24 images of train cannot be read; the first: " in failed.stderr
+    assert "1 of 24 images of train cannot be read; the first: " in failed.stderr
     assert "or allow it: --loop.max_unreadable_fraction 0.05" in failed.stderr
     words = ("--run_dir", str(tmp_path / "b"), "--loop.max_unreadable_fraction", "0.05", "--optim.epochs", "1")
     done = train_detection(data, *words)

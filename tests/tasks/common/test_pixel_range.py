@@ -15,6 +15,7 @@ from tasks.common.evaluation import predict
 from tasks.common.evaluation.prediction_files import PredictionFiles
 from tasks.common.runtime.repository import ROOT
 from tasks.common.settings import read_config
+from tasks.common.task import PreparedImage
 from tasks.registry import TASKS, config_class, task_class
 
 RANGE = (100.0, 4095.0)
@@ -40,8 +41,8 @@ def test_predict_decodes_in_the_range(tmp_path: Path, monkeypatch: pytest.Monkey
         def __init__(self, decoding: Decoding) -> None:
             self.decoding = decoding
 
-        def preprocessing(self) -> Any:
-            return lambda image: image
+        def prepare(self, image: Any) -> PreparedImage:
+            return PreparedImage(image)
 
         def describe(self, *_: Any) -> dict[str, Any]:
             return {}

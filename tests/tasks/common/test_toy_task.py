@@ -19,7 +19,7 @@ from datasets.splits import SplitData
 from datasets.transforms import CropAugmentation, resize
 from datasets.types import Example, Image, Split
 from tasks.common.cli.parser import Arguments
-from tasks.common.config import BackboneConfig, LoopConfig, OptimConfig, TaskConfig
+from tasks.common.config import BackboneConfig, DataConfig, LoopConfig, OptimConfig, TaskConfig
 from tasks.common.model.logits import Logits, LogitsModel
 from tasks.common.runs.pretrained import build_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
@@ -126,10 +126,8 @@ class BrightnessTask(Task[float]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BrightnessData:
-    root: str | None = None
+class BrightnessData(DataConfig, group="data"):
     input_size: int = 32
-    pixel_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
