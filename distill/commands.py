@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
     _check(config, settings)
     if world.is_main:
         _check_place(options)
-    how_to_resume = f"run the same command again to resume: python -m distill {' '.join(sys.argv[1:])}"
+    how_to_resume = f"run the same command again to resume: python -m distill {shlex.join(sys.argv[1:])}"
     try:
         student = _build_student(task_name, config, settings)
         has_scores = _inspect(student, settings, world)
@@ -76,7 +77,7 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         if world.is_main:
             _check_place(options, num_bytes=(1 + (baseline is not None)) * size_of_checkpoints(student))
         run = world.broadcast(_run_folder(task_name, student.config, settings, options) if world.is_main else Path())
-        how_to_resume = f"continue with: python -m distill --resume {run}"
+        how_to_resume = f"continue with: python -m distill --resume {shlex.quote(str(run))}"
         with explain_full_disk(run, lambda: how_to_resume):
             runs = [_train(student, run / DISTILLED_RUN, world, distillation)]
             if world.is_main:
@@ -95,7 +96,7 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         print(f"{NOT_HELD_OUT}; {run / DISTILLED_RUN} is not compared with its teachers", file=sys.stderr)
         return 0
     report(student, teachers, runs, run)
-    evaluate = f"python -m tasks.{task_name} evaluate --run {run / DISTILLED_RUN}"
+    evaluate = f"python -m tasks.{task_name} evaluate --run {shlex.quote(str(run / DISTILLED_RUN))}"
     print(f"look at {run / PICTURE}; the student: {evaluate}", file=sys.stderr)
     return 0
 

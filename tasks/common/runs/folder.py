@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -197,7 +198,7 @@ def check_unchanged(settings: dict[str, Any], path: Path) -> None:
 
 def _way_to_change(key: str, value: Any, saved: Any, run: Path) -> str:
     if key == "optim.epochs" and value > saved:
-        return f"train it further in a new run: train --extend {run} --optim.epochs {value - saved}"
+        return f"train it further in a new run: train --extend {quote(str(run))} --optim.epochs {value - saved}"
     return "start a new run"
 
 

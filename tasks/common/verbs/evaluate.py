@@ -11,6 +11,7 @@ from typing import Any
 
 from datasets.files import write_json
 from datasets.loader import Source
+from datasets.splits import MissingSplitError
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.onnx_file import ExportedNetwork
 from tasks.common.evaluation.evaluate import Evaluation, draw_examples, evaluate_source, warn_about_data
@@ -71,7 +72,10 @@ def _warn_about_training_images(task: Task[Any], source: Source[Any], run: Path)
     if data.root != of_run.root or dataclasses.replace(data, **holdout) == data:
         return
     config = dataclasses.replace(task.config, data=dataclasses.replace(data, **holdout))
-    trained_on = type(task)(config, task.metadata).source("train")
+    try:
+        trained_on = type(task)(config, task.metadata).source("train")
+    except MissingSplitError:  # a distillation on other images
+        return
     ids = {trained_on.id(row) for row in range(len(trained_on))}
     num_seen = sum(source.id(row) in ids for row in range(len(source)))
     if num_seen:

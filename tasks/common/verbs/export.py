@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,7 +84,7 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
             rows = _compare(task, candidates)
             write_json(folder / REPORT, {"max_difference": difference, "networks": rows})
     _print(task, rows, difference)
-    print(f"use it with: python -m tasks.{task.name} predict --run {folder} INPUT...", file=sys.stderr)
+    print(f"use it with: python -m tasks.{task.name} predict --run {quote(str(folder))} INPUT...", file=sys.stderr)
     return 0
 
 

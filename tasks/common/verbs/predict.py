@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from torch import nn
@@ -34,7 +35,8 @@ def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
         check_writable(unfinished, "--out")
     task, model = load_model(task_class, arguments.config, options["run"])
     folder = unfinished or out_folder(task, "predict", out=options["out"], run=options["run"])
-    go_on = f"run the command again with --out {folder}, which keeps what is done, or with --out on another disk"
+    this_folder = f"--out {quote(str(folder))}"
+    go_on = f"run the command again with {this_folder}, which keeps what is done, or with --out on another disk"
     with explain_full_disk(folder, lambda: go_on), PredictionFiles(folder, _digest(task, model)) as files:
         if files.num_images:
             print(f"going on after {_count(files.num_images)} in {folder}", file=sys.stderr)
@@ -47,7 +49,7 @@ def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
     if report.is_interrupted:
         print(
             f"interrupted: predictions for {_count(report.num_images)} are in {folder}; "
-            f"the same command with --out {folder} goes on",
+            f"the same command with {this_folder} goes on",
             file=sys.stderr,
         )
         return INTERRUPTED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from tasks.common.cli.parser import Arguments
@@ -154,11 +155,11 @@ def _print_end(task: Task[Any], run: Path, metrics: dict[str, float] | None) -> 
     pictures = [run / PICTURE, run / CURVES]
     print(f"look at {' and '.join(str(path) for path in pictures if path.is_file())}", file=sys.stderr)
     if metrics is not None:
-        print(f"details: python -m tasks.{task.name} evaluate --run {run}", file=sys.stderr)
+        print(f"details: python -m tasks.{task.name} evaluate --run {quote(str(run))}", file=sys.stderr)
 
 
 def _resume(name: str, run: Path) -> str:
-    return f"python -m tasks.{name} train --resume {run}"
+    return f"python -m tasks.{name} train --resume {quote(str(run))}"
 
 
 def _way_on(name: str, run: Path) -> str:
