@@ -19,6 +19,7 @@ from datasets.progress import Progress
 from tasks.common.evaluation.evaluate import evaluation_loader, readable_batches, track_unreadable
 from tasks.common.evaluation.unreadable import too_many_unreadable
 from tasks.common.runtime.device import autocast, compute_dtype
+from tasks.common.settings import flatten
 from tasks.common.task import Task
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
 def hash_network(network: nn.Module, settings: Any) -> hashlib._Hash:
     """The SHA-256 of a network's weights and of JSON-serialisable settings; callers may update it further."""
     digest = hashlib.sha256(json.dumps(settings).encode())
-    for name, value in network.state_dict().items():
+    for name, value in flatten(network.state_dict()).items():  # an extra state is a dict of tensors
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest

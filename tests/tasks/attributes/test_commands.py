@@ -27,6 +27,7 @@ def run(*arguments: str) -> int:
     return main("attributes", arguments)
 
 
+@pytest.mark.filterwarnings("default:.*the same in all images")  # no hat in 24 faces
 def test_train_evaluate_predict(settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     at = str(tmp_path / "run")
     assert (
@@ -73,6 +74,7 @@ def test_errors_are_one_line_and_leave_no_run(
         AttributesTask.from_published(AttributesConfig())
 
 
+@pytest.mark.filterwarnings("default:.*the same in all images")  # no hat in 24 faces
 def test_data_with_other_attributes_are_refused(
     settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
