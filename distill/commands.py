@@ -148,10 +148,10 @@ def _build_student(task_name: str, config: Any, settings: DistillConfig) -> Task
     if task_name == "embedding" and not settings.alpha:
         return student_class(config, {"identities": []})  # the distillation loss needs no class prototypes
     kind, spec = parse_teacher(settings.teacher[0])
-    has_own_labels = task_name == "embedding" or (task_name == "classification" and not settings.unlabelled)
-    if kind == "run" and not has_own_labels:
+    if task_name != "embedding" and kind == "run":
         _, metadata = identify_run(Path(spec), task_name)
-        return student_class(config, metadata)
+        if task_name != "classification" or settings.unlabelled:
+            return student_class(config, metadata)
     return student_class.from_data(config)
 
 

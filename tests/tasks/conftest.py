@@ -59,7 +59,9 @@ def error_line_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         capsys.readouterr()
         with contextlib.suppress(SystemExit):  # after an error in the arguments
             assert run(*words) == 1
-        (line,) = (text for text in capsys.readouterr().err.splitlines() if not text.startswith("weights "))
+        *lines, line = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert all(text.startswith(("data: ", "weights ", "note: ", "warning: ")) for text in lines), lines
         return line
 
     return error_line
