@@ -75,6 +75,6 @@ def _describe(task: Task[Any], content: Mapping[str, Any]) -> str:
     warmup = min(optim.warmup_epochs, optim.epochs)
     return (
         f"{optim.epochs} epochs from all its last weights ({', '.join(facts)}); the optimiser starts anew, so the "
-        f"learning rate rises to {optim.lr:g} within {warmup:g} epochs, then {end[optim.schedule]} (optim.lr, "
+        f"learning rate rises to {optim.lr:g} within {warmup:g} epoch{"" if warmup == 1 else "s"}, then {end[optim.schedule]} (optim.lr, "
         "optim.warmup_epochs and optim.schedule change that)"
     )
