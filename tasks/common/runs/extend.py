@@ -73,8 +73,9 @@ def _describe(task: Task[Any], content: Mapping[str, Any]) -> str:
     facts = [f"{name} {scores[name]:.4g}" for name in ("epoch", "loss", task.score_name) if name in scores]
     end = {"cosine": "falls to 0", "exponential": "falls by 6 % every 2 epochs", "constant": "stays there"}
     warmup = min(optim.warmup_epochs, optim.epochs)
+    unit = "epoch" if warmup == 1 else "epochs"
     return (
         f"{optim.epochs} epochs from all its last weights ({', '.join(facts)}); the optimiser starts anew, so the "
-        f"learning rate rises to {optim.lr:g} within {warmup:g} epoch{"" if warmup == 1 else "s"}, then {end[optim.schedule]} (optim.lr, "
+        f"learning rate rises to {optim.lr:g} within {warmup:g} {unit}, then {end[optim.schedule]} (optim.lr, "
         "optim.warmup_epochs and optim.schedule change that)"
     )
