@@ -24,6 +24,7 @@ from tasks.common.runs.load import open_run
 from tasks.common.task import Task
 
 REPORT, PICTURE = "report.csv", "report.png"
+MAX_LABEL = 40  # characters beside a point of the plot
 NOT_SCORES = ("epoch", "num_images", "num_unreadable")  # in metrics.json
 
 
@@ -168,7 +169,8 @@ def _plot(rows: Sequence[Row], entries: Sequence[ModelEntry], score_name: str, p
             tradeoff.plot(*point, "o", markersize=9, color=colour)
             rank = by_score.index(index) - len(rows) // 2
             offset_y = 8 + 12 * rank if rank >= 0 else 4 + 12 * rank  # labels of equal scores do not overlap
-            label_point(tradeoff, row.model, point, (1 if row.latency_ms < middle_ms else -1, offset_y), colour)
+            label = row.model.rpartition("/")[2][:MAX_LABEL]  # of a run, its folder
+            label_point(tradeoff, label, point, (1 if row.latency_ms < middle_ms else -1, offset_y), colour)
         curves.set(xlabel="fraction of training", ylabel=score_title(score_name))
         for axes in (curves, tradeoff):
             axes.margins(y=0.2)
