@@ -36,7 +36,7 @@ def test_the_loss_goes_on_where_it_was(finished: Path, tmp_path: Path) -> None:
     facts = f"(epoch 8, loss {float(last['loss']):.4g}, AP {float(last['AP']):.4g})"
     assert line == (
         f"training {finished} further: 3 epochs from all its last weights {facts}; the optimiser starts anew, so the "
-        "learning rate rises to 0.003 within 1 epochs, then falls to 0 (optim.lr, optim.warmup_epochs and "
+        "learning rate rises to 0.003 within 1 epoch, then falls to 0 (optim.lr, optim.warmup_epochs and "
         "optim.schedule change that)"
     )
     settings, before = (yaml.safe_load((run / "config.yaml").read_text()) for run in (tmp_path / "more", finished))
