@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from results.bench.measure import Comparison, Job
 
 AREAS = {
+    "look": "reading annotations and looking at the data before a training",
     "loading": "JPEG files to training batches, compared with albumentations and torchvision",
     "training": "training steps of MobileNet and SSD300, compared with timm and torchvision",
     "prediction": "pixels to boxes, one image at a time, compared with torchvision's detectors",

@@ -22,7 +22,7 @@ def _measure(implementation: str, workload: Workload) -> Timing:
 
     torch.set_num_threads(1)
     root = sample_root() if workload.images is None else Path(workload.images)
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    files = jpeg_files(root)
     if len(files) < workload.size:
         raise ValueError(f"{root}: expected a batch of {workload.size} JPEG files or more, found {len(files)}")
     if implementation == "ours":
@@ -33,6 +33,11 @@ def _measure(implementation: str, workload: Workload) -> Timing:
         loader = torch.utils.data.DataLoader(dataset, workload.size, shuffle=True, drop_last=True)
     batches = chain.from_iterable(repeat(loader))
     return Timing(workload.size, time_calls(lambda: next(batches), workload), {})
+
+
+def jpeg_files(root: Path) -> list[Path]:
+    """The JPEG files below a folder."""
+    return sorted(path for path in root.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
 
 
 def _our_loader(root: Path, files: list[Path], batch_size: int) -> Any:
