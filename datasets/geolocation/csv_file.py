@@ -94,7 +94,10 @@ def _choose(root: Path, files: Sequence[Path], columns: Mapping[str, str]) -> Se
         return [*of_split.items()]
     if len(fitting) > 1 and not usual:
         names = ", ".join(file.name for file in fitting[:3])
-        raise ValueError(f"{root}: {len(fitting)} CSV files with coordinates ({names}); data.csv names one")
+        raise ValueError(
+            f"{root}: {len(fitting)} CSV files with coordinates ({names}); name one with data.csv (--csv of python -m "
+            "datasets)"
+        )
     return [(None, (usual or fitting or files)[0])]
 
 

@@ -132,7 +132,9 @@ def test_one_of_several_csv_files(tmp_path: Path) -> None:
     (root / "more.csv").write_text("IMG_ID,LAT,LON\nd.jpg,6,11\n")
     assert places(open_places(root)) == {"images/a.jpg": (5, 10)}  # places.csv goes first
     (root / "places.csv").rename(root / "photos.csv")
-    with pytest.raises(ValueError, match=r"2 CSV files with coordinates \(more.csv, photos.csv\); data.csv names one"):
+    with pytest.raises(
+        ValueError, match=r"2 CSV files with coordinates \(more.csv, photos.csv\); name one with data.csv"
+    ):
         open_places(root)
     assert places(open_places(root, csv="more.csv")) == {"images/d.jpg": (6, 11)}
 
