@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from datasets.images.read import UnreadableImageError
 from datasets.transforms import center_crop
-from datasets.types import Image
+from datasets.types import Image, PreparedImage
 
 Part = tuple[float, float, float, float]
 WHOLE: Part = (0, 0, 1, 1)
@@ -101,6 +101,19 @@ def face_input(image: Image, *, face_crop: FaceCrop, input_size: int) -> Image:
         NoFaceError: if no face is detected.
     """
     return center_crop(face_crop(image), input_size, 1)
+
+
+def prepare_face(image: Image, *, face_crop: FaceCrop, input_size: int) -> PreparedImage:
+    """The same, with the box of the face that was taken where faces are detected.
+
+    Raises:
+        NoFaceError: if no face is detected.
+    """
+    crop, face = face_crop.find(image)
+    pixels = center_crop(crop, input_size, 1)
+    if face is None:
+        return PreparedImage(pixels)
+    return PreparedImage(pixels, face.to_record(), SEVERAL_FACES if face.num_faces > 1 else None)
 
 
 def detect_face(image: Image, detector: str) -> DetectedFace:

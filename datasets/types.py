@@ -10,8 +10,9 @@ training batch in the loader processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -93,6 +94,20 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     if isinstance(value, Tensor):
         return function(value)
     return type(value)(*(map_tensors(function, part) for part in value)) if isinstance(value, tuple) else value
+
+
+class PreparedImage(NamedTuple):
+    """An image that predictions are made for.
+
+    Attributes:
+        pixels: the network's input (S, S, 3).
+        record: what its record says of it besides the prediction, such as the box of the face that was taken.
+        remark: a remark that the images are counted by, in words that follow "3 images".
+    """
+
+    pixels: Image
+    record: Mapping[str, Any] = MappingProxyType({})
+    remark: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,14 +9,14 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
-from datasets.alignment import SEVERAL_FACES, FaceCrop, face_input
+from datasets.alignment import FaceCrop, face_input, prepare_face
 from datasets.celeba import AttributeImages, open_attributes
 from datasets.files import existing_folder
 from datasets.loader import Collate, Preprocess
 from datasets.sample.attributes import sample_root
 from datasets.splits import Holdout, SplitData
-from datasets.transforms import CropAugmentation, center_crop
-from datasets.types import Attributes, Image, Split
+from datasets.transforms import CropAugmentation
+from datasets.types import Attributes, Image, PreparedImage, Split
 from tasks.attributes.config import AttributesConfig
 from tasks.attributes.draw import draw_attributes
 from tasks.attributes.loss import AttributeTargets, attribute_loss, attribute_targets, positive_weights
@@ -25,7 +25,7 @@ from tasks.attributes.model import AttributeNet, attribute_probabilities, decode
 from tasks.common.model.logits import Logits
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.task import FailureCase, PreparedImage, Task
+from tasks.common.task import FailureCase, Task
 
 CELEBA_NUM_ATTRIBUTES = 40  # the paper does not state the number in its own data
 
@@ -95,11 +95,7 @@ class AttributesTask(Task[Attributes]):
 
     def prepare(self, image: Image) -> PreparedImage:
         """The same, with the box of the face that was taken where faces are detected."""
-        crop, face = self._face_crop.find(image)
-        pixels = center_crop(crop, self.config.data.input_size, 1)
-        if face is None:
-            return PreparedImage(pixels)
-        return PreparedImage(pixels, face.to_record(), SEVERAL_FACES if face.num_faces > 1 else None)
+        return prepare_face(image, face_crop=self._face_crop, input_size=self.config.data.input_size)
 
     def collate(self) -> Collate[Attributes]:
         """Attribute values."""

@@ -11,7 +11,6 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -24,7 +23,7 @@ from datasets.files import write_json
 from datasets.images.read import Decoding
 from datasets.loader import Augment, Collate, Mixing, Order, Preprocess, Source, TrainingSet
 from datasets.splits import SplitData
-from datasets.types import Image, Split
+from datasets.types import Image, PreparedImage, Split
 from tasks.common.config import BackboneConfig
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 
@@ -46,20 +45,6 @@ class FailureCase(NamedTuple, Generic[T]):
     confidence: float
     what: str
     predicted: T
-
-
-class PreparedImage(NamedTuple):
-    """An image that predictions are made for.
-
-    Attributes:
-        pixels: the network's input (S, S, 3).
-        record: what its record says of it besides the prediction, such as the box of the face that was taken.
-        remark: a remark that the images are counted by, in words that follow "3 images".
-    """
-
-    pixels: Image
-    record: Mapping[str, Any] = MappingProxyType({})
-    remark: str | None = None
 
 
 class Metric(ABC, Generic[T]):

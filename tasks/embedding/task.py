@@ -11,17 +11,17 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
-from datasets.alignment import SEVERAL_FACES, FaceCrop, face_input
+from datasets.alignment import FaceCrop, face_input, prepare_face
 from datasets.faces import FaceImages, IdentityBalance, Pair, open_faces, read_lfw
 from datasets.files import existing_folder
 from datasets.loader import Collate, Preprocess
 from datasets.sample.embedding import LFW, sample_root
 from datasets.splits import Holdout, SplitData
-from datasets.transforms import CropAugmentation, center_crop
-from datasets.types import Face, Image, Split
+from datasets.transforms import CropAugmentation
+from datasets.types import Face, Image, PreparedImage, Split
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.task import PreparedImage, Task
+from tasks.common.task import Task
 from tasks.embedding.config import EmbeddingConfig
 from tasks.embedding.draw import draw_face
 from tasks.embedding.loss import IdentityTargets, identity_targets, margin_softmax_loss, triplet_loss
@@ -100,11 +100,7 @@ class EmbeddingTask(Task[Face]):
 
     def prepare(self, image: Image) -> PreparedImage:
         """The same, with the box of the face that was taken where faces are detected."""
-        crop, face = self._face_crop.find(image)
-        pixels = center_crop(crop, self.config.data.input_size, 1)
-        if face is None:
-            return PreparedImage(pixels)
-        return PreparedImage(pixels, face.to_record(), SEVERAL_FACES if face.num_faces > 1 else None)
+        return prepare_face(image, face_crop=self._face_crop, input_size=self.config.data.input_size)
 
     def collate(self) -> Collate[Face]:
         """Identity ids."""

@@ -18,9 +18,10 @@ from datasets.images.headers import SIGNATURE_BYTES, format_of
 from datasets.images.read import IMAGE_SUFFIXES, UnreadableImageError, read_image
 from datasets.listing import ImageListing, kind_of, list_images
 from datasets.progress import Progress
+from datasets.types import PreparedImage
 from tasks.common.evaluation.evaluate import predict_pixels
 from tasks.common.evaluation.prediction_files import InputImage, PredictionFiles, opencv_name
-from tasks.common.task import PreparedImage, Task
+from tasks.common.task import Task
 
 T = TypeVar("T")
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})

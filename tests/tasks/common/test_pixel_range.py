@@ -10,12 +10,12 @@ from PIL import Image as Pillow
 from torch import nn
 
 from datasets.images.read import AS_STORED, Decoding, read_image
+from datasets.types import PreparedImage
 from tasks.common.config import DataConfig
 from tasks.common.evaluation import predict
 from tasks.common.evaluation.prediction_files import PredictionFiles
 from tasks.common.runtime.repository import ROOT
 from tasks.common.settings import read_config
-from tasks.common.task import PreparedImage
 from tasks.registry import TASKS, config_class, task_class
 
 RANGE = (100.0, 4095.0)

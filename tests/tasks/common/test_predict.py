@@ -16,12 +16,11 @@ from torch import nn
 
 from datasets.drawing.draw import put_label
 from datasets.images.read import Decoding, read_image, write_image
-from datasets.types import Image
+from datasets.types import Image, PreparedImage
 from tasks.common.evaluation import predict
 from tasks.common.evaluation.predict import BATCH_SIZE, PredictionReport, predict_files
 from tasks.common.evaluation.prediction_files import RECORDS, UNFINISHED, PredictionFiles, is_unfinished
 from tasks.common.runtime.signals import stop_signals
-from tasks.common.task import PreparedImage
 
 LATIN_1 = os.fsdecode(b"caf\xe9")  # a name that is not UTF-8
 
