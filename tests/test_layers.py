@@ -158,6 +158,19 @@ def test_a_circle_is_found() -> None:
     assert set(cycle_of({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
 
 
+# What is built on the readers of `datasets`, from the bottom up; nothing below imports it.
+ON_READERS = ("datasets.look", "datasets.writers", "datasets.tools")
+
+
+def test_readers_import_nothing_that_is_built_on_them() -> None:
+    for module, imported in first_party_imports().items():
+        if not module.startswith("datasets.") or module == "datasets.__main__":
+            continue
+        own = next((number for number, name in enumerate(ON_READERS) if module.startswith(name)), -1)
+        above = {name for name in imported if name.startswith(ON_READERS[own + 1 :])}
+        assert not above, f"{module} imports {above}"
+
+
 def test_commands_are_modules_of_their_name() -> None:
     """The command line has no import of them that the other tests could check."""
     from tasks.common.cli.commands import COMMANDS
