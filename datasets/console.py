@@ -29,7 +29,7 @@ def exit_status(run: Callable[[], int]) -> int:
             sys.stdout.flush()  # here, where a reader that is gone is noticed in time
     except (ValueError, OSError) as error:
         if not (isinstance(error, BrokenPipeError) and _is_unread()):
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {_one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -47,6 +47,11 @@ def _is_unread() -> bool:
     return True
 
 
+def _one_line(message: object) -> str:
+    """A message in one line, also where a file or class has a line break in its name."""
+    return str(message).replace("\n", "\\n").replace("\r", "\\r")
+
+
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """A hint at the name that is nearest to a word, to follow an error; empty if none is near."""
     near = difflib.get_close_matches(word, list(names), n=1)
@@ -62,4 +67,4 @@ class _WarningPrinter:
     def __call__(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
         if issubclass(category, UserWarning) and str(message) not in self._printed:
             self._printed.add(str(message))
-            print(f"warning: {message}", file=sys.stderr)
+            print(f"warning: {_one_line(message)}", file=sys.stderr)

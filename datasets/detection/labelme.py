@@ -65,7 +65,7 @@ def read_annotation(file: Path) -> Annotation | None:
             raise ValueError(f"{where}: expected an object with 'label' and 'points', got {shape!r:.60}")
         kind = shape.get("shape_type") or "polygon"
         if kind != "circle" and kind not in _CORNERS:
-            annotation.remarks[f"shapes are of the kind {kind!s:.20}: left out"] += 1
+            annotation.remarks[f"shapes are of the kind {kind!r:.20}: left out"] += 1
             continue
         label = shape.get("label")
         if not isinstance(label, str | int) or isinstance(label, bool) or not str(label).strip():

@@ -80,7 +80,7 @@ def test_shapes_without_a_box_are_counted(tmp_path: Path) -> None:
     shapes = [a_shape("point", [[1, 2]]), a_shape("line"), a_shape("point", [[1, 2]], label=None), a_shape("linestrip")]
     source = read_shapes(tmp_path, *shapes, a_shape())
     assert len(source.objects) == 1
-    for line in ("2 shapes are of the kind point: left out", "1 shapes are of the kind line:", "kind linestrip"):
+    for line in ("2 shapes are of the kind 'point': left out", "1 shapes are of the kind 'line':", "kind 'linestrip'"):
         assert sum(line in warning for warning in source.warnings) == 1
 
 
