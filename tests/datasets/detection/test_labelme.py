@@ -1,6 +1,5 @@
 """The reader of labelme's files: shapes, how the image is found, and its errors."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from datasets.detection.annotated import AnnotatedImages
 from datasets.detection.labelme import find_labelme
 from datasets.images.read import UnreadableImageError, write_image
 from datasets.splits import SplitData
+from tests.datasets.detection.helpers import names, write
 
 
 def a_shape(kind: str | None = "rectangle", points: Any = ((15, 10), (45, 30)), label: Any = "cat", **more: Any) -> Any:
@@ -29,26 +29,10 @@ def content(*shapes: Any, image: Any = "x.png", height: Any = 40, width: Any = 6
     }
 
 
-def write(root: Path, files: dict[str, Any]) -> Path:
-    """Files by name; images have 60 x 40 pixels."""
-    for name, value in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix in {".png", ".jpg"}:
-            write_image(path, np.zeros((40, 60, 3), np.uint8))
-        else:
-            path.write_text(value if isinstance(value, str) else json.dumps(value))
-    return root
-
-
 def opened(root: Path) -> SplitData[AnnotatedImages]:
     data = find_labelme(root)
     assert data is not None
     return data
-
-
-def names(source: AnnotatedImages) -> list[str]:
-    return [source.images.name(row) for row in range(len(source))]
 
 
 def read_shapes(tmp_path: Path, *shapes: Any) -> AnnotatedImages:

@@ -8,9 +8,10 @@ import pytest
 from datasets.detection.annotated import AnnotatedImages
 from datasets.detection.read import open_detection
 from datasets.detection.voc import find_voc
-from datasets.images.read import UnreadableImageError, write_image
+from datasets.images.read import UnreadableImageError
 from datasets.splits import SplitData
 from datasets.types import Split
+from tests.datasets.detection.helpers import names, write
 
 SIZE = "<size><width>60</width><height>40</height><depth>3</depth></size>"
 
@@ -27,26 +28,10 @@ def xml(content: str = an_object(), filename: str = "x.png", size: str = SIZE) -
     return f"<annotation><filename>{filename}</filename>{size}{content}</annotation>"
 
 
-def write(root: Path, files: dict[str, str]) -> Path:
-    """Files by name; images have 60 x 40 pixels."""
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix in {".png", ".jpg"}:
-            write_image(path, np.zeros((40, 60, 3), np.uint8))
-        else:
-            path.write_bytes(text.encode())
-    return root
-
-
 def opened(root: Path) -> SplitData[AnnotatedImages]:
     data = find_voc(root)
     assert data is not None
     return data
-
-
-def names(source: AnnotatedImages) -> list[str]:
-    return [source.images.name(row) for row in range(len(source))]
 
 
 def read_one(tmp_path: Path, text: str) -> AnnotatedImages:

@@ -8,34 +8,18 @@ import pytest
 from datasets.detection.annotated import AnnotatedImages
 from datasets.detection.read import open_detection
 from datasets.detection.yolo import find_yolo
-from datasets.images.read import write_image
 from datasets.splits import SplitData
 from datasets.types import Split
+from tests.datasets.detection.helpers import names, write
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 BOX_XYXY = [[15.0, 10.0, 45.0, 30.0]]  # in an image of 60 x 40
-
-
-def write(root: Path, files: dict[str, str]) -> Path:
-    """Files by name; images have 60 x 40 pixels."""
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix in {".png", ".jpg"}:
-            write_image(path, np.zeros((40, 60, 3), np.uint8))
-        else:
-            path.write_bytes(text.encode())
-    return root
 
 
 def opened(root: Path) -> SplitData[AnnotatedImages]:
     data = find_yolo(root)
     assert data is not None
     return data
-
-
-def names(source: AnnotatedImages) -> list[str]:
-    return [source.images.name(row) for row in range(len(source))]
 
 
 def read_line(tmp_path: Path, text: str, settings: str = "names: [a, b]") -> AnnotatedImages:
