@@ -1,4 +1,4 @@
-"""Files and folders: atomic writes, new folders that never overwrite, names that are checked, what is missing."""
+"""Files and folders: atomic writes, new folders that never overwrite, what is missing."""
 
 from __future__ import annotations
 
@@ -94,26 +94,6 @@ def new_folder(path: Path) -> Path:
             candidate = path.with_name(f"{path.name}-{count}")
         else:
             return candidate
-
-
-def path_inside(root: Path, name: str) -> Path:
-    """`root / name`, checked to be inside `root`.
-
-    Raises:
-        ValueError: if the name is absolute, leaves the root, is the root itself, or is not a valid file name.
-    """
-    if "\0" in name:
-        raise ValueError(f"file name {name!r} of a file in {root} has a NUL character")
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError as error:
-        raise ValueError(f"file name {name!r} of a file in {root} has half of a character") from error
-    parts = Path(os.path.normpath(name)).parts
-    if not parts:
-        raise ValueError(f"file name {name!r} is not a file in {root}")
-    if os.path.isabs(name) or parts[0] == os.pardir:
-        raise ValueError(f"file name {name!r} points outside its folder {root}")
-    return root / name
 
 
 def whole_characters(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,8 @@ from numpy.typing import NDArray
 
 from datasets.classification.labelled import LabelledImages, join_labelled, validation_rows_of_classes
 from datasets.classification.matlab import read_matlab
-from datasets.files import missing_files, path_inside
+from datasets.locate import locate_images
 from datasets.splits import Holdout, SplitData, hold_out
-from datasets.stores import ImageFiles
 from datasets.types import Split
 
 IMAGES, TRAIN_LIST, TEST_LIST = "Images", "train_list.mat", "test_list.mat"
@@ -30,7 +30,7 @@ def read_stanford_dogs(root: Path, holdout: Holdout | None = None) -> SplitData[
         del lists["test"]  # its images are divided anew
     readers = {split: partial(_read_split, root, path) for split, path in lists.items()}
     data = SplitData(root, f"Stanford Dogs: {TRAIN_LIST}, and {TEST_LIST} for val and test", readers)
-    rows = partial(validation_rows_of_classes, root=root, key=str)
+    rows = partial(validation_rows_of_classes, root=root, key=partial(os.path.relpath, start=IMAGES))
     return hold_out(data, holdout, val_rows=rows, join=join_labelled)
 
 
@@ -44,15 +44,9 @@ def _read_split(root: Path, path: Path) -> LabelledImages:
     for name, label in zip(names, labels.tolist(), strict=True):
         if name.split("/")[0] != folders.get(label):
             raise ValueError(f"{path}: {name!r} has label {label}, which is {folders.get(label)!r}")
-    images = root / IMAGES
-    try:
-        paths = [path_inside(images, name) for name in names]
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if len(missing_files(paths)) == len(paths):
-        raise ValueError(f"{path}: none of its {len(paths)} images is there; the first would be {paths[0]}")
+    images, warnings = locate_images(root, names, path, folders=[IMAGES])
     class_names = [folders[label].split("-", 1)[-1].replace("_", " ") for label in sorted(folders)]
-    return LabelledImages(ImageFiles(images, names), labels - 1, class_names)
+    return LabelledImages(images, labels - 1, class_names, warnings)
 
 
 def _read_list(path: Path) -> tuple[list[str], NDArray[np.int64]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,12 +186,7 @@ def _positions(
 
 def _read_boxes(file: Path, annotations: list[dict[str, Any]]) -> NDArray[np.float64]:
     """[x, y, width, height] in pixels; that of the polygons where an annotation has no box."""
-
-    def fault(row: int) -> ValueError:
-        box = annotations[row].get("bbox")
-        expected = "'bbox' must be [x, y, width, height] in pixels"
-        return ValueError(f"{file}: {_describe(annotations, row)}: {expected}, got {box!r:.100}")
-
+    fault = partial(_fault, file, annotations, "bbox", "[x, y, width, height] in pixels")
     boxes = np.zeros((len(annotations), 4))
     for row, annotation in enumerate(annotations):
         box: Any = annotation.get("bbox") or _box_of_polygons(annotation.get("segmentation"))
@@ -224,19 +220,14 @@ def _read_crowds(file: Path, annotations: list[dict[str, Any]]) -> NDArray[np.bo
         if flag in (None, 0, "0", ""):
             continue
         if flag not in (1, "1"):
-            raise ValueError(f"{file}: {_describe(annotations, row)}: 'iscrowd' must be 0 or 1, got {flag!r:.50}")
+            raise _fault(file, annotations, "iscrowd", "0 or 1", row)
         flags[row] = True
     return flags
 
 
 def _read_areas(file: Path, annotations: list[dict[str, Any]]) -> NDArray[np.float64]:
     """Annotated areas in square pixels; NaN where there are none."""
-
-    def fault(row: int) -> ValueError:
-        area = annotations[row].get("area")
-        expected = "'area' must be a number of square pixels"
-        return ValueError(f"{file}: {_describe(annotations, row)}: {expected}, got {area!r:.50}")
-
+    fault = partial(_fault, file, annotations, "area", "a number of square pixels")
     areas = np.full(len(annotations), math.nan)
     for row, annotation in enumerate(annotations):
         area = annotation.get("area")
@@ -250,6 +241,12 @@ def _read_areas(file: Path, annotations: list[dict[str, Any]]) -> NDArray[np.flo
     if is_huge.any():
         raise fault(int(is_huge.argmax()))
     return areas
+
+
+def _fault(file: Path, annotations: Sequence[Mapping[str, Any]], key: str, expected: str, row: int) -> ValueError:
+    """The error for a value that an annotation has or lacks."""
+    value = annotations[row].get(key)
+    return ValueError(f"{file}: {_describe(annotations, row)}: {key!r} must be {expected}, got {value!r:.100}")
 
 
 def _describe(annotations: Sequence[Mapping[str, Any]], row: int) -> str:
