@@ -76,7 +76,7 @@ def _weights(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([dataclasses.asdict(row) for row in PUBLISHED], indent=2))
         return 0
-    header = ("--backbone.pretrained", "publisher", "--backbone.name", "px", "top-1", "top-5", "licence", "checked by")
+    header = ("--pretrained", "publisher", "--backbone.name", "px", "top-1", "top-5", "licence", "checked by")
     form = "{:<33}{:<13}{:<24}{:>3}  {:<7}{:<7}{:<14}{:<21}{}"
     print(form.format(*header, "from"))
     for row in PUBLISHED:

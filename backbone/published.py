@@ -36,7 +36,7 @@ class PublishedWeights:
     """One file of ImageNet weights.
 
     Attributes:
-        name: for `--backbone.pretrained`.
+        name: for `--pretrained`.
         publisher: also the conventions that the weights need.
         backbone: the backbone's name, with the input size of its training.
         top1: published ImageNet validation top-1 accuracy at that size, a fraction, single crop.
@@ -145,7 +145,7 @@ def fetch(row: PublishedWeights) -> Path:
     Raises:
         ValueError: if the download fails or the file has another digest; the message tells how to get it manually.
     """
-    advice = "download it by hand and pass its path as --backbone.pretrained"
+    advice = "download it by hand and pass its path as --pretrained"
     if row.publisher == "timm":
         from huggingface_hub import hf_hub_download  # slow to import
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

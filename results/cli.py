@@ -99,7 +99,7 @@ def _sweep(words: Sequence[str]) -> int:
     parser.add_argument("--task", required=True, choices=TASKS)
     parser.add_argument("--widths", required=True, nargs="+", type=float, help="width multipliers")
     parser.add_argument("--sizes", required=True, nargs="+", type=int, help="input sizes in pixels")
-    parser.add_argument("--weights", nargs="+", default=[], help="backbone.pretrained for each width, in their order")
+    parser.add_argument("--weights", nargs="+", default=[], help="pretrained for each width, in their order")
     parser.add_argument("--out", required=True, type=Path, help="folder for cells, sweep.csv and sweep.png")
     parser.add_argument("--budget", type=float, metavar="MINUTES", help="start no cell after this time")
     options, settings = parser.parse_known_args(words)

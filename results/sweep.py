@@ -72,7 +72,7 @@ def sweep(
         sizes: input sizes in pixels.
         out: folder; a sweep that is in it is resumed.
         settings: of the task, as command-line words.
-        weights: `backbone.pretrained` for each width; if empty, that of the settings.
+        weights: `pretrained` for each width; if empty, that of the settings.
         budget_minutes: no cell is started after this time.
 
     Returns:
@@ -97,7 +97,7 @@ def sweep(
         print(f"cell {position} of {len(grid)}: width {width:g}, {size} px", file=sys.stderr)
         words = [*settings, "--backbone.name", f"mobilenet_{width}", "--data.input_size", str(size)]
         pretrained = weights_of[width]
-        _train(task_name, run, words if pretrained is None else [*words, "--backbone.pretrained", pretrained])
+        _train(task_name, run, words if pretrained is None else [*words, "--pretrained", pretrained])
     score_name, cells = _measure(task_name, out)
     if cells:
         _write(cells, score_name, out)

@@ -20,8 +20,8 @@ FIRST_PARTY = {"backbone", "datasets", "tasks", "distill", "results"}
 # The units of `tasks/common` from the bottom up; a unit imports only units of the rows above its own here.
 COMMON_LAYERS = (
     ("ranges", "legacy"),
-    ("config", "settings"),
-    ("runtime",),
+    ("config", "settings", "published"),
+    ("runtime", "weights"),
     ("task",),
     ("model", "drawing", "deploy"),
     ("runs",),
@@ -45,6 +45,7 @@ def _allowed() -> dict[str, set[str]]:
             # Not the commands, which are imported by name when they are called: `--help` does not wait for torch.
             settings = {f"tasks.common.{unit}" for unit in ("config", "settings", "legacy", "runtime")}
             allowed[CLI] = {"datasets", *settings, REGISTRY}
+            below |= {REGISTRY}  # to open a run of any task
     allowed["tasks.common.verbs"] |= {CLI}  # for the parsed arguments
     allowed[ONE_TASK] = below | {CLI}
     allowed["tasks"] = {REGISTRY}

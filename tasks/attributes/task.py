@@ -62,7 +62,9 @@ class AttributesTask(Task[Attributes]):
 
     def build_model(self) -> AttributeNet:
         """The network with the configured weights."""
-        return AttributeNet(build_pretrained(self.config, open_pretrained(self.config)), len(self.attribute_names))
+        return AttributeNet(
+            build_pretrained(self.config, open_pretrained(self.config, self.name)), len(self.attribute_names)
+        )
 
     def _open_data(self) -> SplitData[AttributeImages]:
         return _open(self.config)

@@ -65,10 +65,10 @@ class ClassificationTask(Task[Label]):
         Raises:
             ValueError: if the weights have no classifier, or it lacks some of the dataset's classes.
         """
-        weights = open_pretrained(config)
+        weights = open_pretrained(config, cls.name)
         assert weights is not None
         if not weights.class_names:
-            raise ValueError(f"backbone.pretrained: {weights.origin} has no classifier; train one and pass its --run")
+            raise ValueError(f"pretrained: {weights.origin} has no classifier; train one and pass its --run")
         if config.data.root is None:
             task = cls(config, {"data": config.data.format, "class_names": list(weights.class_names)})
         else:
@@ -79,7 +79,7 @@ class ClassificationTask(Task[Label]):
         num_found, num_classes = len(task.rows_in(weights.class_names)), len(task.class_names)
         if num_found < num_classes:
             raise ValueError(
-                f"backbone.pretrained: the classifier of {weights.origin} has {len(weights.class_names)} classes, and "
+                f"pretrained: the classifier of {weights.origin} has {len(weights.class_names)} classes, and "
                 f"{num_found} of the dataset's {num_classes} are among them, by name (all of ImageNet: data.format: "
                 "imagenet); train first and pass its --run"
             )
@@ -87,7 +87,7 @@ class ClassificationTask(Task[Label]):
 
     def build_model(self) -> ClassificationModel:
         """The network with the configured weights; classes that their classifier shares keep their rows of it."""
-        weights = open_pretrained(self.config)
+        weights = open_pretrained(self.config, self.name)
         model = ClassificationModel(build_pretrained(self.config, weights), len(self.class_names))
         if weights is not None:
             rows = self.rows_in(weights.class_names)
@@ -95,15 +95,13 @@ class ClassificationTask(Task[Label]):
                 load_classes(model, weights, rows)
         return model
 
-    def kept(self, weights: Weights) -> str:
+    def kept(self, weights: Weights) -> dict[str, int]:
         """The backbone, and the classifier of the classes that it knows."""
-        num_known = len(self.rows_in(weights.class_names))
-        backbone = super().kept(weights)
-        return (
-            f"{backbone} and the classifier of {num_known} of {len(self.class_names)} classes"
-            if num_known
-            else backbone
-        )
+        kept, num_known = super().kept(weights), len(self.rows_in(weights.class_names))
+        if num_known:
+            num_tensors = sum(name.startswith("head.") for name in weights.state)
+            kept[f"the classifier of {num_known} of {len(self.class_names)} classes"] = num_tensors
+        return kept
 
     def _open_data(self) -> SplitData[LabelledImages]:
         data, _ = _open(self.config)

@@ -39,15 +39,10 @@ class BackboneConfig(Settings, group="backbone"):
     Args:
         name: such as mobilenet_0.5; mobilenet_<width>[_conv|_shallow|_head], mobilenet_v2_<width>,
             mobilenet_v3_large_<width> or mobilenet_v3_small_<width>.
-        pretrained: initial weights, such as keras or a run folder; none (random); keras, timm or torchvision (that
-            publisher's file for this backbone, downloaded once); a published file's name (`python -m backbone weights`
-            lists them); a .h5, .safetensors or .pth file; or a run folder, of any task. In classification and
-            detection, classes of the same name keep their outputs.
         conventions: padding, BN epsilon and input normalisation; null for those of the weights.
     """
 
     name: str = "mobilenet_1.0"
-    pretrained: str = "none"
     conventions: ConventionsName | None = None
 
     def __post_init__(self) -> None:
@@ -172,21 +167,32 @@ class TaskConfig(Settings):
     """What every task's configuration has; a task adds its `data` and its own settings.
 
     Args:
+        pretrained: weights to start from or to use, such as keras, a file or a run folder; none for random ones; the
+            name of a published model (`models` lists them); keras, timm or torchvision (that publisher's ImageNet
+            weights for the backbone) or one of their files' names (`python -m backbone weights` lists them), downloaded
+            once; a file of one of these; or a run folder, of any task. A model of the task brings its architecture, and
+            classes of the same name keep their outputs.
         backbone: the backbone.
         optim: optimiser, schedule and trained layers.
         loop: hardware, data loading, evaluation and checkpoints.
         seed: random seed of initial weights, data order and augmentation.
     """
 
+    # What the network is built with: a model brings these settings along; a task adds its own.
+    ARCHITECTURE: ClassVar[tuple[str, ...]] = ("backbone.name", "backbone.conventions", "data.input_size")
     # Which settings, or whole groups, act in a verb; a task adds its own. In other verbs, as in train, all of them act.
     ACTS_IN: ClassVar[VerbSettings] = {
         "evaluate": EVALUATION,
+        "evaluate" + WITHOUT_RUN: ("pretrained",),
         "predict": ("data.pixel_range", *HARDWARE),
+        "predict" + WITHOUT_RUN: ("pretrained",),
         "export": (*EVALUATION, "seed"),
+        "export" + WITHOUT_RUN: ("pretrained",),
         "cost": ("backbone.name", "data.input_size"),
-        "benchmark": ("backbone.conventions",),
+        "benchmark": ("pretrained", "backbone.conventions"),
     }
 
+    pretrained: str = "none"
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)

@@ -15,6 +15,7 @@ RENAMED_SETTINGS = {
     "data.crop_share": "data.crop_fraction",
     "data.name": "data.format",
     "ssd.maps": "ssd.neck",
+    "backbone.pretrained": "pretrained",
     "alone": "baseline",
     "balance": "pos_weight_exponent",
 }
@@ -49,10 +50,10 @@ def upgrade_settings(settings: Mapping[str, Any], origin: str) -> dict[str, Any]
     for old, new in RENAMED_SETTINGS.items():
         group, key = _group_of(upgraded, old)
         if key in group:
-            name = new.rpartition(".")[2]
-            if name in group:
+            new_group, name = _group_of(upgraded, new)
+            if name in new_group:
                 raise ValueError(f"{origin}: has {old} and {new}, its current name; remove one")
-            group[name] = group.pop(key)
+            new_group[name] = group.pop(key)
             notes.append(f"{old} is now {new}")
     for old, instead in REMOVED_SETTINGS.items():
         group, key = _group_of(upgraded, old)

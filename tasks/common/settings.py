@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import NoneType
@@ -44,6 +45,26 @@ def build_settings(config_class: type[C], options: Namespace | Mapping[str, Any]
             value = group(**vars(value))
         values[field.name] = value
     return config_class(**values)  # type: ignore[no-any-return]  # any dataclass
+
+
+def get_setting(config: Any, key: str) -> Any:
+    """The value of a setting by its dotted key, such as `optim.lr`."""
+    return functools.reduce(getattr, key.split("."), config)
+
+
+def replace_settings(config: C, values: Mapping[str, Any]) -> C:
+    """The settings with other values, by dotted key; their own checks run once all are in place.
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        group, _, name = key.rpartition(".")
+        groups.setdefault(group, {})[name] = value
+    changes = groups.pop("", {})
+    inner = {group: dataclasses.replace(getattr(config, group), **items) for group, items in groups.items()}
+    return dataclasses.replace(config, **changes, **inner)
 
 
 def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,6 @@ To write a task, subclass `Task` and `Metric` and implement the abstract methods
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,8 +22,8 @@ from datasets.images.read import Decoding
 from datasets.loader import Augment, Collate, Mixing, Order, Preprocess, Source, TrainingSet
 from datasets.splits import SplitData
 from datasets.types import Image, PreparedImage, Split
-from tasks.common.config import BackboneConfig
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
+from tasks.common.weights import TaskWeights
 
 T = TypeVar("T")  # the type of a task's truth and predictions, from `datasets.types`
 METADATA = "metadata.json"  # in a run folder
@@ -147,6 +145,15 @@ class Task(Objective, Generic[T]):
         """
         raise ValueError(f"--run: expected a run folder; there are no published weights of tasks.{cls.name}")
 
+    @classmethod
+    def read_published(cls, path: Path) -> TaskWeights | None:
+        """The weights in a published file of this task's models; None if it is another kind of file.
+
+        Raises:
+            ValueError: if it is damaged.
+        """
+        return None
+
     @property
     def decoding(self) -> Decoding:
         """How image files become pixels, at full size; a source whose crops need less may decode smaller ones."""
@@ -183,15 +190,19 @@ class Task(Objective, Generic[T]):
         """How often each training image is shown, in proportion, by `optim.balance`."""
         return image_weights(self.classes_of(truths), self.config.optim.balance)
 
-    def with_backbone(self, backbone: BackboneConfig) -> Self:
-        """The same task, with its data as read, for other settings of the backbone."""
-        task = copy.copy(self)
-        task.config = dataclasses.replace(self.config, backbone=backbone)
+    def with_settings(self, config: Any) -> Self:
+        """The same task, with its data as read, for other settings of the network."""
+        task = type(self)(config, self.metadata)
+        task._data = self._data
         return task
 
-    def kept(self, weights: Weights) -> str:
-        """What of pretrained weights the network starts from, in words."""
-        return "the backbone"
+    def kept(self, weights: Weights) -> dict[str, int]:
+        """What of those weights the network starts from: the part, in words, and its number of tensors.
+
+        Raises:
+            ValueError: if they do not fit the backbone.
+        """
+        return {"the backbone": sum(name.startswith("backbone.") for name in self.build_model().state_dict())}
 
     def training_set(self) -> TrainingSet[T]:
         """The training split, augmented and mixed."""

@@ -12,7 +12,7 @@ from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, PositiveInt
 
 BACKGROUND_IOU = 0.3  # of Faster R-CNN: anchors with a lower IoU with every object are background
 POSTPROCESSING = ("faster_rcnn.num_proposals", "score_threshold", "nms_iou", "max_detections")
-ARCHITECTURE = ("model", "ssd.neck", "ssd.predictor", "faster_rcnn.anchor_scales", "faster_rcnn.num_proposals")
+DETECTOR = ("model", "ssd.neck", "ssd.predictor", "faster_rcnn.anchor_scales", "faster_rcnn.num_proposals")
 Neck = Literal["extra_layers", "fpn"]
 Predictor = Literal["pointwise", "separable"]
 
@@ -107,12 +107,13 @@ class DetectionConfig(TaskConfig):
         show_score: lowest score of the boxes that are drawn, and written by predict.
     """
 
+    ARCHITECTURE: ClassVar[tuple[str, ...]] = (*TaskConfig.ARCHITECTURE, *DETECTOR)
     ACTS_IN: ClassVar[VerbSettings] = {
         "evaluate": (*POSTPROCESSING, "show_score"),
         "predict": ("data.input_size", *POSTPROCESSING, "show_score"),
         "export": POSTPROCESSING,
-        "cost": ARCHITECTURE,
-        "benchmark": ARCHITECTURE,
+        "cost": DETECTOR,
+        "benchmark": DETECTOR,
     }
 
     data: DetectionDataConfig = field(default_factory=DetectionDataConfig)

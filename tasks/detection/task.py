@@ -65,13 +65,13 @@ class DetectionTask(Task[Detections]):
 
     def build_model(self) -> nn.Module:
         """The detector with the configured weights: a backbone's, or those of a detector as far as they fit."""
-        weights = open_pretrained(self.config)
+        weights = open_pretrained(self.config, self.name)
         network = self._detector.build(build_pretrained(self.config, weights), len(self.class_names))
         if is_detector(weights):
             load_detector(network, weights, self.class_names)
         return network
 
-    def kept(self, weights: Weights) -> str:
+    def kept(self, weights: Weights) -> dict[str, int]:
         """The backbone, and of a detector what else fits, with the classes that it knows."""
         if not is_detector(weights):
             return super().kept(weights)

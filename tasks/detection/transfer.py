@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from backbone.weights import Weights
-from tasks.common.runs.pretrained import RunWeights
+from tasks.common.weights import TaskWeights
 
 TITLES = {  # of the parts of both detectors above the backbone
     "neck": "the neck",
@@ -20,13 +20,13 @@ TITLES = {  # of the parts of both detectors above the backbone
 }
 
 
-def is_detector(weights: Weights | None) -> TypeGuard[RunWeights]:
+def is_detector(weights: Weights | None) -> TypeGuard[TaskWeights]:
     """Whether the weights are those of a run of this task."""
-    return isinstance(weights, RunWeights) and weights.task == "detection"
+    return isinstance(weights, TaskWeights) and weights.task == "detection"
 
 
 @torch.no_grad()
-def load_detector(network: Any, weights: RunWeights, class_names: Sequence[str]) -> str:
+def load_detector(network: Any, weights: TaskWeights, class_names: Sequence[str]) -> dict[str, int]:
     """Copy a detector's weights above the backbone into another one, in place; a part is copied whole or not at all.
 
     Classes are known by their names, and the background is one of them. A parameter with a part for each class has the
@@ -38,7 +38,7 @@ def load_detector(network: Any, weights: RunWeights, class_names: Sequence[str])
         class_names: of the network.
 
     Returns:
-        What was kept, in words.
+        What was kept: the part, in words, and its number of tensors.
     """
     known = list(weights.metadata["class_names"])
     rows = {0: 0} | {
@@ -46,9 +46,10 @@ def load_detector(network: Any, weights: RunWeights, class_names: Sequence[str])
         for row, name in enumerate(class_names, 1)
         if known.count(name) == class_names.count(name) == 1
     }
-    layouts, kept = network.class_layouts(), ["the backbone"]
+    layouts, state = network.class_layouts(), network.state_dict()
+    kept = {"the backbone": sum(name.startswith("backbone.") for name in state)}
     for part, title in TITLES.items():
-        own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(f"{part}.")}
+        own = {name: tensor for name, tensor in state.items() if name.startswith(f"{part}.")}
         if not own:
             continue
         fits = all(
@@ -68,8 +69,10 @@ def load_detector(network: Any, weights: RunWeights, class_names: Sequence[str])
             else:
                 tensor.copy_(weights.state[name])
         has_classes = any(name in layouts for name in own)
-        kept.append(f"{title} of {len(rows) - 1} of {len(class_names)} classes" if has_classes else title)
-    return " and ".join(filter(None, [", ".join(kept[:-1]), kept[-1]]))
+        if has_classes:
+            title = f"{title} of {len(rows) - 1} of {len(class_names)} classes"
+        kept[title] = len(own)
+    return kept
 
 
 def _by_class(tensor: Tensor, before: int, after: int) -> Tensor:

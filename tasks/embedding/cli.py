@@ -33,7 +33,7 @@ def _evaluate_onnx_flags(flags: ArgumentParser) -> None:
     commands.add_json(flags)
 
 
-_PUBLISHED = "--backbone.pretrained keras"
+_PUBLISHED = "--pretrained keras"
 _INDEX = f"python -m tasks.{{task}} index {_PUBLISHED} tasks/embedding"
 
 COMMANDS = commands.COMMANDS | {

@@ -71,6 +71,7 @@ class EmbeddingConfig(TaskConfig):
             pairs.
     """
 
+    ARCHITECTURE: ClassVar[tuple[str, ...]] = (*TaskConfig.ARCHITECTURE, "embedding_dim")
     ACTS_IN: ClassVar[VerbSettings] = {
         "evaluate": ("fars",),
         "evaluate" + WITHOUT_RUN: ("backbone",),
@@ -81,9 +82,9 @@ class EmbeddingConfig(TaskConfig):
         "cost": ("embedding_dim", "loss"),
         "benchmark": ("embedding_dim",),
         "index": (*FACE_INPUT, *HARDWARE, *LOADER),
-        "index" + WITHOUT_RUN: ("backbone",),
+        "index" + WITHOUT_RUN: ("pretrained", "backbone"),
         "search": (*FACE_INPUT, *HARDWARE, *LOADER),
-        "search" + WITHOUT_RUN: ("backbone",),
+        "search" + WITHOUT_RUN: ("pretrained", "backbone"),
         "remove": (),
         "evaluate_onnx": ("data", "optim.batch_size", "fars", *LOADER),
     }

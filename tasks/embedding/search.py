@@ -53,7 +53,7 @@ def index(task_class: type[Task[Face]], arguments: Arguments) -> int:
     if out.suffix != ".faiss":
         raise ValueError(f"--out: expected a file name ending in .faiss, got {out}")
     photos = _photos(options["inputs"])
-    task, model = load_model(task_class, arguments.config, options["run"])
+    task, model = load_model(task_class, arguments.config, options["run"], arguments.given)
     gallery = _open_gallery(out, task, model) if out.exists() else _new_gallery(out, task, model)
     new = gallery.missing(photos)
     with Progress("embedding", len(new)) as progress:
@@ -78,7 +78,7 @@ def search(task_class: type[Task[Face]], arguments: Arguments) -> int:
     if options["num_matches"] < 1:
         raise ValueError(f"--num_matches: expected 1 or more, got {options['num_matches']}")
     queries = _photos(options["inputs"])
-    task, model = load_model(task_class, arguments.config, options["run"])
+    task, model = load_model(task_class, arguments.config, options["run"], arguments.given)
     gallery = _open_gallery(Path(options["gallery"]), task, model)
     with Progress("embedding", len(queries)) as progress:
         names, embeddings, faces = _embed(task, model, queries, progress)

@@ -64,7 +64,9 @@ class EmbeddingTask(Task[Face]):
         """The network with the configured weights."""
         num_prototypes = 0 if self.config.loss == "triplet" else len(self._id_of)
         return FaceNet(
-            build_pretrained(self.config, open_pretrained(self.config)), self.config.embedding_dim, num_prototypes
+            build_pretrained(self.config, open_pretrained(self.config, self.name)),
+            self.config.embedding_dim,
+            num_prototypes,
         )
 
     def _open_data(self) -> SplitData[FaceImages]:

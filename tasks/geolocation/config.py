@@ -67,7 +67,7 @@ class GeolocationConfig(TaskConfig):
 
     Args:
         method: classification: a softmax over cells (PlaNet); retrieval: the most similar training photos (Im2GPS),
-            from `index`, or computed by `evaluate` with --backbone.pretrained instead of --run.
+            from `index`, or computed by `evaluate` with --pretrained instead of --run.
         data: the photos.
         cells: the partitioning of the Earth, for classification.
         combine_partitionings: multiply a cell's probability by those of the coarser cells that contain it.

@@ -11,17 +11,21 @@ from tasks.common.cli.parser import Arguments
 from tasks.common.evaluation.evaluate import warn_about_data
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import new_run
-from tasks.common.runs.pretrained import with_conventions
+from tasks.common.runs.pretrained import adopt_settings, describe_weights, open_pretrained
 
 
 def index(task_class: type[Any], arguments: Arguments) -> int:
     """Compute the features of the training photos and save them as a run."""
-    config = with_conventions(dataclasses.replace(arguments.config, method="retrieval"))
+    config = dataclasses.replace(arguments.config, method="retrieval")
+    weights = open_pretrained(config, task_class.name)
+    if weights is not None:
+        config = adopt_settings(config, weights, task_class.name, arguments.given)
+        print(describe_weights(weights, config), file=sys.stderr)
     task = task_class.from_published(config)
     source = task.source("train")
     warn_about_data(source)
-    if config.backbone.pretrained == "none":
-        print("features of random weights; set --backbone.pretrained for useful ones", file=sys.stderr)
+    if config.pretrained == "none":
+        print("features of random weights; set --pretrained for useful ones", file=sys.stderr)
     model = task.build_model()
     run = new_run(task, arguments.options["run_dir"])
     content = {"task": task.name, "metadata": dict(task.metadata), "model": model.state_dict()}

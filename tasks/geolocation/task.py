@@ -60,7 +60,7 @@ class GeolocationTask(Task[Place]):
         if config.method != metadata["method"]:
             raise ValueError(
                 f"method: the run is of {metadata['method']}; to search with the features of a run give it as "
-                "--backbone.pretrained with --method retrieval, instead of --run"
+                "--pretrained with --method retrieval, instead of --run"
             )
         super().__init__(config, metadata)
         self.score_name = within(config.score_km)
@@ -123,7 +123,7 @@ class GeolocationTask(Task[Place]):
 
     def build_model(self) -> nn.Module:
         """The network with the configured weights, and for retrieval the features of the gallery."""
-        backbone = build_pretrained(self.config, open_pretrained(self.config))
+        backbone = build_pretrained(self.config, open_pretrained(self.config, self.name))
         model = self._method.build_model(backbone, self.partitionings)
         if self._gallery is not None:
             assert isinstance(model, Im2GPS)

@@ -20,6 +20,7 @@ class Command:
         add_flags: adds the verb's own flags to a parser.
         usage: the verb's own arguments, in its usage line.
         uses_sample: without `--config` and `--data.root` the settings are those of the sample's recipe.
+        is_light: the function takes the task's name in place of its class, whose import takes seconds.
     """
 
     help: str
@@ -28,6 +29,7 @@ class Command:
     add_flags: Callable[[ArgumentParser], None]
     usage: str = ""
     uses_sample: bool = False
+    is_light: bool = False
 
 
 def _train_flags(parser: ArgumentParser) -> None:
@@ -82,7 +84,7 @@ def add_run_dir(parser: ArgumentParser) -> None:
 
 def add_run(parser: ArgumentParser, folder: str) -> None:
     """The flags of verbs that read a run, or published weights, and write a folder."""
-    parser.add_argument("--run", type=str | None, help="run folder made by train; without it, published weights")
+    parser.add_argument("--run", type=str | None, help="run folder made by train; without it, --pretrained")
     add_out(parser, f"<run>/{folder}")
 
 
@@ -94,6 +96,10 @@ def add_out(parser: ArgumentParser, default: str) -> None:
 def add_json(parser: ArgumentParser) -> None:
     """The flag of verbs that print figures."""
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _models_flags(parser: ArgumentParser) -> None:
+    add_json(parser)
 
 
 _MAKE_RUN = "python -m tasks.{task} train --run_dir runs/{task}/first"
@@ -131,6 +137,14 @@ COMMANDS = {
         "tasks.common.verbs.export",
         _export_flags,
         usage=" [--run RUN]",
+    ),
+    "models": Command(
+        "List the published models of {task}, which --pretrained takes. Other weights to start from: python -m "
+        "backbone weights.",
+        ("python -m tasks.{task} models", "python -m tasks.{task} models --json"),
+        "tasks.common.verbs.models",
+        _models_flags,
+        is_light=True,
     ),
     "cost": Command(
         "Count mult-adds (MACs) and parameters of a configured model.",

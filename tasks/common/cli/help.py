@@ -20,7 +20,7 @@ from tasks.common.config import TaskConfig
 
 # The settings that most trainings change; they come first where all settings are listed.
 USUAL = (
-    *("data.root", "data.input_size", "backbone.name", "backbone.pretrained", "optim.epochs", "optim.batch_size"),
+    *("data.root", "data.input_size", "backbone.name", "pretrained", "optim.epochs", "optim.batch_size"),
     *("optim.lr", "loop.device", "loop.num_workers", "seed"),
 )
 MAX_WIDTH, NAME_WIDTH = 110, 34

@@ -38,7 +38,8 @@ def main(name: str, arguments: Sequence[str], commands: Mapping[str, Command] = 
         sample_config = ROOT / "configs" / name / SAMPLE_CONFIG
         parsed = parse_arguments(name, config_class(name), sample_config, arguments, commands)
         module = importlib.import_module(commands[parsed.verb].module)  # only now: torch takes seconds to import
-        return int(getattr(module, parsed.verb)(task_class(name), parsed))
+        task = name if commands[parsed.verb].is_light else task_class(name)
+        return int(getattr(module, parsed.verb)(task, parsed))
 
     return exit_status(run)
 

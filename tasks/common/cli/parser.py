@@ -30,11 +30,13 @@ class Arguments:
         verb: the command.
         config: the settings.
         options: the command's own flags.
+        given: the keys of the settings on the command line; those in files are not among them.
     """
 
     verb: str
     config: Any
     options: dict[str, Any]
+    given: frozenset[str] = frozenset()
 
 
 def parse_arguments(
@@ -57,14 +59,13 @@ def parse_arguments(
     verb = _parse_verb(task, words[:1], commands)
     parser = build_parser(config_class, commands[verb])
     files, words = _split_config_files(_name_nulls(_complete_switches(words[1:], parser), parser))
+    words = _name_runs(words, parser)
     flags = _flags(words)
     if flags.keys() & {"h", "help"}:
         print(format_help(task, verb, commands[verb], config_class, parser))
         sys.exit(0)
     known = [action.dest for action in parser._actions]
     try:
-        if "run" in known and "run" not in flags and not config_class.acts_in("backbone.pretrained", verb):
-            raise ValueError(f"--run: expected a run folder; there are no published weights of tasks.{task}")
         for key, value in flags.items():
             _refuse_renamed(key, value, known)
             if key in known:
@@ -76,8 +77,11 @@ def parse_arguments(
             words = ["--config", str(of_model if of_model.is_file() else sample_config), *words]
         options = parser.parse_args([*(word for file in files for word in ("--config", file)), *words])
         config = build_settings(config_class, options)
-        if "run" in options and options.run is None and config.backbone.pretrained == "none":
-            raise ValueError("--run: expected a run folder, or published weights as --backbone.pretrained")
+        if "run" in options and options.run is None and config.pretrained == "none":
+            raise ValueError(
+                "expected a model: --run with a run folder, or --pretrained with the name or the file of a published "
+                f"one, which `python -m tasks.{task} models` lists"
+            )
     except (argparse.ArgumentError, ValueError) as error:
         text = _explain(str(error), known)
         if files and not any(file in text for file in files):
@@ -85,7 +89,7 @@ def parse_arguments(
         print(f"error: {text}; --help lists the settings", file=sys.stderr)
         sys.exit(2)
     own = set(vars(options)) - {field.name for field in dataclasses.fields(config_class)} - {"config"}
-    return Arguments(verb, config, {key: options[key] for key in own})
+    return Arguments(verb, config, {key: options[key] for key in own}, frozenset(flags))
 
 
 def build_parser(config_class: type[TaskConfig], command: Command) -> ArgumentParser:
@@ -199,6 +203,18 @@ def _name_nulls(words: Sequence[str], parser: ArgumentParser) -> list[str]:
         flag, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
         is_null = flag in nullable and is_none(value)
         named.append((f"{flag}=null" if equals else "null") if is_null else word)
+    return named
+
+
+def _name_runs(words: Sequence[str], parser: ArgumentParser) -> list[str]:
+    """The words with `--run RUN` in place of `--pretrained RUN`, where a verb takes one: a run brings all settings."""
+    takes_run = any(action.dest == "run" for action in parser._actions)
+    named = list(words)
+    for index, word in enumerate(named):
+        flag, equals, value = word.partition("=")
+        value = value if equals else "".join(named[index + 1 : index + 2])
+        if takes_run and flag == "--pretrained" and (Path(value) / CONFIG).is_file():
+            named[index] = f"--run{equals}{value}" if equals else "--run"
     return named
 
 

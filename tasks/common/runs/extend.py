@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from backbone.build import default_conventions
 from tasks.common.runs.checkpoint import BEST, exists, load_checkpoint, load_last
 from tasks.common.runs.pretrained import without_pretrained
 from tasks.common.runtime.distributed import World
-from tasks.common.settings import CONFIG, read_config
+from tasks.common.settings import CONFIG, read_config, replace_settings
 from tasks.common.task import Task
 
 AnyTask = TypeVar("AnyTask", bound=Task[Any])
@@ -42,19 +41,21 @@ def extend_run(task: AnyTask, run: Path, world: World) -> tuple[AnyTask, Mapping
     for key in LABELS:
         if content["metadata"].get(key) != task.metadata.get(key):
             raise ValueError(
-                f"--extend: the {key} of {run} are not those of the data; --backbone.pretrained {run} starts a run "
+                f"--extend: the {key} of {run} are not those of the data; --pretrained {run} starts a run "
                 "with those of the data from its weights"
             )
     weights = _evaluated(content)
     try:
-        task.with_backbone(without_pretrained(task.config).backbone).build_model().load_state_dict(weights)
+        task.with_settings(without_pretrained(task.config)).build_model().load_state_dict(weights)
     except RuntimeError as error:
         reason = str(error).split("\n")[1].strip()
         raise ValueError(f"--extend: {run} does not fit the settings: {reason}") from error
     if world.is_main:
         print(f"training {run} further: {_describe(task, content)}", file=sys.stderr)
     conventions = backbone.conventions or default_conventions(backbone.name)
-    return task.with_backbone(dataclasses.replace(backbone, pretrained=str(run), conventions=conventions)), weights
+    return task.with_settings(
+        replace_settings(task.config, {"pretrained": str(run), "backbone.conventions": conventions})
+    ), weights
 
 
 def _evaluated(content: Mapping[str, Any]) -> dict[str, Tensor]:

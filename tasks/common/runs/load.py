@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from tasks.common.config import TaskConfig
 from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork
 from tasks.common.runs import checkpoint
-from tasks.common.runs.pretrained import with_conventions, without_pretrained
+from tasks.common.runs.pretrained import adopt_settings, describe_weights, open_pretrained, without_pretrained
 from tasks.common.runtime.device import setup_device
 from tasks.common.settings import CONFIG, read_config
 from tasks.common.task import Task
+from tasks.common.weights import TaskWeights
 
 
-def load_model(task_class: type[Task[Any]], config: TaskConfig, run: str | None) -> tuple[Task[Any], nn.Module]:
-    """The task and best model of a run, or of published weights if `run` is None; on the configured device."""
-    if run is None:
-        config = with_conventions(config)
+def load_model(
+    task_class: type[Task[Any]], config: TaskConfig, run: str | None, given: Collection[str] = ()
+) -> tuple[Task[Any], nn.Module]:
+    """The task and its network on the configured device.
+
+    Args:
+        task_class: of the task.
+        config: the settings; those of the run, if there is one.
+        run: folder of a run, whose best network is loaded; None for the weights in `pretrained`.
+        given: keys that the user has set on the command line, which a published model does not replace.
+
+    Raises:
+        ValueError: if there is no such model, or it does not solve the task.
+    """
+    if run is not None:
+        return _load_run(Path(run), task_class, config)
+    weights = open_pretrained(config, task_class.name)
+    assert weights is not None
+    config = adopt_settings(config, weights, task_class.name, given)
+    print(describe_weights(weights, config), file=sys.stderr)
+    if not isinstance(weights, TaskWeights) or weights.task != task_class.name:
         task = task_class.from_published(config)
         return task, task.build_model().to(setup_device(config.loop))
-    return _load_run(Path(run), task_class, config)
+    task = task_class(without_pretrained(config), weights.metadata)
+    return task, _build(task, weights.state, f"{weights.origin}: does not fit the settings")
 
 
 def open_run(run: Path, task_class: type[Task[Any]], config_class: type[TaskConfig]) -> tuple[Task[Any], nn.Module]:
@@ -36,13 +57,21 @@ def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tup
     path = run / checkpoint.BEST
     content = checkpoint.load_checkpoint(path, task_class.name)
     task = task_class(without_pretrained(config), content["metadata"])
-    model = task.build_model()
+    return task, _build(task, content["model"], f"{path}: does not fit the settings of the run")
+
+
+def _build(task: Task[Any], state: Mapping[str, Tensor], problem: str) -> nn.Module:
+    """The task's network with those weights, on the configured device.
+
+    Raises:
+        ValueError: if they do not fit; it begins with the problem.
+    """
+    network = task.build_model()
     try:
-        model.load_state_dict(content["model"])
+        network.load_state_dict(state)
     except RuntimeError as error:
-        reason = str(error).split("\n")[1].strip()
-        raise ValueError(f"{path}: does not fit the settings of the run: {reason}") from error
-    return task, model.to(setup_device(task.config.loop))
+        raise ValueError(f"{problem}: {str(error).splitlines()[1].strip()}") from error
+    return network.to(setup_device(task.config.loop))
 
 
 def _load_exported(path: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:

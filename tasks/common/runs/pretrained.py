@@ -1,62 +1,83 @@
-"""Pretrained weights: of a publisher, a file, or a run of any task."""
+"""What `pretrained` names: a published model, a publisher, a file, or a run of any task."""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from backbone.base import Backbone
 from backbone.build import build_backbone, default_conventions
-from backbone.names import ConventionsName
+from backbone.published import download_once
 from backbone.weights import Weights, load_weights, num_outputs, open_weights
-from tasks.common.config import BackboneConfig
+from tasks.common.published import PUBLISHED_MODELS
 from tasks.common.runs.checkpoint import BEST, load_checkpoint
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.settings import CONFIG, read_config
+from tasks.common.settings import CONFIG, get_setting, read_config, replace_settings
 from tasks.common.task import Task
+from tasks.common.weights import TaskWeights
+from tasks.registry import TASKS, config_class, task_class
 
 AnyTask = TypeVar("AnyTask", bound=Task[Any])
+BACKBONE = "backbone.name"
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunWeights(Weights):
-    """Trained weights of a run of this suite.
+def open_pretrained(config: Any, task: str) -> Weights | None:
+    """The weights that the setting `pretrained` names, None for random ones.
 
-    Attributes:
-        task: name of the run's task.
-        metadata: of its model.
-    """
-
-    task: str
-    metadata: Mapping[str, Any]
-
-
-def open_pretrained(config: Any) -> Weights | None:
-    """The weights in `backbone.pretrained`, None for random initialisation.
+    Args:
+        config: the settings.
+        task: name of their task, whose models a file is taken for first.
 
     Raises:
         ValueError: if they cannot be read, or need other conventions than `backbone.conventions`.
     """
-    backbone: BackboneConfig = config.backbone
-    if backbone.pretrained == "none":
+    if config.pretrained == "none":
         return None
-    run = Path(backbone.pretrained)
-    weights: Weights = (
+    name, run = config.backbone.name, Path(config.pretrained)
+    weights = (
         _weights_of_run(run)
         if run.is_dir()
-        else open_weights(backbone.pretrained, backbone.name, input_size=config.data.input_size)
+        else _published_model(config.pretrained, task)
+        or open_weights(config.pretrained, name, input_size=config.data.input_size)
     )
-    if backbone.conventions not in (None, weights.conventions):
+    if config.backbone.conventions not in (None, weights.conventions):
         raise ValueError(
-            f"backbone.conventions: {backbone.conventions}, but the weights {weights.origin} need {weights.conventions}"
+            f"backbone.conventions: {config.backbone.conventions}, but the weights {weights.origin} need "
+            f"{weights.conventions}"
         )
     return weights
+
+
+def _published_model(name: str, task: str) -> TaskWeights | None:
+    """The published model of that name, or in that file; None if it is neither."""
+    row = next((row for row in PUBLISHED_MODELS if row.name == name), None)
+    if row is not None:
+        path, tasks = download_once(row.url, row.file, row.sha256, advice="pass its path as --pretrained"), [row.task]
+    else:
+        path, tasks = Path(name), [task, *(other for other in TASKS if other != task)]
+    if not path.is_file():
+        return None
+    return next(filter(None, (task_class(task).read_published(path) for task in tasks)), None)
+
+
+def _weights_of_run(run: Path) -> TaskWeights:
+    content = load_checkpoint(run / BEST)
+    if not (run / CONFIG).is_file():
+        raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
+    config = read_config(config_class(content["task"]), run / CONFIG)
+    names = tuple(content["metadata"].get("class_names", ()))
+    has_classifier = num_outputs(content["model"]) == len(names)  # a detector has class names, but no classifier
+    return TaskWeights(
+        content["model"],
+        config.backbone.conventions or default_conventions(config.backbone.name),
+        str(run),
+        names if has_classifier else (),
+        task=content["task"],
+        metadata=content["metadata"],
+        settings={key: get_setting(config, key) for key in config.ARCHITECTURE},
+    )
 
 
 def build_pretrained(config: Any, weights: Weights | None) -> Backbone:
@@ -72,74 +93,58 @@ def build_pretrained(config: Any, weights: Weights | None) -> Backbone:
     return backbone
 
 
-def _weights_of_run(run: Path) -> RunWeights:
-    content = load_checkpoint(run / BEST)
-    if not (run / CONFIG).is_file():
-        raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
-    settings = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))["backbone"]
-    conventions = settings["conventions"] or default_conventions(settings["name"])
-    names = tuple(content["metadata"].get("class_names", ()))
-    has_classifier = num_outputs(content["model"]) == len(names)  # a detector has class names, but no classifier
-    return RunWeights(
-        content["model"],
-        conventions,
-        str(run),
-        names if has_classifier else (),
-        task=content["task"],
-        metadata=content["metadata"],
-    )
+def adopt_settings(config: Any, weights: Weights, task: str, given: Collection[str] = ()) -> Any:
+    """The settings with those that the weights' network was built with, so that it can be built again without them.
+
+    Args:
+        config: the settings.
+        weights: of which a model of the same task brings its architecture, and one of another its backbone's name.
+        task: name of the settings' task.
+        given: keys that the user has set on the command line, which stay.
+    """
+    settings: dict[str, Any] = {}
+    if isinstance(weights, TaskWeights):
+        settings = {key: weights.settings[key] for key in weights.settings if key == BACKBONE or weights.task == task}
+    settings["backbone.conventions"] = weights.conventions
+    return replace_settings(config, {key: value for key, value in settings.items() if key not in given})
 
 
-def with_conventions(config: Any) -> Any:
-    """The settings with `backbone.conventions` set to those of the weights, so that a run does not need their file.
+def use_pretrained(task: AnyTask, given: Collection[str] = (), world: World = SINGLE_PROCESS) -> AnyTask:
+    """The task with the settings of its weights, see `adopt_settings`; a line says what the network starts from.
 
     Raises:
         ValueError: if the weights cannot be read or do not fit the backbone.
     """
-    weights = open_pretrained(config)
-    if weights is None:
-        return config
-    print(_describe(weights, config), file=sys.stderr)
-    return _with_conventions(config, weights.conventions)
-
-
-def use_pretrained(task: AnyTask, world: World = SINGLE_PROCESS) -> AnyTask:
-    """The task with the conventions of its weights; a line says which they are, and what the network starts from.
-
-    Raises:
-        ValueError: if the weights cannot be read or do not fit the backbone.
-    """
-    weights = open_pretrained(task.config)
+    weights = open_pretrained(task.config, task.name)
     if weights is None:
         return task
-    line = _describe(weights, task.config)
+    task = task.with_settings(adopt_settings(task.config, weights, task.name, given))
+    kept = task.kept(weights)  # checks that they fit
     if world.is_main:
-        print(f"{line}; of them the network starts from {task.kept(weights)}", file=sys.stderr)
-    return task.with_backbone(_with_conventions(task.config, weights.conventions).backbone)
+        print(f"{describe_weights(weights, task.config)}; {_describe_kept(task, kept)}", file=sys.stderr)
+    return task
 
 
-def _describe(weights: Weights, config: Any) -> str:
-    conventions = build_pretrained(config, weights).conventions
+def describe_weights(weights: Weights, config: Any) -> str:
+    """Where weights are from, and their conventions, in a line."""
+    conventions = build_backbone(config.backbone.name, weights.conventions).conventions
     return f"weights {weights.origin}, conventions of {weights.conventions}: {conventions}"
 
 
-def _with_conventions(config: Any, conventions: ConventionsName | None) -> Any:
-    return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, conventions=conventions))
+def _describe_kept(task: Task[Any], kept: dict[str, int]) -> str:
+    """How many tensors of the network come from its weights, by part, in a line."""
+    num_tensors = len(task.with_settings(without_pretrained(task.config)).build_model().state_dict())
+    parts = ", ".join(f"{part} ({count})" for part, count in kept.items())
+    return f"{sum(kept.values())} of the network's {num_tensors} tensors are from them: {parts}"
 
 
-def with_conventions_of(config: Any, run: Path) -> Any:
-    """The settings with `backbone.conventions` copied from a run if not set, as in a restarted command."""
-    if config.backbone.conventions is not None:
-        return config
-    saved = read_config(type(config), run / CONFIG).backbone.conventions
-    return _with_conventions(config, saved)
-
-
-def with_backbone_of(config: Any, run: Path) -> Any:
-    """The settings with all of a run's `backbone`."""
-    return dataclasses.replace(config, backbone=read_config(type(config), run / CONFIG).backbone)
+def with_settings_of(config: Any, run: Path, given: Collection[str] = ()) -> Any:
+    """The settings with what `use_pretrained` or `extend_run` has put into a run's, which a restarted command lacks."""
+    saved = read_config(type(config), run / CONFIG)
+    keys = [key for key in ("pretrained", *config.ARCHITECTURE) if key not in given]
+    return replace_settings(config, {key: get_setting(saved, key) for key in keys})
 
 
 def without_pretrained(config: Any) -> Any:
     """The settings with random initialisation, for a model whose weights are loaded later or not needed."""
-    return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, pretrained="none"))
+    return replace_settings(config, {"pretrained": "none"})

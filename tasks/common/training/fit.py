@@ -264,7 +264,7 @@ class _Trainer(Generic[T]):
                 raise ValueError(
                     f"{self.run}: cannot resume: the data have changed: {key} was {reprlib.repr(before.get(key))} and "
                     f"is now {reprlib.repr(value)}; give --data.root the data as they were, or start a new run from "
-                    f"these weights with --backbone.pretrained {self.run}"
+                    f"these weights with --pretrained {self.run}"
                 )
         try:
             self.state.load_state_dict(content)

@@ -129,7 +129,7 @@ def _log_name(name: str) -> str:
 def size_of_checkpoints(task: Task[Any]) -> int:
     """The bytes that the checkpoints of a training take: two, a third one while it is written, and the best weights."""
     optim = task.config.optim
-    network = task.with_backbone(without_pretrained(task.config).backbone).build_model()
+    network = task.with_settings(without_pretrained(task.config)).build_model()
     num_bytes: int = sum(tensor.nbytes for tensor in network.state_dict().values())
     copies = 1 + (optim.ema_decay is not None) + {"sgd": 1, "adamw": 2, "rmsprop": 2}[optim.name]
     return (3 * copies + 1) * num_bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from tasks.common.deploy.inference import inference_copy, inference_cost, latenc
 from tasks.common.deploy.onnx_file import ExportedNetwork, quantize, write_onnx
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs.folder import out_folder
+from tasks.common.settings import replace_settings
 from tasks.common.task import Task
 
 TABLE, PICTURE = "benchmark.csv", "benchmark.png"
@@ -92,11 +92,8 @@ def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
 
 def _scaled(config: Any, width: float, input_size: int) -> Any:
     """The settings at another width and input size, with random weights."""
-    return dataclasses.replace(
-        config,
-        backbone=dataclasses.replace(config.backbone, name=f"mobilenet_{width:g}", pretrained="none"),
-        data=dataclasses.replace(config.data, input_size=input_size),
-    )
+    settings = {"backbone.name": f"mobilenet_{width:g}", "data.input_size": input_size, "pretrained": "none"}
+    return replace_settings(config, settings)
 
 
 def _build(task: Task[Any], runtimes: Sequence[str]) -> list[nn.Module]:

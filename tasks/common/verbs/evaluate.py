@@ -39,7 +39,7 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     check_out_folder(task_class.name, out=options["out"], run=options["run"])
     if options["record"]:
         check_writable(Path(options["record"]).parent, "--record")
-    task, model = load_model(task_class, arguments.config, options["run"])
+    task, model = load_model(task_class, arguments.config, options["run"], arguments.given)
     if options["record"] and isinstance(model, ExportedNetwork):
         raise ValueError("--record: only for trained networks; an exported network's scores are in its export.json")
     source = task.source(split)
@@ -49,7 +49,7 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     failure_cases = FailureCases(task)
     evaluation = evaluate_source(task, model, source, "evaluating", failure_cases=failure_cases)
     folder = out_folder(task, f"evaluate-{split}", out=options["out"], run=options["run"])
-    model_name = options["run"] or f"{task.config.backbone.name} {task.config.backbone.pretrained}"
+    model_name = options["run"] or f"{task.config.backbone.name} {task.config.pretrained}"
     title, as_json = f"{model_name}, {evaluation.num_images} {split} images", options["json"]
     with explain_full_disk(folder, same_again):
         draw_examples(task, model, source, folder / PICTURE)

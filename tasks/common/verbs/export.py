@@ -59,7 +59,7 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """
     options = arguments.options
     check_out_folder(task_class.name, out=options["out"], run=options["run"])
-    task, network = load_model(task_class, arguments.config, options["run"])
+    task, network = load_model(task_class, arguments.config, options["run"], arguments.given)
     if isinstance(network, ExportedNetwork):
         raise ValueError(f"{options['run']}: is an exported network; give the run that it was exported from")
     is_int8 = options["int8"]

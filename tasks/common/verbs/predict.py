@@ -33,7 +33,7 @@ def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
         check_out_folder(task_class.name, out=options["out"], run=options["run"])
     else:
         check_writable(unfinished, "--out")
-    task, model = load_model(task_class, arguments.config, options["run"])
+    task, model = load_model(task_class, arguments.config, options["run"], arguments.given)
     folder = unfinished or out_folder(task, "predict", out=options["out"], run=options["run"])
     this_folder = f"--out {quote(str(folder))}"
     go_on = f"run the command again with {this_folder}, which keeps what is done, or with --out on another disk"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -24,7 +25,7 @@ from tasks.common.runs.folder import (
     find_restarted_run,
     new_run,
 )
-from tasks.common.runs.pretrained import use_pretrained, with_backbone_of, with_conventions_of, without_pretrained
+from tasks.common.runs.pretrained import use_pretrained, with_settings_of, without_pretrained
 from tasks.common.runtime.device import uses_cuda
 from tasks.common.runtime.distributed import World, join_world
 from tasks.common.runtime.signals import INTERRUPTED
@@ -49,7 +50,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
         _check_place(task_class.name, options, run)
     if resume:
         assert run is not None
-        config = _resumed(config, run, is_extension=options["extend"] is not None)
+        config = _resumed(config, run, arguments.given)
     # First the data, which are more often at fault than weights, and read in less time.
     task = task_class.from_data(config)
     if world.is_main:
@@ -61,7 +62,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
         if options["extend"]:
             task, weights = extend_run(task, Path(options["extend"]), world)
         else:
-            task = use_pretrained(task, world)
+            task = use_pretrained(task, arguments.given, world)
         if world.is_main:
             run = _make_run(task, options["run_dir"], run)
         run = world.broadcast(run)
@@ -110,14 +111,13 @@ def _check_place(name: str, options: dict[str, Any], run: Path | None) -> None:
         check_run_folder(name, options["run_dir"])
 
 
-def _resumed(config: Any, run: Path, *, is_extension: bool) -> Any:
-    """The settings to resume a run with: its own, apart from those that may change.
+def _resumed(config: Any, run: Path, given: Collection[str]) -> Any:
+    """The settings to resume a run with: its own, apart from those that are given and may change.
 
     Raises:
         ValueError: if others have changed.
     """
-    # The command that `torchrun` restarts lacks what `extend_run` or `use_pretrained` has put into the run's settings.
-    config = with_backbone_of(config, run) if is_extension else with_conventions_of(config, run)
+    config = with_settings_of(config, run, given)
     check_unchanged(dataclasses.asdict(config), run / CONFIG)
     return without_pretrained(config)  # the weights are in the checkpoint
 
@@ -141,8 +141,8 @@ def _make_run(task: Task[Any], run_dir: str | None, restarted: Path | None) -> P
 
 def _print_start(task: Task[Any], run: Path, *, is_new: bool) -> None:
     config = task.config
-    if is_new and config.backbone.pretrained == "none" and config.data.root is not None:
-        print("starting from random weights; --backbone.pretrained keras starts from ImageNet's", file=sys.stderr)
+    if is_new and config.pretrained == "none" and config.data.root is not None:
+        print("starting from random weights; --pretrained keras starts from ImageNet's", file=sys.stderr)
     print(f"{config.backbone.name}, {_images(task)}, run folder {run}", file=sys.stderr)
 
 

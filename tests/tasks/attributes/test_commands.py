@@ -100,7 +100,7 @@ def test_linear_probe_on_fairface_matches_the_reference(
     weights = str(shared / "weights" / "mobilenet_2_5_224_tf.h5")
     data = ("--data.root", str(shared / "data" / "fairface"), "--data.input_size", "128")
     probe = ("--optim.layers", "linear_probe", "--optim.weight_decay", "0.01", "--pos_weight_exponent", "0")
-    arguments = (*data, *probe, "--backbone.name", "mobilenet_0.25", "--backbone.pretrained", weights)
+    arguments = (*data, *probe, "--backbone.name", "mobilenet_0.25", "--pretrained", weights)
     assert run("train", *arguments, "--run_dir", str(tmp_path / "run")) == 0
     scores = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert scores["mean_ap"] == pytest.approx(0.531, abs=0.02)

@@ -46,7 +46,7 @@ def test_a_run_no_longer_needs_its_weights_file(
 ) -> None:
     """The conventions of the weights are saved in the run's settings; without them its scores would change."""
     first = str(tmp_path / "first")
-    assert run("train", *settings, *PROBE, "--backbone.pretrained", str(published), "--run_dir", first) == 0
+    assert run("train", *settings, *PROBE, "--pretrained", str(published), "--run_dir", first) == 0
     assert "conventions of timm: padding symmetric, BN eps 1e-05, ReLU6" in capsys.readouterr().err
     config = yaml.safe_load((tmp_path / "first" / "config.yaml").read_text())
     assert config["backbone"]["conventions"] == "timm"
@@ -68,7 +68,7 @@ def test_a_run_no_longer_needs_its_weights_file(
     again = [
         "evaluate",
         *settings,
-        "--backbone.pretrained",
+        "--pretrained",
         first,
         "--split",
         "train",
@@ -92,15 +92,15 @@ def test_errors_are_one_line_and_leave_no_run(
         assert not (tmp_path / "run").exists()
         return line
 
-    narrow = error("train", *settings, *at, "--backbone.pretrained", str(published), "--backbone.name", "mobilenet_0.5")
+    narrow = error("train", *settings, *at, "--pretrained", str(published), "--backbone.name", "mobilenet_0.5")
     assert narrow == f"error: {published}: made for width 1, but the backbone has width 0.5"
-    wrong = error("evaluate", *settings, "--backbone.pretrained", str(published))
+    wrong = error("evaluate", *settings, "--pretrained", str(published))
     assert "has 1000 classes, and 0 of the dataset's 16 are among them" in wrong
     nothing = error("evaluate", *settings)
-    assert nothing.startswith("error: --run: expected a run folder, or published weights as --backbone.pretrained")
-    assert "no such file" in error("train", *settings, *at, "--backbone.pretrained", "kerass")
+    assert nothing.startswith("error: --run: expected a run folder, or published weights as --pretrained")
+    assert "no such file" in error("train", *settings, *at, "--pretrained", "kerass")
     published.write_bytes(b"damaged")
-    assert "not a readable safetensors file" in error("train", *settings, *at, "--backbone.pretrained", str(published))
+    assert "not a readable safetensors file" in error("train", *settings, *at, "--pretrained", str(published))
 
 
 def test_a_linear_probe_cannot_be_resumed(
@@ -114,7 +114,7 @@ def test_a_linear_probe_cannot_be_resumed(
 
 
 def test_detectors_have_no_published_heads(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["predict", "--backbone.pretrained", str(published), str(published)]
+    words = ["predict", "--pretrained", str(published), str(published)]
     with pytest.raises(SystemExit, match="2"):
         main("detection", words)
     assert "error: --run: expected a run folder; there are no published weights of tasks.detection" in (

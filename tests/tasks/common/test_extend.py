@@ -115,7 +115,7 @@ def test_other_classes_are_refused(finished: Path, generated_root: Path, tmp_pat
     words = ("--data.root", str(data), "--run_dir", str(tmp_path / "new"))
     done = run_detection("train", "--extend", str(finished), *words)
     assert done.returncode == 1
-    assert f"--extend: the class_names of {finished} are not those of the data; --backbone.pretrained" in done.stderr
+    assert f"--extend: the class_names of {finished} are not those of the data; --pretrained" in done.stderr
     assert not (tmp_path / "new").exists()
 
 

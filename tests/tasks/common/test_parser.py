@@ -82,15 +82,15 @@ def test_none_is_null_where_a_setting_may_be_null_and_is_no_text(word: str, in_y
         words = ("--config", str(file))
     config = parse("train", *words).config
     assert (config.data.val_fraction, config.optim.ema_decay, config.backbone.conventions) == (None, None, None)
-    assert config.backbone.pretrained == "none"  # a text, which is a word of its own
-    assert parse("train", "--backbone.pretrained", "none", "--data.root", "none").config.data.root == "none"
+    assert config.pretrained == "none"  # a text, which is a word of its own
+    assert parse("train", "--pretrained", "none", "--data.root", "none").config.data.root == "none"
 
 
 def test_a_switch_may_stand_alone() -> None:
     for words, expected in (((), True), (("true",), True), (("false",), False)):
         config = parse("train", "--optim.freeze_bn", *words, "--optim.epochs", "3").config
         assert (config.optim.freeze_bn, config.optim.epochs) == (expected, 3)
-    words = ("predict", "--backbone.pretrained", "keras", "--exact", "photo.jpg")
+    words = ("predict", "--pretrained", "keras", "--exact", "photo.jpg")
     predict = parse_arguments("geolocation", GeolocationConfig, SAMPLE, words)
     assert predict.config.exact
     assert predict.options["inputs"] == ["photo.jpg"]
@@ -113,7 +113,7 @@ def test_a_switch_may_stand_alone() -> None:
         (("train", "--backbone.name", "mobilenet_0.5_160"), ("data.input_size", "160", "192")),
         (("train", "--config", "none.yaml"), ("none.yaml", "not exist")),
         (("train", "--resume", "nowhere"), ("nowhere", "not a run folder")),
-        (("train", "--backbone.pretrained", "null"), ("backbone.pretrained: cannot be null",)),
+        (("train", "--pretrained", "null"), ("pretrained: cannot be null",)),
         (("train", "--optim.lr", "none"), ("optim.lr", "float", "none")),
         (("train", "--optim.balance", "1.5"), ("optim.balance: expected a number of 0 or more and at most 1",)),
         (("train", "--optim.patience", "0"), ("optim.patience: expected a number of 1 or more, or null, got 0;",)),
@@ -150,7 +150,7 @@ def test_errors_on_the_command_line(
         ("ssd: {neck: {name: fpn}}", ("ssd.neck",)),
         ("seed: -1", ("seed: expected a number of 0 or more, got -1,",)),
         ("optim: {epochs: null}", ("optim.epochs: cannot be null,",)),
-        ("backbone: {pretrained: null}", ("backbone.pretrained: cannot be null,",)),
+        ("backbone: {pretrained: null}", ("pretrained: cannot be null,",)),
         ("optim: {name: null}", ("optim.name: cannot be null,",)),
         ("faster_rcnn: {anchor_scales: null}", ("faster_rcnn.anchor_scales: cannot be null,",)),
         ("optim: {ema_decay: 1}", ("optim.ema_decay: expected a number over 0 and under 1, or null, got 1.0,",)),
@@ -168,12 +168,12 @@ def test_errors_in_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Path, text
 def test_settings_of_the_weights_have_no_effect_on_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A run has its own backbone; published weights take the one in the settings."""
     (tmp_path / "config.yaml").write_text("data: {input_size: 96}\n")
-    words = ("predict", "a.jpg", "--backbone.pretrained", "keras")
+    words = ("predict", "a.jpg", "--pretrained", "keras")
     parsed = parse_arguments("classification", ClassificationConfig, SAMPLE, words)
-    assert parsed.config.backbone.pretrained == "keras"
+    assert parsed.config.pretrained == "keras"
     with pytest.raises(SystemExit):
         parse_arguments("classification", ClassificationConfig, SAMPLE, (*words, "--run", str(tmp_path)))
-    assert "backbone.pretrained: cannot be set in predict with --run" in capsys.readouterr().err
+    assert "pretrained: cannot be set in predict with --run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [(), ("tran",), ("--optim.lr", "1")])

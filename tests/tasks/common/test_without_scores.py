@@ -113,10 +113,10 @@ def test_the_data_are_described_and_warned_about_before_weights_are_opened(
 def test_data_come_before_weights(generated_root: Path, tmp_path: Path) -> None:
     """Both are missing: the data are named, and nothing is written."""
     nowhere = str(tmp_path / "nowhere")
-    failed = train_detection(tmp_path / "no data", "--backbone.pretrained", nowhere, "--run_dir", str(tmp_path / "run"))
+    failed = train_detection(tmp_path / "no data", "--pretrained", nowhere, "--run_dir", str(tmp_path / "run"))
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: data.root: there is no folder")
-    failed = train_detection(generated_root, "--backbone.pretrained", nowhere, "--run_dir", str(tmp_path / "run"))
+    failed = train_detection(generated_root, "--pretrained", nowhere, "--run_dir", str(tmp_path / "run"))
     assert failed.returncode == 1
     assert nowhere in failed.stderr
     assert not list(tmp_path.iterdir())

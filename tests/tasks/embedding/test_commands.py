@@ -193,7 +193,7 @@ def test_published_weights_need_no_training(settings: list[str], capsys: pytest.
     """Their pooled features are the embeddings; here the weights of a run."""
     assert run("train", *settings, *PROBE, "--run_dir", "run") == 0
     capsys.readouterr()
-    assert run("evaluate", *settings, "--backbone.pretrained", "run", "--json", "--out", "scores") == 0
+    assert run("evaluate", *settings, "--pretrained", "run", "--json", "--out", "scores") == 0
     config = yaml.safe_load(Path("run/config.yaml").read_text())
     backbone = build_backbone(config["backbone"]["name"], config["backbone"]["conventions"])
     content = torch.load("run/best.pt", weights_only=True)["model"]

@@ -77,13 +77,13 @@ def test_retrieval_scores_are_equal_from_an_index_and_on_the_fly(
 ) -> None:
     trained, gallery = str(tmp_path / "run"), str(tmp_path / "gallery")
     assert run("train", *words, *HEAD, "--run_dir", trained) == 0
-    assert run("index", *words, "--backbone.pretrained", trained, "--run_dir", gallery) == 0
+    assert run("index", *words, "--pretrained", trained, "--run_dir", gallery) == 0
     capsys.readouterr()
     assert run("evaluate", "--run", trained, "--method", "retrieval") == 1
     assert "error: method: the run is of classification; to search with the features" in capsys.readouterr().err
     assert run("evaluate", "--run", gallery, "--split", "train", "--json", "--out", str(tmp_path / "indexed")) == 0
     indexed = json.loads(capsys.readouterr().out)
-    on_the_fly = ("evaluate", "--method", "retrieval", *words, "--backbone.pretrained", trained, "--split", "train")
+    on_the_fly = ("evaluate", "--method", "retrieval", *words, "--pretrained", trained, "--split", "train")
     assert run(*on_the_fly, "--json", "--out", str(tmp_path / "computed")) == 0
     assert json.loads(capsys.readouterr().out) == indexed
     assert indexed["within_1km"] == 1  # each photo finds itself
@@ -127,7 +127,7 @@ def test_retrieval_in_san_francisco_scores_like_the_reference(
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     data = ("--data.root", str(shared / "data" / "geo"), "--data.csv", "sf.csv", "--data.images", "sf")
     weights = (
-        "--backbone.pretrained",
+        "--pretrained",
         str(shared / "weights" / "mobilenet_1_0_224_tf.h5"),
         "--data.crop_fraction",
         "1",
