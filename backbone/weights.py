@@ -57,6 +57,11 @@ def open_weights(pretrained: str, backbone_name: str, *, input_size: int) -> Wei
     return Weights(state, conventions, str(path), IMAGENET_CLASS_NAMES if is_imagenet else ())
 
 
+def weight_names(state: Mapping[str, Tensor]) -> list[str]:
+    """The names in a state dict that published weights have, too: not batch counters, and not the normalisation."""
+    return [name for name in state if not name.endswith(_SKIPPED)]
+
+
 def num_outputs(state: Mapping[str, Tensor]) -> int:
     """The number of outputs of a state's classifier; 0 if it has none."""
     biases = [tensor for name, tensor in state.items() if name.startswith("head.") and name.endswith("bias")]
@@ -71,8 +76,8 @@ def load_weights(model: Backbone | Classifier, weights: Weights) -> None:
     """
     prefix = "" if isinstance(model, Classifier) else "backbone."
     given = {name.removeprefix(prefix): value for name, value in weights.state.items() if name.startswith(prefix)}
-    given = {name: value for name, value in given.items() if not name.endswith(_SKIPPED)}
-    expected = {name: value for name, value in model.state_dict().items() if not name.endswith(_SKIPPED)}
+    state = model.state_dict()
+    given, expected = ({name: tensors[name] for name in weight_names(tensors)} for tensors in (given, state))
     backbone = model.backbone if isinstance(model, Classifier) else model
     given_stem, expected_stem = _num_stem_channels(given), _num_stem_channels(expected)
     if given_stem and expected_stem and given_stem != expected_stem:

@@ -59,14 +59,12 @@ class ClassificationTask(Task[Label]):
         return cls(config, {"data": config.data.format, "class_names": class_names})
 
     @classmethod
-    def from_published(cls, config: ClassificationConfig) -> Self:
+    def from_pretrained(cls, config: ClassificationConfig, weights: Weights) -> Self:
         """The task for the classes of the weights' classifier, or for the dataset's classes if it has them all.
 
         Raises:
             ValueError: if the weights have no classifier, or it lacks some of the dataset's classes.
         """
-        weights = open_pretrained(config, cls.name)
-        assert weights is not None
         if not weights.class_names:
             raise ValueError(f"pretrained: {weights.origin} has no classifier; train one and pass its --run")
         if config.data.root is None:

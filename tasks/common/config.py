@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from backbone.names import ConventionsName, parse_name
 from tasks.common.ranges import (
@@ -188,6 +189,7 @@ class TaskConfig(Settings):
         "predict" + WITHOUT_RUN: ("pretrained",),
         "export": (*EVALUATION, "seed"),
         "export" + WITHOUT_RUN: ("pretrained",),
+        "models": (),
         "cost": ("backbone.name", "data.input_size"),
         "benchmark": ("pretrained", "backbone.conventions"),
     }
@@ -197,6 +199,22 @@ class TaskConfig(Settings):
     optim: OptimConfig = field(default_factory=OptimConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     seed: NonNegativeInt = 0
+
+    @classmethod
+    def settings_of_model(cls) -> list[str]:
+        """The settings that a model brings along: its architecture, and those of predictions but for the hardware."""
+        keys = []
+        for setting in dataclasses.fields(cls):
+            group: Any = setting.default_factory
+            is_group = isinstance(group, type)
+            keys += (
+                [f"{setting.name}.{inner.name}" for inner in dataclasses.fields(group)] if is_group else [setting.name]
+            )
+        return [
+            key
+            for key in keys
+            if key in cls.ARCHITECTURE or (cls.acts_in(key, "predict", has_run=True) and key not in HARDWARE)
+        ]
 
     @classmethod
     def acts_in(cls, key: str, verb: str, *, has_run: bool = False) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from backbone.weights import Weights
+from backbone.weights import Weights, weight_names
 from datasets.balance import ClassBalance, Classes, image_weights
 from datasets.files import write_json
 from datasets.images.read import Decoding
@@ -137,13 +137,18 @@ class Task(Objective, Generic[T]):
         """The task without data, for `cost` and `benchmark`; None for the number of classes in the paper."""
 
     @classmethod
-    def from_published(cls, config: Any) -> Self:
-        """The task for published weights that need no training.
+    def from_pretrained(cls, config: Any, weights: Weights) -> Self:
+        """The task for weights that are used without training: those of a model of this task.
 
         Raises:
-            ValueError: if no published weights have this task's outputs.
+            ValueError: if they have not this task's outputs.
         """
-        raise ValueError(f"--run: expected a run folder; there are no published weights of tasks.{cls.name}")
+        if isinstance(weights, TaskWeights) and weights.task == cls.name:
+            return cls(config, weights.metadata)
+        raise ValueError(
+            f"{weights.origin}: has no outputs of tasks.{cls.name}; `python -m tasks.{cls.name} models` lists models "
+            "that have, and `train --pretrained` makes one from these weights"
+        )
 
     @classmethod
     def read_published(cls, path: Path) -> TaskWeights | None:
@@ -202,7 +207,8 @@ class Task(Objective, Generic[T]):
         Raises:
             ValueError: if they do not fit the backbone.
         """
-        return {"the backbone": sum(name.startswith("backbone.") for name in self.build_model().state_dict())}
+        names = weight_names(self.build_model().state_dict())
+        return {"the backbone": sum(name.startswith("backbone.") for name in names)}
 
     def training_set(self) -> TrainingSet[T]:
         """The training split, augmented and mixed."""

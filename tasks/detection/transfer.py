@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from backbone.weights import Weights
+from backbone.weights import Weights, weight_names
 from tasks.common.weights import TaskWeights
 
 TITLES = {  # of the parts of both detectors above the backbone
@@ -47,7 +47,8 @@ def load_detector(network: Any, weights: TaskWeights, class_names: Sequence[str]
         if known.count(name) == class_names.count(name) == 1
     }
     layouts, state = network.class_layouts(), network.state_dict()
-    kept = {"the backbone": sum(name.startswith("backbone.") for name in state)}
+    names = weight_names(state)
+    kept = {"the backbone": sum(name.startswith("backbone.") for name in names)}
     for part, title in TITLES.items():
         own = {name: tensor for name, tensor in state.items() if name.startswith(f"{part}.")}
         if not own:
@@ -71,7 +72,7 @@ def load_detector(network: Any, weights: TaskWeights, class_names: Sequence[str]
         has_classes = any(name in layouts for name in own)
         if has_classes:
             title = f"{title} of {len(rows) - 1} of {len(class_names)} classes"
-        kept[title] = len(own)
+        kept[title] = len(weight_names(own))
     return kept
 
 

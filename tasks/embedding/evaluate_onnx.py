@@ -18,7 +18,7 @@ def evaluate_onnx(task_class: type[Task[Face]], arguments: Arguments) -> int:
     """Evaluate an ONNX file on the validation photos."""
     options = arguments.options
     network = OnnxNetwork(Path(options["onnx"]))
-    task = task_class.from_published(arguments.config)
+    task = task_class.with_num_classes(arguments.config, None)
     if task.config.data.input_size != network.input_size:
         raise ValueError(f"data.input_size: {options['onnx']} takes {network.input_size}")
     source = task.source("val")

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
+from backbone.weights import Weights
 from datasets.alignment import FaceCrop, face_input, prepare_face
 from datasets.faces import FaceImages, IdentityBalance, Pair, open_faces, read_lfw
 from datasets.files import existing_folder
@@ -22,6 +23,7 @@ from datasets.types import Face, Image, PreparedImage, Split
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import Task
+from tasks.common.weights import TaskWeights
 from tasks.embedding.config import EmbeddingConfig
 from tasks.embedding.draw import draw_face
 from tasks.embedding.loss import IdentityTargets, identity_targets, margin_softmax_loss, triplet_loss
@@ -56,8 +58,10 @@ class EmbeddingTask(Task[Face]):
         return cls(config, {"identities": list(map(str, range(num_classes or 0)))})
 
     @classmethod
-    def from_published(cls, config: EmbeddingConfig) -> Self:
-        """The task that uses the pooled features of published weights as embeddings."""
+    def from_pretrained(cls, config: EmbeddingConfig, weights: Weights) -> Self:
+        """The task of the weights; those without embeddings have pooled features in their place."""
+        if isinstance(weights, TaskWeights) and weights.task == cls.name:
+            return super().from_pretrained(config, weights)
         return cls(dataclasses.replace(config, embedding_dim=None), {"identities": []})
 
     def build_model(self) -> FaceNet:

@@ -81,6 +81,7 @@ class GeolocationConfig(TaskConfig):
         exact: predict the coordinates too, not only the region; see the README on responsible use.
     """
 
+    ARCHITECTURE: ClassVar[tuple[str, ...]] = (*TaskConfig.ARCHITECTURE, "method")
     ACTS_IN: ClassVar[VerbSettings] = {
         "evaluate": (*DECODING, "method", "thresholds_km", "score_km"),
         "evaluate" + WITHOUT_RUN: ("backbone",),
@@ -91,7 +92,10 @@ class GeolocationConfig(TaskConfig):
         "cost": ("method", "cells.max_photos"),
         "benchmark": ("method", "cells.max_photos"),
         # The last five are kept for evaluate and predict.
-        "index": (*EVALUATION, "backbone", "num_neighbours", "bandwidth_km", "thresholds_km", "score_km", "exact"),
+        "index": (
+            *(*EVALUATION, "pretrained", "backbone"),
+            *("num_neighbours", "bandwidth_km", "thresholds_km", "score_km", "exact"),
+        ),
     }
 
     method: Literal["classification", "retrieval"] = "classification"

@@ -19,9 +19,9 @@ def index(task_class: type[Any], arguments: Arguments) -> int:
     config = dataclasses.replace(arguments.config, method="retrieval")
     weights = open_pretrained(config, task_class.name)
     if weights is not None:
-        config = adopt_settings(config, weights, task_class.name, arguments.given)
+        config = adopt_settings(config, weights, task_class.name, arguments.given | {"method"})
         print(describe_weights(weights, config), file=sys.stderr)
-    task = task_class.from_published(config)
+    task = task_class.with_gallery(config)
     source = task.source("train")
     warn_about_data(source)
     if config.pretrained == "none":

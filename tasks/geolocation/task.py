@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor, nn
 
+from backbone.weights import Weights
 from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.geolocation.sphere import Floats, distance_km
 from datasets.images.read import Decoding, write_image
@@ -92,17 +93,19 @@ class GeolocationTask(Task[Place]):
         return cls(config, _metadata(config.method, [partitioning for _ in config.cells.max_photos], np.zeros((0, 2))))
 
     @classmethod
-    def from_published(cls, config: GeolocationConfig) -> Self:
-        """The task of searching the training photos with published weights.
+    def from_pretrained(cls, config: GeolocationConfig, weights: Weights) -> Self:
+        """The task of the weights, or of searching the training photos by their features.
 
         Raises:
-            ValueError: if the method is trained, since there are no published weights.
+            ValueError: if the method is trained, and the weights are of no run of it.
         """
         if METHODS[config.method].is_trained:
-            raise ValueError(
-                "--run: expected a run folder; there are no published weights of PlaNet on MobileNet (--method "
-                "retrieval needs none)"
-            )
+            return super().from_pretrained(config, weights)
+        return cls.with_gallery(config)
+
+    @classmethod
+    def with_gallery(cls, config: GeolocationConfig) -> Self:
+        """The task of searching the training photos by the features of the configured weights."""
         data = open_data(config)
         return cls._from_photos(config, data, gallery=data["train"])
 

@@ -35,13 +35,14 @@ def as_prediction(truth: Sequence[Any]) -> list[Any]:
     return [Face(embedding=one_hot[identities.index(face.identity)]) for face in truth]
 
 
-def build_config(settings_class: type[Any], *files: Path, **changes: dict[str, Any]) -> Any:
+def build_config(settings_class: type[Any], *files: Path, pretrained: str = "none", **changes: dict[str, Any]) -> Any:
     """A configuration from YAML files and groups of changes, by the same parser as the command line."""
     from tasks.common.cli.commands import COMMANDS
     from tasks.common.cli.parser import parse_arguments
 
     train = dataclasses.replace(COMMANDS["train"], uses_sample=False)
     words = [word for file in files for word in ("--config", str(file))]
+    words += [f"--pretrained={pretrained}"]
     words += [
         f"--{group}.{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"
         for group, settings in changes.items()

@@ -59,7 +59,6 @@ def parse_arguments(
     verb = _parse_verb(task, words[:1], commands)
     parser = build_parser(config_class, commands[verb])
     files, words = _split_config_files(_name_nulls(_complete_switches(words[1:], parser), parser))
-    words = _name_runs(words, parser)
     flags = _flags(words)
     if flags.keys() & {"h", "help"}:
         print(format_help(task, verb, commands[verb], config_class, parser))
@@ -203,18 +202,6 @@ def _name_nulls(words: Sequence[str], parser: ArgumentParser) -> list[str]:
         flag, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
         is_null = flag in nullable and is_none(value)
         named.append((f"{flag}=null" if equals else "null") if is_null else word)
-    return named
-
-
-def _name_runs(words: Sequence[str], parser: ArgumentParser) -> list[str]:
-    """The words with `--run RUN` in place of `--pretrained RUN`, where a verb takes one: a run brings all settings."""
-    takes_run = any(action.dest == "run" for action in parser._actions)
-    named = list(words)
-    for index, word in enumerate(named):
-        flag, equals, value = word.partition("=")
-        value = value if equals else "".join(named[index + 1 : index + 2])
-        if takes_run and flag == "--pretrained" and (Path(value) / CONFIG).is_file():
-            named[index] = f"--run{equals}{value}" if equals else "--run"
     return named
 
 

@@ -16,7 +16,6 @@ from tasks.common.runs.pretrained import adopt_settings, describe_weights, open_
 from tasks.common.runtime.device import setup_device
 from tasks.common.settings import CONFIG, read_config
 from tasks.common.task import Task
-from tasks.common.weights import TaskWeights
 
 
 def load_model(
@@ -39,10 +38,10 @@ def load_model(
     assert weights is not None
     config = adopt_settings(config, weights, task_class.name, given)
     print(describe_weights(weights, config), file=sys.stderr)
-    if not isinstance(weights, TaskWeights) or weights.task != task_class.name:
-        task = task_class.from_published(config)
+    task = task_class.from_pretrained(config, weights)
+    if task.metadata is not getattr(weights, "metadata", None):  # the weights are of a part of the network
         return task, task.build_model().to(setup_device(config.loop))
-    task = task_class(without_pretrained(config), weights.metadata)
+    task = task.with_settings(without_pretrained(config))
     return task, _build(task, weights.state, f"{weights.origin}: does not fit the settings")
 
 

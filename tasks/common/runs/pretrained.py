@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from backbone.base import Backbone
 from backbone.build import build_backbone, default_conventions
 from backbone.published import download_once
-from backbone.weights import Weights, load_weights, num_outputs, open_weights
+from backbone.weights import Weights, load_weights, num_outputs, open_weights, weight_names
 from tasks.common.published import PUBLISHED_MODELS
 from tasks.common.runs.checkpoint import BEST, load_checkpoint
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
@@ -76,7 +76,7 @@ def _weights_of_run(run: Path) -> TaskWeights:
         names if has_classifier else (),
         task=content["task"],
         metadata=content["metadata"],
-        settings={key: get_setting(config, key) for key in config.ARCHITECTURE},
+        settings={key: get_setting(config, key) for key in config.settings_of_model()},
     )
 
 
@@ -133,7 +133,7 @@ def describe_weights(weights: Weights, config: Any) -> str:
 
 def _describe_kept(task: Task[Any], kept: dict[str, int]) -> str:
     """How many tensors of the network come from its weights, by part, in a line."""
-    num_tensors = len(task.with_settings(without_pretrained(task.config)).build_model().state_dict())
+    num_tensors = len(weight_names(task.with_settings(without_pretrained(task.config)).build_model().state_dict()))
     parts = ", ".join(f"{part} ({count})" for part, count in kept.items())
     return f"{sum(kept.values())} of the network's {num_tensors} tensors are from them: {parts}"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backbone.weights import Weights
 from datasets.files import CACHE_VARIABLE
 from datasets.sample.faces import ATTRIBUTES
 from tasks.attributes.config import AttributesConfig
@@ -70,8 +71,8 @@ def test_errors_are_one_line_and_leave_no_run(
     part = error("train", *settings, *at, "--data.face_part", "[0,0,0,1]")
     assert "data.face_part: expected x0, y0, x1, y1 with 0 <= x0 < x1 <= 1" in part
     assert "there is no folder" in error("train", "--data.root", str(tmp_path / "nowhere"), *at)
-    with pytest.raises(ValueError, match=r"no published weights of tasks\.attributes"):
-        AttributesTask.from_published(AttributesConfig())
+    with pytest.raises(ValueError, match=r"weights\.h5: has no outputs of tasks\.attributes; `python -m tasks\.attr"):
+        AttributesTask.from_pretrained(AttributesConfig(), Weights({}, "keras", "weights.h5"))
 
 
 @pytest.mark.filterwarnings("default:.*the same in all images")  # no hat in 24 faces

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import timm
@@ -13,6 +14,7 @@ import torch
 import yaml
 
 from datasets.files import CACHE_VARIABLE
+from datasets.images.read import write_image
 from tasks.common.cli.main import main
 from tasks.common.runs.checkpoint import load_checkpoint
 
@@ -97,7 +99,7 @@ def test_errors_are_one_line_and_leave_no_run(
     wrong = error("evaluate", *settings, "--pretrained", str(published))
     assert "has 1000 classes, and 0 of the dataset's 16 are among them" in wrong
     nothing = error("evaluate", *settings)
-    assert nothing.startswith("error: --run: expected a run folder, or published weights as --pretrained")
+    assert nothing.startswith("error: expected a model: --run with a run folder, or --pretrained with the name")
     assert "no such file" in error("train", *settings, *at, "--pretrained", "kerass")
     published.write_bytes(b"damaged")
     assert "not a readable safetensors file" in error("train", *settings, *at, "--pretrained", str(published))
@@ -113,13 +115,14 @@ def test_a_linear_probe_cannot_be_resumed(
     assert "nothing to resume" in capsys.readouterr().err
 
 
-def test_detectors_have_no_published_heads(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["predict", "--pretrained", str(published), str(published)]
-    with pytest.raises(SystemExit, match="2"):
-        main("detection", words)
-    assert "error: --run: expected a run folder; there are no published weights of tasks.detection" in (
-        capsys.readouterr().err
-    )
+def test_weights_of_a_classifier_detect_nothing(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_line_of: Callable[..., str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_image(Path("photo.jpg"), np.zeros((40, 40, 3), np.uint8))
+    words = ("predict", "--pretrained", str(published), "photo.jpg")
+    line = error_line_of(lambda *words: main("detection", words), *words)
+    assert f"{published}: has no outputs of tasks.detection; `python -m tasks.detection models` lists" in line
 
 
 def test_modern_recipe_with_gradual_unfreezing_resumes_exactly(

@@ -14,6 +14,7 @@ from torchvision.models import mobilenet_v2, mobilenet_v3_small
 from datasets.images.read import write_image
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.task import ClassificationTask
+from tasks.common.runs.pretrained import open_pretrained
 from tests.tasks.conftest import build_config
 
 
@@ -36,17 +37,23 @@ def imagenet(root: Path, num_classes: int = 1000) -> Path:
 
 
 def config_for(pretrained: Path, **data: Any) -> ClassificationConfig:
-    backbone = {"name": "mobilenet_1.0", "pretrained": str(pretrained)}
+    backbone = {"name": "mobilenet_1.0"}
     config: ClassificationConfig = build_config(
-        ClassificationConfig, backbone=backbone, data={"input_size": 64, **data}
+        ClassificationConfig, pretrained=str(pretrained), backbone=backbone, data={"input_size": 64, **data}
     )
     return config
+
+
+def from_pretrained(config: ClassificationConfig) -> ClassificationTask:
+    weights = open_pretrained(config, "classification")
+    assert weights is not None
+    return ClassificationTask.from_pretrained(config, weights)
 
 
 def test_published_classifier_is_used_for_imagenet(published: Path, tmp_path: Path) -> None:
     head = safetensors.torch.load_file(published)["classifier.weight"]
     config = config_for(published, root=str(imagenet(tmp_path)), format="imagenet")
-    task = ClassificationTask.from_published(config)
+    task = from_pretrained(config)
     assert torch.equal(task.build_model().head.weight, head)
     source = task.source("val")
     assert [source.truth(row).class_id for row in range(len(source))] == [4, 7]
@@ -54,7 +61,7 @@ def test_published_classifier_is_used_for_imagenet(published: Path, tmp_path: Pa
 
 
 def test_published_classifier_has_imagenets_class_names_without_data(published: Path) -> None:
-    task = ClassificationTask.from_published(config_for(published))
+    task = from_pretrained(config_for(published))
     assert len(task.class_names) == 1000
     assert task.class_names[:2] == ["tench", "goldfish"]
     model = task.build_model().eval()
@@ -74,7 +81,7 @@ def test_published_classifier_of_other_classes_is_refused(
     with pytest.raises(
         ValueError, match=r"has 1000 classes, and 0 of the dataset's (120|2) are among them.* train first"
     ):
-        ClassificationTask.from_published(config_for(published, root=str(root), format=format))
+        from_pretrained(config_for(published, root=str(root), format=format))
 
 
 def test_other_classes_get_a_new_head(published: Path, generated_roots: Any) -> None:
@@ -100,10 +107,10 @@ def test_classes_with_the_same_name_load_their_published_rows(published: Path, t
         assert torch.equal(head.weight[class_id], state["classifier.weight"][row])
         assert torch.equal(head.bias[class_id], state["classifier.bias"][row])
     with pytest.raises(ValueError, match="1000 classes, and 3 of the dataset's 4 are among them"):
-        ClassificationTask.from_published(config)
+        from_pretrained(config)
     for split in ("train", "val"):
         shutil.rmtree(tmp_path / split / "my own")
-    assert ClassificationTask.from_published(config).class_names == ["Cardigan", "cardigan", "tench"]
+    assert from_pretrained(config).class_names == ["Cardigan", "cardigan", "tench"]
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2_1.0", "mobilenet_v3_small_1.0"])
@@ -112,7 +119,8 @@ def test_rows_of_torchvisions_heads_load_too(name: str, tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     config = build_config(
         ClassificationConfig,
-        backbone={"name": name, "pretrained": str(tmp_path / "weights.pth")},
+        pretrained=str(tmp_path / "weights.pth"),
+        backbone={"name": name},
         data={"input_size": 64},
     )
     model = ClassificationTask(config, {"data": "folder", "class_names": ["goldfish", "new", "tench"]}).build_model()
@@ -124,7 +132,7 @@ def test_rows_of_torchvisions_heads_load_too(name: str, tmp_path: Path) -> None:
 
 def test_conventions_that_conflict_with_the_weights_are_refused(published: Path) -> None:
     config = build_config(
-        ClassificationConfig, backbone={"name": "mobilenet_1.0", "pretrained": str(published), "conventions": "keras"}
+        ClassificationConfig, pretrained=str(published), backbone={"name": "mobilenet_1.0", "conventions": "keras"}
     )
     with pytest.raises(ValueError, match=r"backbone\.conventions: keras, but the weights .* need timm"):
         ClassificationTask.with_num_classes(config, 10).build_model()
@@ -145,13 +153,11 @@ def test_real_weights_through_the_task(shared: Path) -> None:
 
     config = build_config(
         ClassificationConfig,
-        backbone={
-            "name": "mobilenet_0.5",
-            "pretrained": str(shared / "weights" / "mobilenet_5_0_160_tf.h5"),
-        },
+        pretrained=str(shared / "weights" / "mobilenet_5_0_160_tf.h5"),
+        backbone={"name": "mobilenet_0.5"},
         data={"root": str(shared / "data" / "imagenet_sample"), "format": "imagenet", "input_size": 160},
     )
-    task = ClassificationTask.from_published(config)
+    task = from_pretrained(config)
     evaluation = evaluate(task, task.build_model(), evaluation_loader(task, task.source("val"), 50))
     scores = evaluation.scores
     assert scores["top1"] == pytest.approx(0.680, abs=0.003)
@@ -162,4 +168,4 @@ def test_weights_without_a_classifier_are_refused(tmp_path: Path) -> None:
     state = {k: v for k, v in timm.create_model("mobilenetv1_100").state_dict().items() if "classifier" not in k}
     safetensors.torch.save_file(state, tmp_path / "body.safetensors")
     with pytest.raises(ValueError, match=r"body\.safetensors has no classifier; train one"):
-        ClassificationTask.from_published(config_for(tmp_path / "body.safetensors"))
+        from_pretrained(config_for(tmp_path / "body.safetensors"))

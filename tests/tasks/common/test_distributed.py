@@ -248,15 +248,15 @@ def test_a_cpu_cannot_synchronise_batch_norm() -> None:
 def test_a_restarted_run_keeps_the_conventions_of_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The restarted command gives the weights; the run's settings have their conventions."""
     from tasks.common.runs.folder import check_unchanged
-    from tasks.common.runs.pretrained import with_conventions_of
+    from tasks.common.runs.pretrained import with_settings_of
 
-    made = DetectionConfig(backbone=BackboneConfig(pretrained="keras", conventions="keras"))
+    made = DetectionConfig(pretrained="keras", backbone=BackboneConfig(conventions="keras"))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(dataclasses.asdict(made)))
-    again = DetectionConfig(backbone=BackboneConfig(pretrained="keras"))
+    again = DetectionConfig(pretrained="keras")
     with pytest.raises(ValueError, match=r"backbone\.conventions"):
         check_unchanged(dataclasses.asdict(again), tmp_path / "config.yaml")
-    assert with_conventions_of(again, tmp_path) == made
-    check_unchanged(dataclasses.asdict(with_conventions_of(again, tmp_path)), tmp_path / "config.yaml")
+    assert with_settings_of(again, tmp_path) == made
+    check_unchanged(dataclasses.asdict(with_settings_of(again, tmp_path)), tmp_path / "config.yaml")
 
 
 def test_a_run_killed_before_its_settings_were_written_gets_them(

@@ -41,7 +41,7 @@ def test_the_loss_goes_on_where_it_was(finished: Path, tmp_path: Path) -> None:
     )
     settings, before = (yaml.safe_load((run / "config.yaml").read_text()) for run in (tmp_path / "more", finished))
     before["optim"]["epochs"] = 3
-    before["backbone"] |= {"pretrained": str(finished), "conventions": "keras"}
+    before["pretrained"], before["backbone"]["conventions"] = str(finished), "keras"
     assert settings == before
 
 

@@ -77,7 +77,7 @@ def test_none_is_null_where_a_setting_may_be_null_and_is_no_text(word: str, in_y
         file = tmp_path / "mine.yaml"
         file.write_text(
             f"data: {{val_fraction: {word}}}\noptim: {{ema_decay: {word}}}\n"
-            f"backbone: {{conventions: {word}, pretrained: none}}\n"
+            f"backbone: {{conventions: {word}}}\npretrained: none\n"
         )
         words = ("--config", str(file))
     config = parse("train", *words).config
@@ -120,7 +120,7 @@ def test_a_switch_may_stand_alone() -> None:
         (("train", "--extend", "nowhere"), ("nowhere", "not a run folder")),
         (("train", "--optim.epoch", "1"), ("unknown setting optim.epoch", "did you mean optim.epochs?")),
         (("train", "--data", "photos"), ("data: is a group of settings", "such as data.root")),
-        (("evaluate",), ("--run: expected a run folder; there are no published weights of tasks.detection;",)),
+        (("evaluate",), ("expected a model: --run with a run folder, or --pretrained with the name or the file",)),
         (("predict", "--run", "nowhere", "a.jpg"), ("nowhere", "not a run folder")),
         (("predict", "--run=a", "--optim.lr", "1"), ("optim.lr: cannot be set in predict; it acts in train;",)),
         (
@@ -150,7 +150,7 @@ def test_errors_on_the_command_line(
         ("ssd: {neck: {name: fpn}}", ("ssd.neck",)),
         ("seed: -1", ("seed: expected a number of 0 or more, got -1,",)),
         ("optim: {epochs: null}", ("optim.epochs: cannot be null,",)),
-        ("backbone: {pretrained: null}", ("pretrained: cannot be null,",)),
+        ("pretrained: null", ("pretrained: cannot be null,",)),
         ("optim: {name: null}", ("optim.name: cannot be null,",)),
         ("faster_rcnn: {anchor_scales: null}", ("faster_rcnn.anchor_scales: cannot be null,",)),
         ("optim: {ema_decay: 1}", ("optim.ema_decay: expected a number over 0 and under 1, or null, got 1.0,",)),

@@ -36,7 +36,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Any]:
 
 def test_a_classifier_starts_from_a_detectors_backbone(run: tuple[Path, Any]) -> None:
     folder, detector = run
-    config = build_config(ClassificationConfig, backbone={"name": "mobilenet_0.25", "pretrained": str(folder)})
+    config = build_config(ClassificationConfig, pretrained=str(folder), backbone={"name": "mobilenet_0.25"})
     classifier = ClassificationTask.with_num_classes(config, 5).build_model()
     assert classifier.backbone.conventions == detector.backbone.conventions
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
@@ -50,8 +50,8 @@ def test_class_names_are_those_of_a_classifier(name: str, tmp_path: Path) -> Non
     """A detector has class names too, but no classifier with a row for each."""
     config = build_config(config_class(name), backbone={"name": "mobilenet_0.25"}, data={"input_size": 96})
     save_run(tmp_path, task_class(name).with_num_classes(config, 3))
-    pretrained = build_config(ClassificationConfig, backbone={"name": "mobilenet_0.25", "pretrained": str(tmp_path)})
-    weights = open_pretrained(pretrained)
+    pretrained = build_config(ClassificationConfig, pretrained=str(tmp_path), backbone={"name": "mobilenet_0.25"})
+    weights = open_pretrained(pretrained, "classification")
     assert weights is not None
     assert weights.class_names == (("0", "1", "2") if name == "classification" else ())
     ClassificationTask.with_num_classes(pretrained, 5).build_model()
@@ -60,8 +60,8 @@ def test_class_names_are_those_of_a_classifier(name: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("class_names", "kept"),
     [
-        (["cat", "new", "dog"], "the backbone and the classifier of 2 of 3 classes"),
-        (["new", "other"], "the backbone"),
+        (["cat", "new", "dog"], "the backbone (135), the classifier of 2 of 3 classes (2)"),
+        (["new", "other"], "the backbone (135)"),
     ],
 )
 def test_a_line_says_which_classes_a_classifier_keeps(
@@ -69,16 +69,16 @@ def test_a_line_says_which_classes_a_classifier_keeps(
 ) -> None:
     config = build_config(ClassificationConfig, backbone={"name": "mobilenet_0.25"}, data={"input_size": 96})
     before = save_run(tmp_path, ClassificationTask(config, {"data": "folder", "class_names": ["dog", "cat"]}))
-    pretrained = build_config(ClassificationConfig, backbone={"name": "mobilenet_0.25", "pretrained": str(tmp_path)})
+    pretrained = build_config(ClassificationConfig, pretrained=str(tmp_path), backbone={"name": "mobilenet_0.25"})
     task = use_pretrained(ClassificationTask(pretrained, {"data": "folder", "class_names": class_names}))
-    assert capsys.readouterr().err.endswith(f"; of them the network starts from {kept}\n")
+    assert capsys.readouterr().err.endswith(f" tensors are from them: {kept}\n")
     if "cat" in class_names:
         assert torch.equal(task.build_model().head.weight[[0, 2]], before.head.weight[[1, 0]])
 
 
 def test_folders_that_are_no_runs_are_named(run: tuple[Path, Any], tmp_path: Path) -> None:
     folder, _ = run
-    config = build_config(ClassificationConfig, backbone={"name": "mobilenet_0.25", "pretrained": str(folder)})
+    config = build_config(ClassificationConfig, pretrained=str(folder), backbone={"name": "mobilenet_0.25"})
     (folder / "config.yaml").unlink()
     with pytest.raises(ValueError, match=r"not a run folder: it has no config\.yaml"):
         ClassificationTask.with_num_classes(config, 5).build_model()

@@ -15,6 +15,7 @@ from datasets.splits import MissingSplitError
 from tasks.classification.task import ClassificationTask
 from tasks.common.evaluation.evaluate import inspect_data, validation_source
 from tasks.common.runs.checkpoint import load_checkpoint
+from tasks.common.settings import replace_settings
 from tasks.common.training.fit import fit
 from tasks.common.training.linear_probe import fit_linear_probe
 from tasks.detection.task import DetectionTask
@@ -124,8 +125,7 @@ def test_data_come_before_weights(generated_root: Path, tmp_path: Path) -> None:
 
 def test_other_settings_of_the_backbone_keep_the_data(generated_roots: Callable[[str], Path]) -> None:
     task = TinyTask("detection/sample", "detection", generated_roots)()
-    backbone = dataclasses.replace(task.config.backbone, conventions="timm")
-    other = task.with_backbone(backbone)
+    other = task.with_settings(replace_settings(task.config, {"backbone.conventions": "timm"}))
     assert other.source("train") is task.source("train")
     assert (other.config.backbone.conventions, task.config.backbone.conventions) == ("timm", None)
     assert dataclasses.replace(other.config, backbone=task.config.backbone) == task.config

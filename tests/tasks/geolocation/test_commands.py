@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backbone.weights import Weights
 from datasets.files import CACHE_VARIABLE
 from tasks.common.cli.main import main
 from tasks.geolocation.cells import divide, write_cells
@@ -115,8 +116,8 @@ def test_errors_are_one_line_and_leave_no_run(
     assert "no such file as" in error("train", *words, *at, "--data.csv", "other.csv")
     assert "there are no images for train" in error("train", *words, *at, "--data.csv", "val.csv")
     assert "data.images names their folder" in error("train", *words, *at, "--data.csv", "gone.csv")
-    with pytest.raises(ValueError, match="no published weights of PlaNet"):
-        GeolocationTask.from_published(GeolocationConfig())
+    with pytest.raises(ValueError, match=r"weights\.h5: has no outputs of tasks\.geolocation"):
+        GeolocationTask.from_pretrained(GeolocationConfig(), Weights({}, "keras", "weights.h5"))
 
 
 @pytest.mark.data
