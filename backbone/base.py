@@ -39,6 +39,7 @@ class Backbone(nn.Module):
             self.channels[stride] = convolutions[-1].out_channels
             self._last_layer[stride] = index
         self.num_features = self.channels[stride]
+        self._expansion: int | None = None  # index of the block that `tap_expansion` taps
         self.to(memory_format=torch.channels_last)  # the fastest layout for convolutions
 
     def features(self, images: Tensor) -> dict[int, Tensor]:
@@ -54,10 +55,38 @@ class Backbone(nn.Module):
         feature_maps = {}
         stride_of_layer = {index: stride for stride, index in self._last_layer.items()}
         for index, layer in enumerate(self.layers):
-            x = layer(x)
+            if index == self._expansion:
+                expansion, *rest = self.block_parts(layer)
+                feature_maps[stride_of_layer[index - 1]] = x = expansion(x)
+                for part in rest:
+                    x = part(x)
+            else:
+                x = layer(x)
             if index in stride_of_layer:
                 feature_maps[stride_of_layer[index]] = x
         return feature_maps
+
+    def block_parts(self, block: nn.Module) -> list[nn.Module]:
+        """The modules of an inverted residual block in order, the expansion first.
+
+        Raises:
+            ValueError: if this network has no such blocks.
+        """
+        raise ValueError("no expansion: MobileNet v1 has no inverted residual blocks")
+
+    def tap_expansion(self, stride: int) -> None:
+        """Make the feature map at that stride the expansion in the next block, in place of the last layer's output.
+
+        It is the last one of that size, and has six times the channels: SSD's finest feature map on MobileNet v2 and
+        v3 (Sandler et al. 2018, section 6.2).
+
+        Raises:
+            ValueError: if this network has no inverted residual blocks.
+        """
+        index = self._num_trunk_layers(stride)
+        expansion, *_ = self.block_parts(self.layers[index])
+        self.channels[stride] = [m for m in expansion.modules() if isinstance(m, nn.Conv2d)][-1].out_channels
+        self._expansion = index
 
     def trunk(self, images: Tensor, stride: int) -> Tensor:
         """The layers up to a stride: uint8 RGB (N, 3, H, W) -> the last feature map at `stride`."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from backbone.base import Backbone
-from backbone.layers import KERAS, TIMM
+from backbone.layers import KERAS, TIMM, TORCHVISION_V2, TORCHVISION_V3, Conventions
 from backbone.mobilenet import MobileNet
 from backbone.mobilenet_v2_v3 import MobileNetV2, MobileNetV3
-from backbone.names import ConventionsName, parse_name
+from backbone.names import ConventionsName, Family, parse_name
 
-_CONVENTIONS_OF_V1 = {"keras": KERAS, "timm": TIMM}
+_CONVENTIONS: dict[Family, dict[ConventionsName, Conventions]] = {
+    "v1": {"keras": KERAS, "timm": TIMM},
+    "v2": {"torchvision": TORCHVISION_V2, "keras": KERAS},
+    "v3_large": {"torchvision": TORCHVISION_V3},
+    "v3_small": {"torchvision": TORCHVISION_V3},
+}
 
 
 def default_conventions(name: str) -> ConventionsName:
@@ -21,18 +26,18 @@ def build_backbone(name: str, conventions: ConventionsName | None = None) -> Bac
 
     Args:
         name: see `backbone.names`.
-        conventions: padding, BN epsilon and normalisation: `keras` or `timm` for v1, `torchvision` for v2 and v3;
-            None for `default_conventions`.
+        conventions: padding, BN epsilon and normalisation: `keras` or `timm` for v1, `torchvision` or `keras` for v2,
+            `torchvision` for v3; None for `default_conventions`. `keras` stands for all of TensorFlow's networks.
 
     Raises:
         ValueError: if the name is invalid, or the network does not exist with those conventions.
     """
     parsed = parse_name(name)
     conventions = conventions or default_conventions(name)
-    if conventions not in (_CONVENTIONS_OF_V1 if parsed.family == "v1" else ("torchvision",)):
+    if conventions not in _CONVENTIONS[parsed.family]:
         raise ValueError(f"{name}: no such network with the conventions of {conventions}")
     if parsed.family == "v1":
-        return MobileNet(parsed.width_mult, variant=parsed.variant, conventions=_CONVENTIONS_OF_V1[conventions])
+        return MobileNet(parsed.width_mult, variant=parsed.variant, conventions=_CONVENTIONS["v1"][conventions])
     if parsed.family == "v2":
-        return MobileNetV2(parsed.width_mult)
+        return MobileNetV2(parsed.width_mult, conventions=_CONVENTIONS["v2"][conventions])
     return MobileNetV3(parsed.family, parsed.width_mult)

@@ -33,12 +33,30 @@ def ssd_shapes() -> list[AnchorShapes]:
     Source: Liu et al. 2016 (arXiv:1512.02325) equation 4; the finest map's three anchors and the scales 0.2 to 0.95
     are those of the TensorFlow detector that the MobileNet paper measured.
     """
-    last = NUM_SSD_FEATURE_MAPS - 1
-    scales = [MIN_SCALE + (MAX_SCALE - MIN_SCALE) * k / last for k in range(NUM_SSD_FEATURE_MAPS)] + [1.0]
+    scales = _ssd_scales()
     pairs = [list(FINEST_SSD_ANCHORS)]
     for scale, next_scale in itertools.pairwise(scales[1:]):
         pairs.append([(scale, ratio) for ratio in SSD_ASPECT_RATIOS] + [(math.sqrt(scale * next_scale), 1.0)])
     return [_shapes(map_pairs) for map_pairs in pairs]
+
+
+def torchvision_shapes() -> list[AnchorShapes]:
+    """The anchors of torchvision's SSDLite: 6 on each feature map, and none wider or higher than the image.
+
+    The scales are those of `ssd_shapes`; in torchvision's order, the second square comes before the other ratios.
+    """
+    maps = []
+    for scale, next_scale in itertools.pairwise(_ssd_scales()):
+        squares = [(scale, 1.0), (math.sqrt(scale * next_scale), 1.0)]
+        shapes = _shapes(squares + [(scale, ratio) for ratio in SSD_ASPECT_RATIOS[1:]])
+        maps.append([(min(width, 1.0), min(height, 1.0)) for width, height in shapes])
+    return maps
+
+
+def _ssd_scales() -> list[float]:
+    """s_k of each of SSD's feature maps, and 1 for the one after the last."""
+    last = NUM_SSD_FEATURE_MAPS - 1
+    return [MIN_SCALE + (MAX_SCALE - MIN_SCALE) * k / last for k in range(NUM_SSD_FEATURE_MAPS)] + [1.0]
 
 
 def fpn_shapes() -> list[AnchorShapes]:

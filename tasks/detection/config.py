@@ -7,31 +7,57 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 
+from backbone.names import parse_name
 from tasks.common.config import DataConfig, TaskConfig, VerbSettings, require_size_of_name
 from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, PositiveInt, RightOpenUnit, Settings, require
 
 BACKGROUND_IOU = 0.3  # of Faster R-CNN: anchors with a lower IoU with every object are background
 POSTPROCESSING = ("faster_rcnn.num_proposals", "score_threshold", "nms_iou", "max_detections")
-DETECTOR = ("model", "ssd.neck", "ssd.predictor", "faster_rcnn.anchor_scales", "faster_rcnn.num_proposals")
+DETECTOR = (
+    "model",
+    "ssd.neck",
+    "ssd.finest_map",
+    "ssd.extra_layers",
+    "ssd.anchors",
+    "ssd.predictor",
+    "ssd.scores",
+    "faster_rcnn.anchor_scales",
+    "faster_rcnn.num_proposals",
+)
 Neck = Literal["extra_layers", "fpn"]
-Predictor = Literal["pointwise", "separable"]
+FinestMap = Literal["layer", "expansion"]
+ExtraLayers = Literal["full", "separable"]
+Anchors = Literal["tensorflow", "torchvision"]
+Predictor = Literal["pointwise", "full", "separable"]
+Scores = Literal["softmax", "sigmoid"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SSDConfig(Settings, group="ssd"):
-    """Settings of SSD.
+    """Settings of SSD; the defaults are the paper's network.
 
     Args:
         neck: feature maps to predict from: extra_layers (the paper's: the backbone's at strides 16 and 32 and four
             more at strides 64 to 512), or fpn (a feature pyramid network at strides 8 to 128, for small objects).
-        predictor: of classes and boxes on each feature map: pointwise (1x1, the paper's), or separable (3x3 depthwise,
-            then 1x1: SSDLite's, Sandler et al. 2018).
+        finest_map: of the extra layers: the backbone's last layer at stride 16, or on MobileNet v2 and v3 the expansion
+            in the next block, which has six times the channels (Sandler et al. 2018).
+        extra_layers: their 3x3 convolutions: full (the paper's), or separable (depthwise, then 1x1).
+        anchors: of the extra layers: tensorflow (three small ones on the finest map, the paper's), or torchvision (six
+            on every map).
+        predictor: of classes and boxes on each feature map: pointwise (1x1, the paper's), full (3x3), or separable (3x3
+            depthwise, then 1x1: SSDLite's, Sandler et al. 2018).
+        scores: softmax over the classes and a background (the paper's), or a sigmoid for each class, without background
+            (TensorFlow's published detectors).
         match_iou: lowest IoU at which an anchor is matched to an object in training; below the paper's 0.5 more
             anchors are positive, which helps on small data sets.
     """
 
     neck: Neck = "extra_layers"
+    finest_map: FinestMap = "layer"
+    extra_layers: ExtraLayers = "full"
+    anchors: Anchors = "tensorflow"
     predictor: Predictor = "pointwise"
+    scores: Scores = "softmax"
     match_iou: LeftOpenUnit = 0.5
 
 
@@ -130,3 +156,6 @@ class DetectionConfig(TaskConfig):
         super().__post_init__()
         require(self.optim.layers != "linear_probe", "optim.layers", "all or gradual in this task", self.optim.layers)
         require_size_of_name(self.backbone, self.data.input_size)
+        taps = self.model == "ssd" and self.ssd.neck == "extra_layers" and self.ssd.finest_map == "expansion"
+        if taps and parse_name(self.backbone.name).family == "v1":
+            require(False, "ssd.finest_map", f"layer, since {self.backbone.name} has no expansions", "expansion")

@@ -58,6 +58,7 @@ class FasterRCNN(nn.Module):
     (arXiv:1611.10012).
     """
 
+    num_backgrounds = 1  # outputs before those of the classes
     needs_targets = True  # training regions are sampled around the true boxes
     anchors: Tensor
 

@@ -10,7 +10,7 @@ from torchvision.ops import box_convert
 
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.detection.boxes import encode
-from tasks.detection.config import BACKGROUND_IOU
+from tasks.detection.config import BACKGROUND_IOU, Scores
 from tasks.detection.faster_rcnn import FasterRCNNOutputs, build_region_matcher
 from tasks.detection.matching import DetectionTargets, assign, gather_rows, match_anchors, sample_balanced
 from tasks.detection.ssd import SSDOutputs
@@ -23,7 +23,12 @@ IGNORED = -100  # cross_entropy's default ignore_index
 
 
 def ssd_loss(
-    outputs: SSDOutputs, targets: DetectionTargets, world: World = SINGLE_PROCESS, *, match_iou: float
+    outputs: SSDOutputs,
+    targets: DetectionTargets,
+    world: World = SINGLE_PROCESS,
+    *,
+    match_iou: float,
+    scores: Scores = "softmax",
 ) -> dict[str, Tensor]:
     """Multibox loss: classification of matched anchors and hard negatives, and box regression of matched anchors.
 
@@ -33,6 +38,7 @@ def ssd_loss(
         outputs: of N images.
         targets: their objects.
         match_iou: lowest IoU at which an anchor is matched to an object.
+        scores: with `sigmoid`, the cross-entropy is the sum over classes of the binary one.
         world: the processes that share the batch.
 
     Returns:
@@ -42,14 +48,11 @@ def ssd_loss(
     """
     anchors = outputs.anchors
     matched, positive = match_anchors(targets, anchors, match_iou)
-    class_targets = torch.where(positive, targets.class_ids.gather(1, matched) + 1, 0)
+    class_ids = targets.class_ids.gather(1, matched)
     num_positives = positive.sum(1, keepdim=True)
     normalizer = world.normalizer(num_positives.sum())
 
-    cross_entropy = functional.cross_entropy(
-        outputs.class_logits.flatten(0, 1), class_targets.flatten(), reduction="none"
-    )
-    cross_entropy = cross_entropy.view_as(class_targets)
+    cross_entropy = (_binary if scores == "sigmoid" else _categorical)(outputs.class_logits, class_ids, positive)
     hardness = cross_entropy.detach().masked_fill(positive, -1.0)
     rank = hardness.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     # Images without objects have hard negatives, too.
@@ -63,6 +66,18 @@ def ssd_loss(
     distances = functional.smooth_l1_loss(outputs.box_deltas, encode(boxes_xyxy, anchors), reduction="none")
     boxes = distances.masked_fill(~positive[..., None], 0).sum() / normalizer
     return {"total": classes + boxes, "classes": classes, "boxes": boxes}
+
+
+def _categorical(logits: Tensor, class_ids: Tensor, positive: Tensor) -> Tensor:
+    """(N, A) cross-entropy of logits (N, A, K + 1), background first."""
+    labels = torch.where(positive, class_ids + 1, 0)
+    return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+
+
+def _binary(logits: Tensor, class_ids: Tensor, positive: Tensor) -> Tensor:
+    """(N, A) sum over the classes of the binary cross-entropy of logits (N, A, K), log(1 + e^x) - x y."""
+    of_class = logits.gather(2, class_ids.clamp(min=0)[..., None])[..., 0]
+    return functional.softplus(logits).sum(2) - of_class.masked_fill(~positive, 0)
 
 
 def faster_rcnn_loss(

@@ -7,7 +7,8 @@ from torch.nn import functional
 
 from backbone.base import Backbone
 from backbone.layers import ConvBNReLU, DepthwiseSeparable
-from tasks.detection.anchors import AnchorShapes, fpn_shapes, ssd_shapes
+from tasks.detection.anchors import AnchorShapes, fpn_shapes, ssd_shapes, torchvision_shapes
+from tasks.detection.config import Anchors, ExtraLayers, FinestMap
 
 FPN_CHANNELS = 128
 EXTRA_CHANNELS = ((256, 512), (128, 256), (128, 256), (64, 128))  # of each pair: 1x1, then 3x3 with stride 2
@@ -26,20 +27,41 @@ class SSDExtraLayers(nn.Module):
 
     strides = (16, 32, 64, 128, 256, 512)
 
-    def __init__(self, backbone: Backbone) -> None:
-        """Args: backbone: provides strides 16 and 32; its width also scales the extra layers."""
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        finest_map: FinestMap = "layer",
+        extra_layers: ExtraLayers = "full",
+        anchors: Anchors = "tensorflow",
+    ) -> None:
+        """Build with random weights.
+
+        Args:
+            backbone: provides strides 16 and 32; its width also scales the extra layers.
+            finest_map: `expansion` makes the backbone's map at stride 16 the expansion in the next block.
+            extra_layers: 3x3 convolutions, `full` or `separable`.
+            anchors: see `anchors.py`.
+
+        Raises:
+            ValueError: if the backbone has no expansions and one is asked for.
+        """
         super().__init__()
-        self.anchor_shapes: list[AnchorShapes] = ssd_shapes()
+        self.anchor_shapes: list[AnchorShapes] = ssd_shapes() if anchors == "tensorflow" else torchvision_shapes()
         self._backbone_strides = self.strides[:2]
+        if finest_map == "expansion":
+            backbone.tap_expansion(self.strides[0])
         self.channels = [backbone.channels[stride] for stride in self._backbone_strides]
         self.extras = nn.ModuleList()
         for squeezed, out_channels in EXTRA_CHANNELS:
             squeezed, out_channels = (max(1, int(c * backbone.width_mult)) for c in (squeezed, out_channels))
-            pair = (
-                ConvBNReLU(self.channels[-1], squeezed, 1, backbone.conventions),
-                ConvBNReLU(squeezed, out_channels, 3, backbone.conventions, stride=2),
-            )
-            self.extras.append(nn.Sequential(*pair))
+            conventions = backbone.conventions
+            squeeze = ConvBNReLU(self.channels[-1], squeezed, 1, conventions)
+            if extra_layers == "full":
+                halve: nn.Module = ConvBNReLU(squeezed, out_channels, 3, conventions, stride=2)
+            else:
+                halve = DepthwiseSeparable(squeezed, out_channels, conventions, stride=2)
+            self.extras.append(nn.Sequential(squeeze, halve))
             self.channels.append(out_channels)
 
     def forward(self, features: dict[int, Tensor]) -> list[Tensor]:

@@ -13,7 +13,7 @@ from backbone.layers import ConvBNReLU, Conventions
 from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, grid_sizes
 from tasks.detection.boxes import decode
-from tasks.detection.config import Neck, Predictor
+from tasks.detection.config import Anchors, ExtraLayers, FinestMap, Neck, Predictor, Scores
 from tasks.detection.necks import FPN, SSDExtraLayers
 from tasks.detection.postprocess import PostprocessConfig, postprocess
 
@@ -22,7 +22,7 @@ class SSDOutputs(NamedTuple):
     """Raw outputs of every anchor.
 
     Attributes:
-        class_logits: (N, A, K + 1), background first.
+        class_logits: (N, A, K + 1), background first; (N, A, K) where scores are sigmoids.
         box_deltas: (N, A, 4), offsets from the anchors.
         anchors: (A, 4) centre and size, as fractions of the image.
     """
@@ -36,7 +36,11 @@ class SSD(nn.Module):
     """Single shot detector: predicts classes and boxes from feature maps of several strides.
 
     The paper's model, at 300 px and width 1.0: grids 19, 10, 5, 3, 2, 1 and 1,917 anchors; with 91 outputs 1,237 M
-    mult-adds and 6.82 M parameters.
+    mult-adds and 6.82 M parameters. The networks that TensorFlow and torchvision publish are other settings of it.
+
+    Attributes:
+        num_classes: K, without background.
+        num_backgrounds: outputs before those of the classes: 1, or 0 where scores are sigmoids.
 
     Source: Howard et al. 2017, section 4.6 and Table 13; Liu et al. 2016 (arXiv:1512.02325).
     """
@@ -50,7 +54,11 @@ class SSD(nn.Module):
         *,
         input_size: int,
         neck: Neck = "extra_layers",
+        finest_map: FinestMap = "layer",
+        extra_layers: ExtraLayers = "full",
+        anchors: Anchors = "tensorflow",
         predictor: Predictor = "pointwise",
+        scores: Scores = "softmax",
     ) -> None:
         """Build with random weights for all but the backbone.
 
@@ -59,23 +67,38 @@ class SSD(nn.Module):
             num_classes: K, without background.
             input_size: S, side of the images in pixels.
             neck: SSD's `extra_layers`, as in the paper, or an `fpn`.
-            predictor: `pointwise` convolutions of 1x1, or `separable` ones of 3x3 (Sandler et al. 2018, section 6.2).
+            finest_map: see `SSDExtraLayers`, as for the next two; they do not apply to an `fpn`.
+            extra_layers: see there.
+            anchors: see there.
+            predictor: `pointwise` convolutions of 1x1, `full` ones of 3x3, or `separable` ones of 3x3 (Sandler et al.
+                2018, section 6.2).
+            scores: `softmax` over the classes and a background, or a `sigmoid` for each class.
         """
         super().__init__()
         self.backbone = backbone
         self.num_classes = num_classes
-        self._last_layer = 0 if predictor == "pointwise" else 1  # of each predictor
-        self.neck = FPN(backbone) if neck == "fpn" else SSDExtraLayers(backbone)
+        self.num_backgrounds = int(scores == "softmax")
+        self._last_layer = int(predictor == "separable")  # of each predictor
+        self.neck = (
+            FPN(backbone)
+            if neck == "fpn"
+            else SSDExtraLayers(backbone, finest_map=finest_map, extra_layers=extra_layers, anchors=anchors)
+        )
         pairs = [(c, len(shapes)) for c, shapes in zip(self.neck.channels, self.neck.anchor_shapes, strict=True)]
         build = partial(_build_predictor, predictor, backbone.conventions)
-        self.class_predictors = nn.ModuleList(build(c, n * (num_classes + 1)) for c, n in pairs)
+        self.class_predictors = nn.ModuleList(build(c, n * self._num_outputs) for c, n in pairs)
         self.box_predictors = nn.ModuleList(build(c, n * 4) for c, n in pairs)
         for layers in (*self.class_predictors, *self.box_predictors):
             nn.init.normal_(layers[-1].weight, std=0.01)
             nn.init.zeros_(layers[-1].bias)
-        anchors = build_anchors(grid_sizes(input_size, self.neck.strides), self.neck.anchor_shapes)
-        self.register_buffer("anchors", anchors, persistent=False)  # constant; moves with the module
+        boxes = build_anchors(grid_sizes(input_size, self.neck.strides), self.neck.anchor_shapes)
+        self.register_buffer("anchors", boxes, persistent=False)  # constant; moves with the module
         self.to(memory_format=torch.channels_last)
+
+    @property
+    def _num_outputs(self) -> int:
+        """Class outputs of an anchor."""
+        return self.num_classes + self.num_backgrounds
 
     def class_layouts(self) -> dict[str, tuple[int, int]]:
         """The parameters with a part for each class: rows before the class and after it, see `transfer.py`."""
@@ -93,14 +116,15 @@ class SSD(nn.Module):
         """The backbone's feature maps by stride -> raw outputs for A anchors."""
         feature_maps = self.neck(features)
         return SSDOutputs(
-            _predict(self.class_predictors, feature_maps, self.num_classes + 1),
+            _predict(self.class_predictors, feature_maps, self._num_outputs),
             _predict(self.box_predictors, feature_maps, 4),
             self.anchors,
         )
 
 
 def _build_predictor(kind: Predictor, conventions: Conventions, in_channels: int, out_channels: int) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, 1)]
+    kernel_size = 3 if kind == "full" else 1
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)]
     if kind == "separable":
         layers.insert(0, ConvBNReLU(in_channels, in_channels, 3, conventions, groups=in_channels))
     return nn.Sequential(*layers)
@@ -113,10 +137,12 @@ def _predict(predictors: nn.ModuleList, feature_maps: list[Tensor], size: int) -
     return torch.cat([prediction.reshape(prediction.shape[0], -1, size) for prediction in predictions], 1)
 
 
-def decode_ssd(outputs: SSDOutputs, config: PostprocessConfig) -> list[Detections]:
+def decode_ssd(outputs: SSDOutputs, config: PostprocessConfig, *, scores: Scores = "softmax") -> list[Detections]:
     """Scored boxes of each image, best first."""
+    logits = outputs.class_logits
 
     def decode_boxes(rows: Tensor, _class_ids: Tensor) -> Tensor:
         return decode(outputs.box_deltas.flatten(0, 1)[rows], outputs.anchors[rows % len(outputs.anchors)])
 
-    return postprocess(outputs.class_logits.softmax(-1)[..., 1:], decode_boxes, config)
+    probabilities = logits.sigmoid() if scores == "sigmoid" else logits.softmax(-1)[..., 1:]
+    return postprocess(probabilities, decode_boxes, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from datasets.types import Detections, Image, Split
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import FailureCase, Task
+from tasks.common.weights import TaskWeights
 from tasks.detection.config import DetectionConfig
 from tasks.detection.draw import draw_failure_case
 from tasks.detection.faster_rcnn import FasterRCNN, decode_regions
@@ -32,6 +34,7 @@ from tasks.detection.metric import DetectionMetric, worst_false_positive
 from tasks.detection.model import Detector
 from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.ssd import SSD, decode_ssd
+from tasks.detection.tensorflow import read_graph
 from tasks.detection.transfer import is_detector, load_detector
 
 PAPER_NUM_CLASSES = 90  # of the paper's detectors, without background: COCO's ids from 1 to 90
@@ -58,6 +61,11 @@ class DetectionTask(Task[Detections]):
         return task
 
     @classmethod
+    def read_published(cls, path: Path) -> TaskWeights | None:
+        """TensorFlow's detectors, see `tensorflow.py`."""
+        return read_graph(path) if path.suffix == ".pb" else None
+
+    @classmethod
     def with_num_classes(cls, config: DetectionConfig, num_classes: int | None) -> Self:
         """The task for unnamed classes; by default the paper's 90."""
         ids = tuple(range(1, (num_classes or PAPER_NUM_CLASSES) + 1))
@@ -68,7 +76,7 @@ class DetectionTask(Task[Detections]):
         weights = open_pretrained(self.config, self.name)
         network = self._detector.build(build_pretrained(self.config, weights), len(self.class_names))
         if is_detector(weights):
-            load_detector(network, weights, self.class_names)
+            load_detector(network, weights, self.class_names, self.config)
         return network
 
     def kept(self, weights: Weights) -> dict[str, int]:
@@ -76,7 +84,7 @@ class DetectionTask(Task[Detections]):
         if not is_detector(weights):
             return super().kept(weights)
         network = self._detector.build(build_pretrained(self.config, weights), len(self.class_names))
-        return load_detector(network, weights, self.class_names)
+        return load_detector(network, weights, self.class_names, self.config)
 
     def classes_of(self, truths: Sequence[Detections]) -> list[list[int]]:
         """The classes of the objects in each image, without crowds."""
@@ -164,9 +172,17 @@ def _detector(config: DetectionConfig) -> Detector:
     if config.model == "ssd":
         ssd = config.ssd
         build: Callable[[Backbone, int], nn.Module] = partial(
-            SSD, input_size=config.data.input_size, neck=ssd.neck, predictor=ssd.predictor
+            SSD,
+            input_size=config.data.input_size,
+            neck=ssd.neck,
+            finest_map=ssd.finest_map,
+            extra_layers=ssd.extra_layers,
+            anchors=ssd.anchors,
+            predictor=ssd.predictor,
+            scores=ssd.scores,
         )
-        return Detector(build, partial(ssd_loss, match_iou=ssd.match_iou), decode_ssd)
+        loss = partial(ssd_loss, match_iou=ssd.match_iou, scores=ssd.scores)
+        return Detector(build, loss, partial(decode_ssd, scores=ssd.scores))
     faster_rcnn = config.faster_rcnn
     build = partial(
         FasterRCNN,

@@ -9,14 +9,18 @@ import torch
 from torch import Tensor
 
 from backbone.weights import Weights, weight_names
+from tasks.common.settings import get_setting, replace_settings
 from tasks.common.weights import TaskWeights
+from tasks.detection.config import DetectionConfig
 
-TITLES = {  # of the parts of both detectors above the backbone
-    "neck": "the neck",
-    "rpn": "the region proposals",
-    "box_predictors": "the box predictors",
-    "class_predictors": "the class predictors",
-    "predictor": "the predictors",
+_PREDICTED_FROM = ("ssd.finest_map", "ssd.anchors", "ssd.predictor")
+# The parts of both detectors above the backbone: their names in words, and the settings that give them their meaning.
+PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "neck": ("the neck", ("ssd.neck", "ssd.extra_layers")),
+    "rpn": ("the region proposals", ("faster_rcnn.anchor_scales",)),
+    "box_predictors": ("the box predictors", _PREDICTED_FROM),
+    "class_predictors": ("the class predictors", (*_PREDICTED_FROM, "ssd.scores")),
+    "predictor": ("the predictors", ()),
 }
 
 
@@ -26,34 +30,39 @@ def is_detector(weights: Weights | None) -> TypeGuard[TaskWeights]:
 
 
 @torch.no_grad()
-def load_detector(network: Any, weights: TaskWeights, class_names: Sequence[str]) -> dict[str, int]:
+def load_detector(
+    network: Any, weights: TaskWeights, class_names: Sequence[str], config: DetectionConfig
+) -> dict[str, int]:
     """Copy a detector's weights above the backbone into another one, in place; a part is copied whole or not at all.
 
-    Classes are known by their names, and the background is one of them. A parameter with a part for each class has the
-    rows (before, K + 1, after); those of unknown classes stay as they are.
+    A part is copied if it has the same shapes and the same meaning. Classes are known by their names, and the
+    background is one of them. A parameter with a part for each class has the rows (before, K + 1, after), without
+    background (before, K, after); those of unknown classes stay as they are.
 
     Args:
         network: SSD or FasterRCNN.
         weights: of a detector.
         class_names: of the network.
+        config: settings of the network.
 
     Returns:
         What was kept: the part, in words, and its number of tensors.
     """
     known = list(weights.metadata["class_names"])
-    rows = {0: 0} | {
-        row: 1 + known.index(name)
-        for row, name in enumerate(class_names, 1)
+    first: int = network.num_backgrounds
+    rows = {row: row for row in range(first)} | {
+        row: first + known.index(name)
+        for row, name in enumerate(class_names, first)
         if known.count(name) == class_names.count(name) == 1
     }
+    source = replace_settings(type(config)(), weights.settings)
     layouts, state = network.class_layouts(), network.state_dict()
-    names = weight_names(state)
-    kept = {"the backbone": sum(name.startswith("backbone.") for name in names)}
-    for part, title in TITLES.items():
+    kept = {"the backbone": sum(name.startswith("backbone.") for name in weight_names(state))}
+    for part, (title, settings) in PARTS.items():
         own = {name: tensor for name, tensor in state.items() if name.startswith(f"{part}.")}
         if not own:
             continue
-        fits = all(
+        fits = all(get_setting(config, key) == get_setting(source, key) for key in settings) and all(
             name in weights.state
             and _shape(weights.state[name], layouts.get(name)) == _shape(tensor, layouts.get(name))
             for name, tensor in own.items()
@@ -69,10 +78,12 @@ def load_detector(network: Any, weights: TaskWeights, class_names: Sequence[str]
                 _by_class(tensor, before, after)[:, list(rows)] = given.to(tensor)
             else:
                 tensor.copy_(weights.state[name])
-        has_classes = any(name in layouts for name in own)
-        if has_classes:
-            title = f"{title} of {len(rows) - 1} of {len(class_names)} classes"
-        kept[title] = len(weight_names(own))
+        by_class = [name for name in own if name in layouts]
+        num_kept = len(weight_names(own)) - (0 if rows else len(by_class))
+        if by_class:
+            title = f"{title} of {len(rows) - first} of {len(class_names)} classes"
+        if num_kept:
+            kept[title] = num_kept
     return kept
 
 
