@@ -26,7 +26,7 @@ COMMON_LAYERS = (
     ("model", "drawing", "deploy"),
     ("runs",),
     ("evaluation",),
-    ("training",),
+    ("training", "prediction"),
     ("verbs",),
 )
 REGISTRY, CLI = "tasks.registry", "tasks.common.cli"

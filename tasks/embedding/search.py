@@ -28,8 +28,8 @@ from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.onnx_file import ExportedNetwork
 from tasks.common.evaluation.evaluate import predict_batch, predict_pixels, readable_batches, track_unreadable
 from tasks.common.evaluation.features import hash_network
-from tasks.common.evaluation.predict import find_files
 from tasks.common.model.neighbours import Floats
+from tasks.common.prediction.sources import find_files
 from tasks.common.runs.folder import out_folder
 from tasks.common.runs.load import load_model
 from tasks.common.runtime.device import uses_cuda

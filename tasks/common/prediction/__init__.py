@@ -1,0 +1,1 @@
+"""Predictions for the user's own images, videos and streams."""
