@@ -21,7 +21,7 @@ FIRST_PARTY = {"backbone", "datasets", "tasks", "distill", "results"}
 COMMON_LAYERS = (
     ("ranges", "legacy"),
     ("config", "settings", "published"),
-    ("runtime", "weights"),
+    ("runtime", "thresholds", "weights"),
     ("task",),
     ("model", "drawing", "deploy"),
     ("runs",),

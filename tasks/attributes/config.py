@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from tasks.common.config import DataConfig, TaskConfig, VerbSettings, require_size_of_name
-from tasks.common.ranges import ClosedUnit, LeftOpenUnit, NonNegativeInt, require, require_region
+from tasks.common.ranges import ClosedUnit, LeftOpenUnit, NonNegativeInt, require, require_region, require_threshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +37,27 @@ class AttributesConfig(TaskConfig):
             attribute have equal total weight. Predicted probabilities are corrected for it.
         min_crop_area: smallest area of a random crop, as a fraction of the image.
         randaugment_ops: number of RandAugment operations; 0 disables it.
+        threshold: lowest probability at which an attribute is taken for present, such as 0.4, f1, precision=0.9 or
+            recall=0.8. The words are looked up in the run's newest thresholds.csv, which train and evaluate write: f1
+            is the threshold with the highest F1 over all attributes, precision=0.9 the lowest with that precision, and
+            recall=0.8 the highest with that recall.
     """
 
-    ACTS_IN: ClassVar[VerbSettings] = {"predict": ("data.input_size", "data.face_part", "data.align")}
+    ACTS_IN: ClassVar[VerbSettings] = {
+        "evaluate": ("threshold",),
+        "predict": ("data.input_size", "data.face_part", "data.align", "threshold"),
+        "export": ("threshold",),
+    }
 
     data: AttributesDataConfig = field(default_factory=AttributesDataConfig)
     pos_weight_exponent: ClosedUnit = 0.5
     min_crop_area: LeftOpenUnit = 0.6
     randaugment_ops: NonNegativeInt = 0
+    threshold: float | str = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_threshold("threshold", self.threshold)
         expected = "0 in this task, where pos_weight_exponent weighs the positives of each attribute"
         require(self.optim.balance == 0, "optim.balance", expected, self.optim.balance)
         require_size_of_name(self.backbone, self.data.input_size)

@@ -15,7 +15,9 @@ from tasks.common.drawing.bars import Bar, draw_bars
 MAX_BARS = 16
 
 
-def draw_attributes(image: Image, predicted: Attributes, truth: Attributes | None, names: Sequence[str]) -> Image:
+def draw_attributes(
+    image: Image, predicted: Attributes, truth: Attributes | None, names: Sequence[str], threshold: float
+) -> Image:
     """The image beside a bar chart of the attributes' probabilities.
 
     Bars are green if the prediction is correct, red if wrong, blue without ground truth; a star marks the attributes
@@ -25,9 +27,9 @@ def draw_attributes(image: Image, predicted: Attributes, truth: Attributes | Non
     for column in np.sort(np.argsort(-predicted.values, kind="stable")[:MAX_BARS]).tolist():
         value = float(predicted.values[column])
         is_true = None if truth is None else bool(truth.values[column] > 0.5)
-        colour = UNKNOWN if is_true is None else RIGHT if is_true == (value > 0.5) else WRONG
+        colour = UNKNOWN if is_true is None else RIGHT if is_true == (value >= threshold) else WRONG
         bars.append(Bar(f"{'* ' if is_true else ''}{names[column].replace('_', ' ')}", value, colour))
-    picture = join_panel(image, draw_bars(bars, threshold=0.5))
+    picture = join_panel(image, draw_bars(bars, threshold=threshold))
     return picture if truth is None else add_caption(picture, "* present   green: right   red: wrong")
 
 

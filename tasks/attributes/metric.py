@@ -14,6 +14,7 @@ from datasets.types import Attributes
 from tasks.attributes.draw import draw_average_precisions
 from tasks.common.evaluation.report import write_csv
 from tasks.common.task import Metric
+from tasks.common.thresholds import ThresholdCounts, count_at_thresholds
 
 PER_ATTRIBUTE, PICTURE = "per_attribute.csv", "average_precision.png"
 
@@ -29,7 +30,7 @@ class AttributeScore(NamedTuple):
 
 
 class AttributesMetric(Metric[Attributes]):
-    """Mean average precision, and accuracy at probability 1/2.
+    """Mean average precision, and accuracy at a threshold.
 
     chance_mean_ap is the expected score of a random ranking, the mean prevalence; constant_accuracy that of always
     predicting the majority class. Attributes that all images have, or none, are left out.
@@ -37,9 +38,9 @@ class AttributesMetric(Metric[Attributes]):
     Source: Howard et al. 2017, Table 12, for the mean average precision.
     """
 
-    def __init__(self, attribute_names: Sequence[str]) -> None:
-        """Args: attribute_names: by column, K."""
-        self._names = attribute_names
+    def __init__(self, attribute_names: Sequence[str], threshold: float = 0.5) -> None:
+        """Args: attribute_names: by column, K; threshold: lowest probability of an attribute taken for present."""
+        self._names, self._threshold = attribute_names, threshold
         self._predicted: list[NDArray[np.float32]] = []  # (N, K) of each batch
         self._truth: list[NDArray[np.bool_]] = []
 
@@ -74,6 +75,16 @@ class AttributesMetric(Metric[Attributes]):
             folder / PICTURE,
         )
 
+    def count_at_thresholds(self) -> list[ThresholdCounts]:
+        """Of each attribute."""
+        if not self._truth:
+            return []
+        predicted, truth = np.concatenate(self._predicted), np.concatenate(self._truth)
+        return [
+            count_at_thresholds(name, predicted[:, column], truth[:, column], int(truth[:, column].sum()))
+            for column, name in enumerate(self._names)
+        ]
+
     def _scores(self) -> list[AttributeScore]:
         if not self._truth:
             return []
@@ -83,6 +94,6 @@ class AttributesMetric(Metric[Attributes]):
             positive, probability = truth[:, column], predicted[:, column]
             has_both = positive.any() and not positive.all()
             ap = float(average_precision_score(positive, probability)) if has_both else float("nan")
-            accuracy = float(((probability > 0.5) == positive).mean())
+            accuracy = float(((probability >= self._threshold) == positive).mean())
             scores.append(AttributeScore(name, int(positive.sum()), float(positive.mean()), ap, accuracy))
         return scores

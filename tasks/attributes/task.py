@@ -24,6 +24,7 @@ from tasks.attributes.metric import AttributesMetric
 from tasks.attributes.model import AttributeNet, attribute_probabilities, decode_attributes
 from tasks.common.model.logits import Logits
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
+from tasks.common.runs.threshold import resolve_threshold
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import FailureCase, Task
 
@@ -42,6 +43,7 @@ class AttributesTask(Task[Attributes]):
         self.attribute_names: list[str] = metadata["attribute_names"]
         self._positive_weights = positive_weights(metadata["prevalence"], config.pos_weight_exponent)
         self._face_crop = FaceCrop(config.data.face_part, config.data.align)
+        self.threshold = resolve_threshold(config.threshold, run=None)  # `load_model` has looked up what is no number
 
     @classmethod
     def from_data(cls, config: AttributesConfig) -> Self:
@@ -118,21 +120,22 @@ class AttributesTask(Task[Attributes]):
 
     def metric(self) -> AttributesMetric:
         """Mean average precision."""
-        return AttributesMetric(self.attribute_names)
+        return AttributesMetric(self.attribute_names, self.threshold)
 
     def failure_case(self, predicted: Attributes, truth: Attributes) -> FailureCase[Attributes] | None:
         """The most confident wrong attribute."""
         is_present = truth.values > 0.5
-        confidence = np.where(is_present, 1 - predicted.values, predicted.values)  # in the wrong value
-        column = int(confidence.argmax())
-        if confidence[column] <= 0.5:
+        is_wrong = (predicted.values >= self.threshold) != is_present
+        if not is_wrong.any():
             return None
+        confidence = np.where(is_present, 1 - predicted.values, predicted.values) * is_wrong  # in the wrong value
+        column = int(confidence.argmax())
         negation, actual = ("no ", "present") if is_present[column] else ("", "absent")
         return FailureCase(float(confidence[column]), f"{negation}{self.attribute_names[column]}: {actual}", predicted)
 
     def draw(self, image: Image, predicted: Attributes, truth: Attributes | None = None) -> Image:
         """The image beside its bar chart."""
-        return draw_attributes(image, predicted, truth, self.attribute_names)
+        return draw_attributes(image, predicted, truth, self.attribute_names, self.threshold)
 
     def describe(self, predicted: Attributes, image_hw: tuple[int, int]) -> dict[str, Any]:
         """The attributes' probabilities."""

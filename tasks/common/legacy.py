@@ -16,6 +16,7 @@ RENAMED_SETTINGS = {
     "data.name": "data.format",
     "ssd.maps": "ssd.neck",
     "backbone.pretrained": "pretrained",
+    "show_score": "threshold",
     "alone": "baseline",
     "balance": "pos_weight_exponent",
 }

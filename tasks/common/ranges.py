@@ -62,6 +62,16 @@ def require_fold(key: str, fold: str) -> None:
     require(is_fold, key, "a fold such as 2/5, from 1/5 to 5/5", fold)
 
 
+def require_threshold(key: str, threshold: float | str) -> None:
+    """Raise a ValueError unless it is a number in [0, 1], or a rule: f1, precision=0.9 or recall=0.8."""
+    if isinstance(threshold, str):
+        rule = re.fullmatch(r"f1|(?:precision|recall)=(\d*\.?\d+)", threshold)
+        is_valid = rule is not None and (rule[1] is None or 0 < float(rule[1]) <= 1)
+    else:
+        is_valid = 0 <= threshold <= 1
+    require(is_valid, key, "a number of 0 or more and at most 1, f1, precision=0.9 or recall=0.8", threshold)
+
+
 def require_region(key: str, region: tuple[float, float, float, float]) -> None:
     """Raise a ValueError unless the region is inside an image: x0, y0, x1, y1 as fractions of its width and height."""
     x0, y0, x1, y1 = region

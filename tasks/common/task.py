@@ -23,6 +23,7 @@ from datasets.loader import Augment, Collate, Mixing, Order, Preprocess, Source,
 from datasets.splits import SplitData
 from datasets.types import Image, PreparedImage, Split
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
+from tasks.common.thresholds import ThresholdCounts
 from tasks.common.weights import TaskWeights
 
 T = TypeVar("T")  # the type of a task's truth and predictions, from `datasets.types`
@@ -63,6 +64,10 @@ class Metric(ABC, Generic[T]):
     @abstractmethod
     def write_details(self, folder: Path) -> None:
         """Write tables and plots that go beyond the scores."""
+
+    def count_at_thresholds(self) -> Sequence[ThresholdCounts]:
+        """True and false positives of each class by threshold; none where predictions have no threshold."""
+        return ()
 
 
 class Objective(ABC):

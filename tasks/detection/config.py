@@ -9,7 +9,16 @@ from annotated_types import Interval
 
 from backbone.names import parse_name
 from tasks.common.config import DataConfig, TaskConfig, VerbSettings, require_size_of_name
-from tasks.common.ranges import ClosedUnit, InputSize, LeftOpenUnit, PositiveInt, RightOpenUnit, Settings, require
+from tasks.common.ranges import (
+    ClosedUnit,
+    InputSize,
+    LeftOpenUnit,
+    PositiveInt,
+    RightOpenUnit,
+    Settings,
+    require,
+    require_threshold,
+)
 
 BACKGROUND_IOU = 0.3  # of Faster R-CNN: anchors with a lower IoU with every object are background
 POSTPROCESSING = ("faster_rcnn.num_proposals", "score_threshold", "nms_iou", "max_detections")
@@ -130,14 +139,17 @@ class DetectionConfig(TaskConfig):
         score_threshold: boxes with a lower score are dropped before evaluation.
         nms_iou: IoU threshold of non-maximum suppression, per class.
         max_detections: boxes kept per image; COCO's protocol evaluates 100.
-        show_score: lowest score of the boxes that are drawn, and written by predict.
+        threshold: lowest score of the boxes that are drawn, and written by predict, such as 0.4, f1, precision=0.9 or
+            recall=0.8. The words are looked up in the run's newest thresholds.csv, which train and evaluate write: f1
+            is the threshold with the highest F1 over all classes, precision=0.9 the lowest with that precision, and
+            recall=0.8 the highest with that recall.
     """
 
     ARCHITECTURE: ClassVar[tuple[str, ...]] = (*TaskConfig.ARCHITECTURE, *DETECTOR)
     ACTS_IN: ClassVar[VerbSettings] = {
-        "evaluate": (*POSTPROCESSING, "show_score"),
-        "predict": ("data.input_size", *POSTPROCESSING, "show_score"),
-        "export": POSTPROCESSING,
+        "evaluate": (*POSTPROCESSING, "threshold"),
+        "predict": ("data.input_size", *POSTPROCESSING, "threshold"),
+        "export": (*POSTPROCESSING, "threshold"),
         "cost": DETECTOR,
         "benchmark": DETECTOR,
     }
@@ -150,10 +162,11 @@ class DetectionConfig(TaskConfig):
     score_threshold: RightOpenUnit = 0.01
     nms_iou: LeftOpenUnit = 0.5
     max_detections: PositiveInt = 100
-    show_score: ClosedUnit = 0.3
+    threshold: float | str = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_threshold("threshold", self.threshold)
         require(self.optim.layers != "linear_probe", "optim.layers", "all or gradual in this task", self.optim.layers)
         require_size_of_name(self.backbone, self.data.input_size)
         taps = self.model == "ssd" and self.ssd.neck == "extra_layers" and self.ssd.finest_map == "expansion"

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.drawing.boxes import draw_detections
-from datasets.drawing.draw import PALETTE, colour
 from datasets.drawing.plot import add_legend_below, new_plot
 from datasets.types import Detections, Image
+from tasks.common.drawing.plot import class_style
 
-MAX_LABELLED_CURVES = 12  # more colours cannot be told apart
 CONTEXT, MIN_CROP = 3, 0.35  # of the crop around a failure: size in boxes, and as a fraction of the image
 
 
@@ -51,12 +50,8 @@ def draw_precision_recall(
         present = np.flatnonzero(precision[0] >= 0)
         best_first = present[np.argsort(-precision[:, present].mean(0), kind="stable")]
         for class_id in best_first.tolist():
-            is_labelled = len(present) <= MAX_LABELLED_CURVES
-            label = f"{class_names[class_id]} {precision[:, class_id].mean():.3f}" if is_labelled else None
-            rgb = [value / 255 for value in colour(class_id)] if is_labelled else (0.8, 0.8, 0.8)
-            style = "--" if is_labelled and class_id // len(PALETTE) % 2 else "-"
-            width = 1.2 if is_labelled else 0.6
-            axes.plot(recalls, precision[:, class_id], style, color=rgb, linewidth=width, label=label)
+            label = f"{class_names[class_id]} {precision[:, class_id].mean():.3f}"
+            axes.plot(recalls, precision[:, class_id], **class_style(class_id, label, len(present)))
         if len(present):
             mean = precision[:, present].mean(1)
             axes.plot(

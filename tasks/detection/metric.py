@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from datasets.types import Detections
 from tasks.common.evaluation.report import PER_CLASS, write_csv
 from tasks.common.task import FailureCase, Metric
+from tasks.common.thresholds import ThresholdCounts, count_at_thresholds
 from tasks.detection.draw import draw_precision_recall
 
 SCORE_NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")  # the first six of COCO's twelve
@@ -34,9 +35,9 @@ class DetectionMetric(Metric[Detections]):
     Source: Lin et al. 2014 (arXiv:1405.0312) and its evaluation code, pycocotools.
     """
 
-    def __init__(self, class_names: Sequence[str]) -> None:
-        """Args: class_names: in the order of class ids."""
-        self._class_names = class_names
+    def __init__(self, class_names: Sequence[str], score_threshold: float = 0) -> None:
+        """Args: class_names: in the order of class ids; score_threshold: boxes that score less were dropped before."""
+        self._class_names, self._score_threshold = class_names, score_threshold
         self._predicted: list[Detections] = []
         self._truth: list[Detections] = []
 
@@ -74,6 +75,29 @@ class DetectionMetric(Metric[Detections]):
             rows.append(row | {key: "" if value == UNDEFINED else float(value) for key, value in scores.items()})
         write_csv(folder / PER_CLASS, rows)
         draw_precision_recall(precision[0], evaluation.params.recThrs, self._class_names, folder / PRECISION_RECALL)
+
+    def count_at_thresholds(self) -> list[ThresholdCounts]:
+        """Of each class, at an IoU of 0.5. Boxes that match a crowd do not count, nor do crowds."""
+        if not self._truth:
+            return []
+        pairs = list(zip(self._predicted, self._truth, strict=True))
+        right, wrong = [], []
+        for predicted, truth in pairs:
+            matched = match_objects(predicted, truth)
+            in_crowd = np.append(_is_crowd(truth), False)[matched]  # -1, without a match, is the last
+            right.append((matched >= 0) & ~in_crowd)
+            wrong.append(matched < 0)
+        is_right, is_counted = np.concatenate(right), np.concatenate(right) | np.concatenate(wrong)
+        scores = np.concatenate([_scores(predicted) for predicted, _ in pairs])
+        class_ids = np.concatenate([predicted.class_ids for predicted, _ in pairs])
+        num_objects = Counter(i for _, truth in pairs for i in truth.class_ids[~_is_crowd(truth)].tolist())
+        counts = []
+        for class_id, name in enumerate(self._class_names):
+            rows = (class_ids == class_id) & is_counted
+            counts.append(
+                count_at_thresholds(name, scores[rows], is_right[rows], num_objects[class_id], self._score_threshold)
+            )
+        return counts
 
     def _evaluation(self) -> COCOeval_faster:
         truth = COCO(coco_truth(self._truth, self._class_names))
@@ -113,8 +137,9 @@ def coco_results(predicted: Sequence[Detections]) -> list[dict[str, Any]]:
     """Predicted boxes as the content of a COCO results file; boxes without a score get 1."""
     results = []
     for image_id, detections in enumerate(predicted):
-        scores = np.ones(len(detections)) if detections.scores is None else detections.scores
-        rows = zip(_to_xywh(detections).tolist(), detections.class_ids.tolist(), scores.tolist(), strict=True)
+        rows = zip(
+            _to_xywh(detections).tolist(), detections.class_ids.tolist(), _scores(detections).tolist(), strict=True
+        )
         results += [
             {"image_id": image_id, "category_id": class_id, "bbox": box, "score": score}
             for box, class_id, score in rows
@@ -125,28 +150,46 @@ def coco_results(predicted: Sequence[Detections]) -> list[dict[str, Any]]:
 def worst_false_positive(
     predicted: Detections, truth: Detections, class_names: Sequence[str]
 ) -> FailureCase[Detections] | None:
-    """The false positive with the highest score, by COCO's protocol at an IoU of 0.5, and its kind of error.
+    """The false positive with the highest score, see `match_objects`, and its kind of error.
 
-    Boxes are matched in descending order of score. A false positive has the wrong class, is a duplicate, is poorly
-    localised, or lies on background.
+    A false positive has the wrong class, is a duplicate, is poorly localised, or lies on background.
     """
     predicted = predicted.resized(truth.image_hw)
-    if predicted.scores is None:
+    is_false = match_objects(predicted, truth) < 0
+    if predicted.scores is None or not is_false.any():
         return None
-    ious, is_crowd = np.zeros((len(predicted), len(truth))), _is_crowd(truth)
-    if ious.size:
-        ious[:] = iou(_to_xywh(predicted), _to_xywh(truth), is_crowd.astype(np.uint8))
-    is_unmatched = np.ones(len(truth), bool)
-    for row in np.argsort(-predicted.scores, kind="stable"):
-        same_class = truth.class_ids == predicted.class_ids[row]
-        available_ious = ious[row] * (same_class & (is_unmatched | is_crowd))
-        if len(truth) and available_ious.max() >= MATCH_IOU:
-            is_unmatched[available_ious.argmax()] = False
-            continue
-        error = _error_kind(ious[row], same_class, truth, class_names)
-        text = f"{class_names[predicted.class_ids[row]]}: {error}"
-        return FailureCase(float(predicted.scores[row]), text, predicted.select(np.array([row])))
-    return None
+    row = int(np.where(is_false, predicted.scores, -1).argmax())
+    class_id = predicted.class_ids[row]
+    error = _error_kind(_ious(predicted, truth)[row], truth.class_ids == class_id, truth, class_names)
+    text = f"{class_names[class_id]}: {error}"
+    return FailureCase(float(predicted.scores[row]), text, predicted.select(np.array([row])))
+
+
+def match_objects(predicted: Detections, truth: Detections) -> NDArray[np.int64]:
+    """The object that each box of an image matches, by COCO's protocol at an IoU of 0.5.
+
+    In descending order of score, a box matches the free object of its class with the highest IoU, or else a crowd,
+    which any number of boxes match.
+
+    Args:
+        predicted: in the frame of the truth.
+        truth: of the image.
+
+    Returns:
+        (N,), rows of the truth; -1 for a box without a match.
+    """
+    is_crowd = _is_crowd(truth)
+    ious = _ious(predicted, truth) * (predicted.class_ids[:, None] == truth.class_ids)
+    matched, is_free = np.full(len(predicted), -1), ~is_crowd
+    overlaps = (ious >= MATCH_IOU).any(1)
+    for row in np.argsort(-_scores(predicted), kind="stable"):
+        for is_candidate in (is_free, is_crowd) if overlaps[row] else ():
+            candidates = np.flatnonzero(is_candidate & (ious[row] >= MATCH_IOU))
+            if len(candidates):
+                best = candidates[ious[row, candidates] == ious[row, candidates].max()][-1]  # of equal ones the last
+                matched[row], is_free[best] = best, False
+                break
+    return matched
 
 
 def _error_kind(
@@ -160,6 +203,18 @@ def _error_kind(
     if same_class_iou >= MIN_LOCALISATION_IOU:
         return f"poor localisation, IoU {same_class_iou:.2f}"
     return "background"
+
+
+def _ious(predicted: Detections, truth: Detections) -> NDArray[np.float64]:
+    """(N, M); with a crowd, the fraction of the box that lies in it."""
+    ious = np.zeros((len(predicted), len(truth)))
+    if ious.size:
+        ious[:] = iou(_to_xywh(predicted), _to_xywh(truth), _is_crowd(truth).astype(np.uint8))
+    return ious
+
+
+def _scores(objects: Detections) -> NDArray[np.float32]:
+    return np.ones(len(objects), np.float32) if objects.scores is None else objects.scores
 
 
 def _is_crowd(truth: Detections) -> NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from datasets.splits import Holdout, SplitData
 from datasets.transforms import DetectionAugmentation, resize
 from datasets.types import Detections, Image, Split
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
+from tasks.common.runs.threshold import resolve_threshold
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import FailureCase, Task
 from tasks.common.weights import TaskWeights
@@ -51,6 +52,7 @@ class DetectionTask(Task[Detections]):
         super().__init__(config, metadata)
         self.class_names: list[str] = metadata["class_names"]
         self._detector = _detector(config)
+        self.threshold = resolve_threshold(config.threshold, run=None)  # `load_model` has looked up what is no number
 
     @classmethod
     def from_data(cls, config: DetectionConfig) -> Self:
@@ -132,14 +134,14 @@ class DetectionTask(Task[Detections]):
 
     def metric(self) -> DetectionMetric:
         """COCO's average precision."""
-        return DetectionMetric(self.class_names)
+        return DetectionMetric(self.class_names, self.config.score_threshold)
 
     def failure_case(self, predicted: Detections, truth: Detections) -> FailureCase[Detections] | None:
         """The false positive with the highest score."""
         return worst_false_positive(predicted, truth, self.class_names)
 
     def draw(self, image: Image, predicted: Detections, truth: Detections | None = None) -> Image:
-        """The boxes with a score of at least `show_score`, and the true ones."""
+        """The boxes with a score of at least `threshold`, and the true ones."""
         return draw_detections(image, self._shown(predicted), truth, self.class_names)
 
     def draw_failure_case(self, image: Image, case: FailureCase[Detections], truth: Detections) -> Image:
@@ -147,7 +149,7 @@ class DetectionTask(Task[Detections]):
         return draw_failure_case(image, case.predicted, truth, self.class_names)
 
     def describe(self, predicted: Detections, image_hw: tuple[int, int]) -> dict[str, Any]:
-        """The boxes with a score of at least `show_score`, in pixels of the image, with official category ids."""
+        """The boxes with a score of at least `threshold`, in pixels of the image, with official category ids."""
         shown = self._shown(predicted).resized(image_hw)
         assert shown.scores is not None
         return {
@@ -165,7 +167,7 @@ class DetectionTask(Task[Detections]):
     def _shown(self, predicted: Detections) -> Detections:
         if predicted.scores is None:
             return predicted
-        return predicted.select(np.asarray(predicted.scores >= self.config.show_score))
+        return predicted.select(np.asarray(predicted.scores >= self.threshold))
 
 
 def _detector(config: DetectionConfig) -> Detector:

@@ -1,4 +1,4 @@
-"""Training curves."""
+"""Training curves, and the style of the curves of classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from datasets.drawing.draw import PALETTE, colour
 from datasets.drawing.plot import add_legend_below, new_plot
+
+MAX_LABELLED_CURVES = 12  # more colours cannot be told apart
+
+
+def class_style(class_id: int, label: str, num_curves: int) -> dict[str, Any]:
+    """The style of a class's curve, as keyword arguments of `plot`: thin and grey without a label if there are many."""
+    if num_curves > MAX_LABELLED_CURVES:
+        return {"color": (0.8, 0.8, 0.8), "linewidth": 0.6}
+    rgb, linestyle = [value / 255 for value in colour(class_id)], "--" if class_id // len(PALETTE) % 2 else "-"
+    return {"color": rgb, "linestyle": linestyle, "linewidth": 1.2, "label": label}
 
 
 def score_title(score_name: str) -> str:

@@ -13,6 +13,7 @@ from tasks.common.config import TaskConfig
 from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork
 from tasks.common.runs import checkpoint
 from tasks.common.runs.pretrained import adopt_settings, describe_weights, open_pretrained, without_pretrained
+from tasks.common.runs.threshold import with_threshold
 from tasks.common.runtime.device import setup_device
 from tasks.common.settings import CONFIG, read_config
 from tasks.common.task import Task
@@ -34,6 +35,7 @@ def load_model(
     """
     if run is not None:
         return _load_run(Path(run), task_class, config)
+    config = with_threshold(config, run)
     weights = open_pretrained(config, task_class.name)
     assert weights is not None
     config = adopt_settings(config, weights, task_class.name, given)
@@ -51,6 +53,7 @@ def open_run(run: Path, task_class: type[Task[Any]], config_class: type[TaskConf
 
 
 def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:
+    config = with_threshold(config, run)
     if (run / MODEL).is_file():
         return _load_exported(run / MODEL, task_class, config)
     path = run / checkpoint.BEST

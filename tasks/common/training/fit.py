@@ -23,6 +23,7 @@ from datasets.progress import Progress
 from tasks.common.drawing.plot import draw_curves
 from tasks.common.evaluation.evaluate import NO_IMAGES, draw_examples, evaluate, evaluation_loader, validation_source
 from tasks.common.evaluation.report import epoch_line, has_stalled, is_new_best, metrics_as_json, write_csv
+from tasks.common.evaluation.thresholds import write_table
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import CURVES, LOG, METRICS, PICTURE
@@ -220,7 +221,7 @@ class _Trainer(Generic[T]):
         row = state.close_epoch(num_epochs, self.batches.batch_size * optim.accumulate, self.world)
         self.unreadable.merge_processes(self.world)
         if is_evaluated:
-            scores, counts, is_best = {}, NO_IMAGES, True  # without validation images
+            scores, counts, is_best, evaluation = {}, NO_IMAGES, True, None  # without validation images
             if self.val_loader is not None:
                 evaluation = evaluate(self.task, state.evaluated_model, self.val_loader, world=self.world)
                 scores, counts = evaluation.scores, evaluation.counts
@@ -229,6 +230,8 @@ class _Trainer(Generic[T]):
             if self.world.is_main and is_best:
                 weights = {"model": state.evaluated_model.state_dict(), "epoch": num_epochs}
                 checkpoint.save_best(self.run, self.identity | weights | {"metrics": scores, "counts": counts})
+                if evaluation is not None:
+                    write_table(evaluation.metric.count_at_thresholds(), self.run)
         state.history.append(row)
         self._save()
         if self.world.is_main:

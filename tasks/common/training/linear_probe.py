@@ -21,10 +21,12 @@ from datasets.types import Example, map_tensors
 from tasks.common.evaluation.evaluate import NO_IMAGES, draw_examples, validation_source
 from tasks.common.evaluation.features import pooled_features
 from tasks.common.evaluation.report import metrics_as_json
+from tasks.common.evaluation.thresholds import write_table
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import METRICS, PICTURE
 from tasks.common.runtime.device import device_of, setup_device
 from tasks.common.task import Task
+from tasks.common.thresholds import ThresholdCounts
 from tasks.common.training.optim import split_by_weight_decay
 
 T = TypeVar("T")
@@ -69,9 +71,10 @@ def fit_linear_probe(task: Task[T], run: Path) -> dict[str, float]:
     minimise(model.head, mean_loss, task.config.optim.weight_decay)
 
     val_source = validation_source(task)
-    scores, counts = ({}, NO_IMAGES) if val_source is None else _evaluate(task, model, val_source)
+    scores, counts, classes = ({}, NO_IMAGES, ()) if val_source is None else _evaluate(task, model, val_source)
     content = {"model": model.state_dict(), "metrics": scores, "counts": counts}
     checkpoint.save_best(run, {"task": task.name, "metadata": dict(task.metadata)} | content)
+    write_table(classes, run)
     write_json(run / METRICS, metrics_as_json(scores, counts))
     draw_examples(task, model, source if val_source is None else val_source, run / PICTURE)
     return scores
@@ -85,8 +88,10 @@ def _groups(task: Task[T], truths: Sequence[T]) -> list[tuple[float, list[int]]]
 
 
 @torch.inference_mode()
-def _evaluate(task: Task[T], model: Any, source: Source[T]) -> tuple[dict[str, float], dict[str, int]]:
-    """The scores on the validation images, and the numbers of images."""
+def _evaluate(
+    task: Task[T], model: Any, source: Source[T]
+) -> tuple[dict[str, float], dict[str, int], Sequence[ThresholdCounts]]:
+    """The scores on the validation images, the numbers of images, and the counts by threshold."""
     features, examples, num_unreadable = _extract(task, model, source, "features of the validation images")
     metric = task.metric()
     for start in range(0, len(examples), PREDICTION_BATCH_SIZE):
@@ -94,7 +99,7 @@ def _evaluate(task: Task[T], model: Any, source: Source[T]) -> tuple[dict[str, f
         predicted = task.decode(model.from_features(features[part]))
         metric.update(predicted, [example.truth for example in examples[part]])
     counts = {"num_images": len(examples), "num_unreadable": num_unreadable}
-    return metric.compute(), counts
+    return metric.compute(), counts, metric.count_at_thresholds()
 
 
 def minimise(head: nn.Module, loss: Callable[[], Tensor], weight_decay: float) -> None:

@@ -18,6 +18,7 @@ from tasks.common.evaluation.evaluate import Evaluation, draw_examples, evaluate
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.record import append_record
 from tasks.common.evaluation.report import metrics_as_json, print_metrics
+from tasks.common.evaluation.thresholds import write_thresholds
 from tasks.common.runs.folder import (
     METRICS,
     PICTURE,
@@ -28,8 +29,10 @@ from tasks.common.runs.folder import (
     same_again,
 )
 from tasks.common.runs.load import load_model
+from tasks.common.runs.threshold import newest_table
 from tasks.common.settings import CONFIG, read_config
 from tasks.common.task import Task
+from tasks.common.thresholds import THRESHOLDS
 
 
 def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
@@ -54,7 +57,7 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     with explain_full_disk(folder, same_again):
         draw_examples(task, model, source, folder / PICTURE)
         failure_cases.write(source, folder)
-        metrics = report(evaluation, folder, title, as_json=as_json)
+        metrics = report(evaluation, folder, title, as_json=as_json, run=options["run"])
     if options["record"]:
         if evaluation.num_unreadable:
             raise ValueError(
@@ -87,14 +90,35 @@ def _warn_about_training_images(task: Task[Any], source: Source[Any], run: Path)
         )
 
 
-def report(evaluation: Evaluation[Any], folder: Path, title: str, *, as_json: bool) -> dict[str, Any]:
-    """Write scores and details to a folder; print the scores as a table or as JSON and return them with the counts."""
+def report(
+    evaluation: Evaluation[Any], folder: Path, title: str, *, as_json: bool, run: str | None = None
+) -> dict[str, Any]:
+    """Write scores and details to a folder; print the scores as a table or as JSON and return them with the counts.
+
+    Args:
+        evaluation: to report.
+        folder: an existing one.
+        title: of the printed table.
+        as_json: whether to print JSON.
+        run: that was evaluated, if any.
+    """
     content = metrics_as_json(evaluation.scores, evaluation.counts)
+    classes = evaluation.metric.count_at_thresholds()
+    best = write_thresholds(classes, folder)
+    if classes:
+        content["threshold"] = None if best is None else best.threshold
     write_json(folder / METRICS, content)
     evaluation.metric.write_details(folder)
     if as_json:
         print(json.dumps(content, indent=2))
     else:
         print_metrics(evaluation.scores, title)
+        if best is not None:
+            is_looked_up = run is not None and newest_table(Path(run)) == folder / THRESHOLDS
+            value = "f1" if is_looked_up else f"{best.threshold:g}"
+            print(
+                f"threshold {best.threshold:g} has the highest F1, {best.f1:.3f} (precision {best.precision:.3f}, "
+                f"recall {best.recall:.3f}); predict takes it by --threshold {value}"
+            )
     print(f"wrote {', '.join(sorted(path.name for path in folder.iterdir()))} to {folder}", file=sys.stderr)
     return content

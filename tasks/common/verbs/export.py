@@ -25,8 +25,10 @@ from tasks.common.deploy.inference import inference_copy, latencies_ms
 from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork, quantize, write_onnx
 from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import metrics_as_json
+from tasks.common.evaluation.thresholds import write_table
 from tasks.common.runs.folder import check_out_folder, explain_full_disk, out_folder, same_again, write_settings
 from tasks.common.runs.load import load_model
+from tasks.common.runs.threshold import copy_table
 from tasks.common.task import Task
 
 REPORT = "export.json"
@@ -81,7 +83,9 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
             shutil.copyfile(exported, folder / MODEL)
             write_settings(dataclasses.asdict(task.config), folder)
             task.write_metadata(folder)
-            rows = _compare(task, candidates)
+            if options["run"]:
+                copy_table(options["run"], folder)
+            rows = _compare(task, candidates, folder)
             write_json(folder / REPORT, {"max_difference": difference, "networks": rows})
     _print(task, rows, difference)
     print(f"use it with: python -m tasks.{task.name} predict --run {quote(str(folder))} INPUT...", file=sys.stderr)
@@ -151,11 +155,14 @@ def max_difference(network: nn.Module, exported: nn.Module, input_size: int) -> 
     return largest
 
 
-def _compare(task: Task[Any], candidates: list[Candidate]) -> list[dict[str, Any]]:
-    """Scores on the validation images, if there are any, size, and latency on the CPU."""
+def _compare(task: Task[Any], candidates: list[Candidate], folder: Path) -> list[dict[str, Any]]:
+    """Scores on the validation images, if there are any, size, and latency on the CPU.
+
+    The table of thresholds of the exported network, the last one, is written to the folder.
+    """
     latencies = latencies_ms([(candidate.on_cpu, task.config.data.input_size) for candidate in candidates])
     try:
-        metrics = _evaluate(task, candidates)
+        metrics = _evaluate(task, candidates, folder)
     except ValueError as error:  # the network is of use all the same
         print(f"scores were not compared: {error}", file=sys.stderr)
         metrics = [{} for _ in candidates]
@@ -165,12 +172,13 @@ def _compare(task: Task[Any], candidates: list[Candidate]) -> list[dict[str, Any
     ]
 
 
-def _evaluate(task: Task[Any], candidates: list[Candidate]) -> list[dict[str, Any]]:
+def _evaluate(task: Task[Any], candidates: list[Candidate], folder: Path) -> list[dict[str, Any]]:
     source = task.source("val")
     metrics = []
     for candidate in candidates:
         evaluation = evaluate_source(task, candidate.network, source, f"evaluating {candidate.title}")
         metrics.append(metrics_as_json(evaluation.scores, evaluation.counts))
+    write_table(evaluation.metric.count_at_thresholds(), folder)
     return metrics
 
 

@@ -10,7 +10,7 @@ NAMES = ["Bushy_Eyebrows", "Beard", "Hat"]
 def num_pixels(truth: Attributes | None) -> list[int]:
     """Of bars that are right, wrong and unknown."""
     predicted = Attributes(np.array([0.8, 0.4, 0.2], np.float32))
-    picture = draw_attributes(np.full((50, 40, 3), 90, np.uint8), predicted, truth, NAMES)
+    picture = draw_attributes(np.full((50, 40, 3), 90, np.uint8), predicted, truth, NAMES, 0.5)
     return [int((picture == colour).all(2).sum()) for colour in (RIGHT, WRONG, UNKNOWN)]
 
 
@@ -27,6 +27,6 @@ def test_the_most_probable_are_drawn_where_not_all_fit() -> None:
     names = list(map(str, range(40)))
     image = np.full((50, 40, 3), 90, np.uint8)
     np.testing.assert_array_equal(
-        draw_attributes(image, Attributes(values), None, names),
-        draw_attributes(image, Attributes(values[24:]), None, names[24:]),
+        draw_attributes(image, Attributes(values), None, names, 0.5),
+        draw_attributes(image, Attributes(values[24:]), None, names[24:], 0.5),
     )

@@ -121,7 +121,7 @@ def test_predict_on_image_folder_glob_and_video(unbroken: Path, generated_root: 
     single = sorted((generated_root / "val2017").iterdir())[0]
     out = tmp_path / "out"
     inputs = [str(single), str(folder), str(folder / "*.png"), str(tmp_path / "clip.mp4")]
-    done = run_detection("predict", "--run", str(unbroken), *inputs, "--out", str(out), "--show_score", "0.0")
+    done = run_detection("predict", "--run", str(unbroken), *inputs, "--out", str(out), "--threshold", "0.0")
     assert done.returncode == 0, done.stderr
     assert "broken.jpg: not an image" in done.stderr
     records: list[dict[str, Any]] = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]

@@ -53,7 +53,11 @@ def test_exported_folder_is_a_run(
     report = json.loads((exported / "export.json").read_text())
     capsys.readouterr()
     assert run("evaluate", "--run", str(moved), "--json") == 0
-    assert json.loads(capsys.readouterr().out) == report["networks"][2]["metrics"]
+    scores = json.loads(capsys.readouterr().out)
+    del scores["threshold"]
+    assert scores == report["networks"][2]["metrics"]
+    tables = [folder / "thresholds.csv" for folder in (moved, moved / "evaluate-val")]
+    assert tables[0].read_bytes() == tables[1].read_bytes() != (unbroken / "thresholds.csv").read_bytes()
     assert (moved / "evaluate-val" / "predictions.png").is_file()
 
 

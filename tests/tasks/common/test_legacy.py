@@ -27,6 +27,7 @@ RENAMED = {
     ("ssd.maps", "halving"): ("ssd.neck", "extra_layers"),
     ("ssd.maps", "pyramid"): ("ssd.neck", "fpn"),
     ("backbone.pretrained", "keras"): ("pretrained", "keras"),
+    ("show_score", 0.4): ("threshold", 0.4),
     ("alone", False): ("baseline", False),
     ("balance", 0.25): ("pos_weight_exponent", 0.25),
 }

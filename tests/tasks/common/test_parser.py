@@ -124,8 +124,8 @@ def test_a_switch_may_stand_alone() -> None:
         (("predict", "--run", "nowhere", "a.jpg"), ("nowhere", "not a run folder")),
         (("predict", "--run=a", "--optim.lr", "1"), ("optim.lr: cannot be set in predict; it acts in train;",)),
         (
-            ("export", "--run=a", "--show_score=0.5"),
-            ("show_score: cannot be set in export; it acts in train, evaluate, predict;",),
+            ("export", "--run=a", "--pretrained=keras"),
+            ("pretrained: cannot be set in export with --run, which has its own",),
         ),
         (("benchmark", "--data.input_size", "96"), ("data.input_size: cannot be set in benchmark",)),
         (("benchmark", "--loop.device", "cuda"), ("loop.device: cannot be set in benchmark",)),  # it times the CPU

@@ -51,7 +51,7 @@ def test_records_have_official_ids_and_pixels_of_the_image(root: Path) -> None:
     record = task.describe(predicted, (128, 640))
     assert record == {
         "detections": [{"class_name": "tree", "category_id": 90, "score": 0.75, "box_xyxy": [80.0, 32.0, 320.0, 128.0]}]
-    }  # the second is below show_score
+    }  # the second is below the threshold
 
 
 def test_truth_does_not_depend_on_the_ids(root: Path, generated_root: Path) -> None:
