@@ -25,13 +25,13 @@ GREY = (127, 127, 127)
 MIN_VISIBLE_FRACTION = 0.35
 
 
-def stretch(image: Image, height: int, width: int) -> Image:
-    """Resize with bilinear interpolation, antialiased along a side that gets smaller.
+def stretch(image: Image, height: int, width: int, *, antialias: bool = True) -> Image:
+    """Resize with bilinear interpolation, by default antialiased along a side that gets smaller.
 
-    Training and prediction use the same function, so that they see the same textures of large photos. Reductions equal
-    Pillow's bilinear filter to within one level, and are several times as fast.
+    Training and prediction use the same function, so that they see the same textures of large photos. Antialiased
+    reductions equal Pillow's bilinear filter to within one level, and are several times as fast.
     """
-    if height >= image.shape[0] and width >= image.shape[1]:
+    if not antialias or (height >= image.shape[0] and width >= image.shape[1]):
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
     batch = torch.from_numpy(np.require(image, requirements=["C", "W"]))[None]
     # The batch axis first, so that torch recognises the view as channels last, which is twice as fast.
@@ -39,9 +39,9 @@ def stretch(image: Image, height: int, width: int) -> Image:
     return result[0].permute(1, 2, 0).contiguous().numpy()
 
 
-def resize(image: Image, input_size: int) -> Image:
+def resize(image: Image, input_size: int, *, antialias: bool = True) -> Image:
     """Stretch to a square of `input_size` pixels, as in SSD."""
-    return stretch(image, input_size, input_size)
+    return stretch(image, input_size, input_size, antialias=antialias)
 
 
 def center_crop(image: Image, input_size: int, crop_fraction: float) -> Image:
@@ -186,15 +186,18 @@ class DetectionAugmentation:
     Source: Liu et al. 2016 (arXiv:1512.02325), sections 2.2 and 3.6.
     """
 
-    def __init__(self, input_size: int, strength: float = 1.0) -> None:
+    def __init__(self, input_size: int, strength: float = 1.0, *, antialias: bool = True) -> None:
         """Configure the augmentation.
 
         Args:
             input_size: side of the result in pixels.
             strength: in [0, 1], multiplies the probability of each operation: 0 only resizes, 1 is SSD's.
+            antialias: see `stretch`.
         """
-        crop = _RandomResizedCrop((input_size, input_size), scale=(0.1, 1.0), ratio=(0.5, 2.0))
-        zoom_out = _ZoomOut(
+        resizing = (_Resize, _RandomResizedCrop, _ZoomOut) if antialias else (A.Resize, A.RandomResizedCrop, A.Affine)
+        resize_to, crop_to, affine = resizing
+        crop = crop_to((input_size, input_size), scale=(0.1, 1.0), ratio=(0.5, 2.0))
+        zoom_out = affine(
             scale=(0.5, 1.0), translate_percent=(-0.25, 0.25), balanced_scale=False, fill=GREY, keep_ratio=True
         )
         relative = strength / (5 - 4 * strength)  # to the p of 1; a crop has the probability 3 strength / 5
@@ -202,9 +205,9 @@ class DetectionAugmentation:
             [
                 A.OneOf(
                     [
-                        _Resize(input_size, input_size, p=1),
+                        resize_to(input_size, input_size, p=1),
                         A.Compose([crop], p=3 * relative),
-                        A.Compose([_Resize(input_size, input_size), zoom_out], p=relative),
+                        A.Compose([resize_to(input_size, input_size), zoom_out], p=relative),
                     ],
                     p=1,
                 ),

@@ -104,6 +104,8 @@ class DetectionDataConfig(DataConfig, group="data"):
         train_annotations: their JSON file.
         val_images: folder of the validation images.
         val_annotations: their JSON file.
+        antialias: filter images that get smaller; false for plain bilinear interpolation, which the published detectors
+            are trained with.
     """
 
     format: Literal["auto", "coco", "yolo", "voc", "labelme"] = "auto"
@@ -112,6 +114,7 @@ class DetectionDataConfig(DataConfig, group="data"):
     val_images: str | None = None
     val_annotations: str | None = None
     input_size: InputSize = 300
+    antialias: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +148,10 @@ class DetectionConfig(TaskConfig):
             recall=0.8 the highest with that recall.
     """
 
-    ARCHITECTURE: ClassVar[tuple[str, ...]] = (*TaskConfig.ARCHITECTURE, *DETECTOR)
+    ARCHITECTURE: ClassVar[tuple[str, ...]] = (*TaskConfig.ARCHITECTURE, "data.antialias", *DETECTOR)
     ACTS_IN: ClassVar[VerbSettings] = {
         "evaluate": (*POSTPROCESSING, "threshold"),
-        "predict": ("data.input_size", *POSTPROCESSING, "threshold"),
+        "predict": ("data.input_size", "data.antialias", *POSTPROCESSING, "threshold"),
         "export": (*POSTPROCESSING, "threshold"),
         "cost": DETECTOR,
         "benchmark": DETECTOR,

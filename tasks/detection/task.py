@@ -112,11 +112,13 @@ class DetectionTask(Task[Detections]):
 
     def augmentation(self) -> DetectionAugmentation:
         """SSD's augmentation."""
-        return DetectionAugmentation(self.config.data.input_size, self.config.augment.strength)
+        data = self.config.data
+        return DetectionAugmentation(data.input_size, self.config.augment.strength, antialias=data.antialias)
 
     def preprocessing(self) -> Preprocess:
         """Resizing to the input size, without keeping the aspect ratio."""
-        return partial(resize, input_size=self.config.data.input_size)
+        data = self.config.data
+        return partial(resize, input_size=data.input_size, antialias=data.antialias)
 
     def collate(self) -> Collate[Detections]:
         """Padded objects."""

@@ -43,7 +43,7 @@ class Layout(NamedTuple):
 
     mark: str
     family: Family
-    settings: Mapping[str, Any]
+    settings: dict[str, Any]
 
 
 _SEPARABLE_BOXES = "BoxPredictor_0/BoxEncodingPredictor_depthwise/depthwise_weights"
@@ -78,7 +78,13 @@ def read_graph(path: Path) -> TaskWeights:
     if layout is None:
         marks = f"{LAYOUTS[0].mark} nor {LAYOUTS[-1].mark}"
         raise ValueError(f"{path}: not one of TensorFlow's SSDs on MobileNet v1 or v2: it has neither {marks}")
-    settings = {"backbone.name": _BACKBONES[layout.family], "data.input_size": 300, "ssd.scores": "sigmoid"}
+    settings = {
+        "backbone.name": _BACKBONES[layout.family],
+        "data.input_size": 300,
+        "data.antialias": False,
+        "ssd.scores": "sigmoid",
+        "nms_iou": NMS_IOU,
+    }
     try:
         state = _state(arrays, layout)
     except KeyError as error:
@@ -91,7 +97,7 @@ def read_graph(path: Path) -> TaskWeights:
         str(path),
         task="detection",
         metadata={"category_ids": CATEGORY_IDS, "class_names": [_CATEGORIES[index] for index in CATEGORY_IDS]},
-        settings={**settings, **layout.settings, "nms_iou": NMS_IOU},
+        settings=settings | layout.settings,
     )
 
 
