@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.alignment import FaceCrop, face_input, prepare_face
@@ -28,6 +29,7 @@ from tasks.common.runs.threshold import resolve_threshold
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import FailureCase, Task
 
+MIN_PROBABILITY = 0.5  # of the attributes in a line
 CELEBA_NUM_ATTRIBUTES = 40  # the paper does not state the number in its own data
 
 
@@ -141,6 +143,23 @@ class AttributesTask(Task[Attributes]):
         """The attributes' probabilities."""
         values = (round(float(value), 4) for value in predicted.values)
         return {"attributes": dict(zip(self.attribute_names, values, strict=True))}
+
+    def summarize(self, predicted: Sequence[Attributes]) -> str:
+        """The attributes with a probability of at least a half, such as "Smiling 0.93, Wearing Hat 0.61"."""
+        if not predicted:
+            return "no face found"
+        faces = [self._summarize(face.values) for face in predicted]
+        return faces[0] if len(faces) == 1 else f"{len(faces)} faces: {'; '.join(faces)}"
+
+    def _summarize(self, values: NDArray[np.float32]) -> str:
+        shown = [int(column) for column in np.argsort(-values, kind="stable") if values[column] >= MIN_PROBABILITY]
+        words = [f"{self.attribute_names[column].replace('_', ' ')} {values[column]:.2f}" for column in shown]
+        return ", ".join(words) or f"no attribute with a probability of {MIN_PROBABILITY:g} or more"
+
+    def table(self, predicted: Sequence[Attributes]) -> dict[str, NDArray[Any]]:
+        """A row for each face, with a column for each attribute."""
+        values = np.array([face.values for face in predicted], np.float32).reshape(-1, len(self.attribute_names))
+        return dict(zip(self.attribute_names, values.T, strict=True))
 
 
 def _open(config: AttributesConfig) -> SplitData[AttributeImages]:

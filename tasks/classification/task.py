@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from backbone.weights import IMAGENET_CLASS_NAMES, Weights, load_classes
@@ -31,6 +33,7 @@ from tasks.common.task import FailureCase, Task
 
 PAPER_NUM_CLASSES = 1000
 NUM_DESCRIBED_CLASSES = 5  # in a record of predictions.jsonl
+NUM_SUMMARIZED_CLASSES, MIN_SUMMARIZED = 3, 0.01  # in a line: how many, and their lowest probability after the first
 
 
 class ClassificationTask(Task[Label]):
@@ -172,17 +175,33 @@ class ClassificationTask(Task[Label]):
 
     def describe(self, predicted: Label, image_hw: tuple[int, int]) -> dict[str, Any]:
         """The top five classes."""
-        assert predicted.probabilities is not None
         return {
             "classes": [
-                {
-                    "class_name": self.class_names[class_id],
-                    "class_id": class_id,
-                    "probability": round(float(predicted.probabilities[class_id]), 4),
-                }
-                for class_id in rank_classes(predicted)[:NUM_DESCRIBED_CLASSES]
+                {"class_name": class_name, "class_id": class_id, "probability": round(probability, 4)}
+                for class_name, class_id, probability in self._top_classes(predicted)
             ]
         }
+
+    def summarize(self, predicted: Sequence[Label]) -> str:
+        """The most probable classes, such as "golden retriever 0.93, Labrador retriever 0.04"."""
+        best = {name: probability for name, _, probability in self._top_classes(predicted[0])[:NUM_SUMMARIZED_CLASSES]}
+        shown = {name: value for name, value in best.items() if value >= MIN_SUMMARIZED} or best
+        return ", ".join(f"{name.replace('_', ' ')} {probability:.2f}" for name, probability in shown.items())
+
+    def table(self, predicted: Sequence[Label]) -> dict[str, NDArray[Any]]:
+        """A row for each of the top five classes."""
+        names, class_ids, probabilities = zip(*self._top_classes(predicted[0]), strict=True)
+        return {
+            "class_name": np.array(names, str),
+            "class_id": np.array(class_ids, np.int64),
+            "probability": np.array(probabilities, np.float32),
+        }
+
+    def _top_classes(self, predicted: Label) -> list[tuple[str, int, float]]:
+        """Name, id and probability of the top five classes."""
+        assert predicted.probabilities is not None
+        class_ids = rank_classes(predicted)[:NUM_DESCRIBED_CLASSES]
+        return [(self.class_names[row], row, float(predicted.probabilities[row])) for row in class_ids]
 
     def rows_in(self, class_names: Sequence[str]) -> dict[int, int]:
         """Class id of this task -> row in a classifier with those class names, for the classes they share."""

@@ -251,6 +251,18 @@ class Task(Objective, Generic[T]):
     def describe(self, predicted: T, image_hw: tuple[int, int]) -> dict[str, Any]:
         """The prediction for an image of that size as a JSON record."""
 
+    def in_image(self, predicted: T, image_hw: tuple[int, int]) -> T:
+        """The prediction as users get it: in pixels of an image of that size, without what is below the threshold."""
+        return predicted
+
+    def summarize(self, predicted: Sequence[T]) -> str:
+        """The predictions for an image in a line; there are several, or none, where faces are detected."""
+        return ", ".join(map(str, predicted))
+
+    def table(self, predicted: Sequence[T]) -> dict[str, NDArray[Any]]:
+        """The predictions for an image as columns of equal length, whose names and types are always the same."""
+        return {"prediction": np.array([*predicted, None], object)[:-1]}
+
     def write_metadata(self, folder: Path) -> None:
         """Write the metadata as human-readable files."""
         write_json(folder / METADATA, dict(self.metadata))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backbone.base import Backbone
@@ -35,6 +36,7 @@ from tasks.detection.metric import DetectionMetric, worst_false_positive
 from tasks.detection.model import Detector
 from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.ssd import SSD, decode_ssd
+from tasks.detection.summary import summarize_detections
 from tasks.detection.tensorflow import read_graph
 from tasks.detection.transfer import is_detector, load_detector
 
@@ -164,6 +166,24 @@ class DetectionTask(Task[Detections]):
                 }
                 for box, class_id, score in zip(shown.boxes_xyxy, shown.class_ids, shown.scores, strict=True)
             ]
+        }
+
+    def in_image(self, predicted: Detections, image_hw: tuple[int, int]) -> Detections:
+        """The boxes with a score of at least `show_score`, in pixels of the image."""
+        return self._shown(predicted).resized(image_hw)
+
+    def summarize(self, predicted: Sequence[Detections]) -> str:
+        """The classes with their scores, such as "2 x dog 0.93 0.88, bicycle 0.71"."""
+        return summarize_detections(self._shown(predicted[0]), self.class_names, self.config.show_score)
+
+    def table(self, predicted: Sequence[Detections]) -> dict[str, NDArray[Any]]:
+        """A row for each box."""
+        shown = self._shown(predicted[0])
+        return {
+            "class_name": np.array(self.class_names, str)[shown.class_ids],
+            "category_id": np.array(self.metadata["category_ids"], np.int64)[shown.class_ids],
+            "score": np.asarray(shown.scores),
+            **dict(zip(("x0", "y0", "x1", "y1"), shown.boxes_xyxy.T, strict=True)),
         }
 
     def _shown(self, predicted: Detections) -> Detections:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from backbone.weights import Weights
@@ -137,6 +138,17 @@ class EmbeddingTask(Task[Face]):
         """The embedding."""
         assert predicted.embedding is not None
         return {"embedding": predicted.embedding.astype(np.float64).round(6).tolist()}
+
+    def summarize(self, predicted: Sequence[Face]) -> str:
+        """How many faces there are."""
+        return {0: "no face found", 1: "a face"}.get(len(predicted), f"{len(predicted)} faces")
+
+    def table(self, predicted: Sequence[Face]) -> dict[str, NDArray[Any]]:
+        """A row for each face, with its embedding in one column."""
+        embeddings = np.empty(len(predicted), object)
+        for row, face in enumerate(predicted):
+            embeddings[row] = face.embedding
+        return {"embedding": embeddings}
 
 
 def _has_pairs(config: EmbeddingConfig) -> bool:

@@ -192,6 +192,11 @@ def format_length(length_km: float) -> str:
     return f"{length_km:.3g} km" if length_km < 1000 else f"{length_km:.0f} km"
 
 
+def format_coordinates(lat_deg: float, lng_deg: float) -> str:
+    """A coordinate for people to read: 48.857 N, 2.352 E."""
+    return f"{abs(lat_deg):.3f} {'NS'[lat_deg < 0]}, {abs(lng_deg):.3f} {'EW'[lng_deg < 0]}"
+
+
 def window_around(lat_deg: Floats, lng_deg: Floats) -> Window:
     """The smallest window around points, with a margin; the world if they span more than half of all longitudes."""
     east_of_gap = np.sort(lng_deg)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 import s2cell
@@ -51,6 +52,15 @@ def most_probable_regions(predicted: Place, partitioning: Partitioning) -> list[
     probabilities = region_probabilities(predicted, partitioning)[first_cell]
     best = np.argsort(-probabilities, kind="stable")[:NUM_REGIONS]
     return [_describe(int(regions[row]), float(probabilities[row])) for row in best if probabilities[row] > 0]
+
+
+def regions_as_columns(regions: Sequence[Region]) -> dict[str, NDArray[Any]]:
+    """The fields of regions as columns, whose types do not depend on the regions."""
+    dtypes: dict[type, Any] = {str: str, int: np.int64, float: np.float64}
+    return {
+        name: np.array([getattr(region, name) for region in regions], dtypes[hint])
+        for name, hint in get_type_hints(Region).items()
+    }
 
 
 def region_probabilities(predicted: Place, partitioning: Partitioning) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backbone.weights import Weights
@@ -28,14 +29,15 @@ from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.data import drop_outside, open_data
 from tasks.geolocation.draw import draw_cells, draw_regions
 from tasks.geolocation.loss import CellTargets, cell_loss, cell_targets
-from tasks.geolocation.map import CellMap, format_length
+from tasks.geolocation.map import CellMap, format_coordinates, format_length
 from tasks.geolocation.method import METHODS
 from tasks.geolocation.metric import GeolocationMetric, within
-from tasks.geolocation.regions import Region, most_probable_regions, region_probabilities
+from tasks.geolocation.regions import Region, most_probable_regions, region_probabilities, regions_as_columns
 from tasks.geolocation.retrieval import Im2GPS
 
 PAPER_NUM_CELLS = 9560  # 1025 parameters each: the 10 M that section 4.4 gives the head; PlaNet itself has 26,263 cells
 CELLS = Path("cells.csv")
+NUM_SUMMARIZED_REGIONS = 3  # in a line
 NUM_CANDIDATES = 1000  # training photos whose coordinates are candidates for the best constant prediction
 
 
@@ -203,13 +205,28 @@ class GeolocationTask(Task[Place]):
         if not self.config.exact:
             return regions
         assert predicted.cell_id is not None
-        assert predicted.probabilities is not None
         return regions | {
             "lat_deg": round(predicted.lat_deg, 5),
             "lng_deg": round(predicted.lng_deg, 5),
             "cell": self.metadata["partitionings"][-1]["cell"][predicted.cell_id],
-            "probability": round(float(predicted.probabilities[predicted.cell_id]), 4),
+            "probability": round(self._probability(predicted), 4),
         }
+
+    def summarize(self, predicted: Sequence[Place]) -> str:
+        """The most probable regions; with `exact` the coordinates, such as "48.857 N, 2.352 E (0.24)"."""
+        place = predicted[0]
+        if self.config.exact:
+            return f"{format_coordinates(place.lat_deg, place.lng_deg)} ({self._probability(place):.2f})"
+        best = self._regions(place)[:NUM_SUMMARIZED_REGIONS]
+        return ", ".join(f"{region.name} {region.probability:.2f}" for region in best)
+
+    def table(self, predicted: Sequence[Place]) -> dict[str, NDArray[Any]]:
+        """A row for each of the most probable regions; with `exact` one for the place."""
+        place = predicted[0]
+        if self.config.exact:
+            row = {"lat_deg": place.lat_deg, "lng_deg": place.lng_deg, "probability": self._probability(place)}
+            return {name: np.array([value], np.float64) for name, value in row.items()}
+        return regions_as_columns(self._regions(place))
 
     def write_metadata(self, folder: Path) -> None:
         """The cells as a table, and a map of them."""
@@ -222,6 +239,13 @@ class GeolocationTask(Task[Place]):
 
     def _regions(self, predicted: Place) -> list[Region]:
         return most_probable_regions(predicted, self.partitionings[-1])
+
+    @staticmethod
+    def _probability(predicted: Place) -> float:
+        """Of the most probable cell."""
+        assert predicted.probabilities is not None
+        assert predicted.cell_id is not None
+        return float(predicted.probabilities[predicted.cell_id])
 
 
 def _metadata(method: str, partitionings: Sequence[Partitioning], coordinates: Floats) -> dict[str, Any]:

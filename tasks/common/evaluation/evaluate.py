@@ -157,8 +157,9 @@ def evaluate_source(
 
 @torch.inference_mode()
 def predict_batch(task: Task[T], model: nn.Module, images: torch.Tensor) -> list[T]:
-    """Predictions for preprocessed images, uint8 (N, 3, S, S)."""
-    model.eval()
+    """Predictions for preprocessed images, uint8 (N, 3, S, S); a model that is trained is set to evaluation mode."""
+    if model.training:
+        model.eval()  # not each time: threads may share a model
     device = device_of(model)
     with autocast(device, compute_dtype(task.config.loop, device)):
         outputs = model(images.to(device, non_blocking=True))

@@ -11,18 +11,31 @@ from torch import Tensor, nn
 
 from tasks.common.config import TaskConfig
 from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork
+from tasks.common.published import PUBLISHED_MODELS
 from tasks.common.runs import checkpoint
 from tasks.common.runs.pretrained import adopt_settings, describe_weights, open_pretrained, without_pretrained
 from tasks.common.runs.threshold import with_threshold
-from tasks.common.runtime.device import setup_device
+from tasks.common.runtime.device import find_device, setup_device
 from tasks.common.settings import CONFIG, read_config
 from tasks.common.task import Task
+from tasks.registry import TASKS, task_class
 
 
 def load_model(
     task_class: type[Task[Any]], config: TaskConfig, run: str | None, given: Collection[str] = ()
 ) -> tuple[Task[Any], nn.Module]:
-    """The task and its network on the configured device.
+    """What a command works with: `open_model`, with the global options for its device; says which weights these are."""
+    setup_device(config.loop)
+    task, network, line = open_model(task_class, config, run, given)
+    if line is not None:
+        print(line, file=sys.stderr)
+    return task, network
+
+
+def open_model(
+    task_class: type[Task[Any]], config: TaskConfig, run: str | None, given: Collection[str] = ()
+) -> tuple[Task[Any], nn.Module, str | None]:
+    """The task and its network on the configured device, for predictions; of published weights also what they are.
 
     Args:
         task_class: of the task.
@@ -34,17 +47,17 @@ def load_model(
         ValueError: if there is no such model, or it does not solve the task.
     """
     if run is not None:
-        return _load_run(Path(run), task_class, config)
+        return *_load_run(Path(run), task_class, config), None
     config = with_threshold(config, run)
     weights = open_pretrained(config, task_class.name)
     assert weights is not None
     config = adopt_settings(config, weights, task_class.name, given)
-    print(describe_weights(weights, config), file=sys.stderr)
+    line = describe_weights(weights, config)
     task = task_class.from_pretrained(config, weights)
     if task.metadata is not getattr(weights, "metadata", None):  # the weights are of a part of the network
-        return task, task.build_model().to(setup_device(config.loop))
+        return task, _for_prediction(task, task.build_model()), line
     task = task.with_settings(without_pretrained(config))
-    return task, _build(task, weights.state, f"{weights.origin}: does not fit the settings")
+    return task, _build(task, weights.state, f"{weights.origin}: does not fit the settings"), line
 
 
 def open_run(run: Path, task_class: type[Task[Any]], config_class: type[TaskConfig]) -> tuple[Task[Any], nn.Module]:
@@ -63,7 +76,7 @@ def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tup
 
 
 def _build(task: Task[Any], state: Mapping[str, Tensor], problem: str) -> nn.Module:
-    """The task's network with those weights, on the configured device.
+    """The task's network with those weights, for predictions.
 
     Raises:
         ValueError: if they do not fit; it begins with the problem.
@@ -73,7 +86,12 @@ def _build(task: Task[Any], state: Mapping[str, Tensor], problem: str) -> nn.Mod
         network.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{problem}: {str(error).splitlines()[1].strip()}") from error
-    return network.to(setup_device(task.config.loop))
+    return _for_prediction(task, network)
+
+
+def _for_prediction(task: Task[Any], network: nn.Module) -> nn.Module:
+    """The network in evaluation mode, on the configured device."""
+    return network.to(find_device(task.config.loop)).eval().requires_grad_(False)
 
 
 def _load_exported(path: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:
@@ -81,7 +99,7 @@ def _load_exported(path: Path, task_class: type[Task[Any]], config: TaskConfig) 
     task = task_class(without_pretrained(config), network.metadata)
     if network.input_size != task.config.data.input_size:
         raise ValueError(f"data.input_size: the exported network takes {network.input_size} px only")
-    return task, network
+    return task, network.eval()
 
 
 def identify_run(run: Path, task: str | None = None) -> tuple[str, dict[str, Any]]:
@@ -95,3 +113,18 @@ def identify_run(run: Path, task: str | None = None) -> tuple[str, dict[str, Any
         return network.task, network.metadata
     content = checkpoint.load_checkpoint(run / checkpoint.BEST, task)
     return content["task"], content["metadata"]
+
+
+def identify_published(model: str) -> str | None:
+    """The task that published weights solve, by their name or their file; None if they solve none by themselves.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    row = next((row for row in PUBLISHED_MODELS if row.name == model), None)
+    if row is not None:
+        return row.task
+    if not Path(model).is_file():
+        return None
+    weights = filter(None, (task_class(task).read_published(Path(model)) for task in TASKS))
+    return next((found.task for found in weights), None)

@@ -19,23 +19,33 @@ MIN_BN_IMAGES = 16  # per process; with fewer, batch normalisation is synchronis
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def setup_device(config: LoopConfig) -> torch.device:
-    """The configured device; also sets torch's global options for it.
+def find_device(config: LoopConfig) -> torch.device:
+    """The configured device.
 
     Raises:
         ValueError: if the device is cuda and there is none.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("loop.device: cuda, but torch finds no CUDA device; use cpu or auto")
+    return torch.device("cuda" if uses_cuda(config) else "cpu")
+
+
+def setup_device(config: LoopConfig) -> torch.device:
+    """The configured device; also sets the global options of torch and of the C library for it, as commands do.
+
+    Raises:
+        ValueError: if the device is cuda and there is none.
+    """
+    device = find_device(config)
     keep_freed_memory()
-    if not uses_cuda(config):
-        return torch.device("cpu")
+    if device.type == "cpu":
+        return device
     torch.backends.cudnn.benchmark = not config.deterministic
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS sums in varying order
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.set_float32_matmul_precision("high")
-    return torch.device("cuda")
+    return device
 
 
 def uses_cuda(config: LoopConfig) -> bool:

@@ -1,0 +1,173 @@
+"""A trained model that predicts on images: what `tasks.load` returns, and what `predict` uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from numpy.typing import NDArray
+from torch import nn
+
+from datasets.types import PreparedImage
+from tasks.common.evaluation.evaluate import predict_pixels
+from tasks.common.prediction.result import Result
+from tasks.common.prediction.sources import InputImage, Picture, open_source
+from tasks.common.prediction.web import is_url, public_name
+from tasks.common.settings import replace_settings
+from tasks.common.task import Task
+
+T = TypeVar("T")
+Photo = str | Path | NDArray[Any] | PIL.Image.Image
+Photos = list[Any] | tuple[Any, ...]  # not a Sequence of Photo, since a path is one, too
+BATCH_SIZE = 8  # network inputs at once
+THRESHOLD = "threshold"
+
+
+class Model(Generic[T]):
+    """A trained network with all that predictions need; several threads may use one model at the same time.
+
+    Attributes:
+        task: that it solves; its `metadata` has the names of the classes.
+        network: in evaluation mode, on its device; uint8 images (N, 3, S, S) -> the task's raw outputs.
+    """
+
+    def __init__(self, task: Task[T], network: nn.Module) -> None:
+        """Args: task: of the network; network: on its device; set to evaluation mode."""
+        self.task = task
+        self.network = network.eval().requires_grad_(False)
+
+    def __repr__(self) -> str:
+        config = self.task.config
+        return f"<{self.task.name}: {config.backbone.name} at {config.data.input_size} px>"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes or attributes, by id; empty for tasks without any."""
+        metadata = self.task.metadata
+        return tuple(metadata.get("class_names") or metadata.get("attribute_names") or ())
+
+    @overload
+    def __call__(self, photo: Photo, *, threshold: float | None = None) -> Result[T]: ...
+
+    @overload
+    def __call__(self, photo: Photos, *, threshold: float | None = None) -> list[Result[T]]: ...
+
+    def __call__(self, photo: Photo | Photos, *, threshold: float | None = None) -> Result[T] | list[Result[T]]:
+        """Predict on a photo, or on each of a list.
+
+        Args:
+            photo: the path or http(s) URL of an image file, a uint8 RGB array (H, W, 3), or a PIL image; or a list of
+                them.
+            threshold: lowest score of what is found; None for that of the settings.
+
+        Raises:
+            UnreadableImageError: (a ValueError) if an image cannot be read.
+            ValueError: if a photo is none of these, or the task has no threshold.
+        """
+        photos = photo if isinstance(photo, list | tuple) else [photo]
+        images = (self._open(one, number) for number, one in enumerate(photos))
+        results = list(self.predict(images, threshold=threshold))
+        return results if photos is photo else results[0]
+
+    def stream(self, source: str | Path | int, *, threshold: float | None = None) -> Iterator[Result[T]]:
+        """Predict on the images of a source, one after the other.
+
+        Args:
+            source: a folder, a glob, an image, a video, a text file with a path or URL a line, a URL, the number of a
+                camera, or an rtsp address.
+            threshold: lowest score of what is found; None for that of the settings.
+
+        Yields:
+            A result for each image or frame. Images that cannot be read are warned about.
+
+        Raises:
+            ValueError: if there is no such source, or nothing in it can be read.
+        """
+        for image in open_source(source, self.task.decoding):
+            yield from self.predict([image], threshold=threshold)
+
+    def predict(
+        self, images: Iterator[InputImage] | Sequence[InputImage], *, threshold: float | None = None
+    ) -> Iterator[Result[T]]:
+        """The results of opened images, in batches."""
+        model = self.with_threshold(threshold)
+        arriving = iter(images)
+        while batch := list(islice(arriving, BATCH_SIZE)):
+            yield from model.predict_prepared(batch, [model.prepare(image) for image in batch])
+
+    def with_threshold(self, threshold: float | None) -> Model[T]:
+        """The same model with another threshold; None for its own.
+
+        Raises:
+            ValueError: if the task has none, or it is out of range.
+        """
+        if threshold is None:
+            return self
+        if not hasattr(self.task.config, THRESHOLD):
+            raise ValueError(f"{THRESHOLD}: tasks.{self.task.name} has none")
+        return Model(self.task.with_settings(replace_settings(self.task.config, {THRESHOLD: threshold})), self.network)
+
+    def prepare(self, image: InputImage) -> list[PreparedImage]:
+        """The network's inputs for an image: one, or one for each face where faces are detected."""
+        return [self.task.prepare(image.image)]
+
+    def predict_prepared(
+        self, images: Sequence[InputImage], inputs: Sequence[Sequence[PreparedImage]]
+    ) -> list[Result[T]]:
+        """The results of images whose inputs are prepared.
+
+        Args:
+            images: the images.
+            inputs: of each, from `prepare`.
+        """
+        flat = [prepared for of_image in inputs for prepared in of_image]
+        predictions: list[T] = []
+        for first in range(0, len(flat), BATCH_SIZE):
+            pixels = [prepared.pixels for prepared in flat[first : first + BATCH_SIZE]]
+            predictions += predict_pixels(self.task, self.network, pixels)
+        arriving = iter(predictions)
+        return [
+            self._result(image, list(islice(arriving, len(of_image))))
+            for image, of_image in zip(images, inputs, strict=True)
+        ]
+
+    def _result(self, image: InputImage, predicted: Sequence[T]) -> Result[T]:
+        image_hw = image.image.shape[:2]
+        return Result(image, tuple(self.task.in_image(one, image_hw) for one in predicted), (), self.task)
+
+    def _open(self, photo: Photo, number: int) -> InputImage:
+        """A photo given to `__call__`; its number in the list names it if nothing else does."""
+        if isinstance(photo, str) and is_url(photo):
+            return Picture(public_name(photo), photo).read(self.task.decoding)
+        if isinstance(photo, str | Path):
+            if Path(photo).is_dir():
+                raise ValueError(f"{photo}: a folder; expected an image; `stream` takes folders and videos")
+            return Picture(str(photo), Path(photo)).read(self.task.decoding)
+        if isinstance(photo, PIL.Image.Image):
+            name, photo = getattr(photo, "filename", "") or f"image {number}", _pixels(photo)
+        else:
+            name = f"array {number}"
+        if not (isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3):
+            got = f"{photo.dtype} {photo.shape}" if isinstance(photo, np.ndarray) else type(photo).__name__
+            raise ValueError(
+                f"{name}: expected a path, a URL, a PIL image or an RGB array of uint8 (height, width, 3), got {got}"
+            )
+        return InputImage(name, None, photo)
+
+
+def _pixels(photo: PIL.Image.Image) -> NDArray[np.uint8]:
+    """The upright RGB pixels of a PIL image.
+
+    Raises:
+        ValueError: if it has more than 8 bits, which Pillow would clip.
+    """
+    if photo.mode.startswith(("I", "F")):
+        raise ValueError(
+            f"a PIL image of mode {photo.mode}: expected 8 bits; give the path of its file, of which 16 bits are read"
+        )
+    return np.asarray(PIL.ImageOps.exif_transpose(photo).convert("RGB"))
