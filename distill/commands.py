@@ -70,7 +70,7 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         student = _build_student(task_name, config, settings)
         has_scores = _inspect(student, settings, world)
         given = arguments.given | ({"backbone.name"} if options["student"] else set())
-        student = use_pretrained(student, given, world)
+        student, _ = use_pretrained(student, given, world)
         teachers = [open_teacher(text, student, settings.onnx, world) for text in settings.teacher]
         distillation, ensemble = _build_distillation(student, teachers, settings, world)
         num_images = len(distillation.training_set())

@@ -28,11 +28,12 @@ def score_title(score_name: str) -> str:
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], score_name: str, path: Path) -> None:
-    """Plot the losses, the score with its best epoch, and the learning rate over epochs."""
+    """Plot the losses, the score with its best epoch, and the learning rate over epochs; epoch 0 is the start."""
     with new_plot(path, 12, 4) as figure:
         losses, scores, rates = figure.subplots(1, 3)
-        for key in filter(lambda key: key.startswith("loss"), history[0]):
-            losses.plot([row["epoch"] for row in history], [row[key] for row in history], label=key)
+        trained = [row for row in history if row["epoch"] > 0]
+        for key in filter(lambda key: key.startswith("loss"), history[-1]):
+            losses.plot([row["epoch"] for row in trained], [row[key] for row in trained], label=key)
         losses.set(title="training loss", xlabel="epoch", ylim=(0, None))
         add_legend_below(losses, 3)
         scored = [row for row in history if score_name in row]
@@ -46,7 +47,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], score_name: str, path: Pat
         scores.set(title="validation" if scored else "no validation images", xlabel="epoch", ylim=(0, 1))
         if scored:
             add_legend_below(scores, 3)
-        rates.plot([row["epoch"] for row in history], [row["lr"] for row in history])
+        rates.plot([row["epoch"] for row in trained], [row["lr"] for row in trained])
         rates.set(title="learning rate", xlabel="epoch", ylim=(0, None))
         for axes in (losses, scores, rates):
             axes.grid(alpha=0.3)

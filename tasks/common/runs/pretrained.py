@@ -109,33 +109,35 @@ def adopt_settings(config: Any, weights: Weights, task: str, given: Collection[s
     return replace_settings(config, {key: value for key, value in settings.items() if key not in given})
 
 
-def use_pretrained(task: AnyTask, given: Collection[str] = (), world: World = SINGLE_PROCESS) -> AnyTask:
-    """The task with the settings of its weights, see `adopt_settings`; a line says what the network starts from.
+def use_pretrained(task: AnyTask, given: Collection[str] = (), world: World = SINGLE_PROCESS) -> tuple[AnyTask, bool]:
+    """The task with the settings of its weights, see `adopt_settings`, and whether the whole network is from them.
+
+    A line says what the network starts from.
 
     Raises:
         ValueError: if the weights cannot be read or do not fit the backbone.
     """
     weights = open_pretrained(task.config, task.name)
     if weights is None:
-        return task
+        return task, False
     task = task.with_settings(adopt_settings(task.config, weights, task.name, given))
     kept = task.kept(weights)  # checks that they fit
+    network = task.with_settings(without_pretrained(task.config)).build_model()
+    num_kept, num_tensors = sum(kept.values()), len(weight_names(network.state_dict()))
     if world.is_main:
-        print(f"{describe_weights(weights, task.config)}; {_describe_kept(task, kept)}", file=sys.stderr)
-    return task
+        parts = ", ".join(f"{part} ({count})" for part, count in kept.items())
+        print(
+            f"{describe_weights(weights, task.config)}; {num_kept} of the network's {num_tensors} tensors are from "
+            f"them: {parts}",
+            file=sys.stderr,
+        )
+    return task, num_kept == num_tensors
 
 
 def describe_weights(weights: Weights, config: Any) -> str:
     """Where weights are from, and their conventions, in a line."""
     conventions = build_backbone(config.backbone.name, weights.conventions).conventions
     return f"weights {weights.origin}, conventions of {weights.conventions}: {conventions}"
-
-
-def _describe_kept(task: Task[Any], kept: dict[str, int]) -> str:
-    """How many tensors of the network come from its weights, by part, in a line."""
-    num_tensors = len(weight_names(task.with_settings(without_pretrained(task.config)).build_model().state_dict()))
-    parts = ", ".join(f"{part} ({count})" for part, count in kept.items())
-    return f"{sum(kept.values())} of the network's {num_tensors} tensors are from them: {parts}"
 
 
 def with_settings_of(config: Any, run: Path, given: Collection[str] = ()) -> Any:

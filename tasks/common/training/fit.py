@@ -52,6 +52,7 @@ def fit(
     objective: Objective | None = None,
     resume: bool = False,
     weights: Mapping[str, Tensor] | None = None,
+    score_start: bool = False,
     world: World = SINGLE_PROCESS,
 ) -> dict[str, float]:
     """Train and evaluate; write log, checkpoints, metrics and pictures to the run folder.
@@ -64,6 +65,7 @@ def fit(
         objective: the training objective; None for the task itself.
         resume: whether to resume from the newest intact checkpoint.
         weights: initial weights of the whole network, in place of those in the settings.
+        score_start: whether the initial weights are scored, as epoch 0, and kept if no epoch is better.
         world: the processes that share each batch; rank 0 writes.
 
     Returns:
@@ -77,13 +79,15 @@ def fit(
     trainer = _Trainer(task, objective or task, run, world, weights)
     if resume:
         trainer.restore()
+    elif score_start:
+        trainer.score_start()
     state, epochs = trainer.state, task.config.optim.epochs
     total_steps = epochs * trainer.steps_per_epoch
     with (
         stop_signals() as signals,
         Progress("training", total_steps, done=state.step, silent=not world.is_main) as progress,
     ):
-        for epoch in range(len(state.history), epochs):
+        for epoch in range(state.num_epochs, epochs):
             if trainer.has_stalled():
                 progress.print(
                     f"stopped after epoch {epoch}: {task.score_name} has not risen for {task.config.optim.patience} "
@@ -155,6 +159,11 @@ class _Trainer(Generic[T]):
         self.shape = {"num_images": num_images, "steps_per_epoch": self.steps_per_epoch}
         self.saved_at_s = time.monotonic()
 
+    def score_start(self) -> None:
+        """Evaluate the initial weights as epoch 0, if there are validation images."""
+        if self.val_loader is not None:
+            self.state.history.append(self._evaluate({"epoch": 0, "step": 0}))
+
     def train_epoch(self, epoch: int, signals: list[int], progress: Progress) -> None:
         """Run the remaining steps of an epoch, counted from 0.
 
@@ -214,29 +223,32 @@ class _Trainer(Generic[T]):
 
     def close_epoch(self, epoch: int) -> dict[str, Any]:
         """Evaluate if due, save the best weights, write checkpoint and log; returns the epoch's log row."""
-        optim, state, score_name, num_epochs = self.optim, self.state, self.task.score_name, epoch + 1
+        optim, state, num_epochs = self.optim, self.state, epoch + 1
         is_evaluated = num_epochs % self.loop.evaluate_every == 0 or num_epochs == optim.epochs
         if is_evaluated and self.world.any(self._is_older_than(SAVE_AFTER_S))[0]:
             self._save()  # so that a kill during the evaluation loses no step
         row = state.close_epoch(num_epochs, self.batches.batch_size * optim.accumulate, self.world)
         self.unreadable.merge_processes(self.world)
-        if is_evaluated:
-            scores, counts, is_best, evaluation = {}, NO_IMAGES, True, None  # without validation images
-            if self.val_loader is not None:
-                evaluation = evaluate(self.task, state.evaluated_model, self.val_loader, world=self.world)
-                scores, counts = evaluation.scores, evaluation.counts
-                is_best = is_new_best(scores[score_name], state.history, score_name)
-            row |= scores
-            if self.world.is_main and is_best:
-                weights = {"model": state.evaluated_model.state_dict(), "epoch": num_epochs}
-                checkpoint.save_best(self.run, self.identity | weights | {"metrics": scores, "counts": counts})
-                if evaluation is not None:
-                    write_table(evaluation.metric.count_at_thresholds(), self.run)
-        state.history.append(row)
+        state.history.append(self._evaluate(row) if is_evaluated else row)
         self._save()
         if self.world.is_main:
             write_csv(self.run / LOG, state.history)
-        return row
+        return state.history[-1]
+
+    def _evaluate(self, row: dict[str, Any]) -> dict[str, Any]:
+        """An epoch's row with its scores, if there are validation images; the best weights are saved."""
+        model, score_name = self.state.evaluated_model, self.task.score_name
+        scores, counts, is_best, evaluation = {}, NO_IMAGES, True, None  # without validation images
+        if self.val_loader is not None:
+            evaluation = evaluate(self.task, model, self.val_loader, world=self.world)
+            scores, counts = evaluation.scores, evaluation.counts
+            is_best = is_new_best(scores[score_name], self.state.history, score_name)
+        if self.world.is_main and is_best:
+            weights = {"model": model.state_dict(), "epoch": row["epoch"]}
+            checkpoint.save_best(self.run, self.identity | weights | {"metrics": scores, "counts": counts})
+            if evaluation is not None:
+                write_table(evaluation.metric.count_at_thresholds(), self.run)
+        return row | scores
 
     def has_stalled(self) -> bool:
         """Whether the score has not risen for `optim.patience` epochs; a function of the log, as resuming needs."""

@@ -31,7 +31,7 @@ class TrainingState:
         num_batches: number of batches in the sums.
         wait_s: time spent waiting for data in the current epoch.
         total_s: total time of the current epoch.
-        history: a row for each finished epoch, as in `log.csv`.
+        history: a row for each finished epoch, as in `log.csv`; row 0 if the start was scored.
     """
 
     model: nn.Module
@@ -44,6 +44,11 @@ class TrainingState:
     wait_s: float = 0.0
     total_s: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def num_epochs(self) -> int:
+        """The number of finished epochs."""
+        return self.history[-1]["epoch"] if self.history else 0
 
     @property
     def evaluated_model(self) -> nn.Module:

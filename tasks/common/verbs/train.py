@@ -57,12 +57,13 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
         inspect_data(task)
     has_scores = validation_source(task) is not None
     check_settings(task, has_scores=has_scores)
-    weights = None
+    weights, is_trained = None, False
     if not resume:
         if options["extend"]:
             task, weights = extend_run(task, Path(options["extend"]), world)
+            is_trained = True
         else:
-            task = use_pretrained(task, arguments.given, world)
+            task, is_trained = use_pretrained(task, arguments.given, world)
         if world.is_main:
             run = _make_run(task, options["run_dir"], run)
         run = world.broadcast(run)
@@ -74,7 +75,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
             if config.optim.layers == "linear_probe":
                 metrics = fit_linear_probe(task, run)
             else:
-                metrics = fit(task, run, resume=resume, weights=weights, world=world)
+                metrics = fit(task, run, resume=resume, weights=weights, score_start=is_trained, world=world)
     except InterruptedRunError as stop:
         if world.is_main:
             print(f"{stop}; continue with: {_resume(task.name, run)}", file=sys.stderr)

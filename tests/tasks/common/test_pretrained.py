@@ -70,7 +70,7 @@ def test_a_line_says_which_classes_a_classifier_keeps(
     config = build_config(ClassificationConfig, backbone={"name": "mobilenet_0.25"}, data={"input_size": 96})
     before = save_run(tmp_path, ClassificationTask(config, {"data": "folder", "class_names": ["dog", "cat"]}))
     pretrained = build_config(ClassificationConfig, pretrained=str(tmp_path), backbone={"name": "mobilenet_0.25"})
-    task = use_pretrained(ClassificationTask(pretrained, {"data": "folder", "class_names": class_names}))
+    task, _ = use_pretrained(ClassificationTask(pretrained, {"data": "folder", "class_names": class_names}))
     assert capsys.readouterr().err.endswith(f" tensors are from them: {kept}\n")
     if "cat" in class_names:
         assert torch.equal(task.build_model().head.weight[[0, 2]], before.head.weight[[1, 0]])

@@ -87,7 +87,7 @@ def test_a_line_says_what_was_kept(
     run: str, model: str, kept: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_run(tmp_path, build_task(run, "cup", "hat", "dog"))
-    task = use_pretrained(build_task(model, "dog", "new", pretrained=str(tmp_path)), given=["model", "ssd.neck"])
+    task, _ = use_pretrained(build_task(model, "dog", "new", pretrained=str(tmp_path)), given=["model", "ssd.neck"])
     line = capsys.readouterr().err
     assert line.startswith(f"weights {tmp_path}, conventions of keras: ")
     assert re.sub(r" \(\d+\)", "", line).endswith(f" tensors are from them: {kept}\n")
