@@ -14,6 +14,8 @@ from results import sweep
 from tasks.attributes.draw import draw_average_precisions
 from tasks.classification.draw import draw_confusion
 from tasks.common.drawing.plot import draw_curves
+from tasks.common.drawing.thresholds import draw_thresholds
+from tasks.common.thresholds import count_at_thresholds, pool
 from tasks.common.verbs import benchmark
 from tasks.detection.draw import draw_precision_recall
 from tasks.embedding.draw import draw_roc, draw_space
@@ -66,6 +68,14 @@ def draw_pairs(path: Path) -> None:
     draw_roc(np.where(same, 0.6, 0.1) + RNG.uniform(-0.4, 0.4, 200), same, points, path)
 
 
+def draw_operating_points(path: Path, num_classes: int = 12) -> None:
+    classes = [
+        count_at_thresholds(f"a class with a long name {row}", RNG.random(50), RNG.random(50) < 0.5, 40 * (row != 3))
+        for row in range(num_classes)
+    ]
+    draw_thresholds(classes, pool(classes).choose("f1"), path)
+
+
 PLOTS: dict[str, Callable[[Path], None]] = {
     "average precisions": lambda path: draw_average_precisions({"Hat": (0.9, 0.2), "Smiling": (0.6, 0.5)}, path),
     "benchmark": draw_benchmark,
@@ -81,6 +91,8 @@ PLOTS: dict[str, Callable[[Path], None]] = {
         RNG.normal(size=(40, 8)).astype(np.float32), [f"id {row % 20}" for row in range(40)], path
     ),
     "sweep": draw_sweep,
+    "thresholds": draw_operating_points,
+    "thresholds of many classes": lambda path: draw_operating_points(path, 14),
 }
 
 
@@ -123,6 +135,22 @@ def test_axes_have_titles(name: str, figures: list[Figure], tmp_path: Path) -> N
     for axes in figures[0].axes:
         assert not axes.axison or axes.get_xlabel() or axes.get_ylabel()
         assert "_" not in (axes.get_xlabel() + axes.get_ylabel()).replace(SCORE_NAME, "")
+
+
+@pytest.mark.parametrize(("num_classes", "num_labelled"), [(1, 0), (5, 4), (13, 12), (14, 0)])
+def test_thresholds_have_a_curve_for_each_class_with_objects(
+    num_classes: int, num_labelled: int, figures: list[Figure], tmp_path: Path
+) -> None:
+    """Those of more than 12 classes have no label; the fourth has no objects. The last two lines: all, the best."""
+    draw_operating_points(tmp_path / "thresholds.png", num_classes)
+    num_curves = num_classes - (num_classes > 3) if num_classes > 1 else 0
+    for axes in figures[0].axes:
+        *curves, everything, best = axes.lines
+        assert len(curves) == num_curves
+        assert all(curve.get_linewidth() < everything.get_linewidth() for curve in curves)
+        assert len(set(best.get_xdata())) == 1
+    (legend,) = figures[0].legends
+    assert len(legend.get_texts()) == num_labelled + 2
 
 
 def test_the_first_best_epoch_is_marked(figures: list[Figure], tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from tasks.attributes.draw import draw_attributes
 NAMES = ["Bushy_Eyebrows", "Beard", "Hat"]
 
 
-def num_pixels(truth: Attributes | None) -> list[int]:
+def num_pixels(truth: Attributes | None, threshold: float = 0.5) -> list[int]:
     """Of bars that are right, wrong and unknown."""
     predicted = Attributes(np.array([0.8, 0.4, 0.2], np.float32))
-    picture = draw_attributes(np.full((50, 40, 3), 90, np.uint8), predicted, truth, NAMES, 0.5)
+    picture = draw_attributes(np.full((50, 40, 3), 90, np.uint8), predicted, truth, NAMES, threshold)
     return [int((picture == colour).all(2).sum()) for colour in (RIGHT, WRONG, UNKNOWN)]
 
 
@@ -18,6 +18,8 @@ def test_bars_are_right_wrong_or_unknown() -> None:
     right, wrong, unknown = num_pixels(Attributes(np.array([1, 1, 0], np.float32)))
     assert unknown == 0
     assert 2.2 < right / wrong < 2.8  # 0.8 + 0.2 against 0.4
+    right, wrong, unknown = num_pixels(Attributes(np.array([1, 1, 0], np.float32)), threshold=0.4)
+    assert wrong == 0 < right  # 0.4 is enough now
     right, wrong, unknown = num_pixels(None)
     assert right == wrong == 0 < unknown
 

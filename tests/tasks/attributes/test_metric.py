@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, average_precision_score
+from sklearn.metrics import accuracy_score, average_precision_score, precision_recall_curve
 
 from datasets.types import Attributes
 from tasks.attributes.metric import AttributesMetric
@@ -68,6 +68,27 @@ def test_attributes_without_both_values_are_left_out() -> None:
     metric.update(attributes([0.1, 0.1, 0.9], [0.1, 0.1, 0.1]), attributes([1, 0, 1], [1, 0, 0]))
     assert metric.compute()["mean_ap"] == 1
     assert metric.compute()["chance_mean_ap"] == 0.5
+
+
+def test_counts_at_thresholds_are_on_scikit_learns_curves(rng: np.random.Generator) -> None:
+    truth = rng.random((150, 3)) < np.array([0.1, 0.5, 0])
+    values = np.clip(0.3 * truth + rng.uniform(0, 0.6, truth.shape), 0, 1).round(2).astype(np.float32)
+    metric = AttributesMetric(["rare", "common", "never"], threshold=0.3)
+    assert metric.count_at_thresholds() == []
+    metric.update(attributes(*values.tolist()), attributes(*truth.astype(float).tolist()))
+    assert metric.compute()["accuracy"] == pytest.approx(((values >= np.float32(0.3)) == truth)[:, :2].mean())
+    *classes, never = metric.count_at_thresholds()
+    for column, counts in enumerate(classes):
+        precision, recall, thresholds = precision_recall_curve(truth[:, column], values[:, column])
+        assert counts.num_objects == truth[:, column].sum()
+        for row, threshold in enumerate(counts.thresholds.astype(np.float32)):
+            first = int(np.searchsorted(thresholds, threshold))
+            assert counts.recall[row] == pytest.approx(recall[first])
+            if first < len(thresholds):
+                assert counts.precision[row] == pytest.approx(precision[first])
+            else:
+                assert np.isnan(counts.precision[row])
+    assert np.isnan(never.recall).all()
 
 
 def test_merging_is_exact(rng: np.random.Generator) -> None:

@@ -1,6 +1,7 @@
 """Commands and their error messages; existing files are never overwritten."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,35 @@ def test_a_loss_that_is_not_finite_stops_with_advice(generated_root: Path, tmp_p
     assert failed.returncode == 1
     assert "a lower optim.lr" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_predict_takes_a_threshold_from_the_runs_table(unbroken: Path, generated_root: Path, tmp_path: Path) -> None:
+    """It predicts what it does with the number; where there is no table, as in training, a line says so."""
+    run, images = tmp_path / "run", str(generated_root / "val2017")
+    shutil.copytree(unbroken, run)
+    words = ("predict", "--run", str(run), images)
+    (run / "thresholds.csv").write_text(
+        "class,threshold,true_positives,false_positives,objects\nall,0.02,9,6,10\nall,0.1,8,4,10\nall,0.9,4,0,10\n"
+    )
+    done = run_detection(*words, "--out", str(tmp_path / "looked_up"), "--threshold", "recall=0.8")
+    assert done.returncode == 0, done.stderr
+    table = run / "thresholds.csv"
+    assert f"threshold 0.1 for recall=0.8: precision 0.667, recall 0.800 in {table}\n" in done.stderr
+    seen = [(tmp_path / "looked_up" / "predictions.jsonl").read_text()]
+    for threshold in ("0.1", "0.02"):
+        assert run_detection(*words, "--out", str(tmp_path / threshold), "--threshold", threshold).returncode == 0
+        seen.append((tmp_path / threshold / "predictions.jsonl").read_text())
+    assert seen[0] == seen[1] != seen[2]
+    table.unlink()
+    failed = run_detection(*words, "--threshold", "f1")
+    assert failed.stderr == (
+        f"error: threshold: f1 is looked up in thresholds.csv, which {run} does not have; evaluate --run {run} writes it\n"
+    )
+    failed = run_detection("train", "--data.root", str(generated_root), "--threshold", "f1")
+    assert (failed.returncode, failed.stderr.splitlines()[-1]) == (
+        1,
+        "error: threshold: f1 is looked up in a run's thresholds.csv, and there is no run; give a number",
+    )
 
 
 def test_predict_on_image_folder_glob_and_video(unbroken: Path, generated_root: Path, tmp_path: Path) -> None:

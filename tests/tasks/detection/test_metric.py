@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from datasets.detection.coco import read_coco
 from datasets.images.read import read_image
 from datasets.types import Detections
 from results.bench.detection_reference import pycocotools_scores, random_results
-from tasks.detection.metric import SCORE_NAMES, DetectionMetric, worst_false_positive
+from tasks.common.thresholds import pool
+from tasks.detection.metric import SCORE_NAMES, DetectionMetric, match_objects, worst_false_positive
 from tests.tasks.laws import assert_merge_is_exact
 
 
@@ -189,17 +191,10 @@ def test_worst_false_positive_by_hand() -> None:
     assert worst_false_positive(truth.resized((200, 200)), truth, ["cat", "dog"]) is None  # it has no scores
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_equals_pycocotools_on_random_results(seed: int) -> None:
-    """All twelve scores and every precision, with crowds, annotated areas, and equal scores.
-
-    The files' content is built here, object by object; the benchmark's comparison, built by our code, gives the same.
-    """
-    class_names = [f"class {class_id}" for class_id in range(12)]  # the twelfth never occurs
-    predicted, truth = random_results(np.random.default_rng(seed), 60, 40, 11)
-    metric = DetectionMetric(class_names)
-    metric.update(predicted, truth)
-    scores = metric.compute()
+def as_files(
+    predicted: list[Detections], truth: list[Detections], class_names: list[str]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The content of COCO's files, built object by object without our code: of annotations, and of results."""
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     for image_id, (image_predicted, image_truth) in enumerate(zip(predicted, truth, strict=True)):
@@ -231,10 +226,25 @@ def test_equals_pycocotools_on_random_results(seed: int) -> None:
             )
     content = {
         "info": {},
-        "images": [{"id": image_id, "height": 480, "width": 640} for image_id in range(60)],
+        "images": [{"id": image_id, "height": 480, "width": 640} for image_id in range(len(truth))],
         "annotations": annotations,
         "categories": [{"id": class_id, "name": name} for class_id, name in enumerate(class_names)],
     }
+    return content, results
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_pycocotools_on_random_results(seed: int) -> None:
+    """All twelve scores and every precision, with crowds, annotated areas, and equal scores.
+
+    The files' content is built here, object by object; the benchmark's comparison, built by our code, gives the same.
+    """
+    class_names = [f"class {class_id}" for class_id in range(12)]  # the twelfth never occurs
+    predicted, truth = random_results(np.random.default_rng(seed), 60, 40, 11)
+    metric = DetectionMetric(class_names)
+    metric.update(predicted, truth)
+    scores = metric.compute()
+    content, results = as_files(predicted, truth, class_names)
     evaluation = pycocotools(content, results)
     stats, precision = evaluation.stats, evaluation.eval["precision"]
     benchmark_stats, benchmark_precision = pycocotools_scores(predicted, truth, class_names)
@@ -288,3 +298,120 @@ def test_details_are_a_table_and_a_plot(tmp_path: Path) -> None:
         with (folder / "per_class.csv").open() as file:
             assert [row["class"] for row in csv.DictReader(file)] == names
         assert read_image(folder / "precision_recall.png").std() > 5
+
+
+def test_matches_are_pycocotools(rng: np.random.Generator) -> None:
+    """Box by box, with crowds and equal scores; pycocotools' matches of each image and class at an IoU of 0.5."""
+    class_names = list("abcde")
+    predicted, truth = random_results(rng, 60, 40, 5)
+    content, results = as_files(predicted, truth, class_names)
+    evaluation = pycocotools(content, results)
+    first_ids = np.cumsum([0, *map(len, truth)]) + 1000  # of each image's annotations
+    first_rows = np.cumsum([0, *map(len, predicted)]) + 1  # of each image's results, which are counted from 1
+    expected = [np.full(len(boxes), -1) for boxes in predicted]
+    for entry in evaluation.evalImgs:
+        if entry is not None and entry["aRng"] == [0, 1e10]:
+            image_id = entry["image_id"]
+            for dt_id, gt_id in zip(entry["dtIds"], entry["dtMatches"][0].astype(int), strict=True):
+                expected[image_id][dt_id - first_rows[image_id]] = gt_id - first_ids[image_id] if gt_id else -1
+    num_in_crowds = 0
+    for image_predicted, image_truth, image_expected in zip(predicted, truth, expected, strict=True):
+        assert image_truth.is_crowd is not None
+        np.testing.assert_array_equal(match_objects(image_predicted, image_truth), image_expected)
+        num_in_crowds += int(image_truth.is_crowd[image_expected[image_expected >= 0]].sum())
+    assert num_in_crowds > 5
+
+
+def count_by_hand(predicted: Detections, truth: Detections, class_id: int, threshold: float) -> tuple[int, int]:
+    """True and false positives of an image without crowds, where only the boxes from the threshold on exist."""
+    assert predicted.scores is not None
+    rows = [
+        row
+        for row in np.argsort(-predicted.scores, kind="stable").tolist()
+        if predicted.scores[row] >= np.float32(threshold) and predicted.class_ids[row] == class_id
+    ]
+    free = [row for row in range(len(truth)) if truth.class_ids[row] == class_id]
+    num_found = 0
+    for row in rows:
+        x0, y0, x1, y1 = predicted.boxes_xyxy[row].astype(float)
+        best, best_iou = -1, 0.5
+        for other in free:
+            u0, v0, u1, v1 = truth.boxes_xyxy[other].astype(float)
+            common = max(min(x1, u1) - max(x0, u0), 0) * max(min(y1, v1) - max(y0, v0), 0)
+            iou = common / ((x1 - x0) * (y1 - y0) + (u1 - u0) * (v1 - v0) - common)
+            if iou >= best_iou:
+                best, best_iou = other, iou
+        if best >= 0:
+            free.remove(best)
+            num_found += 1
+    return num_found, len(rows) - num_found
+
+
+def test_counts_at_thresholds_by_hand(rng: np.random.Generator) -> None:
+    """At each threshold alone, with scores that lie on thresholds, and with a class that never occurs."""
+    names = list("abcd")
+    predicted, truth = random_results(rng, 12, 20, 3)
+    predicted = [replace(boxes, scores=boxes.scores.round(2)) for boxes in predicted if boxes.scores is not None]
+    truth = [replace(objects, is_crowd=None) for objects in truth]
+    metric = DetectionMetric(names, score_threshold=0.05)
+    metric.update(predicted, truth)
+    classes = metric.count_at_thresholds()
+    assert [counts.name for counts in classes] == names
+    assert [counts.num_objects for counts in classes] == [
+        sum(int((objects.class_ids == class_id).sum()) for objects in truth) for class_id in range(4)
+    ]
+    assert classes[0].thresholds[0] == 0.05
+    for row, threshold in enumerate(classes[0].thresholds.tolist()):
+        for class_id, counts in enumerate(classes):
+            pairs = zip(predicted, truth, strict=True)
+            by_image = [count_by_hand(boxes, objects, class_id, threshold) for boxes, objects in pairs]
+            expected = (sum(right for right, _ in by_image), sum(wrong for _, wrong in by_image))
+            assert (counts.true_positives[row], counts.false_positives[row]) == expected
+    assert 0 < pool(classes).true_positives[-5] < pool(classes).true_positives[0] < pool(classes).num_objects
+
+
+def test_points_at_thresholds_lie_on_pycocotools_curve(rng: np.random.Generator) -> None:
+    """Of a single class with a box at each threshold: COCO's curve is the highest precision from each recall on."""
+    predicted, truth = random_results(rng, 9, 11, 1)
+    scores = iter(rng.permutation(np.arange(1, 100)) / 100)
+    predicted = [
+        replace(boxes, scores=np.array([next(scores) for _ in range(len(boxes))], np.float32)) for boxes in predicted
+    ]
+    precision = pycocotools(*as_files(predicted, truth, ["a"])).eval["precision"][0, :, 0, 0, -1]
+    metric = DetectionMetric(["a"])
+    metric.update(predicted, truth)
+    counts = pool(metric.count_at_thresholds())
+    for recall, expected in zip(np.linspace(0, 1, 101), precision, strict=True):
+        reached = counts.precision[counts.recall >= recall - 1e-9]
+        assert np.nanmax(reached, initial=0) == pytest.approx(expected, abs=1e-9)
+    assert 0.1 < precision.mean() < 0.95
+
+
+def test_thresholds_of_a_perfect_detector_of_none_and_without_images(rng: np.random.Generator) -> None:
+    truth = objects(rng)
+    metric = DetectionMetric(["a", "b", "c"])
+    assert metric.count_at_thresholds() == []
+    metric.update(truth, truth)  # without scores, which counts as 1
+    counts = pool(metric.count_at_thresholds())
+    assert (counts.precision == 1).all()
+    assert (counts.recall == 1).all()
+    best = counts.choose("f1")
+    assert best is not None
+    assert best == (0.5, 1, 1, 1)
+    metric = DetectionMetric(["a", "b", "c"])
+    metric.update([objects.select(np.zeros(0, np.int64)) for objects in truth], truth)
+    counts = pool(metric.count_at_thresholds())
+    assert np.isnan(counts.precision).all()
+    assert (counts.recall == 0).all()
+
+
+def test_a_box_matches_an_object_before_a_crowd() -> None:
+    """Although it lies wholly in the crowd; so a second box at the object is in the crowd, and not false."""
+    boxes = np.array([[0, 0, 100, 100], [0, 0, 10, 10]], np.float32)
+    truth = Detections(boxes, np.array([0, 0]), (100, 100), is_crowd=np.array([True, False]))
+    found = Detections(boxes[[1, 1]], np.array([0, 0]), (100, 100), scores=np.array([0.4, 0.9], np.float32))
+    assert match_objects(found, truth).tolist() == [0, 1]
+    metric = DetectionMetric(["a"])
+    metric.update([found], [truth])
+    (counts,) = metric.count_at_thresholds()
+    assert (counts.num_objects, counts.true_positives[0], counts.false_positives[0]) == (1, 1, 0)
