@@ -153,7 +153,8 @@ COMMANDS = {
         _cost_flags,
     ),
     "benchmark": Command(
-        "Measure latency on this machine by width, input size and runtime. The weights are random.",
+        "Measure latency on this machine by width, input size and runtime. The weights are random; --pretrained times "
+        "one model.",
         (
             "python -m tasks.{task} benchmark",
             "python -m tasks.{task} benchmark --widths 0.5 0.25 --sizes 128 --runtimes onnx int8",

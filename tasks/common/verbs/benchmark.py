@@ -1,11 +1,12 @@
-"""`benchmark`: CPU latency by width and input size, in PyTorch and ONNX Runtime, with random weights."""
+"""`benchmark`: CPU latency by width and input size with random weights, or of a model, in PyTorch and ONNX Runtime."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 from torch import nn
 
+from backbone.names import parse_name
 from datasets.drawing.plot import add_legend_below, format_log_axis, label_point, new_plot
 from datasets.memory import keep_freed_memory
 from datasets.progress import Progress
@@ -23,6 +25,7 @@ from tasks.common.deploy.inference import inference_copy, inference_cost, latenc
 from tasks.common.deploy.onnx_file import ExportedNetwork, quantize, write_onnx
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs.folder import out_folder
+from tasks.common.runs.load import load_model
 from tasks.common.settings import replace_settings
 from tasks.common.task import Task
 
@@ -56,29 +59,27 @@ class Row(NamedTuple):
 
 
 def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
-    """Measure the latency of all widths at all input sizes; write a table and a plot."""
+    """Measure the latency of all widths at all input sizes, or of one trained model; write a table and a plot."""
     keep_freed_memory()
     options = arguments.options
     runtimes = [runtime for runtime in RUNTIMES if runtime in options["runtimes"]]
-    configs = [_scaled(arguments.config, width, size) for width in options["widths"] for size in options["sizes"]]
-    tasks = [task_class.with_num_classes(config, options["num_classes"]) for config in configs]
+    models = list(_models(task_class, arguments))
     networks = []
-    with Progress("building", len(tasks)) as progress:
-        for task in tasks:
-            networks.append(_build(task, runtimes))
+    with Progress("building", len(models)) as progress:
+        for task, network in models:
+            networks.append(_versions(task, network, runtimes))
             progress.describe(f"{task.config.backbone.name}, {task.config.data.input_size} px")
             progress.advance()
-    sides = [config.data.input_size for config in configs]
+    sides = [task.config.data.input_size for task, _ in models]
     latencies = iter(
         latencies_ms([(network, side) for versions, side in zip(networks, sides, strict=True) for network in versions])
     )
     rows = []
-    for config, task, side in zip(configs, tasks, sides, strict=True):
-        cost = inference_cost(task.build_model(), side)
-        width = float(config.backbone.name.rpartition("_")[2])
+    for (task, network), side in zip(models, sides, strict=True):
+        cost, width = inference_cost(network, side), parse_name(task.config.backbone.name).width_mult
         measured = {runtime: next(latencies) for runtime in runtimes}
         rows.append(Row(width, side, cost.mult_adds / 1e6, cost.num_params / 1e6, measured))
-    folder = out_folder(tasks[0], "benchmark", out=options["out"])
+    folder = out_folder(models[0][0], "benchmark", out=options["out"])
     records = [row.as_record() for row in rows]
     write_csv(folder / TABLE, records)
     _draw(rows, runtimes, folder / PICTURE)
@@ -90,15 +91,31 @@ def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
     return 0
 
 
+def _models(task_class: type[Task[Any]], arguments: Arguments) -> Iterator[tuple[Task[Any], nn.Module]]:
+    """The model in `pretrained` if there is one, else random networks of all widths and sizes.
+
+    Raises:
+        ValueError: if the model is given and others are asked for, too.
+    """
+    config, options = arguments.config, arguments.options
+    if config.pretrained != "none":
+        for flag in arguments.given & {"widths", "sizes", "num_classes"}:
+            raise ValueError(f"--{flag}: cannot be set with --pretrained, which is a network of its own")
+        yield load_model(task_class, config, None, arguments.given)
+        return
+    for width, size in itertools.product(options["widths"], options["sizes"]):
+        task = task_class.with_num_classes(_scaled(config, width, size), options["num_classes"])
+        yield task, task.build_model()
+
+
 def _scaled(config: Any, width: float, input_size: int) -> Any:
     """The settings at another width and input size, with random weights."""
-    settings = {"backbone.name": f"mobilenet_{width:g}", "data.input_size": input_size, "pretrained": "none"}
-    return replace_settings(config, settings)
+    return replace_settings(config, {"backbone.name": f"mobilenet_{width:g}", "data.input_size": input_size})
 
 
-def _build(task: Task[Any], runtimes: Sequence[str]) -> list[nn.Module]:
-    """The network in each runtime, with random weights; all on the CPU, where ONNX Runtime computes."""
-    network = inference_copy(task.build_model())
+def _versions(task: Task[Any], network: nn.Module, runtimes: Sequence[str]) -> list[nn.Module]:
+    """The network in each runtime; all on the CPU, where ONNX Runtime computes."""
+    network = inference_copy(network)
     side = task.config.data.input_size
     versions: dict[str, nn.Module] = {"torch": network}
     if set(runtimes) - {"torch"}:

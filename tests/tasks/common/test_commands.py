@@ -125,7 +125,8 @@ def test_predict_takes_a_threshold_from_the_runs_table(unbroken: Path, generated
     table.unlink()
     failed = run_detection(*words, "--threshold", "f1")
     assert failed.stderr == (
-        f"error: threshold: f1 is looked up in thresholds.csv, which {run} does not have; evaluate --run {run} writes it\n"
+        f"error: threshold: f1 is looked up in thresholds.csv, which {run} does not have; "
+        f"evaluate --run {run} writes it\n"
     )
     failed = run_detection("train", "--data.root", str(generated_root), "--threshold", "f1")
     assert (failed.returncode, failed.stderr.splitlines()[-1]) == (
