@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from backbone.base import Backbone
-from backbone.layers import KERAS, TIMM, TORCHVISION_V2, TORCHVISION_V3, Conventions
+from backbone.layers import CAFFE, KERAS, TIMM, TORCHVISION_V2, TORCHVISION_V3, Conventions
 from backbone.mobilenet import MobileNet
 from backbone.mobilenet_v2_v3 import MobileNetV2, MobileNetV3
 from backbone.names import ConventionsName, Family, parse_name
 
 _CONVENTIONS: dict[Family, dict[ConventionsName, Conventions]] = {
-    "v1": {"keras": KERAS, "timm": TIMM},
+    "v1": {"keras": KERAS, "timm": TIMM, "caffe": CAFFE},
     "v2": {"torchvision": TORCHVISION_V2, "keras": KERAS},
     "v3_large": {"torchvision": TORCHVISION_V3},
     "v3_small": {"torchvision": TORCHVISION_V3},
@@ -26,8 +26,9 @@ def build_backbone(name: str, conventions: ConventionsName | None = None) -> Bac
 
     Args:
         name: see `backbone.names`.
-        conventions: padding, BN epsilon and normalisation: `keras` or `timm` for v1, `torchvision` or `keras` for v2,
-            `torchvision` for v3; None for `default_conventions`. `keras` stands for all of TensorFlow's networks.
+        conventions: padding, BN epsilon and normalisation: `keras`, `timm` or `caffe` for v1, `torchvision` or `keras`
+            for v2, `torchvision` for v3; None for `default_conventions`. `keras` stands for all of TensorFlow's
+            networks.
 
     Raises:
         ValueError: if the name is invalid, or the network does not exist with those conventions.

@@ -45,6 +45,7 @@ IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
 KERAS = Conventions()
 TIMM = Conventions(padding="symmetric", bn_eps=1e-5)
+CAFFE = Conventions(mean=(123.68, 116.779, 103.939), std=1.0)  # Keras calls this normalisation by that name
 TORCHVISION_V2 = Conventions("symmetric", 1e-5, nn.ReLU6, IMAGENET_MEAN, IMAGENET_STD)
 TORCHVISION_V3 = Conventions("symmetric", 1e-3, nn.Hardswish, IMAGENET_MEAN, IMAGENET_STD)
 

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 Family = Literal["v1", "v2", "v3_large", "v3_small"]
 Variant = Literal["separable", "conv", "shallow", "head"]
-ConventionsName = Literal["keras", "timm", "torchvision"]
+ConventionsName = Literal["keras", "timm", "torchvision", "caffe"]
 DEFAULT_INPUT_SIZE = 224
 
 _NAME = re.compile(

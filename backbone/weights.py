@@ -25,13 +25,13 @@ class Weights:
 
     Attributes:
         state: state dict of a `Classifier`: `backbone...` and, if there is a classifier, `head...`.
-        conventions: for `build_backbone`.
+        conventions: for `build_backbone`; None if the network is no MobileNet.
         origin: file or run of the weights, for messages.
         class_names: of the classifier, by class id; empty if there is no classifier or they are unknown.
     """
 
     state: Mapping[str, Tensor]
-    conventions: ConventionsName
+    conventions: ConventionsName | None
     origin: str
     class_names: tuple[str, ...] = ()
 

@@ -35,13 +35,13 @@ class AttributeImages(StoredExamples[Attributes]):
 
     Attributes:
         attribute_names: by column, K.
-        values: bool (N, K).
+        values: bool (N, K); float32 with NaN where a column is unknown, see `with_attributes`.
     """
 
     def __init__(
         self,
         images: ImageStore,
-        values: NDArray[np.bool_],
+        values: NDArray[np.bool_] | NDArray[np.float32],
         attribute_names: Sequence[str],
         warnings: Sequence[str] = (),
     ) -> None:
@@ -53,6 +53,16 @@ class AttributeImages(StoredExamples[Attributes]):
     def truth(self, index: int) -> Attributes:
         """The attributes of an image, without reading it."""
         return Attributes(self.values[index].astype(np.float32))
+
+    def with_attributes(self, names: Sequence[str]) -> AttributeImages:
+        """The images with these attributes as columns; one that the data do not have is NaN, neither true nor false."""
+        values = np.full((len(self.values), len(names)), np.nan, np.float32)
+        for column, name in enumerate(names):
+            if name in self.attribute_names:
+                values[:, column] = self.values[:, self.attribute_names.index(name)]
+        renamed = AttributeImages(self.images, values, names, self.warnings)
+        renamed.decoding = self.decoding
+        return renamed
 
     def select(self, rows: Rows) -> AttributeImages:
         """The images of these rows, in that order."""

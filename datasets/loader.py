@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datasets.alignment import NoFaceError
+from datasets.face_detection import NoFaceError
 from datasets.images.read import UnreadableImageError
 from datasets.memory import keep_freed_memory
 from datasets.types import Batch, Example, Image, Unreadable
@@ -70,11 +70,16 @@ def _read(source: Source[T], row: int, prepare: Callable[[Example[T]], Example[T
     try:
         example = source[row]
     except UnreadableImageError as error:
-        return Unreadable(str(error), is_empty=isinstance(error, NoFaceError))
+        return unreadable_example(str(error), error)
     try:
         return prepare(example)
     except UnreadableImageError as error:  # the preprocessing refused it
-        return Unreadable(f"{example.id}: {error}", is_empty=isinstance(error, NoFaceError))
+        return unreadable_example(f"{example.id}: {error}", error)
+
+
+def unreadable_example(reason: str, error: UnreadableImageError) -> Unreadable:
+    """What stands in for an image that raised that error."""
+    return Unreadable(reason, is_empty=isinstance(error, NoFaceError))
 
 
 class EvaluationSet(Dataset[Example[T] | Unreadable], Generic[T]):

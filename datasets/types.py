@@ -10,9 +10,8 @@ training batch in the loader processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -96,18 +95,39 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     return type(value)(*(map_tensors(function, part) for part in value)) if isinstance(value, tuple) else value
 
 
-class PreparedImage(NamedTuple):
-    """An image that predictions are made for.
+class DetectedFace(NamedTuple):
+    """A face that was detected in a photo.
 
     Attributes:
-        pixels: the network's input (S, S, 3).
-        record: what its record says of it besides the prediction, such as the box of the face that was taken.
-        remark: a remark that the images are counted by, in words that follow "3 images".
+        box_xyxy: x0, y0, x1, y1 in pixels of the photo; parts of it may be outside.
+        landmarks: (5, 2), x and y in pixels of the photo: eyes, tip of the nose and corners of the mouth, left in the
+            image first.
+        score: confidence in [0, 1].
+    """
+
+    box_xyxy: tuple[float, float, float, float]
+    landmarks: NDArray[np.float64]
+    score: float
+
+    def to_record(self) -> dict[str, Any]:
+        """The face in a JSON record of its photo."""
+        return {
+            "face_box_xyxy": [round(value, 1) for value in self.box_xyxy],
+            "landmarks": self.landmarks.round(1).tolist(),
+            "score": round(self.score, 4),
+        }
+
+
+class PreparedImage(NamedTuple):
+    """The network's input for one prediction.
+
+    Attributes:
+        pixels: (S, S, 3).
+        face: the detected face that it shows; None without a face detector.
     """
 
     pixels: Image
-    record: Mapping[str, Any] = MappingProxyType({})
-    remark: str | None = None
+    face: DetectedFace | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tasks.common.config import OnnxInputConfig
 from tasks.common.ranges import Positive, PositiveInt, RightOpenUnit, Settings, require, require_region
 
 ClassLoss = Literal["kd", "dkd", "dist"]
@@ -12,21 +13,15 @@ Part = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnnxConfig(Settings, group="onnx"):
+class OnnxConfig(OnnxInputConfig, group="onnx"):
     """Preprocessing and outputs of an ONNX teacher.
 
     Args:
         input_size: side of its square input in pixels; null to read it from the file.
-        layout: nchw or nhwc; null to read it from the file.
-        mean: of R, G, B in 0 to 255; subtracted first.
-        std: of R, G, B in 0 to 255; divided by afterwards.
         outputs: logits or probabilities, for classification and attributes.
     """
 
     input_size: PositiveInt | None = None
-    layout: Literal["nchw", "nhwc"] | None = None
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
     outputs: Literal["logits", "probabilities"] = "logits"
 
 

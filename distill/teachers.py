@@ -11,18 +11,22 @@ from typing import Any
 from backbone.weights import IMAGENET_CLASS_NAMES
 from distill.classifiers import class_columns, open_timm, open_torchvision
 from distill.config import OnnxConfig
-from distill.facenet import INPUT_SIZE, WEIGHTS, FaceNetTask, load_facenet
 from distill.names import TEACHERS, parse_teacher
 from distill.resnet import ResNetTask
 from distill.teacher import Teacher, TeacherOptions, at_input_size, build_teacher
 from distill.training import train_teacher
 from distill.wrappers import LogitsWrapper, ProbabilitiesToLogits
 from tasks.common.deploy.onnx_network import OnnxNetwork
-from tasks.common.runs.load import open_run
+from tasks.common.published import PUBLISHED_MODELS
+from tasks.common.runs.load import load_model, open_run
 from tasks.common.runtime.device import setup_device
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
+from tasks.common.settings import replace_settings
 from tasks.common.task import Task
+from tasks.embedding.facenet import INPUT_SIZE
+from tasks.embedding.inception_resnet import InceptionResnetV1
 from tasks.embedding.model import EmbeddingWrapper
+from tasks.embedding.task import EmbeddingTask
 
 
 def open_teacher(text: str, student: Task[Any], onnx_config: OnnxConfig, world: World = SINGLE_PROCESS) -> Teacher:
@@ -43,11 +47,17 @@ def open_teacher(text: str, student: Task[Any], onnx_config: OnnxConfig, world: 
 def _open_facenet(spec: str, student: Task[Any], options: TeacherOptions) -> Teacher:
     """FaceNet with published weights; trained on the sample where neither weights nor data are given."""
     if not spec and student.config.data.root is None:
-        task, model, origin = train_teacher(FaceNetTask, student, "facenet", options.world)
+        task, model, origin = train_teacher(EmbeddingTask, student, "facenet", options.world)
         return build_teacher(f"FaceNet, {origin}", task, model)
-    task = at_input_size(student, INPUT_SIZE)
-    spec = spec or next(iter(WEIGHTS))
-    return build_teacher(f"FaceNet, {spec}", task, load_facenet(spec))
+    name = f"facenet_{(spec or 'vggface2').replace('-', '_')}"
+    is_published = any(row.name == name for row in PUBLISHED_MODELS)
+    config = replace_settings(
+        student.config, {"pretrained": name if is_published else spec, "backbone.conventions": None}
+    )
+    _, model = load_model(EmbeddingTask, config, None)
+    if not isinstance(getattr(model, "backbone", None), InceptionResnetV1):
+        raise ValueError(f"--teacher: {spec}: not FaceNet's weights")
+    return build_teacher(f"FaceNet, {spec or name}", at_input_size(student, INPUT_SIZE), model)
 
 
 def _open_attributes(_: str, student: Task[Any], options: TeacherOptions) -> Teacher:

@@ -23,6 +23,7 @@ COMMON_LAYERS = (
     ("config", "settings", "published"),
     ("runtime", "thresholds", "weights"),
     ("task",),
+    ("face_task",),
     ("model", "drawing", "deploy"),
     ("runs",),
     ("evaluation",),

@@ -48,6 +48,12 @@ def draw_detections(image: Image, predicted: Detections, truth: Detections | Non
     return add_caption(canvas, "dashed: truth") if truth is not None and len(truth) else canvas
 
 
+def draw_faces(image: Image, boxes_xyxy: Sequence[tuple[float, ...]], labels: Sequence[str]) -> Image:
+    """A copy of the image with a labelled box around each face, each in a colour of its own."""
+    boxes = np.array(boxes_xyxy, np.float32).reshape(-1, 4)
+    return draw_detections(image, Detections(boxes, np.arange(len(boxes)), image.shape[:2]), None, labels)
+
+
 def _corners(objects: Detections) -> NDArray[np.int64]:
     """(M, 4) pixels."""
     return objects.boxes_xyxy.round().astype(np.int64)

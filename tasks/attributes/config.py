@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from tasks.common.config import DataConfig, TaskConfig, VerbSettings, require_size_of_name
-from tasks.common.ranges import ClosedUnit, LeftOpenUnit, NonNegativeInt, require, require_region, require_threshold
+from tasks.common.config import (
+    FACE_ARCHITECTURE,
+    FACE_INPUT,
+    FaceDataConfig,
+    TaskConfig,
+    VerbSettings,
+    require_size_of_name,
+)
+from tasks.common.ranges import ClosedUnit, LeftOpenUnit, NonNegativeInt, require, require_threshold
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttributesDataConfig(DataConfig, group="data"):
-    """Images and a list of their attributes: CelebA's, or a CSV file with a column for each.
-
-    Args:
-        face_part: crop of each image: x0, y0, x1, y1 as fractions of its width and height.
-        align: YuNet's ONNX file, to detect and align faces by five landmarks; null if they are already aligned.
-    """
-
-    face_part: tuple[float, float, float, float] = (0, 0, 1, 1)
-    align: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_region("data.face_part", self.face_part)
+class AttributesDataConfig(FaceDataConfig, group="data"):
+    """Images and a list of their attributes: CelebA's, or a CSV file with a column for each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttributesConfig(TaskConfig):
-    """A backbone and a sigmoid for each attribute (Howard et al. 2017, section 4.5, Table 12).
+    """A backbone and a probability for each attribute (Howard et al. 2017, section 4.5, Table 12).
 
     Args:
         data: the dataset.
+        head: linear (a logit for each attribute), or ages (a hidden layer; the probability of an age group, such as
+            Child, is the sum over a softmax of the ages 0 to 99; a logit for each other attribute).
+        faces: where faces are detected, which of a photo's faces predict takes: all, the largest, or one (a photo with
+            several is left out).
         pos_weight_exponent: the loss of an attribute's positives has the weight ((1 - p) / p)^pos_weight_exponent,
             where p is its prevalence in the training images. 0: no weights; 1: positives and negatives of each
             attribute have equal total weight. Predicted probabilities are corrected for it.
@@ -43,13 +42,17 @@ class AttributesConfig(TaskConfig):
             recall=0.8 the highest with that recall.
     """
 
+    ARCHITECTURE: ClassVar[tuple[str, ...]] = (*TaskConfig.ARCHITECTURE, *FACE_ARCHITECTURE, "head")
     ACTS_IN: ClassVar[VerbSettings] = {
         "evaluate": ("threshold",),
-        "predict": ("data.input_size", "data.face_part", "data.align", "threshold"),
+        "predict": (*FACE_INPUT, "faces", "threshold"),
         "export": ("threshold",),
+        "cost": ("head",),
     }
 
     data: AttributesDataConfig = field(default_factory=AttributesDataConfig)
+    head: Literal["linear", "ages"] = "linear"
+    faces: Literal["all", "largest", "one"] = "all"
     pos_weight_exponent: ClosedUnit = 0.5
     min_crop_area: LeftOpenUnit = 0.6
     randaugment_ops: NonNegativeInt = 0

@@ -26,7 +26,7 @@ def draw_attributes(
     bars = []
     for column in np.sort(np.argsort(-predicted.values, kind="stable")[:MAX_BARS]).tolist():
         value = float(predicted.values[column])
-        is_true = None if truth is None else bool(truth.values[column] > 0.5)
+        is_true = None if truth is None or np.isnan(truth.values[column]) else bool(truth.values[column] > 0.5)
         colour = UNKNOWN if is_true is None else RIGHT if is_true == (value >= threshold) else WRONG
         bars.append(Bar(f"{'* ' if is_true else ''}{names[column].replace('_', ' ')}", value, colour))
     picture = join_panel(image, draw_bars(bars, threshold=threshold))

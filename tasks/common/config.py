@@ -23,6 +23,7 @@ from tasks.common.ranges import (
     Settings,
     require,
     require_fold,
+    require_region,
 )
 
 VerbSettings = Mapping[str, tuple[str, ...]]
@@ -30,6 +31,8 @@ WITHOUT_RUN = " without --run"  # after a verb: what acts only where published w
 
 HARDWARE = ("loop.device", "loop.precision", "loop.deterministic")
 LOADER = ("loop.num_workers", "loop.max_unreadable_fraction")
+FACE_INPUT = ("data.input_size", "data.face_part", "data.align", "data.face_crop", "data.face_scale")
+FACE_ARCHITECTURE = ("data.face_crop", "data.face_scale")
 EVALUATION = ("data", "optim.batch_size", *HARDWARE, *LOADER)
 
 
@@ -83,6 +86,29 @@ class DataConfig(Settings, group="data"):
             low, high = self.pixel_range
             is_range = math.isfinite(low) and math.isfinite(high) and low < high
             require(is_range, "data.pixel_range", "two numbers, the lower one first", list(self.pixel_range))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceDataConfig(DataConfig, group="data"):
+    """Photos of faces.
+
+    Args:
+        face_part: crop of each photo without a face detector: x0, y0, x1, y1 as fractions of its width and height.
+        align: face detector, to find the faces of a photo: yunet (downloaded once) or the path of YuNet's ONNX file;
+            null if the photos show one face each, cropped as the model expects it.
+        face_crop: crop of a detected face: aligned (its eyes, nose and mouth moved to fixed places) or box (the face's
+            box made square and enlarged; outside the photo its border is repeated).
+        face_scale: side of a box crop / longer side of the face's box.
+    """
+
+    face_part: tuple[float, float, float, float] = (0, 0, 1, 1)
+    align: str | None = None
+    face_crop: Literal["aligned", "box"] = "aligned"
+    face_scale: Positive = 1.4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_region("data.face_part", self.face_part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +187,21 @@ class LoopConfig(Settings, group="loop"):
     evaluate_every: PositiveInt = 1
     checkpoint_minutes: NonNegative = 5.0
     max_unreadable_fraction: ClosedUnit = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxInputConfig(Settings, group="onnx_input"):
+    """Preprocessing for an ONNX file of another project.
+
+    Args:
+        layout: nchw or nhwc; null to read it from the file.
+        mean: of R, G, B in 0 to 255; subtracted first.
+        std: of R, G, B in 0 to 255; divided by afterwards.
+    """
+
+    layout: Literal["nchw", "nhwc"] | None = None
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True, kw_only=True)

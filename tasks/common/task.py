@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from backbone.weights import Weights, weight_names
 from datasets.balance import ClassBalance, Classes, image_weights
+from datasets.drawing.boxes import draw_faces
 from datasets.files import write_json
 from datasets.images.read import Decoding
 from datasets.loader import Augment, Collate, Mixing, Order, Preprocess, Source, TrainingSet
 from datasets.splits import SplitData
-from datasets.types import Image, PreparedImage, Split
+from datasets.types import DetectedFace, Image, PreparedImage, Split
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.thresholds import ThresholdCounts
 from tasks.common.weights import TaskWeights
@@ -223,9 +224,9 @@ class Task(Objective, Generic[T]):
     def preprocessing(self) -> Preprocess:
         """A function from an image (H, W, 3) to the network's input (S, S, 3); it is pickled for loader processes."""
 
-    def prepare(self, image: Image) -> PreparedImage:
-        """The network's input for a single image, as `preprocessing` makes it, and what to tell the user of it."""
-        return PreparedImage(self.preprocessing()(image))
+    def prepare(self, image: Image) -> list[PreparedImage]:
+        """The network's input for each prediction that an image gets: one, or one for each detected face."""
+        return [PreparedImage(self.preprocessing()(image))]
 
     @abstractmethod
     def decode(self, outputs: Outputs) -> list[T]:
@@ -262,6 +263,34 @@ class Task(Objective, Generic[T]):
     def table(self, predicted: Sequence[T]) -> dict[str, NDArray[Any]]:
         """The predictions for an image as columns of equal length, whose names and types are always the same."""
         return {"prediction": np.array([*predicted, None], object)[:-1]}
+
+    def draw_all(self, image: Image, predicted: Sequence[T], faces: Sequence[DetectedFace]) -> Image:
+        """A copy of the image with its prediction drawn, or with all its faces and a short label of each.
+
+        Args:
+            image: (H, W, 3).
+            predicted: one for the image, or one for each face, of which there may be none.
+            faces: that were detected; empty where the task has no face detector.
+        """
+        if len(faces) != len(predicted):
+            (only,) = predicted
+            return self.draw(image, only)
+        labels = [self.face_label(one, number) for number, one in enumerate(predicted, 1)]
+        return draw_faces(image, [face.box_xyxy for face in faces], labels)
+
+    def describe_all(
+        self, predicted: Sequence[T], faces: Sequence[DetectedFace], image_hw: tuple[int, int]
+    ) -> dict[str, Any]:
+        """The prediction for an image of that size as a JSON record, or those for its `faces`; see `draw_all`."""
+        if len(faces) != len(predicted):
+            (only,) = predicted
+            return self.describe(only, image_hw)
+        records = [face.to_record() | self.describe(one, image_hw) for face, one in zip(faces, predicted, strict=True)]
+        return {"faces": records}
+
+    def face_label(self, predicted: T, number: int) -> str:
+        """A short label of a detected face: by default its number in the image, from 1."""
+        return str(number)
 
     def write_metadata(self, folder: Path) -> None:
         """Write the metadata as human-readable files."""

@@ -1,4 +1,4 @@
-"""The verbs of embedding: those of every task, `index`, `search`, `remove` and `evaluate_onnx`."""
+"""The verbs of embedding: those of every task, `index`, `search` and `remove`."""
 
 from jsonargparse import ArgumentParser
 
@@ -27,12 +27,6 @@ def _add_gallery(flags: ArgumentParser) -> None:
     flags.add_argument("--gallery", type=str, default="gallery.faiss", help="gallery written by index")
 
 
-def _evaluate_onnx_flags(flags: ArgumentParser) -> None:
-    flags.add_argument("onnx", type=str, help="ONNX file: one RGB face, ImageNet mean and std, to an embedding")
-    commands.add_out(flags, "runs/embedding/<backbone>-evaluate_onnx")
-    commands.add_json(flags)
-
-
 _PUBLISHED = "--pretrained keras"
 _INDEX = f"python -m tasks.{{task}} index {_PUBLISHED} tasks/embedding"
 
@@ -58,16 +52,5 @@ COMMANDS = commands.COMMANDS | {
         "tasks.embedding.search",
         _remove_flags,
         usage=" INPUT... [--gallery GALLERY]",
-    ),
-    "evaluate_onnx": commands.Command(
-        "Evaluate an external embedding network, an ONNX file, on the validation photos.",
-        (
-            'python -c "import torch, torchvision as tv; torch.onnx.export(tv.models.resnet18(), '
-            "torch.zeros(1, 3, 96, 96), 'net.onnx')\"",
-            "python -m tasks.{task} evaluate_onnx net.onnx --data.input_size 96",
-        ),
-        "tasks.embedding.evaluate_onnx",
-        _evaluate_onnx_flags,
-        usage=" ONNX",
     ),
 }

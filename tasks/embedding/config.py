@@ -8,47 +8,37 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Interval
 
 from tasks.common.config import (
+    FACE_ARCHITECTURE,
     HARDWARE,
     LOADER,
     WITHOUT_RUN,
-    DataConfig,
+    FaceDataConfig,
+    OnnxInputConfig,
     TaskConfig,
     VerbSettings,
     require_size_of_name,
 )
-from tasks.common.ranges import (
-    AtLeast2,
-    InputSize,
-    LeftOpenUnit,
-    NonNegativeInt,
-    OpenUnit,
-    Positive,
-    require,
-    require_region,
-)
+from tasks.common.config import FACE_INPUT as FACE_CROP
+from tasks.common.ranges import AtLeast2, InputSize, LeftOpenUnit, NonNegativeInt, OpenUnit, Positive, require
 
-FACE_INPUT = ("data.input_size", "data.face_part", "data.align", "data.pixel_range")
+FACE_INPUT = (*FACE_CROP, "data.pixel_range", "faces")
+PUBLISHED = ("backbone", "onnx_input")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingDataConfig(DataConfig, group="data"):
+class EmbeddingDataConfig(FaceDataConfig, group="data"):
     """Face photos, one folder per identity.
 
     Args:
         lfw: folder in LFW's layout with pairs.txt, to validate on its pairs and train on all identities of root; null
             to validate on all pairs of the val photos.
-        face_part: crop of each photo: x0, y0, x1, y1 as fractions of its width and height.
-        align: YuNet's ONNX file, to detect and align faces by five landmarks; null if they are already aligned.
     """
 
     lfw: str | None = None
     input_size: InputSize = 128
-    face_part: tuple[float, float, float, float] = (0, 0, 1, 1)
-    align: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_region("data.face_part", self.face_part)
         require(self.fold is None or self.lfw is None, "data.fold", "null with data.lfw, which is scored", self.fold)
 
 
@@ -58,7 +48,12 @@ class EmbeddingConfig(TaskConfig):
 
     Args:
         data: the dataset.
+        network: mobilenet (the one of backbone.name) or inception_resnet_v1 (FaceNet's, whose 512 outputs are the
+            embedding with embedding_dim null; backbone.name has no effect then).
+        onnx_input: preprocessing for an ONNX file in place of a trained network.
         embedding_dim: embedding size; null for the backbone's pooled features without a projection.
+        faces: where faces are detected, which of a photo's faces predict, index and search take: all, the largest, or
+            one (a photo with several is left out).
         loss: cosface or arcface (softmax over the training identities with an additive margin), or triplet (with
             semi-hard negatives).
         margin: on the cosine (cosface; usually 0.35), the angle in radians (arcface; 0.5) or the squared distance
@@ -71,26 +66,33 @@ class EmbeddingConfig(TaskConfig):
             pairs.
     """
 
-    ARCHITECTURE: ClassVar[tuple[str, ...]] = (*TaskConfig.ARCHITECTURE, "embedding_dim")
+    ARCHITECTURE: ClassVar[tuple[str, ...]] = (
+        *TaskConfig.ARCHITECTURE,
+        *FACE_ARCHITECTURE,
+        "network",
+        "embedding_dim",
+    )
     ACTS_IN: ClassVar[VerbSettings] = {
         "evaluate": ("fars",),
-        "evaluate" + WITHOUT_RUN: ("backbone",),
+        "evaluate" + WITHOUT_RUN: PUBLISHED,
         "predict": FACE_INPUT,
-        "predict" + WITHOUT_RUN: ("backbone",),
+        "predict" + WITHOUT_RUN: PUBLISHED,
         "export": ("fars",),
         "export" + WITHOUT_RUN: ("backbone",),
-        "cost": ("embedding_dim", "loss"),
+        "cost": ("network", "embedding_dim", "loss"),
         "benchmark": ("embedding_dim",),
         "index": (*FACE_INPUT, *HARDWARE, *LOADER),
-        "index" + WITHOUT_RUN: ("pretrained", "backbone"),
+        "index" + WITHOUT_RUN: ("pretrained", *PUBLISHED),
         "search": (*FACE_INPUT, *HARDWARE, *LOADER),
-        "search" + WITHOUT_RUN: ("pretrained", "backbone"),
+        "search" + WITHOUT_RUN: ("pretrained", *PUBLISHED),
         "remove": (),
-        "evaluate_onnx": ("data", "optim.batch_size", "fars", *LOADER),
     }
 
     data: EmbeddingDataConfig = field(default_factory=EmbeddingDataConfig)
+    network: Literal["mobilenet", "inception_resnet_v1"] = "mobilenet"
+    onnx_input: OnnxInputConfig = field(default_factory=OnnxInputConfig)
     embedding_dim: AtLeast2 | None = 128
+    faces: Literal["all", "largest", "one"] = "all"
     loss: Literal["cosface", "arcface", "triplet"] = "cosface"
     margin: Annotated[float, Interval(ge=0, lt=2)] = 0.35
     scale: Positive = 30.0

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from sklearn.metrics import roc_curve
 
-from datasets.drawing.draw import BLACK, PALETTE, RIGHT, WHITE, WRONG, add_caption, contact_sheet, pad, rescale
+from datasets.drawing.draw import BLACK, PALETTE, RIGHT, UNKNOWN, WHITE, WRONG, add_caption, contact_sheet, pad, rescale
 from datasets.drawing.plot import add_legend_below, new_plot
 from datasets.images.read import AS_STORED, Decoding, UnreadableImageError, read_image
 from datasets.types import Face, Image
-from tasks.embedding.gallery import Match
+from tasks.embedding.gallery import Box, Embedded, Match
 from tasks.embedding.verification import Bools, Floats, OperatingPoint
 
 HEIGHT_PX, MAX_WIDTH_PX, STRIP_PX, STRIP_ROWS = 280, 1120, 10, 4
@@ -45,7 +45,7 @@ def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
 
 
 def draw_matches(
-    found: Sequence[tuple[str, Sequence[Match]]], point: OperatingPoint | None, decoding: Decoding = AS_STORED
+    found: Sequence[tuple[Embedded, Sequence[Match]]], point: OperatingPoint | None, decoding: Decoding = AS_STORED
 ) -> Image:
     """Each query and its best matches in a row; matches that are the query's own file are left out.
 
@@ -53,20 +53,20 @@ def draw_matches(
     of folders are no identities, because there is only one, or the query's is not among them.
 
     Args:
-        found: paths of queries, and their matches, best first.
+        found: queries, and their matches, best first; where faces are detected, each photo has the box of its face.
         point: matches below its threshold are pale; None for no threshold.
         decoding: how the photos' files become pixels.
     """
     folders = {_folder(match.path) for _, matches in found for match in matches}
     rows, has_frames = [], False
-    for query, matches in found:
+    for (query, box), matches in found:
         is_identity = len(folders) > 1 and _folder(query) in folders
         has_frames |= is_identity
-        tiles = [add_caption(_tile(query, WHITE, decoding), f"query: {Path(query).name}")]
+        tiles = [add_caption(_tile(query, box, WHITE, decoding), f"query: {Path(query).name}")]
         for match in [match for match in matches if match.path != query][:MAX_MATCHES]:
             is_same = _folder(match.path) == _folder(query)
             frame = WHITE if not is_identity else RIGHT if is_same else WRONG
-            tile = _tile(match.path, frame, decoding)
+            tile = _tile(match.path, match.face_box_xyxy, frame, decoding)
             if point is not None and match.similarity < point.threshold:
                 tile = ((1 - PALE) * tile + PALE * 255).astype(np.uint8)
             tiles.append(add_caption(tile, f"{match.similarity:.3f} {Path(match.path).name}"))
@@ -84,11 +84,15 @@ def _folder(path: str) -> str:
     return Path(path).parent.name
 
 
-def _tile(path: str, frame: tuple[int, int, int], decoding: Decoding) -> Image:
-    """A photo in a frame, grey if it was moved or deleted since it was indexed."""
+def _tile(path: str, box_xyxy: Box | None, frame: tuple[int, int, int], decoding: Decoding) -> Image:
+    """A photo in a frame, with a box around its face; grey if it was moved or deleted since it was indexed."""
     try:
         photo = read_image(Path(path), decoding)
-        photo = rescale(photo, TILE_PX / max(photo.shape[:2]))
+        scale = TILE_PX / max(photo.shape[:2])
+        photo = rescale(photo, scale)
+        if box_xyxy is not None:
+            x0, y0, x1, y1 = (round(value * scale) for value in box_xyxy)
+            cv2.rectangle(photo, (x0, y0), (x1, y1), UNKNOWN, 2)
     except UnreadableImageError:
         photo = np.full((TILE_PX, TILE_PX, 3), 127, np.uint8)
     border = (FRAME_PX,) * 4

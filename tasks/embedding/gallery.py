@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from datasets.files import write_json
 from tasks.common.evaluation.report import write_csv
 from tasks.common.model.neighbours import Floats, SimilarityIndex
 
+Box = tuple[float, ...]  # x0, y0, x1, y1
+COLUMNS = ("id", "path", "x0", "y0", "x1", "y1")
+
 
 class Match(NamedTuple):
     """A gallery photo that is similar to a query.
@@ -23,24 +27,38 @@ class Match(NamedTuple):
     Attributes:
         path: of the photo.
         similarity: cosine of the embeddings.
+        face_box_xyxy: of the face that was embedded, in pixels of the photo; None without a face detector.
     """
 
     path: str
     similarity: float
+    face_box_xyxy: Box | None = None
+
+
+class Embedded(NamedTuple):
+    """A row of the gallery: a photo, or one face of it.
+
+    Attributes:
+        path: of the photo.
+        face_box_xyxy: of the face; None without a face detector.
+    """
+
+    path: str
+    face_box_xyxy: Box | None = None
 
 
 class Gallery:
-    """Embedded photos; a photo's id is a hash of its path, size and modification time.
+    """Embedded photos or their faces; the id of a photo's first face is a hash of its path, size and time of change.
 
-    `gallery.faiss` stores ids and vectors, `gallery.csv` ids and paths, `gallery.json` the digest of the network. A
-    photo is in the gallery if both of the first two list its id. Each file is written atomically, and the index is
-    replaced while the CSV lists both old and new photos. So a crash at any moment leaves the gallery as before the
-    update or as after it.
+    `gallery.faiss` stores ids and vectors, `gallery.csv` ids, paths and boxes of faces, `gallery.json` the digest of
+    the network. A photo is in the gallery if both of the first two list its id. Each file is written atomically, and
+    the index is replaced while the CSV lists both old and new photos. So a crash at any moment leaves the gallery as
+    before the update or as after it.
     """
 
-    def __init__(self, path: Path, index: SimilarityIndex, paths: Mapping[int, str], network: str) -> None:
-        """Args: path: of the index; index: vectors; paths: id -> photo, all in the index; network: its digest."""
-        self.path, self._index, self._paths, self.network = path, index, dict(paths), network
+    def __init__(self, path: Path, index: SimilarityIndex, rows: Mapping[int, Embedded], network: str) -> None:
+        """Args: path: of the index; index: vectors; rows: by id, all in the index; network: its digest."""
+        self.path, self._index, self._rows, self.network = path, index, dict(rows), network
 
     @classmethod
     def new(cls, path: Path, dim: int, network: str) -> Gallery:
@@ -59,17 +77,17 @@ class Gallery:
         index = SimilarityIndex.read(path)
         try:
             with path.with_suffix(".csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-                paths = {int(row["id"]): row["path"] for row in csv.DictReader(file)}
+                rows = {int(row["id"]): Embedded(row["path"], _read_box(row)) for row in csv.DictReader(file)}
             network = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["network"]
         except (OSError, KeyError, TypeError, ValueError) as error:
             names = f"{path.with_suffix('.csv').name} and {path.with_suffix('.json').name}"
             raise ValueError(f"{path}: {names}, which belong to it, cannot be read ({error})") from error
-        index.remove(np.setdiff1d(index.ids, np.array(list(paths), np.int64)))  # without a path
+        index.remove(np.setdiff1d(index.ids, np.array(list(rows), np.int64)))  # without a path
         known = set(index.ids.tolist())
-        return cls(path, index, {id_: photo for id_, photo in paths.items() if id_ in known}, network)
+        return cls(path, index, {id_: row for id_, row in rows.items() if id_ in known}, network)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._rows)
 
     @property
     def kind(self) -> str:
@@ -78,29 +96,33 @@ class Gallery:
 
     def missing(self, photos: Sequence[str]) -> dict[str, int]:
         """The photos that are not in the gallery in their current version, with their ids."""
-        return {photo: id_ for photo, id_ in photo_ids(photos).items() if id_ not in self._paths}
+        return {photo: id_ for photo, id_ in photo_ids(photos).items() if id_ not in self._rows}
 
-    def add(self, ids: Mapping[str, int], embeddings: Floats) -> None:
-        """Add photos with embeddings (M, dim), replacing older versions, and write the files.
+    def add(self, ids: Mapping[str, int], embedded: Sequence[Embedded], embeddings: Floats) -> None:
+        """Add photos or their faces, replacing older versions of the photos, and write the files.
 
         Args:
             ids: photo -> id, computed before it was read: if it has changed since, the next update finds it missing.
-            embeddings: in the same order.
+            embedded: M, the faces of a photo in one run.
+            embeddings: (M, dim).
         """
-        before = self._paths
-        replaced = [id_ for id_, photo in before.items() if photo in ids]
+        before, counts = self._rows, Counter[str]()
+        new: dict[int, Embedded] = {}
+        for row in embedded:
+            new[_id_of_face(ids[row.path], counts[row.path])] = row
+            counts[row.path] += 1
+        replaced = [id_ for id_, row in before.items() if row.path in counts]
         self._index.remove(np.array(replaced, np.int64))
-        self._index.add(np.array(list(ids.values()), np.int64), embeddings)
-        kept = {id_: photo for id_, photo in before.items() if photo not in ids}
-        self._paths = kept | {id_: photo for photo, id_ in ids.items()}
+        self._index.add(np.array(list(new), np.int64), embeddings)
+        self._rows = {id_: row for id_, row in before.items() if row.path not in counts} | new
         self._write(before)
 
     def remove(self, targets: Sequence[str]) -> int:
         """Remove photos, and all photos below folders, and write the files; returns how many were removed."""
-        before = self._paths
-        removed = {id_ for id_, photo in before.items() if any(_is_at_or_below(photo, target) for target in targets)}
+        before = self._rows
+        removed = {id_ for id_, row in before.items() if any(_is_at_or_below(row.path, target) for target in targets)}
         self._index.remove(np.array(list(removed), np.int64))
-        self._paths = {id_: photo for id_, photo in before.items() if id_ not in removed}
+        self._rows = {id_: row for id_, row in before.items() if id_ not in removed}
         self._write(before)
         return len(removed)
 
@@ -108,24 +130,35 @@ class Gallery:
         """The most similar photos for each of (N, dim) embeddings, best first."""
         similarities, ids = self._index.search(embeddings, num_matches)
         return [
-            [Match(self._paths[id_], cosine) for cosine, id_ in zip(row, row_ids, strict=True) if id_ >= 0]
+            [self._match(id_, cosine) for cosine, id_ in zip(row, row_ids, strict=True) if id_ >= 0]
             for row, row_ids in zip(similarities.tolist(), ids.tolist(), strict=True)
         ]
 
-    def _write(self, before: Mapping[int, str]) -> None:
+    def _match(self, id_: int, cosine: float) -> Match:
+        return Match(self._rows[id_].path, cosine, self._rows[id_].face_box_xyxy)
+
+    def _write(self, before: Mapping[int, Embedded]) -> None:
         """First the paths of old and new photos, then the vectors, then only the new paths."""
         if not self.path.exists():
             write_json(self.path.with_suffix(".json"), {"network": self.network})
-        both = {**before, **self._paths}
+        both = {**before, **self._rows}
         if both != before or not self.path.exists():
-            self._write_paths(both)
+            self._write_rows(both)
         self._index.write(self.path)
-        if both != self._paths:
-            self._write_paths(self._paths)
+        if both != self._rows:
+            self._write_rows(self._rows)
 
-    def _write_paths(self, paths: Mapping[int, str]) -> None:
-        rows = [{"id": id_, "path": photo} for id_, photo in paths.items()]
-        write_csv(self.path.with_suffix(".csv"), rows, columns=("id", "path"))
+    def _write_rows(self, embedded: Mapping[int, Embedded]) -> None:
+        rows = []
+        for id_, (path, box) in embedded.items():
+            values = ("",) * 4 if box is None else [round(value, 1) for value in box]
+            rows.append(dict(zip(COLUMNS, (id_, path, *values), strict=True)))
+        write_csv(self.path.with_suffix(".csv"), rows, columns=COLUMNS)
+
+
+def _read_box(row: Mapping[str, str]) -> Box | None:
+    """The box in a line of the CSV file; galleries of earlier versions have none."""
+    return tuple(float(row[name]) for name in COLUMNS[2:]) if row.get("x0") else None
 
 
 def photo_ids(photos: Sequence[str]) -> dict[str, int]:
@@ -138,6 +171,13 @@ def _photo_id(photo: str) -> int:
     status = os.stat(photo)
     text = f"{photo}\0{status.st_size}\0{status.st_mtime_ns}"
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()) >> 1
+
+
+def _id_of_face(photo_id: int, number: int) -> int:
+    """The id of a photo's face: the photo's own for number 0."""
+    if number == 0:
+        return photo_id
+    return int.from_bytes(hashlib.blake2b(f"{photo_id} {number}".encode(), digest_size=8).digest()) >> 1
 
 
 def _is_at_or_below(photo: str, target: str) -> bool:

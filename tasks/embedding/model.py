@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from backbone.base import Backbone, global_average_pool
 from datasets.types import Face
+from tasks.embedding.inception_resnet import InceptionResnetV1
 
 
 class EmbeddingOutputs(NamedTuple):
@@ -52,7 +53,7 @@ class EmbeddingHead(nn.Module):
 class FaceNet(nn.Module):
     """A backbone and an embedding head on its pooled features."""
 
-    def __init__(self, backbone: Backbone, embedding_dim: int | None, num_prototypes: int) -> None:
+    def __init__(self, backbone: Backbone | InceptionResnetV1, embedding_dim: int | None, num_prototypes: int) -> None:
         """Args: backbone: feature extractor; embedding_dim, num_prototypes: see `EmbeddingHead`."""
         super().__init__()
         self.backbone = backbone

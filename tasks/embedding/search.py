@@ -8,36 +8,35 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
+from torch.utils.data import Dataset
 
-from datasets.alignment import SEVERAL_FACES, DetectedFace, FaceCrop, NoFaceError
+from datasets.alignment import FaceCrop, prepare_faces
+from datasets.face_detection import WhichFaces
 from datasets.files import atomic_write
-from datasets.images.read import IMAGE_SUFFIXES, write_image
-from datasets.loader import EvaluationSet, build_loader, ordered_batches
+from datasets.images.read import IMAGE_SUFFIXES, Decoding, UnreadableImageError, write_image
+from datasets.loader import build_loader, ordered_batches, unreadable_example
 from datasets.progress import Progress
-from datasets.stores import ImageFiles, StoredExamples
-from datasets.transforms import center_crop
-from datasets.types import Example, Face
+from datasets.stores import ImageFiles
+from datasets.types import DetectedFace, Example, Face, Unreadable
 from datasets.words import plural
 from tasks.common.cli.parser import Arguments
-from tasks.common.deploy.onnx_file import ExportedNetwork
 from tasks.common.evaluation.evaluate import predict_batch, predict_pixels, readable_batches, track_unreadable
 from tasks.common.evaluation.features import hash_network
+from tasks.common.face_task import FaceTask
 from tasks.common.model.neighbours import Floats
 from tasks.common.prediction.sources import find_files
 from tasks.common.runs.folder import out_folder
 from tasks.common.runs.load import load_model
 from tasks.common.runtime.device import uses_cuda
-from tasks.common.task import Task
 from tasks.embedding.draw import draw_matches
-from tasks.embedding.gallery import Gallery
+from tasks.embedding.gallery import Embedded, Gallery
 from tasks.embedding.metric import RATES
-from tasks.embedding.model import stack_embeddings
+from tasks.embedding.model import FaceNet, stack_embeddings
 from tasks.embedding.verification import OperatingPoint
 
 BATCH_SIZE = 32
@@ -46,25 +45,35 @@ SHEET, MATCHES = "matches.png", "matches.jsonl"
 NUM_DRAWN = 12  # queries
 
 
-def index(task_class: type[Task[Face]], arguments: Arguments) -> int:
+def index(task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
     """Add photos to a gallery."""
     options = arguments.options
     out = Path(options["out"])
     if out.suffix != ".faiss":
         raise ValueError(f"--out: expected a file name ending in .faiss, got {out}")
     photos = _photos(options["inputs"])
+    task: Any
     task, model = load_model(task_class, arguments.config, options["run"], arguments.given)
     gallery = _open_gallery(out, task, model) if out.exists() else _new_gallery(out, task, model)
-    new = gallery.missing(photos)
+    new, num_rows = gallery.missing(photos), 0
     with Progress("embedding", len(new)) as progress:
         for start in range(0, len(new), PHOTOS_PER_WRITE):
             embedded = _embed(task, model, list(new)[start : start + PHOTOS_PER_WRITE], progress)
-            gallery.add({name: new[name] for name in embedded.names}, embedded.embeddings)
-    print(f"{plural(len(new), 'photo')} new or changed; {out} ({gallery.kind}) has {len(gallery)}", file=sys.stderr)
+            rows = [
+                Embedded(name, face and face.box_xyxy)
+                for name, face in zip(embedded.names, embedded.faces, strict=True)
+            ]
+            num_rows += len(rows)
+            gallery.add(new, rows, embedded.embeddings)
+    counted = "" if task.config.data.align is None else f", {plural(num_rows, 'face')} in them"
+    print(
+        f"{plural(len(new), 'photo')} new or changed{counted}; {out} ({gallery.kind}) has {len(gallery)}",
+        file=sys.stderr,
+    )
     return 0
 
 
-def remove(_task_class: type[Task[Face]], arguments: Arguments) -> int:
+def remove(_task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
     """Remove photos from a gallery; their files need not exist."""
     gallery = Gallery.read(Path(arguments.options["gallery"]))
     num_removed = gallery.remove([os.path.abspath(target) for target in arguments.options["inputs"]])
@@ -72,12 +81,13 @@ def remove(_task_class: type[Task[Face]], arguments: Arguments) -> int:
     return 0
 
 
-def search(task_class: type[Task[Face]], arguments: Arguments) -> int:
+def search(task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
     """Find the most similar photos, write and draw them."""
     options = arguments.options
     if options["num_matches"] < 1:
         raise ValueError(f"--num_matches: expected 1 or more, got {options['num_matches']}")
     queries = _photos(options["inputs"])
+    task: Any
     task, model = load_model(task_class, arguments.config, options["run"], arguments.given)
     gallery = _open_gallery(Path(options["gallery"]), task, model)
     with Progress("embedding", len(queries)) as progress:
@@ -89,8 +99,10 @@ def search(task_class: type[Task[Face]], arguments: Arguments) -> int:
             record = {"image": name} | (face.to_record() if face is not None else {})
             file.write(json.dumps(record | {"matches": [match._asdict() for match in matches]}) + "\n")
             best = f"{matches[0].similarity:.3f} {matches[0].path}" if matches else "the gallery is empty"
-            print(f"{name}: {best}")
-    drawn = list(zip(names, found, strict=True))[:NUM_DRAWN]
+            at = "" if face is None else f", face at {', '.join(f'{value:.0f}' for value in face.box_xyxy)}"
+            print(f"{name}{at}: {best}")
+    queries_drawn = [Embedded(name, face and face.box_xyxy) for name, face in zip(names, faces, strict=True)]
+    drawn = list(zip(queries_drawn, found, strict=True))[:NUM_DRAWN]
     write_image(folder / SHEET, draw_matches(drawn, _strictest_point(options["run"]), task.decoding))
     print(f"wrote {SHEET} and {MATCHES} to {folder}", file=sys.stderr)
     return 0
@@ -102,12 +114,12 @@ def _photos(inputs: Sequence[str]) -> list[str]:
 
 
 class _Embedded(NamedTuple):
-    """The photos that have a face.
+    """The photos that have a face, or each of their faces.
 
     Attributes:
-        names: N paths.
+        names: N paths of photos; those with several faces repeat.
         embeddings: (N, D).
-        faces: the face that was taken of each; None without a detector.
+        faces: that were embedded; None without a detector.
     """
 
     names: list[str]
@@ -115,31 +127,40 @@ class _Embedded(NamedTuple):
     faces: list[DetectedFace | None]
 
 
-class _FacePhotos(StoredExamples[DetectedFace | None]):
-    """Face crops, and as truth the face that was taken."""
+class _Faces(Dataset[Any]):
+    """The faces of photos, as examples with the detected face as truth; a batch of photos may have any number."""
 
-    def __init__(self, photos: Sequence[str], face_crop: FaceCrop) -> None:
-        super().__init__(ImageFiles(Path("/"), photos), ())
-        self._face_crop = face_crop
+    def __init__(
+        self, photos: Sequence[str], decoding: Decoding, face_crop: FaceCrop, input_size: int, which: WhichFaces
+    ) -> None:
+        self._images, self._decoding = ImageFiles(Path("/"), photos), decoding
+        self._photos = list(photos)
+        self._settings: Any = {"face_crop": face_crop, "input_size": input_size, "which": which}
 
-    def __getitem__(self, index: int) -> Example[DetectedFace | None]:
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitems__(self, rows: list[int]) -> list[Example[DetectedFace | None] | Unreadable]:
+        """The faces of a batch of photos; called by torch's DataLoader."""
+        return [example for row in rows for example in self[row]]
+
+    def __getitem__(self, row: int) -> list[Example[DetectedFace | None] | Unreadable]:
+        photo = self._photos[row]
         try:
-            crop, face = self._face_crop.find(self.images.read(index, self.decoding))
-        except NoFaceError as error:
-            raise NoFaceError(f"{self.id(index)}: {error}") from error
-        return Example(crop, face, self.id(index))
+            image = self._images.read(row, self._decoding)
+        except UnreadableImageError as error:
+            return [unreadable_example(str(error), error)]
+        try:
+            return [Example(one.pixels, one.face, photo, row) for one in prepare_faces(image, **self._settings)]
+        except UnreadableImageError as error:
+            return [unreadable_example(f"{photo}: {error}", error)]
 
-    def truth(self, index: int) -> DetectedFace | None:
-        return self[index].truth
 
-
-def _embed(task: Task[Face], model: Any, photos: Sequence[str], progress: Progress) -> _Embedded:
+def _embed(task: FaceTask[Face], model: Any, photos: Sequence[str], progress: Progress) -> _Embedded:
     """Embed the photos; those that cannot be read, and those without a face, are named, counted and left out."""
     config = task.config
-    source = _FacePhotos(photos, FaceCrop(config.data.face_part, config.data.align))
-    source.decoding = task.decoding
     loader: Any = build_loader(
-        EvaluationSet(source, partial(center_crop, input_size=config.data.input_size, crop_fraction=1)),
+        _Faces(photos, task.decoding, task.face_crop, config.data.input_size, config.faces),
         ordered_batches(len(photos), BATCH_SIZE),
         num_workers=config.loop.num_workers,
         pin_memory=uses_cuda(config.loop),
@@ -153,40 +174,41 @@ def _embed(task: Task[Face], model: Any, photos: Sequence[str], progress: Progre
             predicted += predict_batch(task, model, batch.images)
         faces += batch.truth
         rows += batch.rows
-        progress.advance(len(batch) + len(batch.unreadable))
+        progress.advance(len(set(batch.rows)) + len(batch.unreadable))
     if unreadable.empty:
-        print(f"{plural(len(unreadable.empty), 'photo')} of {len(photos)} left out: no face found", file=sys.stderr)
-    num_several = sum(face is not None and face.num_faces > 1 for face in faces)
-    if num_several:
-        print(f"{plural(num_several, 'photo')} {SEVERAL_FACES}", file=sys.stderr)
+        reason = "not exactly one face found" if config.faces == "one" else "no face found"
+        print(f"{plural(len(unreadable.empty), 'photo')} of {len(photos)} left out: {reason}", file=sys.stderr)
     return _Embedded([photos[row] for row in rows], stack_embeddings(predicted), faces)
 
 
-def _new_gallery(path: Path, task: Task[Face], model: Any) -> Gallery:
+def _new_gallery(path: Path, task: FaceTask[Face], model: Any) -> Gallery:
     side = task.config.data.input_size
     embeddings = stack_embeddings(predict_pixels(task, model, [np.zeros((side, side, 3), np.uint8)]))
     return Gallery.new(path, embeddings.shape[1], _network_digest(task, model))
 
 
-def _open_gallery(path: Path, task: Task[Face], model: Any) -> Gallery:
+def _open_gallery(path: Path, task: FaceTask[Face], model: Any) -> Gallery:
     gallery = Gallery.read(path)
     if gallery.network != _network_digest(task, model):
         raise ValueError(
-            f"{path}: built with another network, data.input_size, data.pixel_range, data.face_part or data.align, "
-            "so its embeddings are not comparable. Use the same --run and settings, or index into another file"
+            f"{path}: built with another network, data.input_size, data.pixel_range, data.face_part, data.align or "
+            "data.face_crop, so its embeddings are not comparable. Use the same --run and settings, or index into "
+            "another file"
         )
     return gallery
 
 
-def _network_digest(task: Task[Face], model: Any) -> str:
+def _network_digest(task: FaceTask[Face], model: Any) -> str:
     """A digest of everything that an embedding depends on besides the photo."""
     embedder: nn.Module = model
-    conventions = None  # of an exported network: in its graph
-    if not isinstance(model, ExportedNetwork):
+    conventions = None  # of a network in an ONNX file: in its graph, or in its state
+    if isinstance(model, FaceNet):
         embedder = nn.ModuleList([model.backbone, model.head.projection])  # without the class prototypes
-        conventions = str(model.backbone.conventions)
+        conventions = str(getattr(model.backbone, "conventions", None))  # FaceNet's has one kind
     data = task.config.data
-    settings = [conventions, data.input_size, data.face_part, data.align is not None]
+    settings: list[Any] = [conventions, data.input_size, data.face_part, data.align is not None]
+    if data.align is not None and data.face_crop != "aligned":
+        settings.append((data.face_crop, data.face_scale))
     if data.pixel_range is not None:
         settings.append(data.pixel_range)
     return hash_network(embedder, settings).hexdigest()[:32]

@@ -10,39 +10,45 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from backbone import faceres
+from backbone.base import Backbone
 from backbone.weights import Weights
-from datasets.alignment import FaceCrop, face_input, prepare_face
 from datasets.faces import FaceImages, IdentityBalance, Pair, open_faces, read_lfw
 from datasets.files import existing_folder
-from datasets.loader import Collate, Preprocess
+from datasets.loader import Collate
 from datasets.sample.embedding import LFW, sample_root
 from datasets.splits import Holdout, SplitData
-from datasets.transforms import CropAugmentation
-from datasets.types import Face, Image, PreparedImage, Split
+from datasets.types import Face, Image, Split
+from tasks.common.deploy.onnx_file import TASK
+from tasks.common.deploy.onnx_network import OnnxNetwork, fixed_input_size, open_session
+from tasks.common.face_task import FaceTask
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.task import Task
 from tasks.common.weights import TaskWeights
+from tasks.embedding import facenet
 from tasks.embedding.config import EmbeddingConfig
 from tasks.embedding.draw import draw_face
+from tasks.embedding.inception_resnet import InceptionResnetV1
 from tasks.embedding.loss import IdentityTargets, identity_targets, margin_softmax_loss, triplet_loss
 from tasks.embedding.metric import VerificationMetric
-from tasks.embedding.model import EmbeddingOutputs, FaceNet, decode_faces
+from tasks.embedding.model import EmbeddingOutputs, EmbeddingWrapper, FaceNet, decode_faces
+from tasks.embedding.transfer import is_embedding, load_head
+
+ONNX = "onnx"  # in the metadata: the path of an ONNX file that takes the place of a network
 
 
-class EmbeddingTask(Task[Face]):
+class EmbeddingTask(FaceTask[Face]):
     """FaceNet on a MobileNet."""
 
     name = "embedding"
     score_name: str
 
     def __init__(self, config: EmbeddingConfig, metadata: Mapping[str, Any]) -> None:
-        """Args: config: settings; metadata: the training `identities`, none for published weights."""
+        """Args: config: settings; metadata: the training `identities`, none for published weights; perhaps `onnx`."""
         super().__init__(config, metadata)
         self.score_name = "lfw_accuracy" if _has_pairs(config) else "auc"
-        self._face_crop = FaceCrop(config.data.face_part, config.data.align)
         self._id_of = {identity: index for index, identity in enumerate(metadata["identities"])}
 
     @classmethod
@@ -65,14 +71,92 @@ class EmbeddingTask(Task[Face]):
             return super().from_pretrained(config, weights)
         return cls(dataclasses.replace(config, embedding_dim=None), {"identities": []})
 
-    def build_model(self) -> FaceNet:
-        """The network with the configured weights."""
-        num_prototypes = 0 if self.config.loss == "triplet" else len(self._id_of)
-        return FaceNet(
-            build_pretrained(self.config, open_pretrained(self.config, self.name)),
-            self.config.embedding_dim,
-            num_prototypes,
+    @classmethod
+    def read_published(cls, path: Path) -> TaskWeights | None:
+        """The identity of the published face network, FaceNet in facenet-pytorch's layout, or any ONNX embedding.
+
+        Raises:
+            ValueError: if the file is damaged, an `.npz` file of another network, or an ONNX file written by `export`.
+        """
+        network, state = None, {}
+        settings: dict[str, Any] = {"embedding_dim": None}
+        metadata: dict[str, Any] = {"identities": []}
+        if path.suffix == ".onnx":
+            if TASK in open_session(path).get_modelmeta().custom_metadata_map:
+                raise ValueError(f"{path}: was written by `export`; give its folder: --run {path.parent}")
+            metadata[ONNX], side = str(path), fixed_input_size(path)
+            settings |= {} if side is None else {"data.input_size": side}
+        elif (network := faceres.read_faceres(path)) is not None:
+            state, settings = network.backbone, settings | faceres.SETTINGS
+        elif (read := facenet.read_facenet(path)) is not None:
+            state = read
+            settings |= {"network": "inception_resnet_v1", "data.input_size": facenet.INPUT_SIZE}
+        else:
+            return None
+        return TaskWeights(
+            state={f"backbone.{name}": tensor for name, tensor in state.items()},
+            conventions=None if network is None else faceres.CONVENTIONS,
+            origin=str(path),
+            task=cls.name,
+            metadata=metadata,
+            settings=settings,
         )
+
+    def build_model(self) -> nn.Module:
+        """The network with the configured weights: a backbone's, or those of a model of embeddings where they fit."""
+        if ONNX in self.metadata:
+            return self._open_onnx(Path(self.metadata[ONNX]))
+        weights = open_pretrained(self.config, self.name)
+        network = self._build(weights)
+        if is_embedding(weights):
+            load_head(network, weights, list(self._id_of))
+        return network
+
+    def kept(self, weights: Weights) -> dict[str, int]:
+        """The backbone, and of a model of embeddings its projection and the prototypes of known identities."""
+        if is_embedding(weights) and ONNX in weights.metadata:
+            raise ValueError(
+                f"pretrained: {weights.origin} is an ONNX file, which cannot be trained further; it can be a teacher: "
+                f"python -m distill --teacher {weights.origin} --task embedding"
+            )
+        network = self._build(weights)
+        kept = {"the backbone": len(network.backbone.state_dict())}
+        return kept | load_head(network, weights, list(self._id_of)) if is_embedding(weights) else kept
+
+    def _build(self, weights: Weights | None) -> FaceNet:
+        num_prototypes = 0 if self.config.loss == "triplet" else len(self._id_of)
+        return FaceNet(self._build_backbone(weights), self.config.embedding_dim, num_prototypes)
+
+    def _build_backbone(self, weights: Weights | None) -> Backbone | InceptionResnetV1:
+        if self.config.network == "mobilenet":
+            return build_pretrained(self.config, weights)
+        backbone = InceptionResnetV1()
+        if weights is not None:
+            given = {name.removeprefix("backbone."): tensor for name, tensor in weights.state.items()}
+            expected = backbone.state_dict()
+            if expected.keys() - given.keys():
+                raise ValueError(f"{weights.origin}: not the weights of network {self.config.network}")
+            backbone.load_state_dict({name: given[name] for name in expected})
+        return backbone
+
+    def _open_onnx(self, path: Path) -> EmbeddingWrapper:
+        """An ONNX file as the network.
+
+        Raises:
+            ValueError: if its output is no embedding.
+        """
+        settings = self.config.onnx_input
+        network = OnnxNetwork(
+            path,
+            input_size=self.config.data.input_size,
+            layout=settings.layout,
+            mean=settings.mean,
+            std=settings.std,
+        )
+        if len([side for side in network.output_shape if side > 1]) != 1:
+            shape = ", ".join(map(str, ("N", *network.output_shape)))
+            raise ValueError(f"{path}: its output is ({shape}), no embedding; expected (N, D)")
+        return EmbeddingWrapper(network)
 
     def _open_data(self) -> SplitData[FaceImages]:
         return _open(self.config)
@@ -92,22 +176,9 @@ class EmbeddingTask(Task[Face]):
         source.decoding = self.decoding
         return source
 
-    def augmentation(self) -> CropAugmentation:
-        """Face crop, random resized crop, flip and RandAugment."""
-        size, area, ops = self.config.data.input_size, self.config.min_crop_area, self.config.randaugment_ops
-        return CropAugmentation(size, min_crop_area=area, randaugment_ops=ops, pre_crop=self._face_crop)
-
     def order(self) -> IdentityBalance:
         """Batches of P identities with K photos each."""
         return IdentityBalance(self.source("train").identity_ids, self.config.photos_per_identity)
-
-    def preprocessing(self) -> Preprocess:
-        """Face crop and resize."""
-        return partial(face_input, face_crop=self._face_crop, input_size=self.config.data.input_size)
-
-    def prepare(self, image: Image) -> PreparedImage:
-        """The same, with the box of the face that was taken where faces are detected."""
-        return prepare_face(image, face_crop=self._face_crop, input_size=self.config.data.input_size)
 
     def collate(self) -> Collate[Face]:
         """Identity ids."""

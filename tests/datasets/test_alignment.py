@@ -3,11 +3,12 @@
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from datasets.alignment import ALIGNED_PX, LANDMARK_TEMPLATE, FaceCrop, NoFaceError, align, detect_face, face_input
-from datasets.images.read import UnreadableImageError
+from datasets.alignment import ALIGNED_PX, LANDMARK_TEMPLATE, FaceCrop, align, crop_box, face_input
+from datasets.face_detection import FaceDetector, NoFaceError
 from datasets.loader import EvaluationSet, Key, TrainingSet, Unreadable
 from datasets.transforms import CropAugmentation
 from datasets.types import Example
@@ -15,8 +16,8 @@ from tests.yunet import POINTS, picture, write_detector
 
 
 @pytest.fixture(scope="module")
-def detector(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_detector(tmp_path_factory.mktemp("detector") / "yunet.onnx")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> FaceDetector:
+    return FaceDetector(Path(write_detector(tmp_path_factory.mktemp("detector") / "yunet.onnx")))
 
 
 def test_landmarks_related_by_a_similarity_are_aligned_exactly(rng: np.random.Generator) -> None:
@@ -43,27 +44,7 @@ def test_template_is_a_face() -> None:
     assert LANDMARK_TEMPLATE.mean(0) == pytest.approx([0.5, 0.64], abs=0.02)
 
 
-def test_landmarks_are_in_pixels_of_the_photo(detector: str) -> None:
-    found = detect_face(picture(128, 160, (64, 40)), detector)
-    np.testing.assert_allclose(found.landmarks, 8 * (POINTS + np.array([8, 5])), atol=1e-3)
-    large = detect_face(picture(1024, 1280, (512, 320), side=16), detector)  # downscaled by two for detection
-    np.testing.assert_allclose(large.landmarks, 16 * (POINTS + np.array([32, 20])), atol=1e-3)
-
-
-def test_the_box_of_the_face_is_in_pixels_of_the_photo(detector: str) -> None:
-    """The fake detector's box is e^1.5 cells wide and high, around the corner of the red cell."""
-    side = 8 * np.exp(1.5)
-    found = detect_face(picture(128, 160, (64, 40)), detector)
-    np.testing.assert_allclose(found.box_xyxy, [64 - side / 2, 40 - side / 2, 64 + side / 2, 40 + side / 2], atol=1e-3)
-    large = detect_face(picture(1024, 1280, (512, 320), side=16), detector)
-    np.testing.assert_allclose(large.box_xyxy, [512 - side, 320 - side, 512 + side, 320 + side], atol=1e-3)
-    assert found.num_faces == large.num_faces == 1
-    group = detect_face(picture(160, 240, (40, 40), (120, 80), (184, 40)), detector)
-    assert group.num_faces == 3
-    assert group.to_record()["num_faces"] == 3
-
-
-def test_face_crops_are_aligned(detector: str) -> None:
+def test_face_crops_are_aligned(detector: FaceDetector) -> None:
     crop = FaceCrop(detector=detector)
     image = picture(128, 160, (64, 40))
     np.testing.assert_array_equal(crop(image), align(image, 8 * (POINTS.astype(float) + np.array([8, 5]))))
@@ -71,7 +52,7 @@ def test_face_crops_are_aligned(detector: str) -> None:
         crop(picture(128, 160))
 
 
-def test_face_crop_is_invariant_to_position_and_size(detector: str) -> None:
+def test_face_crop_is_invariant_to_position_and_size(detector: FaceDetector) -> None:
     crop = FaceCrop(detector=detector)
     small = crop(picture(160, 160, (64, 64))).astype(float)
     large = crop(picture(1280, 1280, (352, 224), side=16)).astype(float)
@@ -79,7 +60,7 @@ def test_face_crop_is_invariant_to_position_and_size(detector: str) -> None:
     assert small.std((0, 1)).max() > 10  # not a uniform colour
 
 
-def test_photos_without_a_face_are_named_and_left_out(detector: str) -> None:
+def test_photos_without_a_face_are_named_and_left_out(detector: FaceDetector) -> None:
     class Photos:
         warnings: list[str] = []  # noqa: RUF012
 
@@ -109,10 +90,26 @@ def test_a_fixed_part_is_a_fraction_of_the_photo() -> None:
     assert FaceCrop((0.99, 0.99, 1, 1))(image).shape == (1, 1, 3)
 
 
-def test_error_of_a_missing_or_invalid_detector_has_its_source(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"align: no such file .*YuNet .*github.com/opencv/opencv_zoo"):
-        FaceCrop(detector=str(tmp_path / "yunet.onnx"))
-    (tmp_path / "no.onnx").write_text("not a network")
-    with pytest.raises(ValueError, match=r"OpenCV cannot read this face detector; OpenCV's face detector YuNet"):
-        FaceCrop(detector=str(tmp_path / "no.onnx"))(picture(64, 64))
-    assert issubclass(NoFaceError, UnreadableImageError)
+@pytest.mark.parametrize("box", [(20.0, 30.0, 40.0, 70.0), (-10.0, -4.0, 30.0, 20.0), (70.0, 60.0, 110.0, 90.0)])
+def test_a_box_crop_is_a_part_of_the_photo_with_its_border_repeated(
+    box: tuple[float, float, float, float], rng: np.random.Generator
+) -> None:
+    """As OpenCV's border, from which the crop is cut."""
+    image = rng.integers(0, 255, (80, 100, 3), dtype=np.uint8)
+    crop = crop_box(image, box, 1.4)
+    side = round(1.4 * max(box[2] - box[0], box[3] - box[1]))
+    assert crop.shape == (side, side, 3)
+    margin = 100
+    padded = cv2.copyMakeBorder(image, *(margin,) * 4, cv2.BORDER_REPLICATE)
+    left, top = (round((box[k] + box[k + 2] - side) / 2) + margin for k in (0, 1))
+    np.testing.assert_array_equal(crop, padded[top : top + side, left : left + side])
+
+
+def test_a_detected_face_is_cropped_by_its_box(detector: FaceDetector) -> None:
+    image = picture(128, 160, (64, 40))
+    (face,) = detector.detect_faces(image)
+    crop = FaceCrop(detector=detector, kind="box", box_scale=2)
+    np.testing.assert_array_equal(crop(image), crop_box(image, face.box_xyxy, 2))
+    ((_, found),) = crop.find(image, "all")
+    assert found is not None
+    assert found.box_xyxy == face.box_xyxy

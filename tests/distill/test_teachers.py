@@ -19,12 +19,11 @@ from backbone.weights import IMAGENET_CLASS_NAMES
 from distill import teachers
 from distill.config import OnnxConfig
 from distill.ensemble import TeacherEnsemble
-from distill.facenet import load_facenet
-from distill.inception_resnet import InceptionResnetV1
 from distill.names import TEACHERS, parse_teacher
 from distill.objectives import build_objective
 from distill.teacher import at_input_size
 from distill.teachers import open_teacher
+from tasks.embedding.inception_resnet import InceptionResnetV1
 from tasks.registry import TASKS
 from tests.tasks.common.test_pretrained import save_run
 
@@ -93,7 +92,7 @@ def test_public_facenet_weights_load_with_their_classifier(tmp_path: Path, stude
     del state["last_bn.bias"]
     torch.save(state, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"not FaceNet's weights: last_bn.bias: expected \(512,\), got no such tensor"):
-        load_facenet(str(tmp_path / "other.pt"))
+        open_teacher(f"facenet:{tmp_path / 'other.pt'}", student("embedding"), ONNX)
 
 
 def test_timm_teacher_equals_timms_network(tmp_path: Path, student: Student) -> None:
@@ -188,9 +187,9 @@ def test_onnx_probabilities_are_equal_to_their_logits(tmp_path: Path, student: S
 @pytest.mark.parametrize(
     ("shape", "config", "message"),
     [
-        (["n", 3, "h", "w"], OnnxConfig(), "has no fixed square size; set onnx.input_size"),
+        (["n", 3, "h", "w"], OnnxConfig(), "has no fixed square size; set its input size"),
         (["n", 3, 40, 40], OnnxConfig(input_size=48), "not 48 x 48 pixels"),
-        (["n", 3, 40, 3], OnnxConfig(), "is ambiguous; set onnx.layout"),
+        (["n", 3, 40, 3], OnnxConfig(), "is ambiguous; set its layout"),
     ],
 )
 def test_onnx_with_other_inputs(

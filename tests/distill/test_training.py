@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import distill.training
-from distill.facenet import FaceNetTask
 from distill.resnet import ResNetTask
 from distill.training import train_teacher
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.training.fit import InterruptedRunError
+from tasks.embedding.facenet import FaceNetTask
 
 RECIPE = "data: {input_size: 80}\noptim: {epochs: 2, batch_size: 8, ema_decay: null}\n"
 

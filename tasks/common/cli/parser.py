@@ -111,7 +111,7 @@ def _parse_verb(task: str, words: Sequence[str], commands: Mapping[str, Command]
         sys.exit(0)
     near = difflib.get_close_matches(verb, commands, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    if RENAMED_VERBS.get(verb) in commands:
+    if RENAMED_VERBS.get(verb, "").partition(" ")[0] in commands:
         hint = f", which is now {RENAMED_VERBS[verb]}"
     print(f"error: expected a verb, got {verb or 'nothing'}{hint}\n\n{verbs}", file=sys.stderr)
     sys.exit(2)

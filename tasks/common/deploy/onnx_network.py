@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ class OnnxNetwork(nn.Module):
     Attributes:
         input_size: side of the square input in pixels.
         num_outputs: length of the flattened output of an image.
+        output_shape: of an image, not flattened.
     """
 
     def __init__(
@@ -55,17 +57,28 @@ class OnnxNetwork(nn.Module):
         self._batch_size = batch_size if isinstance(batch_size, int) else None
         self._nchw = shape[1] == 3 if layout is None else layout == "nchw"
         if layout is None and (shape[1] == 3) == (shape[3] == 3):
-            raise ValueError(f"{path}: the layout of its input {shape} is ambiguous; set onnx.layout")
+            raise ValueError(f"{path}: the layout of its input {shape} is ambiguous; set its layout")
         sides = shape[2:] if self._nchw else shape[1:3]
         fixed = [side for side in sides if isinstance(side, int)]
         if input_size is None and (len(fixed) < 2 or fixed[0] != fixed[1]):
-            raise ValueError(f"{path}: its input {shape} has no fixed square size; set onnx.input_size")
+            raise ValueError(f"{path}: its input {shape} has no fixed square size; set its input size")
         self.input_size: int = input_size or fixed[0]
         if any(side != self.input_size for side in fixed):
             raise ValueError(f"{path}: its input is {shape}, not {self.input_size} x {self.input_size} pixels")
         for name, value in (("mean", mean), ("std", std)):
-            self.register_buffer(name, torch.tensor(value, dtype=torch.float32).reshape(3, 1, 1))
-        self.num_outputs = self(torch.zeros(1, 3, self.input_size, self.input_size, dtype=torch.uint8)).shape[1]
+            tensor = torch.tensor(value, dtype=torch.float32).reshape(3, 1, 1)
+            self.register_buffer(name, tensor, persistent=False)
+        digest = hashlib.sha256(path.read_bytes())
+        digest.update(repr((self._nchw, tuple(mean), tuple(std))).encode())
+        self._digest = torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
+        side = self.input_size
+        values = self._run(np.zeros((1, 3, side, side) if self._nchw else (1, side, side, 3), np.float32))
+        self.output_shape: tuple[int, ...] = values.shape[1:]
+        self.num_outputs: int = values[0].size
+
+    def get_extra_state(self) -> Tensor:
+        """A hash of the file and the preprocessing, in place of the weights, which are in ONNX Runtime."""
+        return self._digest
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 RGB (N, 3, S, S) -> (N, num_outputs)."""
@@ -83,6 +96,17 @@ class OnnxNetwork(nn.Module):
         padded = np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing else part
         output: np.ndarray = self._session.run(None, {self._name: np.ascontiguousarray(padded)})[0]
         return output[: len(part)]
+
+
+def fixed_input_size(path: Path) -> int | None:
+    """The side of the square input that an ONNX file is made for; None if it takes other sizes.
+
+    Raises:
+        ValueError: if the file is missing or damaged.
+    """
+    shape: list[Any] = open_session(path).get_inputs()[0].shape
+    sides = {side for side in shape[1:] if isinstance(side, int) and side != 3}
+    return sides.pop() if len(sides) == 1 else None
 
 
 def open_session(path: Path) -> Any:

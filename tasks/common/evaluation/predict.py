@@ -36,14 +36,12 @@ class PredictionReport:
         num_images: the number of images and frames in the folder, earlier ones included.
         unreadable: a line for each file that could not be read.
         refused: a line for each image that the task's preprocessing found nothing in, such as no face.
-        remarks: on images, such as that one has several faces, and the number of images of each.
         is_interrupted: whether it was stopped before the last file.
     """
 
     num_images: int = 0
     unreadable: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    remarks: Counter[str] = field(default_factory=Counter)
     is_interrupted: bool = False
 
 
@@ -66,11 +64,12 @@ def predict_files(
     new = [path for path in paths if not files.has(path)]
     with Progress("predicting", len(paths), done=len(paths) - len(new)) as progress:
         for batch in _batches(_prepare(task, _read_images(task, new, progress, report), report)):
-            predictions = predict_pixels(task, model, [prepared.pixels for _, prepared in batch])
-            for (source, prepared), predicted in zip(batch, predictions, strict=True):
-                drawn = task.draw(source.image, predicted)
-                files.write(source, drawn, {**prepared.record, **task.describe(predicted, source.image.shape[:2])})
-                report.remarks.update([prepared.remark] if prepared.remark else [])
+            predictions = iter(predict_pixels(task, model, [one.pixels for _, prepared in batch for one in prepared]))
+            for source, prepared in batch:
+                predicted = list(islice(predictions, len(prepared)))
+                faces = [one.face for one in prepared if one.face is not None]
+                record = task.describe_all(predicted, faces, source.image.shape[:2])
+                files.write(source, task.draw_all(source.image, predicted, faces), record)
             if stop:
                 report.is_interrupted = True
                 break
@@ -174,8 +173,8 @@ def _read_frames(path: Path) -> Iterator[InputImage]:
 
 def _prepare(
     task: Task[T], images: Iterator[InputImage], report: PredictionReport
-) -> Iterator[tuple[InputImage, PreparedImage]]:
-    """Each image with its network input."""
+) -> Iterator[tuple[InputImage, list[PreparedImage]]]:
+    """Each image with its network inputs."""
     for source in images:
         try:
             yield source, task.prepare(source.image)
@@ -184,6 +183,8 @@ def _prepare(
             report.refused.append(f"{source.path}{frame}: {error}")
 
 
-def _batches(items: Iterator[tuple[InputImage, PreparedImage]]) -> Iterator[list[tuple[InputImage, PreparedImage]]]:
+def _batches(
+    items: Iterator[tuple[InputImage, list[PreparedImage]]],
+) -> Iterator[list[tuple[InputImage, list[PreparedImage]]]]:
     while batch := list(islice(items, BATCH_SIZE)):
         yield batch

@@ -114,7 +114,7 @@ class Model(Generic[T]):
 
     def prepare(self, image: InputImage) -> list[PreparedImage]:
         """The network's inputs for an image: one, or one for each face where faces are detected."""
-        return [self.task.prepare(image.image)]
+        return self.task.prepare(image.image)
 
     def predict_prepared(
         self, images: Sequence[InputImage], inputs: Sequence[Sequence[PreparedImage]]
@@ -132,13 +132,14 @@ class Model(Generic[T]):
             predictions += predict_pixels(self.task, self.network, pixels)
         arriving = iter(predictions)
         return [
-            self._result(image, list(islice(arriving, len(of_image))))
+            self._result(image, list(islice(arriving, len(of_image))), of_image)
             for image, of_image in zip(images, inputs, strict=True)
         ]
 
-    def _result(self, image: InputImage, predicted: Sequence[T]) -> Result[T]:
-        image_hw = image.image.shape[:2]
-        return Result(image, tuple(self.task.in_image(one, image_hw) for one in predicted), (), self.task)
+    def _result(self, image: InputImage, predicted: Sequence[T], inputs: Sequence[PreparedImage]) -> Result[T]:
+        predictions = tuple(self.task.in_image(one, image.image.shape[:2]) for one in predicted)
+        faces = tuple(one.face for one in inputs if one.face is not None)
+        return Result(image, predictions, faces, self.task)
 
     def _open(self, photo: Photo, number: int) -> InputImage:
         """A photo given to `__call__`; its number in the list names it if nothing else does."""

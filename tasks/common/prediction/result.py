@@ -16,10 +16,9 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from datasets.alignment import DetectedFace
 from datasets.files import atomic_write
 from datasets.images.read import write_image
-from datasets.types import Detections, Image
+from datasets.types import DetectedFace, Detections, Image
 from tasks.common.prediction.sources import InputImage
 from tasks.common.task import Task
 
@@ -55,10 +54,7 @@ class Result(Generic[T]):
 
     def draw(self) -> Image:
         """A copy of the image with the predictions drawn; small images are enlarged."""
-        picture = self.source.image
-        for predicted in self.predictions:
-            picture = self.task.draw(picture, predicted)
-        return picture
+        return self.task.draw_all(self.source.image, self.predictions, self.faces)
 
     def show(self) -> None:
         """Show the drawn image: in a notebook below the cell, elsewhere in the system's viewer."""
@@ -95,11 +91,7 @@ class Result(Generic[T]):
         """The record that `predict` writes to predictions.jsonl: plain numbers and texts."""
         height, width = self.source.image.shape[:2]
         record = {"image": self.source.name, "frame": self.source.frame, "width": width, "height": height}
-        described = [self.task.describe(predicted, (height, width)) for predicted in self.predictions]
-        if not self._is_of_faces:
-            return record | described[0]
-        faces = zip(self.faces, described, strict=True)
-        return record | {"faces": [face.to_record() | content for face, content in faces]}
+        return record | self.task.describe_all(self.predictions, self.faces, (height, width))
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table of the predictions with the same columns and types for every image, whatever is found in it.

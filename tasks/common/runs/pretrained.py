@@ -52,8 +52,9 @@ def open_pretrained(config: Any, task: str) -> Weights | None:
 
 def _published_model(name: str, task: str) -> TaskWeights | None:
     """The published model of that name, or in that file; None if it is neither."""
-    row = next((row for row in PUBLISHED_MODELS if row.name == name), None)
-    if row is not None:
+    rows = sorted((row for row in PUBLISHED_MODELS if row.name == name), key=lambda row: row.task != task)
+    if rows:
+        row = rows[0]
         path, tasks = download_once(row.url, row.file, row.sha256, advice="pass its path as --pretrained"), [row.task]
     else:
         path, tasks = Path(name), [task, *(other for other in TASKS if other != task)]
@@ -136,6 +137,8 @@ def use_pretrained(task: AnyTask, given: Collection[str] = (), world: World = SI
 
 def describe_weights(weights: Weights, config: Any) -> str:
     """Where weights are from, and their conventions, in a line."""
+    if weights.conventions is None:
+        return f"weights {weights.origin}"
     conventions = build_backbone(config.backbone.name, weights.conventions).conventions
     return f"weights {weights.origin}, conventions of {weights.conventions}: {conventions}"
 

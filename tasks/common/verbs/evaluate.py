@@ -52,7 +52,7 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     failure_cases = FailureCases(task)
     evaluation = evaluate_source(task, model, source, "evaluating", failure_cases=failure_cases)
     folder = out_folder(task, f"evaluate-{split}", out=options["out"], run=options["run"])
-    model_name = options["run"] or f"{task.config.backbone.name} {task.config.pretrained}"
+    model_name = options["run"] or arguments.config.pretrained
     title, as_json = f"{model_name}, {evaluation.num_images} {split} images", options["json"]
     with explain_full_disk(folder, same_again):
         draw_examples(task, model, source, folder / PICTURE)

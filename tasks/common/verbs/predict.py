@@ -44,8 +44,6 @@ def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
             report = predict_files(task, model, paths, files, received)
     _print_left_out("could not be read", report.unreadable)
     _print_left_out("without a prediction", report.refused)
-    for remark, count in report.remarks.items():
-        print(f"{_count(count)} {remark}", file=sys.stderr)
     if report.is_interrupted:
         print(
             f"interrupted: predictions for {_count(report.num_images)} are in {folder}; "

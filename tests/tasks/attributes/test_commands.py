@@ -67,7 +67,10 @@ def test_errors_are_one_line_and_leave_no_run(
     assert "data.validate_on is no longer a setting: evaluate --split test scores the test part" in error(
         "train", *settings, *at, "--data.validate_on", "test"
     )
-    assert "align: no such file yunet.onnx; OpenCV's" in error("train", *settings, *at, "--data.align", "yunet.onnx")
+    assert (
+        "data.align: yunet.onnx: no such file; expected YuNet's ONNX file, or the name yunet or yunet_2023mar"
+        in error("train", *settings, *at, "--data.align", "yunet.onnx")
+    )
     part = error("train", *settings, *at, "--data.face_part", "[0,0,0,1]")
     assert "data.face_part: expected x0, y0, x1, y1 with 0 <= x0 < x1 <= 1" in part
     assert "there is no folder" in error("train", "--data.root", str(tmp_path / "nowhere"), *at)
@@ -75,21 +78,31 @@ def test_errors_are_one_line_and_leave_no_run(
         AttributesTask.from_pretrained(AttributesConfig(), Weights({}, "keras", "weights.h5"))
 
 
-@pytest.mark.filterwarnings("default:.*the same in all images")  # no hat in 24 faces
-def test_data_with_other_attributes_are_refused(
-    settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_attributes_are_scored_by_name(settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     at = str(tmp_path / "run")
     assert run("train", *settings, "--optim.layers", "linear_probe", "--run_dir", at) == 0
     other = tmp_path / "other"
     (other / "img_align_celeba").mkdir(parents=True)
     source = Path(settings[1])
     (other / "img_align_celeba" / "000001.jpg").write_bytes((source / "img_align_celeba" / "000001.jpg").read_bytes())
-    (other / "list_attr_celeba.txt").write_text("1\nHungry\n000001.jpg 1\n")
-    (other / "list_eval_partition.txt").write_text("000001.jpg 1\n")
+    (other / "img_align_celeba" / "000002.jpg").write_bytes((source / "img_align_celeba" / "000002.jpg").read_bytes())
+    (other / "list_attr_celeba.txt").write_text("2\nHungry\n000001.jpg 1\n000002.jpg -1\n")
+    (other / "list_eval_partition.txt").write_text("000001.jpg 1\n000002.jpg 1\n")
     capsys.readouterr()
     assert run("evaluate", "--run", at, "--data.root", str(other)) == 1
-    assert "the data have 1 attributes (Hungry, ...), but the model has 10 (Bangs, " in capsys.readouterr().err
+    assert "the data have 1 attribute (Hungry, ...), and the model knows none of them: it has 10 (Bangs, " in (
+        capsys.readouterr().err
+    )
+
+    (other / "list_attr_celeba.txt").write_text("2\nHungry Bangs\n000001.jpg 1 -1\n000002.jpg -1 1\n")
+    assert run("evaluate", "--run", at, "--data.root", str(other), "--out", str(tmp_path / "scores")) == 0
+    assert "scored on 1 attribute (Bangs), which the data (2) and the model (10) share" in capsys.readouterr().err
+    scores = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    with (tmp_path / "scores" / "per_attribute.csv").open() as file:
+        (bangs,) = [row for row in csv.DictReader(file) if row["attribute"] == "Bangs"]
+    assert scores["mean_ap"] == pytest.approx(float(bangs["ap"])), "of the shared attribute alone"
+    assert scores["chance_mean_ap"] == 0.5
 
 
 @pytest.mark.data

@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional
 
-from datasets.alignment import NoFaceError
 from datasets.classification.labelled import LabelledImages
+from datasets.face_detection import NoFaceError
 from datasets.files import CACHE_VARIABLE
 from datasets.images.read import UnreadableImageError, read_image
 from datasets.types import Example, Label

@@ -16,6 +16,7 @@ from tasks.common.evaluation import predict
 from tasks.common.evaluation.prediction_files import PredictionFiles
 from tasks.common.runtime.repository import ROOT
 from tasks.common.settings import read_config
+from tasks.common.task import Task
 from tasks.registry import TASKS, config_class, task_class
 
 RANGE = (100.0, 4095.0)
@@ -41,11 +42,13 @@ def test_predict_decodes_in_the_range(tmp_path: Path, monkeypatch: pytest.Monkey
         def __init__(self, decoding: Decoding) -> None:
             self.decoding = decoding
 
-        def prepare(self, image: Any) -> PreparedImage:
-            return PreparedImage(image)
+        def prepare(self, image: Any) -> list[PreparedImage]:
+            return [PreparedImage(image)]
 
         def describe(self, *_: Any) -> dict[str, Any]:
             return {}
+
+        describe_all, draw_all = Task.describe_all, Task.draw_all
 
         def draw(self, image: Any, _: Any) -> Any:
             return image

@@ -21,6 +21,7 @@ from tasks.common.evaluation import predict
 from tasks.common.evaluation.predict import BATCH_SIZE, PredictionReport, predict_files
 from tasks.common.evaluation.prediction_files import RECORDS, UNFINISHED, PredictionFiles, is_unfinished
 from tasks.common.runtime.signals import stop_signals
+from tasks.common.task import Task
 
 LATIN_1 = os.fsdecode(b"caf\xe9")  # a name that is not UTF-8
 
@@ -34,8 +35,8 @@ class Sizes:
         self.num_drawn = 0
         self._on_draw = on_draw
 
-    def prepare(self, image: Image) -> PreparedImage:
-        return PreparedImage(image)
+    def prepare(self, image: Image) -> list[PreparedImage]:
+        return [PreparedImage(image)]
 
     def describe(self, predicted: int, _image_hw: tuple[int, int]) -> dict[str, Any]:
         return {"height_seen": predicted}
@@ -45,6 +46,8 @@ class Sizes:
         self.num_drawn += 1
         self._on_draw(self.num_drawn)
         return image
+
+    describe_all, draw_all = Task.describe_all, Task.draw_all
 
 
 @pytest.fixture(autouse=True)

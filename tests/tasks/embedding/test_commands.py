@@ -1,4 +1,4 @@
-"""The commands: train, evaluate, index, search, and evaluate_onnx for an external model."""
+"""The commands: train, evaluate, index and search; published and external networks."""
 
 import json
 import shutil
@@ -154,14 +154,14 @@ def test_faces_are_aligned_and_photos_without_a_face_left_out(
     assert [match["path"] for match in record["matches"]] == [str(tmp_path / "far.png")]
     capsys.readouterr()
     assert run("search", "--run", "run", "near.png", "--gallery", "g.faiss") == 1  # not aligned: not comparable
-    assert "or data.align" in capsys.readouterr().err
+    assert "data.align or data.face_crop" in capsys.readouterr().err
     assert run("predict", "--run", "run", *align, "far.png", "wall.png", "--out", "seen") == 0
     assert "warning: 1 image without a prediction:\n  wall.png: no face found\n" in capsys.readouterr().err
     assert len(Path("seen/predictions.jsonl").read_text().splitlines()) == 1
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
-def test_of_several_faces_the_largest_is_taken_and_photos_without_one_are_left_out(
+def test_every_face_of_a_photo_is_found_and_photos_without_one_are_left_out(
     settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two of three photos: no limit holds for photos without a face, unless none is left."""
@@ -174,20 +174,27 @@ def test_of_several_faces_the_largest_is_taken_and_photos_without_one_are_left_o
     assert run("index", "--run", "run", *align, *(f"{name}.png" for name in photos), "--out", "g.faiss") == 0
     lines = capsys.readouterr().err
     assert "2 photos of 3 left out: no face found" in lines
-    assert "1 photo with several faces, of which the largest was taken" in lines
-    assert "g.faiss (flat) has 1" in lines
+    assert "3 photos new or changed, 2 faces in them; g.faiss (flat) has 2" in lines
     assert f"warning: {tmp_path / 'wall.png'}: no face found; the image is left out" in lines
     assert run("search", "--run", "run", *align, "group.png", "--gallery", "g.faiss", "--out", "found") == 0
-    match = json.loads(Path("found/matches.jsonl").read_text())
+    matches = [json.loads(line) for line in Path("found/matches.jsonl").read_text().splitlines()]
     assert run("predict", "--run", "run", *align, "group.png", "wall.png", "--out", "seen") == 0
-    assert "1 image with several faces, of which the largest was taken" in capsys.readouterr().err
-    record = json.loads(Path("seen/predictions.jsonl").read_text())
-    assert record["face_box_xyxy"] == match["face_box_xyxy"]
-    assert record["num_faces"] == match["num_faces"] == 2
-    x0, y0, x1, y1 = record["face_box_xyxy"]
-    assert any(
-        (x0 + x1) / 2 == pytest.approx(x) and (y0 + y1) / 2 == pytest.approx(y) for x, y in ((40, 40), (120, 80))
-    )
+    faces = json.loads(Path("seen/predictions.jsonl").read_text())["faces"]
+    assert len(faces) == len(matches) == 2
+    middles = set()
+    for face, match in zip(faces, matches, strict=True):
+        assert face["face_box_xyxy"] == match["face_box_xyxy"]
+        assert len(face["embedding"]) == 8
+        assert match["matches"][0]["similarity"] == pytest.approx(1, abs=1e-4)
+        x0, y0, x1, y1 = face["face_box_xyxy"]
+        middles.add((round((x0 + x1) / 2), round((y0 + y1) / 2)))
+    assert middles == {(40, 40), (120, 80)}
+    for which, num_faces in (("largest", 1), ("one", 0)):
+        status = run("predict", "--run", "run", *align, "--faces", which, "group.png", "--out", which)
+        assert status == (0 if num_faces else 1)
+        if num_faces:
+            assert len(json.loads(Path(which, "predictions.jsonl").read_text())["faces"]) == 1
+    assert "group.png: 2 faces found, expected exactly one" in capsys.readouterr().err
     assert run("index", "--run", "run", *align, "wall.png", "floor.png", "--out", "none.faiss") == 1
     assert "error: none of the 2 images is left: 2 are empty; the last one: " in capsys.readouterr().err
     assert not Path("none.faiss").exists()
@@ -246,9 +253,9 @@ def test_errors_are_one_line(settings: list[str], tmp_path: Path, error_line_of:
     assert "there are no images for train" in error(
         "train", *settings, "--data.root", unsplit, "--data.val_fraction", "1"
     )
-    assert "net.onnx: no such file" in error("evaluate_onnx", "net.onnx", *settings[:-2])
+    assert "net.onnx: no such file" in error("evaluate", "--pretrained", "net.onnx", *settings[:-2])
     (tmp_path / "net.onnx").write_text("no network")
-    assert "not a network that ONNX Runtime can read" in error("evaluate_onnx", "net.onnx", *settings[:-2])
+    assert "not a network that ONNX Runtime can read" in error("evaluate", "--pretrained", "net.onnx", *settings[:-2])
 
 
 @pytest.mark.data
@@ -274,10 +281,10 @@ def test_external_model_scores_as_its_readme_states(
         "--data.face_part",
         part,
     )
-    out = ("--json", "--out", str(tmp_path / "scores"))
-    assert run("evaluate_onnx", network, *data, "--data.input_size", "112", "--loop.num_workers", "0", *out) == 0
+    out = ("--json", "--out", str(tmp_path / "scores"), "--loop.num_workers", "0")
+    assert run("evaluate", "--pretrained", network, *data, *out) == 0
     scores = json.loads(capsys.readouterr().out)
     assert scores["auc"] == pytest.approx(auc, abs=0.002)
     assert scores["nn_accuracy"] == pytest.approx(nn_accuracy, abs=0.006)
-    assert run("evaluate_onnx", network, *data, "--data.input_size", "128", *out) == 1
-    assert "takes 112" in capsys.readouterr().err
+    assert run("evaluate", "--pretrained", network, *data, *out[:2], "wrong", "--data.input_size", "128") == 1
+    assert "not 128 x 128 pixels" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from tasks.common.model import neighbours
 from tasks.common.model.neighbours import SimilarityIndex
-from tasks.embedding.gallery import Gallery, photo_ids
+from tasks.embedding.gallery import Embedded, Gallery, photo_ids
 
 DIM = 16
 
@@ -87,6 +87,11 @@ def test_an_empty_index_finds_nothing(rng: np.random.Generator) -> None:
     assert len(index) == 0
 
 
+def add(gallery: Gallery, ids: Mapping[str, int], vectors: np.ndarray) -> None:
+    """Add photos without detected faces."""
+    gallery.add(ids, [Embedded(photo) for photo in ids], vectors)
+
+
 def write_photos(folder: Path, num_photos: int) -> list[str]:
     folder.mkdir(exist_ok=True)
     names = [str(folder / f"{i}.jpg") for i in range(num_photos)]
@@ -98,12 +103,12 @@ def write_photos(folder: Path, num_photos: int) -> list[str]:
 def test_photos_are_replaced_when_they_change(tmp_path: Path, rng: np.random.Generator) -> None:
     photos, vectors = write_photos(tmp_path / "photos", 4), unit_vectors(rng, 5)
     gallery = Gallery.new(tmp_path / "g.faiss", DIM, "net")
-    gallery.add(photo_ids(photos), vectors[:4])
+    add(gallery, photo_ids(photos), vectors[:4])
     assert gallery.missing(photos) == {}
     Path(photos[2]).write_text("another image")
     reread = Gallery.read(tmp_path / "g.faiss")
     assert list(reread.missing(photos)) == [photos[2]]
-    reread.add(photo_ids([photos[2]]), vectors[4:])
+    add(reread, photo_ids([photos[2]]), vectors[4:])
     reread = Gallery.read(tmp_path / "g.faiss")
     assert len(reread) == 4
     (best, *_), *_ = reread.search(vectors[4:], 4)
@@ -118,7 +123,7 @@ def test_a_name_that_is_not_utf_8_is_kept(tmp_path: Path, rng: np.random.Generat
     )
     for photo in photos:
         Path(photo).touch()
-    Gallery.new(tmp_path / "g.faiss", DIM, "net").add(photo_ids(photos), vectors)
+    add(Gallery.new(tmp_path / "g.faiss", DIM, "net"), photo_ids(photos), vectors)
     reread = Gallery.read(tmp_path / "g.faiss")
     assert reread.missing(photos) == {}
     assert [match.path for (match,) in reread.search(vectors, 1)] == photos
@@ -130,7 +135,7 @@ def test_photos_and_folders_are_removed(tmp_path: Path, rng: np.random.Generator
     ann, anna = write_photos(tmp_path / "ann", 3), write_photos(tmp_path / "anna", 2)
     gallery = Gallery.new(tmp_path / "g.faiss", DIM, "net")
     vectors = unit_vectors(rng, 5)
-    gallery.add(photo_ids([*ann, *anna]), vectors)
+    add(gallery, photo_ids([*ann, *anna]), vectors)
     assert gallery.remove([anna[0]]) == 1
     assert gallery.remove([str(tmp_path / "ann")]) == 3  # not those of anna
     assert gallery.remove([str(tmp_path / "absent")]) == 0
@@ -167,8 +172,8 @@ def content(path: Path) -> dict[str, tuple[float, ...]]:
     """Photo -> vector, as read from disk."""
     gallery = Gallery.read(path)
     vectors = dict(zip(gallery._index.ids.tolist(), gallery._index.vectors().tolist(), strict=True))
-    assert set(vectors) == set(gallery._paths)
-    return {photo: tuple(vectors[id_]) for id_, photo in gallery._paths.items()}
+    assert set(vectors) == set(gallery._rows)
+    return {row.path: tuple(vectors[id_]) for id_, row in gallery._rows.items()}
 
 
 @pytest.mark.parametrize("update", ["add", "change", "remove"])
@@ -176,7 +181,7 @@ def test_a_crash_in_the_middle_of_a_write_loses_nothing(
     update: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos, vectors, path = write_photos(tmp_path / "photos", 6), unit_vectors(rng, 8), tmp_path / "g.faiss"
-    Gallery.new(path, DIM, "net").add(photo_ids(photos[:4]), vectors[:4])
+    add(Gallery.new(path, DIM, "net"), photo_ids(photos[:4]), vectors[:4])
     states = [content(path)]
 
     def apply() -> None:
@@ -185,7 +190,7 @@ def test_a_crash_in_the_middle_of_a_write_loses_nothing(
             gallery.remove(photos[:2])
         else:
             new, embeddings = (photos[4:], vectors[4:6]) if update == "add" else (photos[:2], vectors[6:])
-            gallery.add(photo_ids(new), embeddings)
+            add(gallery, photo_ids(new), embeddings)
 
     if update == "change":
         for photo in photos[:2]:
@@ -223,7 +228,7 @@ def test_a_photo_that_changes_while_being_embedded_is_missing_afterwards(
     gallery = Gallery.new(tmp_path / "g.faiss", DIM, "net")
     ids = gallery.missing(photos)
     Path(photos[0]).write_text("another image")
-    gallery.add(ids, unit_vectors(rng, 2))
+    add(gallery, ids, unit_vectors(rng, 2))
     assert list(Gallery.read(tmp_path / "g.faiss").missing(photos)) == [photos[0]]
 
 
@@ -231,7 +236,7 @@ def test_damaged_files_are_named(tmp_path: Path, rng: np.random.Generator) -> No
     path = tmp_path / "g.faiss"
     with pytest.raises(ValueError, match=r"g.faiss: no such gallery; create it with `index FOLDER --out"):
         Gallery.read(path)
-    Gallery.new(path, DIM, "net").add(photo_ids(write_photos(tmp_path / "photos", 3)), unit_vectors(rng, 3))
+    add(Gallery.new(path, DIM, "net"), photo_ids(write_photos(tmp_path / "photos", 3)), unit_vectors(rng, 3))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"g.faiss: not an index that faiss can read"):
@@ -240,3 +245,29 @@ def test_damaged_files_are_named(tmp_path: Path, rng: np.random.Generator) -> No
     (tmp_path / "g.csv").write_text("not,a\n1,2\n")
     with pytest.raises(ValueError, match=r"g.csv and g.json, which belong to it, cannot be read"):
         Gallery.read(path)
+
+
+def test_each_face_of_a_photo_is_a_row_with_its_box(tmp_path: Path, rng: np.random.Generator) -> None:
+    photos, vectors = write_photos(tmp_path / "photos", 2), unit_vectors(rng, 4)
+    boxes = [(1.0, 2.0, 30.5, 40.0), (50.0, 2.0, 80.0, 40.0), (-3.0, 0.0, 9.0, 9.0)]
+    gallery = Gallery.new(tmp_path / "g.faiss", DIM, "net")
+    rows = [Embedded(photos[0], boxes[0]), Embedded(photos[0], boxes[1]), Embedded(photos[1], boxes[2])]
+    gallery.add(photo_ids(photos), rows, vectors[:3])
+    reread = Gallery.read(tmp_path / "g.faiss")
+    assert len(reread) == 3
+    assert reread.missing(photos) == {}
+    assert [match[:1] + match[2:] for (match,) in reread.search(vectors[:3], 1)] == rows
+
+    Path(photos[0]).write_text("one face now")
+    reread.add(reread.missing(photos), [Embedded(photos[0], boxes[0])], vectors[3:])
+    assert len(Gallery.read(tmp_path / "g.faiss")) == 2, "all faces of the older version are gone"
+    assert reread.remove([photos[1]]) == 1
+
+
+def test_a_gallery_without_boxes_is_read(tmp_path: Path, rng: np.random.Generator) -> None:
+    """As earlier versions wrote it."""
+    photos, vectors = write_photos(tmp_path / "photos", 2), unit_vectors(rng, 2)
+    add(Gallery.new(tmp_path / "g.faiss", DIM, "net"), photo_ids(photos), vectors)
+    lines = (tmp_path / "g.csv").read_text().splitlines()
+    (tmp_path / "g.csv").write_text("\n".join(line.removesuffix(",x0,y0,x1,y1").removesuffix(",,,,") for line in lines))
+    assert [match.face_box_xyxy for (match,) in Gallery.read(tmp_path / "g.faiss").search(vectors, 1)] == [None, None]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.inception_resnet import MIN_INPUT_SIZE, InceptionResnetV1
+from tasks.embedding.inception_resnet import MIN_INPUT_SIZE, InceptionResnetV1
 
 
 def num_params(network: nn.Module) -> int:
