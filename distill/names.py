@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from tasks.common.published import PUBLISHED_MODELS
+
 
 class TeacherKind(NamedTuple):
     """One kind of teacher; `distill/teachers.py` opens it.
@@ -30,6 +32,7 @@ TEACHERS = {
     "torchvision": TeacherKind("classification", "torchvision:NAME[=FILE]", "an ImageNet classifier of torchvision"),
     "timm": TeacherKind("classification", "timm:NAME[=FILE]", "an ImageNet classifier of timm"),
     "run": TeacherKind(None, "RUN", "run folder of any task of this suite"),
+    "published": TeacherKind(None, "NAME|FILE", "a published model, which `python -m tasks.<task> models` lists"),
     "onnx": TeacherKind(None, "FILE.onnx", "any network, with --task"),
 }
 
@@ -41,7 +44,7 @@ def parse_teacher(text: str) -> tuple[str, str]:
         ValueError: if it is none of `TEACHERS`.
     """
     kind, _, spec = text.partition(":")
-    if kind in TEACHERS and kind not in ("run", "onnx"):
+    if kind in TEACHERS and kind not in ("run", "published", "onnx"):
         if kind in ("torchvision", "timm") and not spec:
             raise ValueError(f"--teacher: {text}: expected {TEACHERS[kind].spelling}, for example {kind}:resnet50")
         if kind == "attributes" and spec:
@@ -51,5 +54,7 @@ def parse_teacher(text: str) -> tuple[str, str]:
         return "onnx", text
     if Path(text).is_dir():
         return "run", text
+    if Path(text).is_file() or any(row.name == text for row in PUBLISHED_MODELS):
+        return "published", text
     known = ", ".join(teacher.spelling for teacher in TEACHERS.values())
-    raise ValueError(f"--teacher: {text}: no such folder, and not one of {known}")
+    raise ValueError(f"--teacher: {text}: no such folder or file, and not one of {known}")

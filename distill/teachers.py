@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from backbone.weights import IMAGENET_CLASS_NAMES
 from distill.classifiers import class_columns, open_timm, open_torchvision
 from distill.config import OnnxConfig
@@ -71,7 +73,21 @@ def _open_run(spec: str, student: Task[Any], _: TeacherOptions) -> Teacher:
 
     A classifier may have more classes than the student, which are found by name.
     """
-    task, model = open_run(Path(spec), type(student), type(student.config))
+    return _of_model(spec, student, *open_run(Path(spec), type(student), type(student.config)))
+
+
+def _open_published(spec: str, student: Task[Any], _: TeacherOptions) -> Teacher:
+    """A published model of the student's task, likewise."""
+    config = replace_settings(student.config, {"pretrained": spec, "backbone.conventions": None})
+    return _of_model(spec, student, *load_model(type(student), config, None))
+
+
+def _of_model(spec: str, student: Task[Any], task: Task[Any], model: nn.Module) -> Teacher:
+    """A model of the student's task as its teacher.
+
+    Raises:
+        ValueError: if it has other outputs than the student.
+    """
     metadata: Mapping[str, Any] = task.metadata
     for key in ("class_names", "attribute_names", "partitionings"):
         if metadata.get(key) != student.metadata.get(key):
@@ -108,5 +124,6 @@ _OPENERS: dict[str, Callable[[str, Task[Any], TeacherOptions], Teacher]] = {
     "torchvision": open_torchvision,
     "timm": open_timm,
     "run": _open_run,
+    "published": _open_published,
     "onnx": _open_onnx,
 }
