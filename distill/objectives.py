@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from datasets.types import Detections
 from distill.config import ClassLoss
@@ -151,9 +152,13 @@ class BoxObjective:
 
     dummy_truth = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (1, 1))
 
+    def __init__(self, task: Task[Any]) -> None:
+        """Args: task: of the student."""
+        self._task = task
+
     def teacher_outputs(self, teacher_task: Any, outputs: Any) -> Tensor:
-        """Class logits and box deltas side by side, (N, A, K + 5)."""
-        return torch.cat([outputs.class_logits, outputs.box_deltas], 2)
+        """Class logits, background first, and box deltas side by side, (N, A, K + 5)."""
+        return torch.cat([_with_background(outputs.class_logits, teacher_task), outputs.box_deltas], 2)
 
     def ensemble(self, outputs: Sequence[Tensor]) -> Tensor:
         """The logarithm of the mean probability, and the mean box deltas."""
@@ -168,7 +173,7 @@ class BoxObjective:
 
     def loss(self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
         """The sum of the class and the box loss."""
-        logits, deltas = outputs.own.class_logits, outputs.own.box_deltas
+        logits, deltas = _with_background(outputs.own.class_logits, self._task), outputs.own.box_deltas
         found, expected = (*teacher.shape[1:2], teacher.shape[2] - 4), tuple(logits.shape[1:])
         if found != expected:
             raise ValueError(
@@ -183,10 +188,19 @@ _Builder = Callable[[Task[Any], ClassLoss, float], DistillObjective]
 _BUILDERS: dict[str, _Builder] = {
     "attributes": lambda task, *_: AttributeObjective(task),
     "classification": lambda task, *kd: ClassObjective([len(task.metadata["class_names"])], *kd),
-    "detection": lambda *_: BoxObjective(),
+    "detection": lambda task, *_: BoxObjective(task),
     "embedding": lambda *_: EmbeddingObjective(),
     "geolocation": lambda task, *kd: ClassObjective([len(p["cell"]) for p in task.metadata["partitionings"]], *kd),
 }
+
+
+def _with_background(logits: Tensor, task: Task[Any]) -> Tensor:
+    """Logits of a softmax over background and classes, (N, A, K + 1).
+
+    Those of sigmoid scores, (N, A, K), get a background of 0: softmax then gives a class e^z / (1 + sum of e^z), which
+    is its sigmoid where all others are negligible.
+    """
+    return functional.pad(logits, (1, 0)) if task.config.ssd.scores == "sigmoid" else logits
 
 
 def _log_mean(log_probabilities: Sequence[Tensor]) -> Tensor:

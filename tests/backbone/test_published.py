@@ -19,7 +19,7 @@ from backbone.build import build_backbone
 from backbone.cli import main
 from backbone.published import PUBLISHED, PublishedWeights, download_once, fetch, find_published
 from backbone.weights import open_weights
-from distill.facenet import WEIGHTS
+from tasks.common.published import PUBLISHED_MODELS
 
 CONTENT = b"not really weights"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -164,9 +164,9 @@ def test_a_pinned_file_has_its_digest_or_is_refused(
 
 
 def test_digests_are_complete_and_match_the_file_names() -> None:
-    pinned = {row.name: row.sha256 for row in PUBLISHED if row.sha256} | dict(WEIGHTS.values())
-    assert len(pinned) == 7
-    assert len(set(pinned.values())) == 7
+    pinned = {row.name: row.sha256 for row in PUBLISHED if row.sha256}
+    pinned |= {row.file: row.sha256 for row in PUBLISHED_MODELS if row.sha256}
+    assert len(set(pinned.values())) == len(pinned) > 5
     for name, sha256 in pinned.items():
         assert re.fullmatch("[0-9a-f]{64}", sha256)
         prefix = re.search(r"-([0-9a-f]{8})\.pth", name)  # from torchvision

@@ -15,7 +15,7 @@ from distill.resnet import ResNetTask
 from distill.training import train_teacher
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.training.fit import InterruptedRunError
-from tasks.embedding.facenet import FaceNetTask
+from tasks.embedding.task import EmbeddingTask
 
 RECIPE = "data: {input_size: 80}\noptim: {epochs: 2, batch_size: 8, ema_decay: null}\n"
 
@@ -24,19 +24,19 @@ RECIPE = "data: {input_size: 80}\noptim: {epochs: 2, batch_size: 8, ema_decay: n
 def _short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipes = tmp_path / "configs" / "distill"
     recipes.mkdir(parents=True)
-    for name in ("facenet", "attributes"):
-        (recipes / f"{name}_teacher.yaml").write_text(RECIPE)
+    (recipes / "attributes_teacher.yaml").write_text(RECIPE)
+    (recipes / "facenet_teacher.yaml").write_text(RECIPE + "network: inception_resnet_v1\nembedding_dim: null\n")
     monkeypatch.setattr(distill.training, "ROOT", tmp_path)
 
 
 def test_facenet_is_trained_once(
     student: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task, model, origin = train_teacher(FaceNetTask, student("embedding"), "facenet", SINGLE_PROCESS)
+    task, model, origin = train_teacher(EmbeddingTask, student("embedding"), "facenet", SINGLE_PROCESS)
     assert "no trained teacher in the cache" in capsys.readouterr().err
     assert task.config.data.input_size == 80
     assert origin == f"trained on {task.config.data.root}"
-    _, again, _ = train_teacher(FaceNetTask, student("embedding"), "facenet", SINGLE_PROCESS)
+    _, again, _ = train_teacher(EmbeddingTask, student("embedding"), "facenet", SINGLE_PROCESS)
     assert "no trained teacher in the cache" not in capsys.readouterr().err
     images = torch.zeros(1, 3, 80, 80, dtype=torch.uint8)
     with torch.no_grad():
@@ -45,7 +45,7 @@ def test_facenet_is_trained_once(
     assert embeddings.shape == (1, 512)
 
     larger = student("embedding", data={"input_size": 96})
-    assert train_teacher(FaceNetTask, larger, "facenet", SINGLE_PROCESS)[0].config.data.input_size == 96
+    assert train_teacher(EmbeddingTask, larger, "facenet", SINGLE_PROCESS)[0].config.data.input_size == 96
 
 
 @pytest.mark.parametrize("left", ["last.pt", "previous.pt"])
@@ -62,7 +62,7 @@ def test_resumes_after_an_interruption(
     monkeypatch.setattr(distill.training, "fit", fit)
     for _ in range(2):
         with pytest.raises(InterruptedRunError):
-            train_teacher(FaceNetTask, student("embedding"), "facenet", SINGLE_PROCESS)
+            train_teacher(EmbeddingTask, student("embedding"), "facenet", SINGLE_PROCESS)
     assert [resume for _, resume in calls] == [False, True]
     assert len({run for run, _ in calls}) == 1
 
