@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -28,6 +29,7 @@ class Progress:
             silent: show nothing.
             delay_s: time after which the bar appears.
         """
+        self._stdout = sys.stdout
         self.console = Console(stderr=True, quiet=silent)
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
@@ -71,6 +73,13 @@ class Progress:
             seconds_per_unit = (now - self._started) / max(1, self._done - self._done_at_start)
             left_s = (self._total - self._done) * seconds_per_unit
             self.print(f"{self._title} {self._done}/{self._total}, {left_s:.0f} s left  {self._text}")
+
+    def write(self, line: str) -> None:
+        """Write a line to standard output; above the bar if both are on a terminal."""
+        if self.console.is_terminal and self._stdout.isatty():
+            self.print(line)
+        else:
+            print(line, file=self._stdout, flush=True)  # while the bar is shown, rich sends sys.stdout to its console
 
     def print(self, line: str) -> None:
         """Print a line above the bar."""

@@ -181,7 +181,12 @@ def write_image(path: Path, image: Image) -> None:
 
     Not with `cv2.imwrite`, which aborts the process on file names that are not UTF-8 and gives no reason for errors.
     """
-    is_encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    path.write_bytes(encode_image(image, path.suffix))
+
+
+def encode_image(image: Image, suffix: str) -> bytes:
+    """An RGB image as the bytes of a file of that suffix."""
+    is_encoded, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not is_encoded:
-        raise OSError(f"{path}: the image could not be encoded")
-    path.write_bytes(data.tobytes())
+        raise OSError(f"the image could not be encoded as {suffix}")
+    return data.tobytes()

@@ -54,7 +54,21 @@ def _evaluate_flags(parser: ArgumentParser) -> None:
 
 def _predict_flags(parser: ArgumentParser) -> None:
     add_run(parser, "predict")
-    parser.add_argument("inputs", nargs="+", type=str, help="image, folder, glob or video")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        type=str,
+        help="image, folder, glob, video, list (.txt: a path or URL a line), URL, number of a camera, or - for "
+        "standard input",
+    )
+    parser.add_argument(
+        "--save",
+        nargs="+",
+        choices=["boxes", "crops", "coco", "none"],
+        default=["boxes"],
+        help="drawn images; each object or face as an image of its own; COCO results; or records alone",
+    )
+    parser.add_argument("--json", action="store_true", help="print the records in place of a summary")
 
 
 def _export_flags(parser: ArgumentParser) -> None:
@@ -124,7 +138,7 @@ COMMANDS = {
         usage=" [--run RUN]",
     ),
     "predict": Command(
-        "Draw predictions on your images and videos. Writes predictions.jsonl, too.",
+        "Print and draw predictions for your images, videos, cameras and streams. Writes predictions.jsonl, too.",
         (_MAKE_RUN, "python -m tasks.{task} predict --run runs/{task}/first tasks/{task}/*.jpg"),
         "tasks.common.verbs.predict",
         _predict_flags,

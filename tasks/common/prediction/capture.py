@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,6 +13,8 @@ from datasets.images.read import UnreadableImageError
 from datasets.types import Image
 
 TIMEOUT_MS = 10_000  # of a stream that sends nothing
+POLL_S = 0.2  # how soon a signal is seen while a stream sends nothing
+DEFAULT_FRAMES_PER_S, MAX_FRAMES_PER_S = 25.0, 240.0  # where none, or nonsense, is stated
 _FFMPEG_LOG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 _SILENT = "-8"  # FFmpeg's AV_LOG_QUIET
 
@@ -50,12 +52,13 @@ def read_frames(location: str, name: str) -> Iterator[Image]:
         raise UnreadableImageError(f"{name}: OpenCV cannot read this video")
 
 
-def latest_frames(location: str | int, name: str) -> Iterator[tuple[int, Image]]:
+def latest_frames(location: str | int, name: str, stop: Sequence[int] = ()) -> Iterator[tuple[int, Image]]:
     """The newest frame of a camera or a stream whenever one is asked for, with its index; others are dropped.
 
     Args:
         location: a camera's number or a URL.
         name: for messages.
+        stop: ends it once there is something in it, such as a signal.
 
     Raises:
         UnreadableImageError: if there is none.
@@ -64,14 +67,19 @@ def latest_frames(location: str | int, name: str) -> Iterator[tuple[int, Image]]
     newest = _NewestFrame(capture)
     num_frames = 0
     try:
-        while (found := newest.wait()) is not None:
+        while (found := newest.wait(stop)) is not None:
             yield found
             num_frames += 1
     finally:
         newest.stop()
-        capture.release()
-    if num_frames == 0:
+    if num_frames == 0 and not stop:
         raise UnreadableImageError(f"{name}: no frame came from it")
+
+
+def frames_per_s(capture: cv2.VideoCapture) -> float:
+    """The frame rate that a video, a camera or a stream states."""
+    stated = capture.get(cv2.CAP_PROP_FPS)
+    return stated if 0 < stated <= MAX_FRAMES_PER_S else DEFAULT_FRAMES_PER_S
 
 
 def open_live(location: str | int, name: str) -> cv2.VideoCapture:
@@ -120,16 +128,19 @@ class _NewestFrame:
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
-    def wait(self) -> tuple[int, Image] | None:
-        """The newest frame that was not returned before, with its index; None at the end."""
+    def wait(self, stop: Sequence[int]) -> tuple[int, Image] | None:
+        """The newest frame that was not returned before, with its index; None at the end, or if it is to stop."""
         with self._changed:
-            self._changed.wait_for(lambda: self._found is not None or self._has_ended)
+            while not self._changed.wait_for(lambda: self._found is not None or self._has_ended, POLL_S):
+                if stop:
+                    return None
             found, self._found = self._found, None
             return found
 
     def stop(self) -> None:
+        """End the thread, which releases the capture: at once, or where a stream hangs when that times out."""
         self._is_stopped = True
-        self._thread.join()
+        self._thread.join(2 * POLL_S)
 
     def _read(self) -> None:
         index, frame = 0, None
@@ -140,6 +151,7 @@ class _NewestFrame:
                     self._changed.notify()
                 index += 1
         finally:
+            self._capture.release()
             with self._changed:
                 self._has_ended = True
                 self._changed.notify()

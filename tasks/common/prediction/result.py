@@ -82,10 +82,23 @@ class Result(Generic[T]):
         Raises:
             ValueError: if there are no boxes, neither of objects nor of faces.
         """
+        return [crop for _, crop in self.labelled_crops()]
+
+    def labelled_crops(self) -> list[tuple[str, Image]]:
+        """The same, each with the name of its class, or "face"."""
         height, width = self.source.image.shape[:2]
         corners = np.concatenate([np.floor(self._boxes()[:, :2]), np.ceil(self._boxes()[:, 2:])], 1)
         corners = np.clip(corners, 0, [width, height, width, height]).astype(int)
-        return [self.source.image[y0:y1, x0:x1].copy() for x0, y0, x1, y1 in corners.tolist() if x0 < x1 and y0 < y1]
+        if self._is_of_faces:
+            labels = ["face"] * len(corners)
+        else:
+            class_names = self.task.metadata["class_names"]
+            labels = [class_names[class_id] for class_id in self._objects("crops").class_ids]
+        return [
+            (label, self.source.image[y0:y1, x0:x1].copy())
+            for label, (x0, y0, x1, y1) in zip(labels, corners.tolist(), strict=True)
+            if x0 < x1 and y0 < y1
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The record that `predict` writes to predictions.jsonl: plain numbers and texts."""

@@ -10,13 +10,20 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple, Self
 
 from datasets.images.headers import SIGNATURE_BYTES, format_of
 from datasets.images.read import AS_STORED, IMAGE_SUFFIXES, Decoding, UnreadableImageError, decode_image, read_image
 from datasets.listing import ImageListing, kind_of, list_images
 from datasets.types import Image
-from tasks.common.prediction.capture import latest_frames, open_live, opencv_name, read_frames
+from tasks.common.prediction.capture import (
+    frames_per_s,
+    latest_frames,
+    open_capture,
+    open_live,
+    opencv_name,
+    read_frames,
+)
 from tasks.common.prediction.web import is_url, open_url, public_name
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
@@ -45,11 +52,9 @@ class Source(ABC):
 
     Attributes:
         name: a path, a URL without its password, "camera 0", "standard input".
-        is_live: whether it sends on while nobody reads, so that frames are dropped.
     """
 
     name: str
-    is_live: ClassVar[bool] = False
 
     @abstractmethod
     def images(self, decoding: Decoding = AS_STORED) -> Iterator[InputImage]:
@@ -95,29 +100,59 @@ class Video(Source):
 
     def images(self, decoding: Decoding = AS_STORED) -> Iterator[InputImage]:
         """All of its frames."""
+        for index, image in enumerate(read_frames(self._location, self.name)):
+            yield InputImage(self.name, index, image)
+
+    @property
+    def frames_per_s(self) -> float:
+        """The frame rate that it states."""
+        capture = open_capture(self._location)
         try:
-            location = opencv_name(self.location) if isinstance(self.location, Path) else self.location
+            return frames_per_s(capture)
+        finally:
+            capture.release()
+
+    @property
+    def _location(self) -> str:
+        try:
+            return opencv_name(self.location) if isinstance(self.location, Path) else self.location
         except ValueError as error:
             raise UnreadableImageError(str(error)) from error
-        for index, image in enumerate(read_frames(location, self.name)):
-            yield InputImage(self.name, index, image)
 
 
 @dataclass(frozen=True)
 class Live(Source):
-    """A camera or a stream."""
+    """A camera or a stream.
+
+    Attributes:
+        location: a camera's number, or a URL.
+        frames_per_s: that it states.
+    """
 
     location: int | str
-    is_live: ClassVar[bool] = True
+    frames_per_s: float
+
+    @classmethod
+    def open(cls, name: str, location: int | str) -> Self:
+        """A camera or a stream that is there.
+
+        Raises:
+            UnreadableImageError: if it cannot be opened.
+        """
+        capture = open_live(location, name)
+        try:
+            return cls(name, location, frames_per_s(capture))
+        finally:
+            capture.release()
 
     def images(self, decoding: Decoding = AS_STORED) -> Iterator[InputImage]:
         """The newest frame whenever one is asked for, until the stream ends."""
-        for index, image in latest_frames(self.location, self.name):
-            yield InputImage(self.name, index, image)
+        return self.images_until([])
 
-    def check(self) -> None:
-        """Raises an UnreadableImageError if it cannot be opened."""
-        open_live(self.location, self.name).release()
+    def images_until(self, stop: Sequence[int]) -> Iterator[InputImage]:
+        """The newest frame whenever one is asked for, until the stream ends or there is something in `stop`."""
+        for index, image in latest_frames(self.location, self.name, stop):
+            yield InputImage(self.name, index, image)
 
 
 def open_source(text: str | Path | int, decoding: Decoding = AS_STORED) -> Iterator[InputImage]:
@@ -160,7 +195,7 @@ def find_sources(inputs: Sequence[str]) -> list[Source]:
         passed_over += others
     if not found:
         raise _nothing_wanted(" ".join(inputs), passed_over)
-    live = next((source for source in found.values() if source.is_live), None)
+    live = next((source for source in found.values() if isinstance(source, Live)), None)
     if live is not None and len(found) > 1:
         raise ValueError(f"{live.name}: does not end by itself; expected it as the only input")
     _warn_passed_over(passed_over)
@@ -198,9 +233,7 @@ def _sources_of(text: str, *, is_alone: bool) -> tuple[list[Source], Counter[str
         return [_at_url(text)], nothing
     path = Path(text)
     if text.isdecimal() and not path.exists():
-        camera = Live(f"camera {int(text)}", int(text))
-        camera.check()
-        return [camera], nothing
+        return [Live.open(f"camera {int(text)}", int(text))], nothing
     if path.suffix.lower() == LIST_SUFFIX and path.is_file():
         try:
             return _in_list(path.read_text(encoding="utf-8-sig"), str(path), path.parent), nothing
@@ -224,9 +257,7 @@ def _at_url(url: str) -> Source:
         return Picture(name, content.data)
     if content.kind == "video":
         return Video(name, url)
-    live = Live(name, url)
-    live.check()
-    return live
+    return Live.open(name, url)
 
 
 def _read_standard_input() -> list[Source]:

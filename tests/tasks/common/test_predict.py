@@ -5,21 +5,21 @@ import json
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from torch import nn
 
 from datasets.drawing.draw import put_label
 from datasets.images.read import Decoding, read_image, write_image
 from datasets.types import Image, PreparedImage
-from tasks.common.evaluation import predict
-from tasks.common.evaluation.predict import BATCH_SIZE, PredictionReport, predict_files
-from tasks.common.evaluation.prediction_files import RECORDS, UNFINISHED, PredictionFiles, is_unfinished
+from tasks.common.prediction.files import RECORDS, UNFINISHED, PredictionFiles, SaveFormat, is_unfinished
+from tasks.common.prediction.pipeline import BATCH_SIZE, PredictionReport, predict_sources
+from tasks.common.prediction.result import Result
+from tasks.common.prediction.sources import InputImage, Picture, Source, Video
 from tasks.common.runtime.signals import stop_signals
 from tasks.common.task import Task
 
@@ -27,19 +27,29 @@ LATIN_1 = os.fsdecode(b"caf\xe9")  # a name that is not UTF-8
 
 
 class Sizes:
-    """A task that predicts an image's height."""
+    """A model, its task, and its results: the height of each image; drawn as it is, and half of it as a crop."""
 
     decoding = Decoding()
 
     def __init__(self, on_draw: Callable[[int], None] = lambda count: None) -> None:
+        self.task = self
         self.num_drawn = 0
         self._on_draw = on_draw
 
-    def prepare(self, image: Image) -> list[PreparedImage]:
-        return [PreparedImage(image)]
+    def prepare(self, image: InputImage) -> list[PreparedImage]:
+        return [PreparedImage(image.image)]
+
+    def predict_prepared(
+        self, images: Sequence[InputImage], inputs: Sequence[Sequence[PreparedImage]]
+    ) -> list[Result[int]]:
+        heights = [len(prepared.pixels) for (prepared,) in inputs]
+        return [SizeResult(image, (height,), (), self) for image, height in zip(images, heights, strict=True)]  # type: ignore[arg-type]
 
     def describe(self, predicted: int, _image_hw: tuple[int, int]) -> dict[str, Any]:
         return {"height_seen": predicted}
+
+    def summarize(self, predicted: Sequence[int]) -> str:
+        return f"{predicted[0]} px high"
 
     def draw(self, image: Image, predicted: int) -> Image:
         assert predicted == len(image)
@@ -50,15 +60,24 @@ class Sizes:
     describe_all, draw_all = Task.describe_all, Task.draw_all
 
 
-@pytest.fixture(autouse=True)
-def heights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "predict_pixels", lambda _task, _model, pixels: [len(image) for image in pixels])
+class SizeResult(Result[int]):
+    def labelled_crops(self) -> list[tuple[str, Image]]:
+        return [("upper/half", self.source.image[: self.predictions[0] // 2])]
 
 
-def run(task: Any, paths: list[Path], out: Path, stop: Any = ()) -> PredictionReport:
+def run(
+    model: Any, paths: Sequence[Path | Source], out: Path, stop: Any = (), *formats: SaveFormat, **options: Any
+) -> PredictionReport:
     out.mkdir(exist_ok=True)
-    with PredictionFiles(out, "digest") as files:
-        return predict_files(task, nn.Identity(), paths, files, stop)
+    with PredictionFiles(out, "digest", formats or ("boxes",)) as files:
+        return predict_sources(model, sources(paths), files, stop=stop, **options)
+
+
+def sources(paths: Sequence[Path | Source]) -> list[Source]:
+    return [
+        path if isinstance(path, Source) else (Video if path.suffix == ".mp4" else Picture)(str(path), path)
+        for path in paths
+    ]
 
 
 def records(out: Path) -> list[dict[str, Any]]:
@@ -154,13 +173,13 @@ def test_what_could_not_be_read_is_listed(tmp_path: Path) -> None:
         f"{missing}: No such file or directory",
         f"{video}: OpenCV cannot read this video",
     ]
-    with pytest.raises(ValueError, match=r"none of the 1 files could be read; the first: .*broken\.jpg: not an image"):
+    with pytest.raises(ValueError, match=r"none of 1 input could be read; the first: .*broken\.jpg: not an image"):
         run(Sizes(), [broken], tmp_path / "other")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_after_the_batch_and_the_same_folder_goes_on(signum: int, tmp_path: Path) -> None:
-    paths, out = pictures(tmp_path / "in", 3 * BATCH_SIZE), tmp_path / "out"
+def test_a_signal_ends_after_what_is_begun_and_the_same_folder_goes_on(signum: int, tmp_path: Path) -> None:
+    paths, out = pictures(tmp_path / "in", 5 * BATCH_SIZE), tmp_path / "out"
 
     def send(count: int) -> None:
         if count == BATCH_SIZE + 1:
@@ -169,11 +188,14 @@ def test_a_signal_ends_after_the_batch_and_the_same_folder_goes_on(signum: int, 
     with stop_signals() as received:
         report = run(Sizes(send), paths, out, received)
     assert report.is_interrupted
-    assert report.num_images == len(records(out)) == 2 * BATCH_SIZE
+    num_done = report.num_images
+    assert 2 * BATCH_SIZE <= num_done < 5 * BATCH_SIZE
+    assert [record["image"] for record in records(out)] == list(map(str, paths[:num_done]))
+    assert len(list(out.glob("*.jpg"))) == num_done
     assert is_unfinished(out)
     again = Sizes()
     report = run(again, paths, out)
-    assert (again.num_drawn, report.num_images, report.is_interrupted) == (BATCH_SIZE, 3 * BATCH_SIZE, False)
+    assert (again.num_drawn, report.num_images, report.is_interrupted) == (len(paths) - num_done, len(paths), False)
     assert_complete(out, paths)
 
 
@@ -184,33 +206,103 @@ class StopError(Exception):
 @pytest.mark.parametrize(
     "failing", [1, 3, 5, 8, 9, 13, 16]
 )  # the second image, in and after the first video, in the second one, the last
-def test_an_error_at_any_picture_keeps_the_ones_before(failing: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("formats", [("boxes",), ("boxes", "crops"), ("none",)])
+def test_an_error_at_any_picture_keeps_the_ones_before(
+    failing: int, formats: tuple[SaveFormat, ...], tmp_path: Path
+) -> None:
     """Images of equal names, an unreadable one, and two videos, of which an unfinished one is predicted again."""
     first, second = pictures(tmp_path / "a", 3), pictures(tmp_path / "b", 3)
     (tmp_path / "broken.png").write_text("")
     for name in ("a/v.mp4", "b/v.mp4"):
         write_video(tmp_path / name, 5)
     order = [*first[:2], tmp_path / "broken.png", tmp_path / "a/v.mp4", *second, tmp_path / "b/v.mp4", first[2]]
-    run(Sizes(), order, tmp_path / "expected")
+    run(Sizes(), order, tmp_path / "expected", (), *formats)
     total = len(records(tmp_path / "expected"))
     assert total == 6 + 10
 
-    def fail(count: int) -> None:
-        if count == failing:
-            raise StopError
-
     out = tmp_path / "out"
     with pytest.raises(StopError):
-        run(Sizes(fail), order, out)
+        run(FailingAt(failing), order, out, (), *formats)
     assert len(records(out)) == failing - 1
     assert is_unfinished(out)
-    assert run(Sizes(), order, out).num_images == total
+    assert run(Sizes(), order, out, (), *formats).num_images == total
     assert records(out) == records(tmp_path / "expected")
-    assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "expected").iterdir()}
-    for path in out.glob("*.jpg"):
-        assert path.read_bytes() == (tmp_path / "expected" / path.name).read_bytes()
-    assert [num_frames(path) for path in sorted(out.glob("*.mp4"))] == [5, 5]
+    assert contents(out) == contents(tmp_path / "expected")
+    assert [num_frames(path) for path in sorted(out.glob("*.mp4"))] == ([5, 5] if "boxes" in formats else [])
+    assert len(list(out.glob("crops/upper_half/*.jpg"))) == (total if "crops" in formats else 0)
     assert not is_unfinished(out)
+
+
+class FailingAt(Sizes):
+    """Fails to describe the N-th result; results are described in order, by one thread."""
+
+    def __init__(self, failing: int) -> None:
+        super().__init__()
+        self._left = failing
+
+    def describe(self, predicted: int, image_hw: tuple[int, int]) -> dict[str, Any]:
+        self._left -= 1
+        if self._left == 0:
+            raise StopError
+        return super().describe(predicted, image_hw)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Of all files but the videos, in which the time is written."""
+    return {
+        path.relative_to(folder): b"" if path.suffix == ".mp4" else path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_first_error_of_any_thread_ends_it_and_leaves_no_gap(tmp_path: Path) -> None:
+    """Drawn in several threads, each picture known by its brightness."""
+    paths = pictures(tmp_path / "in", 3 * BATCH_SIZE)
+    write_image(paths[11], np.full((24, 32, 3), 200, np.uint8))
+
+    class Fails(Sizes):
+        def draw(self, image: Image, predicted: int) -> Image:
+            if image[0, 0, 0] == 200:
+                raise StopError
+            return super().draw(image, predicted)
+
+    with pytest.raises(StopError):
+        run(Fails(), paths, tmp_path / "out")
+    assert [record["image"] for record in records(tmp_path / "out")] == list(map(str, paths[:11]))
+    assert run(Sizes(), paths, tmp_path / "out").num_images == len(paths)
+
+
+def test_an_error_before_the_network_keeps_what_was_computed(tmp_path: Path) -> None:
+    paths = pictures(tmp_path / "in", 3 * BATCH_SIZE)
+
+    class Fails(Sizes):
+        def prepare(self, image: InputImage) -> list[PreparedImage]:
+            if len(image.image) == 24 + 2 * BATCH_SIZE + 3:
+                raise StopError
+            return super().prepare(image)
+
+    with pytest.raises(StopError):
+        run(Fails(), paths, tmp_path / "out")
+    assert len(records(tmp_path / "out")) == 2 * BATCH_SIZE
+
+
+def test_images_are_read_and_kept_a_few_at_a_time(tmp_path: Path) -> None:
+    """Whatever their number: read ahead, of one batch in the network, and of one that is written."""
+    paths = pictures(tmp_path / "in", 8 * BATCH_SIZE)
+    most = 0
+
+    class Counts(Sizes):
+        num_read = 0
+
+        def prepare(self, image: InputImage) -> list[PreparedImage]:
+            nonlocal most
+            self.num_read += 1
+            most = max(most, self.num_read - self.num_drawn)
+            return super().prepare(image)
+
+    run(Counts(), paths, tmp_path / "out")
+    assert most <= 3 * BATCH_SIZE
 
 
 def assert_complete(out: Path, paths: list[Path]) -> None:
