@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from backbone import faceres
 from backbone.base import Backbone
-from backbone.weights import Weights
+from backbone.weights import Weights, weight_names
 from datasets.faces import FaceImages, IdentityBalance, Pair, open_faces, read_lfw
 from datasets.files import existing_folder
 from datasets.loader import Collate
@@ -120,7 +120,7 @@ class EmbeddingTask(FaceTask[Face]):
                 f"python -m distill --teacher {weights.origin} --task embedding"
             )
         network = self._build(weights)
-        kept = {"the backbone": len(network.backbone.state_dict())}
+        kept = {"the backbone": len(weight_names(network.backbone.state_dict()))}
         return kept | load_head(network, weights, list(self._id_of)) if is_embedding(weights) else kept
 
     def _build(self, weights: Weights | None) -> FaceNet:

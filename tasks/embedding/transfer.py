@@ -7,7 +7,7 @@ from typing import TypeGuard
 
 import torch
 
-from backbone.weights import Weights
+from backbone.weights import Weights, weight_names
 from tasks.common.weights import TaskWeights
 from tasks.embedding.model import FaceNet
 
@@ -39,7 +39,7 @@ def load_head(network: FaceNet, weights: TaskWeights, identities: Sequence[str])
     for name, tensor in projection.items():
         tensor.copy_(weights.state[name])
     if projection:
-        kept["the projection"] = len(projection)
+        kept["the projection"] = len(weight_names(projection))
     row_of = {name: row for row, name in enumerate(weights.metadata["identities"])}
     rows = {row: row_of[name] for row, name in enumerate(identities) if name in row_of}
     if rows and PROTOTYPES in state and PROTOTYPES in weights.state:

@@ -23,6 +23,7 @@ from datasets.types import Image
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.inference import inference_copy, latencies_ms
 from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork, quantize, write_onnx
+from tasks.common.deploy.onnx_network import OnnxNetwork
 from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import metrics_as_json
 from tasks.common.evaluation.thresholds import write_table
@@ -64,6 +65,8 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     task, network = load_model(task_class, arguments.config, options["run"], arguments.given)
     if isinstance(network, ExportedNetwork):
         raise ValueError(f"{options['run']}: is an exported network; give the run that it was exported from")
+    if any(isinstance(module, OnnxNetwork) for module in network.modules()):
+        raise ValueError(f"{arguments.config.pretrained}: is an ONNX file already")
     is_int8 = options["int8"]
     images = _calibration_images(task) if is_int8 else []
     with tempfile.TemporaryDirectory() as temporary:

@@ -49,7 +49,7 @@ def test_fine_tuning_keeps_what_is_known_by_name(
 ) -> None:
     arrays = random_arrays(rng)
     path = save(tmp_path / "net.npz", arrays)
-    task = use_pretrained(task_with(["Senior", "Smiling", "Male"], path))
+    task, _ = use_pretrained(task_with(["Senior", "Smiling", "Male"], path))
     line = capsys.readouterr().err
     assert "the head with 2 of 3 attributes (6)" in line
     head = task.build_model().head
@@ -64,7 +64,7 @@ def test_fine_tuning_keeps_what_is_known_by_name(
 def test_a_linear_head_moves_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = build_config(AttributesConfig, backbone={"name": "mobilenet_0.25"}, data={"input_size": 96})
     before = save_run(tmp_path, AttributesTask(config, {"attribute_names": ["a", "b"], "prevalence": [0.5, 0.5]}))
-    task = use_pretrained(task_with(["c", "b"], tmp_path))
+    task, _ = use_pretrained(task_with(["c", "b"], tmp_path))
     assert "the head with 1 of 2 attributes (2)" in capsys.readouterr().err
     head: Any = task.build_model().head
     assert torch.equal(head.weight[1], before.head.weight[1])

@@ -56,7 +56,7 @@ def test_facenets_file_is_a_model(tmp_path: Path) -> None:
         torch.testing.assert_close(model.eval()(images).embeddings, network(images))
 
     training = EmbeddingTask(config_of(tmp_path / "vggface2.pt"), {"identities": ["anna", "bela"]})
-    trained: Any = use_pretrained(training).build_model()
+    trained: Any = use_pretrained(training)[0].build_model()
     assert trained.head.prototypes.shape == (2, 512)
     assert torch.equal(trained.backbone.last_linear.weight, network.last_linear.weight)
 
@@ -78,8 +78,8 @@ def test_an_onnx_file_is_a_model_with_its_preprocessing(tmp_path: Path) -> None:
 def test_a_runs_projection_and_prototypes_are_kept_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = build_config(EmbeddingConfig, backbone={"name": "mobilenet_0.25"}, data={"input_size": 96})
     before = save_run(tmp_path, EmbeddingTask(config, {"identities": ["anna", "bela"]}))
-    task = use_pretrained(EmbeddingTask(config_of(tmp_path), {"identities": ["bela", "cora"]}))
-    assert "the projection (6), the prototypes of 1 of 2 identities (1)" in capsys.readouterr().err
+    task, _ = use_pretrained(EmbeddingTask(config_of(tmp_path), {"identities": ["bela", "cora"]}))
+    assert "the projection (5), the prototypes of 1 of 2 identities (1)" in capsys.readouterr().err
     after: Any = task.build_model()
     assert torch.equal(after.head.projection[0].weight, before.head.projection[0].weight)
     assert torch.equal(after.head.prototypes[0], before.head.prototypes[1])
@@ -94,6 +94,8 @@ def test_bad_files_are_one_line(tmp_path: Path, error_line_of: Callable[..., str
     net, root = write_onnx(tmp_path / "net.onnx", ["n", 3, 40, 40], 8), str(generated_roots("embedding"))
     line = error("train", "--pretrained", net, "--data.root", root, "--run_dir", str(tmp_path / "run"))
     assert "net.onnx is an ONNX file, which cannot be trained further; it can be a teacher: python -m distill" in line
+    line = error("export", "--pretrained", net, "--out", str(tmp_path / "exported"))
+    assert "net.onnx: is an ONNX file already" in line
     (tmp_path / "half.onnx").write_bytes(Path(net).read_bytes()[:40])
     half = str(tmp_path / "half.onnx")
     assert "half.onnx: not a network that ONNX Runtime can read" in error("evaluate", "--pretrained", half)
