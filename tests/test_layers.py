@@ -30,7 +30,7 @@ COMMON_LAYERS = (
     ("training", "prediction"),
     ("verbs",),
 )
-REGISTRY, CLI = "tasks.registry", "tasks.common.cli"
+REGISTRY, CLI, API = "tasks.registry", "tasks.common.cli", "tasks.api"
 ONE_TASK = "tasks.<task>"
 
 
@@ -49,7 +49,8 @@ def _allowed() -> dict[str, set[str]]:
             below |= {REGISTRY}  # to open a run of any task
     allowed["tasks.common.verbs"] |= {CLI}  # for the parsed arguments
     allowed[ONE_TASK] = below | {CLI}
-    allowed["tasks"] = {REGISTRY}
+    allowed[API] = below | {CLI, REGISTRY}
+    allowed["tasks"] = {REGISTRY, API}
     allowed["distill"] = below | {CLI, REGISTRY, ONE_TASK}
     allowed["results"] = below | {CLI, REGISTRY, ONE_TASK}
     return allowed

@@ -33,7 +33,6 @@ from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import FailureCase
 from tasks.common.weights import TaskWeights
 
-MIN_PROBABILITY = 0.5  # of the attributes in a line
 CELEBA_NUM_ATTRIBUTES = 40  # the paper does not state the number in its own data
 
 MAX_LABELLED = 3  # attributes beside a face
@@ -191,16 +190,16 @@ class AttributesTask(FaceTask[Attributes]):
         return {"attributes": dict(zip(self.attribute_names, values, strict=True))}
 
     def summarize(self, predicted: Sequence[Attributes]) -> str:
-        """The attributes with a probability of at least a half, such as "Smiling 0.93, Wearing Hat 0.61"."""
+        """The attributes with a probability of at least `threshold`, such as "Smiling 0.93, Wearing Hat 0.61"."""
         if not predicted:
             return "no face found"
         faces = [self._summarize(face.values) for face in predicted]
         return faces[0] if len(faces) == 1 else f"{len(faces)} faces: {'; '.join(faces)}"
 
     def _summarize(self, values: NDArray[np.float32]) -> str:
-        shown = [int(column) for column in np.argsort(-values, kind="stable") if values[column] >= MIN_PROBABILITY]
+        shown = [int(column) for column in np.argsort(-values, kind="stable") if values[column] >= self.threshold]
         words = [f"{self.attribute_names[column].replace('_', ' ')} {values[column]:.2f}" for column in shown]
-        return ", ".join(words) or f"no attribute with a probability of {MIN_PROBABILITY:g} or more"
+        return ", ".join(words) or f"no attribute with a probability of {self.threshold:g} or more"
 
     def table(self, predicted: Sequence[Attributes]) -> dict[str, NDArray[Any]]:
         """A row for each face, with a column for each attribute."""

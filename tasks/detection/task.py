@@ -169,12 +169,12 @@ class DetectionTask(Task[Detections]):
         }
 
     def in_image(self, predicted: Detections, image_hw: tuple[int, int]) -> Detections:
-        """The boxes with a score of at least `show_score`, in pixels of the image."""
+        """The boxes with a score of at least `threshold`, in pixels of the image."""
         return self._shown(predicted).resized(image_hw)
 
     def summarize(self, predicted: Sequence[Detections]) -> str:
         """The classes with their scores, such as "2 x dog 0.93 0.88, bicycle 0.71"."""
-        return summarize_detections(self._shown(predicted[0]), self.class_names, self.config.show_score)
+        return summarize_detections(self._shown(predicted[0]), self.class_names, self.threshold)
 
     def table(self, predicted: Sequence[Detections]) -> dict[str, NDArray[Any]]:
         """A row for each box."""

@@ -46,7 +46,38 @@ def parse_arguments(
     words: Sequence[str],
     commands: Mapping[str, Command] = COMMANDS,
 ) -> Arguments:
-    """Settings and flags from words; prints help and exits where that is asked for.
+    """Settings and flags of a command line, see `read_arguments`; prints help and exits where that is asked for.
+
+    Args:
+        task: name of the task.
+        config_class: its settings.
+        sample_config: see `read_arguments`.
+        words: the verb and what follows it.
+        commands: by verb.
+
+    Raises:
+        SystemExit: with status 2 after an error, which is printed as one line.
+    """
+    verb, words = _parse_verb(task, words[:1], commands), words[1:]
+    if _flags(words).keys() & {"h", "help"}:
+        print(format_help(task, verb, commands[verb], config_class, build_parser(config_class, commands[verb])))
+        sys.exit(0)
+    try:
+        return read_arguments(task, config_class, sample_config, verb, words, commands)
+    except ValueError as error:
+        print(f"error: {error}; --help lists the settings", file=sys.stderr)
+        sys.exit(2)
+
+
+def read_arguments(
+    task: str,
+    config_class: type[TaskConfig],
+    sample_config: Path,
+    verb: str,
+    words: Sequence[str],
+    commands: Mapping[str, Command] = COMMANDS,
+) -> Arguments:
+    """Settings and flags from the words after a verb.
 
     Settings come from the defaults, then from a run's `config.yaml` (`--run`, `--resume`, `--extend`) or the sample's
     recipe, then from each `--config`, then from flags. The sample's recipe, for a verb that uses the sample where
@@ -54,15 +85,11 @@ def parse_arguments(
     front.
 
     Raises:
-        SystemExit: with status 2 after an error, which is printed as one line.
+        ValueError: if one is wrong, in one line.
     """
-    verb = _parse_verb(task, words[:1], commands)
     parser = build_parser(config_class, commands[verb])
-    files, words = _split_config_files(_name_nulls(_complete_switches(words[1:], parser), parser))
+    files, words = _split_config_files(_name_nulls(_complete_switches(words, parser), parser))
     flags = _flags(words)
-    if flags.keys() & {"h", "help"}:
-        print(format_help(task, verb, commands[verb], config_class, parser))
-        sys.exit(0)
     known = [action.dest for action in parser._actions]
     try:
         for key, value in flags.items():
@@ -83,10 +110,9 @@ def parse_arguments(
             )
     except (argparse.ArgumentError, ValueError) as error:
         text = _explain(str(error), known)
-        if files and not any(file in text for file in files):
+        if files and not any(file in text for file in files) and text.partition(":")[0] not in flags:
             text += f", in {' and '.join(files)} or on the command line"
-        print(f"error: {text}; --help lists the settings", file=sys.stderr)
-        sys.exit(2)
+        raise ValueError(text) from error
     own = set(vars(options)) - {field.name for field in dataclasses.fields(config_class)} - {"config"}
     return Arguments(verb, config, {key: options[key] for key in own}, frozenset(flags))
 

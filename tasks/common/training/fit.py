@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import reprlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -37,6 +37,7 @@ from tasks.common.training.state import TrainingState
 from tasks.common.training.step import train_step
 
 T = TypeVar("T")
+OnEpoch = Callable[[Mapping[str, Any]], None]
 SAVE_AFTER_S = 30  # a checkpoint older than this is renewed before an evaluation
 LOG_EVERY_STEPS = 20  # reading the loss synchronises with the device
 
@@ -54,6 +55,7 @@ def fit(
     weights: Mapping[str, Tensor] | None = None,
     score_start: bool = False,
     world: World = SINGLE_PROCESS,
+    on_epoch: OnEpoch | None = None,
 ) -> dict[str, float]:
     """Train and evaluate; write log, checkpoints, metrics and pictures to the run folder.
 
@@ -67,6 +69,7 @@ def fit(
         weights: initial weights of the whole network, in place of those in the settings.
         score_start: whether the initial weights are scored, as epoch 0, and kept if no epoch is better.
         world: the processes that share each batch; rank 0 writes.
+        on_epoch: called on rank 0 with the row of log.csv after each epoch.
 
     Returns:
         The scores of the best checkpoint; none without validation images.
@@ -97,6 +100,8 @@ def fit(
             trainer.train_epoch(epoch, signals, progress)
             row = trainer.close_epoch(epoch)
             progress.print(epoch_line(row, epochs, task.score_name))
+            if on_epoch is not None and world.is_main:
+                on_epoch(row)
             if world.any(bool(signals))[0]:  # the checkpoint was written at the end of the epoch
                 raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
     return trainer.finish()

@@ -31,18 +31,42 @@ from tasks.common.runtime.distributed import World, join_world
 from tasks.common.runtime.signals import INTERRUPTED
 from tasks.common.settings import CONFIG
 from tasks.common.task import Task
-from tasks.common.training.fit import InterruptedRunError, fit
+from tasks.common.training.fit import InterruptedRunError, OnEpoch, fit
 from tasks.common.training.linear_probe import fit_linear_probe
 from tasks.common.training.state import size_of_checkpoints
 
 
 def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """Train into a new run folder, or resume one; under `torchrun`, with all its processes."""
+    try:
+        run_training(task_class, arguments)
+    except InterruptedRunError as stop:
+        if str(stop):
+            print(stop, file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def run_training(task_class: type[Task[Any]], arguments: Arguments, on_epoch: OnEpoch | None = None) -> Path:
+    """Train into a new run folder, or resume one; what the verb and `tasks.train` have in common.
+
+    Args:
+        task_class: of the task.
+        arguments: of the verb.
+        on_epoch: see `fit`.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ValueError: if the settings or the data cannot be used.
+        InterruptedRunError: after SIGTERM or Ctrl-C; its message says how to go on, and is empty except on rank 0.
+    """
     with join_world(on_gpu=uses_cuda(arguments.config.loop)) as world:
-        return _train(task_class, arguments, world)
+        return _train(task_class, arguments, world, on_epoch)
 
 
-def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> int:
+def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, on_epoch: OnEpoch | None) -> Path:
     config, options = arguments.config, arguments.options
     run, resume = world.broadcast(_run_to_resume(task_class.name, options) if world.is_main else (None, False))
     _check_flags(config, options, resume=resume, world=world)
@@ -75,14 +99,21 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World) -> i
             if config.optim.layers == "linear_probe":
                 metrics = fit_linear_probe(task, run)
             else:
-                metrics = fit(task, run, resume=resume, weights=weights, score_start=is_trained, world=world)
+                metrics = fit(
+                    task,
+                    run,
+                    resume=resume,
+                    weights=weights,
+                    score_start=is_trained,
+                    world=world,
+                    on_epoch=on_epoch,
+                )
     except InterruptedRunError as stop:
-        if world.is_main:
-            print(f"{stop}; continue with: {_resume(task.name, run)}", file=sys.stderr)
-        return INTERRUPTED
+        way_on = f"{stop}; continue with: {_resume(task.name, run)}"
+        raise InterruptedRunError(way_on if world.is_main else "") from stop
     if world.is_main:
         _print_end(task, run, metrics if has_scores else None)
-    return 0
+    return run
 
 
 def _run_to_resume(name: str, options: dict[str, Any]) -> tuple[Path | None, bool]:
