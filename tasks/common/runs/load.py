@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tasks.common.config import TaskConfig
@@ -55,7 +56,7 @@ def open_model(
     line = describe_weights(weights, config)
     task = task_class.from_pretrained(config, weights)
     if task.metadata is not getattr(weights, "metadata", None):  # the weights are of a part of the network
-        return task, _for_prediction(task, task.build_model()), line
+        return task, _for_prediction(task, _new_network(task)), line
     task = task.with_settings(without_pretrained(config))
     return task, _build(task, weights.state, f"{weights.origin}: does not fit the settings"), line
 
@@ -81,12 +82,18 @@ def _build(task: Task[Any], state: Mapping[str, Tensor], problem: str) -> nn.Mod
     Raises:
         ValueError: if they do not fit; it begins with the problem.
     """
-    network = task.build_model()
+    network = _new_network(task)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{problem}: {str(error).splitlines()[1].strip()}") from error
     return _for_prediction(task, network)
+
+
+def _new_network(task: Task[Any]) -> nn.Module:
+    """The task's network; its random weights, which are not used, leave torch's random numbers as they are."""
+    with torch.random.fork_rng(devices=()):
+        return task.build_model()
 
 
 def _for_prediction(task: Task[Any], network: nn.Module) -> nn.Module:
