@@ -40,7 +40,7 @@ class Run:
 
     @property
     def scores(self) -> dict[str, float | None]:
-        """The scores of the best checkpoint on the validation images; None for one that is not defined."""
+        """The content of metrics.json: the best checkpoint's scores (None: not defined), epoch and counts of images."""
         scores: dict[str, float | None] = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
         return scores
 

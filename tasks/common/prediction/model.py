@@ -13,6 +13,7 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 from torch import nn
 
+from datasets.face_detection import NoFaceError
 from datasets.types import PreparedImage
 from tasks.common.evaluation.evaluate import predict_pixels
 from tasks.common.prediction.result import Result
@@ -98,7 +99,14 @@ class Model(Generic[T]):
         model = self.with_threshold(threshold)
         arriving = iter(images)
         while batch := list(islice(arriving, BATCH_SIZE)):
-            yield from model.predict_prepared(batch, [model.prepare(image) for image in batch])
+            yield from model.predict_prepared(batch, [model._inputs(image) for image in batch])
+
+    def _inputs(self, image: InputImage) -> list[PreparedImage]:
+        """The same as `prepare`, and none where no face is found."""
+        try:
+            return self.prepare(image)
+        except NoFaceError:
+            return []
 
     def with_threshold(self, threshold: float | None) -> Model[T]:
         """The same model with another threshold; None for its own.

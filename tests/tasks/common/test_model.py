@@ -9,8 +9,9 @@ import PIL.Image
 import pytest
 import torch
 
+from datasets.face_detection import NoFaceError
 from datasets.images.read import UnreadableImageError, read_image, write_image
-from datasets.types import Image
+from datasets.types import DetectedFace, Image, PreparedImage
 from tasks.common.prediction.model import BATCH_SIZE, Model
 from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask
@@ -119,6 +120,26 @@ def test_threshold_is_that_of_one_call(detector: Model[Any]) -> None:
     assert records([detector(photo)]) == records([detector(photo, threshold=own)])
     with pytest.raises(ValueError, match=r"threshold: expected .* got 2"):
         detector(photo, threshold=2)
+
+
+@pytest.mark.parametrize("tiny_task", ["attributes/sample", "embedding/sample"], indirect=True)
+def test_photo_without_a_face_has_an_empty_result(model: Model[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare(image: Image) -> list[PreparedImage]:
+        if image.max() == 0:
+            raise NoFaceError("no face found")
+        face = DetectedFace((1.0, 2.0, 30.0, 40.0), np.zeros((5, 2)), 0.9)
+        return [PreparedImage(image[:size, :size], face)] * 2
+
+    size = model.task.config.data.input_size
+    monkeypatch.setattr(model.task, "prepare", prepare)
+    faces, nothing = model([np.full((size, size, 3), level, np.uint8) for level in (90, 0)])
+    assert str(faces).startswith("2 faces")
+    assert str(nothing) == "no face found"
+    assert [len(result.to_dict()["faces"]) for result in (faces, nothing)] == [2, 0]
+    assert list(nothing.to_pandas().dtypes.items()) == list(faces.to_pandas().dtypes.items())
+    assert faces.to_pandas()[["face_x0", "face_y1"]].to_numpy().tolist() == [[1.0, 40.0]] * 2
+    assert [crop.shape for crop in faces.crops()] == [(38, 29, 3)] * 2
+    assert nothing.crops() == []
 
 
 def test_upright_pixels_of_pil_images_with_orientation_or_palette(detector: Model[Any], tmp_path: Path) -> None:
