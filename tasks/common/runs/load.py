@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datasets.words import join_words
 from tasks.common.config import TaskConfig
 from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork
 from tasks.common.published import PUBLISHED_MODELS
@@ -126,12 +127,13 @@ def identify_published(model: str) -> str | None:
     """The task that published weights solve, by their name or their file; None if they solve none by themselves.
 
     Raises:
-        ValueError: if the file is damaged.
+        ValueError: if the file is damaged, or solves several tasks.
     """
-    row = next((row for row in PUBLISHED_MODELS if row.name == model), None)
-    if row is not None:
-        return row.task
-    if not Path(model).is_file():
-        return None
-    weights = filter(None, (task_class(task).read_published(Path(model)) for task in TASKS))
-    return next((found.task for found in weights), None)
+    tasks = [row.task for row in PUBLISHED_MODELS if row.name == model]
+    if not tasks and Path(model).is_file():
+        found = (task_class(task).read_published(Path(model)) for task in TASKS)
+        tasks = [weights.task for weights in found if weights is not None]
+    tasks = sorted(set(tasks))
+    if len(tasks) > 1:
+        raise ValueError(f"{model}: solves the tasks {join_words(tasks)}; say which one, as in task={tasks[0]!r}")
+    return tasks[0] if tasks else None

@@ -190,3 +190,14 @@ def test_published_imagenet_weights_are_loaded_by_their_file(shared: Path) -> No
     model = load(file)
     assert (model.task.name, len(model.class_names)) == ("classification", 1000)
     assert load(file, task="embedding").task.name == "embedding"
+
+
+@pytest.mark.data
+def test_published_models_of_tasks_are_loaded_by_their_file(shared: Path) -> None:
+    folder = shared / "weights" / "tasks"
+    assert load(folder / "ssd_mobilenet_v2_coco_2018_03_29.pb").task.name == "detection"
+    faces = folder / "faceres_mobilenet_v1_224.npz"
+    with pytest.raises(ValueError, match="solves the tasks attributes and embedding; say which one, as in task='attr"):
+        load(faces)
+    for task in ("attributes", "embedding"):
+        assert load(faces, task).task.name == task
