@@ -10,7 +10,9 @@ import hashlib
 import http.client
 import os
 import sys
+import tarfile
 import urllib.request
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,14 +163,15 @@ def fetch(row: PublishedWeights) -> Path:
     return download_once(row.url, row.name, row.sha256, advice=advice)
 
 
-def download_once(url: str, name: str, sha256: str | None, *, advice: str) -> Path:
+def download_once(url: str, name: str, sha256: str | None, *, advice: str, member: str | None = None) -> Path:
     """A file in torch's download folder, downloaded once and verified at each use.
 
     Args:
-        url: of the file.
+        url: of the file, or of an archive that has it, which is not kept.
         name: of the local file.
-        sha256: expected digest; None if none is published and the server sends an MD5.
+        sha256: expected digest of the download; None if none is published and the server sends an MD5.
         advice: the manual alternative, for the error message.
+        member: path of the file in the archive; None if the URL is that of the file.
 
     Raises:
         ValueError: if the download fails, or the file has another digest.
@@ -178,15 +181,37 @@ def download_once(url: str, name: str, sha256: str | None, *, advice: str) -> Pa
     path = _torch_folder() / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
+        download = path if member is None else path.with_name(f".{name}.{os.getpid()}.archive")
         try:
             if sha256 is None:
-                _download_with_md5(url, path)
+                _download_with_md5(url, download)
             else:
-                torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
+                torch.hub.download_url_to_file(url, str(download), hash_prefix=sha256, progress=False)
         except (OSError, http.client.HTTPException, RuntimeError) as error:  # HTTPException: incomplete download
-            raise ValueError(f"{url}: download failed ({error}); put the file at {path}, or {advice}") from error
-    _verify(path, name, sha256)
+            file = "the file" if member is None else f"its {member}"
+            raise ValueError(f"{url}: download failed ({error}); put {file} at {path}, or {advice}") from error
+        if member is not None:
+            _extract(url, download, member, path)
+    _verify(path, name, sha256 if member is None else None)
     return path
+
+
+def _extract(url: str, archive: Path, member: str, path: Path) -> None:
+    """Take a file from an archive, and remove the archive.
+
+    Raises:
+        ValueError: if it is no archive, or has no such file.
+    """
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            file = tar.extractfile(member)
+            if file is None:
+                raise KeyError(f"{member} is not a file")
+            _write_atomically(path, file.read())
+    except (tarfile.TarError, OSError, EOFError, zlib.error, KeyError) as error:
+        raise ValueError(f"{url}: {member} cannot be extracted from it ({error})") from error
+    finally:
+        archive.unlink()
 
 
 def _torch_folder() -> Path:

