@@ -38,13 +38,14 @@ def draw_detections(image: Image, predicted: Detections, truth: Detections | Non
     texts = [class_names[class_id] for class_id in predicted.class_ids.tolist()]
     if predicted.scores is not None:
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, predicted.scores, strict=True)]
-    labels = _place_labels([label_size(text, text_px(canvas)) for text in texts], boxes, frame_hw)
+    size_px = text_px(canvas)
+    labels = _place_labels([label_size(text, size_px) for text in texts], boxes, frame_hw)
     best_last = range(len(predicted))[::-1]
     for row in best_last:
         cv2.rectangle(canvas, boxes[row, :2].tolist(), boxes[row, 2:].tolist(), colours[row], line_px)
     for row in best_last:
         left, top = labels[row].tolist()
-        put_label(canvas, texts[row], left, top, colours[row], text_px(canvas))
+        put_label(canvas, texts[row], left, top, colours[row], size_px)
     return add_caption(canvas, "dashed: truth") if truth is not None and len(truth) else canvas
 
 

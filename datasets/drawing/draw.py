@@ -15,7 +15,9 @@ BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 # Okabe and Ito's palette, which is safe for colour-blind readers.
 PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 UNKNOWN, RIGHT, WRONG = PALETTE[1], PALETTE[2], PALETTE[5]  # colours of predictions; unknown: without truth
-TEXT_FRACTION, MIN_TEXT_PX = 13 / 640, 12  # text size as a fraction of an image's longer side
+TEXT_FRACTION, MIN_TEXT_PX = 14 / 640, 13  # text size as a fraction of an image's longer side
+MAX_TEXT_FRACTION = 1 / 14  # of its shorter side, so that a label has room in a narrow image
+PADDING = 1 / 6  # around a label's text, as a fraction of its size
 TITLE_SCALE = 1.25  # text size of a title, relative to a caption
 MIN_SIDE_PX = 320  # smaller images are enlarged, so that labels can be read
 MAX_ENLARGED_PX = 1280  # longer side of an enlarged image, since a strip would fill the memory
@@ -31,27 +33,39 @@ def colour(class_id: int) -> tuple[int, int, int]:
 
 def text_px(image: Image) -> int:
     """The text size for an image."""
-    return max(MIN_TEXT_PX, round(TEXT_FRACTION * int(max(image.shape[:2]))))
+    shorter, longer = sorted(map(int, image.shape[:2]))
+    return max(MIN_TEXT_PX, round(min(TEXT_FRACTION * longer, MAX_TEXT_FRACTION * shorter)))
 
 
 def label_size(text: str, size_px: int) -> tuple[int, int]:
     """Width and height of a label."""
-    (width, height), baseline = cv2.getTextSize(_printable(text), FONT, size_px / FONT_PX, 1)
-    return width + 4, height + baseline + 2
+    width, height, _ = _measure(_printable(text), size_px)
+    return width, height
 
 
 def put_label(
     image: Image, text: str, left_px: int, top_px: int, background: tuple[int, int, int], size_px: int = MIN_TEXT_PX
 ) -> None:
     """Write a short text on a filled box, shifted to lie inside the image."""
-    text, scale = _printable(text), size_px / FONT_PX
-    width, height = label_size(text, size_px)
+    text = _printable(text)
+    width, height, below = _measure(text, size_px)
     left = max(0, min(left_px, image.shape[1] - width))
     top = max(0, min(top_px, image.shape[0] - height))
     cv2.rectangle(image, (left, top), (left + width - 1, top + height - 1), background, cv2.FILLED)
     ink = BLACK if sum(background) > 3 * 127 else WHITE
-    baseline = top + height - 1 - cv2.getTextSize(text, FONT, scale, 1)[1]
-    cv2.putText(image, text, (left + 2, baseline), FONT, scale, ink, 1, cv2.LINE_AA)
+    start = (left + _padding(size_px), top + height - 1 - below)
+    cv2.putText(image, text, start, FONT, size_px / FONT_PX, ink, 1, cv2.LINE_AA)
+
+
+def _measure(text: str, size_px: int) -> tuple[int, int, int]:
+    """Width and height of a label, and the height of what is below its baseline."""
+    (width, height), baseline = cv2.getTextSize(text, FONT, size_px / FONT_PX, 1)
+    padding = _padding(size_px)
+    return width + 2 * padding, height + baseline + padding, baseline
+
+
+def _padding(size_px: int) -> int:
+    return round(PADDING * size_px)
 
 
 def shorten(text: str, width_px: int, size_px: int) -> str:

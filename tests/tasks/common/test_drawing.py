@@ -31,10 +31,19 @@ def test_labels_are_as_large_as_promised_and_inside_the_image() -> None:
 
 
 def test_text_grows_with_the_image() -> None:
-    assert text_px(grey(480, 640)) == 13
-    assert text_px(grey(1280, 100)) == 26
-    assert text_px(grey(100, 100)) == 12
-    assert 12 <= label_size("RBC", 13)[1] <= 20
+    """In proportion, not below a size that can be read, and not too wide for a narrow image."""
+    assert text_px(grey(480, 640)) == 14
+    assert text_px(grey(3000, 4000)) == text_px(grey(4000, 3000)) == 88
+    assert text_px(grey(150, 200)) == 13
+    for height, width in ((480, 640), (3000, 4000), (2400, 600), (1280, 320)):
+        label_width, label_height = label_size("person 0.93", text_px(grey(height, width)))
+        assert label_width < width / 2
+        assert 1 / 60 < label_height / max(height, width) < 1 / 25
+
+
+def test_labels_and_their_padding_grow_in_proportion() -> None:
+    sizes = np.array([label_size("person 0.93", size_px) for size_px in (20, 40, 80)])
+    np.testing.assert_allclose(sizes[1:] / sizes[:-1], 2, rtol=0.1)
 
 
 def test_texts_are_shortened_to_a_width() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.drawing.boxes import _place_labels, draw_detections
-from datasets.drawing.draw import colour
+from datasets.drawing.draw import colour, label_size, text_px
 from datasets.types import Detections, Image
 from tasks.detection.draw import draw_failure_case
 
@@ -37,7 +37,7 @@ def test_the_legend_is_below_the_picture_and_only_where_truth_is_drawn(num_true:
     truth = Detections(np.array([[5, 5, 9, 9]], np.float32)[:num_true], np.zeros(num_true, np.int64), (100, 100))
     no_objects = truth.select(np.zeros(num_true, bool))
     drawn = draw_detections(picture(400, 400), no_objects, truth, ["a"])
-    assert len(drawn) == (400 if num_true == 0 else 400 + 17)
+    assert len(drawn) == (400 if num_true == 0 else 400 + label_size("p", text_px(picture(400, 400)))[1])
 
 
 def test_predictions_are_above_the_truth() -> None:
