@@ -33,7 +33,7 @@ DETECTOR = (
     "faster_rcnn.anchor_scales",
     "faster_rcnn.num_proposals",
 )
-Neck = Literal["extra_layers", "fpn"]
+Neck = Literal["extra_layers", "fpn", "fpn_extra_layers"]
 FinestMap = Literal["layer", "expansion"]
 ExtraLayers = Literal["full", "separable"]
 Anchors = Literal["tensorflow", "torchvision"]
@@ -47,7 +47,8 @@ class SSDConfig(Settings, group="ssd"):
 
     Args:
         neck: feature maps to predict from: extra_layers (the paper's: the backbone's at strides 16 and 32 and four
-            more at strides 64 to 512), or fpn (a feature pyramid network at strides 8 to 128, for small objects).
+            more at strides 64 to 512), fpn (a feature pyramid network at strides 8 to 128, for small objects), or
+            fpn_extra_layers (the same with SSD's extra layers at strides 64 and 128: places large objects better).
         finest_map: of the extra layers: the backbone's last layer at stride 16, or on MobileNet v2 and v3 the expansion
             in the next block, which has six times the channels (Sandler et al. 2018).
         extra_layers: their 3x3 convolutions: full (the paper's), or separable (depthwise, then 1x1).

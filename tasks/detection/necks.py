@@ -53,16 +53,10 @@ class SSDExtraLayers(nn.Module):
             backbone.tap_expansion(self.strides[0])
         self.channels = [backbone.channels[stride] for stride in self._backbone_strides]
         self.extras = nn.ModuleList()
-        for squeezed, out_channels in EXTRA_CHANNELS:
-            squeezed, out_channels = (max(1, int(c * backbone.width_mult)) for c in (squeezed, out_channels))
-            conventions = backbone.conventions
-            squeeze = ConvBNReLU(self.channels[-1], squeezed, 1, conventions)
-            if extra_layers == "full":
-                halve: nn.Module = ConvBNReLU(squeezed, out_channels, 3, conventions, stride=2)
-            else:
-                halve = DepthwiseSeparable(squeezed, out_channels, conventions, stride=2)
-            self.extras.append(nn.Sequential(squeeze, halve))
-            self.channels.append(out_channels)
+        for index in range(len(EXTRA_CHANNELS)):
+            layers, channels = _extra_layer(self.channels[-1], index, backbone, extra_layers)
+            self.extras.append(layers)
+            self.channels.append(channels)
 
     def forward(self, features: dict[int, Tensor]) -> list[Tensor]:
         """The backbone's feature maps by stride -> the feature maps to predict from, finest first."""
@@ -73,7 +67,10 @@ class SSDExtraLayers(nn.Module):
 
 
 class FPN(nn.Module):
-    """Feature pyramid network: strides 8 to 128 with equal channels, and a top-down path from stride 32 to 8.
+    """Feature pyramid network: strides 8 to 128, with equal channels and a top-down path from stride 32 to 8.
+
+    Strides 64 and 128 are depthwise separable convolutions of the pyramid's stride 32, or SSD's first extra layers on
+    the backbone's stride 32: more parameters, and large objects are placed better (results/detection.md).
 
     Attributes: see `SSDExtraLayers`.
 
@@ -83,18 +80,30 @@ class FPN(nn.Module):
 
     strides = (8, 16, 32, 64, 128)
 
-    def __init__(self, backbone: Backbone) -> None:
-        """Args: backbone: provides strides 8, 16 and 32; its width also scales the pyramid."""
+    def __init__(self, backbone: Backbone, *, with_extra_layers: bool = False) -> None:
+        """Build with random weights.
+
+        Args:
+            backbone: provides strides 8, 16 and 32; its width also scales the pyramid.
+            with_extra_layers: whether strides 64 and 128 are SSD's extra layers.
+        """
         super().__init__()
         self.anchor_shapes: list[AnchorShapes] = fpn_shapes()
         strides = self._backbone_strides = self.strides[:3]
         channels, conventions = max(8, int(FPN_CHANNELS * backbone.width_mult)), backbone.conventions
-        self.channels = [channels] * len(self.anchor_shapes)
+        self.channels = [channels] * len(strides)
         self.lateral = nn.ModuleList(ConvBNReLU(backbone.channels[s], channels, 1, conventions) for s in strides)
         self.smooth = nn.ModuleList(DepthwiseSeparable(channels, channels, conventions) for _ in strides)
-        self.coarser = nn.ModuleList(
-            DepthwiseSeparable(channels, channels, conventions, stride=2) for _ in self.strides[len(strides) :]
-        )
+        self._with_extra_layers = with_extra_layers
+        self.coarser = nn.ModuleList()
+        in_channels = backbone.channels[strides[-1]] if with_extra_layers else channels
+        for index in range(len(self.strides) - len(strides)):
+            if with_extra_layers:
+                layers, in_channels = _extra_layer(in_channels, index, backbone, "full")
+            else:
+                layers = DepthwiseSeparable(channels, channels, conventions, stride=2)
+            self.coarser.append(layers)
+            self.channels.append(in_channels)
 
     def forward(self, features: dict[int, Tensor]) -> list[Tensor]:
         """The backbone's feature maps by stride -> the feature maps to predict from, finest first."""
@@ -105,6 +114,21 @@ class FPN(nn.Module):
         for lateral in reversed(laterals[:-1]):
             merged.insert(0, lateral + functional.interpolate(merged[0], size=lateral.shape[2:], mode="nearest"))
         feature_maps = [smooth(feature_map) for smooth, feature_map in zip(self.smooth, merged, strict=True)]
+        coarsest = features[self._backbone_strides[-1]] if self._with_extra_layers else feature_maps[-1]
         for coarser in self.coarser:
-            feature_maps.append(coarser(feature_maps[-1]))
+            coarsest = coarser(coarsest)
+            feature_maps.append(coarsest)
         return feature_maps
+
+
+def _extra_layer(
+    in_channels: int, index: int, backbone: Backbone, extra_layers: ExtraLayers
+) -> tuple[nn.Sequential, int]:
+    """One of SSD's extra layers, which halves a feature map, and its channels."""
+    squeezed, channels = (max(1, int(c * backbone.width_mult)) for c in EXTRA_CHANNELS[index])
+    halve = (
+        ConvBNReLU(squeezed, channels, 3, backbone.conventions, stride=2)
+        if extra_layers == "full"
+        else DepthwiseSeparable(squeezed, channels, backbone.conventions, stride=2)
+    )
+    return nn.Sequential(ConvBNReLU(in_channels, squeezed, 1, backbone.conventions), halve), channels

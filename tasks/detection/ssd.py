@@ -66,7 +66,7 @@ class SSD(nn.Module):
             backbone: its width also scales the neck.
             num_classes: K, without background.
             input_size: S, side of the images in pixels.
-            neck: SSD's `extra_layers`, as in the paper, or an `fpn`.
+            neck: SSD's `extra_layers`, as in the paper, an `fpn`, or an `fpn_extra_layers`.
             finest_map: see `SSDExtraLayers`, as for the next two; they do not apply to an `fpn`.
             extra_layers: see there.
             anchors: see there.
@@ -80,9 +80,9 @@ class SSD(nn.Module):
         self.num_backgrounds = int(scores == "softmax")
         self._last_layer = int(predictor == "separable")  # of each predictor
         self.neck = (
-            FPN(backbone)
-            if neck == "fpn"
-            else SSDExtraLayers(backbone, finest_map=finest_map, extra_layers=extra_layers, anchors=anchors)
+            SSDExtraLayers(backbone, finest_map=finest_map, extra_layers=extra_layers, anchors=anchors)
+            if neck == "extra_layers"
+            else FPN(backbone, with_extra_layers=neck == "fpn_extra_layers")
         )
         pairs = [(c, len(shapes)) for c, shapes in zip(self.neck.channels, self.neck.anchor_shapes, strict=True)]
         build = partial(_build_predictor, predictor, backbone.conventions)

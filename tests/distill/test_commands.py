@@ -161,7 +161,7 @@ def test_errors_are_one_line(
     flags = ("--teacher", "bad.onnx", "--task", "embedding")
     assert "not a network that ONNX Runtime can read" in error_line("embedding", *flags)
     assert "hint_stride: " in error_line("attributes", "--teacher", teacher, "--hint_stride", "3")
-    assert "no such folder, and not one of facenet" in error_line("attributes", "--teacher", "nobody")
+    assert "no such folder or file, and not one of facenet" in error_line("attributes", "--teacher", "nobody")
     assert "alpha: expected 0 with --unlabelled" in error_line(
         "attributes", "--teacher", teacher, "--unlabelled", "empty", "--alpha", "0.5"
     )

@@ -111,14 +111,14 @@ def test_predict_takes_a_threshold_from_the_runs_table(unbroken: Path, generated
     shutil.copytree(unbroken, run)
     words = ("predict", "--run", str(run), images)
     (run / "thresholds.csv").write_text(
-        "class,threshold,true_positives,false_positives,objects\nall,0.02,9,6,10\nall,0.1,8,4,10\nall,0.9,4,0,10\n"
+        "class,threshold,true_positives,false_positives,objects\nall,0.02,9,6,10\nall,0.2,8,4,10\nall,0.9,4,0,10\n"
     )
     done = run_detection(*words, "--out", str(tmp_path / "looked_up"), "--threshold", "recall=0.8")
     assert done.returncode == 0, done.stderr
     table = run / "thresholds.csv"
-    assert f"threshold 0.1 for recall=0.8: precision 0.667, recall 0.800 in {table}\n" in done.stderr
+    assert f"threshold 0.2 for recall=0.8: precision 0.667, recall 0.800 in {table}\n" in done.stderr
     seen = [(tmp_path / "looked_up" / "predictions.jsonl").read_text()]
-    for threshold in ("0.1", "0.02"):
+    for threshold in ("0.2", "0.02"):
         assert run_detection(*words, "--out", str(tmp_path / threshold), "--threshold", threshold).returncode == 0
         seen.append((tmp_path / threshold / "predictions.jsonl").read_text())
     assert seen[0] == seen[1] != seen[2]

@@ -28,7 +28,9 @@ def test_the_loss_goes_on_where_it_was(finished: Path, tmp_path: Path) -> None:
     words = ("train", "--extend", str(finished), "--optim.epochs", "3", "--run_dir", str(tmp_path / "more"))
     done = run_detection(*words)
     assert done.returncode == 0, done.stderr
-    more = [float(row["loss"]) for row in read_log(tmp_path / "more")]
+    start, *epochs = read_log(tmp_path / "more")
+    assert (start["epoch"], start["AP"]) == ("0", read_log(finished)[-1]["AP"])  # nothing is lost
+    more = [float(row["loss"]) for row in epochs]
     assert len(more) == 3
     assert abs(more[0] - losses[-1]) < 0.2 * (losses[0] - losses[-1])
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("training ")]

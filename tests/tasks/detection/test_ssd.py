@@ -1,5 +1,7 @@
 """SSD's outputs, necks and decoding, the last against torchvision's NMS one image and class at a time."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ def test_outputs_have_a_row_for_each_anchor() -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2_0.5", "mobilenet_v3_large_0.5", "mobilenet_v3_small_0.5"])
 @pytest.mark.parametrize("predictor", ["pointwise", "separable"])
-@pytest.mark.parametrize("neck", ["extra_layers", "fpn"])
+@pytest.mark.parametrize("neck", ["extra_layers", "fpn", "fpn_extra_layers"])
 def test_outputs_and_gradients_on_every_backbone(name: str, neck: Neck, predictor: Predictor) -> None:
     size = 96
     model = SSD(build_backbone(name), 4, input_size=size, neck=neck, predictor=predictor)
@@ -57,6 +59,22 @@ def test_fpn_has_five_feature_maps_from_stride_8(size: int, grids: tuple[int, ..
     assert sorted({round(scale, 4) for scale in scales}) == pytest.approx(octaves, abs=1e-4)
 
 
+def test_fpn_extra_layers_has_fine_maps_of_the_fpn_and_coarse_ones_of_ssd() -> None:
+    """Each map equals that of the neck it comes from, given the same weights."""
+    backbone = MobileNet(0.25).eval()
+    features = backbone.features(torch.randint(0, 256, (2, 3, 320, 320), dtype=torch.uint8))
+    kinds: tuple[Neck, ...] = ("extra_layers", "fpn", "fpn_extra_layers")
+    necks: dict[str, Any] = {kind: SSD(backbone, 4, input_size=320, neck=kind).eval().neck for kind in kinds}
+    pyramid, extras = necks["fpn"], necks["extra_layers"]
+    for part in ("lateral", "smooth"):
+        getattr(pyramid, part).load_state_dict(getattr(necks["fpn_extra_layers"], part).state_dict())
+    extras.extras[:2].load_state_dict(necks["fpn_extra_layers"].coarser.state_dict())
+    maps = {kind: neck(features) for kind, neck in necks.items()}
+    for actual, expected in zip(maps["fpn_extra_layers"], [*maps["fpn"][:3], *maps["extra_layers"][2:4]], strict=True):
+        torch.testing.assert_close(actual, expected)
+    assert [m.shape[1:] for m in maps["fpn_extra_layers"][3:]] == [(128, 5, 5), (64, 3, 3)]
+
+
 def test_fine_feature_maps_of_the_fpn_depend_on_coarse_ones() -> None:
     """The FPN's finest feature map depends on the backbone's last layer; that of the extra layers does not."""
     images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
@@ -67,7 +85,9 @@ def test_fine_feature_maps_of_the_fpn_depend_on_coarse_ones() -> None:
         assert (last.grad is not None) == depends
 
 
-@pytest.mark.parametrize(("neck", "finest"), [("extra_layers", 19 * 19 * 3), ("fpn", 38 * 38 * 6)])
+@pytest.mark.parametrize(
+    ("neck", "finest"), [("extra_layers", 19 * 19 * 3), ("fpn", 38 * 38 * 6), ("fpn_extra_layers", 38 * 38 * 6)]
+)
 def test_outputs_of_an_anchor_depend_on_the_pixels_at_its_location(neck: Neck, finest: int) -> None:
     """Predictions and anchors have the same order: those near the changed pixels change most."""
     size = 300

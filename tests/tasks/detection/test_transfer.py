@@ -18,6 +18,7 @@ from tests.tasks.conftest import build_config
 MODELS: dict[str, dict[str, Any]] = {
     "ssd": {},
     "fpn": {"ssd": {"neck": "fpn", "predictor": "separable"}},
+    "fpn_extra_layers": {"ssd": {"neck": "fpn_extra_layers", "predictor": "separable"}},
     "faster_rcnn": {"faster_rcnn": {"anchor_scales": [0.2, 0.5], "num_proposals": 20}},
 }
 
@@ -78,7 +79,13 @@ def test_known_classes_keep_their_outputs_in_another_order_beside_a_new_one(mode
         ("ssd", "ssd", "the backbone, the neck, the box predictors, the class predictors of 1 of 2 classes"),
         ("fpn", "fpn", "the backbone, the neck, the box predictors, the class predictors of 1 of 2 classes"),
         ("faster_rcnn", "faster_rcnn", "the backbone, the region proposals, the predictors of 1 of 2 classes"),
+        (
+            "fpn_extra_layers",
+            "fpn_extra_layers",
+            "the backbone, the neck, the box predictors, the class predictors of 1 of 2 classes",
+        ),
         ("ssd", "fpn", "the backbone"),
+        ("fpn", "fpn_extra_layers", "the backbone"),
         ("fpn", "ssd", "the backbone"),
         ("ssd", "faster_rcnn", "the backbone"),
     ],
