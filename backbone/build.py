@@ -5,7 +5,6 @@ from __future__ import annotations
 from backbone.base import Backbone
 from backbone.layers import CAFFE, KERAS, TIMM, TORCHVISION_V2, TORCHVISION_V3, Conventions
 from backbone.mobilenet import MobileNet
-from backbone.mobilenet_v2_v3 import MobileNetV2, MobileNetV3
 from backbone.names import ConventionsName, Family, parse_name
 
 _CONVENTIONS: dict[Family, dict[ConventionsName, Conventions]] = {
@@ -39,6 +38,8 @@ def build_backbone(name: str, conventions: ConventionsName | None = None) -> Bac
         raise ValueError(f"{name}: no such network with the conventions of {conventions}")
     if parsed.family == "v1":
         return MobileNet(parsed.width_mult, variant=parsed.variant, conventions=_CONVENTIONS["v1"][conventions])
+    from backbone.mobilenet_v2_v3 import MobileNetV2, MobileNetV3  # torchvision takes as long to import as torch
+
     if parsed.family == "v2":
         return MobileNetV2(parsed.width_mult, conventions=_CONVENTIONS["v2"][conventions])
     return MobileNetV3(parsed.family, parsed.width_mult)

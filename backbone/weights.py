@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from torch import Tensor
-from torchvision.models import MobileNet_V2_Weights
 
 from backbone.base import Backbone, Classifier
 from backbone.formats import read_state
@@ -15,7 +15,7 @@ from backbone.mobilenet import STEM
 from backbone.names import ConventionsName
 from backbone.published import fetch, find_published
 
-IMAGENET_CLASS_NAMES: tuple[str, ...] = tuple(MobileNet_V2_Weights.DEFAULT.meta["categories"])  # by class id
+NUM_IMAGENET_CLASSES = 1000
 _SKIPPED = ("num_batches_tracked", "normalize.mean", "normalize.std")
 
 
@@ -36,6 +36,14 @@ class Weights:
     class_names: tuple[str, ...] = ()
 
 
+@cache
+def imagenet_class_names() -> tuple[str, ...]:
+    """The names of ImageNet's classes, by class id."""
+    from torchvision.models import MobileNet_V2_Weights  # takes as long to import as torch
+
+    return tuple(MobileNet_V2_Weights.DEFAULT.meta["categories"])
+
+
 def open_weights(pretrained: str, backbone_name: str, *, input_size: int) -> Weights:
     """Open published weights or a file.
 
@@ -53,8 +61,8 @@ def open_weights(pretrained: str, backbone_name: str, *, input_size: int) -> Wei
         published = find_published(pretrained, backbone_name, input_size)
         path = path if published is None else fetch(published)
     state, conventions = read_state(path)
-    is_imagenet = num_outputs(state) == len(IMAGENET_CLASS_NAMES)
-    return Weights(state, conventions, str(path), IMAGENET_CLASS_NAMES if is_imagenet else ())
+    is_imagenet = num_outputs(state) == NUM_IMAGENET_CLASSES
+    return Weights(state, conventions, str(path), imagenet_class_names() if is_imagenet else ())
 
 
 def weight_names(state: Mapping[str, Tensor]) -> list[str]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from backbone.formats import read_tensors
 from backbone.layers import Conventions, Normalize
-from backbone.weights import IMAGENET_CLASS_NAMES
+from backbone.weights import imagenet_class_names
 from distill.teacher import Teacher, TeacherOptions, at_input_size, build_teacher
 from distill.wrappers import LogitsWrapper
 from tasks.common.task import Task
@@ -59,18 +59,18 @@ def open_timm(spec: str, student: Task[Any], _: TeacherOptions) -> Teacher:
     return _build_classifier(f"timm {name}", student, network, config["input_size"][1], mean, std)
 
 
-def class_columns(title: str, student: Any, class_names: Sequence[str] = IMAGENET_CLASS_NAMES) -> list[int]:
+def class_columns(title: str, student: Any, class_names: Sequence[str] | None = None) -> list[int]:
     """The column of each of the student's classes in the logits of a teacher, by name.
 
     Args:
         title: of the teacher, for the message.
         student: the student's task.
-        class_names: of the teacher.
+        class_names: of the teacher; None for ImageNet's.
 
     Raises:
         ValueError: if the teacher lacks one of them.
     """
-    column_of = student.rows_in(class_names)
+    column_of = student.rows_in(imagenet_class_names() if class_names is None else class_names)
     num_classes = len(student.class_names)
     if len(column_of) < num_classes:
         missing = [name for class_id, name in enumerate(student.class_names) if class_id not in column_of]

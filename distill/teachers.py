@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from backbone.weights import IMAGENET_CLASS_NAMES
+from backbone.weights import NUM_IMAGENET_CLASSES
 from distill.classifiers import class_columns, open_timm, open_torchvision
 from distill.config import OnnxConfig
 from distill.names import TEACHERS, parse_teacher
@@ -112,7 +112,7 @@ def _open_onnx(spec: str, student: Task[Any], options: TeacherOptions) -> Teache
     if student.name not in ("classification", "attributes"):
         raise ValueError(f"--teacher: {spec}: an ONNX file can teach embedding, classification and attributes only")
     is_classifier = student.name == "classification"
-    has_imagenet_classes = is_classifier and network.num_outputs == len(IMAGENET_CLASS_NAMES)
+    has_imagenet_classes = is_classifier and network.num_outputs == NUM_IMAGENET_CLASSES
     columns = class_columns(spec, student) if has_imagenet_classes else None
     logits = ProbabilitiesToLogits(network, outputs=config.outputs, uses_softmax=is_classifier)
     return build_teacher(spec, task, LogitsWrapper(logits, columns), content)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from datasets.geolocation.sphere import EARTH_RADIUS_KM, Floats, chord, to_unit_vectors
 
@@ -27,6 +26,8 @@ def cell_names(lat_deg: Floats, lng_deg: Floats, side_km: float) -> list[str]:
 
 def near_rows(lat_deg: Floats, lng_deg: Floats, selected: NDArray[np.bool_], within_km: float) -> NDArray[np.bool_]:
     """Mask of the photos within a distance of a selected photo, without the selected ones."""
+    from scipy.spatial import cKDTree  # slow to import, and only places need it
+
     # Many photos have the same coordinates, and duplicates make the tree slow.
     coordinates, index_of = np.unique(np.stack([lat_deg, lng_deg], -1), axis=0, return_inverse=True)
     index_of = index_of.ravel()

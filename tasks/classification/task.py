@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backbone.weights import IMAGENET_CLASS_NAMES, Weights, load_classes
+from backbone.weights import Weights, imagenet_class_names, load_classes
 from datasets.classification.class_folders import open_labelled
 from datasets.classification.labelled import LabelledImages
 from datasets.files import existing_folder
@@ -206,7 +206,7 @@ class ClassificationTask(Task[Label]):
     def rows_in(self, class_names: Sequence[str]) -> dict[int, int]:
         """Class id of this task -> row in a classifier with those class names, for the classes they share."""
         class_names = tuple(class_names)
-        is_imagenet = self.metadata["data"] == "imagenet" and class_names == IMAGENET_CLASS_NAMES
+        is_imagenet = self.metadata["data"] == "imagenet" and class_names == imagenet_class_names()
         if list(class_names) == self.class_names or (is_imagenet and len(class_names) == len(self.class_names)):
             return {class_id: class_id for class_id in range(len(class_names))}
         row_of = {name: row for row, name in enumerate(class_names) if class_names.count(name) == 1}

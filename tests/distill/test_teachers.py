@@ -15,7 +15,7 @@ import torchvision
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from backbone.weights import IMAGENET_CLASS_NAMES
+from backbone.weights import imagenet_class_names
 from distill import teachers
 from distill.config import OnnxConfig
 from distill.ensemble import TeacherEnsemble
@@ -64,7 +64,7 @@ def write_onnx(path: Path, shape: list[Any], num_outputs: int, last: str = "") -
 
 def with_imagenet_names(student: Any) -> Any:
     """The same task for three ImageNet classes, in another order."""
-    names = [IMAGENET_CLASS_NAMES[i] for i in (281, 3, 999)]
+    names = [imagenet_class_names()[i] for i in (281, 3, 999)]
     return type(student)(student.config, dict(student.metadata) | {"class_names": names})
 
 
