@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from datasets.loader import Augment, Collate, Source, TrainingSet
+from datasets.resizing import resize
 from datasets.stores import ImageFiles, StoredExamples
-from datasets.transforms import resize
 from datasets.types import Example, Image
 
 T = TypeVar("T")

@@ -59,7 +59,7 @@ def _allowed() -> dict[str, set[str]]:
 ALLOWED = _allowed()
 # Third-party packages that only one module may import (and a benchmark, to compare with them).
 ONLY_IN = {
-    "albumentations": {"datasets/transforms.py", "results/bench/loading.py"},
+    "albumentations": {"datasets/operations.py", "results/bench/loading.py"},
     "h5py": {"backbone/formats.py"},
     "pycocotools": {"results/bench/detection_reference.py"},  # of the development environment alone
 }

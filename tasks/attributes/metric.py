@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 from datasets.types import Attributes
 from tasks.attributes.draw import draw_average_precisions
@@ -86,6 +85,8 @@ class AttributesMetric(Metric[Attributes]):
         ]
 
     def _scores(self) -> list[AttributeScore]:
+        from sklearn.metrics import average_precision_score  # slow to import
+
         if not self._truth:
             return []
         predicted, truth = np.concatenate(self._predicted), np.concatenate(self._truth)

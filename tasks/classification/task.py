@@ -17,9 +17,10 @@ from datasets.files import existing_folder
 from datasets.images.read import Decoding
 from datasets.loader import Collate, Preprocess
 from datasets.mixing import LabelMixing
+from datasets.resizing import center_crop
 from datasets.sample.classification import sample_root
 from datasets.splits import Holdout, SplitData
-from datasets.transforms import CropAugmentation, center_crop
+from datasets.transforms import CropAugmentation
 from datasets.types import Image, Label, Split
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.draw import draw_label, rank_classes

@@ -18,9 +18,10 @@ from datasets.detection.read import open_detection
 from datasets.drawing.boxes import draw_detections
 from datasets.files import existing_folder
 from datasets.loader import Collate, Preprocess
+from datasets.resizing import resize
 from datasets.sample.detection import sample_root
 from datasets.splits import Holdout, SplitData
-from datasets.transforms import DetectionAugmentation, resize
+from datasets.transforms import DetectionAugmentation
 from datasets.types import Detections, Image, Split
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runs.threshold import resolve_threshold

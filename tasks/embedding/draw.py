@@ -8,8 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.manifold import TSNE
-from sklearn.metrics import roc_curve
 
 from datasets.drawing.draw import BLACK, PALETTE, RIGHT, UNKNOWN, WHITE, WRONG, add_caption, contact_sheet, pad, rescale
 from datasets.drawing.plot import add_legend_below, new_plot
@@ -109,6 +107,8 @@ def draw_roc(similarities: Floats, same: Bools, points: Sequence[OperatingPoint]
         points: operating points to mark, unless undefined.
         path: output image.
     """
+    from sklearn.metrics import roc_curve  # slow to import
+
     with new_plot(path, 12, 5) as figure:
         bars, curve = figure.subplots(1, 2)
         for mask, colour, name in ((same, "#e69f00", "genuine"), (~same, "#0072b2", "impostor")):
@@ -150,6 +150,8 @@ def draw_space(embeddings: NDArray[np.float32], identities: Sequence[str], path:
         identities: N names.
         path: output image.
     """
+    from sklearn.manifold import TSNE  # slow to import
+
     names, ids, counts = np.unique(identities, return_inverse=True, return_counts=True)
     shown = np.argsort(-counts, kind="stable")[: len(MARKERS)]
     rows = np.flatnonzero(np.isin(ids, shown))

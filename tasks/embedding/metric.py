@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from datasets.faces import Pair, Photo
 from datasets.types import Face
@@ -76,6 +75,8 @@ class VerificationMetric(Metric[Face]):
 
     def compute(self) -> dict[str, float]:
         """Scores in [0, 1]; NaN without both genuine and impostor pairs."""
+        from sklearn.metrics import roc_auc_score  # slow to import
+
         pairs = self._compare()
         scores: dict[str, float] = {}
         if self._folds is not None:

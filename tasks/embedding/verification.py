@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_curve
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -66,6 +65,8 @@ def best_threshold(similarities: Floats, same: Bools) -> float:
 
 def operating_points(similarities: Floats, same: Bools, fars: tuple[float, ...]) -> list[OperatingPoint]:
     """The highest true accept rate at each false accept rate."""
+    from sklearn.metrics import roc_curve  # slow to import
+
     num_impostors = int((~same).sum())
     rates = roc_curve(same, similarities, drop_intermediate=False) if same.any() and num_impostors else None
     points = []

@@ -16,8 +16,9 @@ from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.geolocation.sphere import Floats, distance_km
 from datasets.images.read import Decoding, write_image
 from datasets.loader import Collate, Preprocess
+from datasets.resizing import center_crop
 from datasets.splits import MissingSplitError, SplitData
-from datasets.transforms import CropAugmentation, center_crop
+from datasets.transforms import CropAugmentation
 from datasets.types import Image, Place, Split
 from tasks.common.evaluation.features import pooled_features
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained

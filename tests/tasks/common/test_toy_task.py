@@ -15,8 +15,9 @@ from torch import Tensor
 
 from datasets.images.read import write_image
 from datasets.loader import Collate, Preprocess
+from datasets.resizing import resize
 from datasets.splits import SplitData
-from datasets.transforms import CropAugmentation, resize
+from datasets.transforms import CropAugmentation
 from datasets.types import Example, Image, Split
 from tasks.common.cli.parser import Arguments
 from tasks.common.config import BackboneConfig, DataConfig, LoopConfig, OptimConfig, TaskConfig
