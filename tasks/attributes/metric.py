@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,13 +40,14 @@ class AttributesMetric(Metric[Attributes]):
     def __init__(self, attribute_names: Sequence[str], threshold: float = 0.5) -> None:
         """Args: attribute_names: by column, K; threshold: lowest probability of an attribute taken for present."""
         self._names, self._threshold = attribute_names, threshold
-        self._predicted: list[NDArray[np.float32]] = []  # (N, K) of each batch
+        self._predicted: list[NDArray[np.float32]] = []  # (N, K) of each batch; NaN where the truth is unknown
         self._truth: list[NDArray[np.bool_]] = []
 
     def update(self, predicted: Sequence[Attributes], truth: Sequence[Attributes]) -> None:
-        """Add a batch."""
-        self._predicted.append(np.stack([attributes.values for attributes in predicted]))
-        self._truth.append(np.stack([attributes.values for attributes in truth]) > 0.5)
+        """Add a batch; attributes whose truth is NaN, unknown, do not count."""
+        true = np.stack([attributes.values for attributes in truth])
+        self._predicted.append(np.where(np.isnan(true), true, [attributes.values for attributes in predicted]))
+        self._truth.append(true > 0.5)
 
     def merge(self, other: AttributesMetric) -> None:
         """Append the images of another metric."""
@@ -75,26 +76,31 @@ class AttributesMetric(Metric[Attributes]):
         )
 
     def count_at_thresholds(self) -> list[ThresholdCounts]:
-        """Of each attribute."""
-        if not self._truth:
-            return []
-        predicted, truth = np.concatenate(self._predicted), np.concatenate(self._truth)
+        """Of each attribute, in the images of which it is known."""
         return [
-            count_at_thresholds(name, predicted[:, column], truth[:, column], int(truth[:, column].sum()))
-            for column, name in enumerate(self._names)
+            count_at_thresholds(name, probability, is_present, int(is_present.sum()))
+            for name, probability, is_present in self._columns()
         ]
 
     def _scores(self) -> list[AttributeScore]:
         from sklearn.metrics import average_precision_score  # slow to import
 
-        if not self._truth:
-            return []
-        predicted, truth = np.concatenate(self._predicted), np.concatenate(self._truth)
         scores = []
-        for column, name in enumerate(self._names):
-            positive, probability = truth[:, column], predicted[:, column]
-            has_both = positive.any() and not positive.all()
-            ap = float(average_precision_score(positive, probability)) if has_both else float("nan")
-            accuracy = float(((probability >= self._threshold) == positive).mean())
-            scores.append(AttributeScore(name, int(positive.sum()), float(positive.mean()), ap, accuracy))
+        for name, probability, is_present in self._columns():
+            has_both = is_present.any() and not is_present.all()
+            ap = float(average_precision_score(is_present, probability)) if has_both else float("nan")
+            is_right = (probability >= self._threshold) == is_present
+            prevalence, accuracy = (
+                float(mask.mean()) if len(mask) else float("nan") for mask in (is_present, is_right)
+            )
+            scores.append(AttributeScore(name, int(is_present.sum()), prevalence, ap, accuracy))
         return scores
+
+    def _columns(self) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.bool_]]]:
+        """The name of each attribute, its probabilities and truth in the images of which it is known."""
+        if not self._truth:
+            return
+        predicted, truth = np.concatenate(self._predicted), np.concatenate(self._truth)
+        for column, name in enumerate(self._names):
+            is_known = ~np.isnan(predicted[:, column])
+            yield name, predicted[is_known, column], truth[is_known, column]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datasets.drawing.plot import add_legend_below, new_plot
 from tasks.common.drawing.plot import class_style
-from tasks.common.thresholds import OperatingPoint, ThresholdCounts, pool
+from tasks.common.thresholds import ALL, OperatingPoint, ThresholdCounts, pool
 
 SCORES = {"precision": "precision", "recall": "recall", "F1": "f1"}  # titles, and the attributes of the counts
 
@@ -27,7 +27,7 @@ def draw_thresholds(classes: Sequence[ThresholdCounts], best: OperatingPoint | N
             for class_id in present if len(present) > 1 else []:
                 counts = classes[class_id]
                 axes.plot(counts.thresholds, getattr(counts, score), **class_style(class_id, counts.name, len(present)))
-            label = "all classes" if len(present) > 1 else classes[present[0]].name if present else None
+            label = ALL if len(present) > 1 else classes[present[0]].name if present else None
             axes.plot(everything.thresholds, getattr(everything, score), "k", linewidth=2.5, label=label)
             if best is not None:
                 label = f"highest F1: {best.f1:.2f} at {best.threshold:.2f}"

@@ -91,6 +91,18 @@ def test_counts_at_thresholds_are_on_scikit_learns_curves(rng: np.random.Generat
     assert np.isnan(never.recall).all()
 
 
+def test_what_is_unknown_does_not_count() -> None:
+    """An attribute of one image, and one that the data do not have."""
+    nan = float("nan")
+    metric = AttributesMetric(["Hat", "Beard"])
+    metric.update(attributes([0.9, 0.9], [0.8, 0.9], [0.2, 0.9]), attributes([1, nan], [nan, nan], [0, nan]))
+    assert metric.compute() == {"mean_ap": 1, "chance_mean_ap": 0.5, "accuracy": 1, "constant_accuracy": 0.5}
+    hat, beard = metric.count_at_thresholds()
+    assert (hat.num_objects, beard.num_objects) == (1, 0)
+    assert (hat.at(49).threshold, hat.true_positives[49], hat.false_positives[49]) == (0.5, 1, 0)
+    assert not beard.false_positives.any()
+
+
 def test_merging_is_exact(rng: np.random.Generator) -> None:
     truth = rng.random((61, 4)) < 0.4
     values = np.clip(0.3 * truth + rng.uniform(0, 0.7, truth.shape), 0, 1).round(2)  # rounded, for ties

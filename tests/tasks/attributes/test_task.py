@@ -35,6 +35,12 @@ def test_what_is_right_at_the_threshold_is_no_failure() -> None:
     assert task_with(0.71).failure_case(predicted, truth) is not None
 
 
+def test_a_line_has_the_attributes_from_the_threshold_on() -> None:
+    predicted = [Attributes(np.array([0.9, 0.3, 0.4], np.float32))]
+    assert task_with(0.35).summarize(predicted) == "Beard 0.90, Smiling 0.40"
+    assert task_with(0.95).summarize(predicted) == "no attribute with a probability of 0.95 or more"
+
+
 def test_a_task_without_a_run_needs_a_number() -> None:
     with pytest.raises(
         ValueError, match=r"^threshold: f1 is looked up in a run's thresholds\.csv, and there is no run"

@@ -106,32 +106,36 @@ def test_a_loss_that_is_not_finite_stops_with_advice(generated_root: Path, tmp_p
 
 
 def test_predict_takes_a_threshold_from_the_runs_table(unbroken: Path, generated_root: Path, tmp_path: Path) -> None:
-    """It predicts what it does with the number; where there is no table, as in training, a line says so."""
+    """The boxes are those from that threshold on; where there is no table, as in training, a line says so."""
     run, images = tmp_path / "run", str(generated_root / "val2017")
     shutil.copytree(unbroken, run)
-    words = ("predict", "--run", str(run), images)
-    (run / "thresholds.csv").write_text(
-        "class,threshold,true_positives,false_positives,objects\nall,0.02,9,6,10\nall,0.2,8,4,10\nall,0.9,4,0,10\n"
-    )
-    done = run_detection(*words, "--out", str(tmp_path / "looked_up"), "--threshold", "recall=0.8")
-    assert done.returncode == 0, done.stderr
+
+    def scores(threshold: str) -> tuple[list[float], str]:
+        out = tmp_path / threshold
+        done = run_detection("predict", "--run", str(run), images, "--out", str(out), "--threshold", threshold)
+        assert done.returncode == 0, done.stderr
+        records = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+        return [box["score"] for record in records for box in record["detections"]], done.stderr
+
+    every, _ = scores("0")
+    middle = (min(every) + max(every)) / 2
     table = run / "thresholds.csv"
-    assert f"threshold 0.2 for recall=0.8: precision 0.667, recall 0.800 in {table}\n" in done.stderr
-    seen = [(tmp_path / "looked_up" / "predictions.jsonl").read_text()]
-    for threshold in ("0.2", "0.02"):
-        assert run_detection(*words, "--out", str(tmp_path / threshold), "--threshold", threshold).returncode == 0
-        seen.append((tmp_path / threshold / "predictions.jsonl").read_text())
-    assert seen[0] == seen[1] != seen[2]
-    table.unlink()
-    failed = run_detection(*words, "--threshold", "f1")
-    assert failed.stderr == (
-        f"error: threshold: f1 is looked up in thresholds.csv, which {run} does not have; "
-        f"evaluate --run {run} writes it\n"
+    table.write_text(
+        "class,threshold,true_positives,false_positives,objects\n"
+        f"all,{middle / 2},9,6,10\nall,{middle},8,4,10\nall,{2 * middle},4,0,10\n"
     )
+    some, said = scores("recall=0.8")
+    assert some == [score for score in every if score >= middle]
+    assert 0 < len(some) < len(every)
+    assert f"threshold {middle:g} for recall=0.8: precision 0.667, recall 0.800 in {table}\n" in said
+    table.unlink()
+    failed = run_detection("predict", "--run", str(run), images, "--threshold", "f1")
+    assert failed.returncode == 1
+    assert failed.stderr.endswith(f"thresholds.csv, which {run} does not have; evaluate --run {run} writes it\n")
     failed = run_detection("train", "--data.root", str(generated_root), "--threshold", "f1")
-    assert (failed.returncode, failed.stderr.splitlines()[-1]) == (
-        1,
-        "error: threshold: f1 is looked up in a run's thresholds.csv, and there is no run; give a number",
+    assert failed.returncode == 1
+    assert failed.stderr.endswith(
+        "error: threshold: f1 is looked up in a run's thresholds.csv, and there is no run; give a number\n"
     )
 
 
