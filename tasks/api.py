@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tasks.common.prediction.model import Model
 
 # The recipe that "finetune" names where it is not `configs/<task>/finetune.yaml`.
-FINETUNE = {"detection": "ssd300_finetune", "geolocation": "linear_probe"}
+FINETUNE = {"geolocation": "linear_probe"}
 
 
 @dataclass(frozen=True)
