@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from backbone.base import Classifier
 from backbone.build import build_backbone
-from backbone.layers import Conventions, SameConv2d
+from backbone.layers import KERAS, Conventions, SameConv2d
 from backbone.mobilenet import MobileNet
 
 
@@ -100,3 +100,51 @@ def test_activation_and_epsilon_are_those_of_the_conventions() -> None:
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     assert {norm.eps for norm in norms} == {1e-5}
     assert not any(isinstance(module, nn.ReLU6) for module in network.modules())
+
+
+def test_v2_in_tensorflows_conventions_differs_in_padding_norm_and_input_alone() -> None:
+    """The same names and initial weights; the outputs are those of torch's own layers after padding by hand."""
+    torch.manual_seed(0)
+    ours = build_backbone("mobilenet_v2_0.35", "keras").eval()
+    torch.manual_seed(0)
+    plain = build_backbone("mobilenet_v2_0.35").eval()
+    state = {name: value for name, value in plain.state_dict().items() if not name.startswith("normalize.")}
+    assert list(ours.state_dict()) == list(plain.state_dict())
+    assert all(torch.equal(ours.state_dict()[name], value) for name, value in state.items())
+    assert ours.conventions == KERAS
+    for module in plain.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-3
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+            module.padding = (0, 0)
+            module.register_forward_pre_hook(lambda _, inputs: (functional.pad(inputs[0], (0, 1, 0, 1)),))
+    x = images(64)
+    expected = plain.layers(x / 127.5 - 1).mean((2, 3))
+    torch.testing.assert_close(ours(x), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2_0.5", "mobilenet_v3_large_0.5", "mobilenet_v3_small_0.5"])
+def test_a_tapped_expansion_is_the_input_of_the_next_strided_convolution(name: str) -> None:
+    network, x = build_backbone(name).eval(), images(75)
+    before = network.features(x)
+    network.tap_expansion(16)
+    after = network.features(x)
+    *_, last = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
+    seen: list[torch.Tensor] = []
+    last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    network.features(x)
+    torch.testing.assert_close(after[16], seen[0])
+    assert after[16].shape[1] == network.channels[16] == last.in_channels > before[16].shape[1]
+    for stride in (2, 4, 8, 32):
+        torch.testing.assert_close(after[stride], before[stride])
+
+
+def test_v1_has_no_expansions() -> None:
+    with pytest.raises(ValueError, match="no expansion"):
+        MobileNet(0.25).tap_expansion(16)
+
+
+@pytest.mark.parametrize(("name", "conventions"), [("mobilenet_v3_large_1.0", "keras"), ("mobilenet_v2_1.0", "timm")])
+def test_networks_that_do_not_exist_are_refused(name: str, conventions: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: no such network with the conventions of {conventions}$"):
+        build_backbone(name, conventions)  # type: ignore[arg-type]

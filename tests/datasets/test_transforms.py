@@ -81,6 +81,23 @@ def test_stretch_is_pillows_bilinear_filter(hw: tuple[int, int], rng: np.random.
     np.testing.assert_array_equal(stretch(image[20:220, 30:332], *hw), stretch(part, *hw))
 
 
+def test_without_antialiasing_large_images_are_stretched_by_plain_bilinear_interpolation(
+    rng: np.random.Generator,
+) -> None:
+    """In prediction and in training, where crops, zooms and boxes are the same as with it."""
+    image, truth = rng.integers(0, 256, (240, 350, 3), dtype=np.uint8), scene(rng)[1]
+    plain = cv2.resize(image, (96, 96), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(resize(image, 96, antialias=False), plain)
+    assert not np.array_equal(resize(image, 96), plain)
+    np.testing.assert_array_equal(DetectionAugmentation(96, 0, antialias=False)(image, truth, 1)[0], plain)
+    for seed in range(30):
+        (seen, boxes), (other, expected) = (
+            DetectionAugmentation(96, antialias=antialias)(image, truth, seed) for antialias in (False, True)
+        )
+        np.testing.assert_array_equal(boxes.boxes_xyxy, expected.boxes_xyxy)
+        assert seen.shape == other.shape == (96, 96, 3)
+
+
 @pytest.mark.parametrize("image_hw", [(50, 70), (96, 96), (96, 30)])
 def test_small_images_are_stretched_by_plain_bilinear_interpolation(
     image_hw: tuple[int, int], rng: np.random.Generator

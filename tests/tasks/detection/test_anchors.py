@@ -2,9 +2,10 @@ import math
 
 import pytest
 import torch
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.ops import box_convert
 
-from tasks.detection.anchors import build_anchors, grid_sizes, rpn_shapes, ssd_shapes
+from tasks.detection.anchors import build_anchors, grid_sizes, rpn_shapes, ssd_shapes, torchvision_shapes
 from tasks.detection.boxes import decode, encode, has_area
 
 GRIDS_300 = (19, 10, 5, 3, 2, 1)
@@ -36,6 +37,14 @@ def test_ssd_anchors_by_hand() -> None:
     assert second[1] == pytest.approx((0.35 * math.sqrt(2), 0.35 / math.sqrt(2)))
     assert second[5] == pytest.approx((math.sqrt(0.35 * 0.5),) * 2)
     assert ssd_shapes()[5][5] == pytest.approx((math.sqrt(0.95),) * 2)
+
+
+def test_torchvisions_shapes_are_those_of_its_generator() -> None:
+    """SSDLite320's; at 300 px, too, since its centres are fractions of the feature maps."""
+    generator = DefaultBoxGenerator([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
+    grids = [(grid, grid) for grid in GRIDS_300]
+    expected = generator._grid_default_boxes([list(grid) for grid in grids], [300, 300])
+    torch.testing.assert_close(build_anchors(grids, torchvision_shapes()), expected)
 
 
 def test_order_is_row_then_column_then_shape() -> None:

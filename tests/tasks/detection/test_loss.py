@@ -9,6 +9,7 @@ from torchvision.ops import box_convert, box_iou
 from datasets.types import Detections
 from tasks.detection.anchors import build_anchors, ssd_shapes
 from tasks.detection.boxes import encode
+from tasks.detection.config import Scores
 from tasks.detection.loss import ssd_loss
 from tasks.detection.matching import DetectionTargets, gather_rows, match_anchors
 from tasks.detection.ssd import SSDOutputs
@@ -17,16 +18,24 @@ from tests.tasks.detection.objects import NO_OBJECTS, NUM_CLASSES, random_truth,
 ANCHORS = build_anchors([(grid, grid) for grid in (6, 3, 2, 1, 1, 1)], ssd_shapes())
 
 
-def random_outputs(num_images: int) -> SSDOutputs:
-    num_anchors = len(ANCHORS)
+def random_outputs(num_images: int, scores: Scores = "softmax") -> SSDOutputs:
+    num_anchors, num_outputs = len(ANCHORS), NUM_CLASSES + (scores == "softmax")
     return SSDOutputs(
-        torch.randn(num_images, num_anchors, NUM_CLASSES + 1, requires_grad=True),
+        torch.randn(num_images, num_anchors, num_outputs, requires_grad=True),
         torch.randn(num_images, num_anchors, 4, requires_grad=True),
         ANCHORS,
     )
 
 
-def reference_loss(outputs: SSDOutputs, truth: list[Detections]) -> tuple[float, float]:
+def class_loss(logits: torch.Tensor, target: int, scores: Scores) -> float:
+    """Of one anchor; target 0 is the background."""
+    if scores == "softmax":
+        return functional.cross_entropy(logits[None], torch.tensor([target])).item()
+    expected = functional.one_hot(torch.tensor(target), NUM_CLASSES + 1)[1:].float()
+    return functional.binary_cross_entropy_with_logits(logits, expected, reduction="sum").item()
+
+
+def reference_loss(outputs: SSDOutputs, truth: list[Detections], scores: Scores = "softmax") -> tuple[float, float]:
     classes = boxes = 0.0
     num_positives = 0
     for logits, deltas, objects in zip(outputs.class_logits, outputs.box_deltas, truth, strict=True):
@@ -43,7 +52,7 @@ def reference_loss(outputs: SSDOutputs, truth: list[Detections]) -> tuple[float,
         for anchor in range(len(ANCHORS)):
             row = matched.get(anchor)
             target = 0 if row is None else int(objects.class_ids[row]) + 1
-            value = functional.cross_entropy(logits[anchor][None], torch.tensor([target])).item()
+            value = class_loss(logits[anchor], target, scores)
             if row is None:
                 background.append(value)
             else:
@@ -55,11 +64,12 @@ def reference_loss(outputs: SSDOutputs, truth: list[Detections]) -> tuple[float,
     return classes / num_positives, boxes / num_positives
 
 
-def test_equals_the_definition(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
+def test_equals_the_definition(scores: Scores, rng: np.random.Generator) -> None:
     truth = random_truth(rng, 3, 1, 0, 6)
-    outputs = random_outputs(len(truth))
-    losses = ssd_loss(outputs, targets_of(truth), match_iou=0.5)
-    classes, boxes = reference_loss(outputs, truth)
+    outputs = random_outputs(len(truth), scores)
+    losses = ssd_loss(outputs, targets_of(truth), match_iou=0.5, scores=scores)
+    classes, boxes = reference_loss(outputs, truth, scores)
     assert losses["classes"].item() == pytest.approx(classes, rel=1e-5)
     assert losses["boxes"].item() == pytest.approx(boxes, rel=1e-5)
     assert losses["total"].item() == pytest.approx(classes + boxes, rel=1e-5)
@@ -114,6 +124,8 @@ def test_perfect_outputs_have_zero_loss(rng: np.random.Generator) -> None:
     logits = 50.0 * functional.one_hot(classes, NUM_CLASSES + 1)
     losses = ssd_loss(SSDOutputs(logits, deltas, ANCHORS), targets, match_iou=0.5)
     assert losses["total"].item() < 1e-6
+    without_background = SSDOutputs(2 * logits[..., 1:] - 50, deltas, ANCHORS)
+    assert ssd_loss(without_background, targets, match_iou=0.5, scores="sigmoid")["total"].item() < 1e-6
 
 
 def test_frame_of_the_truth_does_not_matter(rng: np.random.Generator) -> None:

@@ -9,9 +9,10 @@ from torchvision.ops import nms
 
 from backbone.build import build_backbone
 from backbone.mobilenet import MobileNet
+from tasks.common.config import BackboneConfig
 from tasks.detection.anchors import build_anchors, ssd_shapes
 from tasks.detection.boxes import decode, encode
-from tasks.detection.config import Neck, Predictor
+from tasks.detection.config import DetectionConfig, Neck, Predictor, Scores, SSDConfig
 from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.ssd import SSD, SSDOutputs, decode_ssd
 
@@ -37,6 +38,36 @@ def test_outputs_and_gradients_on_every_backbone(name: str, neck: Neck, predicto
     assert outputs.class_logits.shape == (2, len(outputs.anchors), 5)
     (outputs.class_logits.sum() + outputs.box_deltas.sum()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2_0.5", "mobilenet_v3_large_0.5"])
+def test_settings_of_published_networks_build_on_every_backbone_with_expansions(name: str) -> None:
+    kinds: dict[str, Any] = {"finest_map": "expansion", "extra_layers": "separable", "anchors": "torchvision"}
+    model = SSD(build_backbone(name), 4, input_size=96, predictor="full", scores="sigmoid", **kinds)
+    outputs = model(torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8))
+    assert outputs.anchors.shape == (6 * sum(grid**2 for grid in (6, 3, 2, 1, 1, 1)), 4)
+    assert outputs.class_logits.shape == (2, len(outputs.anchors), 4)
+    (outputs.class_logits.sum() + outputs.box_deltas.sum()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_parameters_of_full_predictors_and_separable_extra_layers() -> None:
+    """Counted by hand, for K + 1 class outputs and 4 deltas of each anchor."""
+
+    def count(**settings: Any) -> int:
+        return sum(p.numel() for p in SSD(MobileNet(1.0), 90, input_size=300, **settings).parameters())
+
+    channels, num_shapes = (512, 1024, 512, 256, 256, 128), (3, 6, 6, 6, 6, 6)
+    assert count(predictor="full") - count() == sum(8 * c * n * 95 for c, n in zip(channels, num_shapes, strict=True))
+    pairs = ((256, 512), (128, 256), (128, 256), (64, 128))
+    assert count() - count(extra_layers="separable") == sum(9 * a * b - (9 * a + 2 * a + a * b) for a, b in pairs)
+    assert count() - count(scores="sigmoid") == sum((c + 1) * n for c, n in zip(channels, num_shapes, strict=True))
+
+
+def test_an_expansion_of_mobilenet_v1_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"ssd\.finest_map: expected layer, since mobilenet_1\.0 has no expansions"):
+        DetectionConfig(ssd=SSDConfig(finest_map="expansion"))
+    DetectionConfig(ssd=SSDConfig(finest_map="expansion"), backbone=BackboneConfig(name="mobilenet_v2_1.0"))
 
 
 def test_separable_predictors_add_a_depthwise_convolution_and_its_norm() -> None:
@@ -101,11 +132,14 @@ def test_outputs_of_an_anchor_depend_on_the_pixels_at_its_location(neck: Neck, f
     assert strongest[:2].tolist() == pytest.approx([245 / size, 45 / size], abs=0.15)
 
 
-def test_decoding_equals_nms_of_one_class_at_a_time() -> None:
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_decoding_equals_nms_of_one_class_at_a_time(kind: Scores) -> None:
     outputs = SSDOutputs(3 * torch.randn(3, len(ANCHORS), 5), 0.5 * torch.randn(3, len(ANCHORS), 4), ANCHORS)
-    decoded = decode_ssd(outputs, CONFIG)
+    without_background = outputs._replace(class_logits=outputs.class_logits[..., 1:])
+    decoded = decode_ssd(outputs if kind == "softmax" else without_background, CONFIG, scores=kind)
     for image, detections in enumerate(decoded):
-        scores = outputs.class_logits[image].softmax(-1)
+        logits = outputs.class_logits[image]
+        scores = logits.softmax(-1) if kind == "softmax" else 1 / (1 + torch.exp(-logits))
         boxes = decode(outputs.box_deltas[image], ANCHORS).clamp(0, 1) * 96
         expected = []
         for class_id in range(4):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from datasets.detection.annotated import Categories
-from tasks.common.runs.pretrained import open_pretrained, use_pretrained
+from tasks.common.runs.pretrained import adopt_settings, open_pretrained, use_pretrained
+from tasks.common.settings import replace_settings
+from tasks.common.weights import TaskWeights
 from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask, _metadata
 from tests.tasks.common.test_pretrained import save_run
@@ -17,6 +20,10 @@ from tests.tasks.conftest import build_config
 
 MODELS: dict[str, dict[str, Any]] = {
     "ssd": {},
+    "sigmoid": {
+        "backbone": {"name": "mobilenet_v2_0.25"},
+        "ssd": {"finest_map": "expansion", "extra_layers": "separable", "predictor": "full", "scores": "sigmoid"},
+    },
     "fpn": {"ssd": {"neck": "fpn", "predictor": "separable"}},
     "fpn_extra_layers": {"ssd": {"neck": "fpn_extra_layers", "predictor": "separable"}},
     "faster_rcnn": {"faster_rcnn": {"anchor_scales": [0.2, 0.5], "num_proposals": 20}},
@@ -27,9 +34,8 @@ def build_task(model: str, *class_names: str, pretrained: str = "none", input_si
     config = build_config(
         DetectionConfig,
         pretrained=pretrained,
-        backbone={"name": "mobilenet_0.25"},
         data={"input_size": input_size},
-        **MODELS[model],
+        **{"backbone": {"name": "mobilenet_0.25"}} | MODELS[model],
     )
     kind: Any = "faster_rcnn" if model == "faster_rcnn" else "ssd"
     categories = Categories(tuple(range(1, len(class_names) + 1)), class_names)
@@ -57,7 +63,7 @@ def test_the_same_classes_give_the_same_outputs_at_any_input_size(model: str, tm
     build_task(model, "cup", "dog", pretrained=str(tmp_path), input_size=128).build_model()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["ssd", "fpn", "faster_rcnn"])  # with a background
 def test_known_classes_keep_their_outputs_in_another_order_beside_a_new_one(model: str, tmp_path: Path) -> None:
     before = save_run(tmp_path, build_task(model, "cup", "dog", "hat"))
     task = build_task(model, "hat", "new", "cup", pretrained=str(tmp_path))
@@ -100,6 +106,59 @@ def test_a_line_says_what_was_kept(
     assert re.sub(r" \(\d+\)", "", line).endswith(f" tensors are from them: {kept}\n")
     assert line.count("\n") == 1
     task.build_model()
+
+
+def kept_by(folder: Path, classes: Sequence[str], **settings: Any) -> tuple[Any, dict[str, int]]:
+    """The network that starts from the run in a folder with those settings in place of the run's, and what it keeps."""
+    task = build_task("sigmoid", *classes, pretrained=str(folder))
+    weights = open_pretrained(task.config, task.name)
+    assert isinstance(weights, TaskWeights)
+    keys = [f"ssd.{name}" for name in settings]
+    config = replace_settings(
+        adopt_settings(task.config, weights, task.name), dict(zip(keys, settings.values(), strict=True))
+    )
+    task = task.with_settings(config)
+    torch.manual_seed(7)
+    return task.build_model(), {re.sub(" of .*", "", part): count for part, count in task.kept(weights).items()}
+
+
+@pytest.mark.parametrize(
+    ("setting", "lost"),
+    [
+        ({}, set()),
+        ({"scores": "softmax"}, {"the class predictors"}),
+        ({"anchors": "torchvision"}, {"the class predictors", "the box predictors"}),
+        ({"finest_map": "layer"}, {"the class predictors", "the box predictors"}),
+        ({"predictor": "pointwise"}, {"the class predictors", "the box predictors"}),
+        ({"extra_layers": "full"}, {"the neck", "the class predictors", "the box predictors"}),
+    ],
+)
+def test_a_part_is_kept_only_where_it_means_the_same(setting: dict[str, Any], lost: set[str], tmp_path: Path) -> None:
+    before = save_run(tmp_path, build_task("sigmoid", "cup", "dog")).state_dict()
+    network, kept = kept_by(tmp_path, ["dog", "cup"], **setting)
+    parts = {"the backbone": "backbone", "the neck": "neck", "the box predictors": "box_predictors"}
+    assert kept.keys() == (parts.keys() | {"the class predictors"}) - lost
+    after = network.state_dict()
+    for part, prefix in parts.items():
+        names = [name for name in before if name.startswith(f"{prefix}.") and name.endswith("weight")]
+        equal = [name in after and torch.equal(after[name], before[name]) for name in names]
+        assert all(equal) if part in kept else not all(equal), part
+
+
+def test_without_background_and_known_classes_only_shared_layers_of_the_class_predictors_are_kept(
+    tmp_path: Path,
+) -> None:
+    save_run(tmp_path, build_task("sigmoid", "cup", "dog"))
+    assert "the class predictors" not in kept_by(tmp_path, ["new", "other"])[1]
+    assert kept_by(tmp_path, ["new", "dog"])[1]["the class predictors"] == 12
+
+
+def test_new_classes_beside_known_ones_start_anew_without_background(tmp_path: Path) -> None:
+    before = save_run(tmp_path, build_task("sigmoid", "cup", "dog", "hat"))
+    network, _ = kept_by(tmp_path, ["hat", "new", "cup"])
+    old, new = class_scores("sigmoid", before), class_scores("sigmoid", network)
+    torch.testing.assert_close(new[:, [0, 2]], old[:, [2, 0]])
+    assert not any(torch.allclose(new[:, 1], old[:, column]) for column in range(3))
 
 
 def test_a_run_of_another_task_gives_its_backbone(tmp_path: Path) -> None:
