@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import box_iou
 
-from tasks.common.runs.pretrained import adopt_settings, use_pretrained
+from tasks.common.published import PUBLISHED_MODELS
+from tasks.common.runs.pretrained import adopt_settings, open_pretrained, use_pretrained
 from tasks.common.settings import replace_settings
 from tasks.common.weights import TaskWeights
 from tasks.detection.config import DetectionConfig
@@ -355,3 +356,22 @@ def test_fine_tuning_keeps_known_classes_and_all_else(shared: Path, capsys: pyte
 
     assert kept("bccd") == "the backbone (260), the neck (60), the box predictors (12)"
     assert kept("yolo_fruit").endswith("the class predictors of 3 of 3 classes (12)")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_published_name_opens_its_file(
+    name: str, graphs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From torch's download folder, where the archive's file was put; its digest is stored, and compared later."""
+    row = next(row for row in PUBLISHED_MODELS if row.name == f"{name}_coco")
+    assert row.member == row.file
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    path = tmp_path / "checkpoints" / row.file.replace("/", "-")
+    path.parent.mkdir()
+    path.write_bytes(graphs(name)[0].read_bytes())
+    weights = open_pretrained(replace_settings(DetectionConfig(), {"pretrained": row.name}), "detection")
+    assert isinstance(weights, TaskWeights)
+    assert weights.origin == str(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"its SHA-256 is .*, but the one stored in"):
+        open_pretrained(replace_settings(DetectionConfig(), {"pretrained": row.name}), "detection")
