@@ -56,8 +56,10 @@ def read_constants(path: Path) -> dict[str, NDArray[np.float32]]:
             if attr.key == "value"
         }
         return {name: _array(name, tensor) for name, tensor in tensors.items() if tensor.dtype in (_FLOAT, _HALF)}
-    except (DecodeError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable frozen graph of TensorFlow ({error}); is it truncated?") from error
+    except DecodeError as error:
+        raise ValueError(f"{path}: not a frozen graph of TensorFlow, or truncated") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged: {error}") from error
 
 
 def _array(name: str, tensor: Any) -> NDArray[np.float32]:
