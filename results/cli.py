@@ -139,7 +139,9 @@ def _bench(words: Sequence[str]) -> int:
     parser.add_argument(
         "--num_images", **count, help="default: evaluation 5,000, search 1,000,000, cells 1,000,000 and 10,000,000"
     )
-    parser.add_argument("--images", metavar="FOLDER", help="JPEG files for loading (default: the generated sample)")
+    parser.add_argument(
+        "--images", metavar="FOLDER", help="JPEG files for loading and predict (default: the generated sample)"
+    )
     parser.add_argument("--coco", metavar="FOLDER", help="COCO data for training (default: the generated sample)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(words)

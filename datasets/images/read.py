@@ -112,7 +112,7 @@ def image_headers(paths: Sequence[Path]) -> Iterator[ImageHeader | UnreadableIma
                 yield from headers
 
 
-def _unreadable(path: Path, error: Exception) -> UnreadableImageError:
+def _unreadable(path: Path | str, error: Exception) -> UnreadableImageError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return UnreadableImageError(f"{path}: {' '.join(reason.split())}")  # in one line
 
@@ -141,7 +141,7 @@ def read_image(path: Path, decoding: Decoding = AS_STORED, *, expected_hw: tuple
 
 
 def decode_image(
-    data: bytes, path: Path, decoding: Decoding = AS_STORED, *, expected_hw: tuple[int, int] | None = None
+    data: bytes, path: Path | str, decoding: Decoding = AS_STORED, *, expected_hw: tuple[int, int] | None = None
 ) -> Image:
     """Decode an image file to 8-bit RGB, with its orientation (EXIF's, or that of AVIF and HEIC) applied.
 
@@ -154,7 +154,7 @@ def decode_image(
 
     Args:
         data: the file's bytes; the format is told by them, not by the name.
-        path: for error messages.
+        path: or a URL, for error messages.
         decoding: of which size and range of values.
         expected_hw: the image size of the annotations. Some tools annotate the pixels as stored, ignoring EXIF; if only
             the stored pixels have the expected size, they are returned.

@@ -14,6 +14,7 @@ AREAS = {
     "loading": "JPEG files to training batches, compared with albumentations and torchvision",
     "training": "training steps of MobileNet and SSD300, compared with timm and torchvision",
     "prediction": "pixels to boxes, one image at a time, compared with torchvision's detectors",
+    "predict": "a folder of JPEG files to boxes and drawn pictures, compared with a plain PyTorch loop",
     "postprocessing": "raw detector outputs to boxes, compared with torchvision",
     "evaluation": "COCO metrics, compared with pycocotools",
     "search": "queries to a gallery of embeddings, compared with faiss's exact search",

@@ -89,7 +89,7 @@ class Picture(Source):
             if content.kind != "image":
                 raise UnreadableImageError(f"{self.name}: a {content.kind}; expected an image in a list")
             data = content.data
-        return InputImage(self.name, None, decode_image(data, Path(self.name), decoding))
+        return InputImage(self.name, None, decode_image(data, self.name, decoding))
 
 
 @dataclass(frozen=True)

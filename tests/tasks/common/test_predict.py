@@ -3,23 +3,28 @@
 import errno
 import json
 import os
+import pty
 import resource
 import signal
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
 
 from datasets.drawing.draw import put_label
 from datasets.images.read import Decoding, read_image, write_image
 from datasets.types import Image, PreparedImage
-from tasks.common.prediction.files import RECORDS, UNFINISHED, PredictionFiles, SaveFormat, is_unfinished
+from tasks.common.prediction.files import RECORDS, UNFINISHED, PredictionFiles, SaveFormat, check_formats, is_unfinished
 from tasks.common.prediction.pipeline import BATCH_SIZE, PredictionReport, predict_sources
 from tasks.common.prediction.result import Result
-from tasks.common.prediction.sources import InputImage, Picture, Source, Video
+from tasks.common.prediction.sources import InputImage, Live, Picture, Source, Video
 from tasks.common.runtime.signals import stop_signals
 from tasks.common.task import Task
 
@@ -349,3 +354,108 @@ def test_predictions_of_another_network_are_not_mixed_in(tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"predictions\.jsonl: line 1 is not a record of predict"):
         PredictionFiles(out, "digest")
     assert (out / RECORDS).read_text() == '{"no": "record"}\n'
+
+
+class LiveFrames(Live):
+    """A stream whose frames 0, 3, 6, ... are seen."""
+
+    def images_until(self, stop: Sequence[int]) -> Iterator[InputImage]:
+        for index in range(0, 30, 3):
+            if stop:
+                return
+            yield InputImage(self.name, index, picture())
+
+
+def test_a_stream_that_ends_is_complete_and_a_line_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    report = run(Sizes(), [LiveFrames("camera 3", 3, 5.0)], out, line=str)
+    assert (report.num_images, report.is_interrupted, report.unreadable) == (10, False, [])
+    assert [record["frame"] for record in records(out)] == list(range(0, 30, 3))
+    assert num_frames(out / "camera 3.mp4") == 28  # at its own speed, with each frame in place of the ones dropped
+    assert not is_unfinished(out)
+    printed = capsys.readouterr()
+    assert printed.out == "24 px high\n"  # one line a second
+    assert printed.err == "camera 3: it ended, or the connection broke, after 28 frames\n"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_stream_and_what_was_seen_is_complete(signum: int, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def send(count: int) -> None:
+        if count == 4:
+            os.kill(os.getpid(), signum)
+
+    with stop_signals() as received:
+        report = run(Sizes(send), [LiveFrames("rtsp://host/live.sdp", "rtsp://host/live.sdp", 5.0)], out, received)
+    assert not report.is_interrupted
+    assert 4 <= report.num_images == len(records(out)) <= 6
+    assert num_frames(out / "live.mp4") == 1 + records(out)[-1]["frame"]
+    assert not is_unfinished(out)
+
+
+def test_each_picture_has_a_line_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = pictures(tmp_path / "in", 3 * BATCH_SIZE)
+    run(Sizes(), paths, tmp_path / "out", line=lambda result: f"{result.source.name}: {result}")
+    expected = [f"{path}: {24 + number} px high" for number, path in enumerate(paths)]
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_lines_go_to_standard_output_also_while_a_bar_is_on_the_terminal(tmp_path: Path) -> None:
+    """With stderr on a terminal and stdout in a file, as in `predict ... > lines.txt`."""
+    code = """
+import sys
+from datasets.progress import Progress
+with Progress("predicting", 3) as progress:
+    for number in range(3):
+        progress.write(f"line {number}")
+        progress.advance()
+"""
+    main, terminal = pty.openpty()
+    with (tmp_path / "lines.txt").open("w", encoding="utf-8") as lines:
+        subprocess.run([sys.executable, "-c", code], stdout=lines, stderr=terminal, check=True)
+    os.close(terminal)
+    assert (tmp_path / "lines.txt").read_text(encoding="utf-8") == "line 0\nline 1\nline 2\n"
+    shown = os.read(main, 10**6).decode()
+    os.close(main)
+    assert "predicting" in shown
+    assert "line 0" not in shown
+
+
+def test_formats_are_checked_against_the_task() -> None:
+    task: Any = SimpleNamespace(name="places", metadata={}, config=SimpleNamespace(data=SimpleNamespace()))
+    check_formats(["boxes"], task)
+    for formats, message in (
+        (["none", "boxes"], "--save: none is for records alone"),
+        (["coco"], "--save coco: tasks.places has no objects"),
+        (["crops"], "--save crops: tasks.places has no boxes here"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_formats(formats, task)  # type: ignore[arg-type]
+    faces: Any = SimpleNamespace(name="faces", metadata={}, config=SimpleNamespace(data=SimpleNamespace(align="yunet")))
+    check_formats(["crops"], faces)
+
+
+def test_coco_results_are_read_by_pycocotools(tmp_path: Path) -> None:
+    """Boxes as x, y, width, height; a file's number is its image's id."""
+
+    class Objects(Sizes):
+        def describe(self, predicted: int, image_hw: tuple[int, int]) -> dict[str, Any]:
+            return {"detections": [{"category_id": 7, "score": 0.5, "box_xyxy": [1.5, 2.0, predicted, 20.0]}]}
+
+    paths = pictures(tmp_path / "in", 3)
+    run(Objects(), paths, tmp_path / "out", (), "coco")
+    truth = COCO()
+    truth.dataset = {"info": {}, "images": [{"id": number} for number in range(3)], "categories": [{"id": 7}]}
+    truth.dataset["annotations"] = []
+    truth.createIndex()
+    loaded = truth.loadRes(str(tmp_path / "out" / "coco_results.json"))
+    boxes = {entry["image_id"]: entry["bbox"] for entry in loaded.dataset["annotations"]}
+    assert boxes == {number: [1.5, 2.0, 22.5 + number, 18.0] for number in range(3)}
+    assert loaded.dataset["annotations"][0]["file_name"] == str(paths[0])
+    paths[1].rename(tmp_path / "in" / "a.png")
+    run(Objects(), sorted((tmp_path / "in").iterdir()), tmp_path / "named", (), "coco")
+    found = json.loads((tmp_path / "named" / "coco_results.json").read_text())
+    assert [(entry["image_id"], Path(entry["file_name"]).name) for entry in found] == [
+        *((1, "000.png"), (2, "002.png"), (3, "a.png"))
+    ]
