@@ -62,12 +62,13 @@ class PredictionFiles:
             formats: what is written beside the records.
 
         Raises:
-            ValueError: if the predictions in the folder are of another network or other settings.
+            ValueError: if the predictions in the folder are of another network, other settings or in other formats.
         """
         self._unfinished = folder / UNFINISHED
+        origin = {"digest": digest, "formats": sorted(set(formats))}
         if not is_unfinished(folder):
-            write_json(self._unfinished, {"digest": digest})
-        elif json.loads(self._unfinished.read_text(encoding="utf-8")) != {"digest": digest}:
+            write_json(self._unfinished, origin)
+        elif json.loads(self._unfinished.read_text(encoding="utf-8")) != origin:
             raise ValueError(
                 f"--out: the interrupted predictions in {folder} are of another network or other settings; choose "
                 "another folder"

@@ -323,7 +323,7 @@ def test_a_record_of_which_the_end_is_missing_is_written_again(tmp_path: Path) -
     whole = (out / RECORDS).read_bytes()
     for cut in (1, 20, len(whole) // 2, len(whole) - 1):
         (out / RECORDS).write_bytes(whole[:-cut])
-        (out / UNFINISHED).write_text(json.dumps({"digest": "digest"}))
+        (out / UNFINISHED).write_text(json.dumps({"digest": "digest", "formats": ["boxes"]}))
         run(Sizes(), paths, out)
         assert (out / RECORDS).read_bytes() == whole
 
@@ -350,6 +350,8 @@ def test_predictions_of_another_network_are_not_mixed_in(tmp_path: Path) -> None
         run(Sizes(lambda count: (_ for _ in ()).throw(StopError())), paths, out)
     with pytest.raises(ValueError, match=r"--out: the interrupted predictions in .*out are of another network"):
         PredictionFiles(out, "other")
+    with pytest.raises(ValueError, match=r"--out: the interrupted predictions in .*out are of another network or oth"):
+        PredictionFiles(out, "digest", ("boxes", "crops"))
     (out / RECORDS).write_text('{"no": "record"}\n')
     with pytest.raises(ValueError, match=r"predictions\.jsonl: line 1 is not a record of predict"):
         PredictionFiles(out, "digest")
