@@ -133,7 +133,7 @@ class Live(Source):
     frames_per_s: float
 
     @classmethod
-    def open(cls, name: str, location: int | str) -> Self:
+    def connect(cls, name: str, location: int | str) -> Self:
         """A camera or a stream that is there.
 
         Raises:
@@ -233,7 +233,7 @@ def _sources_of(text: str, *, is_alone: bool) -> tuple[list[Source], Counter[str
         return [_at_url(text)], nothing
     path = Path(text)
     if text.isdecimal() and not path.exists():
-        return [Live.open(f"camera {int(text)}", int(text))], nothing
+        return [Live.connect(f"camera {int(text)}", int(text))], nothing
     if path.suffix.lower() == LIST_SUFFIX and path.is_file():
         try:
             return _in_list(path.read_text(encoding="utf-8-sig"), str(path), path.parent), nothing
@@ -257,7 +257,7 @@ def _at_url(url: str) -> Source:
         return Picture(name, content.data)
     if content.kind == "video":
         return Video(name, url)
-    return Live.open(name, url)
+    return Live.connect(name, url)
 
 
 def _read_standard_input() -> list[Source]:

@@ -172,7 +172,8 @@ def test_it_trains_evaluates_predicts_and_is_exported(
     for path, level in zip(files, (30, 220), strict=True):
         write_image(path, np.full((60, 60, 3), level, np.uint8))
     inputs = [str(path) for path in files]
-    assert command(predict, config, run=str(run), inputs=inputs, out=str(tmp_path / "predicted")) == 0
+    options = {"inputs": inputs, "save": ["boxes"], "json": False}
+    assert command(predict, config, run=str(run), out=str(tmp_path / "predicted"), **options) == 0
     dark, light = map(json.loads, (tmp_path / "predicted" / "predictions.jsonl").read_text().splitlines())
     assert dark["brightness"] < light["brightness"]
 
