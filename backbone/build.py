@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from backbone.base import Backbone
-from backbone.layers import CAFFE, KERAS, TIMM, TORCHVISION_V2, TORCHVISION_V3, Conventions
+from backbone.layers import (
+    CAFFE,
+    KERAS,
+    TIMM,
+    TORCHVISION_FASTER_RCNN,
+    TORCHVISION_SSDLITE,
+    TORCHVISION_V2,
+    TORCHVISION_V3,
+    Conventions,
+)
 from backbone.mobilenet import MobileNet
 from backbone.names import ConventionsName, Family, parse_name
 
+_V3_CONVENTIONS: dict[ConventionsName, Conventions] = {
+    "torchvision": TORCHVISION_V3,
+    "torchvision_ssdlite": TORCHVISION_SSDLITE,
+    "torchvision_faster_rcnn": TORCHVISION_FASTER_RCNN,
+}
 _CONVENTIONS: dict[Family, dict[ConventionsName, Conventions]] = {
     "v1": {"keras": KERAS, "timm": TIMM, "caffe": CAFFE},
     "v2": {"torchvision": TORCHVISION_V2, "keras": KERAS},
-    "v3_large": {"torchvision": TORCHVISION_V3},
-    "v3_small": {"torchvision": TORCHVISION_V3},
+    "v3_large": _V3_CONVENTIONS,
+    "v3_small": _V3_CONVENTIONS,
 }
 
 
@@ -26,8 +40,8 @@ def build_backbone(name: str, conventions: ConventionsName | None = None) -> Bac
     Args:
         name: see `backbone.names`.
         conventions: padding, BN epsilon and normalisation: `keras`, `timm` or `caffe` for v1, `torchvision` or `keras`
-            for v2, `torchvision` for v3; None for `default_conventions`. `keras` stands for all of TensorFlow's
-            networks.
+            for v2, `torchvision` and those of its detectors, `torchvision_ssdlite` and `torchvision_faster_rcnn`, for
+            v3; None for `default_conventions`. `keras` stands for all of TensorFlow's networks.
 
     Raises:
         ValueError: if the name is invalid, or the network does not exist with those conventions.
@@ -42,4 +56,9 @@ def build_backbone(name: str, conventions: ConventionsName | None = None) -> Bac
 
     if parsed.family == "v2":
         return MobileNetV2(parsed.width_mult, conventions=_CONVENTIONS["v2"][conventions])
-    return MobileNetV3(parsed.family, parsed.width_mult)
+    return MobileNetV3(
+        parsed.family,
+        parsed.width_mult,
+        is_reduced=parsed.variant == "reduced",
+        conventions=_V3_CONVENTIONS[conventions],
+    )

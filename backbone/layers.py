@@ -48,6 +48,9 @@ TIMM = Conventions(padding="symmetric", bn_eps=1e-5)
 CAFFE = Conventions(mean=(123.68, 116.779, 103.939), std=1.0)  # Keras calls this normalisation by that name
 TORCHVISION_V2 = Conventions("symmetric", 1e-5, nn.ReLU6, IMAGENET_MEAN, IMAGENET_STD)
 TORCHVISION_V3 = Conventions("symmetric", 1e-3, nn.Hardswish, IMAGENET_MEAN, IMAGENET_STD)
+# Of torchvision's detectors on MobileNet v3, whose own activations do not depend on these.
+TORCHVISION_SSDLITE = Conventions("symmetric", 1e-3, nn.ReLU6)
+TORCHVISION_FASTER_RCNN = Conventions("symmetric", 1e-5, nn.Hardswish, IMAGENET_MEAN, IMAGENET_STD)
 
 
 class Normalize(nn.Module):

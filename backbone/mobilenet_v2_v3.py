@@ -12,6 +12,7 @@ from backbone.base import Backbone
 from backbone.layers import TORCHVISION_V2, TORCHVISION_V3, Conventions, SameConv2d
 
 DROPOUT_RATE = 0.2
+BN_MOMENTUM = 0.01  # of v3, as in torchvision
 
 
 class MobileNetV2(Backbone):
@@ -43,11 +44,26 @@ class MobileNetV2(Backbone):
 class MobileNetV3(Backbone):
     """MobileNet v3 without a classifier. Source: Howard et al. 2019 (arXiv:1905.02244), Tables 1 and 2."""
 
-    def __init__(self, family: Literal["v3_large", "v3_small"], width_mult: float = 1.0) -> None:
-        """Args: family: `v3_large` or `v3_small`; width_mult: as for v2."""
+    def __init__(
+        self,
+        family: Literal["v3_large", "v3_small"],
+        width_mult: float = 1.0,
+        *,
+        is_reduced: bool = False,
+        conventions: Conventions = TORCHVISION_V3,
+    ) -> None:
+        """Build with random weights.
+
+        Args:
+            family: `v3_large` or `v3_small`.
+            width_mult: as for v2.
+            is_reduced: half the channels after the last stride (section 6.3).
+            conventions: BN epsilon and normalisation of the weights.
+        """
         build = mobilenet_v3_large if family == "v3_large" else mobilenet_v3_small
-        network = build(width_mult=width_mult)
-        super().__init__(network.features, width_mult=width_mult, conventions=TORCHVISION_V3)
+        norm_layer = partial(nn.BatchNorm2d, eps=conventions.bn_eps, momentum=BN_MOMENTUM)
+        network = build(width_mult=width_mult, reduced_tail=is_reduced, norm_layer=norm_layer)
+        super().__init__(network.features, width_mult=width_mult, conventions=conventions)
         self._num_hidden: int = network.classifier[0].out_features
 
     def block_parts(self, block: nn.Module) -> list[nn.Module]:

@@ -115,8 +115,54 @@ def _tensorflow_detectors() -> list[PublishedModel]:
     ]
 
 
+def _torchvision_detectors() -> list[PublishedModel]:
+    """With the scores in torchvision's records of the weights; the full digests are from those who list them."""
+    squashed = "RGB, squashed to {0}x{0} by plain bilinear interpolation"
+    faster_rcnn = "Faster R-CNN with a feature pyramid on MobileNet v3 large"
+    keeps = "; torchvision keeps the aspect ratio, with the shorter side of {} px), ImageNet's mean and std"
+    rows = (
+        (
+            "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
+            "a79551df90c79834bcd3bb3845ef9d966b5449a3a9b2833ae8404778ca5d65d2",
+            "SSDLite on MobileNet v3 large with a reduced tail, 320 px",
+            "0.213",
+            squashed.format(320) + ", (pixel - 127.5) / 127.5",
+        ),
+        (
+            "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth",
+            "907ea3f91ff92242bc1baea8049276a3e76bca48ce7560bd268cc029f37977b5",
+            f"{faster_rcnn}, 320 px, 150 proposals",
+            "0.228",
+            squashed.format(320) + " (here" + keeps.format(320),
+        ),
+        (
+            "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
+            "fb6a3cc702b1df54c18a44b26708cd083614211062d0c36d2ca7bf9270df3533",
+            f"{faster_rcnn}, 800 px, 1000 proposals",
+            "0.328",
+            squashed.format(800) + " (here" + keeps.format(800),
+        ),
+    )
+    return [
+        PublishedModel(
+            name=file.rpartition("-")[0].removesuffix("_coco"),
+            task="detection",
+            architecture=architecture,
+            url=f"https://download.pytorch.org/models/{file}",
+            file=file,
+            sha256=sha256,
+            licence="BSD-3-Clause",
+            trained_on="COCO, 80 classes",
+            score=f"AP {ap} on COCO's val2017, by torchvision",
+            preprocessing=preprocessing,
+        )
+        for file, sha256, architecture, ap, preprocessing in rows
+    ]
+
+
 PUBLISHED_MODELS: tuple[PublishedModel, ...] = (
     *_tensorflow_detectors(),
+    *_torchvision_detectors(),
     _faceres("embedding", "AUC 0.990 over all pairs of 100 photos of LFW, measured here"),
     _facenet(
         "facenet_vggface2",

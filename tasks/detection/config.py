@@ -73,7 +73,7 @@ class SSDConfig(Settings, group="ssd"):
 
 @dataclass(frozen=True, kw_only=True)
 class FasterRCNNConfig(Settings, group="faster_rcnn"):
-    """Settings of Faster R-CNN.
+    """Settings of Faster R-CNN; those of faster_rcnn_fpn are torchvision's, but for num_proposals.
 
     Args:
         anchor_scales: sizes of the anchors as fractions of the image's side; four, each in three aspect ratios, are
@@ -137,7 +137,8 @@ class DetectionConfig(TaskConfig):
     Args:
         data: images and boxes.
         augment: training augmentation.
-        model: ssd (one stage, small and fast), or faster_rcnn (two stages, 20 times the mult-adds).
+        model: ssd (one stage, small and fast), faster_rcnn (two stages, 20 times the mult-adds), or faster_rcnn_fpn
+            (two stages on a feature pyramid: torchvision's, whose anchors and samples are fixed).
         ssd: settings of SSD.
         faster_rcnn: settings of Faster R-CNN.
         score_threshold: boxes with a lower score are dropped before evaluation.
@@ -160,7 +161,7 @@ class DetectionConfig(TaskConfig):
 
     data: DetectionDataConfig = field(default_factory=DetectionDataConfig)
     augment: DetectionAugmentConfig = field(default_factory=DetectionAugmentConfig)
-    model: Literal["ssd", "faster_rcnn"] = "ssd"
+    model: Literal["ssd", "faster_rcnn", "faster_rcnn_fpn"] = "ssd"
     ssd: SSDConfig = field(default_factory=SSDConfig)
     faster_rcnn: FasterRCNNConfig = field(default_factory=FasterRCNNConfig)
     score_threshold: RightOpenUnit = 0.01
@@ -173,6 +174,9 @@ class DetectionConfig(TaskConfig):
         require_threshold("threshold", self.threshold)
         require(self.optim.layers != "linear_probe", "optim.layers", "all or gradual in this task", self.optim.layers)
         require_size_of_name(self.backbone, self.data.input_size)
+        if self.model == "faster_rcnn_fpn":
+            size = self.data.input_size
+            require(size % 32 == 0, "data.input_size", "a multiple of 32 with faster_rcnn_fpn, such as 320", size)
         taps = self.model == "ssd" and self.ssd.neck == "extra_layers" and self.ssd.finest_map == "expansion"
         if taps and parse_name(self.backbone.name).family == "v1":
             require(False, "ssd.finest_map", f"layer, since {self.backbone.name} has no expansions", "expansion")

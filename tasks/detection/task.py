@@ -31,6 +31,7 @@ from tasks.common.weights import TaskWeights
 from tasks.detection.config import DetectionConfig
 from tasks.detection.draw import draw_failure_case
 from tasks.detection.faster_rcnn import FasterRCNN, decode_regions
+from tasks.detection.faster_rcnn_fpn import FasterRCNNFPN, decode_scored_regions, region_loss
 from tasks.detection.loss import faster_rcnn_loss, ssd_loss
 from tasks.detection.matching import DetectionTargets, detection_targets
 from tasks.detection.metric import DetectionMetric, worst_false_positive
@@ -39,6 +40,7 @@ from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.ssd import SSD, decode_ssd
 from tasks.detection.summary import summarize_detections
 from tasks.detection.tensorflow import read_graph
+from tasks.detection.torchvision import read_torchvision
 from tasks.detection.transfer import is_detector, load_detector
 
 PAPER_NUM_CLASSES = 90  # of the paper's detectors, without background: COCO's ids from 1 to 90
@@ -67,7 +69,9 @@ class DetectionTask(Task[Detections]):
 
     @classmethod
     def read_published(cls, path: Path) -> TaskWeights | None:
-        """TensorFlow's detectors, see `tensorflow.py`."""
+        """TensorFlow's and torchvision's detectors, see `tensorflow.py` and `torchvision.py`."""
+        if path.suffix == ".pth":
+            return read_torchvision(path)
         return read_graph(path) if path.suffix == ".pb" else None
 
     @classmethod
@@ -209,6 +213,9 @@ def _detector(config: DetectionConfig) -> Detector:
         loss = partial(ssd_loss, match_iou=ssd.match_iou, scores=ssd.scores)
         return Detector(build, loss, partial(decode_ssd, scores=ssd.scores))
     faster_rcnn = config.faster_rcnn
+    if config.model == "faster_rcnn_fpn":
+        build = partial(FasterRCNNFPN, num_proposals=faster_rcnn.num_proposals)
+        return Detector(build, region_loss, decode_scored_regions)
     build = partial(
         FasterRCNN,
         input_size=config.data.input_size,

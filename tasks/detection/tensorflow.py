@@ -10,20 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.models.detection import SSDLite320_MobileNet_V3_Large_Weights
 
 from backbone.layers import KERAS, Normalize
 from tasks.common.weights import TaskWeights
 from tasks.detection.anchors import ssd_shapes
+from tasks.detection.coco import CATEGORY_IDS, NUM_OUTPUTS, coco_metadata
 from tasks.detection.graph_def import read_constants
 
 Arrays = Mapping[str, NDArray[np.float32]]
 Family = Literal["v1", "v2"]
 
 NMS_IOU = 0.6  # of all three, in their published settings
-# By COCO's category id: its 80 categories, and gaps.
-_CATEGORIES: list[str] = SSDLite320_MobileNet_V3_Large_Weights.COCO_V1.meta["categories"]
-CATEGORY_IDS = [index for index, name in enumerate(_CATEGORIES) if name not in ("__background__", "N/A")]
 _BOX_ORDER = [
     1,
     0,
@@ -96,7 +93,7 @@ def read_graph(path: Path) -> TaskWeights:
         "keras",
         str(path),
         task="detection",
-        metadata={"category_ids": CATEGORY_IDS, "class_names": [_CATEGORIES[index] for index in CATEGORY_IDS]},
+        metadata=coco_metadata(),
         settings=settings | layout.settings,
     )
 
@@ -186,6 +183,6 @@ def _reorder_boxes(tensor: Tensor, num_shapes: int) -> Tensor:
 
 def _select_classes(tensor: Tensor, num_shapes: int) -> Tensor:
     found = len(tensor) // num_shapes
-    if found != len(_CATEGORIES):
-        raise ValueError(f"expected a network for COCO, with {len(_CATEGORIES)} outputs an anchor, but it has {found}")
+    if found != NUM_OUTPUTS:
+        raise ValueError(f"expected a network for COCO, with {NUM_OUTPUTS} outputs an anchor, but it has {found}")
     return tensor.view(num_shapes, found, *tensor.shape[1:])[:, CATEGORY_IDS].flatten(0, 1)

@@ -14,13 +14,15 @@ from tasks.common.weights import TaskWeights
 from tasks.detection.config import DetectionConfig
 
 _PREDICTED_FROM = ("ssd.finest_map", "ssd.anchors", "ssd.predictor")
-# The parts of both detectors above the backbone: their names in words, and the settings that give them their meaning.
+# The parts of all detectors above the backbone: their names in words, and the settings that give them their meaning.
 PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "neck": ("the neck", ("ssd.neck", "ssd.extra_layers")),
     "rpn": ("the region proposals", ("faster_rcnn.anchor_scales",)),
     "box_predictors": ("the box predictors", _PREDICTED_FROM),
     "class_predictors": ("the class predictors", (*_PREDICTED_FROM, "ssd.scores")),
     "predictor": ("the predictors", ()),
+    "roi_heads.box_head": ("the layers of the regions", ()),
+    "roi_heads.box_predictor": ("the predictors", ()),
 }
 
 
@@ -40,7 +42,7 @@ def load_detector(
     background (before, K, after); those of unknown classes stay as they are.
 
     Args:
-        network: SSD or FasterRCNN.
+        network: SSD, FasterRCNN or FasterRCNNFPN.
         weights: of a detector.
         class_names: of the network.
         config: settings of the network.

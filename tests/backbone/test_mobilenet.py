@@ -1,7 +1,10 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torchvision.models import get_model
 
 from backbone.base import Classifier
 from backbone.build import build_backbone
@@ -148,3 +151,20 @@ def test_v1_has_no_expansions() -> None:
 def test_networks_that_do_not_exist_are_refused(name: str, conventions: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}: no such network with the conventions of {conventions}$"):
         build_backbone(name, conventions)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", ["v3_large", "v3_small"])
+def test_v3_with_a_reduced_tail_is_torchvisions(family: str) -> None:
+    norm_layer = partial(nn.BatchNorm2d, eps=1e-3)
+    theirs = get_model(f"mobilenet_{family}", reduced_tail=True, norm_layer=norm_layer).features.eval()
+    ours = build_backbone(f"mobilenet_{family}_1.0_reduced", "torchvision_ssdlite").eval()
+    ours.layers.load_state_dict(theirs.state_dict())
+    images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.features(images)[32], theirs(images / 127.5 - 1))
+
+
+def test_epsilon_of_v3_is_that_of_the_conventions() -> None:
+    for name, eps in (("torchvision", 1e-3), ("torchvision_ssdlite", 1e-3), ("torchvision_faster_rcnn", 1e-5)):
+        network = build_backbone("mobilenet_v3_small_1.0", name)  # type: ignore[arg-type]
+        assert {module.eps for module in network.modules() if isinstance(module, nn.BatchNorm2d)} == {eps}

@@ -17,6 +17,8 @@ from backbone.names import BackboneName, parse_name
         ("mobilenet_1.0_head", BackboneName(1.0, variant="head")),
         ("mobilenet_v2_0.5", BackboneName(0.5, "v2")),
         ("mobilenet_v3_small_1.0_192", BackboneName(1.0, "v3_small", input_size=192)),
+        ("mobilenet_v3_large_1.0_reduced", BackboneName(1.0, "v3_large", "reduced")),
+        ("mobilenet_v3_small_0.5_reduced_320", BackboneName(0.5, "v3_small", "reduced", 320)),
     ],
 )
 def test_names_are_parsed_to_width_variant_and_size(name: str, expected: BackboneName) -> None:
@@ -27,7 +29,7 @@ def test_names_are_parsed_to_width_variant_and_size(name: str, expected: Backbon
     "name",
     [
         *("mobilenet", "mobilenet_0", "mobilenet_0.5_", "mobilnet_1.0", "mobilenet_1.0_0", ""),
-        *("mobilenet_v2_1.0_conv", "mobilenet_v4_1.0"),
+        *("mobilenet_v2_1.0_conv", "mobilenet_v4_1.0", "mobilenet_1.0_reduced", "mobilenet_v2_1.0_reduced"),
     ],
 )
 def test_invalid_names_are_refused_with_an_example(name: str) -> None:

@@ -1,0 +1,164 @@
+"""torchvision's Faster R-CNN with a feature pyramid, on our backbones; its stages and losses are torchvision's own."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import FeaturePyramidNetwork, box_convert
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from backbone.base import Backbone
+from datasets.types import Detections
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
+from tasks.detection.boxes import decode, has_area
+from tasks.detection.matching import DetectionTargets
+from tasks.detection.postprocess import PostprocessConfig, postprocess
+
+STRIDE = 16  # the pyramid's maps come from the layers after this stride
+PYRAMID_CHANNELS, NUM_MAPS = 256, 3
+ANCHOR_SIZES_PX, ASPECT_RATIOS = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
+MIN_OBJECTNESS = 0.05  # of a region
+LOSSES = {  # torchvision's name -> ours
+    "loss_objectness": "objectness",
+    "loss_rpn_box_reg": "proposals",
+    "loss_classifier": "classes",
+    "loss_box_reg": "boxes",
+}
+
+
+class RegionOutputs(NamedTuple):
+    """Raw outputs of the second stage, and in training the losses of both; each is empty where it is not computed.
+
+    Attributes:
+        regions_xyxy: (N, R, 4), as fractions of the image; regions without area are padding.
+        scores: (N, R, K), probabilities of the classes without background; 0 for padding.
+        box_deltas: (N, R, K + 1, 4), offsets from the regions, per class, background first.
+        losses: (4,), in the order of `LOSSES`.
+    """
+
+    regions_xyxy: Tensor
+    scores: Tensor
+    box_deltas: Tensor
+    losses: Tensor
+
+
+class FasterRCNNFPN(nn.Module):
+    """Regions proposed from a pyramid of three maps and classified by two fully connected layers.
+
+    The maps are those of the first and the last layer at stride 32, and one at stride 64. On MobileNet v3 large it is
+    torchvision's `fasterrcnn_mobilenet_v3_large_fpn`, or with 150 proposals its `..._320_fpn`.
+
+    Source: Ren et al. 2015 (arXiv:1506.01497); Lin et al. 2017 (arXiv:1612.03144).
+    """
+
+    num_backgrounds = 1  # outputs before those of the classes
+    needs_targets = True  # training regions are sampled around the true boxes
+
+    def __init__(self, backbone: Backbone, num_classes: int, *, num_proposals: int = 300) -> None:
+        """Build with random weights for all but the backbone.
+
+        Args:
+            backbone: with two layers or more at stride 32.
+            num_classes: K, without background.
+            num_proposals: regions per image, at most.
+        """
+        super().__init__()
+        self.backbone = backbone
+        first = [module for module in self._last_stage()[0].modules() if isinstance(module, nn.Conv2d)]
+        self.neck = FeaturePyramidNetwork(
+            [first[-1].out_channels, backbone.num_features], PYRAMID_CHANNELS, LastLevelMaxPool()
+        )
+        self.neck.out_channels = PYRAMID_CHANNELS  # torchvision asks a backbone for it
+        network = FasterRCNN(
+            self.neck,
+            num_classes + 1,
+            rpn_anchor_generator=AnchorGenerator((ANCHOR_SIZES_PX,) * NUM_MAPS, (ASPECT_RATIOS,) * NUM_MAPS),
+            rpn_score_thresh=MIN_OBJECTNESS,
+            rpn_pre_nms_top_n_test=num_proposals,
+            rpn_post_nms_top_n_test=num_proposals,
+        )
+        self.rpn, self.roi_heads = network.rpn, network.roi_heads  # without its resizing and normalisation
+        self.to(memory_format=torch.channels_last)
+
+    def class_layouts(self) -> dict[str, tuple[int, int]]:
+        """The parameters with a part for each class: rows before the class and after it, see `transfer.py`."""
+        layers = {"cls_score": (1, 1), "bbox_pred": (1, 4)}
+        return {
+            f"roi_heads.box_predictor.{name}.{kind}": layout
+            for name, layout in layers.items()
+            for kind in ("weight", "bias")
+        }
+
+    def forward(self, images: Tensor, targets: DetectionTargets | None = None) -> RegionOutputs:
+        """Raw outputs for R regions, or in training the losses.
+
+        Args:
+            images: uint8 RGB (N, 3, S, S); S is a multiple of 32, since torchvision pads other images.
+            targets: if given, the losses are computed.
+        """
+        features = self.backbone.trunk(images, STRIDE)
+        first, *rest = self._last_stage()
+        first_map = features = first(features)
+        for layer in rest:
+            features = layer(features)
+        maps = self.neck(OrderedDict([("0", first_map), ("1", features)]))
+        if targets is not None:
+            return self._losses(images, maps, targets)
+        return self._regions(images, maps)
+
+    def _last_stage(self) -> nn.Sequential:
+        """The backbone's layers at stride 32."""
+        return self.backbone.stages()[-1]
+
+    def _regions(self, images: Tensor, maps: dict[str, Tensor]) -> RegionOutputs:
+        side, sizes = images.shape[-1], [(images.shape[-2], images.shape[-1])] * len(images)
+        regions, _ = self.rpn(ImageList(images, sizes), maps)
+        crops = self.roi_heads.box_roi_pool(maps, regions, sizes)
+        logits, deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(crops))
+        counts = [len(image_regions) for image_regions in regions]
+        scores = logits.softmax(-1)[:, 1:].split(counts)
+        box_deltas = deltas.reshape(len(deltas), -1, 4).split(counts)
+        padded = (pad_sequence(list(parts), batch_first=True) for parts in (regions, scores, box_deltas))
+        regions_xyxy, padded_scores, padded_deltas = padded
+        return RegionOutputs(regions_xyxy / side, padded_scores, padded_deltas, logits.new_zeros(0))
+
+    def _losses(self, images: Tensor, maps: dict[str, Tensor], targets: DetectionTargets) -> RegionOutputs:
+        sizes = [(images.shape[-2], images.shape[-1])] * len(images)
+        objects = []
+        for boxes_xyxy, class_ids in zip(targets.boxes_xyxy, targets.class_ids, strict=True):
+            is_object = (class_ids >= 0) & has_area(boxes_xyxy)
+            boxes, labels = boxes_xyxy[is_object] * images.shape[-1], class_ids[is_object] + 1
+            objects.append({"boxes": boxes, "labels": labels})
+        with torch.random.fork_rng([images.device] if images.is_cuda else []):
+            torch.manual_seed(int(targets.seeds.sum()))  # torchvision samples by the global generator
+            regions, losses = self.rpn(ImageList(images, sizes), maps, objects)
+            _, head_losses = self.roi_heads(maps, regions, sizes, objects)
+        losses |= head_losses
+        empty = maps["0"].new_zeros(len(images), 0, 4)
+        return RegionOutputs(empty, empty, empty[..., None], torch.stack([losses[name] for name in LOSSES]))
+
+
+def region_loss(outputs: RegionOutputs, targets: DetectionTargets, world: World = SINGLE_PROCESS) -> dict[str, Tensor]:
+    """The losses that the network has computed, and `total`, their sum.
+
+    torchvision divides them by the number of sampled anchors and regions of this process, which is nearly the same in
+    all of them.
+    """
+    return {"total": outputs.losses.sum(), **dict(zip(LOSSES.values(), outputs.losses, strict=True))}
+
+
+def decode_scored_regions(outputs: RegionOutputs, config: PostprocessConfig) -> list[Detections]:
+    """Scored boxes of each image, best first."""
+
+    def decode_boxes(rows: Tensor, class_ids: Tensor) -> Tensor:
+        class_deltas = outputs.box_deltas.flatten(0, 1)[rows, class_ids + 1]
+        return decode(class_deltas, box_convert(outputs.regions_xyxy.flatten(0, 1)[rows], "xyxy", "cxcywh"))
+
+    return postprocess(outputs.scores, decode_boxes, config)
