@@ -42,7 +42,7 @@ class BackboneConfig(Settings, group="backbone"):
 
     Args:
         name: such as mobilenet_0.5; mobilenet_<width>[_conv|_shallow|_head], mobilenet_v2_<width>,
-            mobilenet_v3_large_<width> or mobilenet_v3_small_<width>.
+            mobilenet_v3_large_<width>[_reduced] or mobilenet_v3_small_<width>[_reduced].
         conventions: padding, BN epsilon and input normalisation; null for those of the weights.
     """
 

@@ -73,7 +73,7 @@ class SSDConfig(Settings, group="ssd"):
 
 @dataclass(frozen=True, kw_only=True)
 class FasterRCNNConfig(Settings, group="faster_rcnn"):
-    """Settings of Faster R-CNN; those of faster_rcnn_fpn are torchvision's, but for num_proposals.
+    """Settings of Faster R-CNN; of faster_rcnn_fpn num_proposals and num_sampled, the rest of which is torchvision's.
 
     Args:
         anchor_scales: sizes of the anchors as fractions of the image's side; four, each in three aspect ratios, are
@@ -138,7 +138,7 @@ class DetectionConfig(TaskConfig):
         data: images and boxes.
         augment: training augmentation.
         model: ssd (one stage, small and fast), faster_rcnn (two stages, 20 times the mult-adds), or faster_rcnn_fpn
-            (two stages on a feature pyramid: torchvision's, whose anchors and samples are fixed).
+            (two stages on a feature pyramid: torchvision's, with its anchors).
         ssd: settings of SSD.
         faster_rcnn: settings of Faster R-CNN.
         score_threshold: boxes with a lower score are dropped before evaluation.

@@ -61,13 +61,16 @@ class FasterRCNNFPN(nn.Module):
     num_backgrounds = 1  # outputs before those of the classes
     needs_targets = True  # training regions are sampled around the true boxes
 
-    def __init__(self, backbone: Backbone, num_classes: int, *, num_proposals: int = 300) -> None:
+    def __init__(
+        self, backbone: Backbone, num_classes: int, *, num_proposals: int = 300, num_sampled: int = 64
+    ) -> None:
         """Build with random weights for all but the backbone.
 
         Args:
             backbone: with two layers or more at stride 32.
             num_classes: K, without background.
             num_proposals: regions per image, at most.
+            num_sampled: regions per image in training; torchvision's default is 512.
         """
         super().__init__()
         self.backbone = backbone
@@ -83,6 +86,7 @@ class FasterRCNNFPN(nn.Module):
             rpn_score_thresh=MIN_OBJECTNESS,
             rpn_pre_nms_top_n_test=num_proposals,
             rpn_post_nms_top_n_test=num_proposals,
+            box_batch_size_per_image=num_sampled,
         )
         self.rpn, self.roi_heads = network.rpn, network.roi_heads  # without its resizing and normalisation
         self.to(memory_format=torch.channels_last)

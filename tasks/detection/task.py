@@ -214,7 +214,7 @@ def _detector(config: DetectionConfig) -> Detector:
         return Detector(build, loss, partial(decode_ssd, scores=ssd.scores))
     faster_rcnn = config.faster_rcnn
     if config.model == "faster_rcnn_fpn":
-        build = partial(FasterRCNNFPN, num_proposals=faster_rcnn.num_proposals)
+        build = partial(FasterRCNNFPN, num_proposals=faster_rcnn.num_proposals, num_sampled=faster_rcnn.num_sampled)
         return Detector(build, region_loss, decode_scored_regions)
     build = partial(
         FasterRCNN,

@@ -1,0 +1,117 @@
+"""Faster R-CNN with a feature pyramid: its losses against torchvision's network; outputs are in test_torchvision.py."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models import get_model
+
+from backbone.build import build_backbone
+from tasks.detection.faster_rcnn_fpn import LOSSES, FasterRCNNFPN, decode_scored_regions, region_loss
+from tasks.detection.matching import DetectionTargets
+from tasks.detection.postprocess import PostprocessConfig
+from tasks.detection.torchvision import _faster_rcnn_name
+from tests.tasks.detection.objects import NO_OBJECTS, NUM_CLASSES, random_truth, targets_of
+
+NAMES = ["mobilenet_0.25", "mobilenet_v2_0.35", "mobilenet_v3_small_0.5", "mobilenet_v3_large_0.5"]
+
+
+def random_images(num_images: int, size: int = 96) -> Tensor:
+    return torch.randint(0, 256, (num_images, 3, size, size), dtype=torch.uint8)
+
+
+def losses_of(network: Any, images: Tensor, targets: DetectionTargets) -> dict[str, Tensor]:
+    return region_loss(network.train()(images, targets), targets)
+
+
+def test_losses_are_those_of_torchvisions_network(rng: np.random.Generator) -> None:
+    """In double precision and with the same seed just before the regions, since torchvision samples at random."""
+    theirs: Any = get_model(
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+        weights=None,
+        weights_backbone=None,
+        num_classes=NUM_CLASSES + 1,
+        box_batch_size_per_image=16,
+        min_size=96,
+    )
+    ours = FasterRCNNFPN(
+        build_backbone("mobilenet_v3_large_1.0", "torchvision_faster_rcnn"), NUM_CLASSES, num_sampled=16
+    )
+    state = {_faster_rcnn_name(name): value for name, value in theirs.state_dict().items()}
+    missing, unexpected = ours.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert all(name.startswith("backbone.normalize.") for name in missing)
+    truth, seeds, images = random_truth(rng, 3, 1, 0), [5, 6, 7], random_images(3)
+
+    def seed(*_: Any) -> None:
+        torch.manual_seed(sum(seeds))
+
+    theirs.rpn.register_forward_pre_hook(seed)
+    objects = [
+        {"boxes": torch.from_numpy(t.boxes_xyxy).double(), "labels": torch.from_numpy(t.class_ids) + 1} for t in truth
+    ]
+    expected = theirs.double().train()(list(images.double() / 255), objects)
+    losses = losses_of(ours.double(), images, targets_of(truth, seeds))
+    for name, value in expected.items():
+        assert losses[LOSSES[name]].item() == pytest.approx(value.item(), rel=1e-4)
+        assert value > 0
+    assert losses["total"].item() == pytest.approx(sum(value.item() for value in expected.values()), rel=1e-4)
+
+
+def test_losses_depend_on_the_seeds_and_leave_the_global_generator_alone(rng: np.random.Generator) -> None:
+    network, images = FasterRCNNFPN(build_backbone(NAMES[0]), NUM_CLASSES), random_images(2)
+    truth, state = random_truth(rng, 3, 2), torch.get_rng_state()
+    totals = [losses_of(network, images, targets_of(truth, seeds))["total"] for seeds in ([1, 2], [1, 2], [1, 3])]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert totals[0] == totals[1] != totals[2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_backbone_trains_and_predicts(name: str, rng: np.random.Generator) -> None:
+    network, images = FasterRCNNFPN(build_backbone(name), NUM_CLASSES, num_proposals=20), random_images(2)
+    losses_of(network, images, targets_of(random_truth(rng, 3, 0)))["total"].backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    with torch.no_grad():
+        outputs = network.eval()(images)
+    num_regions = outputs.regions_xyxy.shape[1]
+    assert 0 < num_regions <= 20
+    assert outputs.scores.shape == (2, num_regions, NUM_CLASSES)
+    assert outputs.box_deltas.shape == (2, num_regions, NUM_CLASSES + 1, 4)
+    assert len(decode_scored_regions(outputs, PostprocessConfig(96, 0.01, 0.5, 100))) == 2
+
+
+def test_images_without_objects_train_background() -> None:
+    network = FasterRCNNFPN(build_backbone(NAMES[0]), NUM_CLASSES)
+    losses = losses_of(network, random_images(2), targets_of([NO_OBJECTS, NO_OBJECTS]))
+    assert losses["proposals"] == losses["boxes"] == 0
+    losses["total"].backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+
+
+@torch.no_grad()
+def test_an_image_has_the_same_detections_beside_others_with_more_regions() -> None:
+    network = FasterRCNNFPN(build_backbone(NAMES[0]), NUM_CLASSES, num_proposals=40).eval()
+    network.roi_heads.box_predictor.cls_score.weight.mul_(20)
+    images = random_images(3)
+    images[1] = 0
+    config, together = PostprocessConfig(96, 0.01, 0.5, 100), network(images)
+    for row, detections in enumerate(decode_scored_regions(together, config)):
+        alone = network(images[row : row + 1])
+        count = alone.regions_xyxy.shape[1]
+        assert not together.scores[row, count:].any()
+        (expected,) = decode_scored_regions(alone, config)
+        np.testing.assert_allclose(detections.scores, expected.scores, atol=1e-5)
+        assert len(expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_trains_and_predicts(dtype: torch.dtype, rng: np.random.Generator) -> None:
+    network, images = FasterRCNNFPN(build_backbone(NAMES[0]), NUM_CLASSES), random_images(2)
+    with torch.autocast("cpu", dtype):
+        losses = losses_of(network, images, targets_of(random_truth(rng, 3, 0)))
+        outputs = network.eval()(images)
+    assert all(value.isfinite() for value in losses.values())
+    assert outputs.scores.isfinite().all()
