@@ -1,4 +1,4 @@
-"""ONNX export in float32 or int8, and exported files as networks.
+"""ONNX export, and exported files as networks.
 
 Input: uint8 RGB pixels (N, 3, S, S) for any batch size N; normalisation is part of the network. Outputs: the fields of
 the task's raw outputs. Properties of the file: the task's name, and the model's metadata as JSON.
@@ -12,16 +12,14 @@ import io
 import json
 import tempfile
 from collections import namedtuple
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from datasets.files import atomic_write
-from datasets.types import Image
 from tasks.common.deploy.inference import inference_copy
 from tasks.common.deploy.onnx_network import open_session
 from tasks.common.legacy import upgrade_checkpoint
@@ -29,8 +27,6 @@ from tasks.common.legacy import upgrade_checkpoint
 INPUT = "images"
 MODEL = "model.onnx"  # in place of checkpoints in a run folder written by `export`
 TASK, METADATA = "task", "metadata"  # keys of the file's properties
-LAST_LAYERS = ["Gemm", "MatMul"]  # their outputs stay float32, since decoding compares them with each other
-QUANTIZED = ["Conv", "Add", "Clip", "Relu", *LAST_LAYERS]
 
 
 class ExportedNetwork(nn.Module):
@@ -111,50 +107,11 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, metad
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / path.name
         program.save(plain)
-        _write_with_metadata(plain, path, {TASK: task, METADATA: json.dumps(metadata)})
+        write_with_properties(plain, path, {TASK: task, METADATA: json.dumps(metadata)})
 
 
-def quantize(floats: Path, path: Path, images: Iterable[Image]) -> None:
-    """Quantise an exported network to int8: per-channel weights, per-tensor activations, static calibration.
-
-    Depthwise layers need per-channel scales, because the ranges of their channels differ widely.
-
-    Args:
-        floats: the float32 file, from `write_onnx`.
-        path: the file to write.
-        images: preprocessed images (S, S, 3) for calibration.
-
-    Source: Krishnamoorthi 2018 (arXiv:1806.08342), section 3; Jacob et al. 2018 (arXiv:1712.05877), section 2.
-    """
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._images = iter(images)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            image = next(self._images, None)
-            return None if image is None else {INPUT: np.ascontiguousarray(image.transpose(2, 0, 1)[None])}
-
-    properties = open_session(floats).get_modelmeta().custom_metadata_map
-    with tempfile.TemporaryDirectory() as folder:
-        prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
-        quant_pre_process(floats, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            quantized,
-            Reader(),
-            op_types_to_quantize=QUANTIZED,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            extra_options={"OpTypesToExcludeOutputQuantization": LAST_LAYERS},
-        )
-        _write_with_metadata(quantized, path, properties)
-
-
-def _write_with_metadata(plain: Path, path: Path, properties: Mapping[str, str]) -> None:
+def write_with_properties(plain: Path, path: Path, properties: Mapping[str, str]) -> None:
+    """Write an ONNX file again, as a whole or not at all, with those properties."""
     import onnx  # slow to import
 
     model = onnx.load(plain)

@@ -22,8 +22,9 @@ from datasets.progress import Progress
 from datasets.types import Image
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.inference import inference_copy, latencies_ms
-from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork, quantize, write_onnx
+from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork, write_onnx
 from tasks.common.deploy.onnx_network import OnnxNetwork
+from tasks.common.deploy.quantization import quantize
 from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import metrics_as_json
 from tasks.common.evaluation.thresholds import write_table
