@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.face_detection import FaceDetector, WhichFaces
-from datasets.resizing import center_crop
+from datasets.pillow_resizing import center_crop
 from datasets.types import DetectedFace, Image, PreparedImage
 
 Part = tuple[float, float, float, float]

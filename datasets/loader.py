@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -18,17 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datasets.face_detection import NoFaceError
-from datasets.images.read import UnreadableImageError
+from datasets.batch import Batch
 from datasets.memory import keep_freed_memory
-from datasets.types import Batch, Example, Image, Unreadable
+from datasets.sources import Preprocess, Source, read_example
+from datasets.types import Example, Image, Unreadable
 
 T = TypeVar("T")
 
 # (image, truth, seed) -> (image at the network's input size, truth)
 Augment = Callable[[Image, T, int], tuple[Image, T]]
-# image -> image at the network's input size
-Preprocess = Callable[[Image], Image]
 # (augmented examples of a batch, seed) -> the same number of mixed examples
 Mixing = Callable[[list[Example[T]], int], list[Example[T]]]
 # (the epoch's random generator, batch size) -> the rows of all batches of an epoch, concatenated
@@ -39,47 +37,11 @@ Collate = Callable[[Sequence[Example[T]]], Any]
 MAX_REPLACEMENTS = 100  # random replacements tried for an unreadable image
 
 
-class Source(Protocol[T]):
-    """A data set of examples, as stored.
-
-    Attributes:
-        warnings: a line for each kind of repaired or skipped annotation, with its count.
-    """
-
-    warnings: list[str]
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Example[T]: ...
-
-    def id(self, index: int, /) -> str:
-        """The id of an example, without opening its image."""
-
-    def truth(self, index: int, /) -> T:
-        """The truth of an example, without opening its image."""
-
-
 class Key(NamedTuple):
     """A row of the data set in an epoch."""
 
     epoch: int
     row: int
-
-
-def _read(source: Source[T], row: int, prepare: Callable[[Example[T]], Example[T]]) -> Example[T] | Unreadable:
-    """A prepared example of a source, or `Unreadable`."""
-    try:
-        example = source[row]
-    except UnreadableImageError as error:
-        return unreadable_example(str(error), error)
-    try:
-        return prepare(example)
-    except UnreadableImageError as error:  # the preprocessing refused it
-        return unreadable_example(f"{example.id}: {error}", error)
-
-
-def unreadable_example(reason: str, error: UnreadableImageError) -> Unreadable:
-    """What stands in for an image that raised that error."""
-    return Unreadable(reason, is_empty=isinstance(error, NoFaceError))
 
 
 class EvaluationSet(Dataset[Example[T] | Unreadable], Generic[T]):
@@ -95,7 +57,7 @@ class EvaluationSet(Dataset[Example[T] | Unreadable], Generic[T]):
 
     def __getitem__(self, row: int) -> Example[T] | Unreadable:
         """The preprocessed example, or `Unreadable`."""
-        return _read(self._source, row, lambda e: replace(e, image=self._preprocess(e.image), row=row))
+        return read_example(self._source, row, lambda e: replace(e, image=self._preprocess(e.image), row=row))
 
 
 class TrainingSet(Dataset[Example[T] | Unreadable], Generic[T]):
@@ -113,7 +75,9 @@ class TrainingSet(Dataset[Example[T] | Unreadable], Generic[T]):
 
     def __getitem__(self, key: Key) -> Example[T] | Unreadable:
         """The augmented example of an epoch, or `Unreadable`."""
-        return _read(self._source, key.row, lambda e: self.augmented(replace(e, row=key.row, seed=self._seed_of(*key))))
+        return read_example(
+            self._source, key.row, lambda e: self.augmented(replace(e, row=key.row, seed=self._seed_of(*key)))
+        )
 
     def augmented(self, example: Example[T]) -> Example[T]:
         """The augmented example; depends only on the example and its seed."""

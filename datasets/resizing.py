@@ -1,10 +1,9 @@
-"""Resizing and cropping to a network's input."""
+"""Resizing by torch, for training and for networks in PyTorch: the fastest antialiased one."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
-import PIL.Image
 import torch
 from torch.nn.functional import interpolate
 
@@ -28,18 +27,3 @@ def stretch(image: Image, height: int, width: int, *, antialias: bool = True) ->
 def resize(image: Image, input_size: int, *, antialias: bool = True) -> Image:
     """Stretch to a square of `input_size` pixels, as in SSD."""
     return stretch(image, input_size, input_size, antialias=antialias)
-
-
-def center_crop(image: Image, input_size: int, crop_fraction: float) -> Image:
-    """Centre crop: resize the shorter side to round(input_size / crop_fraction), then crop a square of input_size.
-
-    Uses Pillow's antialiased bilinear filter, with which ImageNet accuracies are published; others change them by a
-    point or two.
-    """
-    side = round(input_size / crop_fraction)
-    height, width = image.shape[:2]
-    scale = side / min(height, width)
-    size = (max(side, round(width * scale)), max(side, round(height * scale)))
-    resized = PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BILINEAR)
-    left, top = (size[0] - input_size) // 2, (size[1] - input_size) // 2
-    return np.asarray(resized.crop((left, top, left + input_size, top + input_size)))

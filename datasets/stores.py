@@ -14,7 +14,6 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from datasets.images.read import AS_STORED, Decoding, read_image
 from datasets.types import Example, Image
@@ -82,8 +81,8 @@ def join_files(stores: Sequence[ImageStore]) -> ImageFiles:
     return ImageFiles(files[0].root, np.concatenate([store.names for store in files]))
 
 
-class StoredExamples(Dataset[Example[T]], Generic[T]):
-    """A `datasets.loader.Source` over the images of a store; subclasses add `truth(index)`.
+class StoredExamples(Generic[T]):
+    """A `datasets.sources.Source` over the images of a store; subclasses add `truth(index)`.
 
     Attributes:
         images: the store.

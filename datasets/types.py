@@ -1,4 +1,4 @@
-"""Examples, batches, and the types of truth and predictions. Read this first.
+"""Examples, and the types of truth and predictions. Read this first; `batch.py` is next.
 
 Truth and predictions of a task have the same type T, which metrics and drawing take:
 
@@ -10,14 +10,11 @@ training batch in the loader processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 T = TypeVar("T")
 Split = Literal["train", "val", "test"]
@@ -53,46 +50,6 @@ class Unreadable(NamedTuple):
 
     reason: str
     is_empty: bool = False
-
-
-@dataclass(frozen=True)
-class Batch(Generic[T]):
-    """Examples of equal image size.
-
-    Attributes:
-        images: uint8 RGB (N, 3, H, W), channels last in memory; the network normalises them.
-        truth: N truths, for metrics and drawing; empty in training.
-        targets: a NamedTuple of tensors, for the loss; None outside training.
-        rows: N indices in the data set.
-        unreadable: the examples that were left out or replaced, because they could not be read or are empty.
-    """
-
-    images: Tensor
-    truth: list[T]
-    targets: Any
-    rows: list[int]
-    unreadable: list[Unreadable]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def pin_memory(self) -> Batch[T]:
-        """The batch in page-locked memory; called by torch's DataLoader."""
-        return self._map(Tensor.pin_memory)
-
-    def to(self, device: torch.device) -> Batch[T]:
-        """The batch with images and targets on a device, copied asynchronously from pinned memory."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch[T]:
-        return replace(self, images=function(self.images), targets=map_tensors(function, self.targets))
-
-
-def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Apply a function to each tensor of a (nested) NamedTuple; other values are unchanged."""
-    if isinstance(value, Tensor):
-        return function(value)
-    return type(value)(*(map_tensors(function, part) for part in value)) if isinstance(value, tuple) else value
 
 
 class DetectedFace(NamedTuple):

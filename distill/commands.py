@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.images.read import IMAGE_SUFFIXES
-from datasets.loader import Source
+from datasets.sources import Source
 from distill.config import DistillConfig
 from distill.ensemble import TeacherEnsemble
 from distill.names import parse_teacher

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.files import cache_dir, write_json
-from datasets.loader import Source
+from datasets.sources import Source
 from distill.cache import OutputCache
 from distill.objectives import DistillObjective
 from distill.teacher import Teacher

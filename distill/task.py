@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datasets.loader import Collate, Order, Source
+from datasets.loader import Collate, Order
+from datasets.sources import Source
 from distill.ensemble import TeacherEnsemble
 from distill.loss import hint_loss
 from distill.objectives import DistillObjective

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.loader import Augment, Collate, Source, TrainingSet
+from datasets.loader import Augment, Collate, TrainingSet
 from datasets.resizing import resize
+from datasets.sources import Source
 from datasets.stores import ImageFiles, StoredExamples
 from datasets.types import Example, Image
 

@@ -12,7 +12,6 @@ from datasets.classification.labelled import LabelledImages
 from datasets.detection.annotated import AnnotatedImages
 from datasets.faces import FaceImages
 from datasets.geolocation.geotagged import GeotaggedPhotos
-from datasets.loader import Source
 from datasets.look.attributes import look_at_attributes
 from datasets.look.detection import look_at_boxes
 from datasets.look.faces import look_at_identities
@@ -20,6 +19,7 @@ from datasets.look.files import look_at_files
 from datasets.look.finding import SEVERITIES, Finding
 from datasets.look.labelled import look_at_classes
 from datasets.look.places import look_at_places
+from datasets.sources import Source
 from datasets.stores import StoredExamples
 from datasets.types import Split
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from datasets.types import Attributes
 from tasks.attributes.draw import draw_average_precisions
 from tasks.common.evaluation.report import write_csv
-from tasks.common.task import Metric
+from tasks.common.inference_task import Metric
 from tasks.common.thresholds import ThresholdCounts, count_at_thresholds
 
 PER_ATTRIBUTE, PICTURE = "per_attribute.csv", "average_precision.png"

@@ -10,7 +10,7 @@ import numpy as np
 from datasets.types import Label
 from tasks.classification.draw import draw_confusion
 from tasks.common.evaluation.report import PER_CLASS, write_csv
-from tasks.common.task import Metric
+from tasks.common.inference_task import Metric
 
 CONFUSION = "confusion.png"
 UNRANKED = 1_000_000_000  # rank of the other classes if a prediction has no probabilities

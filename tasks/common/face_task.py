@@ -1,64 +1,20 @@
-"""What the tasks on faces share: crops of a fixed region, or of detected faces."""
+"""What the tasks on faces share in training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from backbone.published import download_once
-from datasets.alignment import FaceCrop, face_input, prepare_faces
-from datasets.face_detection import FaceDetector
-from datasets.loader import Preprocess
 from datasets.transforms import CropAugmentation
-from datasets.types import Image, PreparedImage
-from tasks.common.published import FACE_DETECTORS
+from tasks.common.face_inference import FaceInference
 from tasks.common.task import Task
 
 T = TypeVar("T")
 
 
-class FaceTask(Task[T]):
-    """A task whose settings have `data: FaceDataConfig`, `faces`, `min_crop_area` and `randaugment_ops`."""
-
-    def __init__(self, config: Any, metadata: Mapping[str, Any]) -> None:
-        """Args: config: the settings; metadata: of the model."""
-        super().__init__(config, metadata)
-        data = config.data
-        self.face_crop = FaceCrop(data.face_part, open_detector(data.align), data.face_crop, data.face_scale)
+class FaceTask(FaceInference[T], Task[T]):
+    """A task whose settings also have `min_crop_area` and `randaugment_ops`."""
 
     def augmentation(self) -> CropAugmentation:
         """Face crop, random resized crop, flip and RandAugment."""
         size, area, ops = self.config.data.input_size, self.config.min_crop_area, self.config.randaugment_ops
         return CropAugmentation(size, min_crop_area=area, randaugment_ops=ops, pre_crop=self.face_crop)
-
-    def preprocessing(self) -> Preprocess:
-        """Crop of the largest face, and resize."""
-        return partial(face_input, face_crop=self.face_crop, input_size=self.config.data.input_size)
-
-    def prepare(self, image: Image) -> list[PreparedImage]:
-        """The same for each face that the setting `faces` asks for, with the face."""
-        return prepare_faces(
-            image, face_crop=self.face_crop, input_size=self.config.data.input_size, which=self.config.faces
-        )
-
-
-def open_detector(align: str | None) -> FaceDetector | None:
-    """The face detector that the setting `data.align` names; None for none.
-
-    Raises:
-        ValueError: if it is no such file, cannot be downloaded, or is another network.
-    """
-    if align is None:
-        return None
-    row = next((row for row in FACE_DETECTORS if row.name == align), None)
-    if row is not None:
-        path = download_once(row.url, row.file, row.sha256, advice="pass its path as --data.align")
-    else:
-        path = Path(align)
-    try:
-        return FaceDetector(path)
-    except ValueError as error:
-        names = " or ".join(row.name for row in FACE_DETECTORS)
-        raise ValueError(f"data.align: {error}, or the name {names}, which downloads it") from error

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from datasets.types import Detections
 from tasks.common.evaluation.report import PER_CLASS, write_csv
-from tasks.common.task import FailureCase, Metric
+from tasks.common.inference_task import FailureCase, Metric
 from tasks.common.thresholds import ThresholdCounts, count_at_thresholds
 from tasks.detection.draw import draw_precision_recall
 

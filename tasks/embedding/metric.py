@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from datasets.faces import Pair, Photo
 from datasets.types import Face
 from tasks.common.evaluation.report import write_csv
-from tasks.common.task import Metric
+from tasks.common.inference_task import Metric
 from tasks.embedding.draw import draw_roc, draw_space
-from tasks.embedding.model import stack_embeddings
 from tasks.embedding.verification import Bools, Floats, OperatingPoint, fold_accuracies, operating_points
 
 ROC, SPACE, RATES, HARDEST = "roc.png", "embeddings.png", "rates.csv", "hardest_pairs.csv"
@@ -187,3 +186,10 @@ def _evenly_spaced(num_photos: int) -> NDArray[np.int64]:
 def _format_rate(far: float) -> str:
     """For example 1e-3."""
     return np.format_float_scientific(far, trim="-", exp_digits=1)
+
+
+def stack_embeddings(predicted: Sequence[Face]) -> NDArray[np.float32]:
+    """The embeddings (N, D) of N predictions; (0, 1) if there are none."""
+    embeddings = [face.embedding for face in predicted if face.embedding is not None]
+    assert len(embeddings) == len(predicted)
+    return np.stack(embeddings) if embeddings else np.zeros((0, 1), np.float32)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -94,10 +92,3 @@ class EmbeddingWrapper(nn.Module):
 def decode_faces(outputs: EmbeddingOutputs) -> list[Face]:
     """The embedding of each photo."""
     return [Face(embedding=row) for row in outputs.embeddings.cpu().numpy()]
-
-
-def stack_embeddings(predicted: Sequence[Face]) -> NDArray[np.float32]:
-    """The embeddings (N, D) of N predictions; (0, 1) if there are none."""
-    embeddings = [face.embedding for face in predicted if face.embedding is not None]
-    assert len(embeddings) == len(predicted)
-    return np.stack(embeddings) if embeddings else np.zeros((0, 1), np.float32)

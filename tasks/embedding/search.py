@@ -19,8 +19,9 @@ from datasets.alignment import FaceCrop, prepare_faces
 from datasets.face_detection import WhichFaces
 from datasets.files import atomic_write
 from datasets.images.read import IMAGE_SUFFIXES, Decoding, UnreadableImageError, write_image
-from datasets.loader import build_loader, ordered_batches, unreadable_example
+from datasets.loader import build_loader, ordered_batches
 from datasets.progress import Progress
+from datasets.sources import unreadable_example
 from datasets.stores import ImageFiles
 from datasets.types import DetectedFace, Example, Face, Unreadable
 from datasets.words import plural
@@ -35,8 +36,8 @@ from tasks.common.runs.load import load_model
 from tasks.common.runtime.device import uses_cuda
 from tasks.embedding.draw import draw_matches
 from tasks.embedding.gallery import Embedded, Gallery
-from tasks.embedding.metric import RATES
-from tasks.embedding.model import FaceNet, stack_embeddings
+from tasks.embedding.metric import RATES, stack_embeddings
+from tasks.embedding.model import FaceNet
 from tasks.embedding.verification import OperatingPoint
 
 BATCH_SIZE = 32

@@ -1,26 +1,21 @@
-"""The embedding task: its data, model, loss, metric and drawing."""
+"""The embedding task: its model and losses; data, metric and drawing are in `inference.py`."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backbone import faceres
 from backbone.base import Backbone
 from backbone.weights import Weights, weight_names
-from datasets.faces import FaceImages, IdentityBalance, Pair, open_faces, read_lfw
-from datasets.files import existing_folder
+from datasets.faces import IdentityBalance
 from datasets.loader import Collate
-from datasets.sample.embedding import LFW, sample_root
-from datasets.splits import Holdout, SplitData
-from datasets.types import Face, Image, Split
+from datasets.types import Face
 from tasks.common.deploy.onnx_file import TASK
 from tasks.common.deploy.onnx_network import OnnxNetwork, fixed_input_size, open_session
 from tasks.common.face_task import FaceTask
@@ -29,32 +24,27 @@ from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.weights import TaskWeights
 from tasks.embedding import facenet
 from tasks.embedding.config import EmbeddingConfig
-from tasks.embedding.draw import draw_face
 from tasks.embedding.inception_resnet import InceptionResnetV1
+from tasks.embedding.inference import EmbeddingInference, open_data
 from tasks.embedding.loss import IdentityTargets, identity_targets, margin_softmax_loss, triplet_loss
-from tasks.embedding.metric import VerificationMetric
 from tasks.embedding.model import EmbeddingOutputs, EmbeddingWrapper, FaceNet, decode_faces
 from tasks.embedding.transfer import is_embedding, load_head
 
 ONNX = "onnx"  # in the metadata: the path of an ONNX file that takes the place of a network
 
 
-class EmbeddingTask(FaceTask[Face]):
+class EmbeddingTask(EmbeddingInference, FaceTask[Face]):
     """FaceNet on a MobileNet."""
 
-    name = "embedding"
-    score_name: str
-
     def __init__(self, config: EmbeddingConfig, metadata: Mapping[str, Any]) -> None:
-        """Args: config: settings; metadata: the training `identities`, none for published weights; perhaps `onnx`."""
+        """Args: config: settings; metadata: see `EmbeddingInference`."""
         super().__init__(config, metadata)
-        self.score_name = "lfw_accuracy" if _has_pairs(config) else "auc"
         self._id_of = {identity: index for index, identity in enumerate(metadata["identities"])}
 
     @classmethod
     def from_data(cls, config: EmbeddingConfig) -> Self:
         """The task for the training identities."""
-        data = _open(config)
+        data = open_data(config)
         task = cls(config, {"identities": data["train"].identities})
         task._data = data
         return task
@@ -158,24 +148,6 @@ class EmbeddingTask(FaceTask[Face]):
             raise ValueError(f"{path}: its output is ({shape}), no embedding; expected (N, D)")
         return EmbeddingWrapper(network)
 
-    def _open_data(self) -> SplitData[FaceImages]:
-        return _open(self.config)
-
-    @cached_property
-    def _folds(self) -> list[list[Pair]] | None:
-        return read_lfw(_lfw_folder(self.config))[1] if _has_pairs(self.config) else None
-
-    def source(self, split: Split) -> FaceImages:
-        """The photos of a split.
-
-        Raises:
-            MissingSplitError: if the data have no such split.
-            ValueError: if they cannot be read.
-        """
-        source: FaceImages = self.data[split]
-        source.decoding = self.decoding
-        return source
-
     def order(self) -> IdentityBalance:
         """Batches of P identities with K photos each."""
         return IdentityBalance(self.source("train").identity_ids, self.config.photos_per_identity)
@@ -196,57 +168,3 @@ class EmbeddingTask(FaceTask[Face]):
     def decode(self, outputs: EmbeddingOutputs) -> list[Face]:
         """The embedding of each photo."""
         return decode_faces(outputs)
-
-    def metric(self) -> VerificationMetric:
-        """Verification on LFW's pairs if there are any, else on all pairs."""
-        return VerificationMetric(self.config.fars, self._folds)
-
-    def draw(self, image: Image, predicted: Face, truth: Face | None = None) -> Image:
-        """The photo above its embedding."""
-        return draw_face(image, predicted, truth)
-
-    def describe(self, predicted: Face, image_hw: tuple[int, int]) -> dict[str, Any]:
-        """The embedding."""
-        assert predicted.embedding is not None
-        return {"embedding": predicted.embedding.astype(np.float64).round(6).tolist()}
-
-    def summarize(self, predicted: Sequence[Face]) -> str:
-        """How many faces there are."""
-        return {0: "no face found", 1: "a face"}.get(len(predicted), f"{len(predicted)} faces")
-
-    def table(self, predicted: Sequence[Face]) -> dict[str, NDArray[Any]]:
-        """A row for each face, with its embedding in one column."""
-        embeddings = np.empty(len(predicted), object)
-        for row, face in enumerate(predicted):
-            embeddings[row] = face.embedding
-        return {"embedding": embeddings}
-
-
-def _has_pairs(config: EmbeddingConfig) -> bool:
-    """Whether validation uses LFW's pairs; the generated sample has some."""
-    return config.data.lfw is not None or (config.data.root is None and config.data.fold is None)
-
-
-def _lfw_folder(config: EmbeddingConfig) -> Path:
-    return sample_root() / LFW if config.data.lfw is None else Path(config.data.lfw)
-
-
-def _open(config: EmbeddingConfig) -> SplitData[FaceImages]:
-    root = sample_root() if config.data.root is None else existing_folder(config.data.root)
-    if not _has_pairs(config):
-        return open_faces(root, Holdout.from_settings(config.data.val_fraction, config.data.fold))
-    faces = open_faces(root)
-    lfw = _lfw_folder(config)
-    photos, folds = read_lfw(lfw)
-
-    def train() -> FaceImages:
-        source = faces["train"]
-        shared = set(source.identities) & set(photos.identities)
-        if not shared:
-            return source
-        source = source.without(shared)  # training on them would inflate the validation scores
-        source.warnings.append(f"{len(shared)} identities of {lfw} are also in {root}; they are not trained on")
-        return source
-
-    found = f"{faces.found}; val and test are the {sum(map(len, folds))} pairs of {lfw}"
-    return SplitData(root, found, {"train": train, "val": lambda: photos, "test": lambda: photos})

@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.geolocation.sphere import Floats, chord, distance_km, to_unit_vectors
 from datasets.types import Place
-from tasks.common.task import Metric
+from tasks.common.inference_task import Metric
 from tasks.geolocation.draw import draw_distances
 
 DISTANCES = "distances.png"

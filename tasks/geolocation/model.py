@@ -10,7 +10,7 @@ import torch
 from datasets.types import Place
 from tasks.common.model.logits import Logits, LogitsModel
 from tasks.geolocation.cells import Partitioning, coarse_cell_ids
-from tasks.geolocation.mean_shift import weighted_mode
+from tasks.geolocation.places import places_of_cells
 
 
 class PlaNet(LogitsModel):
@@ -45,8 +45,4 @@ def decode_cells(
                 coarse_ids >= 0, coarse_log_p[:, coarse_ids], coarse_log_p.amin(1, keepdim=True)
             )
     probabilities = log_p.softmax(1).cpu().numpy().astype(np.float32)
-    places = []
-    for row in probabilities:
-        lat_deg, lng_deg = weighted_mode(finest.lat_deg, finest.lng_deg, row, bandwidth_km)
-        places.append(Place(lat_deg, lng_deg, int(row.argmax()), row))
-    return places
+    return list(places_of_cells(probabilities, finest, bandwidth_km=bandwidth_km))

@@ -17,9 +17,7 @@ from datasets.geolocation.sphere import Floats
 from datasets.types import Place
 from tasks.common.model.neighbours import SimilarityIndex
 from tasks.geolocation.cells import Partitioning
-from tasks.geolocation.mean_shift import weighted_mode
-
-TEMPERATURE = 0.05  # of cosine similarities: a difference of this much is a factor of e in weight
+from tasks.geolocation.places import places_of_neighbours
 
 
 class NeighbourOutputs(NamedTuple):
@@ -76,24 +74,7 @@ class Im2GPS(nn.Module):
 def decode_neighbours(
     outputs: NeighbourOutputs, partitioning: Partitioning, *, bandwidth_km: float | None
 ) -> list[Place]:
-    """The location of each photo, and the probability of each cell from its neighbours.
-
-        w_k = softmax over neighbours of similarity_k / 0.05;    p(cell) = sum of w_k of the neighbours in it
-
-    Args:
-        outputs: neighbours of N photos.
-        partitioning: cells, for the map and the regions.
-        bandwidth_km: see `weighted_mode`; None for the location of the most similar photo.
-
-    Source: Hays and Efros 2008 (Im2GPS); the softmax is ours.
-    """
-    weights = (outputs.similarities / TEMPERATURE).softmax(1).cpu().numpy()
-    lats, lngs = outputs.lat_deg.double().cpu().numpy(), outputs.lng_deg.double().cpu().numpy()
-    places = []
-    for weight, lat_deg, lng_deg in zip(weights, lats, lngs, strict=True):
-        cell_ids = partitioning.find(lat_deg, lng_deg)
-        kept = cell_ids >= 0
-        probabilities = np.bincount(cell_ids[kept], weight[kept], len(partitioning)).astype(np.float32)
-        lat, lng = weighted_mode(lat_deg, lng_deg, weight, bandwidth_km)
-        places.append(Place(lat, lng, int(probabilities.argmax()), probabilities))
-    return places
+    """The location of each photo, and the probability of each cell, see `places_of_neighbours`."""
+    lat_deg, lng_deg = outputs.lat_deg.double().cpu().numpy(), outputs.lng_deg.double().cpu().numpy()
+    similarities = outputs.similarities.cpu().numpy()
+    return list(places_of_neighbours(similarities, lat_deg, lng_deg, partitioning, bandwidth_km=bandwidth_km))

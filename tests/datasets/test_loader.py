@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from datasets.batch import Batch
 from datasets.images.read import UnreadableImageError
 from datasets.loader import (
     MAX_REPLACEMENTS,
@@ -20,12 +21,11 @@ from datasets.loader import (
     Key,
     TrainingBatches,
     TrainingSet,
-    Unreadable,
     build_batch,
     build_loader,
     ordered_batches,
 )
-from datasets.types import Batch, Example, Image
+from datasets.types import Example, Image, Unreadable
 from tasks.common.evaluation.evaluate import evaluation_loader
 from tasks.common.settings import read_config
 from tasks.registry import TASKS, config_class, task_class

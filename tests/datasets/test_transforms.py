@@ -6,7 +6,8 @@ import pytest
 from PIL import Image as Pillow
 from torchvision.transforms import v2
 
-from datasets.resizing import center_crop, resize, stretch
+from datasets.pillow_resizing import center_crop
+from datasets.resizing import resize, stretch
 from datasets.transforms import CropAugmentation, DetectionAugmentation
 from datasets.types import Detections, Label
 

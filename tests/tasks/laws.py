@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from datasets.types import Example
-from tasks.common.task import Metric
+from tasks.common.inference_task import Metric
 
 NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 CUTS = ((0.2, 0.5), (0.0, 0.7), (0.3, 0.3), (0.6, 1.0))  # fractions where a split is cut; some parts are empty

@@ -21,8 +21,8 @@ import pytest
 import torch
 import yaml
 
+from datasets.batch import Batch, map_tensors
 from datasets.loader import Key, build_batch
-from datasets.types import Batch, map_tensors
 from tasks.common.config import TaskConfig
 from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
 from tasks.common.evaluation.evaluate import evaluate, evaluation_loader, predict_batch

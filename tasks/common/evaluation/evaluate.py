@@ -13,18 +13,21 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from datasets.batch import Batch
 from datasets.drawing.draw import contact_sheet
 from datasets.images.read import UnreadableImageError, write_image
-from datasets.loader import EvaluationSet, Source, build_loader, ordered_batches
+from datasets.loader import EvaluationSet, build_loader, ordered_batches
 from datasets.look.look import look_before_training
 from datasets.progress import Progress
+from datasets.sources import Source
 from datasets.splits import MissingSplitError
-from datasets.types import Batch, Image, Split
+from datasets.types import Image, Split
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.unreadable import UnreadableImages
+from tasks.common.inference_task import Metric
 from tasks.common.runtime.device import autocast, compute_dtype, device_of, to_fp32, uses_cuda
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.task import Metric, Task
+from tasks.common.task import Task
 
 T = TypeVar("T")
 NUM_EXAMPLES = 12

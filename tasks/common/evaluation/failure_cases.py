@@ -9,9 +9,10 @@ from typing import Generic, TypeVar
 
 from datasets.drawing.draw import add_caption, contact_sheet
 from datasets.images.read import write_image
-from datasets.loader import Source
+from datasets.sources import Source
 from tasks.common.evaluation.report import write_csv
-from tasks.common.task import FailureCase, Task
+from tasks.common.inference_task import FailureCase
+from tasks.common.task import Task
 
 T = TypeVar("T")
 NUM_KEPT, NUM_DRAWN = 100, 12

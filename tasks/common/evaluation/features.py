@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from backbone.base import Backbone
 from datasets.files import atomic_write, cache_dir
-from datasets.loader import Source
 from datasets.progress import Progress
+from datasets.sources import Source
 from tasks.common.evaluation.evaluate import evaluation_loader, readable_batches, track_unreadable
 from tasks.common.evaluation.unreadable import too_many_unreadable
 from tasks.common.runtime.device import autocast, compute_dtype

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datasets.batch import map_tensors
 from datasets.memory import keep_freed_memory
-from datasets.types import map_tensors
 from tasks.common.config import LoopConfig, OptimConfig
 
 MIN_BN_IMAGES = 16  # per process; with fewer, batch normalisation is synchronised

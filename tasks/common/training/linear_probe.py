@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datasets.batch import map_tensors
 from datasets.files import write_json
-from datasets.loader import Source
 from datasets.memory import available_bytes
-from datasets.types import Example, map_tensors
+from datasets.sources import Source
+from datasets.types import Example
 from tasks.common.evaluation.evaluate import NO_IMAGES, draw_examples, validation_source
 from tasks.common.evaluation.features import pooled_features
 from tasks.common.evaluation.report import metrics_as_json

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from datasets.types import Batch
+from datasets.batch import Batch
 from tasks.common.runtime.device import autocast, to_fp32
 from tasks.common.runtime.distributed import World
 from tasks.common.task import Objective

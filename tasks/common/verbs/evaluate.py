@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.files import write_json
-from datasets.loader import Source
+from datasets.sources import Source
 from datasets.splits import MissingSplitError
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.onnx_file import ExportedNetwork

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datasets.types import Batch
+from datasets.batch import Batch
 from tasks.common.runtime.distributed import SINGLE_PROCESS
 from tasks.common.training.optim import EmaModel
 from tasks.common.training.state import TrainingState

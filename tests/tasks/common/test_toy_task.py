@@ -14,17 +14,19 @@ import torch
 from torch import Tensor
 
 from datasets.images.read import write_image
-from datasets.loader import Collate, Preprocess
+from datasets.loader import Collate
 from datasets.resizing import resize
+from datasets.sources import Preprocess
 from datasets.splits import SplitData
 from datasets.transforms import CropAugmentation
 from datasets.types import Example, Image, Split
 from tasks.common.cli.parser import Arguments
 from tasks.common.config import BackboneConfig, DataConfig, LoopConfig, OptimConfig, TaskConfig
+from tasks.common.inference_task import Metric
 from tasks.common.model.logits import Logits, LogitsModel
 from tasks.common.runs.pretrained import build_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.task import Metric, Task
+from tasks.common.task import Task
 from tasks.common.verbs.evaluate import evaluate
 from tasks.common.verbs.export import export
 from tasks.common.verbs.predict import predict

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from backbone.build import build_backbone
 from datasets.faces import open_faces
 from datasets.files import CACHE_VARIABLE
-from datasets.resizing import center_crop
+from datasets.pillow_resizing import center_crop
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.task import ClassificationTask
 from tasks.common.cli.main import main
