@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.batch import Batch
 from datasets.memory import keep_freed_memory
-from datasets.sources import Preprocess, Source, read_example
+from datasets.sources import Source, read_example
 from datasets.types import Example, Image, Unreadable
 
 T = TypeVar("T")
@@ -42,22 +42,6 @@ class Key(NamedTuple):
 
     epoch: int
     row: int
-
-
-class EvaluationSet(Dataset[Example[T] | Unreadable], Generic[T]):
-    """A source with preprocessed images and truth as stored, indexed by row."""
-
-    def __init__(self, source: Source[T], preprocess: Preprocess) -> None:
-        """Args: source: examples; preprocess: from image to network input."""
-        self._source = source
-        self._preprocess = preprocess
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, row: int) -> Example[T] | Unreadable:
-        """The preprocessed example, or `Unreadable`."""
-        return read_example(self._source, row, lambda e: replace(e, image=self._preprocess(e.image), row=row))
 
 
 class TrainingSet(Dataset[Example[T] | Unreadable], Generic[T]):
@@ -171,7 +155,7 @@ def ordered_batches(num_examples: int, batch_size: int, *, rank: int = 0, world_
 
 
 def build_loader(
-    dataset: Dataset[Any],
+    dataset: Any,
     batches: Sampler[list[Key]] | Sequence[list[int]],
     *,
     num_workers: int,

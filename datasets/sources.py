@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from dataclasses import replace
+from typing import Generic, Protocol, TypeVar
 
 from datasets.face_detection import NoFaceError
 from datasets.images.read import UnreadableImageError
@@ -49,3 +50,19 @@ def read_example(source: Source[T], row: int, prepare: Callable[[Example[T]], Ex
 def unreadable_example(reason: str, error: UnreadableImageError) -> Unreadable:
     """What stands in for an image that raised that error."""
     return Unreadable(reason, is_empty=isinstance(error, NoFaceError))
+
+
+class EvaluationSet(Generic[T]):
+    """A source with preprocessed images and truth as stored, indexed by row."""
+
+    def __init__(self, source: Source[T], preprocess: Preprocess) -> None:
+        """Args: source: examples; preprocess: from image to network input."""
+        self._source = source
+        self._preprocess = preprocess
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, row: int) -> Example[T] | Unreadable:
+        """The preprocessed example, or `Unreadable`."""
+        return read_example(self._source, row, lambda e: replace(e, image=self._preprocess(e.image), row=row))

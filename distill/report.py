@@ -15,7 +15,7 @@ from torch import nn
 
 from datasets.drawing.plot import add_legend_below, label_point, new_plot
 from distill.teacher import Teacher
-from tasks.common.deploy.inference import inference_cost, latencies_ms
+from tasks.common.deploy.inference import call_of, inference_cost, latencies_ms
 from tasks.common.drawing.plot import score_title
 from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import write_csv
@@ -93,7 +93,7 @@ def _run_entry(student: Task[Any], run: Path) -> ModelEntry:
 
 def compare(entries: Sequence[ModelEntry]) -> list[Row]:
     """Measure the cost and latency of each model."""
-    latencies = latencies_ms([(entry.model, entry.input_size) for entry in entries])
+    latencies = latencies_ms([call_of(entry.model, entry.input_size) for entry in entries])
     rows = []
     for entry, latency_ms in zip(entries, latencies, strict=True):
         mult_adds, num_params = _cost(entry)

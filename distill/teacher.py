@@ -9,7 +9,7 @@ from torch import nn
 
 from backbone.names import parse_name
 from distill.config import OnnxConfig
-from tasks.common.evaluation.features import hash_network
+from tasks.common.evaluation.network_hash import hash_network
 from tasks.common.runtime.distributed import World
 from tasks.common.task import Task
 

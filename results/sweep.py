@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 from datasets.drawing.plot import add_legend_below, format_log_axis, label_point, new_plot
 from datasets.files import write_json
-from tasks.common.deploy.inference import inference_cost, latencies_ms
+from tasks.common.deploy.inference import call_of, inference_cost, latencies_ms
 from tasks.common.drawing.plot import score_title
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs import checkpoint
@@ -145,7 +145,7 @@ def _measure(task_name: str, out: Path) -> tuple[str, list[Cell]]:
     """All finished cells of the folder; the networks take turns in measuring latency."""
     runs = sorted(path.parent for path in (out / CELLS).glob(f"*/{METRICS}"))
     opened = [open_run(run, task_class(task_name), config_class(task_name)) for run in runs]
-    latencies = latencies_ms([(model, task.config.data.input_size) for task, model in opened])
+    latencies = latencies_ms([call_of(model, task.config.data.input_size) for task, model in opened])
     cells, score_name = [], ""
     for run, (task, model), latency_ms in zip(runs, opened, latencies, strict=True):
         score_name = task.score_name

@@ -70,15 +70,13 @@ def load(model: str | Path, task: str | None = None, *, settings: Mapping[str, A
     Raises:
         ValueError: if there is no such model, it cannot be read, or a setting is wrong.
     """
-    from tasks.common.prediction.model import Model
-    from tasks.common.runs.load import open_model
+    from tasks.common.prediction.open import open_model
 
     run = _run_folder(Path(model))
     name = _task_of(str(model), run, task)
     flag = f"--pretrained={model}" if run is None else f"--run={run}"
     arguments = _read(name, "predict", [flag, *_flags(settings)])
-    opened, network, _ = open_model(task_class(name), arguments.config, arguments.options["run"], arguments.given)
-    return Model(opened, network)
+    return open_model(name, arguments.config, arguments.options["run"], arguments.given)
 
 
 def train(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tasks.common.config import TaskConfig
+    from tasks.common.inference_task import InferenceTask
     from tasks.common.task import Task
 
 # A task is a package of this name below `tasks`, with `<Name>Config` and `<Name>Task`.
@@ -22,6 +23,13 @@ def config_class(name: str) -> type[TaskConfig]:
 def task_class(name: str) -> type[Task[Any]]:
     """The class of a task; imports torch."""
     found: type[Task[Any]] = getattr(importlib.import_module(f"tasks.{name}.task"), f"{name.capitalize()}Task")
+    return found
+
+
+def inference_class(name: str) -> type[InferenceTask[Any]]:
+    """The class of a task without its network; imports no torch."""
+    module = importlib.import_module(f"tasks.{name}.inference")
+    found: type[InferenceTask[Any]] = getattr(module, f"{name.capitalize()}Inference")
     return found
 
 

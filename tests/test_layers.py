@@ -22,7 +22,8 @@ COMMON_LAYERS = (
     ("ranges", "legacy"),
     ("config", "settings", "published"),
     ("runtime", "thresholds", "weights"),
-    ("task",),
+    ("inference_task",),
+    ("task", "face_inference"),
     ("face_task",),
     ("model", "drawing", "deploy"),
     ("runs",),
@@ -41,8 +42,8 @@ def _allowed() -> dict[str, set[str]]:
     for layer in COMMON_LAYERS:
         allowed |= {f"tasks.common.{unit}": set(below) for unit in layer}
         below |= {f"tasks.common.{unit}" for unit in layer}
-        if layer == ("task",):
-            allowed[REGISTRY] = {"tasks.common.config", "tasks.common.task"}
+        if "task" in layer:
+            allowed[REGISTRY] = {f"tasks.common.{unit}" for unit in ("config", "inference_task", "task")}
             # Not the commands, which are imported by name when they are called: `--help` does not wait for torch.
             settings = {f"tasks.common.{unit}" for unit in ("config", "settings", "legacy", "runtime")}
             allowed[CLI] = {"datasets", *settings, REGISTRY}

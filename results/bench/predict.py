@@ -60,6 +60,7 @@ def _model(photos: list[Path]) -> Any:
     import torch
 
     from datasets.images.read import read_image
+    from tasks.common.evaluation.evaluate import TorchPredictor
     from tasks.common.prediction.model import Model
     from tasks.common.prediction.sources import InputImage
     from tasks.detection.config import DetectionConfig, DetectionDataConfig
@@ -70,7 +71,7 @@ def _model(photos: list[Path]) -> Any:
         data = DetectionDataConfig(input_size=INPUT_SIZE)
         config = DetectionConfig(data=data, threshold=threshold, score_threshold=threshold)
         task = DetectionTask.with_num_classes(config, None)
-        return Model(task, task.build_model())
+        return Model(task, TorchPredictor(task, task.build_model().eval()))
 
     images = [InputImage(photo.name, None, read_image(photo)) for photo in photos]
     found = [np.sort(result.predictions[0].scores)[::-1] for result in build(0.001).predict(images)]

@@ -43,6 +43,7 @@ class AttributesConfig(TaskConfig):
     """
 
     ARCHITECTURE: ClassVar[tuple[str, ...]] = (*TaskConfig.ARCHITECTURE, *FACE_ARCHITECTURE, "head")
+    BUILT_IN: ClassVar[tuple[str, ...]] = (*TaskConfig.BUILT_IN, "pos_weight_exponent")
     ACTS_IN: ClassVar[VerbSettings] = {
         "evaluate": ("threshold",),
         "predict": (*FACE_INPUT, "faces", "threshold"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbone import faceres
 from backbone.weights import Weights
@@ -17,11 +17,16 @@ from tasks.attributes.inference import AttributesInference, open_data
 from tasks.attributes.loss import AttributeTargets, attribute_loss, attribute_targets, positive_weights
 from tasks.attributes.model import AGE_GROUPS, AttributeNet, attribute_probabilities, decode_attributes
 from tasks.attributes.transfer import is_attributes, load_head
+from tasks.common.deploy.postprocessing import parse_graph
 from tasks.common.face_task import FaceTask
 from tasks.common.model.logits import Logits
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.weights import TaskWeights
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
+
 
 CELEBA_NUM_ATTRIBUTES = 40  # the paper does not state the number in its own data
 
@@ -107,3 +112,11 @@ class AttributesTask(AttributesInference, FaceTask[Attributes]):
     def decode(self, outputs: Logits) -> list[Attributes]:
         """The attributes' probabilities."""
         return decode_attributes(self.probabilities(outputs))
+
+    def postprocessing(self, network: nn.Module) -> GraphProto:
+        """The attributes' probabilities, see `attribute_probabilities`."""
+        text = """
+            sigmoid (float[N, K] logits) => (float[N, K] probabilities)
+            { corrected = Sub (logits, log_weights) probabilities = Sigmoid (corrected) }
+        """
+        return parse_graph(text, log_weights=self._positive_weights.cpu().log().numpy())

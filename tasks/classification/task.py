@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbone.weights import Weights, imagenet_class_names, load_classes
 from datasets.loader import Collate
@@ -16,10 +16,15 @@ from tasks.classification.config import ClassificationConfig
 from tasks.classification.inference import ClassificationInference, open_data
 from tasks.classification.loss import ClassTargets, class_targets, classification_loss
 from tasks.classification.model import ClassificationModel, decode_labels
+from tasks.common.deploy.postprocessing import parse_graph
 from tasks.common.model.logits import Logits
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import Task
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
+
 
 PAPER_NUM_CLASSES = 1000
 
@@ -111,6 +116,12 @@ class ClassificationTask(ClassificationInference, Task[Label]):
     def decode(self, outputs: Logits) -> list[Label]:
         """The predicted class and all probabilities."""
         return decode_labels(outputs)
+
+    def postprocessing(self, network: nn.Module) -> GraphProto:
+        """The probabilities of the classes."""
+        return parse_graph(
+            "softmax (float[N, K] logits) => (float[N, K] probabilities) { probabilities = Softmax (logits) }"
+        )
 
     def rows_in(self, class_names: Sequence[str]) -> dict[int, int]:
         """Class id of this task -> row in a classifier with those class names, for the classes they share."""

@@ -222,6 +222,8 @@ class TaskConfig(Settings):
 
     # What the network is built with: a model brings these settings along; a task adds its own.
     ARCHITECTURE: ClassVar[tuple[str, ...]] = ("backbone.name", "backbone.conventions", "data.input_size")
+    # What is built into an exported file with its postprocessing; a task adds its own.
+    BUILT_IN: ClassVar[tuple[str, ...]] = ("data.input_size",)
     # Which settings, or whole groups, act in a verb; a task adds its own. In other verbs, as in train, all of them act.
     ACTS_IN: ClassVar[VerbSettings] = {
         "evaluate": EVALUATION,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from datasets.loader import Augment, Collate, Mixing, Order, TrainingSet
 from tasks.common.inference_task import InferenceTask
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.weights import TaskWeights
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
 
 T = TypeVar("T")  # the type of a task's truth and predictions, from `datasets.types`
 Outputs = Any  # the network's raw outputs: a NamedTuple of tensors, defined by each task
@@ -137,3 +140,11 @@ class Task(InferenceTask[T], Objective):
     @abstractmethod
     def decode(self, outputs: Outputs) -> list[T]:
         """One prediction per image."""
+
+    @abstractmethod
+    def postprocessing(self, network: nn.Module) -> GraphProto:
+        """What `decode` computes, as an ONNX graph from the network's raw outputs to those that `read_outputs` takes.
+
+        Raises:
+            ValueError: if there is none for that network.
+        """

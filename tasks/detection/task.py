@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from torch import Tensor, nn
@@ -29,11 +29,16 @@ from tasks.detection.inference import DetectionInference, open_data
 from tasks.detection.loss import faster_rcnn_loss, ssd_loss
 from tasks.detection.matching import DetectionTargets, detection_targets
 from tasks.detection.model import Detector
+from tasks.detection.onnx_postprocess import ssd_postprocessing
 from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.ssd import SSD, decode_ssd
 from tasks.detection.tensorflow import read_graph
 from tasks.detection.torchvision import read_torchvision
 from tasks.detection.transfer import is_detector, load_detector
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
+
 
 PAPER_NUM_CLASSES = 90  # of the paper's detectors, without background: COCO's ids from 1 to 90
 
@@ -106,11 +111,25 @@ class DetectionTask(DetectionInference, Task[Detections]):
         """The detector's loss."""
         return self._detector.loss(outputs, targets, world)
 
+    @property
+    def _postprocess_config(self) -> PostprocessConfig:
+        config = self.config
+        return PostprocessConfig(config.data.input_size, config.score_threshold, config.nms_iou, config.max_detections)
+
     def decode(self, outputs: Any) -> list[Detections]:
         """Boxes in the frame of the network's input."""
-        config = self.config
-        thresholds = (config.score_threshold, config.nms_iou, config.max_detections)
-        return self._detector.decode(outputs, PostprocessConfig(config.data.input_size, *thresholds))
+        return self._detector.decode(outputs, self._postprocess_config)
+
+    def postprocessing(self, network: nn.Module) -> GraphProto:
+        """SSD's boxes after suppression."""
+        if not isinstance(network, SSD):
+            raise ValueError(f"model: {self.config.model} cannot be exported: its control flow depends on the image")
+        return ssd_postprocessing(
+            self._postprocess_config,
+            num_anchors=len(network.anchors),
+            num_classes=len(self.class_names),
+            scores=self.config.ssd.scores,
+        )
 
 
 def _detector(config: DetectionConfig) -> Detector:

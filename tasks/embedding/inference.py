@@ -48,7 +48,7 @@ class EmbeddingInference(FaceInference[Face]):
 
     def read_outputs(self, outputs: Mapping[str, NDArray[Any]]) -> list[Face]:
         """The embedding of each photo."""
-        return [Face(embedding=row) for row in outputs["embeddings"]]
+        return [Face(embedding=row) for row in outputs["embedding"]]
 
     def metric(self) -> VerificationMetric:
         """Verification on LFW's pairs if there are any, else on all pairs."""

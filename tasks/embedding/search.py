@@ -26,13 +26,14 @@ from datasets.stores import ImageFiles
 from datasets.types import DetectedFace, Example, Face, Unreadable
 from datasets.words import plural
 from tasks.common.cli.parser import Arguments
-from tasks.common.evaluation.evaluate import predict_batch, predict_pixels, readable_batches, track_unreadable
-from tasks.common.evaluation.features import hash_network
+from tasks.common.evaluation.evaluate import TorchPredictor, readable_batches, track_unreadable
+from tasks.common.face_inference import FaceInference
 from tasks.common.face_task import FaceTask
 from tasks.common.model.neighbours import Floats
+from tasks.common.prediction.model import Model
+from tasks.common.prediction.open import load_model
 from tasks.common.prediction.sources import find_files
 from tasks.common.runs.folder import out_folder
-from tasks.common.runs.load import load_model
 from tasks.common.runtime.device import uses_cuda
 from tasks.embedding.draw import draw_matches
 from tasks.embedding.gallery import Embedded, Gallery
@@ -53,8 +54,8 @@ def index(task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
     if out.suffix != ".faiss":
         raise ValueError(f"--out: expected a file name ending in .faiss, got {out}")
     photos = _photos(options["inputs"])
-    task: Any
-    task, model = load_model(task_class, arguments.config, options["run"], arguments.given)
+    model = load_model(task_class.name, arguments.config, options["run"], arguments.given)
+    task: Any = model.task
     gallery = _open_gallery(out, task, model) if out.exists() else _new_gallery(out, task, model)
     new, num_rows = gallery.missing(photos), 0
     with Progress("embedding", len(new)) as progress:
@@ -88,8 +89,8 @@ def search(task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
     if options["num_matches"] < 1:
         raise ValueError(f"--num_matches: expected 1 or more, got {options['num_matches']}")
     queries = _photos(options["inputs"])
-    task: Any
-    task, model = load_model(task_class, arguments.config, options["run"], arguments.given)
+    model = load_model(task_class.name, arguments.config, options["run"], arguments.given)
+    task: Any = model.task
     gallery = _open_gallery(Path(options["gallery"]), task, model)
     with Progress("embedding", len(queries)) as progress:
         names, embeddings, faces = _embed(task, model, queries, progress)
@@ -157,7 +158,7 @@ class _Faces(Dataset[Any]):
             return [unreadable_example(f"{photo}: {error}", error)]
 
 
-def _embed(task: FaceTask[Face], model: Any, photos: Sequence[str], progress: Progress) -> _Embedded:
+def _embed(task: FaceInference[Face], model: Model[Face], photos: Sequence[str], progress: Progress) -> _Embedded:
     """Embed the photos; those that cannot be read, and those without a face, are named, counted and left out."""
     config = task.config
     loader: Any = build_loader(
@@ -172,7 +173,7 @@ def _embed(task: FaceTask[Face], model: Any, photos: Sequence[str], progress: Pr
     faces: list[DetectedFace | None] = []
     for batch in readable_batches(task, loader, unreadable):
         if len(batch):
-            predicted += predict_batch(task, model, batch.images)
+            predicted += model.predictor(list(batch.images.permute(0, 2, 3, 1).numpy()))
         faces += batch.truth
         rows += batch.rows
         progress.advance(len(set(batch.rows)) + len(batch.unreadable))
@@ -182,13 +183,13 @@ def _embed(task: FaceTask[Face], model: Any, photos: Sequence[str], progress: Pr
     return _Embedded([photos[row] for row in rows], stack_embeddings(predicted), faces)
 
 
-def _new_gallery(path: Path, task: FaceTask[Face], model: Any) -> Gallery:
+def _new_gallery(path: Path, task: FaceInference[Face], model: Model[Face]) -> Gallery:
     side = task.config.data.input_size
-    embeddings = stack_embeddings(predict_pixels(task, model, [np.zeros((side, side, 3), np.uint8)]))
+    embeddings = stack_embeddings(model.predictor([np.zeros((side, side, 3), np.uint8)]))
     return Gallery.new(path, embeddings.shape[1], _network_digest(task, model))
 
 
-def _open_gallery(path: Path, task: FaceTask[Face], model: Any) -> Gallery:
+def _open_gallery(path: Path, task: FaceInference[Face], model: Model[Face]) -> Gallery:
     gallery = Gallery.read(path)
     if gallery.network != _network_digest(task, model):
         raise ValueError(
@@ -199,20 +200,21 @@ def _open_gallery(path: Path, task: FaceTask[Face], model: Any) -> Gallery:
     return gallery
 
 
-def _network_digest(task: FaceTask[Face], model: Any) -> str:
+def _network_digest(task: FaceInference[Face], model: Model[Face]) -> str:
     """A digest of everything that an embedding depends on besides the photo."""
-    embedder: nn.Module = model
-    conventions = None  # of a network in an ONNX file: in its graph, or in its state
-    if isinstance(model, FaceNet):
-        embedder = nn.ModuleList([model.backbone, model.head.projection])  # without the class prototypes
-        conventions = str(getattr(model.backbone, "conventions", None))  # FaceNet's has one kind
+    predictor, conventions = model.predictor, None  # of a network in an ONNX file: in its graph, or in its state
+    if isinstance(predictor, TorchPredictor) and isinstance(predictor.network, FaceNet):
+        network = predictor.network
+        conventions = str(getattr(network.backbone, "conventions", None))  # FaceNet's has one kind
+        embedder = nn.ModuleList([network.backbone, network.head.projection])  # without the class prototypes
+        predictor = TorchPredictor(predictor.task, embedder)
     data = task.config.data
     settings: list[Any] = [conventions, data.input_size, data.face_part, data.align is not None]
     if data.align is not None and data.face_crop != "aligned":
         settings.append((data.face_crop, data.face_scale))
     if data.pixel_range is not None:
         settings.append(data.pixel_range)
-    return hash_network(embedder, settings).hexdigest()[:32]
+    return predictor.digest(settings)[:32]
 
 
 def _strictest_point(run: str | None) -> OperatingPoint | None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
 
@@ -16,8 +16,9 @@ from backbone.weights import Weights, weight_names
 from datasets.faces import IdentityBalance
 from datasets.loader import Collate
 from datasets.types import Face
-from tasks.common.deploy.onnx_file import TASK
-from tasks.common.deploy.onnx_network import OnnxNetwork, fixed_input_size, open_session
+from tasks.common.deploy.onnx_network import OnnxNetwork
+from tasks.common.deploy.postprocessing import parse_graph
+from tasks.common.deploy.session import TASK, fixed_input_size, open_session
 from tasks.common.face_task import FaceTask
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
@@ -29,6 +30,10 @@ from tasks.embedding.inference import EmbeddingInference, open_data
 from tasks.embedding.loss import IdentityTargets, identity_targets, margin_softmax_loss, triplet_loss
 from tasks.embedding.model import EmbeddingOutputs, EmbeddingWrapper, FaceNet, decode_faces
 from tasks.embedding.transfer import is_embedding, load_head
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
+
 
 ONNX = "onnx"  # in the metadata: the path of an ONNX file that takes the place of a network
 
@@ -168,3 +173,9 @@ class EmbeddingTask(EmbeddingInference, FaceTask[Face]):
     def decode(self, outputs: EmbeddingOutputs) -> list[Face]:
         """The embedding of each photo."""
         return decode_faces(outputs)
+
+    def postprocessing(self, network: nn.Module) -> GraphProto:
+        """The embeddings as they are, without the class prototypes."""
+        return parse_graph(
+            "unchanged (float[N, D] embeddings) => (float[N, D] embedding) { embedding = Identity (embeddings) }"
+        )

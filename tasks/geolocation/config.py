@@ -82,6 +82,7 @@ class GeolocationConfig(TaskConfig):
     """
 
     ARCHITECTURE: ClassVar[tuple[str, ...]] = (*TaskConfig.ARCHITECTURE, "method")
+    BUILT_IN: ClassVar[tuple[str, ...]] = (*TaskConfig.BUILT_IN, "combine_partitionings")
     ACTS_IN: ClassVar[VerbSettings] = {
         "evaluate": (*DECODING, "method", "thresholds_km", "score_km"),
         "evaluate" + WITHOUT_RUN: ("backbone",),

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets.words import plural
 from tasks.common.cli.parser import Arguments
-from tasks.common.evaluation.evaluate import warn_about_data
+from tasks.common.evaluation.scoring import warn_about_data
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import new_run
 from tasks.common.runs.pretrained import adopt_settings, describe_weights, open_pretrained

@@ -24,7 +24,7 @@ from tasks.geolocation.data import drop_outside, open_data
 from tasks.geolocation.draw import draw_cells, draw_regions
 from tasks.geolocation.map import CellMap, format_coordinates, format_length
 from tasks.geolocation.metric import GeolocationMetric, within
-from tasks.geolocation.places import places_of_cells, places_of_neighbours
+from tasks.geolocation.places import places_of_cells
 from tasks.geolocation.regions import Region, most_probable_regions, region_probabilities, regions_as_columns
 
 CELLS = Path("cells.csv")
@@ -81,10 +81,7 @@ class GeolocationInference(InferenceTask[Place]):
     def read_outputs(self, outputs: Mapping[str, NDArray[Any]]) -> list[Place]:
         """A location and the probability of each cell for each photo."""
         cells, bandwidth_km = self.partitionings[-1], self.config.bandwidth_km
-        if "probabilities" in outputs:
-            return list(places_of_cells(outputs["probabilities"], cells, bandwidth_km=bandwidth_km))
-        found = outputs["similarities"], outputs["lat_deg"].astype(float), outputs["lng_deg"].astype(float)
-        return list(places_of_neighbours(*found, cells, bandwidth_km=bandwidth_km))
+        return list(places_of_cells(outputs["probabilities"], cells, bandwidth_km=bandwidth_km))
 
     def metric(self) -> GeolocationMetric:
         """Fractions of photos within distances, beside the best constant prediction."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -16,7 +16,11 @@ from tasks.common.model.logits import Logits
 from tasks.geolocation.cells import Partitioning, divide, read_cells
 from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.model import PlaNet, decode_cells
+from tasks.geolocation.onnx_postprocess import cell_probabilities
 from tasks.geolocation.retrieval import Im2GPS, NeighbourOutputs, decode_neighbours
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
 
 GALLERY_CELLS = 200  # approximate number of cells of a retrieval
 
@@ -44,6 +48,10 @@ class Method(ABC):
     @abstractmethod
     def decode(self, outputs: Any, partitionings: Sequence[Partitioning]) -> list[Place]:
         """A location and the probability of each cell for each photo."""
+
+    @abstractmethod
+    def postprocessing(self, partitionings: Sequence[Partitioning]) -> GraphProto:
+        """See `Task.postprocessing`."""
 
 
 class Classification(Method):
@@ -77,6 +85,10 @@ class Classification(Method):
         combine, bandwidth_km = self.config.combine_partitionings, self.config.bandwidth_km
         return decode_cells(outputs, partitionings, combine=combine, bandwidth_km=bandwidth_km)
 
+    def postprocessing(self, partitionings: Sequence[Partitioning]) -> GraphProto:
+        """The probabilities of the finest cells."""
+        return cell_probabilities(partitionings, combine=self.config.combine_partitionings)
+
 
 class Retrieval(Method):
     """Im2GPS: the coordinates of the most similar training photos; cells are only for the map and the regions."""
@@ -95,6 +107,14 @@ class Retrieval(Method):
     def decode(self, outputs: NeighbourOutputs, partitionings: Sequence[Partitioning]) -> list[Place]:
         """From the similarities of the neighbours."""
         return decode_neighbours(outputs, partitionings[-1], bandwidth_km=self.config.bandwidth_km)
+
+    def postprocessing(self, partitionings: Sequence[Partitioning]) -> GraphProto:
+        """None: the gallery is no part of a graph.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("method: retrieval cannot be exported: its gallery is no part of the network")
 
 
 METHODS: dict[str, type[Method]] = {"classification": Classification, "retrieval": Retrieval}

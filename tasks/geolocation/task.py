@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from torch import Tensor, nn
@@ -28,6 +28,10 @@ from tasks.geolocation.inference import GeolocationInference
 from tasks.geolocation.loss import CellTargets, cell_loss, cell_targets
 from tasks.geolocation.method import METHODS
 from tasks.geolocation.retrieval import Im2GPS
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
+
 
 PAPER_NUM_CELLS = 9560  # 1025 parameters each: the 10 M that section 4.4 gives the head; PlaNet itself has 26,263 cells
 NUM_CANDIDATES = 1000  # training photos whose coordinates are candidates for the best constant prediction
@@ -136,6 +140,10 @@ class GeolocationTask(GeolocationInference, Task[Place]):
     def decode(self, outputs: Any) -> list[Place]:
         """A location and the probability of each cell for each photo."""
         return self._method.decode(outputs, self.partitionings)
+
+    def postprocessing(self, network: nn.Module) -> GraphProto:
+        """The probabilities of the finest cells, or the neighbours as they are."""
+        return self._method.postprocessing(self.partitionings)
 
 
 def _metadata(method: str, partitionings: Sequence[Partitioning], coordinates: Floats) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import pytest
 
 from datasets.alignment import ALIGNED_PX, LANDMARK_TEMPLATE, FaceCrop, align, crop_box, face_input
 from datasets.face_detection import FaceDetector, NoFaceError
-from datasets.loader import EvaluationSet, Key, TrainingSet
+from datasets.loader import Key, TrainingSet
+from datasets.sources import EvaluationSet
 from datasets.transforms import CropAugmentation
 from datasets.types import Example, Unreadable
 from tests.yunet import POINTS, picture, write_detector

@@ -17,7 +17,6 @@ from datasets.batch import Batch
 from datasets.images.read import UnreadableImageError
 from datasets.loader import (
     MAX_REPLACEMENTS,
-    EvaluationSet,
     Key,
     TrainingBatches,
     TrainingSet,
@@ -25,6 +24,7 @@ from datasets.loader import (
     build_loader,
     ordered_batches,
 )
+from datasets.sources import EvaluationSet
 from datasets.types import Example, Image, Unreadable
 from tasks.common.evaluation.evaluate import evaluation_loader
 from tasks.common.settings import read_config

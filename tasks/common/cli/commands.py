@@ -74,6 +74,9 @@ def _predict_flags(parser: ArgumentParser) -> None:
 def _export_flags(parser: ArgumentParser) -> None:
     add_run(parser, "export, or export-int8")
     parser.add_argument("--int8", action="store_true", help="quantise, with ranges from 100 training images")
+    parser.add_argument(
+        "--raw", action="store_true", help="the network's raw outputs, without the postprocessing inside the file"
+    )
 
 
 def _cost_flags(parser: ArgumentParser) -> None:
@@ -136,6 +139,7 @@ COMMANDS = {
         "tasks.common.verbs.evaluate",
         _evaluate_flags,
         usage=" [--run RUN]",
+        is_light=True,
     ),
     "predict": Command(
         "Print and draw predictions for your images, videos, cameras and streams. Writes predictions.jsonl, too.",
@@ -143,6 +147,7 @@ COMMANDS = {
         "tasks.common.verbs.predict",
         _predict_flags,
         usage=" [--run RUN] INPUT...",
+        is_light=True,
     ),
     "export": Command(
         "Write a network as an ONNX file. Prints scores, size and latency of both. The new folder is a run that "

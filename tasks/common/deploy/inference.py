@@ -6,6 +6,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,27 +31,31 @@ def inference_cost(network: nn.Module, input_size: int) -> Cost:
     return count_cost(inference_copy(network), torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8))
 
 
-@torch.inference_mode()
-def latencies_ms(networks: Sequence[tuple[nn.Module, int]]) -> list[float]:
-    """The median latency of each network at batch size 1, in milliseconds.
+def call_of(network: nn.Module, input_size: int) -> Callable[[], Any]:
+    """A call of a network on its device with one image, which ends when the device has computed its outputs."""
+    image = torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8, device=device_of(network.eval()))
 
-    The networks are timed in turn, so that a drift of the machine's speed affects all of them.
+    def call() -> Any:
+        with torch.inference_mode():
+            outputs = network(image)
+        if image.is_cuda:
+            torch.cuda.synchronize()
+        return outputs
 
-    Args:
-        networks: each on its device, with its input size in pixels.
+    return call
+
+
+def latencies_ms(calls: Sequence[Callable[[], Any]]) -> list[float]:
+    """The median time of each call, in milliseconds.
+
+    They are timed in turn, so that a drift of the machine's speed affects all of them.
     """
-    images = []
-    for network, side in networks:
-        network.eval()
-        images.append(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device_of(network)))
-    times: list[list[float]] = [[] for _ in networks]
+    times: list[list[float]] = [[] for _ in calls]
     for _ in range(NUM_ROUNDS):
-        for (network, _), image, seconds in zip(networks, images, times, strict=True):
+        for function, seconds in zip(calls, times, strict=True):
             for call in range(NUM_WARMUPS + NUM_CALLS):
                 started = time.perf_counter()
-                network(image)
-                if image.is_cuda:
-                    torch.cuda.synchronize()
+                function()
                 if call >= NUM_WARMUPS:
                     seconds.append(time.perf_counter() - started)
     return [1000 * statistics.median(seconds) for seconds in times]

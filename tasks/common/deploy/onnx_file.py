@@ -14,19 +14,20 @@ import tempfile
 from collections import namedtuple
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from datasets.files import atomic_write
 from tasks.common.deploy.inference import inference_copy
-from tasks.common.deploy.onnx_network import open_session
+from tasks.common.deploy.postprocessing import append_graph
+from tasks.common.deploy.session import INPUT, METADATA, SETTINGS, TASK, open_session
 from tasks.common.legacy import upgrade_checkpoint
+from tasks.common.settings import get_setting
 
-INPUT = "images"
-MODEL = "model.onnx"  # in place of checkpoints in a run folder written by `export`
-TASK, METADATA = "task", "metadata"  # keys of the file's properties
+if TYPE_CHECKING:
+    from onnx import GraphProto
 
 
 class ExportedNetwork(nn.Module):
@@ -108,6 +109,24 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, metad
         plain = Path(folder) / path.name
         program.save(plain)
         write_with_properties(plain, path, {TASK: task, METADATA: json.dumps(metadata)})
+
+
+def add_postprocessing(path: Path, graph: GraphProto, config: Any) -> None:
+    """Put a graph behind the network in an exported file, with the settings that it has built in.
+
+    Args:
+        path: the file, which is replaced.
+        graph: from the network's raw outputs to predictions.
+        config: the settings of the task.
+    """
+    import onnx  # slow to import
+
+    whole = append_graph(onnx.load(path), graph)
+    settings = {key: get_setting(config, key) for key in config.BUILT_IN}
+    properties = {entry.key: entry.value for entry in whole.metadata_props} | {SETTINGS: json.dumps(settings)}
+    onnx.helper.set_model_props(whole, properties)
+    with atomic_write(path) as temporary:
+        onnx.save(whole, temporary)
 
 
 def write_with_properties(plain: Path, path: Path, properties: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from backbone.layers import IMAGENET_MEAN, IMAGENET_STD
+from tasks.common.deploy.session import open_session
 
 Layout = Literal["nchw", "nhwc"]
 
@@ -96,33 +97,3 @@ class OnnxNetwork(nn.Module):
         padded = np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing else part
         output: np.ndarray = self._session.run(None, {self._name: np.ascontiguousarray(padded)})[0]
         return output[: len(part)]
-
-
-def fixed_input_size(path: Path) -> int | None:
-    """The side of the square input that an ONNX file is made for; None if it takes other sizes.
-
-    Raises:
-        ValueError: if the file is missing or damaged.
-    """
-    shape: list[Any] = open_session(path).get_inputs()[0].shape
-    sides = {side for side in shape[1:] if isinstance(side, int) and side != 3}
-    return sides.pop() if len(sides) == 1 else None
-
-
-def open_session(path: Path) -> Any:
-    """An ONNX Runtime session on the CPU.
-
-    Raises:
-        ValueError: if the file is missing or cannot be read.
-    """
-    import onnxruntime  # slow to import
-
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    options = onnxruntime.SessionOptions()
-    # Otherwise its threads keep spinning after a call and slow torch down.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises many types
-        raise ValueError(f"{path}: not a network that ONNX Runtime can read ({error})") from error

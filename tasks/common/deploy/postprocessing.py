@@ -26,7 +26,10 @@ def parse_graph(text: str, **constants: NDArray[Any] | float | int) -> GraphProt
     import onnx  # slow to import
 
     graph = onnx.parser.parse_graph(text)
+    used = {name for node in graph.node for name in node.input}
     for name, value in constants.items():
+        if name not in used:
+            continue  # of another variant of the graph
         array = np.asarray(value, np.float32 if isinstance(value, float) else None)
         graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     return graph

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from datasets.types import Image
 from tasks.common.deploy.bias_correction import correct_biases
-from tasks.common.deploy.onnx_file import INPUT, write_with_properties
-from tasks.common.deploy.onnx_network import open_session
+from tasks.common.deploy.onnx_file import write_with_properties
+from tasks.common.deploy.session import INPUT, open_session
 
 LAST_LAYERS = ["Gemm", "MatMul"]  # their outputs stay float32, since decoding compares them with each other
 QUANTIZED = ["Conv", "Add", "Clip", "Relu", *LAST_LAYERS]

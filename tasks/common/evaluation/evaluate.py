@@ -1,12 +1,10 @@
-"""The evaluation loop, and pictures of example predictions."""
+"""The evaluation loop of a network in PyTorch, and its predictions."""
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -14,50 +12,29 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from datasets.batch import Batch
-from datasets.drawing.draw import contact_sheet
-from datasets.images.read import UnreadableImageError, write_image
-from datasets.loader import EvaluationSet, build_loader, ordered_batches
-from datasets.look.look import look_before_training
+from datasets.loader import build_loader, ordered_batches
 from datasets.progress import Progress
-from datasets.sources import Source
-from datasets.splits import MissingSplitError
-from datasets.types import Image, Split
+from datasets.sources import EvaluationSet, Source
+from datasets.types import Image
 from tasks.common.evaluation.failure_cases import FailureCases
+from tasks.common.evaluation.network_hash import hash_network
+from tasks.common.evaluation.scoring import Evaluation
 from tasks.common.evaluation.unreadable import UnreadableImages
-from tasks.common.inference_task import Metric
+from tasks.common.inference_task import InferenceTask, Metric
 from tasks.common.runtime.device import autocast, compute_dtype, device_of, to_fp32, uses_cuda
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import Task
 
 T = TypeVar("T")
-NUM_EXAMPLES = 12
-NO_IMAGES = {"num_images": 0, "num_unreadable": 0}  # the counts where nothing is scored
-NOT_HELD_OUT = "no images are held out, so there are no scores; --data.val_fraction 0.2 sets some aside"
-
-
-class Evaluation(NamedTuple, Generic[T]):
-    """The result of an evaluation.
-
-    Attributes:
-        scores: by name.
-        num_images: number of images that were scored.
-        num_unreadable: number of images that could not be read.
-        metric: the metric behind the scores; complete on rank 0 only.
-    """
-
-    scores: dict[str, float]
-    num_images: int
-    num_unreadable: int
-    metric: Metric[T]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The numbers of images, as they are written beside the scores."""
-        return {"num_images": self.num_images, "num_unreadable": self.num_unreadable}
 
 
 def evaluation_loader(
-    task: Task[T], source: Source[T], batch_size: int, world: World = SINGLE_PROCESS, *, keep_workers: bool = False
+    task: InferenceTask[T],
+    source: Source[T],
+    batch_size: int,
+    world: World = SINGLE_PROCESS,
+    *,
+    keep_workers: bool = False,
 ) -> DataLoader[Batch[T]]:
     """A loader of this process's part of a source: images preprocessed, truth as stored."""
     return build_loader(
@@ -70,7 +47,7 @@ def evaluation_loader(
 
 
 def readable_batches(
-    task: Task[T], loader: DataLoader[Batch[T]], unreadable: UnreadableImages | None = None
+    task: InferenceTask[T], loader: DataLoader[Batch[T]], unreadable: UnreadableImages | None = None
 ) -> Iterator[Batch[T]]:
     """The batches of `evaluation_loader`; some may be empty.
 
@@ -90,7 +67,7 @@ def readable_batches(
         yield batch
 
 
-def track_unreadable(task: Task[T], loader: DataLoader[Batch[T]]) -> UnreadableImages:
+def track_unreadable(task: InferenceTask[T], loader: DataLoader[Batch[T]]) -> UnreadableImages:
     """A new record of the unreadable images of a loader's data set."""
     return UnreadableImages(len(loader.dataset), task.config.loop.max_unreadable_fraction)  # type: ignore[arg-type]
 
@@ -169,67 +146,17 @@ def predict_batch(task: Task[T], model: nn.Module, images: torch.Tensor) -> list
     return task.decode(to_fp32(outputs))
 
 
-def predict_pixels(task: Task[T], model: nn.Module, pixels: Sequence[Image]) -> list[T]:
-    """Predictions for preprocessed images (S, S, 3)."""
-    return predict_batch(task, model, torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
+@dataclass(frozen=True)
+class TorchPredictor(Generic[T]):
+    """Preprocessed images (S, S, 3) -> a prediction for each, by a network on its device."""
 
+    task: Task[T]
+    network: nn.Module
 
-def draw_examples(task: Task[T], model: nn.Module, source: Source[T], path: Path) -> None:
-    """Draw predictions beside the truth for examples spread evenly over a source, on a contact sheet."""
-    rows = np.unique(np.linspace(0, len(source) - 1, NUM_EXAMPLES).astype(int))
-    preprocess = task.preprocessing()
-    pictures = []
-    for row in rows:
-        try:
-            example = source[int(row)]
-            (predicted,) = predict_pixels(task, model, [preprocess(example.image)])
-        except UnreadableImageError:
-            continue  # the evaluation has warned about it
-        pictures.append(task.draw(example.image, predicted, example.truth))
-    if pictures:
-        write_image(path, contact_sheet(pictures))
+    def __call__(self, pixels: Sequence[Image]) -> list[T]:
+        """The predictions."""
+        return predict_batch(self.task, self.network, torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
 
-
-def validation_source(task: Task[T]) -> Source[T] | None:
-    """The validation images; None where the data have none and the settings ask for none to be held out.
-
-    Raises:
-        ValueError: if they cannot be read.
-        MissingSplitError: (a ValueError) if there are none, and nobody asked for that.
-    """
-    try:
-        return task.source("val")
-    except MissingSplitError:
-        if task.config.data.val_fraction is None:
-            return None
-        raise
-
-
-def inspect_data(task: Task[Any]) -> None:
-    """Say what the data of a training are, and warn about what was repaired, skipped or found in them.
-
-    Raises:
-        ValueError: if they cannot be used.
-    """
-    config = task.config
-    if config.data.root is not None:
-        print(f"data: {task.data.found}", file=sys.stderr)
-    sources: dict[Split, Source[Any]] = {"train": task.source("train")}
-    val_source = validation_source(task)
-    if val_source is None:
-        print(NOT_HELD_OUT, file=sys.stderr)
-    else:
-        sources["val"] = val_source
-    for source in sources.values():
-        warn_about_data(source)
-    look_before_training(
-        sources,
-        input_size=config.data.input_size,
-        max_unreadable_fraction=config.loop.max_unreadable_fraction,
-    )
-
-
-def warn_about_data(source: Source[Any]) -> None:
-    """Emit the warnings of a source: what was repaired or skipped while reading it."""
-    for line in source.warnings:
-        warnings.warn(line, stacklevel=2)
+    def digest(self, settings: Any) -> str:
+        """A hash of the network and of JSON-serialisable settings."""
+        return hash_network(self.network, settings).hexdigest()

@@ -11,8 +11,7 @@ from datasets.drawing.draw import add_caption, contact_sheet
 from datasets.images.read import write_image
 from datasets.sources import Source
 from tasks.common.evaluation.report import write_csv
-from tasks.common.inference_task import FailureCase
-from tasks.common.task import Task
+from tasks.common.inference_task import FailureCase, InferenceTask
 
 T = TypeVar("T")
 NUM_KEPT, NUM_DRAWN = 100, 12
@@ -22,7 +21,7 @@ FAILURE_CASES = Path("failure_cases.png")
 class FailureCases(Generic[T]):
     """The `NUM_KEPT` most confident failure cases, at most one per image."""
 
-    def __init__(self, task: Task[T]) -> None:
+    def __init__(self, task: InferenceTask[T]) -> None:
         """Args: task: finds and draws failure cases."""
         self._task = task
         # A min-heap by confidence; rows are unique and break ties, so that the first image is kept.

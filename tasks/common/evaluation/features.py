@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from backbone.base import Backbone
 from datasets.files import atomic_write, cache_dir
 from datasets.progress import Progress
 from datasets.sources import Source
 from tasks.common.evaluation.evaluate import evaluation_loader, readable_batches, track_unreadable
+from tasks.common.evaluation.network_hash import hash_network
 from tasks.common.evaluation.unreadable import too_many_unreadable
 from tasks.common.runtime.device import autocast, compute_dtype
-from tasks.common.settings import flatten
 from tasks.common.task import Task
 
 T = TypeVar("T")
@@ -77,15 +75,6 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
     with atomic_write(path) as temporary:
         np.savez(temporary, values=features.values.numpy(), rows=rows, num_unreadable=features.num_unreadable)
     return features
-
-
-def hash_network(network: nn.Module, settings: Any) -> hashlib._Hash:
-    """The SHA-256 of a network's weights and of JSON-serialisable settings; callers may update it further."""
-    digest = hashlib.sha256(json.dumps(settings).encode())
-    for name, value in flatten(network.state_dict()).items():  # an extra state is a dict of tensors
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest
 
 
 def _key(task: Task[T], backbone: Backbone, source: Source[T]) -> str:

@@ -12,8 +12,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tasks.common.settings import flatten
 
 
@@ -27,6 +25,8 @@ def append_record(path: Path, task_name: str, config: Any, metrics: Mapping[str,
         metrics: scores and counts.
         split: the evaluated split.
     """
+    import torch  # slow to import
+
     entry = {
         "date": date.today().isoformat(),
         "task": task_name,

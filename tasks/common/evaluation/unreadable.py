@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from datasets.types import Unreadable
-from tasks.common.runtime.distributed import World
+
+if TYPE_CHECKING:
+    from tasks.common.runtime.distributed import World
 
 
 class UnreadableImages:

@@ -19,11 +19,11 @@ import cv2
 from datasets.files import write_json
 from datasets.images.read import encode_image
 from datasets.types import Image
+from tasks.common.inference_task import InferenceTask
 from tasks.common.prediction.capture import opencv_name
 from tasks.common.prediction.result import Result
 from tasks.common.prediction.sources import Live, Source, Video
 from tasks.common.prediction.web import is_url
-from tasks.common.task import Task
 
 RECORDS, UNFINISHED, COCO_RESULTS, CROPS = "predictions.jsonl", "unfinished.json", "coco_results.json", "crops"
 IMAGE_SUFFIX, VIDEO_SUFFIX = ".jpg", ".mp4"
@@ -157,7 +157,7 @@ class PredictionFiles:
             raise
 
 
-def check_formats(formats: Collection[SaveFormat], task: Task[Any]) -> None:
+def check_formats(formats: Collection[SaveFormat], task: InferenceTask[Any]) -> None:
     """Raise a ValueError for formats that do not go together, or that the task's predictions cannot be written in."""
     if "none" in formats and len(set(formats)) > 1:
         raise ValueError("--save: none is for records alone; expected it by itself")

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from numpy.typing import NDArray
-from torch import nn
 
 from datasets.face_detection import NoFaceError
-from datasets.types import PreparedImage
-from tasks.common.evaluation.evaluate import predict_pixels
+from datasets.types import Image, PreparedImage
+from tasks.common.inference_task import InferenceTask
 from tasks.common.prediction.result import Result
 from tasks.common.prediction.sources import InputImage, Picture, open_source
 from tasks.common.prediction.web import is_url, public_name
 from tasks.common.settings import replace_settings
-from tasks.common.task import Task
 
 T = TypeVar("T")
 Photo = str | Path | NDArray[Any] | PIL.Image.Image
@@ -29,18 +27,28 @@ BATCH_SIZE = 8  # network inputs at once
 THRESHOLD = "threshold"
 
 
+class Predictor(Protocol[T]):
+    """Runs a network; several threads may do this at the same time."""
+
+    def __call__(self, pixels: Sequence[Image], /) -> list[T]:
+        """Preprocessed images (S, S, 3) -> a prediction for each."""
+
+    def digest(self, settings: Any) -> str:
+        """A hash of the network and of JSON-serialisable settings."""
+
+
 class Model(Generic[T]):
     """A trained network with all that predictions need; several threads may use one model at the same time.
 
     Attributes:
         task: that it solves; its `metadata` has the names of the classes.
-        network: in evaluation mode, on its device; uint8 images (N, 3, S, S) -> the task's raw outputs.
+        predictor: runs the network.
     """
 
-    def __init__(self, task: Task[T], network: nn.Module) -> None:
-        """Args: task: of the network; network: on its device; set to evaluation mode."""
+    def __init__(self, task: InferenceTask[T], predictor: Predictor[T]) -> None:
+        """Args: task: that the model solves; predictor: runs its network."""
         self.task = task
-        self.network = network.eval().requires_grad_(False)
+        self.predictor = predictor
 
     def __repr__(self) -> str:
         config = self.task.config
@@ -118,7 +126,8 @@ class Model(Generic[T]):
             return self
         if not hasattr(self.task.config, THRESHOLD):
             raise ValueError(f"{THRESHOLD}: tasks.{self.task.name} has none")
-        return Model(self.task.with_settings(replace_settings(self.task.config, {THRESHOLD: threshold})), self.network)
+        config = replace_settings(self.task.config, {THRESHOLD: threshold})
+        return Model(self.task.with_settings(config), self.predictor)
 
     def prepare(self, image: InputImage) -> list[PreparedImage]:
         """The network's inputs for an image: one, or one for each face where faces are detected."""
@@ -137,7 +146,7 @@ class Model(Generic[T]):
         predictions: list[T] = []
         for first in range(0, len(flat), BATCH_SIZE):
             pixels = [prepared.pixels for prepared in flat[first : first + BATCH_SIZE]]
-            predictions += predict_pixels(self.task, self.network, pixels)
+            predictions += self.predictor(pixels)
         arriving = iter(predictions)
         return [
             self._result(image, list(islice(arriving, len(of_image))), of_image)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from datasets.files import atomic_write
 from datasets.images.read import write_image
 from datasets.types import DetectedFace, Detections, Image
+from tasks.common.inference_task import InferenceTask
 from tasks.common.prediction.sources import InputImage
-from tasks.common.task import Task
 
 if TYPE_CHECKING:
     import pandas
@@ -47,7 +47,7 @@ class Result(Generic[T]):
     source: InputImage
     predictions: tuple[T, ...]
     faces: tuple[DetectedFace, ...]
-    task: Task[T] = field(repr=False)
+    task: InferenceTask[T] = field(repr=False)
 
     def __str__(self) -> str:
         return self.task.summarize(self.predictions)

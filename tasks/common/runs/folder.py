@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from datasets.files import atomic_write, new_folder
+from tasks.common.inference_task import InferenceTask
 from tasks.common.settings import CONFIG, flatten, load_yaml
-from tasks.common.task import Task
 
 LOG, METRICS, CURVES, PICTURE = "log.csv", "metrics.json", "curves.png", "predictions.png"
 LAUNCH = "launch_id"
@@ -30,7 +30,7 @@ RESUME_MAY_CHANGE = frozenset(
 )
 
 
-def new_run(task: Task[Any], run_dir: str | None, *, restarted: Path | None = None) -> Path:
+def new_run(task: InferenceTask[Any], run_dir: str | None, *, restarted: Path | None = None) -> Path:
     """Make a run folder and write the task's settings and metadata to it.
 
     Args:
@@ -66,7 +66,7 @@ def check_run_folder(name: str, run_dir: str | None, num_bytes: int = MIN_FREE_B
         check_writable(Path("runs") / name, "--run_dir", num_bytes)
 
 
-def out_folder(task: Task[Any], default: str, *, out: str | None, run: str | None = None) -> Path:
+def out_folder(task: InferenceTask[Any], default: str, *, out: str | None, run: str | None = None) -> Path:
     """Make the output folder of a command.
 
     Args:

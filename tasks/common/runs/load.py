@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from datasets.words import join_words
 from tasks.common.config import TaskConfig
-from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork
+from tasks.common.deploy.onnx_file import ExportedNetwork
+from tasks.common.deploy.session import MODEL
 from tasks.common.published import PUBLISHED_MODELS
 from tasks.common.runs import checkpoint
 from tasks.common.runs.pretrained import adopt_settings, describe_weights, open_pretrained, without_pretrained

@@ -21,8 +21,9 @@ from datasets.files import write_json
 from datasets.loader import TrainingBatches, build_loader
 from datasets.progress import Progress
 from tasks.common.drawing.plot import draw_curves
-from tasks.common.evaluation.evaluate import NO_IMAGES, draw_examples, evaluate, evaluation_loader, validation_source
+from tasks.common.evaluation.evaluate import TorchPredictor, evaluate, evaluation_loader
 from tasks.common.evaluation.report import epoch_line, has_stalled, is_new_best, metrics_as_json, write_csv
+from tasks.common.evaluation.scoring import NO_IMAGES, draw_examples, validation_source
 from tasks.common.evaluation.thresholds import write_table
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs import checkpoint
@@ -310,5 +311,5 @@ class _Trainer(Generic[T]):
         write_json(self.run / METRICS, metrics_as_json(scores, best["counts"]) | {"epoch": best["epoch"]})
         draw_curves(self.state.history, self.task.score_name, self.run / CURVES)
         source = self.task.source("train") if self.val_source is None else self.val_source
-        draw_examples(self.task, model, source, self.run / PICTURE)
+        draw_examples(self.task, TorchPredictor(self.task, model), source, self.run / PICTURE)
         return scores

@@ -19,9 +19,10 @@ from datasets.files import write_json
 from datasets.memory import available_bytes
 from datasets.sources import Source
 from datasets.types import Example
-from tasks.common.evaluation.evaluate import NO_IMAGES, draw_examples, validation_source
+from tasks.common.evaluation.evaluate import TorchPredictor
 from tasks.common.evaluation.features import pooled_features
 from tasks.common.evaluation.report import metrics_as_json
+from tasks.common.evaluation.scoring import NO_IMAGES, draw_examples, validation_source
 from tasks.common.evaluation.thresholds import write_table
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import METRICS, PICTURE
@@ -77,7 +78,7 @@ def fit_linear_probe(task: Task[T], run: Path) -> dict[str, float]:
     checkpoint.save_best(run, {"task": task.name, "metadata": dict(task.metadata)} | content)
     write_table(classes, run)
     write_json(run / METRICS, metrics_as_json(scores, counts))
-    draw_examples(task, model, source if val_source is None else val_source, run / PICTURE)
+    draw_examples(task, TorchPredictor(task, model), source if val_source is None else val_source, run / PICTURE)
     return scores
 
 

@@ -21,7 +21,7 @@ from datasets.drawing.plot import add_legend_below, format_log_axis, label_point
 from datasets.memory import keep_freed_memory
 from datasets.progress import Progress
 from tasks.common.cli.parser import Arguments
-from tasks.common.deploy.inference import inference_copy, inference_cost, latencies_ms
+from tasks.common.deploy.inference import call_of, inference_copy, inference_cost, latencies_ms
 from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
 from tasks.common.deploy.quantization import quantize
 from tasks.common.evaluation.report import write_csv
@@ -72,9 +72,8 @@ def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
             progress.describe(f"{task.config.backbone.name}, {task.config.data.input_size} px")
             progress.advance()
     sides = [task.config.data.input_size for task, _ in models]
-    latencies = iter(
-        latencies_ms([(network, side) for versions, side in zip(networks, sides, strict=True) for network in versions])
-    )
+    sized = [(network, side) for versions, side in zip(networks, sides, strict=True) for network in versions]
+    latencies = iter(latencies_ms([call_of(network, side) for network, side in sized]))
     rows = []
     for (task, network), side in zip(models, sides, strict=True):
         cost, width = inference_cost(network, side), parse_name(task.config.backbone.name).width_mult

@@ -13,12 +13,17 @@ from datasets.files import write_json
 from datasets.sources import Source
 from datasets.splits import MissingSplitError
 from tasks.common.cli.parser import Arguments
-from tasks.common.deploy.onnx_file import ExportedNetwork
-from tasks.common.evaluation.evaluate import Evaluation, draw_examples, evaluate_source, warn_about_data
+from tasks.common.deploy.exported import ExportedPredictor
+from tasks.common.deploy.session import MODEL
+from tasks.common.evaluation.exported import evaluate_exported
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.record import append_record
 from tasks.common.evaluation.report import metrics_as_json, print_metrics
+from tasks.common.evaluation.scoring import Evaluation, draw_examples, warn_about_data
 from tasks.common.evaluation.thresholds import write_thresholds
+from tasks.common.inference_task import InferenceTask
+from tasks.common.prediction.model import Model
+from tasks.common.prediction.open import load_model
 from tasks.common.runs.folder import (
     METRICS,
     PICTURE,
@@ -28,34 +33,33 @@ from tasks.common.runs.folder import (
     out_folder,
     same_again,
 )
-from tasks.common.runs.load import load_model
 from tasks.common.runs.threshold import newest_table
 from tasks.common.settings import CONFIG, read_config
-from tasks.common.task import Task
 from tasks.common.thresholds import THRESHOLDS
 
 
-def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
+def evaluate(name: str, arguments: Arguments) -> int:
     """Score a run's best checkpoint, or published weights, on a split."""
     options = arguments.options
     split = options["split"]
-    check_out_folder(task_class.name, out=options["out"], run=options["run"])
+    check_out_folder(name, out=options["out"], run=options["run"])
     if options["record"]:
         check_writable(Path(options["record"]).parent, "--record")
-    task, model = load_model(task_class, arguments.config, options["run"], arguments.given)
-    if options["record"] and isinstance(model, ExportedNetwork):
+    model = load_model(name, arguments.config, options["run"], arguments.given)
+    task, predictor = model.task, model.predictor
+    if options["record"] and options["run"] and (Path(options["run"]) / MODEL).is_file():
         raise ValueError("--record: only for trained networks; an exported network's scores are in its export.json")
     source = task.source(split)
     warn_about_data(source)
     if options["run"] and split == "val":
         _warn_about_training_images(task, source, Path(options["run"]))
     failure_cases = FailureCases(task)
-    evaluation = evaluate_source(task, model, source, "evaluating", failure_cases=failure_cases)
+    evaluation = _evaluate(model, source, failure_cases)
     folder = out_folder(task, f"evaluate-{split}", out=options["out"], run=options["run"])
     model_name = options["run"] or arguments.config.pretrained
     title, as_json = f"{model_name}, {evaluation.num_images} {split} images", options["json"]
     with explain_full_disk(folder, same_again):
-        draw_examples(task, model, source, folder / PICTURE)
+        draw_examples(task, predictor, source, folder / PICTURE)
         failure_cases.write(source, folder)
         metrics = report(evaluation, folder, title, as_json=as_json, run=options["run"])
     if options["record"]:
@@ -68,7 +72,17 @@ def evaluate(task_class: type[Task[Any]], arguments: Arguments) -> int:
     return 0
 
 
-def _warn_about_training_images(task: Task[Any], source: Source[Any], run: Path) -> None:
+def _evaluate(model: Model[Any], source: Source[Any], failure_cases: FailureCases[Any]) -> Evaluation[Any]:
+    if isinstance(model.predictor, ExportedPredictor):
+        return evaluate_exported(model.predictor, source, "evaluating", failure_cases=failure_cases)
+    from tasks.common.evaluation.evaluate import TorchPredictor, evaluate_source  # torch is slow to import
+
+    predictor = model.predictor
+    assert isinstance(predictor, TorchPredictor)
+    return evaluate_source(predictor.task, predictor.network, source, "evaluating", failure_cases=failure_cases)
+
+
+def _warn_about_training_images(task: InferenceTask[Any], source: Source[Any], run: Path) -> None:
     """Warn if validation images are held out in another way than by the run, which was then trained on some of them."""
     data, of_run = task.config.data, read_config(type(task.config), run / CONFIG).data
     holdout = {key: getattr(of_run, key) for key in ("val_fraction", "fold")}

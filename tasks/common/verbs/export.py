@@ -6,6 +6,8 @@ import dataclasses
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any, NamedTuple
@@ -19,19 +21,25 @@ from torch import nn
 from datasets.files import write_json
 from datasets.images.read import UnreadableImageError
 from datasets.progress import Progress
+from datasets.sources import Source
 from datasets.types import Image
 from tasks.common.cli.parser import Arguments
-from tasks.common.deploy.inference import inference_copy, latencies_ms
-from tasks.common.deploy.onnx_file import MODEL, ExportedNetwork, write_onnx
+from tasks.common.deploy.exported import ExportedModel, ExportedPredictor, has_postprocessing
+from tasks.common.deploy.inference import call_of, inference_copy, latencies_ms
+from tasks.common.deploy.onnx_file import ExportedNetwork, add_postprocessing, write_onnx
 from tasks.common.deploy.onnx_network import OnnxNetwork
 from tasks.common.deploy.quantization import quantize
+from tasks.common.deploy.session import MODEL
 from tasks.common.evaluation.evaluate import evaluate_source
+from tasks.common.evaluation.exported import evaluate_exported
 from tasks.common.evaluation.report import metrics_as_json
+from tasks.common.evaluation.scoring import Evaluation
 from tasks.common.evaluation.thresholds import write_table
 from tasks.common.runs.folder import check_out_folder, explain_full_disk, out_folder, same_again, write_settings
 from tasks.common.runs.load import load_model
 from tasks.common.runs.threshold import copy_table
 from tasks.common.task import Task
+from tasks.registry import inference_class
 
 REPORT = "export.json"
 CALIBRATION_IMAGES = 100  # of the training split
@@ -43,14 +51,14 @@ class Candidate(NamedTuple):
 
     Attributes:
         title: in the table.
-        network: the network to evaluate, on its device.
-        on_cpu: the network to time, on the CPU as ONNX Runtime is.
+        evaluate: (images with their truth, title of the progress bar) -> its scores.
+        call: computes the predictions for one image, on the CPU as ONNX Runtime does.
         num_bytes: size of the file or of the weights.
     """
 
     title: str
-    network: nn.Module
-    on_cpu: nn.Module
+    evaluate: Callable[[Source[Any], str], Evaluation[Any]]
+    call: Callable[[], Any]
     num_bytes: int
 
 
@@ -63,28 +71,31 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """
     options = arguments.options
     check_out_folder(task_class.name, out=options["out"], run=options["run"])
-    task, network = load_model(task_class, arguments.config, options["run"], arguments.given)
-    if isinstance(network, ExportedNetwork):
+    if options["run"] and (Path(options["run"]) / MODEL).is_file():
         raise ValueError(f"{options['run']}: is an exported network; give the run that it was exported from")
+    task, network = load_model(task_class, arguments.config, options["run"], arguments.given)
     if any(isinstance(module, OnnxNetwork) for module in network.modules()):
         raise ValueError(f"{arguments.config.pretrained}: is an ONNX file already")
-    is_int8 = options["int8"]
-    images = _calibration_images(task) if is_int8 else []
+    graph = None if options["raw"] else task.postprocessing(network)
+    images = _calibration_images(task) if options["int8"] else []
     with tempfile.TemporaryDirectory() as temporary:
-        floats = Path(temporary) / "floats.onnx"
+        floats, int8 = Path(temporary) / "floats.onnx", Path(temporary) / "int8.onnx"
         write_onnx(network, task.config.data.input_size, floats, task.name, task.metadata)
-        num_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
         on_cpu = inference_copy(network)
-        candidates = [Candidate("PyTorch", network, on_cpu, num_bytes), _open("ONNX, float32", floats)]
-        difference = max_difference(on_cpu, candidates[1].network, task.config.data.input_size)
-        exported = floats
-        if is_int8:
-            exported = Path(temporary) / "int8.onnx"
-            quantize(floats, exported, images)
-            candidates.append(_open("ONNX, int8", exported))
-        folder = out_folder(task, "export-int8" if is_int8 else "export", out=options["out"], run=options["run"])
+        difference = max_difference(on_cpu, ExportedNetwork(floats), task.config.data.input_size)
+        files = {"ONNX, float32": floats}
+        if options["int8"]:
+            quantize(floats, int8, images)
+            files["ONNX, int8"] = int8
+        if graph is not None:
+            for file in files.values():
+                add_postprocessing(file, graph, task.config)
+        candidates = [_of_network(task, network, on_cpu), *(_of_file(task, *item) for item in files.items())]
+        folder = out_folder(
+            task, "export-int8" if options["int8"] else "export", out=options["out"], run=options["run"]
+        )
         with explain_full_disk(folder, same_again):
-            shutil.copyfile(exported, folder / MODEL)
+            shutil.copyfile(list(files.values())[-1], folder / MODEL)
             write_settings(dataclasses.asdict(task.config), folder)
             task.write_metadata(folder)
             if options["run"]:
@@ -96,9 +107,22 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     return 0
 
 
-def _open(title: str, file: Path) -> Candidate:
-    network = ExportedNetwork(file)
-    return Candidate(title, network, network, file.stat().st_size)
+def _of_network(task: Task[Any], network: nn.Module, on_cpu: nn.Module) -> Candidate:
+    call = call_of(on_cpu, task.config.data.input_size)
+    num_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
+    return Candidate("PyTorch", partial(evaluate_source, task, network), lambda: task.decode(call()), num_bytes)
+
+
+def _of_file(task: Task[Any], title: str, file: Path) -> Candidate:
+    side, num_bytes = task.config.data.input_size, file.stat().st_size
+    if not has_postprocessing(file):
+        network = ExportedNetwork(file)
+        call = call_of(network, side)
+        return Candidate(title, partial(evaluate_source, task, network), lambda: task.decode(call()), num_bytes)
+    model = ExportedModel(file)
+    predictor = ExportedPredictor(inference_class(task.name)(task.config, model.metadata), model)
+    image = np.zeros((side, side, 3), np.uint8)
+    return Candidate(title, partial(evaluate_exported, predictor), partial(predictor, [image]), num_bytes)
 
 
 def _calibration_images(task: Task[Any]) -> list[Image]:
@@ -164,7 +188,7 @@ def _compare(task: Task[Any], candidates: list[Candidate], folder: Path) -> list
 
     The table of thresholds of the exported network, the last one, is written to the folder.
     """
-    latencies = latencies_ms([(candidate.on_cpu, task.config.data.input_size) for candidate in candidates])
+    latencies = latencies_ms([candidate.call for candidate in candidates])
     try:
         metrics = _evaluate(task, candidates, folder)
     except ValueError as error:  # the network is of use all the same
@@ -180,7 +204,7 @@ def _evaluate(task: Task[Any], candidates: list[Candidate], folder: Path) -> lis
     source = task.source("val")
     metrics = []
     for candidate in candidates:
-        evaluation = evaluate_source(task, candidate.network, source, f"evaluating {candidate.title}")
+        evaluation = candidate.evaluate(source, f"evaluating {candidate.title}")
         metrics.append(metrics_as_json(evaluation.scores, evaluation.counts))
     write_table(evaluation.metric.count_at_thresholds(), folder)
     return metrics

@@ -10,26 +10,22 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from torch import nn
-
 from datasets.words import plural
 from tasks.common.cli.parser import Arguments
-from tasks.common.evaluation.features import hash_network
 from tasks.common.prediction.files import PredictionFiles, check_formats, is_unfinished
 from tasks.common.prediction.model import Model
+from tasks.common.prediction.open import load_model
 from tasks.common.prediction.pipeline import predict_sources
 from tasks.common.prediction.result import Result
 from tasks.common.prediction.sources import Live, find_sources
 from tasks.common.runs.folder import check_out_folder, check_writable, explain_full_disk, out_folder
-from tasks.common.runs.load import load_model
 from tasks.common.runtime.signals import INTERRUPTED, stop_signals
 from tasks.common.settings import flatten
-from tasks.common.task import Task
 
 MAX_LISTED = 20  # files that were left out
 
 
-def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
+def predict(name: str, arguments: Arguments) -> int:
     """Predict on images and videos, all or those that an interrupted command has left."""
     options = arguments.options
     sources = find_sources(options["inputs"])
@@ -37,21 +33,21 @@ def predict(task_class: type[Task[Any]], arguments: Arguments) -> int:
     unfinished = Path(options["out"]) if options["out"] and is_unfinished(Path(options["out"])) else None
     if unfinished is None or is_live:  # what a camera has seen cannot be seen again
         unfinished = None
-        check_out_folder(task_class.name, out=options["out"], run=options["run"])
+        check_out_folder(name, out=options["out"], run=options["run"])
     else:
         check_writable(unfinished, "--out")
-    task, network = load_model(task_class, arguments.config, options["run"], arguments.given)
-    check_formats(options["save"], task)
-    folder = unfinished or out_folder(task, "predict", out=options["out"], run=options["run"])
+    model = load_model(name, arguments.config, options["run"], arguments.given)
+    check_formats(options["save"], model.task)
+    folder = unfinished or out_folder(model.task, "predict", out=options["out"], run=options["run"])
     this_folder = f"--out {quote(str(folder))}"
     go_on = f"run the command again with {this_folder}, which keeps what is done, or with --out on another disk"
-    digest = _digest(task, network)
+    digest = _digest(model)
     with explain_full_disk(folder, lambda: go_on), PredictionFiles(folder, digest, options["save"]) as files:
         if files.num_images:
             print(f"going on after {plural(files.num_images, 'image')} in {folder}", file=sys.stderr)
         with stop_signals() as received:
             line = _record_of if options["json"] else _line_of
-            report = predict_sources(Model(task, network), sources, files, line=line, stop=received)
+            report = predict_sources(model, sources, files, line=line, stop=received)
     _print_left_out("could not be read", report.unreadable)
     _print_left_out("without a prediction", report.refused)
     num_images = plural(report.num_images, "image")
@@ -83,8 +79,9 @@ def _print_left_out(what: str, lines: Sequence[str]) -> None:
             print(f"  and {len(lines) - MAX_LISTED} more", file=sys.stderr)
 
 
-def _digest(task: Task[Any], network: nn.Module) -> str:
+def _digest(model: Model[Any]) -> str:
     """A digest of all that predictions depend on besides the image."""
-    settings = flatten(dataclasses.asdict(task.config))
-    acting = {key: value for key, value in settings.items() if task.config.acts_in(key, "predict", has_run=True)}
-    return hash_network(network, acting).hexdigest()[:32]
+    config = model.task.config
+    settings = flatten(dataclasses.asdict(config))
+    acting = {key: value for key, value in settings.items() if config.acts_in(key, "predict", has_run=True)}
+    return model.predictor.digest(acting)[:32]

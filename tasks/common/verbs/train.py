@@ -10,8 +10,8 @@ from shlex import quote
 from typing import Any
 
 from tasks.common.cli.parser import Arguments
-from tasks.common.evaluation.evaluate import NOT_HELD_OUT, inspect_data, validation_source
 from tasks.common.evaluation.report import print_metrics
+from tasks.common.evaluation.scoring import NOT_HELD_OUT, inspect_data, validation_source
 from tasks.common.runs import checkpoint
 from tasks.common.runs.extend import extend_run
 from tasks.common.runs.folder import (

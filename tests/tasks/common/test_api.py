@@ -52,8 +52,8 @@ def test_import_is_light() -> None:
 
 
 def test_run_is_loaded_and_predicts_what_the_command_writes(unbroken: Path, photo: Path, tmp_path: Path) -> None:
-    model = load(unbroken, settings={"threshold": 0})
-    assert (model.task.name, model.network.training) == ("detection", False)
+    model: Any = load(unbroken, settings={"threshold": 0})
+    assert (model.task.name, model.predictor.network.training) == ("detection", False)
     record = model(photo).to_dict()
     assert record["detections"]
     assert record == as_predicted(unbroken, photo, tmp_path / "out")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,10 @@ import yaml
 from torch import Tensor, nn
 
 from tasks.common.cli.main import main
+from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.onnx_file import ExportedNetwork
-from tasks.common.evaluation.evaluate import Evaluation
+from tasks.common.evaluation.scoring import Evaluation
+from tasks.common.runs.exported import open_exported
 from tasks.common.runs.load import open_run
 from tasks.common.runtime.device import device_of
 from tasks.common.verbs import export
@@ -73,11 +76,12 @@ def test_weights_are_int8_with_a_scale_per_channel(exported: Path) -> None:
         assert scale.shape == weight.shape[:1]
 
 
-def test_int8_changes_little(exported: Path, unbroken: Path) -> None:
+def test_int8_changes_little(unbroken: Path, tmp_path: Path) -> None:
+    assert run("export", "--run", str(unbroken), "--int8", "--raw", "--out", str(tmp_path / "raw")) == 0
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     _, network = open_run(unbroken, DetectionTask, DetectionConfig)
     with torch.inference_mode():
-        float32, int8 = network.eval()(images), ExportedNetwork(exported / "model.onnx")(images)
+        float32, int8 = network.eval()(images), ExportedNetwork(tmp_path / "raw" / "model.onnx")(images)
     for name in ("class_logits", "box_deltas"):
         both = torch.stack([getattr(float32, name).flatten(), getattr(int8, name).flatten()])
         assert 0.9 < both.corrcoef()[0, 1] < 1
@@ -86,7 +90,7 @@ def test_int8_changes_little(exported: Path, unbroken: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("evaluate", "--data.input_size", "96", "--run"), "data.input_size: the exported network takes 64 px only"),
+        (("evaluate", "--data.input_size", "96", "--run"), "data.input_size: 64 is built into "),
         (("evaluate", "--record", "measured.jsonl", "--run"), "--record: only for trained networks"),
         (("export", "--run"), "is an exported network; give the run that it was exported from"),
         (("train", "--resume"), "no such checkpoint"),
@@ -105,10 +109,14 @@ def test_external_files_and_those_of_other_tasks_are_refused(exported: Path, tmp
     other = tmp_path / "other"
     shutil.copytree(exported, other)
     model: Any = onnx.load(other / "model.onnx")
-    onnx.helper.set_model_props(model, {"task": "embedding", "metadata": "{}"})
+    onnx.helper.set_model_props(model, {"task": "embedding", "metadata": "{}", "settings": "{}"})
     onnx.save(model, other / "model.onnx")
     with pytest.raises(ValueError, match=r"model\.onnx: was exported from the embedding task, not from detection"):
-        open_run(other, DetectionTask, DetectionConfig)
+        open_exported("detection", DetectionConfig(), other)
+    onnx.helper.set_model_props(model, {"task": "detection", "metadata": "{", "settings": "{}"})
+    onnx.save(model, other / "model.onnx")
+    with pytest.raises(ValueError, match=r"model\.onnx: its properties .* are missing or damaged; .*export the run"):
+        open_exported("detection", DetectionConfig(), other)
     del model.metadata_props[:]
     onnx.save(model, other / "model.onnx")
     with pytest.raises(ValueError, match=r"model\.onnx: not written by `export`"):
@@ -122,18 +130,20 @@ def test_latencies_are_compared_on_the_cpu(
     """PyTorch's network is evaluated on its device, and a copy is timed on the CPU, as ONNX Runtime is."""
     timed: list[nn.Module] = []
     evaluated: list[nn.Module] = []
+    original = export.call_of
 
-    def latencies_ms(networks: list[tuple[nn.Module, int]]) -> list[float]:
-        timed.extend(network for network, _ in networks)
-        return [1.0] * len(networks)
+    def call_of(network: nn.Module, input_size: int) -> Callable[[], Any]:
+        timed.append(network)
+        return original(network, input_size)
 
     def evaluate_source(task: DetectionTask, network: nn.Module, *_: object) -> Evaluation[Any]:
         evaluated.append(network)
         return Evaluation({task.score_name: 0.5}, 1, 0, task.metric())
 
-    monkeypatch.setattr(export, "latencies_ms", latencies_ms)
+    monkeypatch.setattr(export, "call_of", call_of)
     monkeypatch.setattr(export, "evaluate_source", evaluate_source)
-    assert run("export", "--run", str(unbroken), "--loop.device", device, "--out", str(tmp_path / "out")) == 0
+    words = ("--run", str(unbroken), "--raw", "--loop.device", device, "--out", str(tmp_path / "out"))
+    assert run("export", *words) == 0
     assert [device_of(network).type for network in timed] == ["cpu", "cpu"]
     assert [device_of(network).type for network in evaluated] == [device, "cpu"]
     assert timed[0] is not evaluated[0]
@@ -219,8 +229,8 @@ def test_a_run_without_its_data_is_exported_without_scores(
     report = json.loads((elsewhere / "export" / "export.json").read_text())
     assert [network["metrics"] for network in report["networks"]] == [{}, {}]
     assert report["max_difference"] < 1e-5
-    exported_network, metadata = ExportedNetwork(elsewhere / "export" / "model.onnx"), unbroken / "metadata.json"
-    assert exported_network.metadata == json.loads(metadata.read_text())
+    model, metadata = ExportedModel(elsewhere / "export" / "model.onnx"), unbroken / "metadata.json"
+    assert model.metadata == json.loads(metadata.read_text())
     assert sorted(unbroken.iterdir()) == before
 
 

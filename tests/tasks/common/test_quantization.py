@@ -14,8 +14,9 @@ from datasets.types import Image
 from tasks.classification.model import ClassificationModel
 from tasks.common.deploy import quantization
 from tasks.common.deploy.bias_correction import correct_biases
-from tasks.common.deploy.onnx_file import INPUT, ExportedNetwork, write_onnx
+from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
 from tasks.common.deploy.quantization import quantize
+from tasks.common.deploy.session import INPUT
 
 SIDE, NUM_CLASSES = 64, 10
 

@@ -2,7 +2,8 @@
 
 import inspect
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,18 +12,21 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from datasets.images.read import write_image
 from datasets.loader import Collate
-from datasets.resizing import resize
+from datasets.pillow_resizing import resize_by_pillow
 from datasets.sources import Preprocess
 from datasets.splits import SplitData
 from datasets.transforms import CropAugmentation
 from datasets.types import Example, Image, Split
+from tasks.common.cli.commands import COMMANDS
 from tasks.common.cli.parser import Arguments
 from tasks.common.config import BackboneConfig, DataConfig, LoopConfig, OptimConfig, TaskConfig
-from tasks.common.inference_task import Metric
+from tasks.common.deploy.postprocessing import parse_graph
+from tasks.common.inference_task import InferenceTask, Metric
 from tasks.common.model.logits import Logits, LogitsModel
 from tasks.common.runs.pretrained import build_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
@@ -79,9 +83,34 @@ class Accuracy(Metric[float]):
         (folder / "correct.txt").write_text(f"{sum(self.correct)}")
 
 
-class BrightnessTask(Task[float]):
+class BrightnessInference(InferenceTask[float]):
     name, score_name = "brightness", "within_0.1"
 
+    def _open_data(self) -> SplitData[Any]:
+        return SplitData(Path(), "grey images", {"train": lambda: GreyImages(40), "val": lambda: GreyImages(11)})
+
+    def source(self, split: Split) -> GreyImages:
+        source: GreyImages = self.data[split]
+        return source
+
+    def preprocessing(self) -> Preprocess:
+        return partial(resize_by_pillow, input_size=self.config.data.input_size)
+
+    def read_outputs(self, outputs: Mapping[str, NDArray[Any]]) -> list[float]:
+        brightness: list[float] = outputs["brightness"].tolist()
+        return brightness
+
+    def metric(self) -> Accuracy:
+        return Accuracy()
+
+    def draw(self, image: Image, predicted: float, truth: float | None = None) -> Image:
+        return np.full_like(image, int(np.clip(255 * predicted, 0, 255)))
+
+    def describe(self, predicted: float, image_hw: tuple[int, int]) -> dict[str, Any]:
+        return {"brightness": predicted}
+
+
+class BrightnessTask(BrightnessInference, Task[float]):
     @classmethod
     def from_data(cls, config: Any) -> Self:
         return cls(config, {})
@@ -93,18 +122,8 @@ class BrightnessTask(Task[float]):
     def build_model(self) -> LogitsModel:
         return LogitsModel(build_pretrained(self.config, None), 1)
 
-    def _open_data(self) -> SplitData[Any]:
-        return SplitData(Path(), "grey images", {"train": lambda: GreyImages(40), "val": lambda: GreyImages(11)})
-
-    def source(self, split: Split) -> GreyImages:
-        source: GreyImages = self.data[split]
-        return source
-
     def augmentation(self) -> CropAugmentation:
         return CropAugmentation(self.config.data.input_size, min_crop_area=0.5, randaugment_ops=0)
-
-    def preprocessing(self) -> Preprocess:
-        return partial(resize, input_size=self.config.data.input_size)
 
     def collate(self) -> Collate[float]:
         return brightness_targets
@@ -115,14 +134,9 @@ class BrightnessTask(Task[float]):
     def decode(self, outputs: Logits) -> list[float]:
         return outputs.logits[:, 0].tolist()
 
-    def metric(self) -> Accuracy:
-        return Accuracy()
-
-    def draw(self, image: Image, predicted: float, truth: float | None = None) -> Image:
-        return np.full_like(image, int(np.clip(255 * predicted, 0, 255)))
-
-    def describe(self, predicted: float, image_hw: tuple[int, int]) -> dict[str, Any]:
-        return {"brightness": predicted}
+    def postprocessing(self, network: nn.Module) -> Any:
+        text = "squeeze (float[N, 1] logits) => (float[N] brightness) { brightness = Squeeze (logits, axis) }"
+        return parse_graph(text, axis=np.array([1]))
 
 
 # --- its settings
@@ -147,14 +161,22 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The modules of a package `tasks.brightness`."""
+    for module in ("config", "inference", "task"):
+        monkeypatch.setitem(sys.modules, f"tasks.brightness.{module}", sys.modules[__name__])
+
+
 def command(function: Any, config: Any, **options: Any) -> int:
-    return int(function(BrightnessTask, Arguments(function.__name__, config, options)))
+    task = "brightness" if COMMANDS[function.__name__].is_light else BrightnessTask
+    return int(function(task, Arguments(function.__name__, config, options)))
 
 
 def test_a_task_takes_few_lines() -> None:
-    parts = (GreyImages, BrightnessTargets, brightness_targets, Accuracy, BrightnessTask)
+    parts = (GreyImages, BrightnessTargets, brightness_targets, Accuracy, BrightnessInference, BrightnessTask)
     lines = [line for part in parts for line in inspect.getsource(part).splitlines() if line.strip()]
-    assert len(lines) < 60, len(lines)
+    assert len(lines) < 70, len(lines)
 
 
 def test_it_trains_evaluates_predicts_and_is_exported(
@@ -179,7 +201,7 @@ def test_it_trains_evaluates_predicts_and_is_exported(
     dark, light = map(json.loads, (tmp_path / "predicted" / "predictions.jsonl").read_text().splitlines())
     assert dark["brightness"] < light["brightness"]
 
-    assert command(export, config, run=str(run), int8=False, out=str(tmp_path / "exported")) == 0
+    assert command(export, config, run=str(run), int8=False, raw=False, out=str(tmp_path / "exported")) == 0
     capsys.readouterr()
     exported = {"run": str(tmp_path / "exported"), "out": str(tmp_path / "evaluated_2")}
     assert command(evaluate, config, **(same | exported)) == 0
@@ -193,5 +215,6 @@ def test_its_metric_merges() -> None:
 
 
 def test_it_implements_only_the_abstract_methods() -> None:
-    methods = {name for name, value in vars(BrightnessTask).items() if inspect.isroutine(value)}
+    both = vars(BrightnessInference) | vars(BrightnessTask)
+    methods = {name for name, value in both.items() if inspect.isroutine(value)}
     assert methods == Task.__abstractmethods__

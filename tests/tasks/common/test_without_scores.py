@@ -13,7 +13,7 @@ import torch
 from datasets.files import CACHE_VARIABLE
 from datasets.splits import MissingSplitError
 from tasks.classification.task import ClassificationTask
-from tasks.common.evaluation.evaluate import inspect_data, validation_source
+from tasks.common.evaluation.scoring import inspect_data, validation_source
 from tasks.common.runs.checkpoint import load_checkpoint
 from tasks.common.settings import replace_settings
 from tasks.common.training.fit import fit

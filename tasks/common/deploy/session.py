@@ -1,0 +1,47 @@
+"""ONNX Runtime sessions, and the names in the files that `export` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+INPUT = "images"
+MODEL = "model.onnx"  # in place of checkpoints in a run folder written by `export`
+TASK, METADATA = "task", "metadata"  # keys of the file's properties
+SETTINGS = "settings"  # likewise, of a file with its postprocessing inside
+
+
+def open_session(path: Path, num_threads: int | None = None) -> Any:
+    """An ONNX Runtime session on the CPU.
+
+    Args:
+        path: of the file.
+        num_threads: that one network uses; None for as many as there are cores.
+
+    Raises:
+        ValueError: if the file is missing or cannot be read.
+    """
+    import onnxruntime  # slow to import
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    options = onnxruntime.SessionOptions()
+    # Otherwise its threads keep spinning after a call and slow torch down.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if num_threads is not None:
+        options.intra_op_num_threads = num_threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises many types
+        raise ValueError(f"{path}: not a network that ONNX Runtime can read ({error})") from error
+
+
+def fixed_input_size(path: Path) -> int | None:
+    """The side of the square input that an ONNX file is made for; None if it takes other sizes.
+
+    Raises:
+        ValueError: if the file is missing or damaged.
+    """
+    shape: list[Any] = open_session(path).get_inputs()[0].shape
+    sides = {side for side in shape[1:] if isinstance(side, int) and side != 3}
+    return sides.pop() if len(sides) == 1 else None

@@ -1,0 +1,53 @@
+"""Open whatever predicts: an export without torch, everything else with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from tasks.common.config import TaskConfig
+from tasks.common.prediction.model import Model
+from tasks.common.runs.exported import is_exported, open_exported
+from tasks.registry import task_class
+
+
+def open_model(name: str, config: TaskConfig, run: str | None, given: Collection[str] = ()) -> Model[Any]:
+    """A model for predictions; changes no global state.
+
+    Args:
+        name: of the task.
+        config: the settings; those of the run, if there is one.
+        run: folder of a run or an export; None for the weights in `pretrained`.
+        given: keys that the user has set on the command line.
+
+    Raises:
+        ValueError: if there is no such model, or it does not solve the task.
+    """
+    if is_exported(run):
+        return _open_exported(name, config, run, given)
+    from tasks.common.runs import load  # torch is slow to import
+
+    task, network, _ = load.open_model(task_class(name), config, run, given)
+    return _of_network(task, network)
+
+
+def load_model(name: str, config: TaskConfig, run: str | None, given: Collection[str] = ()) -> Model[Any]:
+    """The same for a command, with the global options for its device; a line says which published weights these are."""
+    if is_exported(run):
+        return _open_exported(name, config, run, given)
+    from tasks.common.runs import load  # torch is slow to import
+
+    task, network = load.load_model(task_class(name), config, run, given)
+    return _of_network(task, network)
+
+
+def _open_exported(name: str, config: TaskConfig, run: str | None, given: Collection[str]) -> Model[Any]:
+    assert run is not None
+    predictor = open_exported(name, config, run, given)
+    return Model(predictor.task, predictor)
+
+
+def _of_network(task: Any, network: Any) -> Model[Any]:
+    from tasks.common.evaluation.evaluate import TorchPredictor
+
+    return Model(task, TorchPredictor(task, network))
