@@ -190,7 +190,7 @@ def test_an_old_run_is_evaluated_resumed_and_exported(unbroken: Path, old_run: P
 
 def test_an_old_config_file_and_an_old_export_load(unbroken: Path, old_run: Path, tmp_path: Path) -> None:
     exported = tmp_path / "exported"
-    assert run_detection("export", "--run", str(unbroken), "--out", str(exported)).returncode == 0
+    assert run_detection("export", "--run", str(unbroken), "--raw", "--out", str(exported)).returncode == 0
     scores = json.loads(run_detection("evaluate", "--run", str(exported), "--json").stdout)
     model = onnx.load(exported / "model.onnx")
     properties = {entry.key: entry.value for entry in model.metadata_props}

@@ -17,7 +17,8 @@ from tasks.geolocation.cells import Partitioning, coarse_cell_ids
 from tasks.geolocation.loss import cell_loss, cell_targets
 from tasks.geolocation.mean_shift import weighted_mode
 from tasks.geolocation.model import decode_cells
-from tasks.geolocation.retrieval import TEMPERATURE, Im2GPS, NeighbourOutputs, decode_neighbours
+from tasks.geolocation.places import TEMPERATURE
+from tasks.geolocation.retrieval import Im2GPS, NeighbourOutputs, decode_neighbours
 from tests.tasks.geolocation.towns import LAT_DEG, LNG_DEG, towns
 from tests.tasks.laws import as_examples
 
