@@ -29,6 +29,9 @@ class FaceDetector:
 
     OpenCV's object is neither, so each thread opens the file once more (6 ms).
 
+    Attributes:
+        path: of its file.
+
     Source: Wu et al. 2023 (YuNet: A Tiny Millisecond-level Face Detector).
     """
 
@@ -44,7 +47,7 @@ class FaceDetector:
         """
         if not path.is_file():
             raise ValueError(f"{path}: no such file; expected YuNet's ONNX file")
-        self._path, self._min_score = path, min_score
+        self.path, self._min_score = path, min_score
         self._threads = threading.local()
         try:
             self._detect(np.zeros((CHECK_PX, CHECK_PX, 3), np.uint8))
@@ -52,7 +55,7 @@ class FaceDetector:
             raise ValueError(f"{path}: not a face detector that OpenCV can read; expected YuNet's ONNX file") from error
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_path": self._path, "_min_score": self._min_score}
+        return {"path": self.path, "_min_score": self._min_score}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state, _threads=threading.local())
@@ -85,7 +88,7 @@ class FaceDetector:
         if network is None:
             cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns about its own calls
             size = (CHECK_PX, CHECK_PX)
-            network = cv2.FaceDetectorYN.create(str(self._path), "", size, self._min_score, NMS_IOU, MAX_CANDIDATES)
+            network = cv2.FaceDetectorYN.create(str(self.path), "", size, self._min_score, NMS_IOU, MAX_CANDIDATES)
             self._threads.network = network
         network.setInputSize((image.shape[1], image.shape[0]))
         _, faces = network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

@@ -73,6 +73,10 @@ class AttributesInference(FaceInference[Attributes]):
         """The attributes' probabilities."""
         return [Attributes(row) for row in outputs["probabilities"]]
 
+    def predictor_settings(self) -> dict[str, Any]:
+        """The preprocessing and the names, see `InferenceTask`."""
+        return super().predictor_settings() | {"names": self.attribute_names}
+
     def metric(self) -> AttributesMetric:
         """Mean average precision."""
         return AttributesMetric(self.attribute_names, self.threshold)

@@ -68,6 +68,11 @@ class ClassificationInference(InferenceTask[Label]):
         """The class of each image and all probabilities."""
         return [Label(int(row.argmax()), row) for row in outputs["probabilities"]]
 
+    def predictor_settings(self) -> dict[str, Any]:
+        """The preprocessing and the names, see `InferenceTask`."""
+        crop = {"resize": "center_crop", "crop_fraction": self.config.data.crop_fraction}
+        return super().predictor_settings() | crop | {"names": self.class_names}
+
     def metric(self) -> ClassificationMetric:
         """Top-1 and top-5."""
         return ClassificationMetric(self.class_names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any, TypeVar
 
 from backbone.published import download_once
 from datasets.alignment import FaceCrop, face_input, prepare_faces
-from datasets.face_detection import FaceDetector
+from datasets.face_detection import MIN_SCORE, FaceDetector
 from datasets.sources import Preprocess
 from datasets.types import Image, PreparedImage
 from tasks.common.inference_task import InferenceTask
 from tasks.common.published import FACE_DETECTORS
 
 T = TypeVar("T")
+DETECTOR = "face_detection.onnx"  # in the folder of an export
 
 
 class FaceInference(InferenceTask[T]):
@@ -26,6 +28,20 @@ class FaceInference(InferenceTask[T]):
         super().__init__(config, metadata)
         data = config.data
         self.face_crop = FaceCrop(data.face_part, open_detector(data.align), data.face_crop, data.face_scale)
+
+    def predictor_settings(self) -> dict[str, Any]:
+        """The crop of faces, see `InferenceTask`."""
+        data, own = self.config.data, super().predictor_settings()
+        own |= {"resize": "center_crop", "crop_fraction": 1, "part": list(data.face_part)}
+        if data.align is None:
+            return own
+        crop = {"face_crop": data.face_crop, "face_scale": data.face_scale, "faces": self.config.faces}
+        return own | crop | {"face_detector": DETECTOR, "min_face_score": MIN_SCORE}
+
+    def write_companions(self, folder: Path) -> None:
+        """The face detector's file, if there is one."""
+        if self.face_crop.detector is not None:
+            shutil.copyfile(self.face_crop.detector.path, folder / DETECTOR)
 
     def preprocessing(self) -> Preprocess:
         """Crop of the largest face, and resize."""

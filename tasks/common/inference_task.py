@@ -120,6 +120,13 @@ class InferenceTask(ABC, Generic[T]):
     def read_outputs(self, outputs: Mapping[str, NDArray[Any]]) -> list[T]:
         """One prediction per image, from the outputs of an exported network with its postprocessing inside."""
 
+    def predictor_settings(self) -> dict[str, Any]:
+        """What `predictor.py` beside an exported file needs: how a photo becomes an input, and names; plain JSON."""
+        return {"task": self.name, "part": [0, 0, 1, 1]}
+
+    def write_companions(self, folder: Path) -> None:
+        """Write other files that `predictor.py` needs beside an exported file."""
+
     @abstractmethod
     def metric(self) -> Metric[T]:
         """A new, empty metric."""

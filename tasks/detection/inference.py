@@ -67,6 +67,11 @@ class DetectionInference(InferenceTask[Detections]):
             for boxes, scores, class_ids in found
         ]
 
+    def predictor_settings(self) -> dict[str, Any]:
+        """The preprocessing and the names, see `InferenceTask`."""
+        own = {"resize": "stretch", "antialias": self.config.data.antialias, "threshold": self.threshold}
+        return super().predictor_settings() | own | {"names": self.class_names}
+
     def metric(self) -> DetectionMetric:
         """COCO's average precision."""
         return DetectionMetric(self.class_names, self.config.score_threshold)

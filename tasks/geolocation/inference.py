@@ -25,7 +25,13 @@ from tasks.geolocation.draw import draw_cells, draw_regions
 from tasks.geolocation.map import CellMap, format_coordinates, format_length
 from tasks.geolocation.metric import GeolocationMetric, within
 from tasks.geolocation.places import places_of_cells
-from tasks.geolocation.regions import Region, most_probable_regions, region_probabilities, regions_as_columns
+from tasks.geolocation.regions import (
+    Region,
+    all_regions,
+    most_probable_regions,
+    region_probabilities,
+    regions_as_columns,
+)
 
 CELLS = Path("cells.csv")
 NUM_SUMMARIZED_REGIONS = 3  # in a line
@@ -82,6 +88,13 @@ class GeolocationInference(InferenceTask[Place]):
         """A location and the probability of each cell for each photo."""
         cells, bandwidth_km = self.partitionings[-1], self.config.bandwidth_km
         return list(places_of_cells(outputs["probabilities"], cells, bandwidth_km=bandwidth_km))
+
+    def predictor_settings(self) -> dict[str, Any]:
+        """The preprocessing and the names, see `InferenceTask`."""
+        crop = {"resize": "center_crop", "crop_fraction": self.config.data.crop_fraction}
+        regions, region_of_cell = all_regions(self.partitionings[-1])
+        described = [{"name": region.name, "lat_deg": region.lat_deg, "lng_deg": region.lng_deg} for region in regions]
+        return super().predictor_settings() | crop | {"regions": described, "region_of_cell": region_of_cell}
 
     def metric(self) -> GeolocationMetric:
         """Fractions of photos within distances, beside the best constant prediction."""

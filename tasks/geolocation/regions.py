@@ -54,6 +54,12 @@ def most_probable_regions(predicted: Place, partitioning: Partitioning) -> list[
     return [_describe(int(regions[row]), float(probabilities[row])) for row in best if probabilities[row] > 0]
 
 
+def all_regions(partitioning: Partitioning) -> tuple[list[Region], list[int]]:
+    """All regions, without a probability, and the index among them of each of a model's cells."""
+    regions, region_of_cell = np.unique(region_cells(partitioning), return_inverse=True)
+    return [_describe(int(region), 0.0) for region in regions], region_of_cell.tolist()
+
+
 def regions_as_columns(regions: Sequence[Region]) -> dict[str, NDArray[Any]]:
     """The fields of regions as columns, whose types do not depend on the regions."""
     dtypes: dict[type, Any] = {str: str, int: np.int64, float: np.float64}

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from datasets.files import atomic_write
 from tasks.common.deploy.inference import inference_copy
 from tasks.common.deploy.postprocessing import append_graph
-from tasks.common.deploy.session import INPUT, METADATA, SETTINGS, TASK, open_session
+from tasks.common.deploy.session import INPUT, METADATA, PREDICTOR, SETTINGS, TASK, open_session
+from tasks.common.inference_task import InferenceTask
 from tasks.common.legacy import upgrade_checkpoint
 from tasks.common.settings import get_setting
 
@@ -111,20 +112,23 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, metad
         write_with_properties(plain, path, {TASK: task, METADATA: json.dumps(metadata)})
 
 
-def add_postprocessing(path: Path, graph: GraphProto, config: Any) -> None:
+def add_postprocessing(path: Path, graph: GraphProto, task: InferenceTask[Any]) -> None:
     """Put a graph behind the network in an exported file, with the settings that it has built in.
 
     Args:
         path: the file, which is replaced.
         graph: from the network's raw outputs to predictions.
-        config: the settings of the task.
+        task: of the network.
     """
     import onnx  # slow to import
 
     whole = append_graph(onnx.load(path), graph)
-    settings = {key: get_setting(config, key) for key in config.BUILT_IN}
-    properties = {entry.key: entry.value for entry in whole.metadata_props} | {SETTINGS: json.dumps(settings)}
-    onnx.helper.set_model_props(whole, properties)
+    added = {
+        SETTINGS: {key: get_setting(task.config, key) for key in task.config.BUILT_IN},
+        PREDICTOR: task.predictor_settings(),
+    }
+    properties = {entry.key: entry.value for entry in whole.metadata_props}
+    onnx.helper.set_model_props(whole, properties | {key: json.dumps(value) for key, value in added.items()})
     with atomic_write(path) as temporary:
         onnx.save(whole, temporary)
 

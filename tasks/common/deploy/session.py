@@ -8,7 +8,7 @@ from typing import Any
 INPUT = "images"
 MODEL = "model.onnx"  # in place of checkpoints in a run folder written by `export`
 TASK, METADATA = "task", "metadata"  # keys of the file's properties
-SETTINGS = "settings"  # likewise, of a file with its postprocessing inside
+SETTINGS, PREDICTOR = "settings", "predictor"  # likewise, of a file with its postprocessing inside
 
 
 def open_session(path: Path, num_threads: int | None = None) -> Any:

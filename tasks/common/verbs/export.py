@@ -38,10 +38,12 @@ from tasks.common.evaluation.thresholds import write_table
 from tasks.common.runs.folder import check_out_folder, explain_full_disk, out_folder, same_again, write_settings
 from tasks.common.runs.load import load_model
 from tasks.common.runs.threshold import copy_table
+from tasks.common.runtime.repository import ROOT
 from tasks.common.task import Task
 from tasks.registry import inference_class
 
 REPORT = "export.json"
+PREDICTOR_FILE = ROOT / "tasks" / "common" / "deploy" / "predictor.py"  # copied as it is
 CALIBRATION_IMAGES = 100  # of the training split
 MAX_DIFFERENCE = 1e-3  # of an output in float32, relative to its largest absolute value
 
@@ -89,7 +91,7 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
             files["ONNX, int8"] = int8
         if graph is not None:
             for file in files.values():
-                add_postprocessing(file, graph, task.config)
+                add_postprocessing(file, graph, task)
         candidates = [_of_network(task, network, on_cpu), *(_of_file(task, *item) for item in files.items())]
         folder = out_folder(
             task, "export-int8" if options["int8"] else "export", out=options["out"], run=options["run"]
@@ -98,6 +100,9 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
             shutil.copyfile(list(files.values())[-1], folder / MODEL)
             write_settings(dataclasses.asdict(task.config), folder)
             task.write_metadata(folder)
+            if graph is not None:
+                task.write_companions(folder)
+                shutil.copyfile(PREDICTOR_FILE, folder / PREDICTOR_FILE.name)
             if options["run"]:
                 copy_table(options["run"], folder)
             rows = _compare(task, candidates, folder)

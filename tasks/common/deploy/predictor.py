@@ -1,0 +1,196 @@
+"""Predictions by the model.onnx beside this file, without the software that trained it.
+
+pip install onnxruntime opencv-python-headless pillow
+python predictor.py photo.jpg
+
+import predictor
+model = predictor.load(".")
+print(model("photo.jpg"))       # a path, an RGB array (height, width, 3) of uint8, or a PIL image
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+import PIL.Image
+import PIL.ImageOps
+
+ALIGNED_PX = 224
+# Where the eyes, the nose and the corners of the mouth are in an aligned face, as fractions of its side (ArcFace's).
+LANDMARKS = [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
+MAX_DETECTION_SIDE_PX = 640  # larger photos are reduced to find their faces
+
+
+def load(folder: str | Path = ".", num_threads: int = 0) -> "Predictor":
+    """The model in a folder; `num_threads` 0 uses all cores."""
+    return Predictor(Path(folder), num_threads)
+
+
+class Predictor:
+    """A model with its preprocessing; call it with a photo."""
+
+    def __init__(self, folder: Path, num_threads: int) -> None:
+        path, options = folder / "model.onnx", onnxruntime.SessionOptions()
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; expected the folder that `export` wrote")
+        options.intra_op_num_threads = num_threads
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        properties = self.session.get_modelmeta().custom_metadata_map
+        if "predictor" not in properties:
+            raise ValueError(f"{path}: its property 'predictor' is missing; expected the file as `export` wrote it")
+        self.settings = json.loads(properties["predictor"])
+        self.size = self.session.get_inputs()[0].shape[-1]
+        self.face_detector: Any = None
+        if "face_detector" in self.settings:
+            detector, min_score = str(folder / self.settings["face_detector"]), self.settings["min_face_score"]
+            self.face_detector = cv2.FaceDetectorYN.create(detector, "", (32, 32), min_score, 0.3, 5000)
+
+    def __call__(self, photo: Any) -> dict[str, Any]:
+        """What the model finds in a photo, in the photo's own pixels."""
+        image = read_image(photo)
+        if self.face_detector is None:
+            return self._describe(self._run(self._crop_part(image)), image)
+        found = []
+        for face in self._find_faces(image):
+            crop = crop_box(image, face[:4], self.settings["face_scale"])
+            if self.settings["face_crop"] == "aligned":
+                crop = align(image, face[4:14].reshape(5, 2))
+            box = [float(face[0]), float(face[1]), float(face[0] + face[2]), float(face[1] + face[3])]
+            found.append({"face_box_xyxy": box} | self._describe(self._run(crop), image))
+        return {"faces": found}
+
+    def _run(self, image: np.ndarray) -> list[np.ndarray]:
+        """The outputs for one image of any size, without the batch axis."""
+        pixels = self._resize(image).transpose(2, 0, 1)[None]
+        return [output[0] for output in self.session.run(None, {"images": np.ascontiguousarray(pixels)})]
+
+    def _resize(self, image: np.ndarray) -> np.ndarray:
+        size, bilinear = self.size, PIL.Image.Resampling.BILINEAR
+        if self.settings["resize"] == "stretch":
+            if not self.settings["antialias"] or max(image.shape[:2]) <= size:
+                return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+            return np.asarray(PIL.Image.fromarray(image).resize((size, size), bilinear))
+        side, (height, width) = round(size / self.settings["crop_fraction"]), image.shape[:2]
+        scale = side / min(height, width)
+        wide, high = max(side, round(width * scale)), max(side, round(height * scale))
+        left, top = (wide - size) // 2, (high - size) // 2
+        resized = PIL.Image.fromarray(image).resize((wide, high), bilinear)
+        return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+    def _crop_part(self, image: np.ndarray) -> np.ndarray:
+        """The part of the photo that the model was trained on; by default all of it."""
+        height, width = image.shape[:2]
+        x0, y0, x1, y1 = (round(f * n) for f, n in zip(self.settings["part"], (width, height) * 2, strict=True))
+        x0, y0 = min(x0, width - 1), min(y0, height - 1)
+        return image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+
+    def _find_faces(self, image: np.ndarray) -> np.ndarray:
+        """Rows of x, y, width, height, five landmarks and score, in pixels of the photo; the largest face first."""
+        height, width = image.shape[:2]
+        scale = min(1, MAX_DETECTION_SIDE_PX / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
+        self.face_detector.setInputSize(size)
+        rows = self.face_detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
+        rows = np.zeros((0, 15), np.float32) if rows is None else rows
+        rows = np.hstack([rows[:, :14].astype(np.float64) / scale, rows[:, 14:]])
+        rows = rows[np.argsort(-rows[:, 2] * rows[:, 3], kind="stable")]
+        if self.settings["faces"] == "all":
+            return rows
+        return rows[: int(self.settings["faces"] == "largest" or len(rows) == 1)]
+
+    def _describe(self, outputs: list[np.ndarray], image: np.ndarray) -> dict[str, Any]:
+        """The outputs in words and numbers, by the method of the task."""
+        record: dict[str, Any] = getattr(self, f"_{self.settings['task']}")(outputs, image)
+        return record
+
+    def _detection(self, outputs: list[np.ndarray], image: np.ndarray) -> dict[str, Any]:
+        boxes, scores, class_ids = outputs
+        height, width = image.shape[:2]
+        boxes = boxes * (np.array([width, height, width, height], np.float32) / self.size)
+        kept = (scores > 0) & (scores >= self.settings["threshold"])
+        return {
+            "detections": [
+                {"class_name": self.settings["names"][class_id], "score": float(score), "box_xyxy": box.tolist()}
+                for box, score, class_id in zip(boxes[kept], scores[kept], class_ids[kept], strict=True)
+            ]
+        }
+
+    def _classification(self, outputs: list[np.ndarray], _: np.ndarray) -> dict[str, Any]:
+        (probabilities,), names = outputs, self.settings["names"]
+        best = np.argsort(-probabilities, kind="stable")[:5]
+        return {"classes": [{"class_name": names[i], "probability": float(probabilities[i])} for i in best]}
+
+    def _attributes(self, outputs: list[np.ndarray], _: np.ndarray) -> dict[str, Any]:
+        return {"attributes": dict(zip(self.settings["names"], outputs[0].tolist(), strict=True))}
+
+    def _embedding(self, outputs: list[np.ndarray], _: np.ndarray) -> dict[str, Any]:
+        return {"embedding": outputs[0].tolist()}
+
+    def _geolocation(self, outputs: list[np.ndarray], _: np.ndarray) -> dict[str, Any]:
+        sums, regions = np.bincount(self.settings["region_of_cell"], outputs[0]), self.settings["regions"]
+        best = np.argsort(-sums, kind="stable")[:5]
+        return {"regions": [regions[i] | {"probability": float(sums[i])} for i in best if sums[i] > 0]}
+
+
+def read_image(photo: Any) -> np.ndarray:
+    """A photo as an upright RGB array of uint8 (height, width, 3).
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    if isinstance(photo, PIL.Image.Image):
+        return np.asarray(PIL.ImageOps.exif_transpose(photo).convert("RGB"))
+    if isinstance(photo, np.ndarray):
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+            raise ValueError(f"expected an RGB array of uint8 (height, width, 3), got {photo.dtype} {photo.shape}")
+        return photo
+    if not Path(photo).is_file():
+        raise ValueError(f"{photo}: no such file")
+    data = Path(photo).read_bytes()
+    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data:
+        raise ValueError(f"{photo}: truncated image")
+    stored = np.frombuffer(data, np.uint8)
+    values = cv2.imdecode(stored, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if len(data) else None
+    if values is None:
+        raise ValueError(f"{photo}: not an image that OpenCV can read")
+    if values.dtype == np.uint16:
+        values = np.rint(values.astype(np.float32) * np.float32(255 / 65535)).astype(np.uint8)
+    if values.dtype != np.uint8:
+        raise ValueError(f"{photo}: its values are {values.dtype}; expected 8 or 16 bits")
+    return np.ascontiguousarray(values[..., ::-1])  # from BGR
+
+
+def crop_box(image: np.ndarray, box_xywh: np.ndarray, scale: float) -> np.ndarray:
+    """The box made square and enlarged around its centre; outside the photo its border is repeated."""
+    x, y, width, height = map(float, box_xywh)
+    side = max(1, round(scale * max(width, height)))
+    left, top = round((2 * x + width - side) / 2), round((2 * y + height - side) / 2)
+    rows = np.clip(np.arange(top, top + side), 0, image.shape[0] - 1)
+    return image[rows[:, None], np.clip(np.arange(left, left + side), 0, image.shape[1] - 1)]
+
+
+def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """The photo turned, scaled and shifted so that the landmarks are nearest to where they belong."""
+    x, y = landmarks.T
+    zero, one = np.zeros(5), np.ones(5)
+    equations = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
+    target = (ALIGNED_PX / 112 * np.array(LANDMARKS)).T.ravel()
+    a, b, shift_x, shift_y = np.linalg.lstsq(equations, target, rcond=None)[0]
+    matrix = np.array([[a, -b, shift_x], [b, a, shift_y]])
+    return cv2.warpAffine(image, matrix, (ALIGNED_PX, ALIGNED_PX), flags=cv2.INTER_LINEAR)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python predictor.py PHOTO...")
+    model = load(Path(__file__).parent)
+    for name in sys.argv[1:]:
+        try:
+            print(json.dumps({"image": name} | model(name)))
+        except ValueError as error:
+            sys.exit(f"error: {error}")
