@@ -23,12 +23,16 @@ import yaml
 
 from datasets.batch import Batch, map_tensors
 from datasets.loader import Key, build_batch
+from datasets.types import Detections
 from tasks.common.config import TaskConfig
-from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
+from tasks.common.deploy import predictor
+from tasks.common.deploy.exported import ExportedModel, ExportedPredictor
+from tasks.common.deploy.onnx_file import ExportedNetwork, add_postprocessing, write_onnx
 from tasks.common.evaluation.evaluate import evaluate, evaluation_loader, predict_batch
+from tasks.common.prediction.model import Model
 from tasks.common.runs.checkpoint import load_checkpoint, save_best
 from tasks.common.task import Task
-from tasks.registry import TASKS, config_class, task_class
+from tasks.registry import TASKS, config_class, inference_class, task_class
 from tests.conftest import SAMPLE_SIZES
 from tests.tasks.conftest import CONFIGS, SAMPLES, TinyTask, as_prediction, build_config
 from tests.tasks.requirement import requirement
@@ -368,6 +372,63 @@ def test_exported_network_gives_the_same(tiny_task: TinyTask, tmp_path: Path) ->
             if name != "prototypes":
                 torch.testing.assert_close(getattr(actual, name), value, atol=1e-4, rtol=1e-4)
         assert len(task.decode(actual)) == batch_size
+
+
+@requirement(
+    "the postprocessing inside an exported file, and predictor.py beside it, predict what the task does",
+    provide="tasks/{task}/task.py: postprocessing; tasks/{task}/inference.py: read_outputs, predictor_settings",
+    copy="tasks/attributes: the same methods",
+)
+def test_exported_file_and_its_predictor_predict_the_same(tiny_task: TinyTask, tmp_path: Path) -> None:
+    task = tiny_task()
+    network = task.build_model()
+    images = plain_batch(task).images
+    with torch.no_grad():
+        network.backbone.train()(images)
+    if type(network).__name__ == "FasterRCNN":
+        with pytest.raises(ValueError, match="model: faster_rcnn cannot be exported"):
+            task.postprocessing(network)
+        return
+    path = tmp_path / "model.onnx"
+    write_onnx(network, 96, path, task.name, task.metadata)
+    add_postprocessing(path, task.postprocessing(network), task)
+    exported = ExportedModel(path)
+    inference = inference_class(task.name)(task.config, exported.metadata)
+    pixels = list(images[:3].permute(0, 2, 3, 1).numpy())
+    predicted = predict_batch(task, network.eval(), images[:3])
+    for expected, actual in zip(*map(untied, (predicted, inference.read_outputs(exported(pixels)))), strict=True):
+        for name, value in vars(expected).items():
+            if isinstance(value, np.ndarray | float):
+                np.testing.assert_allclose(getattr(actual, name), value, atol=1e-3, rtol=1e-4)
+            else:
+                assert getattr(actual, name) == value
+    photo = np.random.default_rng(0).integers(0, 256, (150, 220, 3), np.uint8)
+    result = Model(inference, ExportedPredictor(inference, exported))(photo).to_dict()
+    found = predictor.load(tmp_path)(photo)
+    assert_same_record({key: value for key, value in result.items() if key in found}, found)
+
+
+def untied(predictions: list[Any]) -> list[Any]:
+    """Detections in an order that does not depend on which of two scores that are nearly the same is higher."""
+    return [
+        one.select(np.lexsort([*one.boxes_xyxy.round(1).T, one.class_ids])) if isinstance(one, Detections) else one
+        for one in predictions
+    ]
+
+
+def assert_same_record(expected: Any, actual: Any) -> None:
+    """The same but for rounding, and for what the predictor's record leaves out."""
+    if isinstance(actual, dict):
+        for key, value in actual.items():
+            assert_same_record(expected[key], value)
+    elif isinstance(actual, list):
+        assert len(actual) == len(expected)
+        for one, other in zip(expected, actual, strict=True):
+            assert_same_record(one, other)
+    elif isinstance(actual, float):
+        assert abs(expected - actual) <= (0.051 if abs(actual) > 1 else 6e-5)
+    else:
+        assert actual == expected
 
 
 @requirement(
