@@ -114,7 +114,7 @@ def _plain(model: Any, photos: list[Path], out: Path, *, is_drawn: bool) -> Step
     import torch
     from PIL import Image, ImageDraw
 
-    task, network = model.task, model.network
+    task, network = model.task, model.predictor.network
     clock = _Clock()
     with (out / "predictions.jsonl").open("w", encoding="utf-8") as file, torch.inference_mode():
         for photo in photos:

@@ -17,6 +17,7 @@ from datasets.words import plural, some
 from tasks.attributes.config import AttributesConfig
 from tasks.attributes.draw import draw_attributes
 from tasks.attributes.metric import AttributesMetric
+from tasks.common.agreement import Agreement, divergence
 from tasks.common.face_inference import FaceInference
 from tasks.common.inference_task import FailureCase
 from tasks.common.runs.threshold import resolve_threshold
@@ -72,6 +73,12 @@ class AttributesInference(FaceInference[Attributes]):
     def read_outputs(self, outputs: Mapping[str, NDArray[Any]]) -> list[Attributes]:
         """The attributes' probabilities."""
         return [Attributes(row) for row in outputs["probabilities"]]
+
+    def agreement(self, reference: Sequence[Attributes], predicted: Sequence[Attributes]) -> Agreement:
+        """The fraction of attributes on the same side of the threshold, and the divergence of an attribute."""
+        p, q = (np.stack([face.values for face in faces]) for faces in (reference, predicted))
+        is_same = (p >= self.threshold) == (q >= self.threshold)
+        return Agreement(float(is_same.mean()), divergence(np.stack([p, 1 - p], -1), np.stack([q, 1 - q], -1)))
 
     def predictor_settings(self) -> dict[str, Any]:
         """The preprocessing and the names, see `InferenceTask`."""

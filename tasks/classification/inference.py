@@ -21,6 +21,7 @@ from datasets.types import Image, Label, Split
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.draw import draw_label, rank_classes
 from tasks.classification.metric import ClassificationMetric
+from tasks.common.agreement import Agreement, divergence
 from tasks.common.inference_task import FailureCase, InferenceTask
 
 NUM_DESCRIBED_CLASSES = 5  # in a record of predictions.jsonl
@@ -67,6 +68,11 @@ class ClassificationInference(InferenceTask[Label]):
     def read_outputs(self, outputs: Mapping[str, NDArray[Any]]) -> list[Label]:
         """The class of each image and all probabilities."""
         return [Label(int(row.argmax()), row) for row in outputs["probabilities"]]
+
+    def agreement(self, reference: Sequence[Label], predicted: Sequence[Label]) -> Agreement:
+        """The fraction of images with the same class, and the divergence of the probabilities."""
+        p, q = (np.array([label.probabilities for label in labels], np.float32) for labels in (reference, predicted))
+        return Agreement(float((p.argmax(1) == q.argmax(1)).mean()), divergence(p, q))
 
     def predictor_settings(self) -> dict[str, Any]:
         """The preprocessing and the names, see `InferenceTask`."""

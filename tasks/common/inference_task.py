@@ -5,6 +5,7 @@ A task's class for inference is in its `inference.py`; `Task`, in `tasks/common/
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from datasets.images.read import Decoding
 from datasets.sources import Preprocess, Source
 from datasets.splits import SplitData
 from datasets.types import DetectedFace, Image, PreparedImage, Split
+from tasks.common.agreement import Agreement
 from tasks.common.thresholds import ThresholdCounts
 
 T = TypeVar("T")  # the type of a task's truth and predictions, from `datasets.types`
@@ -126,6 +128,10 @@ class InferenceTask(ABC, Generic[T]):
 
     def write_companions(self, folder: Path) -> None:
         """Write other files that `predictor.py` needs beside an exported file."""
+
+    def agreement(self, reference: Sequence[T], predicted: Sequence[T]) -> Agreement:
+        """How nearly the predictions of two networks for the same images are the same."""
+        return Agreement(float(np.mean([a == b for a, b in zip(reference, predicted, strict=True)])), math.nan)
 
     @abstractmethod
     def metric(self) -> Metric[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,11 +19,12 @@ from datasets.sample.detection import sample_root
 from datasets.sources import Preprocess
 from datasets.splits import Holdout, SplitData
 from datasets.types import Detections, Image, Split
+from tasks.common.agreement import Agreement
 from tasks.common.inference_task import FailureCase, InferenceTask
 from tasks.common.runs.threshold import resolve_threshold
 from tasks.detection.config import DetectionConfig
 from tasks.detection.draw import draw_failure_case
-from tasks.detection.metric import DetectionMetric, worst_false_positive
+from tasks.detection.metric import DetectionMetric, match_objects, worst_false_positive
 from tasks.detection.summary import summarize_detections
 
 
@@ -71,6 +73,13 @@ class DetectionInference(InferenceTask[Detections]):
         """The preprocessing and the names, see `InferenceTask`."""
         own = {"resize": "stretch", "antialias": self.config.data.antialias, "threshold": self.threshold}
         return super().predictor_settings() | own | {"names": self.class_names}
+
+    def agreement(self, reference: Sequence[Detections], predicted: Sequence[Detections]) -> Agreement:
+        """The F1 of the boxes above the threshold, with those of the reference as the truth."""
+        shown = [(self._shown(a), self._shown(b)) for a, b in zip(reference, predicted, strict=True)]
+        num_matched = sum(int((match_objects(b, a) >= 0).sum()) for a, b in shown)
+        num_boxes = sum(len(a) + len(b) for a, b in shown)
+        return Agreement(2 * num_matched / num_boxes if num_boxes else 1.0, math.nan)
 
     def metric(self) -> DetectionMetric:
         """COCO's average precision."""

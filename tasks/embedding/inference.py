@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +16,11 @@ from datasets.files import existing_folder
 from datasets.sample.embedding import LFW, sample_root
 from datasets.splits import Holdout, SplitData
 from datasets.types import Face, Image, Split
+from tasks.common.agreement import Agreement
 from tasks.common.face_inference import FaceInference
 from tasks.embedding.config import EmbeddingConfig
 from tasks.embedding.draw import draw_face
-from tasks.embedding.metric import VerificationMetric
+from tasks.embedding.metric import VerificationMetric, stack_embeddings
 
 
 class EmbeddingInference(FaceInference[Face]):
@@ -49,6 +51,11 @@ class EmbeddingInference(FaceInference[Face]):
     def read_outputs(self, outputs: Mapping[str, NDArray[Any]]) -> list[Face]:
         """The embedding of each photo."""
         return [Face(embedding=row) for row in outputs["embedding"]]
+
+    def agreement(self, reference: Sequence[Face], predicted: Sequence[Face]) -> Agreement:
+        """The mean cosine of a photo's two embeddings."""
+        p, q = stack_embeddings(reference), stack_embeddings(predicted)
+        return Agreement(float((p * q).sum(1).mean()), math.nan)
 
     def metric(self) -> VerificationMetric:
         """Verification on LFW's pairs if there are any, else on all pairs."""

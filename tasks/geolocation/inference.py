@@ -17,6 +17,7 @@ from datasets.pillow_resizing import center_crop
 from datasets.sources import Preprocess
 from datasets.splits import SplitData
 from datasets.types import Image, Place, Split
+from tasks.common.agreement import Agreement, divergence
 from tasks.common.inference_task import FailureCase, InferenceTask
 from tasks.geolocation.cells import Partitioning, read_cells, write_cells
 from tasks.geolocation.config import GeolocationConfig
@@ -88,6 +89,11 @@ class GeolocationInference(InferenceTask[Place]):
         """A location and the probability of each cell for each photo."""
         cells, bandwidth_km = self.partitionings[-1], self.config.bandwidth_km
         return list(places_of_cells(outputs["probabilities"], cells, bandwidth_km=bandwidth_km))
+
+    def agreement(self, reference: Sequence[Place], predicted: Sequence[Place]) -> Agreement:
+        """The fraction of photos with the same cell, and the divergence of the probabilities."""
+        p, q = (np.array([place.probabilities for place in places], np.float32) for places in (reference, predicted))
+        return Agreement(float((p.argmax(1) == q.argmax(1)).mean()), divergence(p, q))
 
     def predictor_settings(self) -> dict[str, Any]:
         """The preprocessing and the names, see `InferenceTask`."""
