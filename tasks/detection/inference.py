@@ -27,6 +27,8 @@ from tasks.detection.draw import draw_failure_case
 from tasks.detection.metric import DetectionMetric, match_objects, worst_false_positive
 from tasks.detection.summary import summarize_detections
 
+NUM_COMPARED = 10  # boxes of an image, by which two networks are compared
+
 
 class DetectionInference(InferenceTask[Detections]):
     """Objects in boxes."""
@@ -75,11 +77,11 @@ class DetectionInference(InferenceTask[Detections]):
         return super().predictor_settings() | own | {"names": self.class_names}
 
     def agreement(self, reference: Sequence[Detections], predicted: Sequence[Detections]) -> Agreement:
-        """The F1 of the boxes above the threshold, with those of the reference as the truth."""
-        shown = [(self._shown(a), self._shown(b)) for a, b in zip(reference, predicted, strict=True)]
-        num_matched = sum(int((match_objects(b, a) >= 0).sum()) for a, b in shown)
-        num_boxes = sum(len(a) + len(b) for a, b in shown)
-        return Agreement(2 * num_matched / num_boxes if num_boxes else 1.0, math.nan)
+        """The fraction of an image's `NUM_COMPARED` best boxes that match one of the reference's, by class and IoU."""
+        best = [(_best(a), _best(b)) for a, b in zip(reference, predicted, strict=True)]
+        num_matched = sum(int((match_objects(b, a) >= 0).sum()) for a, b in best)
+        num_boxes = sum(max(len(a), len(b)) for a, b in best)
+        return Agreement(num_matched / num_boxes if num_boxes else 1.0, math.nan)
 
     def metric(self) -> DetectionMetric:
         """COCO's average precision."""
@@ -135,6 +137,10 @@ class DetectionInference(InferenceTask[Detections]):
         if predicted.scores is None:
             return predicted
         return predicted.select(np.asarray(predicted.scores >= self.threshold))
+
+
+def _best(predicted: Detections) -> Detections:
+    return predicted.select(np.arange(min(len(predicted), NUM_COMPARED)))  # they are in descending order
 
 
 def open_data(config: DetectionConfig) -> SplitData[AnnotatedImages]:

@@ -75,6 +75,9 @@ def _export_flags(parser: ArgumentParser) -> None:
     add_run(parser, "export, or export-int8")
     parser.add_argument("--int8", action="store_true", help="quantise, with ranges from 100 training images")
     parser.add_argument(
+        "--max_loss", type=float, default=0.01, help="with --int8: how much of the score 8 bits may cost"
+    )
+    parser.add_argument(
         "--raw", action="store_true", help="the network's raw outputs, without the postprocessing inside the file"
     )
 

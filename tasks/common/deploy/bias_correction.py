@@ -9,7 +9,7 @@ Source: Nagel et al. 2019 (arXiv:1906.04721), section 4.2, with measured means i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -75,18 +75,39 @@ def _bias_of(layer: NodeProto, made_by: dict[str, NodeProto], tensors: dict[str,
     return _Bias(tensors[dequantize.input[0]], numpy_helper.to_array(tensors[dequantize.input[1]]))
 
 
-def _channel_means(model: ModelProto, output: str, batches: Batches) -> NDArray[np.float32]:
-    """The mean of each channel of a tensor (N, C, ...) over all batches; only what it needs is computed."""
-    import onnx
-    import onnxruntime
+def layer_errors(floats: ModelProto, quantized: ModelProto, batches: Batches) -> list[tuple[str, float]]:
+    """The error of each layer of a quantised network, the largest first, with the name of its kernel.
 
-    part = onnx.utils.Extractor(model).extract_model([node.name for node in model.graph.input], [output])
-    options = onnxruntime.SessionOptions()
-    session = onnxruntime.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        sum (y - y')^2 / sum (y - mean y)^2
+
+    with y the outputs of the float network's layer and y' those of the quantised one, after the layers before it.
+    """
+    in_floats = {node.name: node for node in floats.graph.node}
+    errors = {}
+    for layer in [node for node in quantized.graph.node if node.op_type in LAYERS]:
+        original = in_floats[layer.name]
+        expected = np.concatenate(list(_outputs(floats, original.output[0], batches)))
+        actual = np.concatenate(list(_outputs(quantized, layer.output[0], batches)))
+        errors[original.input[1]] = float(np.square(expected - actual).mean() / max(expected.var(), 1e-12))
+    return sorted(errors.items(), key=lambda item: -item[1])
+
+
+def _channel_means(model: ModelProto, output: str, batches: Batches) -> NDArray[np.float32]:
+    """The mean of each channel of a tensor (N, C, ...) over all batches."""
     means, sizes = [], []
-    for batch in batches:
-        (values,) = session.run(None, batch)
+    for values in _outputs(model, output, batches):
         means.append(values.reshape(*values.shape[:2], -1).mean((0, 2)))
         sizes.append(len(values))
     weighted: NDArray[np.float32] = np.average(means, axis=0, weights=sizes).astype(np.float32)
     return weighted
+
+
+def _outputs(model: ModelProto, output: str, batches: Batches) -> Iterator[NDArray[np.float32]]:
+    """A tensor (N, ...) for each batch; only what it needs is computed."""
+    import onnx
+    import onnxruntime
+
+    part = onnx.utils.Extractor(model).extract_model([node.name for node in model.graph.input], [output])
+    session = onnxruntime.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
+    for batch in batches:
+        yield session.run(None, batch)[0]

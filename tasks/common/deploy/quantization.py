@@ -4,25 +4,58 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets.types import Image
-from tasks.common.deploy.bias_correction import correct_biases
+from tasks.common.deploy.bias_correction import LAYERS, correct_biases, layer_errors
 from tasks.common.deploy.onnx_file import write_with_properties
 from tasks.common.deploy.session import INPUT, open_session
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 LAST_LAYERS = ["Gemm", "MatMul"]  # their outputs stay float32, since decoding compares them with each other
 QUANTIZED = ["Conv", "Add", "Clip", "Relu", *LAST_LAYERS]
 BATCH_SIZE = 10  # images at once, for the means of the layers
 MAX_CORRECTION_IMAGES = 50  # twice as many change nothing
+MAX_ERROR_IMAGES = 10
 
 
-def quantize(floats: Path, path: Path, images: Sequence[Image]) -> None:
-    """Quantise an exported network to int8: per-channel weights, per-tensor activations, corrected biases.
+@dataclass(frozen=True)
+class Quantization:
+    """A way to quantise a network.
+
+    Attributes:
+        title: in words.
+        is_corrected: whether the biases are corrected, see `correct_biases`.
+        percentile: of an activation's values, which its range covers; None for all of them.
+        num_float_layers: the layers with the largest error stay in float32; see `layer_errors`.
+    """
+
+    title: str
+    is_corrected: bool = True
+    percentile: float | None = None
+    num_float_layers: int = 0
+
+
+UNCORRECTED = Quantization("ranges from the smallest to the largest value", is_corrected=False)
+CORRECTED = Quantization("the same, biases corrected")
+REMEDIES = (
+    Quantization("ranges of 99.99% of the values, biases corrected", percentile=99.99),
+    Quantization("biases corrected, the worst layer in floats", num_float_layers=1),
+    Quantization("biases corrected, the 3 worst layers in floats", num_float_layers=3),
+)
+
+
+def quantize(
+    floats: Path, path: Path, images: Sequence[Image], method: Quantization = CORRECTED, worst: Sequence[str] = ()
+) -> None:
+    """Quantise an exported network to int8: per-channel weights, per-tensor activations.
 
     Depthwise layers need per-channel scales, because the ranges of their channels differ widely.
 
@@ -30,12 +63,13 @@ def quantize(floats: Path, path: Path, images: Sequence[Image]) -> None:
         floats: the float32 file, from `write_onnx`.
         path: the file to write.
         images: preprocessed images (S, S, 3) for calibration.
+        method: how.
+        worst: names of layers by descending error, from `worst_layers` of another quantisation.
 
     Source: Krishnamoorthi 2018 (arXiv:1806.08342), section 3; Jacob et al. 2018 (arXiv:1712.05877), section 2.
     """
     import onnx  # slow to import, as the next ones
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -45,23 +79,50 @@ def quantize(floats: Path, path: Path, images: Sequence[Image]) -> None:
             return next(self._batches, None)
 
     properties = open_session(floats).get_modelmeta().custom_metadata_map
+    options: dict[str, Any] = {"OpTypesToExcludeOutputQuantization": LAST_LAYERS}
+    ranges = CalibrationMethod.MinMax
+    if method.percentile is not None:
+        ranges, options = CalibrationMethod.Percentile, options | {"CalibPercentile": method.percentile}
     with tempfile.TemporaryDirectory() as folder:
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
-        quant_pre_process(floats, prepared, skip_symbolic_shape=True)
+        reference = _prepare(floats, prepared)
+        in_floats = set(worst[: method.num_float_layers])
+        excluded = [node.name for node in reference.graph.node if node.op_type in LAYERS and node.input[1] in in_floats]
         quantize_static(
             prepared,
             quantized,
             Reader(),
             op_types_to_quantize=QUANTIZED,
+            nodes_to_exclude=excluded,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            extra_options={"OpTypesToExcludeOutputQuantization": LAST_LAYERS},
+            calibrate_method=ranges,
+            extra_options=options,
         )
         model = onnx.load(quantized)
-        correct_biases(onnx.load(prepared), model, _batches(images[:MAX_CORRECTION_IMAGES], BATCH_SIZE))
-        onnx.save(model, quantized)
+        if method.is_corrected:
+            correct_biases(reference, model, _batches(images[:MAX_CORRECTION_IMAGES], BATCH_SIZE))
+            onnx.save(model, quantized)
         write_with_properties(quantized, path, properties)
+
+
+def worst_layers(floats: Path, quantized: Path, images: Sequence[Image]) -> list[tuple[str, float]]:
+    """The error of each layer of a quantised file on a few images, the largest first, see `layer_errors`."""
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        reference = _prepare(floats, Path(folder) / "prepared.onnx")
+        return layer_errors(reference, onnx.load(quantized), _batches(images[:MAX_ERROR_IMAGES], BATCH_SIZE))
+
+
+def _prepare(floats: Path, path: Path) -> ModelProto:
+    """Write a network with its batch normalisation folded, as quantisation needs it, and load it."""
+    import onnx
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    quant_pre_process(floats, path, skip_symbolic_shape=True)
+    return onnx.load(path)
 
 
 def _batches(images: Sequence[Image], size: int) -> list[dict[str, NDArray[Any]]]:

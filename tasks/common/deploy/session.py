@@ -45,3 +45,8 @@ def fixed_input_size(path: Path) -> int | None:
     shape: list[Any] = open_session(path).get_inputs()[0].shape
     sides = {side for side in shape[1:] if isinstance(side, int) and side != 3}
     return sides.pop() if len(sides) == 1 else None
+
+
+def describe_outputs(path: Path) -> list[str]:
+    """Name and shape of each output of an ONNX file, such as "scores (N, 100)"."""
+    return [f"`{node.name}` ({', '.join(map(str, node.shape))})" for node in open_session(path).get_outputs()]

@@ -7,10 +7,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from shlex import quote
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,22 +25,27 @@ from datasets.sources import Source
 from datasets.types import Image
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.exported import ExportedModel, ExportedPredictor, has_postprocessing
-from tasks.common.deploy.inference import call_of, inference_copy, latencies_ms
+from tasks.common.deploy.inference import inference_copy, latencies_ms
 from tasks.common.deploy.onnx_file import ExportedNetwork, add_postprocessing, write_onnx
 from tasks.common.deploy.onnx_network import OnnxNetwork
-from tasks.common.deploy.quantization import quantize
-from tasks.common.deploy.session import MODEL
-from tasks.common.evaluation.evaluate import evaluate_source
+from tasks.common.deploy.readme import format_readme
+from tasks.common.deploy.session import MODEL, describe_outputs
+from tasks.common.evaluation.evaluate import TorchPredictor, evaluate_source
 from tasks.common.evaluation.exported import evaluate_exported
 from tasks.common.evaluation.report import metrics_as_json
-from tasks.common.evaluation.scoring import Evaluation
+from tasks.common.evaluation.scoring import Evaluation, Predict
 from tasks.common.evaluation.thresholds import write_table
 from tasks.common.runs.folder import check_out_folder, explain_full_disk, out_folder, same_again, write_settings
 from tasks.common.runs.load import load_model
 from tasks.common.runs.threshold import copy_table
 from tasks.common.runtime.repository import ROOT
+from tasks.common.settings import CONFIG, read_config
 from tasks.common.task import Task
+from tasks.common.verbs.int8 import Attempt, find_int8, print_attempts
 from tasks.registry import inference_class
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
 
 REPORT = "export.json"
 PREDICTOR_FILE = ROOT / "tasks" / "common" / "deploy" / "predictor.py"  # copied as it is
@@ -54,13 +59,13 @@ class Candidate(NamedTuple):
     Attributes:
         title: in the table.
         evaluate: (images with their truth, title of the progress bar) -> its scores.
-        call: computes the predictions for one image, on the CPU as ONNX Runtime does.
+        predict: preprocessed images -> a prediction for each, on the CPU as ONNX Runtime does.
         num_bytes: size of the file or of the weights.
     """
 
     title: str
     evaluate: Callable[[Source[Any], str], Evaluation[Any]]
-    call: Callable[[], Any]
+    predict: Predict[Any]
     num_bytes: int
 
 
@@ -69,7 +74,7 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
 
     Raises:
         ValueError: if the run is an exported network, the network cannot be exported, the outputs differ, or int8 lacks
-            training images.
+            training images or loses more than `--max_loss`.
     """
     options = arguments.options
     check_out_folder(task_class.name, out=options["out"], run=options["run"])
@@ -81,23 +86,40 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     graph = None if options["raw"] else task.postprocessing(network)
     images = _calibration_images(task) if options["int8"] else []
     with tempfile.TemporaryDirectory() as temporary:
-        floats, int8 = Path(temporary) / "floats.onnx", Path(temporary) / "int8.onnx"
-        write_onnx(network, task.config.data.input_size, floats, task.name, task.metadata)
+        raw = Path(temporary) / "floats.onnx"
+        write_onnx(network, task.config.data.input_size, raw, task.name, task.metadata)
         on_cpu = inference_copy(network)
-        difference = max_difference(on_cpu, ExportedNetwork(floats), task.config.data.input_size)
-        files = {"ONNX, float32": floats}
+        difference = max_difference(on_cpu, ExportedNetwork(raw), task.config.data.input_size)
+        num_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
+        predictor = TorchPredictor(task, on_cpu)
+        comparison = _Comparison(task)
+        comparison.add(Candidate("PyTorch", partial(evaluate_source, task, network), predictor, num_bytes))
+        floats = _of_file(task, "ONNX, float32", exported := _finish(raw, graph, task))
+        comparison.add(floats)
+        tried: list[Attempt] = []
         if options["int8"]:
-            quantize(floats, int8, images)
-            files["ONNX, int8"] = int8
-        if graph is not None:
-            for file in files.values():
-                add_postprocessing(file, graph, task)
-        candidates = [_of_network(task, network, on_cpu), *(_of_file(task, *item) for item in files.items())]
+
+            @cache
+            def int8_of(path: Path) -> Candidate:
+                return _of_file(task, "ONNX, int8", _finish(path, graph, task))
+
+            best, tried = find_int8(
+                task,
+                raw,
+                images,
+                reference=floats.predict,
+                predictor_of=lambda path: int8_of(path).predict,
+                score_of=lambda path: comparison.score(int8_of(path)),
+                float_score=comparison.score(floats),
+                max_loss=options["max_loss"],
+            )
+            exported = _finish(best.raw, graph, task)
+            comparison.add(int8_of(best.raw))
         folder = out_folder(
             task, "export-int8" if options["int8"] else "export", out=options["out"], run=options["run"]
         )
         with explain_full_disk(folder, same_again):
-            shutil.copyfile(list(files.values())[-1], folder / MODEL)
+            shutil.copyfile(exported, folder / MODEL)
             write_settings(dataclasses.asdict(task.config), folder)
             task.write_metadata(folder)
             if graph is not None:
@@ -105,29 +127,53 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
                 shutil.copyfile(PREDICTOR_FILE, folder / PREDICTOR_FILE.name)
             if options["run"]:
                 copy_table(options["run"], folder)
-            rows = _compare(task, candidates, folder)
-            write_json(folder / REPORT, {"max_difference": difference, "networks": rows})
+            rows = comparison.rows(folder)
+            report = {"max_difference": difference, "networks": rows, "int8": [one.as_record() for one in tried]}
+            write_json(folder / REPORT, report)
+            if graph is not None:
+                text = format_readme(
+                    task.name,
+                    side=task.config.data.input_size,
+                    outputs=describe_outputs(folder / MODEL),
+                    score_name=task.score_name,
+                    rows=rows,
+                    pretrained=_pretrained(arguments),
+                )
+                (folder / "README.md").write_text(text, encoding="utf-8")
     _print(task, rows, difference)
+    if tried:
+        print_attempts(tried, task.score_name, rows[1]["metrics"].get(task.score_name))
     print(f"use it with: python -m tasks.{task.name} predict --run {quote(str(folder))} INPUT...", file=sys.stderr)
     return 0
 
 
-def _of_network(task: Task[Any], network: nn.Module, on_cpu: nn.Module) -> Candidate:
-    call = call_of(on_cpu, task.config.data.input_size)
-    num_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
-    return Candidate("PyTorch", partial(evaluate_source, task, network), lambda: task.decode(call()), num_bytes)
+def _pretrained(arguments: Arguments) -> str:
+    """What the weights are from, or what the run started from."""
+    run = arguments.options["run"]
+    if run is None:
+        return str(arguments.config.pretrained)
+    return str(read_config(type(arguments.config), Path(run) / CONFIG).pretrained)
+
+
+def _finish(raw: Path, graph: GraphProto | None, task: Task[Any]) -> Path:
+    """A file with the graph behind the network; the file itself if there is none."""
+    if graph is None:
+        return raw
+    path = raw.with_name(f"finished-{raw.name}")
+    if not path.exists():
+        shutil.copyfile(raw, path)
+        add_postprocessing(path, graph, task)
+    return path
 
 
 def _of_file(task: Task[Any], title: str, file: Path) -> Candidate:
-    side, num_bytes = task.config.data.input_size, file.stat().st_size
+    num_bytes = file.stat().st_size
     if not has_postprocessing(file):
         network = ExportedNetwork(file)
-        call = call_of(network, side)
-        return Candidate(title, partial(evaluate_source, task, network), lambda: task.decode(call()), num_bytes)
+        return Candidate(title, partial(evaluate_source, task, network), TorchPredictor(task, network), num_bytes)
     model = ExportedModel(file)
     predictor = ExportedPredictor(inference_class(task.name)(task.config, model.metadata), model)
-    image = np.zeros((side, side, 3), np.uint8)
-    return Candidate(title, partial(evaluate_exported, predictor), partial(predictor, [image]), num_bytes)
+    return Candidate(title, partial(evaluate_exported, predictor), predictor, num_bytes)
 
 
 def _calibration_images(task: Task[Any]) -> list[Image]:
@@ -188,31 +234,56 @@ def max_difference(network: nn.Module, exported: nn.Module, input_size: int) -> 
     return largest
 
 
-def _compare(task: Task[Any], candidates: list[Candidate], folder: Path) -> list[dict[str, Any]]:
-    """Scores on the validation images, if there are any, size, and latency on the CPU.
+class _Comparison:
+    """Scores on the validation images, if there are any, size, and latency on the CPU of several versions."""
 
-    The table of thresholds of the exported network, the last one, is written to the folder.
-    """
-    latencies = latencies_ms([candidate.call for candidate in candidates])
-    try:
-        metrics = _evaluate(task, candidates, folder)
-    except ValueError as error:  # the network is of use all the same
+    def __init__(self, task: Task[Any]) -> None:
+        self._task = task
+        self._candidates: list[Candidate] = []
+        self._evaluations: dict[Candidate, Evaluation[Any]] = {}
+        self._source: Source[Any] | None = None
+        try:
+            self._source = task.source("val")
+        except ValueError as error:
+            self._go_without(error)
+
+    def add(self, candidate: Candidate) -> None:
+        """Add a row."""
+        self._candidates.append(candidate)
+        self.score(candidate)
+
+    def score(self, candidate: Candidate) -> float | None:
+        """The score of a version; None without validation images."""
+        if candidate not in self._evaluations and self._source is not None:
+            try:
+                evaluation = candidate.evaluate(self._source, f"evaluating {candidate.title}")
+                self._evaluations[candidate] = evaluation
+            except ValueError as error:
+                self._go_without(error)
+        if candidate not in self._evaluations:
+            return None
+        return self._evaluations[candidate].scores[self._task.score_name]
+
+    def _go_without(self, error: ValueError) -> None:
+        """The network is of use all the same."""
         print(f"scores were not compared: {error}", file=sys.stderr)
-        metrics = [{} for _ in candidates]
-    return [
-        {"network": candidate.title, "bytes": candidate.num_bytes, "latency_ms": latency_ms, "metrics": scores}
-        for candidate, latency_ms, scores in zip(candidates, latencies, metrics, strict=True)
-    ]
+        self._source = None
+        self._evaluations.clear()
 
-
-def _evaluate(task: Task[Any], candidates: list[Candidate], folder: Path) -> list[dict[str, Any]]:
-    source = task.source("val")
-    metrics = []
-    for candidate in candidates:
-        evaluation = candidate.evaluate(source, f"evaluating {candidate.title}")
-        metrics.append(metrics_as_json(evaluation.scores, evaluation.counts))
-    write_table(evaluation.metric.count_at_thresholds(), folder)
-    return metrics
+    def rows(self, folder: Path) -> list[dict[str, Any]]:
+        """The rows; the table of thresholds of the last version is written to the folder."""
+        side = self._task.config.data.input_size
+        image = np.zeros((side, side, 3), np.uint8)
+        latencies = latencies_ms([partial(candidate.predict, [image]) for candidate in self._candidates])
+        rows = []
+        for candidate, latency_ms in zip(self._candidates, latencies, strict=True):
+            evaluation = self._evaluations.get(candidate)
+            metrics = {} if evaluation is None else metrics_as_json(evaluation.scores, evaluation.counts)
+            row = {"network": candidate.title, "bytes": candidate.num_bytes, "latency_ms": latency_ms}
+            rows.append(row | {"metrics": metrics})
+        if evaluation is not None:
+            write_table(evaluation.metric.count_at_thresholds(), folder)
+        return rows
 
 
 def _print(task: Task[Any], rows: list[dict[str, Any]], difference: float) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,12 +37,22 @@ def exported(unbroken: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_report_compares_the_networks(exported: Path, unbroken: Path) -> None:
     report = json.loads((exported / "export.json").read_text())
-    pytorch, float32, int8 = report["networks"]
+    pytorch, float32, eight_bits = report["networks"]
     expected = json.loads((unbroken / "metrics.json").read_text())
     assert pytorch["metrics"] == pytest.approx({name: expected[name] for name in pytorch["metrics"]}, abs=1e-6)
     assert float32["metrics"] == pytest.approx(pytorch["metrics"], abs=1e-3)
     assert report["max_difference"] < 1e-5
-    assert int8["bytes"] == (exported / "model.onnx").stat().st_size < 0.5 * float32["bytes"]
+    assert eight_bits["bytes"] == (exported / "model.onnx").stat().st_size < 0.5 * float32["bytes"]
+
+
+def test_folder_explains_itself(exported: Path) -> None:
+    text = (exported / "README.md").read_text()
+    report = json.loads((exported / "export.json").read_text())
+    assert "`boxes_xyxy`" in text
+    assert f"| ONNX, int8 | {report['networks'][2]['metrics']['AP']:.4f} |" in text
+    assert "trained from random ones" in text
+    assert "python predictor.py photo.jpg" in text
+    assert (exported / "predictor.py").is_file()
 
 
 def test_exported_folder_is_a_run(
@@ -81,9 +90,9 @@ def test_int8_changes_little(unbroken: Path, tmp_path: Path) -> None:
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     _, network = open_run(unbroken, DetectionTask, DetectionConfig)
     with torch.inference_mode():
-        float32, int8 = network.eval()(images), ExportedNetwork(tmp_path / "raw" / "model.onnx")(images)
+        float32, eight_bits = network.eval()(images), ExportedNetwork(tmp_path / "raw" / "model.onnx")(images)
     for name in ("class_logits", "box_deltas"):
-        both = torch.stack([getattr(float32, name).flatten(), getattr(int8, name).flatten()])
+        both = torch.stack([getattr(float32, name).flatten(), getattr(eight_bits, name).flatten()])
         assert 0.9 < both.corrcoef()[0, 1] < 1
 
 
@@ -130,17 +139,17 @@ def test_latencies_are_compared_on_the_cpu(
     """PyTorch's network is evaluated on its device, and a copy is timed on the CPU, as ONNX Runtime is."""
     timed: list[nn.Module] = []
     evaluated: list[nn.Module] = []
-    original = export.call_of
+    original = export.TorchPredictor
 
-    def call_of(network: nn.Module, input_size: int) -> Callable[[], Any]:
+    def predictor(task: DetectionTask, network: nn.Module) -> Any:
         timed.append(network)
-        return original(network, input_size)
+        return original(task, network)
 
     def evaluate_source(task: DetectionTask, network: nn.Module, *_: object) -> Evaluation[Any]:
         evaluated.append(network)
         return Evaluation({task.score_name: 0.5}, 1, 0, task.metric())
 
-    monkeypatch.setattr(export, "call_of", call_of)
+    monkeypatch.setattr(export, "TorchPredictor", predictor)
     monkeypatch.setattr(export, "evaluate_source", evaluate_source)
     words = ("--run", str(unbroken), "--raw", "--loop.device", device, "--out", str(tmp_path / "out"))
     assert run("export", *words) == 0

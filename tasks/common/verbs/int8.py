@@ -1,0 +1,146 @@
+"""The way to 8 bits that keeps a network's predictions: chosen by training images, checked by validation images."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from datasets.progress import Progress
+from datasets.types import Image
+from tasks.common.agreement import Agreement
+from tasks.common.deploy.quantization import CORRECTED, REMEDIES, UNCORRECTED, Quantization, quantize, worst_layers
+from tasks.common.evaluation.scoring import Predict
+from tasks.common.inference_task import InferenceTask
+
+NUM_NAMED_LAYERS = 3
+BATCH_SIZE = 8
+
+
+class Attempt(NamedTuple):
+    """One quantisation.
+
+    Attributes:
+        title: how it was done.
+        raw: its file, without postprocessing.
+        agreement: with the float network, on the calibration images.
+        score: on the validation images; None if it was not computed.
+    """
+
+    title: str
+    raw: Path
+    agreement: Agreement
+    score: float | None = None
+
+    def as_record(self) -> dict[str, Any]:
+        """For a report."""
+        fraction, kl = self.agreement
+        return {"title": self.title, "agreement": fraction, "kl": None if math.isnan(kl) else kl, "score": self.score}
+
+
+def find_int8(
+    task: InferenceTask[Any],
+    floats: Path,
+    images: Sequence[Image],
+    *,
+    reference: Predict[Any],
+    predictor_of: Callable[[Path], Predict[Any]],
+    score_of: Callable[[Path], float | None],
+    float_score: float | None,
+    max_loss: float,
+) -> tuple[Attempt, list[Attempt]]:
+    """Quantise with corrected biases where that agrees better with the float network, else without.
+
+    If that costs more than `max_loss` on the validation images, other ways are tried, and the one that agrees best on
+    the training images is scored.
+
+    Args:
+        task: of the network.
+        floats: its file, without postprocessing; the others are written beside it.
+        images: preprocessed training images.
+        reference: predicts by the float network.
+        predictor_of: a file -> what predicts by it.
+        score_of: a file -> its score on the validation images; None without any.
+        float_score: the score of the float network.
+        max_loss: of the score, at most.
+
+    Returns:
+        The one to take, and all that were tried.
+
+    Raises:
+        ValueError: if all lose more; it names the layers with the largest error.
+    """
+    expected = _predict(reference, images)
+
+    def attempt(method: Quantization, worst: Sequence[str] = ()) -> Attempt:
+        path = floats.with_name(f"int8-{len(tried)}.onnx")
+        quantize(floats, path, images, method, worst)
+        progress.advance()
+        return Attempt(method.title, path, task.agreement(expected, _predict(predictor_of(path), images)))
+
+    tried: list[Attempt] = []
+    with Progress("quantising", 2) as progress:
+        for method in (UNCORRECTED, CORRECTED):
+            tried.append(attempt(method))
+    best = max(reversed(tried), key=_rank)
+    best = _replace(tried, best, score_of(best.raw))
+    if not _loses(best, float_score, max_loss):
+        return best, tried
+    layers = worst_layers(floats, best.raw, images)
+    with Progress("quantising in other ways", len(REMEDIES)) as progress:
+        for method in REMEDIES:
+            tried.append(attempt(method, [name for name, _ in layers]))
+    best = max(reversed(tried), key=_rank)
+    if best.score is None:
+        best = _replace(tried, best, score_of(best.raw))
+    print_attempts(tried, task.score_name, float_score)
+    if not _loses(best, float_score, max_loss):
+        return best, tried
+    assert best.score is not None
+    assert float_score is not None
+    named = ", ".join(f"{name} ({error:.2f})" for name, error in layers[:NUM_NAMED_LAYERS])
+    raise ValueError(
+        f"--int8: {task.score_name} falls by {float_score - best.score:.3f} to {best.score:.3f}, more than --max_loss "
+        f"{max_loss:g}; the layers with the largest relative error are {named}; export without --int8, train a larger "
+        "width, or allow it with a larger --max_loss"
+    )
+
+
+def print_attempts(tried: Sequence[Attempt], score_name: str, float_score: float | None) -> None:
+    """A table of the quantisations that were tried."""
+    table = Table(title=f"8 bits; {score_name} in floats: {_number(float_score)}")
+    for column in ("", "agreement with floats", "KL divergence", score_name):
+        table.add_column(column, justify="right" if column else "left")
+    for one in tried:
+        table.add_row(one.title, _number(one.agreement.fraction), _number(one.agreement.kl), _number(one.score))
+    Console(file=sys.stderr).print(table)
+
+
+def _predict(predict: Predict[Any], images: Sequence[Image]) -> list[Any]:
+    batches = (images[first : first + BATCH_SIZE] for first in range(0, len(images), BATCH_SIZE))
+    return [prediction for batch in batches for prediction in predict(batch)]
+
+
+def _rank(attempt: Attempt) -> tuple[float, float]:
+    """Higher is nearer to the float network: by the divergence, where there is one, then by the fraction."""
+    fraction, kl = attempt.agreement
+    return (0.0 if math.isnan(kl) else -kl, fraction)
+
+
+def _loses(attempt: Attempt, float_score: float | None, max_loss: float) -> bool:
+    return attempt.score is not None and float_score is not None and float_score - attempt.score > max_loss
+
+
+def _replace(tried: list[Attempt], attempt: Attempt, score: float | None) -> Attempt:
+    scored = attempt._replace(score=score)
+    tried[tried.index(attempt)] = scored
+    return scored
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
