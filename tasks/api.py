@@ -156,13 +156,20 @@ def _task_of(model: str, run: Path | None, task: str | None) -> str:
     """The name of the task that a model solves."""
     from backbone.published import PUBLISHED
     from datasets.console import did_you_mean
-    from tasks.common.runs.load import identify_published, identify_run
+    from tasks.common.runs.exported import exported_task
 
     if task is not None:
         _check_task(task)
         return task
     if run is not None:
+        found = exported_task(run)
+        if found is not None:
+            return found
+        from tasks.common.runs.load import identify_run  # torch is slow to import
+
         return identify_run(run)[0]
+    from tasks.common.runs.load import identify_published
+
     found = identify_published(model)
     names = [name for row in PUBLISHED for name in (row.name, row.publisher)]
     if found is None and model not in names and not Path(model).is_file():

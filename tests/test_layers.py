@@ -21,7 +21,7 @@ FIRST_PARTY = {"backbone", "datasets", "tasks", "distill", "results"}
 COMMON_LAYERS = (
     ("ranges", "legacy"),
     ("config", "settings", "published"),
-    ("runtime", "thresholds", "weights"),
+    ("runtime", "thresholds", "agreement", "weights"),
     ("inference_task",),
     ("task", "face_inference"),
     ("face_task",),

@@ -79,7 +79,7 @@ def test_second_run_is_equal_and_runs_no_teacher(
 
 def test_an_exported_run_is_an_equal_teacher(trained_run: Callable[..., str], distil: Run) -> None:
     run = trained_run("attributes")
-    flags = ["export", "--run", run, "--out", "exported", "--loop.num_workers", "0"]
+    flags = ["export", "--run", run, "--raw", "--out", "exported", "--loop.num_workers", "0"]
     assert cli.main("attributes", flags) == 0
     losses = []
     for teacher in (run, "exported"):

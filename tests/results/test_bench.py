@@ -45,7 +45,7 @@ def test_rates_are_of_the_median_step_and_ratios_of_rates() -> None:
 @pytest.mark.usefixtures("in_process")
 def test_each_area_measures_ours_and_others(area: str, generated_roots: Callable[[str], Path]) -> None:
     roots = {"images": str(generated_roots("classification")), "coco": str(generated_roots("detection"))}
-    sizes = SIZES | ({"num_images": 20} if area in ("evaluation", "look") else {})
+    sizes = SIZES | ({"num_images": 20} if area in ("evaluation", "look", "predict") else {})
     for job in jobs_of(area, **DEFAULTS | roots | {"sizes": sizes}):
         comparison, workload = job.comparison, dataclasses.replace(job.workload, warmup=0)
         names = list(comparison.implementations)

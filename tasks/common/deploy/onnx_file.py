@@ -48,7 +48,7 @@ class ExportedNetwork(nn.Module):
             task: name of the expected task; None for any.
 
         Raises:
-            ValueError: if it was not written by `export`, or was exported from another task.
+            ValueError: if it was not written by `export --raw`, or was exported from another task.
         """
         super().__init__()
         self._session = open_session(path)
@@ -56,6 +56,10 @@ class ExportedNetwork(nn.Module):
         if TASK not in properties:
             raise ValueError(f"{path}: not written by `export`: it has no property 'task'")
         self.task: str = properties[TASK]
+        if SETTINGS in properties:
+            raise ValueError(
+                f"{path}: has its postprocessing inside, and no raw outputs; export the run with --raw, or give the run"
+            )
         if task not in (None, self.task):
             raise ValueError(f"{path}: was exported from the {self.task} task, not from {task}")
         self.metadata: dict[str, Any] = json.loads(upgrade_checkpoint(properties)[METADATA])

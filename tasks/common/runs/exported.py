@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.common.config import TaskConfig
 from tasks.common.deploy.exported import ExportedModel, ExportedPredictor, has_postprocessing
-from tasks.common.deploy.session import MODEL
+from tasks.common.deploy.session import MODEL, TASK, open_session
 from tasks.common.runs.threshold import with_threshold
 from tasks.common.settings import get_setting
 from tasks.registry import inference_class
@@ -21,6 +21,21 @@ def is_exported(run: str | Path | None) -> bool:
         ValueError: if its file cannot be read.
     """
     return run is not None and (Path(run) / MODEL).is_file() and has_postprocessing(Path(run) / MODEL)
+
+
+def exported_task(run: Path) -> str | None:
+    """The name of the task that a folder was exported from; None if it is no export.
+
+    Raises:
+        ValueError: if its file cannot be read, or was not written by `export`.
+    """
+    path = run / MODEL
+    if not path.is_file():
+        return None
+    task: str | None = open_session(path).get_modelmeta().custom_metadata_map.get(TASK)
+    if task is None:
+        raise ValueError(f"{path}: not written by `export`: it has no property '{TASK}'")
+    return task
 
 
 def open_exported(
