@@ -23,7 +23,6 @@ TINY = {
     **{"data.input_size": 64, "backbone.name": "mobilenet_0.25", "optim.epochs": 2, "optim.batch_size": 4},
     **{"loop.num_workers": 0},
 }
-SLOWEST_S = 0.1
 
 
 @pytest.fixture
@@ -40,15 +39,11 @@ def as_predicted(run: Path, photo: Path, out: Path) -> dict[str, Any]:
 
 
 def test_import_is_light() -> None:
-    code = (
-        "import time, sys; start = time.perf_counter(); import tasks; took = time.perf_counter() - start\n"
-        "print(took, *({'torch', 'numpy', 'cv2', 'jsonargparse'} & set(sys.modules)))"
+    code = "import sys, tasks; print(*({'torch', 'numpy', 'cv2', 'jsonargparse'} & set(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=child_environment(), capture_output=True, text=True, check=True
     )
-    words = [sys.executable, "-c", code]
-    runs = [subprocess.run(words, env=child_environment(), capture_output=True, text=True, check=True) for _ in "123"]
-    times, heavy = zip(*((float(run.stdout.split()[0]), run.stdout.split()[1:]) for run in runs), strict=True)
-    assert heavy == ([], [], [])
-    assert min(times) < SLOWEST_S
+    assert run.stdout.split() == []
 
 
 def test_run_is_loaded_and_predicts_what_the_command_writes(unbroken: Path, photo: Path, tmp_path: Path) -> None:
