@@ -29,7 +29,7 @@ from tasks.common.ranges import (
 VerbSettings = Mapping[str, tuple[str, ...]]
 WITHOUT_RUN = " without --run"  # after a verb: what acts only where published weights take the place of a run
 
-HARDWARE = ("loop.device", "loop.precision", "loop.deterministic")
+HARDWARE = ("loop.device", "loop.num_threads", "loop.precision", "loop.deterministic")
 LOADER = ("loop.num_workers", "loop.max_unreadable_fraction")
 FACE_INPUT = ("data.input_size", "data.face_part", "data.align", "data.face_crop", "data.face_scale")
 FACE_ARCHITECTURE = ("data.face_crop", "data.face_scale")
@@ -169,6 +169,7 @@ class LoopConfig(Settings, group="loop"):
 
     Args:
         device: auto (a GPU if there is one), cpu or cuda.
+        num_threads: that a network uses on a CPU; null for as many as there are cores.
         precision: fp32, or autocast to bf16 or fp16; a CPU computes fp16 as bf16.
         compile: train through torch.compile, which takes minutes to start; for long runs on a GPU.
         deterministic: the same bits in every run on a GPU too, which is slower; a warning names an operation that has
@@ -180,6 +181,7 @@ class LoopConfig(Settings, group="loop"):
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    num_threads: PositiveInt | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     deterministic: bool = False

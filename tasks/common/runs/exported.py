@@ -53,7 +53,7 @@ def open_exported(
         ValueError: if it is of another task, its properties are damaged, or a setting is built into the file.
     """
     path = Path(run) / MODEL
-    model = ExportedModel(path)
+    model = ExportedModel(path, num_threads=config.loop.num_threads)
     if model.task != name:
         raise ValueError(f"{path}: was exported from the {model.task} task, not from {name}")
     for key, built_in in model.settings.items():

@@ -26,7 +26,14 @@ MIN_FREE_BYTES = 10**6  # where a command will write
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Settings without effect on the final weights.
 RESUME_MAY_CHANGE = frozenset(
-    {"data.root", "loop.device", "loop.num_workers", "loop.checkpoint_minutes", "loop.max_unreadable_fraction"}
+    {
+        "data.root",
+        "loop.device",
+        "loop.num_threads",
+        "loop.num_workers",
+        "loop.checkpoint_minutes",
+        "loop.max_unreadable_fraction",
+    }
 )
 
 

@@ -38,6 +38,8 @@ def setup_device(config: LoopConfig) -> torch.device:
     """
     device = find_device(config)
     keep_freed_memory()
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
     if device.type == "cpu":
         return device
     torch.backends.cudnn.benchmark = not config.deterministic
