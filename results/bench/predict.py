@@ -13,15 +13,16 @@ from typing import Any
 from results.bench.loading import jpeg_files
 from results.bench.measure import Comparison, Step, Timing, Workload
 
-INPUT_SIZE, BOXES_PER_IMAGE = 300, 8
+INPUT_SIZE, BOXES_PER_IMAGE, CALIBRATION_IMAGES = 300, 8, 20
 OURS, STAGES, RECORDS = "ours", "ours, one stage after the other", "ours, records alone"
+EXPORTED, INT8 = "ours, exported", "ours, exported in 8 bits"
 PLAIN, PLAIN_DRAWN = "PIL and PyTorch, one by one", "PIL and PyTorch, one by one, drawn by PIL"
 
 
 def _measure(implementation: str, workload: Workload) -> Timing:
     from datasets.memory import keep_freed_memory
 
-    if implementation in (OURS, STAGES, RECORDS):
+    if implementation not in (PLAIN, PLAIN_DRAWN):
         keep_freed_memory()  # as `predict` does
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
@@ -29,6 +30,8 @@ def _measure(implementation: str, workload: Workload) -> Timing:
         model = _model(photos[:BOXES_PER_IMAGE])
         implementations: dict[str, Callable[[Path], Step]] = {
             OURS: lambda out: _ours(model, photos, out, ["boxes"]),
+            EXPORTED: lambda out: _ours(_exported(model, photos, root), photos, out, ["boxes"]),
+            INT8: lambda out: _ours(_exported(model, photos, root, is_int8=True), photos, out, ["boxes"]),
             RECORDS: lambda out: _ours(model, photos, out, ["none"]),
             STAGES: lambda out: _stages(model, photos, out),
             PLAIN: lambda out: _plain(model, photos, out, is_drawn=False),
@@ -76,6 +79,28 @@ def _model(photos: list[Path]) -> Any:
     images = [InputImage(photo.name, None, read_image(photo)) for photo in photos]
     found = [np.sort(result.predictions[0].scores)[::-1] for result in build(0.001).predict(images)]
     return build(float(np.median([scores[min(BOXES_PER_IMAGE, len(scores)) - 1] for scores in found])))
+
+
+def _exported(model: Any, photos: list[Path], folder: Path, *, is_int8: bool = False) -> Any:
+    """The same model as a file with its postprocessing inside, run by ONNX Runtime."""
+    from datasets.images.read import read_image
+    from tasks.common.deploy.exported import ExportedModel, ExportedPredictor
+    from tasks.common.deploy.onnx_file import add_postprocessing, write_onnx
+    from tasks.common.deploy.quantization import quantize
+    from tasks.common.prediction.model import Model
+    from tasks.detection.inference import DetectionInference
+
+    task, network = model.task, model.predictor.network
+    floats, path = folder / "floats.onnx", folder / "model.onnx"
+    write_onnx(network, INPUT_SIZE, floats, task.name, task.metadata)
+    if is_int8:
+        preprocess = task.preprocessing()
+        quantize(floats, path, [preprocess(read_image(photo)) for photo in photos[:CALIBRATION_IMAGES]])
+    else:
+        path = floats
+    add_postprocessing(path, task.postprocessing(network), task)
+    inference = DetectionInference(task.config, task.metadata)
+    return Model(inference, ExportedPredictor(inference, ExportedModel(path)))
 
 
 def _ours(model: Any, photos: list[Path], out: Path, formats: Any) -> Step:
@@ -160,7 +185,7 @@ COMPARISONS = [
     Comparison(
         name="{size:,} JPEG files to boxes, records and drawn pictures",
         unit="images",
-        implementations=dict.fromkeys([OURS, STAGES, RECORDS, PLAIN_DRAWN, PLAIN]),
+        implementations=dict.fromkeys([OURS, STAGES, RECORDS, EXPORTED, INT8, PLAIN_DRAWN, PLAIN]),
         reference=PLAIN_DRAWN,
         measure=_measure,
         size=500,
