@@ -20,12 +20,13 @@ from tasks.common.deploy.onnx_network import OnnxNetwork
 from tasks.common.deploy.postprocessing import parse_graph
 from tasks.common.deploy.session import TASK, fixed_input_size, open_session
 from tasks.common.face_task import FaceTask
+from tasks.common.ranges import require
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.weights import TaskWeights
 from tasks.embedding import facenet
 from tasks.embedding.config import EmbeddingConfig
-from tasks.embedding.inception_resnet import InceptionResnetV1
+from tasks.embedding.inception_resnet import MIN_INPUT_SIZE, InceptionResnetV1
 from tasks.embedding.inference import EmbeddingInference, open_data
 from tasks.embedding.loss import IdentityTargets, identity_targets, margin_softmax_loss, triplet_loss
 from tasks.embedding.model import EmbeddingOutputs, EmbeddingWrapper, FaceNet, decode_faces
@@ -125,12 +126,18 @@ class EmbeddingTask(EmbeddingInference, FaceTask[Face]):
     def _build_backbone(self, weights: Weights | None) -> Backbone | InceptionResnetV1:
         if self.config.network == "mobilenet":
             return build_pretrained(self.config, weights)
+        side, smallest = self.config.data.input_size, f"{MIN_INPUT_SIZE} or more with network {self.config.network}"
+        require(side >= MIN_INPUT_SIZE, "data.input_size", smallest, side)
         backbone = InceptionResnetV1()
         if weights is not None:
             given = {name.removeprefix("backbone."): tensor for name, tensor in weights.state.items()}
             expected = backbone.state_dict()
             if expected.keys() - given.keys():
-                raise ValueError(f"{weights.origin}: not the weights of network {self.config.network}")
+                missing = next(name for name in expected if name not in given)
+                raise ValueError(
+                    f"{weights.origin}: has no {missing}, which network {self.config.network} needs; expected "
+                    "FaceNet's weights, such as --pretrained facenet_vggface2, or --network mobilenet"
+                )
             backbone.load_state_dict({name: given[name] for name in expected})
         return backbone
 

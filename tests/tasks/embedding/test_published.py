@@ -61,6 +61,20 @@ def test_facenets_file_is_a_model(tmp_path: Path) -> None:
     assert torch.equal(trained.backbone.last_linear.weight, network.last_linear.weight)
 
 
+def test_facenet_refuses_small_inputs_and_other_weights(
+    tmp_path: Path, error_line_of: Callable[..., str], generated_roots: Any
+) -> None:
+    network = ("train", "--network", "inception_resnet_v1", "--data.root", str(generated_roots("embedding")))
+    line = error_line_of(run, *network, "--data.input_size", "64", "--run_dir", str(tmp_path / "run"))
+    assert "data.input_size: expected 75 or more with network inception_resnet_v1, got 64" in line
+
+    config = build_config(EmbeddingConfig, backbone={"name": "mobilenet_0.25"}, data={"input_size": 96})
+    save_run(tmp_path, EmbeddingTask(config, {"identities": ["anna"]}))
+    line = error_line_of(run, *network, "--pretrained", str(tmp_path), "--run_dir", str(tmp_path / "run"))
+    assert f"{tmp_path}: has no conv2d_1a.conv.weight, which network inception_resnet_v1 needs" in line
+    assert "--pretrained facenet_vggface2, or --network mobilenet" in line
+
+
 def test_an_onnx_file_is_a_model_with_its_preprocessing(tmp_path: Path) -> None:
     plain = config_of(Path(write_onnx(tmp_path / "net.onnx", ["n", 3, 40, 40], 8)))
     onnx_input = dataclasses.replace(plain.onnx_input, mean=(10, 20, 30), std=(2, 4, 8))
