@@ -118,13 +118,15 @@ class Gallery:
         self._write(before)
 
     def remove(self, targets: Sequence[str]) -> int:
-        """Remove photos, and all photos below folders, and write the files; returns how many were removed."""
+        """Remove photos, and all photos below folders, and write the files; returns how many photos were removed."""
         before = self._rows
-        removed = {id_ for id_, row in before.items() if any(_is_at_or_below(row.path, target) for target in targets)}
+        removed = {
+            id_: row.path for id_, row in before.items() if any(_is_at_or_below(row.path, target) for target in targets)
+        }
         self._index.remove(np.array(list(removed), np.int64))
         self._rows = {id_: row for id_, row in before.items() if id_ not in removed}
         self._write(before)
-        return len(removed)
+        return len(set(removed.values()))
 
     def search(self, embeddings: Floats, num_matches: int) -> list[list[Match]]:
         """The most similar photos for each of (N, dim) embeddings, best first."""

@@ -258,6 +258,11 @@ def test_each_face_of_a_photo_is_a_row_with_its_box(tmp_path: Path, rng: np.rand
     assert reread.missing(photos) == {}
     assert [match[:1] + match[2:] for (match,) in reread.search(vectors[:3], 1)] == rows
 
+    copy = Gallery.read(tmp_path / "g.faiss")
+    copy.path = tmp_path / "copy.faiss"
+    assert copy.remove([photos[0]]) == 1, "one photo, with two faces"
+    assert len(copy) == 1
+
     Path(photos[0]).write_text("one face now")
     reread.add(reread.missing(photos), [Embedded(photos[0], boxes[0])], vectors[3:])
     assert len(Gallery.read(tmp_path / "g.faiss")) == 2, "all faces of the older version are gone"
