@@ -21,6 +21,7 @@ from tasks.common.runtime.repository import ROOT
 from tasks.registry import TASKS, config_class, task_class
 
 if TYPE_CHECKING:
+    from datasets.types import Split
     from tasks.common.cli.parser import Arguments
     from tasks.common.prediction.model import Model
 
@@ -56,6 +57,10 @@ class Run:
     def load(self, *, settings: Mapping[str, Any] | None = None) -> Model[Any]:
         """The best model, see `tasks.load`."""
         return load(self.path, settings=settings)
+
+    def evaluate(self, data: str | Path | None = None, split: Split = "val") -> dict[str, float | None]:
+        """Score the best model, see `Model.evaluate`; on its own validation images `scores` has these numbers."""
+        return self.load().evaluate(data, split)
 
 
 def load(model: str | Path, task: str | None = None, *, settings: Mapping[str, Any] | None = None) -> Model[Any]:

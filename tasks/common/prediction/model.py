@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeVar, get_args, overload
 
 import numpy as np
 import PIL.Image
@@ -13,11 +14,18 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 
 from datasets.face_detection import NoFaceError
-from datasets.types import Image, PreparedImage
+from datasets.sources import Source
+from datasets.types import Image, PreparedImage, Split
+from tasks.common.deploy.exported import ExportedPredictor
+from tasks.common.evaluation.exported import evaluate_exported
+from tasks.common.evaluation.failure_cases import FailureCases
+from tasks.common.evaluation.report import metrics_as_json
+from tasks.common.evaluation.scoring import Evaluation, warn_about_data
 from tasks.common.inference_task import InferenceTask
 from tasks.common.prediction.result import Result
 from tasks.common.prediction.sources import InputImage, Picture, open_source
 from tasks.common.prediction.web import is_url, public_name
+from tasks.common.runs.threshold import resolve_threshold
 from tasks.common.settings import replace_settings
 
 T = TypeVar("T")
@@ -43,12 +51,14 @@ class Model(Generic[T]):
     Attributes:
         task: that it solves; its `metadata` has the names of the classes.
         predictor: runs the network.
+        run: folder of the run or export that it is from; None for published weights.
     """
 
-    def __init__(self, task: InferenceTask[T], predictor: Predictor[T]) -> None:
-        """Args: task: that the model solves; predictor: runs its network."""
+    def __init__(self, task: InferenceTask[T], predictor: Predictor[T], run: Path | None = None) -> None:
+        """Args: task: that the model solves; predictor: runs its network; run: where thresholds are looked up."""
         self.task = task
         self.predictor = predictor
+        self.run = run
 
     def __repr__(self) -> str:
         config = self.task.config
@@ -61,18 +71,19 @@ class Model(Generic[T]):
         return tuple(metadata.get("class_names") or metadata.get("attribute_names") or ())
 
     @overload
-    def __call__(self, photo: Photo, *, threshold: float | None = None) -> Result[T]: ...
+    def __call__(self, photo: Photo, *, threshold: float | str | None = None) -> Result[T]: ...
 
     @overload
-    def __call__(self, photo: Photos, *, threshold: float | None = None) -> list[Result[T]]: ...
+    def __call__(self, photo: Photos, *, threshold: float | str | None = None) -> list[Result[T]]: ...
 
-    def __call__(self, photo: Photo | Photos, *, threshold: float | None = None) -> Result[T] | list[Result[T]]:
+    def __call__(self, photo: Photo | Photos, *, threshold: float | str | None = None) -> Result[T] | list[Result[T]]:
         """Predict on a photo, or on each of a list.
 
         Args:
             photo: the path or http(s) URL of an image file, a uint8 RGB array (H, W, 3), or a PIL image; or a list of
                 them.
-            threshold: lowest score of what is found; None for that of the settings.
+            threshold: lowest score of what is found, or `f1`, `precision=0.9` or `recall=0.8`, for which the run's
+                thresholds.csv has the score; None for that of the settings.
 
         Raises:
             UnreadableImageError: (a ValueError) if an image cannot be read.
@@ -83,25 +94,27 @@ class Model(Generic[T]):
         results = list(self.predict(images, threshold=threshold))
         return results if photos is photo else results[0]
 
-    def stream(self, source: str | Path | int, *, threshold: float | None = None) -> Iterator[Result[T]]:
+    def stream(self, source: str | Path | int, *, threshold: float | str | None = None) -> Iterator[Result[T]]:
         """Predict on the images of a source, one after the other.
 
         Args:
             source: a folder, a glob, an image, a video, a text file with a path or URL a line, a URL, the number of a
                 camera, or an rtsp address.
-            threshold: lowest score of what is found; None for that of the settings.
+            threshold: lowest score of what is found, or `f1`, `precision=0.9` or `recall=0.8`, for which the run's
+                thresholds.csv has the score; None for that of the settings.
 
         Yields:
             A result for each image or frame. Images that cannot be read are warned about.
 
         Raises:
-            ValueError: if there is no such source, or nothing in it can be read.
+            ValueError: if there is no such source, nothing in it can be read, or there is no such threshold.
         """
+        model = self.with_threshold(threshold)
         for image in open_source(source, self.task.decoding):
-            yield from self.predict([image], threshold=threshold)
+            yield from model.predict([image])
 
     def predict(
-        self, images: Iterator[InputImage] | Sequence[InputImage], *, threshold: float | None = None
+        self, images: Iterator[InputImage] | Sequence[InputImage], *, threshold: float | str | None = None
     ) -> Iterator[Result[T]]:
         """The results of opened images, in batches."""
         model = self.with_threshold(threshold)
@@ -116,18 +129,59 @@ class Model(Generic[T]):
         except NoFaceError:
             return []
 
-    def with_threshold(self, threshold: float | None) -> Model[T]:
+    def with_threshold(self, threshold: float | str | None) -> Model[T]:
         """The same model with another threshold; None for its own.
 
         Raises:
-            ValueError: if the task has none, or it is out of range.
+            ValueError: if the task has none, it is out of range, or the run has no score for it.
         """
         if threshold is None:
             return self
         if not hasattr(self.task.config, THRESHOLD):
             raise ValueError(f"{THRESHOLD}: tasks.{self.task.name} has none")
-        config = replace_settings(self.task.config, {THRESHOLD: threshold})
-        return Model(self.task.with_settings(config), self.predictor)
+        config = replace_settings(self.task.config, {THRESHOLD: threshold})  # checks it
+        config = replace_settings(config, {THRESHOLD: resolve_threshold(threshold, self.run)})
+        return Model(self.task.with_settings(config), self.predictor, self.run)
+
+    def evaluate(self, data: str | Path | None = None, split: Split = "val") -> dict[str, float | None]:
+        """Score the model as the command `evaluate` does; nothing is written.
+
+        Args:
+            data: folder of images with their truth; None for that of the settings, such as what a run was trained on.
+            split: train, val or test.
+
+        Returns:
+            The scores by name (None: not defined) and the counts of images.
+
+        Raises:
+            ValueError: if the data cannot be read, or have no such split.
+        """
+        if split not in get_args(Split):
+            raise ValueError(f"split: expected {', '.join(get_args(Split))}, got {split!r}")
+        model = self if data is None else self._with_data(data)
+        source = model.task.source(split)
+        warn_about_data(source)
+        evaluation = model.score(source)
+        return metrics_as_json(evaluation.scores, evaluation.counts)
+
+    def score(self, source: Source[T], failure_cases: FailureCases[T] | None = None) -> Evaluation[T]:
+        """Evaluate on a source, with a progress bar.
+
+        Raises:
+            ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
+        """
+        predictor: Any = self.predictor
+        if isinstance(predictor, ExportedPredictor):
+            return evaluate_exported(predictor, source, "evaluating", failure_cases=failure_cases)
+        from tasks.common.evaluation.evaluate import evaluate_source  # torch is slow to import
+
+        return evaluate_source(predictor.task, predictor.network, source, "evaluating", failure_cases=failure_cases)
+
+    def _with_data(self, root: str | Path) -> Model[T]:
+        config = replace_settings(self.task.config, {"data.root": str(root)})
+        task = type(self.task)(config, self.task.metadata)  # `with_settings` keeps the data that are open
+        predictor: Any = self.predictor
+        return Model(task, dataclasses.replace(predictor, task=task), self.run)
 
     def prepare(self, image: InputImage) -> list[PreparedImage]:
         """The network's inputs for an image: one, or one for each face where faces are detected."""

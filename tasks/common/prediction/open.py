@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from tasks.common.config import TaskConfig
@@ -28,7 +29,7 @@ def open_model(name: str, config: TaskConfig, run: str | None, given: Collection
     from tasks.common.runs import load  # torch is slow to import
 
     task, network, _ = load.open_model(task_class(name), config, run, given)
-    return _of_network(task, network)
+    return _of_network(task, network, run)
 
 
 def load_model(name: str, config: TaskConfig, run: str | None, given: Collection[str] = ()) -> Model[Any]:
@@ -38,16 +39,16 @@ def load_model(name: str, config: TaskConfig, run: str | None, given: Collection
     from tasks.common.runs import load  # torch is slow to import
 
     task, network = load.load_model(task_class(name), config, run, given)
-    return _of_network(task, network)
+    return _of_network(task, network, run)
 
 
 def _open_exported(name: str, config: TaskConfig, run: str | None, given: Collection[str]) -> Model[Any]:
     assert run is not None
     predictor = open_exported(name, config, run, given)
-    return Model(predictor.task, predictor)
+    return Model(predictor.task, predictor, Path(run))
 
 
-def _of_network(task: Any, network: Any) -> Model[Any]:
+def _of_network(task: Any, network: Any, run: str | None) -> Model[Any]:
     from tasks.common.evaluation.evaluate import TorchPredictor
 
-    return Model(task, TorchPredictor(task, network))
+    return Model(task, TorchPredictor(task, network), None if run is None else Path(run))

@@ -13,16 +13,13 @@ from datasets.files import write_json
 from datasets.sources import Source
 from datasets.splits import MissingSplitError
 from tasks.common.cli.parser import Arguments
-from tasks.common.deploy.exported import ExportedPredictor
 from tasks.common.deploy.session import MODEL
-from tasks.common.evaluation.exported import evaluate_exported
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.record import append_record
 from tasks.common.evaluation.report import metrics_as_json, print_metrics
 from tasks.common.evaluation.scoring import Evaluation, draw_examples, warn_about_data
 from tasks.common.evaluation.thresholds import write_thresholds
 from tasks.common.inference_task import InferenceTask
-from tasks.common.prediction.model import Model
 from tasks.common.prediction.open import load_model
 from tasks.common.runs.folder import (
     METRICS,
@@ -54,7 +51,7 @@ def evaluate(name: str, arguments: Arguments) -> int:
     if options["run"] and split == "val":
         _warn_about_training_images(task, source, Path(options["run"]))
     failure_cases = FailureCases(task)
-    evaluation = _evaluate(model, source, failure_cases)
+    evaluation = model.score(source, failure_cases)
     folder = out_folder(task, f"evaluate-{split}", out=options["out"], run=options["run"])
     model_name = options["run"] or arguments.config.pretrained
     title, as_json = f"{model_name}, {evaluation.num_images} {split} images", options["json"]
@@ -70,16 +67,6 @@ def evaluate(name: str, arguments: Arguments) -> int:
             )
         append_record(Path(options["record"]), task.name, arguments.config, metrics, split)
     return 0
-
-
-def _evaluate(model: Model[Any], source: Source[Any], failure_cases: FailureCases[Any]) -> Evaluation[Any]:
-    if isinstance(model.predictor, ExportedPredictor):
-        return evaluate_exported(model.predictor, source, "evaluating", failure_cases=failure_cases)
-    from tasks.common.evaluation.evaluate import TorchPredictor, evaluate_source  # torch is slow to import
-
-    predictor = model.predictor
-    assert isinstance(predictor, TorchPredictor)
-    return evaluate_source(predictor.task, predictor.network, source, "evaluating", failure_cases=failure_cases)
 
 
 def _warn_about_training_images(task: InferenceTask[Any], source: Source[Any], run: Path) -> None:

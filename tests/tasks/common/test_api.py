@@ -65,6 +65,55 @@ def test_export_is_loaded_by_its_folder_or_its_file(unbroken: Path, photo: Path,
     assert together == [exported(photo).to_dict()] * 6
 
 
+def test_model_is_scored_like_by_the_command(unbroken: Path, generated_root: Path, tmp_path: Path) -> None:
+    run, export = tmp_path / "run", tmp_path / "export"
+    shutil.copytree(unbroken, run)
+    assert main("detection", ["export", "--run", str(run), "--out", str(export)]) == 0
+    for folder in (run, export):
+        out = tmp_path / f"{folder.name}-scores"
+        assert main("detection", ["evaluate", "--run", str(folder), "--split", "train", "--out", str(out)]) == 0
+        expected = json.loads((out / "metrics.json").read_text())
+        before = sorted(folder.iterdir())
+        scores = load(folder).evaluate(split="train")
+        assert scores == {name: value for name, value in expected.items() if name != "threshold"}
+        assert sorted(folder.iterdir()) == before
+    scores = Run(run).evaluate()
+    assert scores.items() <= Run(run).scores.items()
+    half = tmp_path / "half"  # other data: the same, without some of the images
+    shutil.copytree(generated_root, half)
+    annotations = half / "annotations" / "instances_val2017.json"
+    content = json.loads(annotations.read_text())
+    left = {image["id"] for image in content["images"][::2]}
+    for key, name in (("images", "id"), ("annotations", "image_id")):
+        content[key] = [entry for entry in content[key] if entry[name] in left]
+    annotations.write_text(json.dumps(content))
+    model = load(run)
+    assert model.evaluate(data=half)["num_images"] == len(left) < scores["num_images"]
+    assert model.evaluate() == scores
+    with pytest.raises(ValueError, match=r"data\.root: there is no folder missing"):
+        model.evaluate(data="missing")
+    with pytest.raises(ValueError, match="split: expected train, val, test, got 'validation'"):
+        model.evaluate(split="validation")  # type: ignore[arg-type]
+
+
+def test_threshold_by_a_rule_is_looked_up_in_the_run(unbroken: Path, photo: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(unbroken, run)
+    model = load(run)
+    scores = [found["score"] for found in model(photo, threshold=0).to_dict()["detections"]]
+    low, high = min(scores), (min(scores) + max(scores)) / 2
+    rows = [f"all,{threshold},{3 - row},{row},4" for row, threshold in enumerate((low, high))]
+    text = "\n".join(["class,threshold,true_positives,false_positives,objects", *rows])
+    (run / "thresholds.csv").write_text(text)
+    every, some = (model(photo, threshold=number).to_dict()["detections"] for number in (low, high))
+    assert len(every) > len(some) > 0
+    assert model(photo, threshold="recall=0.7").to_dict()["detections"] == every
+    assert model(photo, threshold="recall=0.5").to_dict()["detections"] == some
+    assert next(model.stream(photo, threshold="f1")).to_dict()["detections"] == every
+    with pytest.raises(ValueError, match=r"recall=0\.9 is not reached in"):
+        model(photo, threshold="recall=0.9")
+
+
 def test_loading_needs_no_data_and_changes_no_global_state(
     unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

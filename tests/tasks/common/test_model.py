@@ -118,8 +118,11 @@ def test_threshold_is_that_of_one_call(detector: Model[Any]) -> None:
     assert str(detector(photo, threshold=1)) == "nothing found with a score of 1 or more"
     own = detector.task.config.threshold
     assert records([detector(photo)]) == records([detector(photo, threshold=own)])
-    with pytest.raises(ValueError, match=r"threshold: expected .* got 2"):
-        detector(photo, threshold=2)
+    for wrong in (2, "best"):
+        with pytest.raises(ValueError, match=rf"threshold: expected .* got '?{wrong}"):
+            detector(photo, threshold=wrong)
+    with pytest.raises(ValueError, match=r"threshold: f1 is looked up in a run.s thresholds\.csv, and there is no run"):
+        detector(photo, threshold="f1")
 
 
 @pytest.mark.parametrize("tiny_task", ["attributes/sample", "embedding/sample"], indirect=True)
