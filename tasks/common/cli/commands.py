@@ -80,6 +80,9 @@ def _export_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--raw", action="store_true", help="the network's raw outputs, without the postprocessing inside the file"
     )
+    parser.add_argument(
+        "--format", choices=["onnx", "web"], default="onnx", help="web: also a page that runs the file in a browser"
+    )
 
 
 def _cost_flags(parser: ArgumentParser) -> None:

@@ -30,6 +30,7 @@ from tasks.common.deploy.onnx_file import ExportedNetwork, add_postprocessing, w
 from tasks.common.deploy.onnx_network import OnnxNetwork
 from tasks.common.deploy.readme import format_readme
 from tasks.common.deploy.session import MODEL, describe_outputs
+from tasks.common.deploy.web_page import read_runtime, write_page
 from tasks.common.evaluation.evaluate import TorchPredictor, evaluate_source
 from tasks.common.evaluation.exported import evaluate_exported
 from tasks.common.evaluation.report import metrics_as_json
@@ -80,6 +81,10 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     check_out_folder(task_class.name, out=options["out"], run=options["run"])
     if options["run"] and (Path(options["run"]) / MODEL).is_file():
         raise ValueError(f"{options['run']}: is an exported network; give the run that it was exported from")
+    is_web = options["format"] == "web"
+    if is_web and options["raw"]:
+        raise ValueError("--raw: a page needs the postprocessing inside the file; leave it out with --format web")
+    runtime = read_runtime() if is_web else {}
     task, network = load_model(task_class, arguments.config, options["run"], arguments.given)
     if any(isinstance(module, OnnxNetwork) for module in network.modules()):
         raise ValueError(f"{arguments.config.pretrained}: is an ONNX file already")
@@ -125,6 +130,8 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
             if graph is not None:
                 task.write_companions(folder)
                 shutil.copyfile(PREDICTOR_FILE, folder / PREDICTOR_FILE.name)
+            if is_web:
+                write_page(folder, task.predictor_settings(), runtime)
             if options["run"]:
                 copy_table(options["run"], folder)
             rows = comparison.rows(folder)
@@ -144,6 +151,9 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     if tried:
         print_attempts(tried, task.score_name, rows[1]["metrics"].get(task.score_name))
     print(f"use it with: python -m tasks.{task.name} predict --run {quote(str(folder))} INPUT...", file=sys.stderr)
+    if is_web:
+        server = f"python -m http.server --bind 127.0.0.1 --directory {quote(str(folder))}"
+        print(f"see the page at http://127.0.0.1:8000 with: {server}", file=sys.stderr)
     return 0
 
 

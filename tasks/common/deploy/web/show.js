@@ -1,0 +1,75 @@
+// A record of predictor.js as boxes on a canvas and as lines of a list.
+
+const NUM_ATTRIBUTES = 10; // the most probable ones
+let previous = null; // the embedding of the photo before
+
+export function drawBoxes(context, { detections = [], faces = [] }) {
+  const unit = Math.max(context.canvas.width, context.canvas.height) / 100;
+  const colours = new Map();
+  for (const { class_name } of detections) colours.set(class_name, colours.get(class_name) ?? `hsl(${colours.size * 67} 85% 40%)`);
+  for (const { class_name, score, box_xyxy } of detections.toReversed()) // the best on top
+    drawBox(context, unit, box_xyxy, `${class_name} ${score.toFixed(2)}`, colours.get(class_name));
+  faces.forEach(({ face_box_xyxy }, i) => drawBox(context, unit, face_box_xyxy, `${i + 1}`, "hsl(210 85% 40%)"));
+}
+
+function drawBox(context, unit, [x0, y0, x1, y1], label, colour) {
+  context.strokeStyle = context.fillStyle = colour;
+  context.lineWidth = Math.max(1, unit * 0.4);
+  context.strokeRect(x0, y0, x1 - x0, y1 - y0);
+  context.font = `${Math.max(10, 2.4 * unit)}px sans-serif`;
+  context.textBaseline = "top";
+  const [width, height] = [context.measureText(label).width + unit, Math.max(12, 3 * unit)];
+  const [left, top] = [Math.max(0, x0), Math.max(0, y0 - height)];
+  context.fillRect(left, top, width, height);
+  context.fillStyle = "white";
+  context.fillText(label, left + unit / 2, top + unit / 4);
+}
+
+export function listOf(record) {
+  if (!record.faces) return linesOf(record);
+  if (!record.faces.length) return [line("no face found")];
+  return record.faces.flatMap((face, i) => [heading(`Face ${i + 1}`), ...linesOf(face)]);
+}
+
+function linesOf({ detections, classes, attributes, regions, embedding }) {
+  if (embedding) return [line(compare(embedding))];
+  if (detections && !detections.length) return [line("nothing found")];
+  const named = [
+    ...(detections ?? []).map(({ class_name, score }) => [class_name, score]),
+    ...(classes ?? []).map(({ class_name, probability }) => [class_name, probability]),
+    ...(regions ?? []).map(({ name, probability }) => [name, probability]),
+    ...Object.entries(attributes ?? {}).sort(([, a], [, b]) => b - a).slice(0, NUM_ATTRIBUTES),
+  ];
+  return named.map(([name, value]) => bar(name, value));
+}
+
+function compare(embedding) {
+  const cosine = previous?.reduce((sum, value, i) => sum + value * embedding[i], 0);
+  previous = embedding;
+  return cosine === undefined
+    ? `${embedding.length} numbers; the next photo is compared with this one`
+    : `cosine similarity to the one before: ${cosine.toFixed(3)}`;
+}
+
+function bar(name, value) {
+  const item = document.createElement("li");
+  const meter = Object.assign(document.createElement("meter"), { value });
+  item.append(element("span", name), meter, element("span", value.toFixed(2)));
+  return item;
+}
+
+function line(text) {
+  const item = element("li", text);
+  item.className = "text";
+  return item;
+}
+
+function heading(text) {
+  const item = document.createElement("li");
+  item.append(element("b", text));
+  return item;
+}
+
+function element(tag, text) {
+  return Object.assign(document.createElement(tag), { textContent: text });
+}
