@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from torch import nn
 
 from tasks.common.cli.main import main
 from tasks.common.deploy import predictor, web_page
@@ -23,6 +24,7 @@ from tasks.common.runs.load import load_model
 from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask
 from tests.tasks.common.browser import CHROMIUM, Page, open_browser, serve
+from tests.yunet import write_detector
 
 PHOTOS = ("000000000139.jpg", "000000000632.jpg", "000000000724.jpg")  # of COCO: a room, a bedroom, a road sign
 STATUS = "(document.getElementById('status')?.textContent ?? '')"
@@ -49,9 +51,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    with open_browser(tmp_path / "profile") as opened:
+@pytest.fixture(scope="module")
+def page(runtime: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with open_browser(tmp_path_factory.mktemp("browser")) as opened:
         yield opened
 
 
@@ -62,6 +64,15 @@ def show_photo(page: Page, photo: Path) -> Any:
     status = page.wait_for(STATUS)
     assert re.fullmatch(r"\d+ ms for a photo of \d+ x \d+", status), status
     return json.loads(page.evaluate("document.getElementById('found').dataset.record"))
+
+
+def write_folder(task: Any, network: nn.Module, folder: Path, runtime: dict[str, bytes]) -> None:
+    """What `export` writes, without scores."""
+    folder.mkdir()
+    write_onnx(network, task.config.data.input_size, folder / "model.onnx", task.name, task.metadata)
+    add_postprocessing(folder / "model.onnx", task.postprocessing(network), task)
+    task.write_companions(folder)
+    write_page(folder, task.predictor_settings(), runtime)
 
 
 def open_page(page: Page, url: str) -> None:
@@ -76,10 +87,7 @@ def test_page_finds_what_predictor_finds(runtime: dict[str, bytes], page: Page, 
     weights = shared / "weights" / "tasks" / "ssd_mobilenet_v2_coco_2018_03_29.pb"
     task, network = load_model(DetectionTask, DetectionConfig(pretrained=str(weights)), None)
     folder = tmp_path / "page"
-    folder.mkdir()
-    write_onnx(network, task.config.data.input_size, folder / "model.onnx", task.name, task.metadata)
-    add_postprocessing(folder / "model.onnx", task.postprocessing(network), task)
-    write_page(folder, task.predictor_settings(), runtime)
+    write_folder(task, network, folder, runtime)
     model = predictor.load(folder)
     with serve(folder) as (url, requests):
         open_page(page, url)
@@ -105,6 +113,55 @@ def test_page_finds_what_predictor_finds(runtime: dict[str, bytes], page: Page, 
 def is_same_object(one: Any, other: Any) -> bool:
     shift_px = np.abs(np.subtract(one["box_xyxy"], other["box_xyxy"])).max()
     return bool(one["class_name"] == other["class_name"] and shift_px < 3 and abs(one["score"] - other["score"]) < 0.03)
+
+
+@pytest.mark.parametrize(
+    ("tiny_task", "face_crop"),
+    [
+        ("classification/sample", None),
+        ("geolocation/sample", None),
+        ("attributes/sample", None),
+        ("attributes/sample", "box"),
+        ("embedding/sample", "aligned"),
+    ],
+    indirect=["tiny_task"],
+)
+def test_page_of_each_task_finds_what_predictor_finds(
+    tiny_task: Any, face_crop: str | None, runtime: dict[str, bytes], page: Page, tmp_path: Path
+) -> None:
+    faces = {"align": write_detector(tmp_path / "yunet.onnx"), "face_crop": face_crop} if face_crop else {}
+    task = tiny_task(data=faces)
+    network, folder = task.build_model().eval(), tmp_path / "page"
+    write_folder(task, network, folder, runtime)
+    photo = np.random.default_rng(0).integers(0, 100, (140, 220, 3), np.uint8)
+    for x, y in ((48, 40), (136, 64)):
+        photo[y : y + 8, x : x + 8] = (255, 0, 0)  # a face, for the detector
+    PIL.Image.fromarray(photo).save(tmp_path / "photo.png")
+    model = predictor.load(folder)
+    if face_crop:
+        model.settings["faces"] = "all"
+        (folder / "predictor.json").write_text(json.dumps(model.settings))
+    with serve(folder) as (url, _):
+        open_page(page, url)
+        found, expected = show_photo(page, tmp_path / "photo.png"), model(tmp_path / "photo.png")
+    assert len(expected.get("faces", ["whole photo", "alone"])) == 2
+    assert_same(found, expected)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """The same names in the same order, and nearly the same numbers."""
+    if isinstance(expected, dict):
+        assert list(found) == list(expected)
+        for key, value in expected.items():
+            assert_same(found[key], value)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, abs=2e-3)
+    else:
+        assert found == expected
 
 
 def test_files_that_are_no_photos_are_refused_and_the_camera_runs(

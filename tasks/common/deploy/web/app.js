@@ -4,9 +4,8 @@ import { drawBoxes, listOf } from "./show.js";
 import { load } from "./predictor.js";
 import { readPixels } from "./pixels.js";
 
-const [choose, cameraButton, file, status, picture, found] = ["choose", "camera", "file", "status", "picture", "found"].map(
-  (id) => document.getElementById(id),
-);
+const ids = ["choose", "camera", "file", "status", "picture", "found"];
+const [choose, cameraButton, file, status, picture, found] = ids.map((id) => document.getElementById(id));
 let model = null;
 let camera = null; // the running camera's MediaStream
 let queue = Promise.resolve(); // one photo after the other

@@ -50,7 +50,8 @@ function reduce(photo, width, height, wide, high) {
 }
 
 function decode(outputs, stride, columns, minScore) {
-  const [scores, objectness, boxes, points] = ["cls", "obj", "bbox", "kps"].map((name) => outputs[`${name}_${stride}`].data);
+  const names = ["cls", "obj", "bbox", "kps"];
+  const [scores, objectness, boxes, points] = names.map((name) => outputs[`${name}_${stride}`].data);
   const unit = (value) => Math.min(Math.max(value, 0), 1);
   const faces = [];
   for (let i = 0; i < scores.length; i++) {

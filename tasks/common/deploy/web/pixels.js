@@ -35,11 +35,11 @@ export function resize(image, wide, high, left, top, size, antialias) {
   const rows = weights(image.height, high, top, size, antialias);
   const first = rows[0].start;
   const last = rows[size - 1].start + rows[size - 1].values.length;
-  const Between = antialias ? Uint8ClampedArray : Float32Array; // Pillow rounds between the two passes, OpenCV does not
-  const narrow = new Between((last - first) * size * 3);
+  const half = antialias ? 0.5 : 0; // Pillow rounds between the two passes, OpenCV does not
+  const narrow = new (antialias ? Uint8Array : Float32Array)((last - first) * size * 3);
   for (let y = first, at = 0; y < last; y++) {
     for (const { start, values } of columns) {
-      let [red, green, blue] = [0, 0, 0];
+      let [red, green, blue] = [half, half, half];
       for (let i = 0, from = (y * image.width + start) * 4; i < values.length; i++, from += 4) {
         red += values[i] * image.data[from];
         green += values[i] * image.data[from + 1];
@@ -50,18 +50,18 @@ export function resize(image, wide, high, left, top, size, antialias) {
       narrow[at++] = blue;
     }
   }
-  const planes = new Uint8ClampedArray(3 * size * size);
+  const planes = new Uint8Array(3 * size * size);
   rows.forEach(({ start, values }, y) => {
     for (let x = 0; x < size; x++) {
       for (let channel = 0; channel < 3; channel++) {
-        let sum = 0;
+        let sum = 0.5;
         for (let i = 0, from = ((start - first) * size + x) * 3 + channel; i < values.length; i++, from += 3 * size)
           sum += values[i] * narrow[from];
         planes[(channel * size + y) * size + x] = sum;
       }
     }
   });
-  return new Uint8Array(planes.buffer);
+  return planes;
 }
 
 // For each of `count` pixels of a resized axis, from `first` on: the pixels before, and how much each counts.
@@ -72,7 +72,8 @@ function weights(before, after, first, count, antialias) {
     const centre = (first + i + 0.5) * scale;
     const start = Math.max(0, Math.floor(centre - reach + 0.5));
     const end = Math.min(before, Math.floor(centre + reach + 0.5));
-    const values = new Float64Array(end - start).map((_, j) => Math.max(0, 1 - Math.abs(start + j + 0.5 - centre) / reach));
+    const weight = (_, j) => Math.max(0, 1 - Math.abs(start + j + 0.5 - centre) / reach);
+    const values = new Float64Array(end - start).map(weight);
     const sum = values.reduce((a, b) => a + b);
     return { start, values: values.map((value) => value / sum) };
   });

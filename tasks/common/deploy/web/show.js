@@ -1,15 +1,16 @@
 // A record of predictor.js as boxes on a canvas and as lines of a list.
 
 const NUM_ATTRIBUTES = 10; // the most probable ones
-let previous = null; // the embedding of the photo before
+let previous = null; // the embedding of the photo before, or of its largest face
 
 export function drawBoxes(context, { detections = [], faces = [] }) {
   const unit = Math.max(context.canvas.width, context.canvas.height) / 100;
   const colours = new Map();
-  for (const { class_name } of detections) colours.set(class_name, colours.get(class_name) ?? `hsl(${colours.size * 67} 85% 40%)`);
+  for (const { class_name } of detections)
+    if (!colours.has(class_name)) colours.set(class_name, `hsl(${colours.size * 67} 85% 30%)`);
   for (const { class_name, score, box_xyxy } of detections.toReversed()) // the best on top
     drawBox(context, unit, box_xyxy, `${class_name} ${score.toFixed(2)}`, colours.get(class_name));
-  faces.forEach(({ face_box_xyxy }, i) => drawBox(context, unit, face_box_xyxy, `${i + 1}`, "hsl(210 85% 40%)"));
+  faces.forEach(({ face_box_xyxy }, i) => drawBox(context, unit, face_box_xyxy, `${i + 1}`, "hsl(210 85% 30%)"));
 }
 
 function drawBox(context, unit, [x0, y0, x1, y1], label, colour) {
@@ -26,29 +27,25 @@ function drawBox(context, unit, [x0, y0, x1, y1], label, colour) {
 }
 
 export function listOf(record) {
-  if (!record.faces) return linesOf(record);
-  if (!record.faces.length) return [line("no face found")];
-  return record.faces.flatMap((face, i) => [heading(`Face ${i + 1}`), ...linesOf(face)]);
+  const lines = record.faces?.flatMap((face, i) => [heading(`Face ${i + 1}`), ...linesOf(face)]) ?? linesOf(record);
+  previous = (record.faces?.[0] ?? record).embedding ?? previous;
+  return lines.length ? lines : [line(record.faces ? "no face found" : "nothing found")];
 }
 
 function linesOf({ detections, classes, attributes, regions, embedding }) {
-  if (embedding) return [line(compare(embedding))];
-  if (detections && !detections.length) return [line("nothing found")];
+  if (embedding && !previous) return [line("The next photo is compared with this one.")];
   const named = [
     ...(detections ?? []).map(({ class_name, score }) => [class_name, score]),
     ...(classes ?? []).map(({ class_name, probability }) => [class_name, probability]),
     ...(regions ?? []).map(({ name, probability }) => [name, probability]),
     ...Object.entries(attributes ?? {}).sort(([, a], [, b]) => b - a).slice(0, NUM_ATTRIBUTES),
+    ...(embedding ? [["similarity (cosine) to the photo before", dot(embedding, previous)]] : []),
   ];
   return named.map(([name, value]) => bar(name, value));
 }
 
-function compare(embedding) {
-  const cosine = previous?.reduce((sum, value, i) => sum + value * embedding[i], 0);
-  previous = embedding;
-  return cosine === undefined
-    ? `${embedding.length} numbers; the next photo is compared with this one`
-    : `cosine similarity to the one before: ${cosine.toFixed(3)}`;
+function dot(a, b) {
+  return a.reduce((sum, value, i) => sum + value * b[i], 0);
 }
 
 function bar(name, value) {
