@@ -13,7 +13,7 @@ from datasets.drawing.draw import BLACK, PALETTE, RIGHT, UNKNOWN, WHITE, WRONG, 
 from datasets.drawing.plot import add_legend_below, new_plot
 from datasets.images.read import AS_STORED, Decoding, UnreadableImageError, read_image
 from datasets.types import Face, Image
-from tasks.embedding.gallery import Box, Embedded, Match
+from tasks.embedding.gallery import Box, Entry, Match
 from tasks.embedding.verification import Bools, Floats, OperatingPoint
 
 HEIGHT_PX, MAX_WIDTH_PX, STRIP_PX, STRIP_ROWS = 280, 1120, 10, 4
@@ -43,7 +43,7 @@ def draw_face(image: Image, predicted: Face, truth: Face | None) -> Image:
 
 
 def draw_matches(
-    found: Sequence[tuple[Embedded, Sequence[Match]]], point: OperatingPoint | None, decoding: Decoding = AS_STORED
+    found: Sequence[tuple[Entry, Sequence[Match]]], point: OperatingPoint | None, decoding: Decoding = AS_STORED
 ) -> Image:
     """Each query and its best matches in a row; matches that are the query's own file are left out.
 

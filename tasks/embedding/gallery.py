@@ -35,8 +35,8 @@ class Match(NamedTuple):
     face_box_xyxy: Box | None = None
 
 
-class Embedded(NamedTuple):
-    """A row of the gallery: a photo, or one face of it.
+class Entry(NamedTuple):
+    """A photo in the gallery, or one face of it.
 
     Attributes:
         path: of the photo.
@@ -56,7 +56,7 @@ class Gallery:
     before the update or as after it.
     """
 
-    def __init__(self, path: Path, index: SimilarityIndex, rows: Mapping[int, Embedded], network: str) -> None:
+    def __init__(self, path: Path, index: SimilarityIndex, rows: Mapping[int, Entry], network: str) -> None:
         """Args: path: of the index; index: vectors; rows: by id, all in the index; network: its digest."""
         self.path, self._index, self._rows, self.network = path, index, dict(rows), network
 
@@ -77,7 +77,7 @@ class Gallery:
         index = SimilarityIndex.read(path)
         try:
             with path.with_suffix(".csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-                rows = {int(row["id"]): Embedded(row["path"], _read_box(row)) for row in csv.DictReader(file)}
+                rows = {int(row["id"]): Entry(row["path"], _read_box(row)) for row in csv.DictReader(file)}
             network = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["network"]
         except (OSError, KeyError, TypeError, ValueError) as error:
             names = f"{path.with_suffix('.csv').name} and {path.with_suffix('.json').name}"
@@ -98,17 +98,17 @@ class Gallery:
         """The photos that are not in the gallery in their current version, with their ids."""
         return {photo: id_ for photo, id_ in photo_ids(photos).items() if id_ not in self._rows}
 
-    def add(self, ids: Mapping[str, int], embedded: Sequence[Embedded], embeddings: Floats) -> None:
+    def add(self, ids: Mapping[str, int], entries: Sequence[Entry], embeddings: Floats) -> None:
         """Add photos or their faces, replacing older versions of the photos, and write the files.
 
         Args:
             ids: photo -> id, computed before it was read: if it has changed since, the next update finds it missing.
-            embedded: M, the faces of a photo in one run.
+            entries: M, the faces of a photo one after the other.
             embeddings: (M, dim).
         """
         before, counts = self._rows, Counter[str]()
-        new: dict[int, Embedded] = {}
-        for row in embedded:
+        new: dict[int, Entry] = {}
+        for row in entries:
             new[_id_of_face(ids[row.path], counts[row.path])] = row
             counts[row.path] += 1
         replaced = [id_ for id_, row in before.items() if row.path in counts]
@@ -139,7 +139,7 @@ class Gallery:
     def _match(self, id_: int, cosine: float) -> Match:
         return Match(self._rows[id_].path, cosine, self._rows[id_].face_box_xyxy)
 
-    def _write(self, before: Mapping[int, Embedded]) -> None:
+    def _write(self, before: Mapping[int, Entry]) -> None:
         """First the paths of old and new photos, then the vectors, then only the new paths."""
         if not self.path.exists():
             write_json(self.path.with_suffix(".json"), {"network": self.network})
@@ -150,9 +150,9 @@ class Gallery:
         if both != self._rows:
             self._write_rows(self._rows)
 
-    def _write_rows(self, embedded: Mapping[int, Embedded]) -> None:
+    def _write_rows(self, entries: Mapping[int, Entry]) -> None:
         rows = []
-        for id_, (path, box) in embedded.items():
+        for id_, (path, box) in entries.items():
             values = ("",) * 4 if box is None else [round(value, 1) for value in box]
             rows.append(dict(zip(COLUMNS, (id_, path, *values), strict=True)))
         write_csv(self.path.with_suffix(".csv"), rows, columns=COLUMNS)

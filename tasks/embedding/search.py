@@ -36,7 +36,7 @@ from tasks.common.prediction.sources import find_files
 from tasks.common.runs.folder import out_folder
 from tasks.common.runtime.device import uses_cuda
 from tasks.embedding.draw import draw_matches
-from tasks.embedding.gallery import Embedded, Gallery
+from tasks.embedding.gallery import Entry, Gallery
 from tasks.embedding.metric import RATES, stack_embeddings
 from tasks.embedding.model import FaceNet
 from tasks.embedding.verification import OperatingPoint
@@ -57,17 +57,13 @@ def index(task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
     model = load_model(task_class.name, arguments.config, options["run"], arguments.given)
     task: Any = model.task
     gallery = _open_gallery(out, task, model) if out.exists() else _new_gallery(out, task, model)
-    new, num_rows = gallery.missing(photos), 0
+    new, num_faces = gallery.missing(photos), 0
     with Progress("embedding", len(new)) as progress:
         for start in range(0, len(new), PHOTOS_PER_WRITE):
             embedded = _embed(task, model, list(new)[start : start + PHOTOS_PER_WRITE], progress)
-            rows = [
-                Embedded(name, face and face.box_xyxy)
-                for name, face in zip(embedded.names, embedded.faces, strict=True)
-            ]
-            num_rows += len(rows)
-            gallery.add(new, rows, embedded.embeddings)
-    counted = "" if task.config.data.align is None else f", {plural(num_rows, 'face')} in them"
+            num_faces += len(embedded.entries)
+            gallery.add(new, embedded.entries, embedded.embeddings)
+    counted = "" if task.config.data.align is None else f", {plural(num_faces, 'face')} in them"
     print(
         f"{plural(len(new), 'photo')} new or changed{counted}; {out} ({gallery.kind}) has {len(gallery)}",
         file=sys.stderr,
@@ -93,18 +89,18 @@ def search(task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
     task: Any = model.task
     gallery = _open_gallery(Path(options["gallery"]), task, model)
     with Progress("embedding", len(queries)) as progress:
-        names, embeddings, faces = _embed(task, model, queries, progress)
+        entries, embeddings, faces = _embed(task, model, queries, progress)
     found = gallery.search(embeddings, options["num_matches"])
     folder = out_folder(task, "search", out=options["out"], run=options["run"])
     with atomic_write(folder / MATCHES) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for name, face, matches in zip(names, faces, found, strict=True):
-            record = {"image": name} | (face.to_record() if face is not None else {})
+        for (photo, box), face, matches in zip(entries, faces, found, strict=True):
+            record = {"image": photo} | (face.to_record() if face is not None else {})
             file.write(json.dumps(record | {"matches": [match._asdict() for match in matches]}) + "\n")
-            best = f"{matches[0].similarity:.3f} {matches[0].path}" if matches else "the gallery is empty"
-            at = "" if face is None else f", face at {', '.join(f'{value:.0f}' for value in face.box_xyxy)}"
-            print(f"{name}{at}: {best}")
-    queries_drawn = [Embedded(name, face and face.box_xyxy) for name, face in zip(names, faces, strict=True)]
-    drawn = list(zip(queries_drawn, found, strict=True))[:NUM_DRAWN]
+            at = "" if box is None else f", face at {', '.join(f'{value:.0f}' for value in box)}"
+            others = [f"{match.similarity:.3f} {match.path}" for match in matches if match.path != photo]
+            nothing = "only the photo itself" if matches else "the gallery is empty"
+            print(f"{photo}{at}: {others[0] if others else nothing}")
+    drawn = list(zip(entries, found, strict=True))[:NUM_DRAWN]
     write_image(folder / SHEET, draw_matches(drawn, _strictest_point(options["run"]), task.decoding))
     print(f"wrote {SHEET} and {MATCHES} to {folder}", file=sys.stderr)
     return 0
@@ -116,15 +112,15 @@ def _photos(inputs: Sequence[str]) -> list[str]:
 
 
 class _Embedded(NamedTuple):
-    """The photos that have a face, or each of their faces.
+    """Photos, or each of their faces, with their embeddings.
 
     Attributes:
-        names: N paths of photos; those with several faces repeat.
+        entries: N, of the gallery or of a query.
         embeddings: (N, D).
-        faces: that were embedded; None without a detector.
+        faces: N, detected; None without a detector.
     """
 
-    names: list[str]
+    entries: list[Entry]
     embeddings: Floats
     faces: list[DetectedFace | None]
 
@@ -172,15 +168,17 @@ def _embed(task: FaceInference[Face], model: Model[Face], photos: Sequence[str],
     predicted: list[Face] = []
     faces: list[DetectedFace | None] = []
     for batch in readable_batches(task, loader, unreadable):
-        if len(batch):
-            predicted += model.predictor(list(batch.images.permute(0, 2, 3, 1).numpy()))
+        crops = list(batch.images.permute(0, 2, 3, 1).numpy())
+        for start in range(0, len(crops), BATCH_SIZE):  # a photo may have a hundred faces
+            predicted += model.predictor(crops[start : start + BATCH_SIZE])
         faces += batch.truth
         rows += batch.rows
         progress.advance(len(set(batch.rows)) + len(batch.unreadable))
     if unreadable.empty:
         reason = "not exactly one face found" if config.faces == "one" else "no face found"
         print(f"{plural(len(unreadable.empty), 'photo')} of {len(photos)} left out: {reason}", file=sys.stderr)
-    return _Embedded([photos[row] for row in rows], stack_embeddings(predicted), faces)
+    entries = [Entry(photos[row], face and face.box_xyxy) for row, face in zip(rows, faces, strict=True)]
+    return _Embedded(entries, stack_embeddings(predicted), faces)
 
 
 def _new_gallery(path: Path, task: FaceInference[Face], model: Model[Face]) -> Gallery:
@@ -193,9 +191,9 @@ def _open_gallery(path: Path, task: FaceInference[Face], model: Model[Face]) -> 
     gallery = Gallery.read(path)
     if gallery.network != _network_digest(task, model):
         raise ValueError(
-            f"{path}: built with another network, data.input_size, data.pixel_range, data.face_part, data.align or "
-            "data.face_crop, so its embeddings are not comparable. Use the same --run and settings, or index into "
-            "another file"
+            f"{path}: built with another network, onnx_input, data.input_size, data.pixel_range, data.face_part, "
+            "data.align, data.face_crop or data.face_scale, so its embeddings are not comparable. Use the same --run "
+            "or --pretrained and settings, or index into another file"
         )
     return gallery
 

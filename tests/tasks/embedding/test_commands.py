@@ -20,6 +20,8 @@ from datasets.pillow_resizing import center_crop
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.task import ClassificationTask
 from tasks.common.cli.main import main
+from tasks.common.evaluation.evaluate import TorchPredictor
+from tasks.embedding import search
 from tasks.embedding.cli import COMMANDS
 from tasks.embedding.gallery import Gallery
 from tests.tasks.common.test_pretrained import save_run
@@ -71,6 +73,9 @@ def test_train_evaluate_index_search_remove(
     )
     record = json.loads(Path("found/matches.jsonl").read_text())
     assert record["image"] == record["matches"][0]["path"] == str(tmp_path / query)
+    second = record["matches"][1]
+    printed = capsys.readouterr().out
+    assert printed == f"{tmp_path / query}: {second['similarity']:.3f} {second['path']}\n", "not the query itself"
     similarities = [match["similarity"] for match in record["matches"]]
     assert similarities[0] == pytest.approx(1, abs=1e-4)
     assert similarities == sorted(similarities, reverse=True)
@@ -90,7 +95,7 @@ def test_train_evaluate_index_search_remove(
     # embeddings of another network, or at another input size, are not comparable
     other = ("--run", "run", "--data.input_size", "96", "--gallery", "g.faiss", str(identities[0]))
     assert run("search", *other) == 1
-    assert "g.faiss: built with another network, data.input_size" in capsys.readouterr().err
+    assert "g.faiss: built with another network, onnx_input, data.input_size" in capsys.readouterr().err
 
 
 def test_gallery_of_an_exported_network(settings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,7 +159,7 @@ def test_faces_are_aligned_and_photos_without_a_face_left_out(
     assert [match["path"] for match in record["matches"]] == [str(tmp_path / "far.png")]
     capsys.readouterr()
     assert run("search", "--run", "run", "near.png", "--gallery", "g.faiss") == 1  # not aligned: not comparable
-    assert "data.align or data.face_crop" in capsys.readouterr().err
+    assert "data.align, data.face_crop or data.face_scale" in capsys.readouterr().err
     assert run("predict", "--run", "run", *align, "far.png", "wall.png", "--out", "seen") == 0
     assert "warning: 1 image without a prediction:\n  wall.png: no face found\n" in capsys.readouterr().err
     assert len(Path("seen/predictions.jsonl").read_text().splitlines()) == 1
@@ -198,6 +203,26 @@ def test_every_face_of_a_photo_is_found_and_photos_without_one_are_left_out(
     assert run("index", "--run", "run", *align, "wall.png", "floor.png", "--out", "none.faiss") == 1
     assert "error: none of the 2 images is left: 2 are empty; the last one: " in capsys.readouterr().err
     assert not Path("none.faiss").exists()
+
+
+def test_the_many_faces_of_a_photo_do_not_fill_the_memory(
+    settings: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    align, sizes = ("--data.align", write_detector(Path("yunet.onnx"))), []
+    predict = TorchPredictor.__call__
+
+    def counted(self: Any, pixels: Any) -> Any:
+        sizes.append(len(pixels))
+        return predict(self, pixels)
+
+    monkeypatch.setattr(TorchPredictor, "__call__", counted)
+    monkeypatch.setattr(search, "BATCH_SIZE", 2)
+    assert run("train", *settings, *PROBE, "--run_dir", "run") == 0
+    cv2.imwrite("group.png", picture(160, 240, (40, 40), (120, 80), (200, 40))[..., ::-1])
+    capsys.readouterr()
+    assert run("index", "--run", "run", *align, "group.png", "--out", "g.faiss") == 0
+    assert "1 photo new or changed, 3 faces in them" in capsys.readouterr().err
+    assert sizes[-2:] == [2, 1]
 
 
 def test_published_weights_need_no_training(settings: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from datasets.drawing.draw import RIGHT, UNKNOWN, WRONG
 from datasets.images.read import write_image
 from datasets.types import Face, Image
 from tasks.embedding.draw import MAX_MATCHES, draw_face, draw_matches, draw_space
-from tasks.embedding.gallery import Embedded, Match
+from tasks.embedding.gallery import Entry, Match
 from tasks.embedding.verification import OperatingPoint
 
 
@@ -33,30 +33,30 @@ def test_frames_are_of_identities_and_the_query_is_left_out(photos: dict[str, st
     matches = [
         Match(photos[name], similarity) for name, similarity in (("anna/1", 1), ("anna/2", 0.9), ("bela/1", 0.5))
     ]
-    sheet = draw_matches([(Embedded(photos["anna/1"]), matches)], None)
+    sheet = draw_matches([(Entry(photos["anna/1"]), matches)], None)
     assert num_pixels(sheet, RIGHT) == num_pixels(sheet, WRONG) > 0
     assert num_pixels(sheet, (9, 60, 30)) == num_pixels(sheet, (9, 80, 30)) > 0  # the query's photo is there once
 
     for query, found in (("elsewhere/1", matches), ("anna/1", matches[:2])):  # not in the gallery; a single folder
-        sheet = draw_matches([(Embedded(photos[query]), found)], None)
+        sheet = draw_matches([(Entry(photos[query]), found)], None)
         assert num_pixels(sheet, RIGHT) == num_pixels(sheet, WRONG) == 0
 
 
 def test_matches_below_the_threshold_are_pale(photos: dict[str, str]) -> None:
     matches = [Match(photos["anna/2"], 0.9), Match(photos["bela/1"], 0.5)]
-    sheet = draw_matches([(Embedded(photos["anna/1"]), matches)], OperatingPoint(0.01, 100, 0.7, 0.6))
+    sheet = draw_matches([(Entry(photos["anna/1"]), matches)], OperatingPoint(0.01, 100, 0.7, 0.6))
     assert num_pixels(sheet, (9, 80, 30))
     assert not num_pixels(sheet, (9, 100, 30))
 
 
 def test_photos_that_are_gone_are_grey(photos: dict[str, str]) -> None:
-    sheet = draw_matches([(Embedded(photos["anna/1"]), [Match(photos["anna/2"] + ".moved", 0.9)])], None)
+    sheet = draw_matches([(Entry(photos["anna/1"]), [Match(photos["anna/2"] + ".moved", 0.9)])], None)
     assert num_pixels(sheet, (127,) * 3) > 40_000
 
 
 def test_the_face_of_a_match_has_a_box(photos: dict[str, str]) -> None:
     plain, boxed = (
-        draw_matches([(Embedded(photos["anna/1"]), [Match(photos["anna/2"], 0.9, box)])], None)
+        draw_matches([(Entry(photos["anna/1"]), [Match(photos["anna/2"], 0.9, box)])], None)
         for box in (None, (5.0, 5.0, 20.0, 20.0))
     )
     assert num_pixels(plain, UNKNOWN) == 0 < num_pixels(boxed, UNKNOWN)
@@ -65,8 +65,8 @@ def test_the_face_of_a_match_has_a_box(photos: dict[str, str]) -> None:
 def test_only_the_best_matches_are_drawn(photos: dict[str, str]) -> None:
     matches = [Match(photos["anna/2"], 0.9)] * 2000
     np.testing.assert_array_equal(
-        draw_matches([(Embedded(photos["anna/1"]), matches)], None),
-        draw_matches([(Embedded(photos["anna/1"]), matches[:MAX_MATCHES])], None),
+        draw_matches([(Entry(photos["anna/1"]), matches)], None),
+        draw_matches([(Entry(photos["anna/1"]), matches[:MAX_MATCHES])], None),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tasks.common.model import neighbours
 from tasks.common.model.neighbours import SimilarityIndex
-from tasks.embedding.gallery import Embedded, Gallery, photo_ids
+from tasks.embedding.gallery import Entry, Gallery, photo_ids
 
 DIM = 16
 
@@ -89,7 +89,7 @@ def test_an_empty_index_finds_nothing(rng: np.random.Generator) -> None:
 
 def add(gallery: Gallery, ids: Mapping[str, int], vectors: np.ndarray) -> None:
     """Add photos without detected faces."""
-    gallery.add(ids, [Embedded(photo) for photo in ids], vectors)
+    gallery.add(ids, [Entry(photo) for photo in ids], vectors)
 
 
 def write_photos(folder: Path, num_photos: int) -> list[str]:
@@ -251,7 +251,7 @@ def test_each_face_of_a_photo_is_a_row_with_its_box(tmp_path: Path, rng: np.rand
     photos, vectors = write_photos(tmp_path / "photos", 2), unit_vectors(rng, 4)
     boxes = [(1.0, 2.0, 30.5, 40.0), (50.0, 2.0, 80.0, 40.0), (-3.0, 0.0, 9.0, 9.0)]
     gallery = Gallery.new(tmp_path / "g.faiss", DIM, "net")
-    rows = [Embedded(photos[0], boxes[0]), Embedded(photos[0], boxes[1]), Embedded(photos[1], boxes[2])]
+    rows = [Entry(photos[0], boxes[0]), Entry(photos[0], boxes[1]), Entry(photos[1], boxes[2])]
     gallery.add(photo_ids(photos), rows, vectors[:3])
     reread = Gallery.read(tmp_path / "g.faiss")
     assert len(reread) == 3
@@ -264,7 +264,7 @@ def test_each_face_of_a_photo_is_a_row_with_its_box(tmp_path: Path, rng: np.rand
     assert len(copy) == 1
 
     Path(photos[0]).write_text("one face now")
-    reread.add(reread.missing(photos), [Embedded(photos[0], boxes[0])], vectors[3:])
+    reread.add(reread.missing(photos), [Entry(photos[0], boxes[0])], vectors[3:])
     assert len(Gallery.read(tmp_path / "g.faiss")) == 2, "all faces of the older version are gone"
     assert reread.remove([photos[1]]) == 1
 
