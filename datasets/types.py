@@ -79,7 +79,7 @@ class PreparedImage(NamedTuple):
     """The network's input for one prediction.
 
     Attributes:
-        pixels: (S, S, 3).
+        pixels: uint8 RGB (S, S, 3).
         face: the detected face that it shows; None without a face detector.
     """
 

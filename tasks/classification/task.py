@@ -1,4 +1,4 @@
-"""The classification task: its data, model, loss, metric and drawing."""
+"""The classification task: its model and loss; data, metric and drawing are in `inference.py`."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ FACE_DETECTORS: tuple[PublishedModel, ...] = (
 MISSING = {
     "geolocation": (
         "No model is published that may be used: PlaNet's weights (Weyand et al. 2016, arXiv:1602.05314) were never "
-        "released, and those of later networks are not MobileNets and come with terms for research alone. `index` "
-        "makes one of your own photos, without training."
+        "released, and those of later networks are not MobileNets and are licensed for research only. `index` makes "
+        "one of your own photos, without training."
     ),
 }

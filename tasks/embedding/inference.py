@@ -16,6 +16,7 @@ from datasets.files import existing_folder
 from datasets.sample.embedding import LFW, sample_root
 from datasets.splits import Holdout, SplitData
 from datasets.types import Face, Image, Split
+from datasets.words import plural
 from tasks.common.agreement import Agreement
 from tasks.common.face_inference import FaceInference
 from tasks.embedding.config import EmbeddingConfig
@@ -75,8 +76,12 @@ class EmbeddingInference(FaceInference[Face]):
         return {"embedding": predicted.embedding.astype(np.float64).round(6).tolist()}
 
     def summarize(self, predicted: Sequence[Face]) -> str:
-        """How many faces there are."""
-        return {0: "no face found", 1: "a face"}.get(len(predicted), f"{len(predicted)} faces")
+        """How many faces were found; without a face detector, the size of the embedding."""
+        if self.face_crop.detector is None:
+            (only,) = predicted
+            assert only.embedding is not None
+            return f"embedding of {len(only.embedding)} dimensions"
+        return plural(len(predicted), "face") if predicted else "no face found"
 
     def table(self, predicted: Sequence[Face]) -> dict[str, NDArray[Any]]:
         """A row for each face, with its embedding in one column."""

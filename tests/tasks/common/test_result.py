@@ -1,6 +1,7 @@
 """A result is in the photo's own pixels, says the same in every form, and has the same form whatever is found."""
 
 import base64
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -22,6 +23,7 @@ from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask
 from tasks.embedding.config import EmbeddingConfig
 from tasks.embedding.task import EmbeddingTask
+from tests.yunet import write_detector
 
 HEIGHT, WIDTH = 200, 400
 DETECTION = DetectionTask(DetectionConfig(), {"category_ids": [18, 2], "class_names": ["dog", "bicycle"]})
@@ -145,7 +147,7 @@ def test_long_lines_are_cut(num_classes: int, line: str) -> None:
     assert len(text) < 80
 
 
-def test_lines_of_the_other_tasks() -> None:
+def test_lines_of_the_other_tasks(tmp_path: Path) -> None:
     names = {"data": "folders", "class_names": ["golden_retriever", "Labrador", "tabby"]}
     classification = ClassificationTask(ClassificationConfig(), names)
     label = Label(0, np.array([0.928, 0.067, 0.005], np.float32))
@@ -159,9 +161,10 @@ def test_lines_of_the_other_tasks() -> None:
 
     embedding = EmbeddingTask(EmbeddingConfig(), {"identities": []})
     face = Face(embedding=np.ones(4, np.float32) / 2)
-    assert [str(result_of(embedding, *[face] * count)) for count in range(4)] == [
-        *("no face found", "a face", "2 faces", "3 faces")
-    ]
+    assert str(result_of(embedding, face)) == "embedding of 4 dimensions"
+    data = dataclasses.replace(embedding.config.data, align=write_detector(tmp_path / "yunet.onnx"))
+    detecting = EmbeddingTask(dataclasses.replace(embedding.config, data=data), {"identities": []})
+    assert [str(result_of(detecting, *[face] * count)) for count in range(3)] == ["no face found", "1 face", "2 faces"]
 
 
 def test_saved_picture_is_the_drawn_one(found: Result[Detections], tmp_path: Path) -> None:
