@@ -4,7 +4,6 @@ import functools
 import importlib
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,6 @@ SAMPLE_SIZES: dict[str, dict[str, Any]] = {
     "embedding": {"train": (12, 2), "val": (6, 4)},
     "geolocation": {"train": 24, "val": 8},
 }
-
-# Generated inputs for each test: few, or with HYPOTHESIS_PROFILE=thorough many.
-with suppress(ModuleNotFoundError):
-    from hypothesis import settings
-
-    settings.register_profile("quick", max_examples=30, deadline=None, derandomize=True)
-    settings.register_profile("thorough", max_examples=2000, deadline=None)
-    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
-
 
 # HYPOTHESIS_PROFILE=thorough: for whoever changes a reader of data.
 settings.register_profile(
