@@ -154,10 +154,12 @@ class BoxObjective:
 
     def __init__(self, task: Task[Any]) -> None:
         """Args: task: of the student."""
+        _require_ssd(task, "student")
         self._task = task
 
     def teacher_outputs(self, teacher_task: Any, outputs: Any) -> Tensor:
         """Class logits, background first, and box deltas side by side, (N, A, K + 5)."""
+        _require_ssd(teacher_task, "teacher")
         return torch.cat([_with_background(outputs.class_logits, teacher_task), outputs.box_deltas], 2)
 
     def ensemble(self, outputs: Sequence[Tensor]) -> Tensor:
@@ -166,19 +168,20 @@ class BoxObjective:
         return torch.cat([logits, torch.stack([part[..., -4:] for part in outputs]).mean(0)], -1)
 
     def projection(self, network: Any, output_shape: Sequence[int]) -> nn.Module:
-        """The identity, for SSD."""
-        if not hasattr(network, "class_predictors"):
-            raise ValueError("model: expected ssd; Faster R-CNN cannot be distilled, since its proposals are its own")
+        """The identity; `loss` checks the shapes."""
         return nn.Identity()
 
     def loss(self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
         """The sum of the class and the box loss."""
         logits, deltas = _with_background(outputs.own.class_logits, self._task), outputs.own.box_deltas
-        found, expected = (*teacher.shape[1:2], teacher.shape[2] - 4), tuple(logits.shape[1:])
+        found, expected = (
+            f"{anchors:,} anchors and {outputs - 1} classes"
+            for anchors, outputs in ((teacher.shape[1], teacher.shape[2] - 4), logits.shape[1:])
+        )
         if found != expected:
             raise ValueError(
-                f"the teacher has {found} anchors and classes, the student {expected}; expected the same input size, "
-                "anchors and classes"
+                f"the teacher has {found}, the student {expected}; expected the same: give the student the teacher's "
+                "--data.input_size, --ssd.neck and --ssd.anchors"
             )
         classes, boxes = box_loss(logits, deltas, teacher, world)
         return classes + boxes
@@ -192,6 +195,14 @@ _BUILDERS: dict[str, _Builder] = {
     "embedding": lambda *_: EmbeddingObjective(),
     "geolocation": lambda task, *kd: ClassObjective([len(p["cell"]) for p in task.metadata["partitionings"]], *kd),
 }
+
+
+def _require_ssd(task: Task[Any], role: str) -> None:
+    model = task.config.model
+    if model != "ssd":
+        raise ValueError(
+            f"model: expected ssd, but the {role} is {model}, whose regions differ from network to network"
+        )
 
 
 def _with_background(logits: Tensor, task: Task[Any]) -> Tensor:

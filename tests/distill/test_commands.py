@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -173,8 +174,10 @@ def test_errors_are_one_line(
     assert f"--resume: {teacher} is not a distillation" in command_error_line("--resume", teacher)
     ssd = trained_run("detection")
     line = error_line("detection", "--teacher", ssd, "--data.input_size", "128")
-    assert "anchors and classes, the student" in line
-    assert "model: expected ssd" in error_line("detection", "--teacher", ssd, "--model", "faster_rcnn")
+    assert re.search(r"the teacher has [\d,]+ anchors and 3 classes, the student [\d,]+ anchors and 3 classes; ", line)
+    for model in ("faster_rcnn", "faster_rcnn_fpn"):
+        at = ("--model", model, "--data.input_size", "96")
+        assert f"model: expected ssd, but the student is {model}" in error_line("detection", "--teacher", ssd, *at)
     assert not Path("out").exists(), "an error leaves no folder"
     assert "data.root: with --unlabelled" in command_error_line("--teacher", teacher, "--unlabelled", "empty")
 

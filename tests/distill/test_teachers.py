@@ -23,6 +23,7 @@ from distill.names import TEACHERS, parse_teacher
 from distill.objectives import build_objective
 from distill.teacher import at_input_size
 from distill.teachers import open_teacher
+from tasks.common.settings import replace_settings
 from tasks.embedding.inception_resnet import InceptionResnetV1
 from tasks.registry import TASKS
 from tests.tasks.common.test_pretrained import save_run
@@ -222,6 +223,11 @@ def test_outputs_that_do_not_fit_the_student(tmp_path: Path, student: Student) -
     embedding = student("embedding")
     with pytest.raises(ValueError, match="embedding_dim: 128 is more than the teacher's 64; expected 64 or fewer"):
         build_objective(embedding, class_loss="kd", temperature=1).projection(embedding.build_model(), (64,))
+    ssd = student("detection")
+    for model in ("faster_rcnn", "faster_rcnn_fpn"):
+        teacher = type(ssd)(replace_settings(ssd.config, {"model": model}), ssd.metadata)
+        with pytest.raises(ValueError, match=f"model: expected ssd, but the teacher is {model}, whose regions"):
+            build_objective(ssd, class_loss="kd", temperature=1).teacher_outputs(teacher, outputs=None)
     other = SimpleNamespace(name="segmentation", metadata={})
     with pytest.raises(ValueError, match=f"segmentation cannot be distilled; expected one of {', '.join(TASKS)}"):
         build_objective(other, class_loss="kd", temperature=1)  # type: ignore[arg-type]
