@@ -38,16 +38,18 @@ def load_head(network: AttributeNet, weights: TaskWeights, attribute_names: Sequ
     if isinstance(network.head, AgeHead):  # age groups share the softmax
         names, given_names = other_names(names), other_names(given_names)
         by_output = {name for name in state if name.startswith("others.")}
+    free = {name: int(name in by_output) for name in state}  # leading dimensions that may differ: the outputs
     fits = all(
-        name in given and given[name].shape[name in by_output :] == tensor.shape[name in by_output :]
+        name in given and given[name].shape[free[name] :] == tensor.shape[free[name] :]
         for name, tensor in state.items()
     )
     if not fits or not num_known:
         return {}
     rows = {row: given_names.index(name) for row, name in enumerate(names) if name in given_names}
-    for name, tensor in state.items():
+    kept = {name: tensor for name, tensor in state.items() if rows or name not in by_output}
+    for name, tensor in kept.items():
         if name in by_output:
             tensor[list(rows)] = given[name][list(rows.values())].to(tensor)
         else:
             tensor.copy_(given[name])
-    return {f"the head with {num_known} of {len(attribute_names)} attributes": len(state)}
+    return {f"the head with {num_known} of {len(attribute_names)} attributes": len(kept)}

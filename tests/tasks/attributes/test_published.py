@@ -57,6 +57,9 @@ def test_fine_tuning_keeps_what_is_known_by_name(
     np.testing.assert_array_equal(head.ages.weight.detach(), arrays["age_pred/kernel"].T)
     np.testing.assert_array_equal(head.others.weight[1].detach(), arrays["gender_pred/kernel"][:, 0])
     assert not torch.equal(head.others.weight[0], head.others.weight[1])
+    _, is_whole = use_pretrained(task_with(["Senior", "Smiling"], path))
+    assert "the head with 1 of 2 attributes (4)" in capsys.readouterr().err, "hidden layer and ages"
+    assert not is_whole
     use_pretrained(task_with(["Smiling"], path))
     assert "the head" not in capsys.readouterr().err, "nothing known by name"
 
