@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -126,8 +125,11 @@ def _read_safetensors(path: Path) -> State:
 def _read_torch(path: Path) -> State:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: not a readable file of weights (.h5, .safetensors, or torch's)") from error
+    except Exception as error:  # of any type, when the file is no pickle
+        raise ValueError(
+            f"{path}: not a readable file of weights (.h5, .safetensors, or torch's); it is of another kind, or "
+            f"incomplete ({path.stat().st_size:,} bytes); download it again"
+        ) from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path}: expected a state dict of names and tensors")
     return content

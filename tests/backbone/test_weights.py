@@ -191,6 +191,8 @@ def test_damaged_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     cut_torch = tmp_path / "cut.pth"
     torch.save({"features.0.0.weight": torch.zeros(32, 3, 3, 3)}, cut_torch)
     cut_torch.write_bytes(cut_torch.read_bytes()[:300])
+    text = tmp_path / "page.pth"
+    text.write_text("hi, this is no pickle")  # torch's unpickler takes the h for an instruction
     whole_model = tmp_path / "model.pth"
     torch.save(nn.Linear(2, 2), whole_model)  # would have to be unpickled
     foreign = tmp_path / "foreign.h5"
@@ -204,7 +206,8 @@ def test_damaged_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     for file, message in (
         (cut, "not a readable HDF5 file"),
         (cut_tensors, "not a readable safetensors file"),
-        (cut_torch, "not a readable file of weights"),
+        (cut_torch, r"not a readable file of weights .* incomplete \(300 bytes\); download it again$"),
+        (text, "not a readable file of weights"),
         (whole_model, "not a readable file of weights"),
         (tmp_path / "none.h5", "no such file"),
         (foreign, "not the weights of a MobileNet from Keras, timm or torchvision"),
