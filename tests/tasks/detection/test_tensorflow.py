@@ -13,6 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import box_iou
 
+from datasets.images.read import read_image
+from tasks.common.deploy.exported import ExportedModel
+from tasks.common.deploy.onnx_file import add_postprocessing, write_onnx
 from tasks.common.published import PUBLISHED_MODELS
 from tasks.common.runs.pretrained import adopt_settings, open_pretrained, use_pretrained
 from tasks.common.settings import replace_settings
@@ -343,6 +346,23 @@ def test_average_precision_on_coco128_is_the_published_files(shared: Path, publi
     scores = metric.compute()
     assert scores["AP"] == pytest.approx(0.372, abs=0.002)
     assert scores["AP50"] == pytest.approx(0.544, abs=0.002)
+
+
+@pytest.mark.data
+def test_the_exported_file_has_the_boxes_of_pytorch(shared: Path, published: Any, tmp_path: Path) -> None:
+    """On photos, where scores are not tied: 80 classes, so that the best candidates are chosen first."""
+    task, network = published
+    write_onnx(network, task.config.data.input_size, tmp_path / "model.onnx", task.name, task.metadata)
+    add_postprocessing(tmp_path / "model.onnx", task.postprocessing(network), task)
+    exported, num_boxes = ExportedModel(tmp_path / "model.onnx"), 0
+    for photo in sorted((shared / "data/coco128/val2017").glob("*.jpg"))[:50]:
+        pixels = task.preprocessing()(read_image(photo))
+        (expected,), (actual,) = task.decode(outputs_of(network, pixels)), task.read_outputs(exported([pixels]))
+        np.testing.assert_array_equal(actual.class_ids, expected.class_ids)
+        np.testing.assert_allclose(actual.boxes_xyxy, expected.boxes_xyxy, atol=0.01)
+        np.testing.assert_allclose(actual.scores, expected.scores, atol=1e-5)
+        num_boxes += len(actual)
+    assert num_boxes > 4000
 
 
 @pytest.mark.data
