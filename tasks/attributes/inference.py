@@ -23,6 +23,7 @@ from tasks.common.inference_task import FailureCase
 from tasks.common.runs.threshold import resolve_threshold
 
 MAX_LABELLED = 3  # attributes beside a face
+MAX_SUMMARIZED = 6  # faces in a line
 
 
 class AttributesInference(FaceInference[Attributes]):
@@ -119,13 +120,16 @@ class AttributesInference(FaceInference[Attributes]):
         """The attributes with a probability of at least `threshold`, such as "Smiling 0.93, Wearing Hat 0.61"."""
         if not predicted:
             return "no face found"
-        faces = [self._summarize(face.values) for face in predicted]
-        return faces[0] if len(faces) == 1 else f"{len(faces)} faces: {'; '.join(faces)}"
+        faces = [self._summarize(face.values) for face in predicted[:MAX_SUMMARIZED]]
+        if len(predicted) == 1:
+            return faces[0] or f"no attribute with a probability of {self.threshold:g} or more"
+        num_more = len(predicted) - len(faces)
+        parts = [face or "none" for face in faces] + [f"and {num_more} more"] * (num_more > 0)
+        return f"{len(predicted)} faces: {'; '.join(parts)}"
 
     def _summarize(self, values: NDArray[np.float32]) -> str:
         shown = [int(column) for column in np.argsort(-values, kind="stable") if values[column] >= self.threshold]
-        words = [f"{self.attribute_names[column].replace('_', ' ')} {values[column]:.2f}" for column in shown]
-        return ", ".join(words) or f"no attribute with a probability of {self.threshold:g} or more"
+        return ", ".join(f"{self.attribute_names[column].replace('_', ' ')} {values[column]:.2f}" for column in shown)
 
     def table(self, predicted: Sequence[Attributes]) -> dict[str, NDArray[Any]]:
         """A row for each face, with a column for each attribute."""

@@ -39,6 +39,12 @@ def test_a_line_has_the_attributes_from_the_threshold_on() -> None:
     predicted = [Attributes(np.array([0.9, 0.3, 0.4], np.float32))]
     assert task_with(0.35).summarize(predicted) == "Beard 0.90, Smiling 0.40"
     assert task_with(0.95).summarize(predicted) == "no attribute with a probability of 0.95 or more"
+    hidden = Attributes(np.zeros(3, np.float32))
+    assert task_with(0.35).summarize([*predicted, hidden]) == "2 faces: Beard 0.90, Smiling 0.40; none"
+    crowd = task_with(0.35).summarize(predicted * 40)
+    assert crowd.startswith("40 faces: Beard 0.90, Smiling 0.40; Beard 0.90")
+    assert crowd.endswith("; and 34 more")
+    assert task_with(0.35).summarize([]) == "no face found"
 
 
 def test_a_task_without_a_run_needs_a_number() -> None:
