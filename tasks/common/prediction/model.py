@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, get_args, overload
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 import numpy as np
 import PIL.Image
@@ -14,13 +13,7 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 
 from datasets.face_detection import NoFaceError
-from datasets.sources import Source
 from datasets.types import Image, PreparedImage, Split
-from tasks.common.deploy.exported import ExportedPredictor
-from tasks.common.evaluation.exported import evaluate_exported
-from tasks.common.evaluation.failure_cases import FailureCases
-from tasks.common.evaluation.report import metrics_as_json
-from tasks.common.evaluation.scoring import Evaluation, warn_about_data
 from tasks.common.inference_task import InferenceTask
 from tasks.common.prediction.result import Result
 from tasks.common.prediction.sources import InputImage, Picture, open_source
@@ -156,32 +149,9 @@ class Model(Generic[T]):
         Raises:
             ValueError: if the data cannot be read, or have no such split.
         """
-        if split not in get_args(Split):
-            raise ValueError(f"split: expected {', '.join(get_args(Split))}, got {split!r}")
-        model = self if data is None else self._with_data(data)
-        source = model.task.source(split)
-        warn_about_data(source)
-        evaluation = model.score(source)
-        return metrics_as_json(evaluation.scores, evaluation.counts)
+        from tasks.common.prediction.score import evaluate_model  # slow to import, and predictions do not need it
 
-    def score(self, source: Source[T], failure_cases: FailureCases[T] | None = None) -> Evaluation[T]:
-        """Evaluate on a source, with a progress bar.
-
-        Raises:
-            ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
-        """
-        predictor: Any = self.predictor
-        if isinstance(predictor, ExportedPredictor):
-            return evaluate_exported(predictor, source, "evaluating", failure_cases=failure_cases)
-        from tasks.common.evaluation.evaluate import evaluate_source  # torch is slow to import
-
-        return evaluate_source(predictor.task, predictor.network, source, "evaluating", failure_cases=failure_cases)
-
-    def _with_data(self, root: str | Path) -> Model[T]:
-        config = replace_settings(self.task.config, {"data.root": str(root)})
-        task = type(self.task)(config, self.task.metadata)  # `with_settings` keeps the data that are open
-        predictor: Any = self.predictor
-        return Model(task, dataclasses.replace(predictor, task=task), self.run)
+        return evaluate_model(self.task, self.predictor, data, split)
 
     def prepare(self, image: InputImage) -> list[PreparedImage]:
         """The network's inputs for an image: one, or one for each face where faces are detected."""

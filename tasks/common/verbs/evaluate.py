@@ -21,6 +21,7 @@ from tasks.common.evaluation.scoring import Evaluation, draw_examples, warn_abou
 from tasks.common.evaluation.thresholds import write_thresholds
 from tasks.common.inference_task import InferenceTask
 from tasks.common.prediction.open import load_model
+from tasks.common.prediction.score import score
 from tasks.common.runs.folder import (
     METRICS,
     PICTURE,
@@ -51,7 +52,7 @@ def evaluate(name: str, arguments: Arguments) -> int:
     if options["run"] and split == "val":
         _warn_about_training_images(task, source, Path(options["run"]))
     failure_cases = FailureCases(task)
-    evaluation = model.score(source, failure_cases)
+    evaluation = score(predictor, source, failure_cases)
     folder = out_folder(task, f"evaluate-{split}", out=options["out"], run=options["run"])
     model_name = options["run"] or arguments.config.pretrained
     title, as_json = f"{model_name}, {evaluation.num_images} {split} images", options["json"]
