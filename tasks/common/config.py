@@ -235,7 +235,7 @@ class TaskConfig(Settings):
         "export": (*EVALUATION, "seed"),
         "export" + WITHOUT_RUN: ("pretrained",),
         "models": (),
-        "cost": ("backbone.name", "data.input_size"),
+        "cost": ("pretrained", "backbone.name", "data.input_size"),
         "benchmark": ("pretrained", "backbone.conventions"),
     }
 

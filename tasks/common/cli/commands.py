@@ -172,7 +172,7 @@ COMMANDS = {
         is_light=True,
     ),
     "cost": Command(
-        "Count mult-adds (MACs) and parameters of a configured model.",
+        "Count mult-adds (MACs) and parameters of a configured model, or of one by --pretrained.",
         ("python -m tasks.{task} cost", "python -m tasks.{task} cost --backbone.name mobilenet_0.5 --json"),
         "tasks.common.verbs.cost",
         _cost_flags,

@@ -97,3 +97,8 @@ class OnnxNetwork(nn.Module):
         padded = np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing else part
         output: np.ndarray = self._session.run(None, {self._name: np.ascontiguousarray(padded)})[0]
         return output[: len(part)]
+
+
+def is_onnx(network: nn.Module) -> bool:
+    """Whether a network, or a part of it, is an ONNX file."""
+    return any(isinstance(module, OnnxNetwork) for module in network.modules())

@@ -27,7 +27,7 @@ from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.exported import ExportedModel, ExportedPredictor, has_postprocessing
 from tasks.common.deploy.inference import inference_copy, latencies_ms
 from tasks.common.deploy.onnx_file import ExportedNetwork, add_postprocessing, write_onnx
-from tasks.common.deploy.onnx_network import OnnxNetwork
+from tasks.common.deploy.onnx_network import is_onnx
 from tasks.common.deploy.readme import format_readme
 from tasks.common.deploy.session import MODEL, describe_outputs
 from tasks.common.deploy.web_page import read_runtime, write_page
@@ -86,7 +86,7 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
         raise ValueError("--raw: a page needs the postprocessing inside the file; leave it out with --format web")
     runtime = read_runtime() if is_web else {}
     task, network = load_model(task_class, arguments.config, options["run"], arguments.given)
-    if any(isinstance(module, OnnxNetwork) for module in network.modules()):
+    if is_onnx(network):
         raise ValueError(f"{arguments.config.pretrained}: is an ONNX file already")
     graph = None if options["raw"] else task.postprocessing(network)
     images = _calibration_images(task) if options["int8"] else []

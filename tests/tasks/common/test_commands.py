@@ -184,3 +184,19 @@ def test_predict_refuses_inputs_without_files_and_existing_folders(unbroken: Pat
     (tmp_path / "a.jpg").write_text("no image")
     failed = run_detection("predict", "--run", str(unbroken), str(tmp_path / "a.jpg"), "--out", str(tmp_path))
     assert "exists already" in failed.stderr
+
+
+def test_cost_of_a_model_is_that_of_its_settings(unbroken: Path) -> None:
+    def cost(*words: str) -> dict[str, Any]:
+        done = run_detection("cost", *words, "--json")
+        assert done.returncode == 0, done.stderr
+        counted: dict[str, Any] = json.loads(done.stdout)
+        return counted
+
+    num_classes = len(json.loads((unbroken / "metadata.json").read_text())["class_names"])
+    configured = cost("--config", str(unbroken / "config.yaml"), "--num_classes", str(num_classes))
+    assert cost("--pretrained", str(unbroken)) == configured
+    assert cost() != configured
+    refused = run_detection("cost", "--pretrained", str(unbroken), "--num_classes", "3")
+    assert refused.returncode == 1
+    assert "--num_classes: cannot be set with --pretrained" in refused.stderr
