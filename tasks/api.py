@@ -147,14 +147,12 @@ def _run_folder(model: Path) -> Path | None:
     """The folder of a run or an export, if the model is one or an .onnx file in one.
 
     Raises:
-        ValueError: if it is another folder, or a file of ours without its settings.
+        ValueError: if it is another folder.
     """
-    from tasks.common.settings import CONFIG
+    from tasks.common.settings import CONFIG, config_file
 
     folder = model.parent if model.suffix == ".onnx" and (model.parent / CONFIG).is_file() else model
-    if folder.is_dir() and not (folder / CONFIG).is_file():
-        raise ValueError(f"{folder}: not a run folder: it has no {CONFIG}")
-    return folder if folder.is_dir() else None
+    return config_file(folder).parent if folder.is_dir() else None
 
 
 def _task_of(model: str, run: Path | None, task: str | None) -> str:

@@ -34,6 +34,21 @@ def read_config(config_class: type[C], file: Path) -> C:
         raise ValueError(f"{file}: {' '.join(str(error).split())}") from error
 
 
+def config_file(run: Path) -> Path:
+    """The file with the settings of a run or an export.
+
+    Raises:
+        ValueError: if there is none, or this is not a folder.
+    """
+    if run.is_file():
+        is_in_run = (run.parent / CONFIG).is_file()
+        expected = f"give its folder, {run.parent}" if is_in_run else f"expected a run folder, with a {CONFIG} in it"
+        raise ValueError(f"{run}: a file; {expected}")
+    if not (run / CONFIG).is_file():
+        raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
+    return run / CONFIG
+
+
 def build_settings(config_class: type[C], options: Namespace | Mapping[str, Any]) -> C:
     """The typed settings; their own checks run here."""
     values = {}

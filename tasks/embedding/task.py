@@ -79,7 +79,7 @@ class EmbeddingTask(EmbeddingInference, FaceTask[Face]):
         metadata: dict[str, Any] = {"identities": []}
         if path.suffix == ".onnx":
             if TASK in open_session(path).get_modelmeta().custom_metadata_map:
-                raise ValueError(f"{path}: was written by `export`; give its folder: --run {path.parent}")
+                raise ValueError(f"{path}: was written by `export`; expected its folder, with a config.yaml, as --run")
             metadata[ONNX], side = str(path), fixed_input_size(path)
             settings |= {} if side is None else {"data.input_size": side}
         elif (network := faceres.read_faceres(path)) is not None:

@@ -19,7 +19,7 @@ from tasks.common.cli.commands import COMMANDS, Command
 from tasks.common.cli.help import format_help, list_verbs
 from tasks.common.config import TaskConfig
 from tasks.common.legacy import RENAMED_VERBS, renamed_flag
-from tasks.common.settings import CONFIG, ConfigFile, build_settings, is_none, nullable_settings
+from tasks.common.settings import ConfigFile, build_settings, config_file, is_none, nullable_settings
 
 
 @dataclass(frozen=True)
@@ -180,11 +180,7 @@ def _refuse_unused(
 
 def _run_config(run: str | None) -> list[str]:
     """The settings of a run, if there is one."""
-    if not run:
-        return []
-    if not (Path(run) / CONFIG).is_file():
-        raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
-    return [str(Path(run) / CONFIG)]
+    return [str(config_file(Path(run)))] if run else []
 
 
 def _existing(file: str) -> str:

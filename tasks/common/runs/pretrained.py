@@ -11,10 +11,11 @@ from backbone.base import Backbone
 from backbone.build import build_backbone, default_conventions
 from backbone.published import download_once
 from backbone.weights import Weights, load_weights, num_outputs, open_weights, weight_names
+from tasks.common.deploy.session import MODEL
 from tasks.common.published import PUBLISHED_MODELS
-from tasks.common.runs.checkpoint import BEST, load_checkpoint
+from tasks.common.runs.checkpoint import BEST, LAST, load_checkpoint
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.settings import CONFIG, get_setting, read_config, replace_settings
+from tasks.common.settings import CONFIG, config_file, get_setting, read_config, replace_settings
 from tasks.common.task import Task
 from tasks.common.weights import TaskWeights
 from tasks.registry import TASKS, config_class, task_class
@@ -36,6 +37,8 @@ def open_pretrained(config: Any, task: str) -> Weights | None:
     if config.pretrained == "none":
         return None
     name, run = config.backbone.name, Path(config.pretrained)
+    if run.name in (BEST, LAST) and run.is_file():
+        raise ValueError(f"{run}: a checkpoint without the settings of its run; give the run folder, {run.parent}")
     weights = (
         _weights_of_run(run)
         if run.is_dir()
@@ -65,10 +68,11 @@ def _published_model(name: str, task: str) -> TaskWeights | None:
 
 
 def _weights_of_run(run: Path) -> TaskWeights:
+    if (run / MODEL).is_file():
+        raise ValueError(f"{run}: an exported network, which --run takes; expected the run that it was exported from")
+    file = config_file(run)
     content = load_checkpoint(run / BEST)
-    if not (run / CONFIG).is_file():
-        raise ValueError(f"{run}: not a run folder: it has no {CONFIG}")
-    config = read_config(config_class(content["task"]), run / CONFIG)
+    config = read_config(config_class(content["task"]), file)
     names = tuple(content["metadata"].get("class_names", ()))
     has_classifier = num_outputs(content["model"]) == len(names)  # a detector has class names, but no classifier
     return TaskWeights(

@@ -57,6 +57,10 @@ def test_run_is_loaded_and_predicts_what_the_command_writes(unbroken: Path, phot
 def test_export_is_loaded_by_its_folder_or_its_file(unbroken: Path, photo: Path, tmp_path: Path) -> None:
     export = tmp_path / "export"
     assert main("detection", ["export", "--run", str(unbroken), "--out", str(export)]) == 0
+    alone = tmp_path / "alone.onnx"
+    shutil.copy(export / "model.onnx", alone)
+    with pytest.raises(ValueError, match=r"alone\.onnx: was written by `export`; expected its folder, with a config"):
+        load(alone)
     records = [load(path, settings={"threshold": 0})(photo).to_dict() for path in (export, export / "model.onnx")]
     assert records[0] == records[1] == as_predicted(export, photo, tmp_path / "out")
     exported = load(export)
@@ -139,8 +143,9 @@ def test_loading_needs_no_data_and_changes_no_global_state(
         ("runs/missing", None, "runs/missing: there is no such file, run folder or published model"),
         ("empty", None, "empty: not a run folder: it has no config.yaml"),
         ("keras", "detector", r"there is no task detector; did you mean detection\?; the tasks are attributes,"),
-        ("notes.txt", None, "notes.txt"),
-        ("other.onnx", None, "other.onnx"),
+        ("notes.txt", None, r"notes\.txt: not a readable file of weights"),
+        ("log.csv", None, r"log\.csv: not a readable file of weights"),
+        ("other.onnx", None, r"other\.onnx: not a network that ONNX Runtime can read"),
     ],
 )
 def test_what_is_no_model_is_refused_in_a_line(
@@ -150,6 +155,7 @@ def test_what_is_no_model_is_refused_in_a_line(
     Path("empty").mkdir()
     for name in ("notes.txt", "other.onnx"):
         Path(name).write_text("no weights")
+    Path("log.csv").write_text("epoch,loss\n1,0.5\n")
     with pytest.raises(ValueError, match=message) as raised:
         load(model, task)
     assert "\n" not in str(raised.value)

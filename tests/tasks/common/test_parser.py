@@ -122,6 +122,10 @@ def test_a_switch_may_stand_alone() -> None:
         (("train", "--data", "photos"), ("data: is a group of settings", "such as data.root")),
         (("evaluate",), ("expected a model: --run with a run folder, or --pretrained with the name or the file",)),
         (("predict", "--run", "nowhere", "a.jpg"), ("nowhere", "not a run folder")),
+        (
+            ("predict", "--run", __file__, "a.jpg"),
+            ("test_parser.py: a file; expected a run folder, with a config.yaml",),
+        ),
         (("predict", "--run=a", "--optim.lr", "1"), ("optim.lr: cannot be set in predict; it acts in train;",)),
         (
             ("export", "--run=a", "--pretrained=keras"),

@@ -12,6 +12,7 @@ from tasks.classification.config import ClassificationConfig
 from tasks.classification.task import ClassificationTask
 from tasks.common.runs.checkpoint import save_best
 from tasks.common.runs.pretrained import open_pretrained, use_pretrained
+from tasks.common.settings import replace_settings
 from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask
 from tasks.registry import TASKS, config_class, task_class
@@ -79,9 +80,15 @@ def test_a_line_says_which_classes_a_classifier_keeps(
 def test_folders_that_are_no_runs_are_named(run: tuple[Path, Any], tmp_path: Path) -> None:
     folder, _ = run
     config = build_config(ClassificationConfig, pretrained=str(folder), backbone={"name": "mobilenet_0.25"})
+    of_file = replace_settings(config, {"pretrained": str(folder / "best.pt")})
+    with pytest.raises(ValueError, match=r"best\.pt: a checkpoint without .*; give the run folder, "):
+        ClassificationTask.with_num_classes(of_file, 5).build_model()
+    (folder / "best.pt").unlink()
+    with pytest.raises(ValueError, match=r"best\.pt: no such checkpoint"):
+        ClassificationTask.with_num_classes(config, 5).build_model()
     (folder / "config.yaml").unlink()
     with pytest.raises(ValueError, match=r"not a run folder: it has no config\.yaml"):
         ClassificationTask.with_num_classes(config, 5).build_model()
-    (folder / "best.pt").unlink()
-    with pytest.raises(ValueError, match=r"best\.pt: no such checkpoint"):
+    (folder / "model.onnx").write_bytes(b"")
+    with pytest.raises(ValueError, match="an exported network, which --run takes; expected the run"):
         ClassificationTask.with_num_classes(config, 5).build_model()
