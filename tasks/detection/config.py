@@ -33,6 +33,7 @@ DETECTOR = (
     "faster_rcnn.anchor_scales",
     "faster_rcnn.num_proposals",
 )
+OF_EXTRA_LAYERS = ("finest_map", "extra_layers", "anchors")  # settings of SSD that do nothing with a pyramid
 Neck = Literal["extra_layers", "fpn", "fpn_extra_layers"]
 FinestMap = Literal["layer", "expansion"]
 ExtraLayers = Literal["full", "separable"]
@@ -178,6 +179,13 @@ class DetectionConfig(TaskConfig):
         if self.model == "faster_rcnn_fpn":
             size = self.data.input_size
             require(size % 32 == 0, "data.input_size", "a multiple of 32 with faster_rcnn_fpn, such as 320", size)
-        taps = self.model == "ssd" and self.ssd.neck == "extra_layers" and self.ssd.finest_map == "expansion"
+        taps = self.is_used("ssd.finest_map") and self.ssd.finest_map == "expansion"
         if taps and parse_name(self.backbone.name).family == "v1":
             require(False, "ssd.finest_map", f"layer, since {self.backbone.name} has no expansions", "expansion")
+
+    def is_used(self, key: str) -> bool:
+        """Whether a setting of one of the models acts in this one."""
+        group, _, name = key.rpartition(".")
+        if group == "ssd":
+            return self.model == "ssd" and (self.ssd.neck == "extra_layers" or name not in OF_EXTRA_LAYERS)
+        return key != "faster_rcnn.anchor_scales" or self.model == "faster_rcnn"

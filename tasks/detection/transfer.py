@@ -14,7 +14,8 @@ from tasks.common.weights import TaskWeights
 from tasks.detection.config import DetectionConfig
 
 _PREDICTED_FROM = ("ssd.finest_map", "ssd.anchors", "ssd.predictor")
-# The parts of all detectors above the backbone: their names in words, and the settings that give them their meaning.
+# The parts of all detectors above the backbone: their names in words, and the settings that give them their meaning,
+# as far as the configured model uses them.
 PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "neck": ("the neck", ("ssd.neck", "ssd.extra_layers")),
     "rpn": ("the region proposals", ("faster_rcnn.anchor_scales",)),
@@ -64,7 +65,7 @@ def load_detector(
         own = {name: tensor for name, tensor in state.items() if name.startswith(f"{part}.")}
         if not own:
             continue
-        fits = all(get_setting(config, key) == get_setting(source, key) for key in settings) and all(
+        fits = _used(config, settings) == _used(source, settings) and all(
             name in weights.state
             and _shape(weights.state[name], layouts.get(name)) == _shape(tensor, layouts.get(name))
             for name, tensor in own.items()
@@ -87,6 +88,10 @@ def load_detector(
         if num_kept:
             kept[title] = num_kept
     return kept
+
+
+def _used(config: DetectionConfig, keys: Sequence[str]) -> dict[str, object]:
+    return {key: get_setting(config, key) for key in keys if config.is_used(key)}
 
 
 def _by_class(tensor: Tensor, before: int, after: int) -> Tensor:

@@ -27,6 +27,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "fpn": {"ssd": {"neck": "fpn", "predictor": "separable"}},
     "fpn_extra_layers": {"ssd": {"neck": "fpn_extra_layers", "predictor": "separable"}},
     "faster_rcnn": {"faster_rcnn": {"anchor_scales": [0.2, 0.5], "num_proposals": 20}},
+    "faster_rcnn_fpn": {"faster_rcnn": {"num_proposals": 20}},
 }
 
 
@@ -37,17 +38,17 @@ def build_task(model: str, *class_names: str, pretrained: str = "none", input_si
         data={"input_size": input_size},
         **{"backbone": {"name": "mobilenet_0.25"}} | MODELS[model],
     )
-    kind: Any = "faster_rcnn" if model == "faster_rcnn" else "ssd"
+    kind: Any = model if model.startswith("faster_rcnn") else "ssd"
     categories = Categories(tuple(range(1, len(class_names) + 1)), class_names)
     return DetectionTask(dataclasses.replace(config, model=kind), _metadata(categories))
 
 
 def class_scores(model: str, network: Any) -> torch.Tensor:
-    """The probabilities' logits for one image, background first, of anchors or of regions."""
+    """The logits for one image, background first, of anchors or of regions; faster_rcnn_fpn's probabilities."""
     images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         outputs = network.eval()(images)
-    return outputs.class_logits[0]
+    return outputs.scores[0] if model == "faster_rcnn_fpn" else outputs.class_logits[0]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -143,6 +144,24 @@ def test_a_part_is_kept_only_where_it_means_the_same(setting: dict[str, Any], lo
         names = [name for name in before if name.startswith(f"{prefix}.") and name.endswith("weight")]
         equal = [name in after and torch.equal(after[name], before[name]) for name in names]
         assert all(equal) if part in kept else not all(equal), part
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("fpn", {"ssd.finest_map": "expansion", "ssd.extra_layers": "separable", "ssd.anchors": "torchvision"}),
+        ("fpn_extra_layers", {"ssd.extra_layers": "separable", "ssd.anchors": "torchvision"}),
+        ("faster_rcnn", {"ssd.neck": "fpn", "ssd.extra_layers": "separable"}),
+        ("faster_rcnn_fpn", {"ssd.neck": "fpn", "faster_rcnn.anchor_scales": [0.3]}),
+    ],
+)
+def test_settings_that_do_nothing_in_a_model_drop_nothing(model: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    before = save_run(tmp_path, build_task(model, "cup", "dog")).state_dict()
+    task = build_task(model, "cup", "dog", pretrained=str(tmp_path))
+    task = task.with_settings(replace_settings(task.config, settings))
+    after = task.build_model().state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_without_background_and_known_classes_only_shared_layers_of_the_class_predictors_are_kept(
