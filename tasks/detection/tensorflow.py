@@ -14,19 +14,15 @@ from torch import Tensor
 from backbone.layers import KERAS, Normalize
 from tasks.common.weights import TaskWeights
 from tasks.detection.anchors import ssd_shapes
-from tasks.detection.coco import CATEGORY_IDS, NUM_OUTPUTS, coco_metadata
+from tasks.detection.coco import CATEGORY_IDS, NUM_OUTPUTS, coco_detector
 from tasks.detection.graph_def import read_constants
 
 Arrays = Mapping[str, NDArray[np.float32]]
 Family = Literal["v1", "v2"]
 
 NMS_IOU = 0.6  # of all three, in their published settings
-_BOX_ORDER = [
-    1,
-    0,
-    3,
-    2,
-]  # of d_x, d_y, d_w, d_h in ty, tx, th, tw; both are scaled by 10 and 5, that is by 1 / variance
+# Of our d_x, d_y, d_w, d_h in ty, tx, th, tw; both are scaled by 10 and 5, that is by 1 / variance.
+_BOX_ORDER = (1, 0, 3, 2)
 
 
 class Layout(NamedTuple):
@@ -88,14 +84,7 @@ def read_graph(path: Path) -> TaskWeights:
         raise ValueError(f"{path}: not the whole network: it has no {error.args[0]}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return TaskWeights(
-        state,
-        "keras",
-        str(path),
-        task="detection",
-        metadata=coco_metadata(),
-        settings=settings | layout.settings,
-    )
+    return coco_detector(state, "keras", path, settings | layout.settings)
 
 
 def _state(arrays: Arrays, layout: Layout) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from backbone.formats import read_tensors
 from backbone.layers import Normalize
 from backbone.names import ConventionsName
 from tasks.common.weights import TaskWeights
-from tasks.detection.coco import CATEGORY_IDS, NUM_OUTPUTS, coco_metadata
+from tasks.detection.coco import CATEGORY_IDS, NUM_OUTPUTS, coco_detector
 from tasks.detection.faster_rcnn_fpn import FasterRCNNFPN
 from tasks.detection.ssd import SSD
 
@@ -133,14 +133,8 @@ def read_torchvision(path: Path) -> TaskWeights | None:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     large = LARGE_SETTINGS if path.name.startswith(LARGE_FILE) else {}
-    return TaskWeights(
-        state,
-        layout.conventions,
-        str(path),
-        task="detection",
-        metadata=coco_metadata(),
-        settings={"backbone.name": layout.backbone, "data.antialias": False, **layout.settings, **large},
-    )
+    settings = {"backbone.name": layout.backbone, "data.antialias": False, **layout.settings, **large}
+    return coco_detector(state, layout.conventions, path, settings)
 
 
 def _state(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:

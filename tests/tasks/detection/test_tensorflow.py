@@ -221,6 +221,17 @@ def test_raw_outputs_are_those_of_a_plain_forward_pass(name: str, graphs: Any) -
     assert task.config.nms_iou == 0.6
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_recipe_for_another_detector_leaves_nothing_in_a_published_one(name: str, graphs: Any) -> None:
+    weights = DetectionTask.read_published(graphs(name)[0])
+    assert weights is not None
+    other = {"model": "faster_rcnn", "ssd.neck": "fpn", "ssd.anchors": "torchvision", "ssd.finest_map": "expansion"}
+    configs = [
+        adopt_settings(replace_settings(DetectionConfig(), settings), weights, "detection") for settings in ({}, other)
+    ]
+    assert configs[0] == configs[1]
+
+
 def test_classes_are_the_80_named_ones_of_coco(graphs: Any) -> None:
     metadata = DetectionTask.read_published(graphs("ssd_mobilenet_v1")[0]).metadata  # type: ignore[union-attr]
     names = dict(zip(metadata["category_ids"], metadata["class_names"], strict=True))
