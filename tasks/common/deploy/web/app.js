@@ -66,7 +66,10 @@ function takeFiles(files) {
   if (files.length) attempt(() => showFile(files[0]));
 }
 
-choose.addEventListener("click", () => file.click());
+choose.addEventListener("click", () => {
+  file.value = ""; // so that the same photo again is a change
+  file.click();
+});
 file.addEventListener("change", () => takeFiles(file.files));
 cameraButton.addEventListener("click", () => (camera ? stopCamera() : attempt(startCamera)));
 addEventListener("dragover", (event) => {
