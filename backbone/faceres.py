@@ -62,11 +62,12 @@ def read_faceres(path: Path) -> Faceres | None:
     """The face network in a file; None if it is another kind of file.
 
     Raises:
-        ValueError: if it is damaged, or an `.npz` file with the weights of another network.
+        ValueError: if it is damaged, or an `.npz` or `.bin` file with the weights of another network.
     """
     if path.suffix == ".npz":
         arrays = _read_npz(path)
-    elif path.suffix == ".bin" and path.stat().st_size == _num_bytes():
+    elif path.suffix == ".bin" and not _is_torchs(path):
+        _check_size(path)
         arrays = _read_bin(path)
     else:
         return None
@@ -136,6 +137,21 @@ def _stored_shapes() -> Shapes:
 
 def _num_bytes() -> int:
     return 2 * sum(map(math.prod, _stored_shapes().values())) + _NUM_TAIL_BYTES
+
+
+def _is_torchs(path: Path) -> bool:
+    """Whether it begins as torch's files of that suffix do: a zip file, or in old versions a pickle."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")
+
+
+def _check_size(path: Path) -> None:
+    size, expected = path.stat().st_size, _num_bytes()
+    if size != expected:
+        raise ValueError(
+            f"{path}: {size:,} bytes, but the face network's faceres.bin has {expected:,}: it is incomplete, or "
+            "another file; download it again"
+        )
 
 
 def _read_bin(path: Path) -> Arrays:

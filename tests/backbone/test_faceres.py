@@ -103,7 +103,10 @@ def test_the_binary_file_as_published_is_the_same_network(rng: np.random.Generat
     images = torch.from_numpy(rng.integers(0, 256, (2, 3, 64, 64), dtype=np.uint8))
     check_equal(tmp_path / "faceres.bin", arrays, images)
     (tmp_path / "half.bin").write_bytes(content[: len(content) // 2])
-    assert read_faceres(tmp_path / "half.bin") is None
+    with pytest.raises(ValueError, match=r"half\.bin: [\d,]+ bytes, but the face network's faceres\.bin has [\d,]+: "):
+        read_faceres(tmp_path / "half.bin")
+    torch.save({"features.0.0.weight": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    assert read_faceres(tmp_path / "pytorch_model.bin") is None
 
 
 def test_other_and_damaged_files_are_named(rng: np.random.Generator, tmp_path: Path) -> None:
