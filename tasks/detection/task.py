@@ -123,7 +123,9 @@ class DetectionTask(DetectionInference, Task[Detections]):
     def postprocessing(self, network: nn.Module) -> GraphProto:
         """SSD's boxes after suppression."""
         if not isinstance(network, SSD):
-            raise ValueError(f"model: {self.config.model} cannot be exported: its control flow depends on the image")
+            raise ValueError(
+                f"model: {self.config.model} cannot be exported: its control flow depends on the image; ssd can"
+            )
         return ssd_postprocessing(
             self._postprocess_config,
             num_anchors=len(network.anchors),

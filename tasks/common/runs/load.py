@@ -55,8 +55,8 @@ def open_model(
     weights = open_pretrained(config, task_class.name)
     assert weights is not None
     config = adopt_settings(config, weights, task_class.name, given)
-    line = describe_weights(weights, config)
     task = task_class.from_pretrained(config, weights)
+    line = describe_weights(weights, config)
     if task.metadata is not getattr(weights, "metadata", None):  # the weights are of a part of the network
         return task, _for_prediction(task, _new_network(task)), line
     task = task.with_settings(without_pretrained(config))

@@ -121,7 +121,10 @@ def _versions(task: Task[Any], network: nn.Module, runtimes: Sequence[str]) -> l
     if set(runtimes) - {"torch"}:
         with tempfile.TemporaryDirectory() as folder:
             floats, int8 = Path(folder) / "floats.onnx", Path(folder) / "int8.onnx"
-            write_onnx(network, side, floats, task.name, task.metadata)
+            try:
+                write_onnx(network, side, floats, task.name, task.metadata)
+            except ValueError as error:
+                raise ValueError(f"{error}; --runtimes torch measures it in PyTorch alone") from error
             versions["onnx"] = ExportedNetwork(floats)
             if "int8" in runtimes:
                 noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
