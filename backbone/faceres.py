@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,8 +170,8 @@ def _read_npz(path: Path) -> Arrays:
     expected = {f"{layer}/{name}": shape for layer, shapes in _shapes().items() for name, shape in shapes.items()}
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+            arrays = {name: file[name].astype(np.float32) for name in file.files}
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: damaged: not a readable .npz file; download it again") from error
     for name in sorted(expected.keys() | arrays.keys()):
         shape = arrays[name].shape if name in arrays else "missing"
@@ -179,4 +180,4 @@ def _read_npz(path: Path) -> Arrays:
                 f"{path}: not the weights of the face network faceres: {name} is {shape}, expected "
                 f"{expected.get(name, 'no such array')}"
             )
-    return {name: array.astype(np.float32) for name, array in arrays.items()}
+    return arrays

@@ -115,6 +115,16 @@ def test_other_and_damaged_files_are_named(rng: np.random.Generator, tmp_path: P
     (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"half.npz: damaged: not a readable .npz file; download it again$"):
         read_faceres(tmp_path / "half.npz")
+    np.savez_compressed(tmp_path / "flipped.npz", **arrays)
+    content = bytearray((tmp_path / "flipped.npz").read_bytes())
+    content[1000:1050] = b"\xff" * 50
+    (tmp_path / "flipped.npz").write_bytes(content)
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    save(tmp_path / "words.npz", arrays | {"feats/bias": np.array(["a"] * 256)})
+    for name in ("flipped", "array", "words"):
+        with pytest.raises(ValueError, match=f"{name}.npz: damaged: not a readable .npz file; download it again$"):
+            read_faceres(tmp_path / f"{name}.npz")
     with pytest.raises(ValueError, match=r"other.npz: not the weights of the face network faceres: age_pred/bias is "):
         read_faceres(save(tmp_path / "other.npz", {"layer/kernel": np.zeros(3)}))
     wide = arrays | {"feats/kernel": np.zeros((1024, 512), np.float16)}
