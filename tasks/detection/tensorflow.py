@@ -20,6 +20,7 @@ from tasks.detection.graph_def import read_constants
 Arrays = Mapping[str, NDArray[np.float32]]
 Family = Literal["v1", "v2"]
 
+_SCOPES = ("FeatureExtractor/", "BoxPredictor_")  # of the weights; postprocessing has constants, too
 NMS_IOU = 0.6  # of all three, in their published settings
 # Of our d_x, d_y, d_w, d_h in ty, tx, th, tw; both are scaled by 10 and 5, that is by 1 / variance.
 _BOX_ORDER = (1, 0, 3, 2)
@@ -71,6 +72,9 @@ def read_graph(path: Path) -> TaskWeights:
     if layout is None:
         marks = f"{LAYOUTS[0].mark} nor {LAYOUTS[-1].mark}"
         raise ValueError(f"{path}: not one of TensorFlow's SSDs on MobileNet v1 or v2: it has neither {marks}")
+    for name, array in arrays.items():
+        if name.startswith(_SCOPES) and not np.isfinite(array).all():
+            raise ValueError(f"{path}: damaged: {name} has values that are not finite")
     settings = {
         "backbone.name": _BACKBONES[layout.family],
         "data.input_size": 300,
@@ -92,7 +96,7 @@ def _state(arrays: Arrays, layout: Layout) -> dict[str, Tensor]:
 
     Raises:
         KeyError: if a weight is missing.
-        ValueError: if the network has other classes.
+        ValueError: if a kernel has not four axes, or the network has other classes.
     """
     state = {f"backbone.normalize.{name}": value for name, value in Normalize(KERAS).state_dict().items()}
     body = _v1_units() if layout.family == "v1" else _v2_units()
@@ -154,9 +158,12 @@ def _extra_units(layout: Layout) -> Iterator[Unit]:
 
 def _kernel(arrays: Arrays, scope: str) -> Tensor:
     """From (H, W, in, out) and, depthwise, (H, W, in, 1) to (out, in / groups, H, W)."""
-    if f"{scope}/depthwise_weights" in arrays:
-        return torch.from_numpy(arrays[f"{scope}/depthwise_weights"]).permute(2, 3, 0, 1).contiguous()
-    return torch.from_numpy(arrays[f"{scope}/weights"]).permute(3, 2, 0, 1).contiguous()
+    is_depthwise = f"{scope}/depthwise_weights" in arrays
+    name = f"{scope}/{'depthwise_weights' if is_depthwise else 'weights'}"
+    kernel = torch.from_numpy(arrays[name])
+    if kernel.ndim != 4:
+        raise ValueError(f"made for another network: {name} is {tuple(kernel.shape)}, but a kernel has four axes")
+    return kernel.permute((2, 3, 0, 1) if is_depthwise else (3, 2, 0, 1)).contiguous()
 
 
 def _norm(arrays: Arrays, module: str, scope: str) -> dict[str, Tensor]:
@@ -171,7 +178,7 @@ def _reorder_boxes(tensor: Tensor, num_shapes: int) -> Tensor:
 
 
 def _select_classes(tensor: Tensor, num_shapes: int) -> Tensor:
-    found = len(tensor) // num_shapes
+    found = len(tensor) / num_shapes
     if found != NUM_OUTPUTS:
-        raise ValueError(f"expected a network for COCO, with {NUM_OUTPUTS} outputs an anchor, but it has {found}")
-    return tensor.view(num_shapes, found, *tensor.shape[1:])[:, CATEGORY_IDS].flatten(0, 1)
+        raise ValueError(f"expected a network for COCO, with {NUM_OUTPUTS} outputs an anchor, but it has {found:g}")
+    return tensor.view(num_shapes, NUM_OUTPUTS, *tensor.shape[1:])[:, CATEGORY_IDS].flatten(0, 1)

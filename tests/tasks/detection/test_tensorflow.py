@@ -280,6 +280,20 @@ def test_a_missing_weight_is_named(graphs: Any, tmp_path: Path) -> None:
         DetectionTask.read_published(path)
 
 
+@pytest.mark.parametrize(
+    ("array", "problem"),
+    [
+        (np.full((3, 3, 3, 32), np.nan, np.float32), "damaged: {} has values that are not finite"),
+        (np.zeros((27, 32), np.float32), "made for another network: {} is (27, 32), but a kernel has four axes"),
+    ],
+)
+def test_a_damaged_or_other_kernel_is_named(array: np.ndarray, problem: str, graphs: Any, tmp_path: Path) -> None:
+    name = "FeatureExtractor/MobilenetV1/Conv2d_0/weights"
+    path = write_graph(tmp_path / "graph.pb", graphs("ssd_mobilenet_v1")[1] | {name: array})
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{path}: {problem.format(name)}')}$"):
+        DetectionTask.read_published(path)
+
+
 def test_networks_of_other_kinds_and_classes_are_refused(tmp_path: Path) -> None:
     path = write_graph(tmp_path / "graph.pb", {"InceptionV2/Conv/weights": np.zeros((1, 1, 3, 8), np.float32)})
     with pytest.raises(ValueError, match="neither FeatureExtractor/MobilenetV1/Conv2d_0/weights nor Feature"):
