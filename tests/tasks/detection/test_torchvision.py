@@ -21,7 +21,9 @@ from torchvision.ops import FrozenBatchNorm2d, box_convert, box_iou
 from backbone.names import parse_name
 from datasets.detection.annotated import Categories
 from datasets.types import Detections
+from tasks.common.cli.main import main
 from tasks.common.published import PUBLISHED_MODELS
+from tasks.common.runs.load import load_model
 from tasks.common.runs.pretrained import adopt_settings, open_pretrained, use_pretrained
 from tasks.common.settings import replace_settings
 from tasks.common.weights import TaskWeights
@@ -244,6 +246,8 @@ def test_other_networks_are_refused_in_one_line_or_left_to_others(tmp_path: Path
     assert DetectionTask.read_published(path) is None
     config = replace_settings(DetectionConfig(), {"pretrained": str(path), "backbone.name": "mobilenet_v3_large_1.0"})
     assert type(open_pretrained(config, "detection")) is not TaskWeights  # a backbone to start from
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}: has no outputs of tasks.detection"):
+        load_model(DetectionTask, replace_settings(DetectionConfig(), {"pretrained": str(path)}), None)
 
 
 def tuned(path: Path, *class_names: str) -> DetectionTask:
@@ -289,6 +293,16 @@ def test_classes_that_share_nothing_with_the_model_keep_the_background(
 ) -> None:
     tuned(published(FASTER_RCNN)[0], "helmet")
     assert "the predictors of 0 of 1 classes" in capsys.readouterr().err
+
+
+def test_what_faster_rcnn_cannot_do_is_one_line(
+    published: Any, tmp_path: Path, error_line_of: Callable[..., str]
+) -> None:
+    at = ("--pretrained", str(published(FASTER_RCNN)[0]), "--out", str(tmp_path / "out"))
+    line = error_line_of(main, "detection", ["export", *at])
+    assert "model: faster_rcnn_fpn cannot be exported: its control flow depends on the image; ssd can" in line
+    assert "--runtimes torch measures it in PyTorch alone" in error_line_of(main, "detection", ["benchmark", *at])
+    assert not (tmp_path / "out").exists()
 
 
 def test_faster_rcnn_fpn_takes_multiples_of_32(published: Any) -> None:
