@@ -80,7 +80,7 @@ def load(model: str | Path, task: str | None = None, *, settings: Mapping[str, A
     run = _run_folder(Path(model))
     name = _task_of(str(model), run, task)
     flag = f"--pretrained={model}" if run is None else f"--run={run}"
-    arguments = _read(name, "predict", [flag, *_flags(settings)])
+    arguments = _read(name, "predict", [*_flags(settings), flag])
     return open_model(name, arguments.config, arguments.options["run"], arguments.given)
 
 
@@ -125,11 +125,11 @@ def train(
 
 def _read(task: str, verb: str, words: list[str]) -> Arguments:
     """What the command line reads from words after a verb, of which `predict` takes no inputs here."""
-    from tasks.common.cli.commands import COMMANDS, add_run
+    from tasks.common.cli.commands import COMMANDS, add_run_flag
     from tasks.common.cli.main import SAMPLE_CONFIG
     from tasks.common.cli.parser import read_arguments
 
-    without_inputs = dataclasses.replace(COMMANDS["predict"], add_flags=lambda parser: add_run(parser, "predict"))
+    without_inputs = dataclasses.replace(COMMANDS["predict"], add_flags=add_run_flag)
     sample_config = ROOT / "configs" / task / SAMPLE_CONFIG
     return read_arguments(task, config_class(task), sample_config, verb, words, {**COMMANDS, "predict": without_inputs})
 
@@ -163,14 +163,13 @@ def _task_of(model: str, run: Path | None, task: str | None) -> str:
 
     if task is not None:
         _check_task(task)
-        return task
     if run is not None:
-        found = exported_task(run)
-        if found is not None:
-            return found
-        from tasks.common.runs.load import identify_run  # torch is slow to import
-
-        return identify_run(run)[0]
+        of_run = exported_task(run) or _task_of_checkpoint(run)
+        if task not in (None, of_run):
+            raise ValueError(f"{run}: a model of tasks.{of_run}, not of tasks.{task}")
+        return of_run
+    if task is not None:
+        return task
     from tasks.common.runs.load import identify_published
 
     found = identify_published(model)
@@ -182,6 +181,12 @@ def _task_of(model: str, run: Path | None, task: str | None) -> str:
             "tasks.<task> models` and `python -m backbone weights` list the published ones"
         )
     return found or "classification"  # ImageNet's weights
+
+
+def _task_of_checkpoint(run: Path) -> str:
+    from tasks.common.runs.load import identify_run  # torch is slow to import
+
+    return identify_run(run)[0]
 
 
 def _check_task(task: str) -> None:

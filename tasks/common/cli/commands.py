@@ -107,8 +107,13 @@ def add_run_dir(parser: ArgumentParser) -> None:
 
 def add_run(parser: ArgumentParser, folder: str) -> None:
     """The flags of verbs that read a run, or published weights, and write a folder."""
-    parser.add_argument("--run", type=str | None, help="run folder made by train; without it, --pretrained")
+    add_run_flag(parser)
     add_out(parser, f"<run>/{folder}")
+
+
+def add_run_flag(parser: ArgumentParser) -> None:
+    """The flag of verbs that read a run, or published weights."""
+    parser.add_argument("--run", type=str | None, help="run folder made by train; without it, --pretrained")
 
 
 def add_out(parser: ArgumentParser, default: str) -> None:

@@ -74,8 +74,10 @@ def _licence(pretrained: str) -> str:
     """Where the weights are from, with their licence as far as it is known."""
     if pretrained == "none":
         return "trained from random ones; their licence is the trainer's to choose."
-    models = {row.licence for row in PUBLISHED_MODELS if pretrained.endswith((row.name, row.file))}
-    backbones = {row.licence for row in PUBLISHED if pretrained.endswith((row.name, row.publisher))}
+    # By name or by file: the folder of a run may be called after a model that has nothing to do with it.
+    path = f"/{pretrained}"
+    models = {row.licence for row in PUBLISHED_MODELS if row.name == pretrained or path.endswith(f"/{row.file}")}
+    backbones = {row.licence for row in PUBLISHED if row.publisher == pretrained or path.endswith(f"/{row.name}")}
     licences = sorted(models | backbones)
     known = f"published under {' or '.join(licences)}" if licences else "whose licence is that of their publisher"
     return f"from, or trained from, {pretrained}, {known}."

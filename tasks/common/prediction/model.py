@@ -13,6 +13,7 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 
 from datasets.face_detection import NoFaceError
+from datasets.images.read import UnreadableImageError
 from datasets.types import Image, PreparedImage, Split
 from tasks.common.inference_task import InferenceTask
 from tasks.common.prediction.result import Result
@@ -191,10 +192,12 @@ class Model(Generic[T]):
                 raise ValueError(f"{photo}: a folder; expected an image; `stream` takes folders and videos")
             return Picture(str(photo), Path(photo)).read(self.task.decoding)
         if isinstance(photo, PIL.Image.Image):
-            name, photo = getattr(photo, "filename", "") or f"image {number}", _pixels(photo)
+            name = getattr(photo, "filename", "") or f"image {number}"
+            photo = _pixels(photo, name)
         else:
             name = f"array {number}"
-        if not (isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3):
+        is_array = isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.ndim == 3
+        if not is_array or photo.shape[2] != 3 or not photo.size:
             got = f"{photo.dtype} {photo.shape}" if isinstance(photo, np.ndarray) else type(photo).__name__
             raise ValueError(
                 f"{name}: expected a path, a URL, a PIL image or an RGB array of uint8 (height, width, 3), got {got}"
@@ -202,14 +205,19 @@ class Model(Generic[T]):
         return InputImage(name, None, photo)
 
 
-def _pixels(photo: PIL.Image.Image) -> NDArray[np.uint8]:
+def _pixels(photo: PIL.Image.Image, name: str) -> NDArray[np.uint8]:
     """The upright RGB pixels of a PIL image.
 
     Raises:
+        UnreadableImageError: if its file is damaged, which Pillow reads only now.
         ValueError: if it has more than 8 bits, which Pillow would clip.
     """
     if photo.mode.startswith(("I", "F")):
         raise ValueError(
-            f"a PIL image of mode {photo.mode}: expected 8 bits; give the path of its file, of which 16 bits are read"
+            f"{name}: a PIL image of mode {photo.mode}; expected 8 bits; give the path of its file, of which 16 bits "
+            "are read"
         )
-    return np.asarray(PIL.ImageOps.exif_transpose(photo).convert("RGB"))
+    try:
+        return np.asarray(PIL.ImageOps.exif_transpose(photo).convert("RGB"))
+    except OSError as error:
+        raise UnreadableImageError(f"{name}: {error}") from error

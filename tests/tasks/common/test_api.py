@@ -167,6 +167,7 @@ def test_what_is_no_model_is_refused_in_a_line(
         ({"nms_iuo": 0.5}, r"unknown setting nms_iuo; did you mean nms_iou\?"),
         ({"nms_iou": 2}, "nms_iou: expected a number over 0 and at most 1, got 2"),
         ({"optim.lr": 0.1}, "optim.lr: cannot be set in predict"),
+        ({"out": "folder"}, "unknown setting out"),
     ],
 )
 def test_wrong_settings_are_refused_in_the_words_of_the_command_line(
@@ -174,6 +175,12 @@ def test_wrong_settings_are_refused_in_the_words_of_the_command_line(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         load(unbroken, settings=settings)
+
+
+def test_run_of_another_task_is_refused(unbroken: Path) -> None:
+    with pytest.raises(ValueError, match=r"a model of tasks\.detection, not of tasks\.classification"):
+        load(unbroken, task="classification")
+    assert load(unbroken, task="detection").task.name == "detection"
 
 
 def test_training_is_that_of_the_command(generated_root: Path, tmp_path: Path, photo: Path) -> None:

@@ -162,8 +162,9 @@ def test_upright_pixels_of_pil_images_with_orientation_or_palette(detector: Mode
     [
         (np.zeros((4, 4, 3), np.float32), r"array 0: expected .* got float32 \(4, 4, 3\)"),
         (np.zeros((4, 4), np.uint8), r"array 0: expected .* got uint8 \(4, 4\)"),
+        (np.zeros((0, 5, 3), np.uint8), r"array 0: expected .* got uint8 \(0, 5, 3\)"),
         (None, r"expected a path, a URL, a PIL image or an RGB array .* got NoneType"),
-        (PIL.Image.new("I;16", (4, 4)), "mode I;16: expected 8 bits"),
+        (PIL.Image.new("I;16", (4, 4)), "image 0: a PIL image of mode I;16; expected 8 bits"),
         ("missing.jpg", "missing.jpg: No such file"),
         (".", r"\.: a folder; expected an image"),
         ("notes.txt", r"notes\.txt: not an image"),
@@ -178,3 +179,13 @@ def test_what_is_no_photo_is_refused(
         detector(photo)
     assert "\n" not in str(raised.value)
     assert isinstance(raised.value, UnreadableImageError) or not isinstance(photo, str) or photo == "."
+
+
+def test_damaged_pil_image_is_refused(detector: Model[Any], tmp_path: Path) -> None:
+    PIL.Image.fromarray(pictures(1)[0]).save(tmp_path / "whole.jpg")
+    (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
+    with (
+        PIL.Image.open(tmp_path / "half.jpg") as opened,
+        pytest.raises(UnreadableImageError, match=r"half\.jpg: image file is truncated"),
+    ):
+        detector(opened)
