@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,7 @@ def test_photo_without_a_face_has_an_empty_result(model: Model[Any], monkeypatch
 
     size = model.task.config.data.input_size
     monkeypatch.setattr(model.task, "prepare", prepare)
+    monkeypatch.setattr(model.task, "face_crop", SimpleNamespace(detector="stands for one"))
     faces, nothing = model([np.full((size, size, 3), level, np.uint8) for level in (90, 0)])
     assert str(faces).startswith("2 faces")
     assert str(nothing) == "no face found"
