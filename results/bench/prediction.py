@@ -6,10 +6,10 @@ from typing import Any
 
 from results.bench.measure import Comparison, Timing, Workload, time_calls
 
-# Ours: model, input size and neck; torchvision's: builder.
+# Ours: model, input size and neck, as in configs/detection; torchvision's: builder.
 OURS = {
     "ours, SSD 300": ("ssd", 300, "extra_layers"),
-    "ours, SSD 320 FPN": ("ssd", 320, "fpn"),
+    "ours, SSD 320 FPN": ("ssd", 320, "fpn_extra_layers"),
     "ours, Faster R-CNN 300": ("faster_rcnn", 300, "extra_layers"),
     "ours, Faster R-CNN 600": ("faster_rcnn", 600, "extra_layers"),
 }
@@ -30,15 +30,15 @@ def _measure(implementation: str, workload: Workload) -> Timing:
     return Timing(1, time_calls(torch.inference_mode()(predict), workload), {})
 
 
-def _ours(model_name: str, input_size: int, neck: str) -> Any:
+def _ours(model_name: Any, input_size: int, neck: Any) -> Any:
     import torch
 
     from tasks.common.evaluation.evaluate import predict_batch
     from tasks.detection.config import DetectionConfig, DetectionDataConfig, SSDConfig
     from tasks.detection.task import DetectionTask
 
-    ssd = SSDConfig(neck="fpn", predictor="separable") if neck == "fpn" else SSDConfig()
-    config = DetectionConfig(model=model_name, ssd=ssd, data=DetectionDataConfig(input_size=input_size))  # type: ignore[arg-type]
+    ssd = SSDConfig(neck=neck, predictor="separable") if neck == "fpn_extra_layers" else SSDConfig()
+    config = DetectionConfig(model=model_name, ssd=ssd, data=DetectionDataConfig(input_size=input_size))
     task = DetectionTask.with_num_classes(config, None)
     model = task.build_model()
     image = torch.randint(0, 256, (1, 3, input_size, input_size), dtype=torch.uint8)
