@@ -19,7 +19,7 @@ from tasks.common.cli.commands import COMMANDS, Command
 from tasks.common.cli.help import format_help, list_verbs
 from tasks.common.config import TaskConfig
 from tasks.common.legacy import RENAMED_VERBS, renamed_flag
-from tasks.common.settings import ConfigFile, build_settings, config_file, is_none, nullable_settings
+from tasks.common.settings import CONFIG, ConfigFile, build_settings, config_file, is_none, nullable_settings
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,11 @@ def read_arguments(
             )
     except (argparse.ArgumentError, ValueError) as error:
         text = _explain(str(error), known)
-        if files and not any(file in text for file in files) and text.partition(":")[0] not in flags:
+        (key,) = re.findall(r"^(?:unknown setting )?([^:;]*)", text)
+        if files and not any(file in text for file in files) and key not in flags:
             text += f", in {' and '.join(files)} or on the command line"
+            if text.startswith("unknown setting") and any(Path(file).name == CONFIG for file in files):
+                text += "; is it a run of another task?"
         raise ValueError(text) from error
     own = set(vars(options)) - {field.name for field in dataclasses.fields(config_class)} - {"config"}
     return Arguments(verb, config, {key: options[key] for key in own}, frozenset(flags))

@@ -177,10 +177,13 @@ def test_wrong_settings_are_refused_in_the_words_of_the_command_line(
         load(unbroken, settings=settings)
 
 
-def test_run_of_another_task_is_refused(unbroken: Path) -> None:
+def test_run_of_another_task_is_refused(unbroken: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match=r"a model of tasks\.detection, not of tasks\.classification"):
         load(unbroken, task="classification")
     assert load(unbroken, task="detection").task.name == "detection"
+    with pytest.raises(SystemExit):
+        main("classification", ["predict", "--run", str(unbroken), "photo.jpg"])
+    assert "is it a run of another task?" in capsys.readouterr().err
 
 
 def test_training_is_that_of_the_command(generated_root: Path, tmp_path: Path, photo: Path) -> None:
