@@ -46,6 +46,7 @@ class Predictor:
         self.size = self.session.get_inputs()[0].shape[-1]
         self.face_detector: Any = None
         if "face_detector" in self.settings:
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns about its own calls
             detector, min_score = str(folder / self.settings["face_detector"]), self.settings["min_face_score"]
             self.face_detector = cv2.FaceDetectorYN.create(detector, "", (32, 32), min_score, 0.3, 5000)
 
