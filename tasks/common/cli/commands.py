@@ -81,7 +81,11 @@ def _export_flags(parser: ArgumentParser) -> None:
         "--raw", action="store_true", help="the network's raw outputs, without the postprocessing inside the file"
     )
     parser.add_argument(
-        "--format", choices=["onnx", "web"], default="onnx", help="web: also a page that runs the file in a browser"
+        "--format",
+        choices=["onnx", "web", "openvino", "litert", "executorch", "coreml"],
+        default="onnx",
+        help="web: also a page that runs the file in a browser; others: also files for another runtime, which needs "
+        "pip install '.[FORMAT]'",
     )
 
 

@@ -13,18 +13,16 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from datasets.files import write_json
-from datasets.images.read import UnreadableImageError
-from datasets.progress import Progress
 from datasets.sources import Source
 from datasets.types import Image
 from tasks.common.cli.parser import Arguments
+from tasks.common.deploy.difference import largest_difference, random_images
 from tasks.common.deploy.exported import ExportedModel, ExportedPredictor, has_postprocessing
+from tasks.common.deploy.formats.table import FORMATS, check_packages
 from tasks.common.deploy.inference import inference_copy, latencies_ms
 from tasks.common.deploy.onnx_file import ExportedNetwork, add_postprocessing, write_onnx
 from tasks.common.deploy.onnx_network import is_onnx
@@ -34,6 +32,7 @@ from tasks.common.deploy.web_page import read_runtime, write_page
 from tasks.common.evaluation.evaluate import TorchPredictor, evaluate_source
 from tasks.common.evaluation.exported import evaluate_exported
 from tasks.common.evaluation.report import metrics_as_json
+from tasks.common.evaluation.sample import sample_images
 from tasks.common.evaluation.scoring import Evaluation, Predict
 from tasks.common.evaluation.thresholds import write_table
 from tasks.common.runs.folder import check_out_folder, explain_full_disk, out_folder, same_again, write_settings
@@ -42,6 +41,7 @@ from tasks.common.runs.threshold import copy_table
 from tasks.common.runtime.repository import ROOT
 from tasks.common.settings import CONFIG, read_config
 from tasks.common.task import Task
+from tasks.common.verbs.formats import convert
 from tasks.common.verbs.int8 import Attempt, find_int8, print_attempts
 from tasks.registry import inference_class
 
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 REPORT = "export.json"
 PREDICTOR_FILE = ROOT / "tasks" / "common" / "deploy" / "predictor.py"  # copied as it is
 CALIBRATION_IMAGES = 100  # of the training split
-MAX_DIFFERENCE = 1e-3  # of an output in float32, relative to its largest absolute value
 
 
 class Candidate(NamedTuple):
@@ -85,6 +84,11 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     if is_web and options["raw"]:
         raise ValueError("--raw: a page needs the postprocessing inside the file; leave it out with --format web")
     runtime = read_runtime() if is_web else {}
+    other = options["format"] if options["format"] in FORMATS else None
+    if other is not None:
+        check_packages(other)
+        if options["int8"]:
+            raise ValueError(f"--int8: files for {FORMATS[other].title} are in floats; leave out one of the flags")
     task, network = load_model(task_class, arguments.config, options["run"], arguments.given)
     if is_onnx(network):
         raise ValueError(f"{arguments.config.pretrained}: is an ONNX file already")
@@ -94,12 +98,15 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
         raw = Path(temporary) / "floats.onnx"
         write_onnx(network, task.config.data.input_size, raw, task.name, task.metadata)
         on_cpu = inference_copy(network)
-        difference = max_difference(on_cpu, ExportedNetwork(raw), task.config.data.input_size)
+        difference = largest_difference(on_cpu, ExportedNetwork(raw), random_images(task.config.data.input_size))
         num_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
         predictor = TorchPredictor(task, on_cpu)
         comparison = _Comparison(task)
         comparison.add(Candidate("PyTorch", partial(evaluate_source, task, network), predictor, num_bytes))
         floats = _of_file(task, "ONNX, float32", exported := _finish(raw, graph, task))
+        converted = None if other is None else convert(other, task, on_cpu, raw, exported)
+        if converted is not None and (runner := converted.runner) is not None:
+            comparison.add(Candidate(converted.title, runner.evaluate, runner.predict, converted.num_bytes))
         comparison.add(floats)
         tried: list[Attempt] = []
         if options["int8"]:
@@ -132,10 +139,13 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
                 shutil.copyfile(PREDICTOR_FILE, folder / PREDICTOR_FILE.name)
             if is_web:
                 write_page(folder, task.predictor_settings(), runtime)
+            if converted is not None:
+                converted.save(folder)
             if options["run"]:
                 copy_table(options["run"], folder)
             rows = comparison.rows(folder)
             report = {"max_difference": difference, "networks": rows, "int8": [one.as_record() for one in tried]}
+            report |= {"format": converted and converted.as_record()}
             write_json(folder / REPORT, report)
             if graph is not None:
                 text = format_readme(
@@ -148,6 +158,8 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
                 )
                 (folder / "README.md").write_text(text, encoding="utf-8")
     _print(task, rows, difference)
+    if converted is not None:
+        print(converted.describe())
     if tried:
         print_attempts(tried, task.score_name, rows[1]["metrics"].get(task.score_name))
     print(f"use it with: python -m tasks.{task.name} predict --run {quote(str(folder))} INPUT...", file=sys.stderr)
@@ -196,52 +208,11 @@ def _calibration_images(task: Task[Any]) -> list[Image]:
         source = task.source("train")
     except ValueError as error:
         raise ValueError(f"--int8: needs training images for the ranges of its values: {error}") from error
-    rows = np.random.default_rng(task.config.seed).permutation(len(source))[:CALIBRATION_IMAGES]
-    preprocess, images, reason = task.preprocessing(), [], ""
-    with Progress("reading images for int8", len(rows)) as progress:
-        for row in rows:
-            try:
-                images.append(preprocess(source[int(row)].image))
-            except UnreadableImageError as error:
-                reason = str(error)  # the evaluation warns about it
-            progress.advance()
+    images, reason = sample_images(task, source, CALIBRATION_IMAGES, "reading images for int8")
     if not images:
-        raise ValueError(f"--int8: none of {len(rows)} training images can be read; the last one: {reason}")
+        number = min(CALIBRATION_IMAGES, len(source))
+        raise ValueError(f"--int8: none of {number} training images can be read; the last one: {reason}")
     return images
-
-
-@torch.inference_mode()
-def max_difference(network: nn.Module, exported: nn.Module, input_size: int) -> float:
-    """The largest absolute difference of an output on random pixels, relative to the output's largest absolute value.
-
-    Args:
-        network: on the CPU; run in float32, without TF32.
-        exported: the same network from an ONNX file.
-        input_size: of both.
-
-    Raises:
-        ValueError: if an output differs by more than `MAX_DIFFERENCE`.
-    """
-    shape = (3, 3, input_size, input_size)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        expected, actual = network(images), exported(images)
-    finally:
-        torch.set_float32_matmul_precision(precision)
-    largest = 0.0
-    for name, a, b in zip(expected._fields, expected, actual, strict=True):
-        if not a.numel():
-            continue
-        difference = float((a - b).abs().max() / a.abs().max().clamp(min=torch.finfo(a.dtype).tiny))
-        if not difference <= MAX_DIFFERENCE:  # also catches NaN
-            raise ValueError(
-                f"export: {name} of the ONNX file differs from PyTorch's by {difference:.1e} of its largest value, "
-                f"expected at most {MAX_DIFFERENCE:.0e}; update torch and onnxruntime, or use the run without exporting"
-            )
-        largest = max(largest, difference)
-    return largest
 
 
 class _Comparison:

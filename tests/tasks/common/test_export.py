@@ -13,6 +13,7 @@ import yaml
 from torch import Tensor, nn
 
 from tasks.common.cli.main import main
+from tasks.common.deploy.difference import largest_difference, random_images
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.onnx_file import ExportedNetwork
 from tasks.common.evaluation.scoring import Evaluation
@@ -195,13 +196,17 @@ class Constant(nn.Module):
         return self.outputs
 
 
+PIXELS = random_images(32)
+
+
 def test_difference_is_relative_to_the_largest_value() -> None:
     network = Constant([1.0, -4.0], [0.0, 0.0])
-    assert export.max_difference(network, Constant([1.002, -4.0], [0.0, 0.0]), 32) == pytest.approx(0.0005, rel=1e-3)
-    assert export.max_difference(network, network, 32) == 0
+    other = Constant([1.002, -4.0], [0.0, 0.0])
+    assert largest_difference(network, other, PIXELS) == pytest.approx(0.0005, rel=1e-3)
+    assert largest_difference(network, network, PIXELS) == 0
     for boxes in ([0.0, 1e-6], [0.0, float("nan")]):
         with pytest.raises(ValueError, match="boxes of the ONNX file differs"):
-            export.max_difference(network, Constant([1.0, -4.0], boxes), 32)
+            largest_difference(network, Constant([1.0, -4.0], boxes), PIXELS)
 
 
 def test_difference_is_computed_without_tf32() -> None:
@@ -209,7 +214,7 @@ def test_difference_is_computed_without_tf32() -> None:
     torch.set_float32_matmul_precision("high")  # as in `setup_device` on a GPU
     try:
         network = Constant([1.0], [])
-        export.max_difference(network, network, 32)
+        largest_difference(network, network, PIXELS)
         assert (network.precision, torch.get_float32_matmul_precision()) == ("highest", "high")
     finally:
         torch.set_float32_matmul_precision(before)

@@ -1,0 +1,55 @@
+"""How far the outputs of an exported network are from the original's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+MAX_DIFFERENCE = 1e-3  # of an output in float32, relative to its largest absolute value
+
+
+def random_images(input_size: int) -> Tensor:
+    """Three images of random pixels, always the same, (3, 3, S, S)."""
+    shape = (3, 3, input_size, input_size)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@torch.inference_mode()
+def largest_difference(
+    network: nn.Module,
+    exported: nn.Module,
+    images: Tensor,
+    *,
+    title: str = "the ONNX file",
+    advice: str = "update torch and onnxruntime",
+) -> float:
+    """The largest absolute difference of an output, relative to the output's largest absolute value.
+
+    Args:
+        network: on the CPU; run in float32, without TF32.
+        exported: the same network from a file.
+        images: uint8 RGB (N, 3, S, S).
+        title: of the file, for the error.
+        advice: likewise.
+
+    Raises:
+        ValueError: if an output differs by more than `MAX_DIFFERENCE`.
+    """
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        expected, actual = network(images), exported(images)
+    finally:
+        torch.set_float32_matmul_precision(precision)
+    largest = 0.0
+    for name, a, b in zip(expected._fields, expected, actual, strict=True):
+        if not a.numel():
+            continue
+        difference = float((a - b).abs().max() / a.abs().max().clamp(min=torch.finfo(a.dtype).tiny))
+        if not difference <= MAX_DIFFERENCE:  # also catches NaN
+            raise ValueError(
+                f"export: {name} of {title} differs from PyTorch's by {difference:.1e} of its largest value, "
+                f"expected at most {MAX_DIFFERENCE:.0e}; {advice}, or use the run without exporting"
+            )
+        largest = max(largest, difference)
+    return largest

@@ -1,0 +1,41 @@
+"""LiteRT, which was TensorFlow Lite, from PyTorch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tasks.common.deploy.formats.source import FILE, ConversionSource, Run
+
+
+class _ChannelsLast(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Any:
+        return self.network(images.permute(0, 3, 1, 2))
+
+
+def convert_to_litert(source: ConversionSource, folder: Path) -> Run:
+    """Write `model.tflite`: uint8 RGB (1, S, S, 3) -> the raw outputs, `output_0` the first of them."""
+    import litert_torch
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = folder / f"{FILE}.tflite"
+    example = source.example().permute(0, 2, 3, 1)
+    litert_torch.convert(_ChannelsLast(source.portable()).eval(), (example,)).export(str(path))
+    interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+    signature = interpreter.get_signature_runner()
+    (name,) = signature.get_input_details()
+
+    def run(image: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        outputs = signature(**{name: np.ascontiguousarray(image.transpose(0, 2, 3, 1))})
+        return [outputs[f"output_{index}"] for index in range(len(source.names))]
+
+    return run

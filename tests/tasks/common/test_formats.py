@@ -1,0 +1,233 @@
+"""`export --format`: files for other runtimes have the network's outputs and scores; what is missing is said in a line.
+
+The tests of a runtime are skipped where its extra is not installed.
+"""
+
+import json
+import tomllib
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tasks.common.cli.commands import COMMANDS
+from tasks.common.cli.main import main
+from tasks.common.cli.parser import build_parser
+from tasks.common.deploy.formats import table
+from tasks.common.deploy.formats.source import ConversionSource, silence
+from tasks.common.deploy.formats.table import FORMATS, Format
+from tasks.detection.config import DetectionConfig
+from tests.test_layers import REPOSITORY
+
+FILES = {
+    "openvino": ["model.bin", "model.xml"],
+    "litert": ["model.tflite"],
+    "executorch": ["model.pte"],
+}
+
+
+def export(run: Path, name: str, out: Path, *flags: str) -> int:
+    return main("detection", ["export", "--run", str(run), "--format", name, "--out", str(out), *flags])
+
+
+def test_formats_are_choices_and_extras() -> None:
+    parser = build_parser(DetectionConfig, COMMANDS["export"])
+    (action,) = (action for action in parser._actions if action.dest == "format")
+    assert action.choices is not None
+    assert set(FORMATS) <= set(action.choices)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert set(FORMATS) <= set(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(("found", "described"), [(None, "no such package"), ("0.0.1", "0.0.1")])
+def test_a_missing_or_old_package_is_a_line_with_the_command(
+    name: str,
+    found: str | None,
+    described: str,
+    unbroken: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def version(_: str) -> str:
+        if found is None:
+            raise PackageNotFoundError
+        return found
+
+    monkeypatch.setattr(table, "version", version)
+    capsys.readouterr()
+    assert export(unbroken, name, tmp_path / "out") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: --format {name}: needs ")
+    assert line.endswith(f", found {described}; install it with: pip install '.[{name}]'")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_package_that_is_too_new_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "version", lambda package: {"torch": "2.15.0"}.get(package, "99.0"))
+    with pytest.raises(ValueError, match=r"--format litert: needs torch<2\.15, found 2\.15\.0; install it with"):
+        table.check_packages("litert")
+
+
+def test_eight_bits_are_refused(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(table, "version", lambda package: "2.14.1" if package == "torch" else "9999.0")
+    assert export(unbroken, "litert", tmp_path / "out", "--int8") == 1
+    assert "--int8: files for LiteRT are in floats" in capsys.readouterr().err
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A format that runs the network in PyTorch, times the number in the list."""
+    factors = [1.0]
+
+    def convert(source: ConversionSource, folder: Path) -> Any:
+        (folder / "model.stand_in").write_bytes(bytes(1000))
+        print("chatter of a converter")
+        network = source.portable()
+
+        def run(image: np.ndarray) -> list[np.ndarray]:
+            assert image.flags.c_contiguous  # ExecuTorch does not look at the strides
+            with torch.inference_mode():
+                return [factors[0] * output.numpy() for output in network(torch.from_numpy(image))]
+
+        return run
+
+    monkeypatch.setitem(FORMATS, "litert", Format("Stand-in", convert))
+    monkeypatch.setattr(table, "version", lambda _: "2.14.1")
+    monkeypatch.setattr(table, "Requirement", _AnyVersion)
+    return factors
+
+
+class _AnyVersion:
+    def __init__(self, text: str) -> None:
+        self.name, self.specifier = text, self
+
+    def contains(self, _: str, *, prereleases: bool) -> bool:
+        return prereleases
+
+
+def test_a_format_is_compared_and_kept(
+    stand_in: list[float], unbroken: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert export(unbroken, "litert", tmp_path / "out") == 0
+    printed = capfd.readouterr().out
+    assert "chatter" not in printed
+    assert "between the outputs of PyTorch and Stand-in 2.14.1: " in printed
+    assert " of the largest value, over 8 validation images" in printed  # all that there are
+    report = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert report["format"]["max_difference"] < 1e-5
+    pytorch, other, onnx = report["networks"]
+    assert (other["network"], onnx["network"]) == ("Stand-in 2.14.1", "ONNX, float32")
+    assert other["metrics"] == pytest.approx(pytorch["metrics"], abs=1e-6)
+    assert other["bytes"] == (tmp_path / "out" / "model.stand_in").stat().st_size == 1000
+    assert report["format"]["files"] == ["model.stand_in"]
+    assert (tmp_path / "out" / "model.onnx").is_file()
+
+
+def test_other_outputs_are_refused(
+    stand_in: list[float], unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in[0] = 1.5
+    assert export(unbroken, "litert", tmp_path / "out") == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "class_logits of the Stand-in file differs from PyTorch's by 5.0e-01 of its largest value" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_converter_that_fails_is_one_line(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def convert(*_: object) -> None:
+        raise RuntimeError("no such operator\nand forty lines more")
+
+    monkeypatch.setitem(FORMATS, "litert", Format("Stand-in", convert))
+    assert export(unbroken, "litert", tmp_path / "out") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == ("error: SSD cannot be converted to Stand-in: no such operator")
+
+
+def test_silence_ends(capfd: pytest.CaptureFixture[str]) -> None:
+    def convert() -> None:
+        with silence():
+            print("unheard")
+            raise ValueError("of a converter")
+
+    with pytest.raises(ValueError, match="of a converter"):
+        convert()
+    print("heard")
+    assert capfd.readouterr().out == "heard\n"
+
+
+class Outputs(NamedTuple):
+    maps: Tensor
+    sums: Tensor
+    constant: Tensor
+
+
+class Small(nn.Module):
+    """Two convolutions in the layout of the suite's networks, and a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU6(), nn.Conv2d(8, 4, 1))
+        self.register_buffer("constant", torch.arange(6.0).reshape(3, 2))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Outputs:
+        maps = self.layers(images.to(torch.float32, memory_format=torch.channels_last) / 255)
+        constant = self.constant
+        assert isinstance(constant, Tensor)
+        return Outputs(maps, maps.sum((2, 3)), constant)
+
+
+def test_portable_networks_have_contiguous_weights_and_the_same_outputs(tmp_path: Path) -> None:
+    network = Small().eval()
+    source = ConversionSource(network, Outputs._fields, tmp_path, 16)
+    portable = source.portable()
+    assert not network.layers[0].weight.is_contiguous()
+    assert all(value.is_contiguous() for value in portable.state_dict().values())
+    outputs = portable(source.example())
+    assert type(outputs) is tuple
+    for a, b in zip(outputs, network(source.example()), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def _skip_without(name: str) -> None:
+    try:
+        table.check_packages(name)
+    except ValueError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", ["openvino", "litert", "executorch"])
+def test_files_have_the_outputs_of_the_network(name: str, unbroken: Path, tmp_path: Path) -> None:
+    _skip_without(name)
+    assert export(unbroken, name, tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert report["format"]["files"] == FILES[name]
+    assert all((tmp_path / "out" / file).exists() for file in FILES[name])
+    pytorch, other, _ = report["networks"]
+    assert report["format"]["max_difference"] < 1e-4
+    assert other["metrics"] == pytest.approx(pytorch["metrics"], abs=2e-3)
+
+
+def test_coreml_files_have_the_structure_of_the_network(unbroken: Path, tmp_path: Path) -> None:
+    _skip_without("coreml")
+    assert export(unbroken, "coreml", tmp_path / "out") == 0
+    import coremltools
+
+    spec = coremltools.utils.load_spec(str(tmp_path / "out" / "model.mlpackage"))
+    (image,) = spec.description.input
+    assert (image.name, image.type.imageType.width, image.type.imageType.height) == ("image", 64, 64)
+    assert [output.name for output in spec.description.output] == ["class_logits", "box_deltas", "anchors"]
+    (function,) = spec.mlProgram.functions.values()
+    (block,) = function.block_specializations.values()
+    convolutions = sum(operation.type == "conv" for operation in block.operations)
+    assert convolutions == 27 + 8 + 12  # Table 1, SSD's extra layers, two predictors for each of six feature maps
