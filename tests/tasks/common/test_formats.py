@@ -4,6 +4,8 @@ The tests of a runtime are skipped where its extra is not installed.
 """
 
 import json
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -199,6 +201,13 @@ def test_portable_networks_have_contiguous_weights_and_the_same_outputs(tmp_path
         torch.testing.assert_close(a, b)
 
 
+def export_alone(run: Path, name: str, out: Path) -> None:
+    """In a process of its own: ExecuTorch crashed in one that had run OpenVINO, and why was not found."""
+    words = ["export", "--run", str(run), "--format", name, "--out", str(out)]
+    done = subprocess.run([sys.executable, "-m", "tasks.detection", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def _skip_without(name: str) -> None:
     try:
         table.check_packages(name)
@@ -209,7 +218,7 @@ def _skip_without(name: str) -> None:
 @pytest.mark.parametrize("name", ["openvino", "litert", "executorch"])
 def test_files_have_the_outputs_of_the_network(name: str, unbroken: Path, tmp_path: Path) -> None:
     _skip_without(name)
-    assert export(unbroken, name, tmp_path / "out") == 0
+    export_alone(unbroken, name, tmp_path / "out")
     report = json.loads((tmp_path / "out" / "export.json").read_text())
     assert report["format"]["files"] == FILES[name]
     assert all((tmp_path / "out" / file).exists() for file in FILES[name])
@@ -218,9 +227,10 @@ def test_files_have_the_outputs_of_the_network(name: str, unbroken: Path, tmp_pa
     assert other["metrics"] == pytest.approx(pytorch["metrics"], abs=2e-3)
 
 
+@pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated:DeprecationWarning")  # when coremltools is imported
 def test_coreml_files_have_the_structure_of_the_network(unbroken: Path, tmp_path: Path) -> None:
     _skip_without("coreml")
-    assert export(unbroken, "coreml", tmp_path / "out") == 0
+    export_alone(unbroken, "coreml", tmp_path / "out")
     import coremltools
 
     spec = coremltools.utils.load_spec(str(tmp_path / "out" / "model.mlpackage"))
