@@ -340,16 +340,11 @@ def test_checkpoint_round_trip_is_bit_equal(tiny_task: TinyTask, tmp_path: Path)
     assert all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
 
 
-# Each type of network once, since an export takes seconds: attributes and classification have geolocation's.
-@pytest.mark.parametrize(
-    "tiny_task",
-    ["detection/sample", "detection/faster_rcnn_sample", "embedding/sample", "geolocation/sample"],
-    indirect=True,
-)
 @requirement(
-    "the network is exported to ONNX and gives the same outputs",
-    provide="tasks/{task}/model.py: a forward pass without control flow that depends on values",
-    copy="tasks/common/model/logits.py: LogitsModel",
+    "the network is exported to ONNX and gives the same outputs, and the same predictions with its postprocessing inside",
+    provide="tasks/{task}/model.py: a forward pass without control flow that depends on values; tasks/{task}/task.py: "
+    "postprocessing; tasks/{task}/inference.py: read_outputs, predictor_settings",
+    copy="tasks/common/model/logits.py: LogitsModel; tasks/attributes",
 )
 def test_exported_network_gives_the_same(tiny_task: TinyTask, tmp_path: Path) -> None:
     task = tiny_task()
@@ -361,6 +356,8 @@ def test_exported_network_gives_the_same(tiny_task: TinyTask, tmp_path: Path) ->
     if type(network).__name__ == "FasterRCNN":
         with pytest.raises(ValueError, match="FasterRCNN cannot be exported to ONNX"):
             write_onnx(network, 96, path, task.name, task.metadata)
+        with pytest.raises(ValueError, match="model: faster_rcnn cannot be exported"):
+            task.postprocessing(network)
         return
     write_onnx(network, 96, path, task.name, task.metadata)
     exported = ExportedNetwork(path)
@@ -373,37 +370,19 @@ def test_exported_network_gives_the_same(tiny_task: TinyTask, tmp_path: Path) ->
                 torch.testing.assert_close(getattr(actual, name), value, atol=1e-4, rtol=1e-4)
         assert len(task.decode(actual)) == batch_size
 
-
-@requirement(
-    "the postprocessing inside an exported file, and predictor.py beside it, predict what the task does",
-    provide="tasks/{task}/task.py: postprocessing; tasks/{task}/inference.py: read_outputs, predictor_settings",
-    copy="tasks/attributes: the same methods",
-)
-def test_exported_file_and_its_predictor_predict_the_same(tiny_task: TinyTask, tmp_path: Path) -> None:
-    task = tiny_task()
-    network = task.build_model()
-    images = plain_batch(task).images
-    with torch.no_grad():
-        network.backbone.train()(images)
-    if type(network).__name__ == "FasterRCNN":
-        with pytest.raises(ValueError, match="model: faster_rcnn cannot be exported"):
-            task.postprocessing(network)
-        return
-    path = tmp_path / "model.onnx"
-    write_onnx(network, 96, path, task.name, task.metadata)
     add_postprocessing(path, task.postprocessing(network), task)
-    exported = ExportedModel(path)
-    inference = inference_class(task.name)(task.config, exported.metadata)
+    model = ExportedModel(path)
+    inference = inference_class(task.name)(task.config, model.metadata)
     pixels = list(images[:3].permute(0, 2, 3, 1).numpy())
     predicted = predict_batch(task, network.eval(), images[:3])
-    for expected, actual in zip(*map(untied, (predicted, inference.read_outputs(exported(pixels)))), strict=True):
+    for expected, actual in zip(*map(untied, (predicted, inference.read_outputs(model(pixels)))), strict=True):
         for name, value in vars(expected).items():
             if isinstance(value, np.ndarray | float):
                 np.testing.assert_allclose(getattr(actual, name), value, atol=1e-3, rtol=1e-4)
             else:
                 assert getattr(actual, name) == value
     photo = np.random.default_rng(0).integers(0, 256, (150, 220, 3), np.uint8)
-    result = Model(inference, ExportedPredictor(inference, exported))(photo).to_dict()
+    result = Model(inference, ExportedPredictor(inference, model))(photo).to_dict()
     found = predictor.load(tmp_path)(photo)
     assert_same_record({key: value for key, value in result.items() if key in found}, found)
 

@@ -64,6 +64,7 @@ def test_outputs_have_the_means_of_the_float_network(floats: Path, uncorrected: 
     before, after = (np.abs(logits(path, images).mean(0) - target.mean(0)).max() for path in (uncorrected, corrected))
     assert after < 1e-4  # the last layer's bias has floats
     assert before > 100 * after
+    assert 0.9 < np.corrcoef(target.ravel(), logits(corrected, images).ravel())[0, 1] < 1
     assert corrected.stat().st_size == uncorrected.stat().st_size
 
 
