@@ -341,7 +341,7 @@ def test_checkpoint_round_trip_is_bit_equal(tiny_task: TinyTask, tmp_path: Path)
 
 
 @requirement(
-    "the network is exported to ONNX and gives the same outputs, and the same predictions with its postprocessing inside",
+    "an exported network gives the same outputs, and with its postprocessing inside the same predictions",
     provide="tasks/{task}/model.py: a forward pass without control flow that depends on values; tasks/{task}/task.py: "
     "postprocessing; tasks/{task}/inference.py: read_outputs, predictor_settings",
     copy="tasks/common/model/logits.py: LogitsModel; tasks/attributes",
