@@ -153,7 +153,7 @@ def read_image(photo: Any) -> np.ndarray:
     if not Path(photo).is_file():
         raise ValueError(f"{photo}: no such file")
     data = Path(photo).read_bytes()
-    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data:
+    if data[:2] == b"\xff\xd8" and is_truncated_jpeg(data):  # OpenCV would fill the missing rows with grey
         raise ValueError(f"{photo}: truncated image")
     stored = np.frombuffer(data, np.uint8)
     values = cv2.imdecode(stored, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if len(data) else None
@@ -164,6 +164,14 @@ def read_image(photo: Any) -> np.ndarray:
     if values.dtype != np.uint8:
         raise ValueError(f"{photo}: its values are {values.dtype}; expected 8 or 16 bits")
     return np.ascontiguousarray(values[..., ::-1])  # from BGR
+
+
+def is_truncated_jpeg(data: bytes) -> bool:
+    """Whether the end is missing; segments before the pixels are skipped, since a thumbnail in one has its own end."""
+    start = 2
+    while start + 4 <= len(data) and data[start] == 0xFF and data[start + 1] != 0xDA:
+        start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    return b"\xff\xd9" not in data[start:]
 
 
 def crop_box(image: np.ndarray, box_xywh: np.ndarray, scale: float) -> np.ndarray:

@@ -85,6 +85,21 @@ def test_truncated_photo_is_refused(tmp_path: Path) -> None:
         predictor.read_image(tmp_path / "half.jpg")
 
 
+def test_truncated_photo_with_a_whole_thumbnail_is_refused(tmp_path: Path) -> None:
+    photo().save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    segment = b"Exif\x00\x00" + whole
+    data = whole[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + whole[2:]
+    (tmp_path / "half.jpg").write_bytes(data[:-800])
+    (tmp_path / "all.jpg").write_bytes(data)
+    np.testing.assert_array_equal(
+        predictor.read_image(tmp_path / "all.jpg"), predictor.read_image(tmp_path / "whole.jpg")
+    )
+    for read in (predictor.read_image, read_image):
+        with pytest.raises(ValueError, match=r"half\.jpg: truncated image"):
+            read(tmp_path / "half.jpg")
+
+
 @pytest.mark.parametrize("array", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.float32)])
 def test_arrays_of_another_kind_are_refused(array: Any) -> None:
     with pytest.raises(ValueError, match="expected an RGB array of uint8"):
