@@ -15,12 +15,12 @@ class Agreement(NamedTuple):
 
     Attributes:
         fraction: of equal predictions, in [0, 1]; what is equal depends on the task.
-        kl: mean Kullback-Leibler divergence of the predicted from the reference probabilities, in nats; NaN where a
+        kl: mean Kullback-Leibler divergence of the predicted from the reference probabilities, in nats; None where a
             task has no probabilities.
     """
 
     fraction: float
-    kl: float
+    kl: float | None
 
 
 def divergence(reference: NDArray[np.float32], predicted: NDArray[np.float32]) -> float:

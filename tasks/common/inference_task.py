@@ -5,7 +5,6 @@ A task's class for inference is in its `inference.py`; `Task`, in `tasks/common/
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -124,14 +123,15 @@ class InferenceTask(ABC, Generic[T]):
 
     def predictor_settings(self) -> dict[str, Any]:
         """What `predictor.py` beside an exported file needs: how a photo becomes an input, and names; plain JSON."""
-        return {"task": self.name, "part": [0, 0, 1, 1]}
+        pixel_range = self.config.data.pixel_range
+        return {"task": self.name, "part": [0, 0, 1, 1], "pixel_range": pixel_range and list(pixel_range)}
 
     def write_companions(self, folder: Path) -> None:
         """Write other files that `predictor.py` needs beside an exported file."""
 
     def agreement(self, reference: Sequence[T], predicted: Sequence[T]) -> Agreement:
         """How nearly the predictions of two networks for the same images are the same."""
-        return Agreement(float(np.mean([a == b for a, b in zip(reference, predicted, strict=True)])), math.nan)
+        return Agreement(float(np.mean([a == b for a, b in zip(reference, predicted, strict=True)])), None)
 
     @abstractmethod
     def metric(self) -> Metric[T]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -81,7 +80,7 @@ class DetectionInference(InferenceTask[Detections]):
         best = [(_best(a), _best(b)) for a, b in zip(reference, predicted, strict=True)]
         num_matched = sum(int((match_objects(b, a) >= 0).sum()) for a, b in best)
         num_boxes = sum(max(len(a), len(b)) for a, b in best)
-        return Agreement(num_matched / num_boxes if num_boxes else 1.0, math.nan)
+        return Agreement(num_matched / num_boxes if num_boxes else 1.0, None)
 
     def metric(self) -> DetectionMetric:
         """COCO's average precision."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +55,7 @@ class EmbeddingInference(FaceInference[Face]):
     def agreement(self, reference: Sequence[Face], predicted: Sequence[Face]) -> Agreement:
         """The mean cosine of a photo's two embeddings."""
         p, q = stack_embeddings(reference), stack_embeddings(predicted)
-        return Agreement(float((p * q).sum(1).mean()), math.nan)
+        return Agreement(float((p * q).sum(1).mean()), None)
 
     def metric(self) -> VerificationMetric:
         """Verification on LFW's pairs if there are any, else on all pairs."""

@@ -52,7 +52,7 @@ class Predictor:
 
     def __call__(self, photo: Any) -> dict[str, Any]:
         """What the model finds in a photo, in the photo's own pixels."""
-        image = read_image(photo)
+        image = read_image(photo, self.settings["pixel_range"])
         if self.face_detector is None:
             return self._describe(self._run(self._crop_part(image)), image)
         found = []
@@ -138,16 +138,18 @@ class Predictor:
         return {"regions": [regions[i] | {"probability": float(sums[i])} for i in best if sums[i] > 0]}
 
 
-def read_image(photo: Any) -> np.ndarray:
-    """A photo as an upright RGB array of uint8 (height, width, 3).
+def read_image(photo: Any, pixel_range: list[float] | None = None) -> np.ndarray:
+    """A photo as an upright RGB array of uint8 (height, width, 3); `pixel_range`: black and white of 16 bits.
 
     Raises:
         ValueError: if it cannot be read.
     """
     if isinstance(photo, PIL.Image.Image):
+        if photo.mode.startswith(("I", "F")):
+            raise ValueError(f"a PIL image of mode {photo.mode}; expected 8 bits, or the path of its file")
         return np.asarray(PIL.ImageOps.exif_transpose(photo).convert("RGB"))
     if isinstance(photo, np.ndarray):
-        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
             raise ValueError(f"expected an RGB array of uint8 (height, width, 3), got {photo.dtype} {photo.shape}")
         return photo
     if not Path(photo).is_file():
@@ -160,7 +162,9 @@ def read_image(photo: Any) -> np.ndarray:
     if values is None:
         raise ValueError(f"{photo}: not an image that OpenCV can read")
     if values.dtype == np.uint16:
-        values = np.rint(values.astype(np.float32) * np.float32(255 / 65535)).astype(np.uint8)
+        black, white = pixel_range or (0, 65535)
+        scaled = (values.astype(np.float32) - np.float32(black)) * np.float32(255 / (white - black))
+        values = np.rint(scaled.clip(0, 255)).astype(np.uint8)
     if values.dtype != np.uint8:
         raise ValueError(f"{photo}: its values are {values.dtype}; expected 8 or 16 bits")
     return np.ascontiguousarray(values[..., ::-1])  # from BGR

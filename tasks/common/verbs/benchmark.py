@@ -23,7 +23,7 @@ from datasets.progress import Progress
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.inference import call_of, inference_copy, inference_cost, latencies_ms
 from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
-from tasks.common.deploy.quantization import quantize
+from tasks.common.deploy.quantization import UNCORRECTED, quantize
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs.folder import out_folder
 from tasks.common.runs.load import load_model
@@ -128,7 +128,7 @@ def _versions(task: Task[Any], network: nn.Module, runtimes: Sequence[str]) -> l
             versions["onnx"] = ExportedNetwork(floats)
             if "int8" in runtimes:
                 noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
-                quantize(floats, int8, list(noise))  # calibration has no effect on the latency
+                quantize(floats, int8, list(noise), UNCORRECTED)  # calibration has no effect on the latency
                 versions["int8"] = ExportedNetwork(int8)
     return [versions[runtime] for runtime in runtimes]
 

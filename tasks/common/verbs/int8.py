@@ -40,7 +40,7 @@ class Attempt(NamedTuple):
     def as_record(self) -> dict[str, Any]:
         """For a report."""
         fraction, kl = self.agreement
-        return {"title": self.title, "agreement": fraction, "kl": None if math.isnan(kl) else kl, "score": self.score}
+        return {"title": self.title, "agreement": fraction, "kl": kl, "score": self.score}
 
 
 def find_int8(
@@ -129,7 +129,8 @@ def _predict(predict: Predict[Any], images: Sequence[Image]) -> list[Any]:
 def _rank(attempt: Attempt) -> tuple[float, float]:
     """Higher is nearer to the float network: by the divergence, where there is one, then by the fraction."""
     fraction, kl = attempt.agreement
-    return (0.0 if math.isnan(kl) else -kl, fraction)
+    nearness = (0.0 if kl is None else -kl, fraction)
+    return (-math.inf, -math.inf) if any(map(math.isnan, nearness)) else nearness
 
 
 def _loses(attempt: Attempt, float_score: float | None, max_loss: float) -> bool:

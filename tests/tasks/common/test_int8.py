@@ -75,6 +75,10 @@ def test_of_equal_ones_the_corrected_is_taken(find: Any) -> None:
     assert find(Stub((0.1, 0.1), (0.8, 0.8)))[0].title == CORRECTED.title
 
 
+def test_a_network_whose_outputs_are_not_numbers_is_not_taken(find: Any) -> None:
+    assert find(Stub((0.15, math.nan), (0.795, 0.795)))[0].title == UNCORRECTED.title
+
+
 def test_other_ways_are_tried_where_it_loses_too_much(find: Any) -> None:
     stub = Stub((0.15, 0.05, 0.2, 0.04, 0.01), (0.7, 0.75, 0.8, 0.8, 0.795))
     best, tried = find(stub)

@@ -14,7 +14,7 @@ import onnx
 import PIL.Image
 import pytest
 
-from datasets.images.read import read_image
+from datasets.images.read import Decoding, read_image
 from tasks.common.cli.main import main
 from tasks.common.deploy import predictor
 from tasks.common.runtime.repository import child_environment
@@ -63,6 +63,17 @@ def test_photos_are_read_as_the_suite_reads_them(name: str, tmp_path: Path) -> N
     np.testing.assert_array_equal(predictor.read_image(tmp_path / name), read_image(tmp_path / name))
 
 
+def test_black_and_white_of_16_bits_are_the_models(tmp_path: Path) -> None:
+    save_deep(tmp_path / "deep.png")
+    expected = read_image(tmp_path / "deep.png", Decoding(pixel_range=(100.0, 4095.0)))
+    np.testing.assert_array_equal(predictor.read_image(tmp_path / "deep.png", [100.0, 4095.0]), expected)
+
+
+def test_pil_image_of_16_bits_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mode I;16; expected 8 bits"):
+        predictor.read_image(PIL.Image.fromarray(np.zeros((4, 4), np.uint16)))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -100,7 +111,9 @@ def test_truncated_photo_with_a_whole_thumbnail_is_refused(tmp_path: Path) -> No
             read(tmp_path / "half.jpg")
 
 
-@pytest.mark.parametrize("array", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.float32)])
+@pytest.mark.parametrize(
+    "array", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.float32), np.zeros((0, 5, 3), np.uint8)]
+)
 def test_arrays_of_another_kind_are_refused(array: Any) -> None:
     with pytest.raises(ValueError, match="expected an RGB array of uint8"):
         predictor.read_image(array)
