@@ -116,8 +116,8 @@ def _ours(model: Any, photos: list[Path], out: Path, formats: Any) -> Step:
 
 def _stages(model: Any, photos: list[Path], out: Path) -> Step:
     """What the threads of `predict` do, by one of them."""
+    from tasks.common.inference_task import BATCH_SIZE
     from tasks.common.prediction.files import IMAGE_SUFFIX, PredictionFiles, Rendered
-    from tasks.common.prediction.pipeline import BATCH_SIZE
     from tasks.common.prediction.sources import Picture
 
     clock = _Clock()

@@ -38,7 +38,7 @@ class FaceInference(InferenceTask[T]):
         crop = {"face_crop": data.face_crop, "face_scale": data.face_scale, "faces": self.config.faces}
         return own | crop | {"face_detector": DETECTOR, "min_face_score": MIN_SCORE}
 
-    def write_companions(self, folder: Path) -> None:
+    def write_extra_files(self, folder: Path) -> None:
         """The face detector's file, if there is one."""
         if self.face_crop.detector is not None:
             shutil.copyfile(self.face_crop.detector.path, folder / DETECTOR)

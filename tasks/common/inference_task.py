@@ -6,7 +6,7 @@ A task's class for inference is in its `inference.py`; `Task`, in `tasks/common/
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
@@ -23,6 +23,8 @@ from tasks.common.agreement import Agreement
 from tasks.common.thresholds import ThresholdCounts
 
 T = TypeVar("T")  # the type of a task's truth and predictions, from `datasets.types`
+Predict = Callable[[Sequence[Image]], list[T]]  # preprocessed images (S, S, 3) -> a prediction for each
+BATCH_SIZE = 8  # images at once, where nothing is trained
 METADATA = "metadata.json"  # in a run folder
 
 
@@ -126,7 +128,7 @@ class InferenceTask(ABC, Generic[T]):
         pixel_range = self.config.data.pixel_range
         return {"task": self.name, "part": [0, 0, 1, 1], "pixel_range": pixel_range and list(pixel_range)}
 
-    def write_companions(self, folder: Path) -> None:
+    def write_extra_files(self, folder: Path) -> None:
         """Write other files that `predictor.py` needs beside an exported file."""
 
     def agreement(self, reference: Sequence[T], predicted: Sequence[T]) -> Agreement:
@@ -196,3 +198,9 @@ class InferenceTask(ABC, Generic[T]):
     def write_metadata(self, folder: Path) -> None:
         """Write the metadata as human-readable files."""
         write_json(folder / METADATA, dict(self.metadata))
+
+
+def predict_all(predict: Predict[T], images: Sequence[Image]) -> list[T]:
+    """The predictions for any number of images, in batches."""
+    batches = (images[first : first + BATCH_SIZE] for first in range(0, len(images), BATCH_SIZE))
+    return [prediction for batch in batches for prediction in predict(batch)]

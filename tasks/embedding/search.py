@@ -29,6 +29,7 @@ from tasks.common.cli.parser import Arguments
 from tasks.common.evaluation.evaluate import TorchPredictor, readable_batches, track_unreadable
 from tasks.common.face_inference import FaceInference
 from tasks.common.face_task import FaceTask
+from tasks.common.inference_task import predict_all
 from tasks.common.model.neighbours import Floats
 from tasks.common.prediction.model import Model
 from tasks.common.prediction.open import load_model
@@ -41,7 +42,7 @@ from tasks.embedding.metric import RATES, stack_embeddings
 from tasks.embedding.model import FaceNet
 from tasks.embedding.verification import OperatingPoint
 
-BATCH_SIZE = 32
+PHOTOS_AT_ONCE = 32
 PHOTOS_PER_WRITE = 50_000  # lost at most in a crash
 SHEET, MATCHES = "matches.png", "matches.jsonl"
 NUM_DRAWN = 12  # queries
@@ -159,7 +160,7 @@ def _embed(task: FaceInference[Face], model: Model[Face], photos: Sequence[str],
     config = task.config
     loader: Any = build_loader(
         _Faces(photos, task.decoding, task.face_crop, config.data.input_size, config.faces),
-        ordered_batches(len(photos), BATCH_SIZE),
+        ordered_batches(len(photos), PHOTOS_AT_ONCE),
         num_workers=config.loop.num_workers,
         pin_memory=uses_cuda(config.loop),
     )
@@ -169,8 +170,7 @@ def _embed(task: FaceInference[Face], model: Model[Face], photos: Sequence[str],
     faces: list[DetectedFace | None] = []
     for batch in readable_batches(task, loader, unreadable):
         crops = list(batch.images.permute(0, 2, 3, 1).numpy())
-        for start in range(0, len(crops), BATCH_SIZE):  # a photo may have a hundred faces
-            predicted += model.predictor(crops[start : start + BATCH_SIZE])
+        predicted += predict_all(model.predictor, crops)  # a photo may have a hundred faces
         faces += batch.truth
         rows += batch.rows
         progress.advance(len(set(batch.rows)) + len(batch.unreadable))

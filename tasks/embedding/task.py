@@ -18,7 +18,7 @@ from datasets.loader import Collate
 from datasets.types import Face
 from tasks.common.deploy.onnx_network import OnnxNetwork
 from tasks.common.deploy.postprocessing import parse_graph
-from tasks.common.deploy.session import TASK, fixed_input_size, open_session
+from tasks.common.deploy.session import TASK, fixed_input_size, open_session, properties_of
 from tasks.common.face_task import FaceTask
 from tasks.common.ranges import require
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
@@ -78,7 +78,7 @@ class EmbeddingTask(EmbeddingInference, FaceTask[Face]):
         settings: dict[str, Any] = {"embedding_dim": None}
         metadata: dict[str, Any] = {"identities": []}
         if path.suffix == ".onnx":
-            if TASK in open_session(path).get_modelmeta().custom_metadata_map:
+            if TASK in properties_of(open_session(path)):
                 raise ValueError(f"{path}: was written by `export`; expected its folder, with a config.yaml, as --run")
             metadata[ONNX], side = str(path), fixed_input_size(path)
             settings |= {} if side is None else {"data.input_size": side}

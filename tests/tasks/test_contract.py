@@ -360,8 +360,8 @@ def test_exported_network_gives_the_same(tiny_task: TinyTask, tmp_path: Path) ->
             task.postprocessing(network)
         return
     write_onnx(network, 96, path, task.name, task.metadata)
-    exported = ExportedNetwork(path)
-    assert (exported.task, exported.input_size, exported.metadata) == (task.name, 96, task.metadata)
+    exported = ExportedNetwork(ExportedModel(path))
+    assert (exported.model.task, exported.model.input_size, exported.model.metadata) == (task.name, 96, task.metadata)
     for batch_size in (1, 3):
         expected, actual = network.eval()(images[:batch_size]), exported(images[:batch_size])
         assert actual._fields == expected._fields

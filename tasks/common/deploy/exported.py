@@ -1,4 +1,4 @@
-"""Exported files with their postprocessing inside, run by ONNX Runtime; imports no torch."""
+"""Exported files, run by ONNX Runtime; imports no torch."""
 
 from __future__ import annotations
 
@@ -13,66 +13,78 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.types import Image
-from tasks.common.deploy.session import INPUT, METADATA, SETTINGS, TASK, open_session
+from tasks.common.deploy.session import (
+    INPUT,
+    METADATA,
+    SETTINGS,
+    TASK,
+    open_session,
+    properties_of,
+    stack_images,
+)
 from tasks.common.inference_task import InferenceTask
+from tasks.common.legacy import upgrade_checkpoint
 
 T = TypeVar("T")
 
 
-def has_postprocessing(path: Path) -> bool:
-    """Whether a file was written by `export` with its postprocessing inside, not with `--raw`.
-
-    Raises:
-        ValueError: if it cannot be read.
-    """
-    return SETTINGS in open_session(path).get_modelmeta().custom_metadata_map
-
-
 class ExportedModel:
-    """A file that `export` wrote, with its postprocessing inside.
+    """A file that `export` wrote; its outputs are predictions, or the network's own if it was exported with `--raw`.
 
     Attributes:
+        path: of the file.
         task: name of the task that it was exported from.
         metadata: of the model (label map, ...).
-        settings: those that are built into the file, by dotted key.
+        has_postprocessing: whether the outputs are predictions.
+        settings: those that are built into the postprocessing, by dotted key.
         input_size: side of the square input in pixels.
+        output_names: in order.
         digest: SHA-256 of the file.
     """
 
-    def __init__(self, path: Path, *, num_threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, task: str | None = None, num_threads: int | None = None) -> None:
         """Open a file.
 
         Args:
             path: the file.
+            task: name of the expected task; None for any.
             num_threads: of ONNX Runtime; None for as many as there are cores.
 
         Raises:
-            ValueError: if it was not written by `export`, or without its postprocessing.
+            ValueError: if it cannot be read, was not written by `export`, or was exported from another task.
         """
         self._session = open_session(path, num_threads)
-        properties = self._session.get_modelmeta().custom_metadata_map
+        properties = upgrade_checkpoint(properties_of(self._session))
         try:
             self.task: str = properties[TASK]
             self.metadata: dict[str, Any] = json.loads(properties[METADATA])
-            self.settings: dict[str, Any] = json.loads(properties[SETTINGS])
+            self.settings: dict[str, Any] = json.loads(properties.get(SETTINGS, "{}"))
         except (KeyError, ValueError) as error:
             raise ValueError(
                 f"{path}: its properties {TASK}, {METADATA} and {SETTINGS} are missing or damaged; expected a file as "
                 "`export` writes it; export the run again"
             ) from error
-        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if task not in (None, self.task):
+            raise ValueError(f"{path}: was exported from the {self.task} task, not from {task}")
+        self.path = path
+        self.has_postprocessing = SETTINGS in properties
+        self.digest = hashlib.sha256(path.read_bytes()).digest()
         self.input_size: int = self._session.get_inputs()[0].shape[-1]
-        self._names = [output.name for output in self._session.get_outputs()]
+        self.output_names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        """RGB images (N, 3, S, S) -> the outputs in order."""
+        outputs: list[NDArray[Any]] = self._session.run(None, {INPUT: images})
+        return outputs
 
     def __call__(self, pixels: Sequence[Image]) -> dict[str, NDArray[Any]]:
         """Preprocessed images (S, S, 3) -> the outputs by name, each with a row for each image."""
-        images = np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2))
-        return dict(zip(self._names, self._session.run(None, {INPUT: images}), strict=True))
+        return dict(zip(self.output_names, self.run(stack_images(pixels)), strict=True))
 
 
 @dataclass(frozen=True)
 class ExportedPredictor(Generic[T]):
-    """Preprocessed images (S, S, 3) -> a prediction for each, by an exported file."""
+    """Preprocessed images (S, S, 3) -> a prediction for each, by an exported file with its postprocessing inside."""
 
     task: InferenceTask[T]
     model: ExportedModel
@@ -83,4 +95,4 @@ class ExportedPredictor(Generic[T]):
 
     def digest(self, settings: Any) -> str:
         """A hash of the network and of JSON-serialisable settings."""
-        return hashlib.sha256(f"{self.model.digest} {json.dumps(settings)}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.model.digest.hex()} {json.dumps(settings)}".encode()).hexdigest()

@@ -7,7 +7,6 @@ the task's raw outputs. Properties of the file: the task's name, and the model's
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import tempfile
@@ -20,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from datasets.files import atomic_write
+from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.inference import inference_copy
 from tasks.common.deploy.postprocessing import append_graph
-from tasks.common.deploy.session import INPUT, METADATA, PREDICTOR, SETTINGS, TASK, open_session
+from tasks.common.deploy.session import INPUT, METADATA, PREDICTOR, SETTINGS, TASK
 from tasks.common.inference_task import InferenceTask
-from tasks.common.legacy import upgrade_checkpoint
 from tasks.common.settings import get_setting
 
 if TYPE_CHECKING:
@@ -32,41 +31,27 @@ if TYPE_CHECKING:
 
 
 class ExportedNetwork(nn.Module):
-    """A file written by `write_onnx` or `quantize`, run by ONNX Runtime on the CPU.
+    """A file written by `write_onnx` or `quantize`, run by ONNX Runtime on the CPU, in place of its network.
 
     Attributes:
-        input_size: side of the square input in pixels.
-        task: name of the task that it was exported from.
-        metadata: of the model (label map, ...).
+        model: the file.
     """
 
-    def __init__(self, path: Path, task: str | None = None) -> None:
-        """Open a file.
-
-        Args:
-            path: the file.
-            task: name of the expected task; None for any.
+    def __init__(self, model: ExportedModel) -> None:
+        """Take an opened file.
 
         Raises:
-            ValueError: if it was not written by `export --raw`, or was exported from another task.
+            ValueError: if it has its postprocessing inside.
         """
         super().__init__()
-        self._session = open_session(path)
-        properties = self._session.get_modelmeta().custom_metadata_map
-        if TASK not in properties:
-            raise ValueError(f"{path}: not written by `export`: it has no property 'task'")
-        self.task: str = properties[TASK]
-        if SETTINGS in properties:
+        if model.has_postprocessing:
             raise ValueError(
-                f"{path}: has its postprocessing inside, and no raw outputs; export the run with --raw, or give the run"
+                f"{model.path}: has its postprocessing inside, and no raw outputs; export the run with --raw, or give "
+                "the run"
             )
-        if task not in (None, self.task):
-            raise ValueError(f"{path}: was exported from the {self.task} task, not from {task}")
-        self.metadata: dict[str, Any] = json.loads(upgrade_checkpoint(properties)[METADATA])
-        digest = hashlib.sha256(path.read_bytes()).digest()
-        self._digest = torch.frombuffer(bytearray(digest), dtype=torch.uint8)
-        self.input_size: int = self._session.get_inputs()[0].shape[-1]
-        self._outputs = namedtuple("Outputs", [output.name for output in self._session.get_outputs()])  # type: ignore[misc]
+        self.model = model
+        self._digest = torch.frombuffer(bytearray(model.digest), dtype=torch.uint8)
+        self._outputs = namedtuple("Outputs", model.output_names)  # type: ignore[misc]
 
     def get_extra_state(self) -> Tensor:
         """A hash of the file, in place of the weights, which are in ONNX Runtime."""
@@ -74,8 +59,7 @@ class ExportedNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         """uint8 RGB (N, 3, S, S) -> the raw outputs of the exported network."""
-        values = self._session.run(None, {INPUT: images.cpu().numpy()})
-        return self._outputs(*map(torch.from_numpy, values))
+        return self._outputs(*map(torch.from_numpy, self.model.run(images.cpu().numpy())))
 
 
 def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, metadata: Mapping[str, Any]) -> None:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from datasets.types import Image
 from tasks.common.deploy.bias_correction import LAYERS, correct_biases, layer_errors
 from tasks.common.deploy.onnx_file import write_with_properties
-from tasks.common.deploy.session import INPUT, open_session
+from tasks.common.deploy.session import INPUT, open_session, properties_of, stack_images
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -78,7 +77,7 @@ def quantize(
         def get_next(self) -> dict[str, NDArray[Any]] | None:
             return next(self._batches, None)
 
-    properties = open_session(floats).get_modelmeta().custom_metadata_map
+    properties = properties_of(open_session(floats))
     options: dict[str, Any] = {"OpTypesToExcludeOutputQuantization": LAST_LAYERS}
     ranges = CalibrationMethod.MinMax
     if method.percentile is not None:
@@ -127,7 +126,4 @@ def _prepare(floats: Path, path: Path) -> ModelProto:
 
 def _batches(images: Sequence[Image], size: int) -> list[dict[str, NDArray[Any]]]:
     """The inputs of an exported network."""
-    return [
-        {INPUT: np.ascontiguousarray(np.stack(images[first : first + size]).transpose(0, 3, 1, 2))}
-        for first in range(0, len(images), size)
-    ]
+    return [{INPUT: stack_images(images[first : first + size])} for first in range(0, len(images), size)]

@@ -24,7 +24,7 @@ print(model("photo.jpg"))         # a path, an RGB array or a PIL image; positio
 `model.onnx` takes uint8 RGB pixels, (N, 3, {side}, {side}), normalises them itself, and has these outputs:
 {outputs}. `predictor.py` reads the photo, resizes it and names what is found; its settings are the file's property
 `predictor`. Nothing else is needed: no PyTorch, and nothing of the software that trained it.
-
+{other_files}
 | | {score_name} | MB | ms an image |
 | --- | --- | --- | --- |
 {rows}
@@ -43,6 +43,7 @@ def format_readme(
     score_name: str,
     rows: Sequence[Mapping[str, Any]],
     pretrained: str,
+    other_files: Sequence[str] = (),
 ) -> str:
     """The text.
 
@@ -53,6 +54,7 @@ def format_readme(
         score_name: of the task.
         rows: of `export.json`, one for each network.
         pretrained: what the weights are from, or started from.
+        other_files: a line for each of the rest.
     """
     lines = []
     for row in rows:
@@ -65,6 +67,7 @@ def format_readme(
         outputs=", ".join(outputs),
         score_name=score_name,
         rows="\n".join(lines),
+        other_files="".join(f"\n- {line}" for line in other_files),
         machine=f"{platform.machine()}, {platform.system()}",
         weights=_licence(pretrained),
     )

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.types import Image
 
 INPUT = "images"
 MODEL = "model.onnx"  # in place of checkpoints in a run folder written by `export`
@@ -34,6 +40,17 @@ def open_session(path: Path, num_threads: int | None = None) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many types
         raise ValueError(f"{path}: not a network that ONNX Runtime can read ({error})") from error
+
+
+def properties_of(session: Any) -> dict[str, str]:
+    """The properties of a session's file, such as those that `export` writes."""
+    properties: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    return properties
+
+
+def stack_images(images: Sequence[Image]) -> NDArray[np.uint8]:
+    """Preprocessed images (S, S, 3) -> an exported network's input (N, 3, S, S), contiguous."""
+    return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))
 
 
 def fixed_input_size(path: Path) -> int | None:

@@ -12,9 +12,10 @@ from tasks.common.deploy.exported import ExportedPredictor
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.scoring import Evaluation
 from tasks.common.evaluation.unreadable import UnreadableImages
+from tasks.common.inference_task import BATCH_SIZE
 
 T = TypeVar("T")
-BATCH_SIZE, NUM_THREADS = 8, 2
+NUM_THREADS = 2
 
 
 def evaluate_exported(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -15,11 +14,10 @@ from datasets.images.read import UnreadableImageError, write_image
 from datasets.look.look import look_before_training
 from datasets.sources import Source
 from datasets.splits import MissingSplitError
-from datasets.types import Image, Split
-from tasks.common.inference_task import InferenceTask, Metric
+from datasets.types import Split
+from tasks.common.inference_task import InferenceTask, Metric, Predict
 
 T = TypeVar("T")
-Predict = Callable[[Sequence[Image]], list[T]]  # preprocessed images (S, S, 3) -> a prediction for each
 NUM_EXAMPLES = 12
 NO_IMAGES = {"num_images": 0, "num_unreadable": 0}  # the counts where nothing is scored
 NOT_HELD_OUT = "no images are held out, so there are no scores; --data.val_fraction 0.2 sets some aside"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from datasets.face_detection import NoFaceError
 from datasets.images.read import UnreadableImageError
 from datasets.types import Image, PreparedImage, Split
-from tasks.common.inference_task import InferenceTask
+from tasks.common.inference_task import BATCH_SIZE, InferenceTask, predict_all
 from tasks.common.prediction.result import Result
 from tasks.common.prediction.sources import InputImage, Picture, open_source
 from tasks.common.prediction.web import is_url, public_name
@@ -25,7 +25,6 @@ from tasks.common.settings import replace_settings
 T = TypeVar("T")
 Photo = str | Path | NDArray[Any] | PIL.Image.Image
 Photos = list[Any] | tuple[Any, ...]  # not a Sequence of Photo, since a path is one, too
-BATCH_SIZE = 8  # network inputs at once
 THRESHOLD = "threshold"
 
 
@@ -167,12 +166,8 @@ class Model(Generic[T]):
             images: the images.
             inputs: of each, from `prepare`.
         """
-        flat = [prepared for of_image in inputs for prepared in of_image]
-        predictions: list[T] = []
-        for first in range(0, len(flat), BATCH_SIZE):
-            pixels = [prepared.pixels for prepared in flat[first : first + BATCH_SIZE]]
-            predictions += self.predictor(pixels)
-        arriving = iter(predictions)
+        pixels = [prepared.pixels for of_image in inputs for prepared in of_image]
+        arriving = iter(predict_all(self.predictor, pixels))
         return [
             self._result(image, list(islice(arriving, len(of_image))), of_image)
             for image, of_image in zip(images, inputs, strict=True)

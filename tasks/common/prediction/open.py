@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.common.config import TaskConfig
 from tasks.common.prediction.model import Model
-from tasks.common.runs.exported import is_exported, open_exported
+from tasks.common.runs.exported import open_exported
 from tasks.registry import task_class
 
 
@@ -24,31 +24,25 @@ def open_model(name: str, config: TaskConfig, run: str | None, given: Collection
     Raises:
         ValueError: if there is no such model, or it does not solve the task.
     """
-    if is_exported(run):
-        return _open_exported(name, config, run, given)
-    from tasks.common.runs import load  # torch is slow to import
+    if (exported := open_exported(name, config, run, given)) is not None:
+        return _as_model(exported, run)
+    from tasks.common.evaluation.evaluate import TorchPredictor  # torch is slow to import
+    from tasks.common.runs import load
 
     task, network, _ = load.open_model(task_class(name), config, run, given)
-    return _of_network(task, network, run)
+    return _as_model(TorchPredictor(task, network), run)
 
 
 def load_model(name: str, config: TaskConfig, run: str | None, given: Collection[str] = ()) -> Model[Any]:
     """The same for a command, with the global options for its device; a line says which published weights these are."""
-    if is_exported(run):
-        return _open_exported(name, config, run, given)
-    from tasks.common.runs import load  # torch is slow to import
+    if (exported := open_exported(name, config, run, given)) is not None:
+        return _as_model(exported, run)
+    from tasks.common.evaluation.evaluate import TorchPredictor  # torch is slow to import
+    from tasks.common.runs import load
 
     task, network = load.load_model(task_class(name), config, run, given)
-    return _of_network(task, network, run)
+    return _as_model(TorchPredictor(task, network), run)
 
 
-def _open_exported(name: str, config: TaskConfig, run: str | None, given: Collection[str]) -> Model[Any]:
-    assert run is not None
-    predictor = open_exported(name, config, run, given)
-    return Model(predictor.task, predictor, Path(run))
-
-
-def _of_network(task: Any, network: Any, run: str | None) -> Model[Any]:
-    from tasks.common.evaluation.evaluate import TorchPredictor
-
-    return Model(task, TorchPredictor(task, network), None if run is None else Path(run))
+def _as_model(predictor: Any, run: str | None) -> Model[Any]:
+    return Model(predictor.task, predictor, None if run is None else Path(run))

@@ -21,12 +21,12 @@ from datasets.images.read import UnreadableImageError
 from datasets.progress import Progress
 from datasets.types import PreparedImage
 from datasets.words import plural
+from tasks.common.inference_task import BATCH_SIZE
 from tasks.common.prediction.files import PredictionFiles, Rendered
 from tasks.common.prediction.model import Model
 from tasks.common.prediction.result import Result
 from tasks.common.prediction.sources import InputImage, Live, Picture, Source
 
-BATCH_SIZE = 8
 MAX_BATCH_BYTES = 128 * 2**20  # of a batch's images, unless one alone is larger
 NUM_THREADS = 2
 NUM_AHEAD = 2 * NUM_THREADS  # images that are read before they are asked for

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from datasets.words import join_words
 from tasks.common.config import TaskConfig
+from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.onnx_file import ExportedNetwork
 from tasks.common.deploy.session import MODEL
 from tasks.common.published import PUBLISHED_MODELS
@@ -104,11 +105,11 @@ def _for_prediction(task: Task[Any], network: nn.Module) -> nn.Module:
 
 
 def _load_exported(path: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:
-    network = ExportedNetwork(path, task_class.name)
-    task = task_class(without_pretrained(config), network.metadata)
-    if network.input_size != task.config.data.input_size:
-        raise ValueError(f"data.input_size: the exported network takes {network.input_size} px only")
-    return task, network.eval()
+    model = ExportedModel(path, task=task_class.name)
+    task = task_class(without_pretrained(config), model.metadata)
+    if model.input_size != task.config.data.input_size:
+        raise ValueError(f"data.input_size: the exported network takes {model.input_size} px only")
+    return task, ExportedNetwork(model).eval()
 
 
 def identify_run(run: Path, task: str | None = None) -> tuple[str, dict[str, Any]]:
@@ -118,8 +119,8 @@ def identify_run(run: Path, task: str | None = None) -> tuple[str, dict[str, Any
         ValueError: if it cannot be read, or does not belong to the given task.
     """
     if (run / MODEL).is_file():
-        network = ExportedNetwork(run / MODEL, task)
-        return network.task, network.metadata
+        model = ExportedModel(run / MODEL, task=task)
+        return model.task, model.metadata
     content = checkpoint.load_checkpoint(run / checkpoint.BEST, task)
     return content["task"], content["metadata"]
 

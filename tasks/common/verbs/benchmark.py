@@ -21,6 +21,7 @@ from datasets.drawing.plot import add_legend_below, format_log_axis, label_point
 from datasets.memory import keep_freed_memory
 from datasets.progress import Progress
 from tasks.common.cli.parser import Arguments
+from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.inference import call_of, inference_copy, inference_cost, latencies_ms
 from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
 from tasks.common.deploy.quantization import UNCORRECTED, quantize
@@ -125,11 +126,11 @@ def _versions(task: Task[Any], network: nn.Module, runtimes: Sequence[str]) -> l
                 write_onnx(network, side, floats, task.name, task.metadata)
             except ValueError as error:
                 raise ValueError(f"{error}; --runtimes torch measures it in PyTorch alone") from error
-            versions["onnx"] = ExportedNetwork(floats)
+            versions["onnx"] = ExportedNetwork(ExportedModel(floats))
             if "int8" in runtimes:
                 noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
                 quantize(floats, int8, list(noise), UNCORRECTED)  # calibration has no effect on the latency
-                versions["int8"] = ExportedNetwork(int8)
+                versions["int8"] = ExportedNetwork(ExportedModel(int8))
     return [versions[runtime] for runtime in runtimes]
 
 

@@ -3,46 +3,41 @@
 from __future__ import annotations
 
 import shutil
-from collections import namedtuple
-from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from datasets.sources import Source
 from datasets.types import Image
 from tasks.common.deploy.difference import largest_difference, random_images
-from tasks.common.deploy.exported import ExportedModel, ExportedPredictor, has_postprocessing
+from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.formats.source import ConversionSource, Run, silence
 from tasks.common.deploy.formats.table import FORMATS, Format, check_packages
-from tasks.common.evaluation.evaluate import TorchPredictor, evaluate_source
-from tasks.common.evaluation.exported import evaluate_exported
+from tasks.common.deploy.onnx_file import ExportedNetwork
+from tasks.common.deploy.session import stack_images
 from tasks.common.evaluation.sample import sample_images
-from tasks.common.evaluation.scoring import Evaluation, Predict
+from tasks.common.inference_task import predict_all
 from tasks.common.task import Task
-from tasks.registry import inference_class
+from tasks.common.verbs.comparison import Candidate, file_candidate
 
 NUM_IMAGES = 20  # of the validation split, for the difference of the outputs
+MIN_AGREEMENT = 0.98  # of the predictions with the ONNX file's
 
 
-class Runner(NamedTuple):
-    """What runs a converted file on this machine.
+class Check(NamedTuple):
+    """How near a converted file is to the original.
 
     Attributes:
-        evaluate: (images with their truth, title of the progress bar) -> its scores.
-        predict: preprocessed images -> a prediction for each.
-        difference: the largest of an output from PyTorch's, relative to its largest value.
+        max_difference: of an output from PyTorch's, relative to its largest value.
+        agreement: of the predictions with the ONNX file's, in [0, 1].
         images: what it was computed over, in words.
     """
 
-    evaluate: Callable[[Source[Any], str], Evaluation[Any]]
-    predict: Predict[Any]
-    difference: float
+    max_difference: float
+    agreement: float
     images: str
 
 
@@ -54,14 +49,22 @@ class Converted(NamedTuple):
         folder: has its files, and nothing else.
         files: the names in the folder.
         num_bytes: of all of it.
-        runner: None where the runtime does not run on this machine.
+        candidate: to compare; None where the runtime does not run on this machine.
+        check: likewise.
     """
 
     title: str
     folder: Path
-    files: Sequence[str]
+    files: list[str]
     num_bytes: int
-    runner: Runner | None
+    candidate: Candidate | None = None
+    check: Check | None = None
+
+    @classmethod
+    def of_folder(cls, title: str, folder: Path) -> Self:
+        """The files in a folder, unchecked."""
+        num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return cls(title, folder, sorted(path.name for path in folder.iterdir()), num_bytes)
 
     def save(self, folder: Path) -> None:
         """Copy the files into a folder."""
@@ -69,51 +72,41 @@ class Converted(NamedTuple):
 
     def as_record(self) -> dict[str, Any]:
         """For a report."""
-        difference = None if self.runner is None else self.runner.difference
-        return {"runtime": self.title, "files": list(self.files), "bytes": self.num_bytes, "max_difference": difference}
+        record: dict[str, Any] = {"runtime": self.title, "files": self.files, "bytes": self.num_bytes}
+        return record | {"check": None if self.check is None else self.check._asdict()}
 
     def describe(self) -> str:
         """A line about the check."""
-        if self.runner is None:
+        names = " and ".join(self.files)
+        if self.check is None:
             return (
-                f"{' and '.join(self.files)}: {self.num_bytes / 1e6:.2f} MB, by {self.title}; the structure was "
-                "checked, but the outputs are unverified, since it does not run here"
+                f"{names}: {self.num_bytes / 1e6:.2f} MB, by {self.title}; the structure was checked, but the outputs "
+                "are unverified, since it does not run here"
             )
         return (
-            f"{' and '.join(self.files)}: largest difference between the outputs of PyTorch and {self.title}: "
-            f"{self.runner.difference:.1e} of the largest value, over {self.runner.images}"
+            f"{names}: largest difference between the outputs of PyTorch and {self.title}: "
+            f"{self.check.max_difference:.1e} of the largest value; predictions that agree with the ONNX file's: "
+            f"{self.check.agreement:.3f}, over {self.check.images}"
         )
 
 
-class _RunNetwork(nn.Module):
-    """A converted file in place of the network: raw outputs, image by image."""
-
-    def __init__(self, run: Run, names: Sequence[str]) -> None:
-        super().__init__()
-        self._run, self._outputs = run, namedtuple("Outputs", names)
-
-    def forward(self, images: Tensor) -> Any:
-        """uint8 RGB (N, 3, S, S) -> the raw outputs."""
-        rows = [self._run(image[None]) for image in images.cpu().contiguous().numpy()]
-        # Outputs without a dimension for the images, as a detector's anchors, are the same for all of them.
-        values = [np.concatenate(column) if len(column[0]) == 1 else column[0] for column in zip(*rows, strict=True)]
-        return self._outputs(*map(torch.from_numpy, values))
-
-
-class _RunModel(ExportedModel):
+class _ConvertedModel(ExportedModel):
     """A converted file in place of the ONNX file that it was made from."""
 
     def __init__(self, onnx: Path, run: Run) -> None:
         super().__init__(onnx)
         self._run = run
 
-    def __call__(self, pixels: Sequence[Image]) -> dict[str, NDArray[Any]]:
-        images = np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2))
-        return dict(zip(self._names, self._run(images), strict=True))
+    def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        rows = [self._run(image[None]) for image in np.ascontiguousarray(images)]
+        # Outputs without a dimension for the images, as a detector's anchors, are the same for all of them.
+        return [np.concatenate(column) if len(column[0]) == 1 else column[0] for column in zip(*rows, strict=True)]
 
 
-def convert(name: str, task: Task[Any], network: nn.Module, raw: Path, exported: Path) -> Converted:
-    """Convert a network, and check the outputs on validation images, or on random pixels if there are none.
+def convert(
+    name: str, task: Task[Any], network: nn.Module, raw: Path, exported: Path, reference: Candidate
+) -> Converted:
+    """Convert a network, and check it on validation images, or on random pixels if there are none.
 
     Args:
         name: of the format, whose packages are installed.
@@ -121,40 +114,42 @@ def convert(name: str, task: Task[Any], network: nn.Module, raw: Path, exported:
         network: the original, on the CPU.
         raw: its ONNX file.
         exported: the ONNX file that is kept, with its postprocessing if it has one.
+        reference: the same, to compare predictions with.
 
     Raises:
-        ValueError: if it cannot be converted, or its outputs differ.
+        ValueError: if it cannot be converted, or its outputs or predictions differ.
     """
-    form, version = FORMATS[name], check_packages(name)
-    title, side = f"{form.title} {version}", task.config.data.input_size
-    folder = raw.with_name(name)
+    form = FORMATS[name]
+    title, folder = f"{form.title} {check_packages(name)}", raw.with_name(name)
     folder.mkdir()
-    with torch.inference_mode():
-        names = network(torch.zeros(2, 3, side, side, dtype=torch.uint8))._fields
-    source = ConversionSource(network, names, raw, side)
+    model = ExportedModel(raw)
+    source = ConversionSource(network, model.output_names, raw, model.input_size)
     run = _convert(form, source, folder)
     if run is None:
-        return _of_folder(title, folder, None)
+        return Converted.of_folder(title, folder)
     images, described = _images(task)
-    of_file = _RunNetwork(run, names)
     advice = f"install another version of {name}"
-    difference = largest_difference(network, of_file, images, title=f"the {form.title} file", advice=advice)
-    if form.reads_onnx and has_postprocessing(exported):
+    model = _ConvertedModel(raw, run)
+    difference = largest_difference(
+        network,
+        ExportedNetwork(model),
+        torch.from_numpy(stack_images(images)),
+        title=f"the {form.title} file",
+        advice=advice,
+    )
+    if form.reads_onnx and exported != raw:  # only now: the outputs of the whole are no numbers to compare one by one
         run = _convert(form, source._replace(onnx=exported), folder)
         assert run is not None
-        model = _RunModel(exported, run)
-        predictor = ExportedPredictor(inference_class(task.name)(task.config, model.metadata), model)
-        runner = Runner(partial(evaluate_exported, predictor), predictor, difference, described)
-    else:
-        evaluate = partial(evaluate_source, task, of_file)
-        runner = Runner(evaluate, TorchPredictor(task, of_file), difference, described)
-    return _of_folder(title, folder, runner)
-
-
-def _of_folder(title: str, folder: Path, runner: Runner | None) -> Converted:
-    files = sorted(path.name for path in folder.iterdir())
-    num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Converted(title, folder, files, num_bytes, runner)
+        model = _ConvertedModel(exported, run)
+    converted = Converted.of_folder(title, folder)
+    candidate = file_candidate(task, title, model, converted.num_bytes)
+    agreement = task.agreement(predict_all(reference.predict, images), predict_all(candidate.predict, images)).fraction
+    if not agreement >= MIN_AGREEMENT:
+        raise ValueError(
+            f"export: {agreement:.3f} of the predictions of the {form.title} file agree with the ONNX file's, expected "
+            f"at least {MIN_AGREEMENT}; {advice}, or use the ONNX file"
+        )
+    return converted._replace(candidate=candidate, check=Check(difference, agreement, described))
 
 
 def _convert(form: Format, source: ConversionSource, folder: Path) -> Run | None:
@@ -169,13 +164,13 @@ def _convert(form: Format, source: ConversionSource, folder: Path) -> Run | None
         raise ValueError(f"{type(source.network).__name__} cannot be converted to {form.title}: {reason}") from error
 
 
-def _images(task: Task[Any]) -> tuple[Tensor, str]:
-    """uint8 RGB (N, 3, S, S), and what they are."""
+def _images(task: Task[Any]) -> tuple[list[Image], str]:
+    """Preprocessed images (S, S, 3), and what they are."""
     try:
         images, _ = sample_images(task, task.source("val"), NUM_IMAGES, "reading images")
     except ValueError:  # the comparison says so
         images = []
-    if not images:
-        pixels = random_images(task.config.data.input_size)
-        return pixels, f"{len(pixels)} images of random pixels"
-    return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()), f"{len(images)} validation images"
+    if images:
+        return images, f"{len(images)} validation images"
+    images = list(random_images(task.config.data.input_size).permute(0, 2, 3, 1).numpy())
+    return images, f"{len(images)} images of random pixels"

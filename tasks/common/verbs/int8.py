@@ -15,11 +15,9 @@ from datasets.progress import Progress
 from datasets.types import Image
 from tasks.common.agreement import Agreement
 from tasks.common.deploy.quantization import CORRECTED, REMEDIES, UNCORRECTED, Quantization, quantize, worst_layers
-from tasks.common.evaluation.scoring import Predict
-from tasks.common.inference_task import InferenceTask
+from tasks.common.inference_task import InferenceTask, Predict, predict_all
 
 NUM_NAMED_LAYERS = 3
-BATCH_SIZE = 8
 
 
 class Attempt(NamedTuple):
@@ -75,13 +73,13 @@ def find_int8(
     Raises:
         ValueError: if all lose more; it names the layers with the largest error.
     """
-    expected = _predict(reference, images)
+    expected = predict_all(reference, images)
 
     def attempt(method: Quantization, worst: Sequence[str] = ()) -> Attempt:
         path = floats.with_name(f"int8-{len(tried)}.onnx")
         quantize(floats, path, images, method, worst)
         progress.advance()
-        return Attempt(method.title, path, task.agreement(expected, _predict(predictor_of(path), images)))
+        return Attempt(method.title, path, task.agreement(expected, predict_all(predictor_of(path), images)))
 
     tried: list[Attempt] = []
     with Progress("quantising", 2) as progress:
@@ -119,11 +117,6 @@ def print_attempts(tried: Sequence[Attempt], score_name: str, float_score: float
     for one in tried:
         table.add_row(one.title, _number(one.agreement.fraction), _number(one.agreement.kl), _number(one.score))
     Console(file=sys.stderr).print(table)
-
-
-def _predict(predict: Predict[Any], images: Sequence[Image]) -> list[Any]:
-    batches = (images[first : first + BATCH_SIZE] for first in range(0, len(images), BATCH_SIZE))
-    return [prediction for batch in batches for prediction in predict(batch)]
 
 
 def _rank(attempt: Attempt) -> tuple[float, float]:

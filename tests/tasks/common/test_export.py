@@ -20,7 +20,7 @@ from tasks.common.evaluation.scoring import Evaluation
 from tasks.common.runs.exported import open_exported
 from tasks.common.runs.load import open_run
 from tasks.common.runtime.device import device_of
-from tasks.common.verbs import export
+from tasks.common.verbs import comparison
 from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask
 
@@ -118,7 +118,7 @@ def test_external_files_and_those_of_other_tasks_are_refused(exported: Path, tmp
         open_exported("detection", DetectionConfig(), other)
     del model.metadata_props[:]
     onnx.save(model, other / "model.onnx")
-    with pytest.raises(ValueError, match=r"model\.onnx: not written by `export`"):
+    with pytest.raises(ValueError, match=r"model\.onnx: its properties .* are missing or damaged"):
         open_run(other, DetectionTask, DetectionConfig)
 
 
@@ -129,7 +129,7 @@ def test_latencies_are_compared_on_the_cpu(
     """PyTorch's network is evaluated on its device, and a copy is timed on the CPU, as ONNX Runtime is."""
     timed: list[nn.Module] = []
     evaluated: list[nn.Module] = []
-    original = export.TorchPredictor
+    original = comparison.TorchPredictor
 
     def predictor(task: DetectionTask, network: nn.Module) -> Any:
         timed.append(network)
@@ -139,8 +139,8 @@ def test_latencies_are_compared_on_the_cpu(
         evaluated.append(network)
         return Evaluation({task.score_name: 0.5}, 1, 0, task.metric())
 
-    monkeypatch.setattr(export, "TorchPredictor", predictor)
-    monkeypatch.setattr(export, "evaluate_source", evaluate_source)
+    monkeypatch.setattr(comparison, "TorchPredictor", predictor)
+    monkeypatch.setattr(comparison, "evaluate_source", evaluate_source)
     words = ("--run", str(unbroken), "--raw", "--loop.device", device, "--out", str(tmp_path / "out"))
     assert run("export", *words) == 0
     assert [device_of(network).type for network in timed] == ["cpu", "cpu"]

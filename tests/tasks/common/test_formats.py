@@ -81,7 +81,7 @@ def test_eight_bits_are_refused(
 ) -> None:
     monkeypatch.setattr(table, "version", lambda package: "2.14.1" if package == "torch" else "9999.0")
     assert export(unbroken, "litert", tmp_path / "out", "--int8") == 1
-    assert "--int8: files for LiteRT are in floats" in capsys.readouterr().err
+    assert "--int8: files for LiteRT are in float32" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -122,9 +122,9 @@ def test_a_format_is_compared_and_kept(
     printed = capfd.readouterr().out
     assert "chatter" not in printed
     assert "between the outputs of PyTorch and Stand-in 2.14.1: " in printed
-    assert " of the largest value, over 8 validation images" in printed  # all that there are
+    assert "agree with the ONNX file's: 1.000, over 8 validation images" in printed  # all that there are
     report = json.loads((tmp_path / "out" / "export.json").read_text())
-    assert report["format"]["max_difference"] < 1e-5
+    assert report["format"]["check"]["max_difference"] < 1e-5
     pytorch, other, onnx = report["networks"]
     assert (other["network"], onnx["network"]) == ("Stand-in 2.14.1", "ONNX, float32")
     assert other["metrics"] == pytest.approx(pytorch["metrics"], abs=1e-6)
@@ -223,7 +223,7 @@ def test_files_have_the_outputs_of_the_network(name: str, unbroken: Path, tmp_pa
     assert report["format"]["files"] == FILES[name]
     assert all((tmp_path / "out" / file).exists() for file in FILES[name])
     pytorch, other, _ = report["networks"]
-    assert report["format"]["max_difference"] < 1e-4
+    assert report["format"]["check"]["max_difference"] < 1e-4
     assert other["metrics"] == pytest.approx(pytorch["metrics"], abs=2e-3)
 
 

@@ -14,7 +14,8 @@ from datasets.face_detection import NoFaceError
 from datasets.images.read import UnreadableImageError, read_image, write_image
 from datasets.types import DetectedFace, Image, PreparedImage
 from tasks.common.evaluation.evaluate import TorchPredictor
-from tasks.common.prediction.model import BATCH_SIZE, Model
+from tasks.common.inference_task import BATCH_SIZE
+from tasks.common.prediction.model import Model
 from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask
 from tests.tasks.conftest import TinyTask

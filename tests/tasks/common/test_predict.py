@@ -21,8 +21,9 @@ from pycocotools.coco import COCO
 from datasets.drawing.draw import put_label
 from datasets.images.read import Decoding, read_image, write_image
 from datasets.types import Image, PreparedImage
+from tasks.common.inference_task import BATCH_SIZE
 from tasks.common.prediction.files import RECORDS, UNFINISHED, PredictionFiles, SaveFormat, check_formats, is_unfinished
-from tasks.common.prediction.pipeline import BATCH_SIZE, PredictionReport, predict_sources
+from tasks.common.prediction.pipeline import PredictionReport, predict_sources
 from tasks.common.prediction.result import Result
 from tasks.common.prediction.sources import InputImage, Live, Picture, Source, Video
 from tasks.common.runtime.signals import stop_signals

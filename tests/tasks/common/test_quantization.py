@@ -14,6 +14,7 @@ from datasets.types import Image
 from tasks.classification.model import ClassificationModel
 from tasks.common.deploy import quantization
 from tasks.common.deploy.bias_correction import correct_biases
+from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
 from tasks.common.deploy.quantization import quantize
 from tasks.common.deploy.session import INPUT
@@ -53,7 +54,7 @@ def uncorrected(floats: Path, images: list[Image]) -> Path:
 
 def logits(path: Path, images: list[Image]) -> NDArray[np.float32]:
     batch = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())
-    values: NDArray[np.float32] = ExportedNetwork(path)(batch).logits.numpy()
+    values: NDArray[np.float32] = ExportedNetwork(ExportedModel(path))(batch).logits.numpy()
     return values
 
 

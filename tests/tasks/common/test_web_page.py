@@ -71,7 +71,7 @@ def write_folder(task: Any, network: nn.Module, folder: Path, runtime: dict[str,
     folder.mkdir()
     write_onnx(network, task.config.data.input_size, folder / "model.onnx", task.name, task.metadata)
     add_postprocessing(folder / "model.onnx", task.postprocessing(network), task)
-    task.write_companions(folder)
+    task.write_extra_files(folder)
     write_page(folder, task.predictor_settings(), runtime)
 
 
