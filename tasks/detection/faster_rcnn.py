@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import box_convert, nms
+from torchvision.ops import box_convert
 
 from backbone.base import Backbone
 from datasets.types import Detections
@@ -19,11 +19,11 @@ from tasks.detection.anchors import build_anchors, grid_sizes, rpn_shapes
 from tasks.detection.boxes import decode, has_area
 from tasks.detection.matching import DetectionTargets, assign, gather_rows, sample_balanced
 from tasks.detection.postprocess import PostprocessConfig, postprocess
+from tasks.detection.proposals import ONNX_OPERATORS, best_regions
 
 STRIDE = 16  # of the feature map that regions are cropped from: conv 11 of Table 1
 CROP_CELLS = 14
 MAX_CANDIDATES = 2000  # anchors per image that enter non-maximum suppression
-CANDIDATES_PER_PROPOSAL = 4  # enough in nearly all images
 PROPOSAL_NMS_IOU = 0.7
 REGION_IOU = 0.5  # lowest IoU at which a region is matched to an object; below it is background
 POSITIVE_FRACTION = 0.25  # of the regions sampled for training, at most
@@ -60,6 +60,7 @@ class FasterRCNN(nn.Module):
 
     num_backgrounds = 1  # outputs before those of the classes
     needs_targets = True  # training regions are sampled around the true boxes
+    onnx_operators = ONNX_OPERATORS
     anchors: Tensor
 
     def __init__(
@@ -145,19 +146,9 @@ def propose(objectness: Tensor, anchor_deltas: Tensor, anchors: Tensor, num_prop
         (N, R, 4), as fractions of the image, best first, padded with boxes without area.
     """
     scores, rows = objectness.float().topk(min(MAX_CANDIDATES, len(anchors)))
-    deltas = anchor_deltas.float().gather(1, rows[..., None].expand(-1, -1, 4))
-    boxes_xyxy = decode(deltas, anchors[rows]).clamp(0, 1)
-    proposals = boxes_xyxy.new_zeros(len(objectness), num_proposals, 4)
-    for image, (boxes, box_scores) in enumerate(zip(boxes_xyxy, scores, strict=True)):
-        is_valid = has_area(boxes)
-        boxes, box_scores = boxes[is_valid], box_scores[is_valid]
-        # Only boxes with higher scores suppress a box, so the best candidates are usually enough.
-        for count in (CANDIDATES_PER_PROPOSAL * num_proposals, len(boxes)):
-            kept = nms(boxes[:count], box_scores[:count], PROPOSAL_NMS_IOU)[:num_proposals]
-            if len(kept) == num_proposals:
-                break
-        proposals[image, : len(kept)] = boxes[kept]
-    return proposals
+    boxes_xyxy = decode(gather_rows(anchor_deltas.float(), rows), anchors[rows]).clamp(0, 1)
+    scores = scores.masked_fill(~has_area(boxes_xyxy), -torch.inf)
+    return best_regions(boxes_xyxy, scores[:, None], num_proposals, PROPOSAL_NMS_IOU)
 
 
 def crop_regions(features: Tensor, regions_xyxy: Tensor) -> Tensor:

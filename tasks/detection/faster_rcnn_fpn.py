@@ -7,24 +7,29 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import FeaturePyramidNetwork, box_convert
+from torchvision.models.detection.rpn import concat_box_prediction_layers
+from torchvision.ops import FeaturePyramidNetwork, box_convert, clip_boxes_to_image, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from backbone.base import Backbone
 from datasets.types import Detections
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.detection.boxes import decode, has_area
-from tasks.detection.matching import DetectionTargets
+from tasks.detection.matching import DetectionTargets, gather_rows
 from tasks.detection.postprocess import PostprocessConfig, postprocess
+from tasks.detection.proposals import ONNX_OPERATORS, best_regions
 
 STRIDE = 16  # the pyramid's maps come from the layers after this stride
 PYRAMID_CHANNELS, NUM_MAPS = 256, 3
 ANCHOR_SIZES_PX, ASPECT_RATIOS = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0)
 MIN_OBJECTNESS = 0.05  # of a region
+# torchvision chooses the map to crop a region from by the maps' strides: of the first two, which are the same, it takes
+# the first.
+CROPPED_MAP, CROPPED_STRIDE = "0", 32
+CROP_CELLS, SAMPLES_PER_CELL = 7, 2  # per side; torchvision's defaults
 LOSSES = {  # torchvision's name -> ours
     "loss_objectness": "objectness",
     "loss_rpn_box_reg": "proposals",
@@ -60,6 +65,7 @@ class FasterRCNNFPN(nn.Module):
 
     num_backgrounds = 1  # outputs before those of the classes
     needs_targets = True  # training regions are sampled around the true boxes
+    onnx_operators = ONNX_OPERATORS
 
     def __init__(
         self, backbone: Backbone, num_classes: int, *, num_proposals: int = 300, num_sampled: int = 64
@@ -122,16 +128,36 @@ class FasterRCNNFPN(nn.Module):
         return self.backbone.stages()[-1]
 
     def _regions(self, images: Tensor, maps: dict[str, Tensor]) -> RegionOutputs:
-        side, sizes = images.shape[-1], [(images.shape[-2], images.shape[-1])] * len(images)
-        regions, _ = self.rpn(ImageList(images, sizes), maps)
-        crops = self.roi_heads.box_roi_pool(maps, regions, sizes)
+        regions = self._propose(images, list(maps.values()))
+        image_ids, rows = has_area(regions).nonzero(as_tuple=True)  # the second stage takes no padding
+        rois = torch.cat([image_ids[:, None].to(regions), regions[image_ids, rows]], 1)
+        crops = roi_align(maps[CROPPED_MAP], rois, CROP_CELLS, 1 / CROPPED_STRIDE, SAMPLES_PER_CELL)
         logits, deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(crops))
-        counts = [len(image_regions) for image_regions in regions]
-        scores = logits.softmax(-1)[:, 1:].split(counts)
-        box_deltas = deltas.reshape(len(deltas), -1, 4).split(counts)
-        padded = (pad_sequence(list(parts), batch_first=True) for parts in (regions, scores, box_deltas))
-        regions_xyxy, padded_scores, padded_deltas = padded
-        return RegionOutputs(regions_xyxy / side, padded_scores, padded_deltas, logits.new_zeros(0))
+        scores, box_deltas = logits.softmax(-1)[:, 1:], deltas.reshape(len(deltas), -1, 4)
+        padded_scores, padded_deltas = (
+            values.new_zeros(*regions.shape[:2], *values.shape[1:]).index_put((image_ids, rows), values)
+            for values in (scores, box_deltas)
+        )
+        return RegionOutputs(regions / images.shape[-1], padded_scores, padded_deltas, logits.new_zeros(0))
+
+    def _propose(self, images: Tensor, maps: list[Tensor]) -> Tensor:
+        """(N, R, 4) regions in pixels: torchvision's `RegionProposalNetwork`, which has a loop over the images."""
+        map_logits, map_deltas = self.rpn.head(maps)
+        num_anchors = [logits[0].numel() for logits in map_logits]
+        logits, deltas = concat_box_prediction_layers(map_logits, map_deltas)
+        logits, deltas = logits.reshape(len(images), -1), deltas.reshape(len(images), -1, 4)
+        size = (images.shape[-2], images.shape[-1])
+        (anchors,) = self.rpn.anchor_generator(ImageList(images[:1], [size]), maps)
+        top = self.rpn._get_top_n_idx(logits, num_anchors)
+        deltas = gather_rows(deltas, top)
+        boxes = self.rpn.box_coder.decode_single(deltas.flatten(0, 1), anchors[top].flatten(0, 1)).view_as(deltas)
+        boxes, scores = clip_boxes_to_image(boxes, size), logits.gather(1, top)
+        sides = boxes[..., 2:] - boxes[..., :2]
+        is_valid = (sides >= self.rpn.min_size).all(-1) & (scores.sigmoid() >= MIN_OBJECTNESS)
+        map_ids = torch.cat([torch.full((count,), index) for index, count in enumerate(num_anchors)]).to(top.device)
+        is_of_map = map_ids[top][:, None] == torch.arange(len(maps), device=top.device)[:, None]
+        scores = torch.where(is_of_map & is_valid[:, None], scores[:, None], -torch.inf)
+        return best_regions(boxes, scores, self.rpn.post_nms_top_n(), self.rpn.nms_thresh)
 
     def _losses(self, images: Tensor, maps: dict[str, Tensor], targets: DetectionTargets) -> RegionOutputs:
         sizes = [(images.shape[-2], images.shape[-1])] * len(images)

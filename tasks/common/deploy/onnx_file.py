@@ -66,7 +66,8 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, metad
     """Export a network in float32, without the parts that only training needs.
 
     Args:
-        network: uint8 RGB (N, 3, S, S) -> a NamedTuple of tensors.
+        network: uint8 RGB (N, 3, S, S) -> a NamedTuple of tensors; `onnx_operators`, if it has them, are its own operators
+            with their translations, see `custom_translation_table` of `torch.onnx.export`.
         input_size: S.
         path: the file to write.
         task: name of the network's task.
@@ -87,6 +88,7 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, metad
                 input_names=[INPUT],
                 output_names=names,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
+                custom_translation_table=getattr(model, "onnx_operators", None),
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many types

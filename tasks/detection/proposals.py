@@ -1,0 +1,77 @@
+"""The best boxes of Faster R-CNN's first stage: a fixed number for each image, in PyTorch and in an ONNX file."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import nms
+
+from tasks.detection.matching import gather_rows
+
+CANDIDATES_PER_PROPOSAL = 4  # enough in nearly all images
+_LOWEST = -3e38  # a score above it takes part
+
+
+def best_regions(boxes_xyxy: Tensor, scores: Tensor, num_regions: int, iou: float) -> Tensor:
+    """The boxes with the highest scores after non-maximum suppression within each group.
+
+    Args:
+        boxes_xyxy: (N, C, 4).
+        scores: (N, G, C), of a box in each group, in descending order; minus infinity where it is not in the group.
+        num_regions: R, per image.
+        iou: IoU threshold.
+
+    Returns:
+        (N, R, 4), best first, padded with boxes without area.
+    """
+    kept = suppress(boxes_xyxy, scores, num_regions, iou)
+    kept_scores, rows = scores.masked_fill(~kept, -torch.inf).amax(1).topk(min(num_regions, scores.shape[-1]))
+    regions_xyxy = gather_rows(boxes_xyxy, rows) * (kept_scores > -torch.inf)[..., None]
+    return functional.pad(regions_xyxy, (0, 0, 0, num_regions - rows.shape[1]))
+
+
+@torch.library.custom_op("tasks_detection::suppress", mutates_args=())
+def suppress(boxes_xyxy: Tensor, scores: Tensor, max_kept: int, iou: float) -> Tensor:
+    """Non-maximum suppression: (N, G, C), whether a box is kept; an operator, so that it can be exported.
+
+    Args:
+        boxes_xyxy: (N, C, 4).
+        scores: (N, G, C), see `best_regions`.
+        max_kept: per group.
+        iou: IoU threshold.
+    """
+    kept = torch.zeros_like(scores, dtype=torch.bool)
+    for image, group in itertools.product(*map(range, scores.shape[:2])):
+        group_scores = scores[image, group]
+        candidates = (group_scores > -torch.inf).nonzero()[:, 0]
+        # Only boxes with higher scores suppress a box, so the best candidates are usually enough.
+        for count in (CANDIDATES_PER_PROPOSAL * max_kept, len(candidates)):
+            tried = candidates[:count]
+            rows = nms(boxes_xyxy[image, tried], group_scores[tried], iou)[:max_kept]
+            if len(rows) == max_kept:
+                break
+        kept[image, group, tried[rows]] = True
+    return kept
+
+
+@suppress.register_fake
+def _(_boxes_xyxy: Tensor, scores: Tensor, _max_kept: int, _iou: float) -> Tensor:
+    return torch.empty_like(scores, dtype=torch.bool)
+
+
+def suppress_in_onnx(boxes_xyxy: Any, scores: Any, max_kept: int, iou: float) -> Any:
+    """`suppress` by ONNX's operators, for `torch.onnx.export`."""
+    from onnxscript import opset20 as op  # slow to import
+
+    kept = op.NonMaxSuppression(boxes_xyxy, scores, max_kept, iou, _LOWEST)
+    shape = op.Shape(scores)
+    kept_flags = op.Expand(op.Constant(value_float=1.0), op.Shape(kept, start=0, end=1))
+    flags = op.ScatterND(op.ConstantOfShape(shape), kept, kept_flags)
+    return op.Cast(flags, to=9)  # bool
+
+
+ONNX_OPERATORS = {torch.ops.tasks_detection.suppress.default: suppress_in_onnx}
