@@ -152,7 +152,7 @@ class DetectionConfig(TaskConfig):
     """
 
     ARCHITECTURE: ClassVar[tuple[str, ...]] = (*TaskConfig.ARCHITECTURE, "data.antialias", *DETECTOR)
-    BUILT_IN: ClassVar[tuple[str, ...]] = (*TaskConfig.BUILT_IN, "score_threshold", "nms_iou", "max_detections")
+    BUILT_IN: ClassVar[tuple[str, ...]] = (*TaskConfig.BUILT_IN, *POSTPROCESSING)
     ACTS_IN: ClassVar[VerbSettings] = {
         "evaluate": (*POSTPROCESSING, "threshold"),
         "predict": ("data.input_size", "data.antialias", *POSTPROCESSING, "threshold"),

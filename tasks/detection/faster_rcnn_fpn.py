@@ -43,13 +43,13 @@ class RegionOutputs(NamedTuple):
 
     Attributes:
         regions_xyxy: (N, R, 4), as fractions of the image; regions without area are padding.
-        scores: (N, R, K), probabilities of the classes without background; 0 for padding.
+        class_scores: (N, R, K), probabilities of the classes without background; 0 for padding.
         box_deltas: (N, R, K + 1, 4), offsets from the regions, per class, background first.
         losses: (4,), in the order of `LOSSES`.
     """
 
     regions_xyxy: Tensor
-    scores: Tensor
+    class_scores: Tensor
     box_deltas: Tensor
     losses: Tensor
 
@@ -191,4 +191,4 @@ def decode_scored_regions(outputs: RegionOutputs, config: PostprocessConfig) -> 
         class_deltas = outputs.box_deltas.flatten(0, 1)[rows, class_ids + 1]
         return decode(class_deltas, box_convert(outputs.regions_xyxy.flatten(0, 1)[rows], "xyxy", "cxcywh"))
 
-    return postprocess(outputs.scores, decode_boxes, config)
+    return postprocess(outputs.class_scores, decode_boxes, config)

@@ -1,4 +1,4 @@
-"""The postprocessing of an SSD as an ONNX graph: what `decode_ssd` does, for a file that needs no torch."""
+"""The postprocessing of a detector as an ONNX graph: what `postprocess` does, for a file that needs no torch."""
 
 from __future__ import annotations
 
@@ -17,9 +17,68 @@ if TYPE_CHECKING:
 # No loop asks for more candidates here if too few survive the suppression, as `postprocess` does: so more at once.
 _CANDIDATES_PER_DETECTION = 2 * CANDIDATES_PER_DETECTION
 
+_SOFTMAX = """
+  all_scores = Softmax <axis = -1> (class_logits)
+  class_scores = Slice (all_scores, one, end, last_axis)
+"""
+_OF_ANCHORS = """
+  index = Unsqueeze (row_ids, last_axis)
+  deltas = GatherND <batch_dims = 1> (box_deltas, index)
+  candidate_anchors = Gather (anchors, row_ids)
+  anchor_centres, anchor_sizes = Split <axis = -1, num_outputs = 2> (candidate_anchors)
+"""
+_OF_REGIONS = """
+  index = Unsqueeze (row_ids, last_axis)
+  output_ids = Add (top_class_ids, num_backgrounds)
+  output_index = Unsqueeze (output_ids, last_axis)
+  delta_index = Concat <axis = -1> (index, output_index)
+  deltas = GatherND <batch_dims = 1> (box_deltas, delta_index)
+  candidate_regions = GatherND <batch_dims = 1> (regions_xyxy, index)
+  region_low, region_high = Split <axis = -1, num_outputs = 2> (candidate_regions)
+  region_sums = Add (region_low, region_high)
+  anchor_centres = Mul (region_sums, half)
+  anchor_sizes = Sub (region_high, region_low)
+"""
+
 
 def ssd_postprocessing(config: PostprocessConfig, *, num_anchors: int, num_classes: int, scores: Scores) -> GraphProto:
-    """An SSD's raw outputs -> the boxes of each image, best first.
+    """An SSD's raw outputs -> the boxes of each image, see `_postprocessing`."""
+    return _postprocessing(
+        config,
+        inputs="float[N, A, C] class_logits, float[N, A, 4] box_deltas, float[A, 4] anchors",
+        class_scores="class_scores = Sigmoid (class_logits)" if scores == "sigmoid" else _SOFTMAX,
+        candidates=_OF_ANCHORS,
+        num_rows=num_anchors,
+        num_classes=num_classes,
+    )
+
+
+def region_postprocessing(
+    config: PostprocessConfig, *, num_regions: int, num_classes: int, has_logits: bool
+) -> GraphProto:
+    """The raw outputs of a Faster R-CNN -> the boxes of each image, see `_postprocessing`.
+
+    Args:
+        config: the thresholds.
+        num_regions: R.
+        num_classes: K, without background.
+        has_logits: the network has `class_logits`, background first, and not `class_scores`.
+    """
+    classes = "float[N, R, C] class_logits" if has_logits else "float[N, R, K] class_scores"
+    return _postprocessing(
+        config,
+        inputs=f"{classes}, float[N, R, C, 4] box_deltas, float[N, R, 4] regions_xyxy",
+        class_scores=_SOFTMAX if has_logits else "",
+        candidates=_OF_REGIONS,
+        num_rows=num_regions,
+        num_classes=num_classes,
+    )
+
+
+def _postprocessing(
+    config: PostprocessConfig, *, inputs: str, class_scores: str, candidates: str, num_rows: int, num_classes: int
+) -> GraphProto:
+    """Raw outputs -> the boxes of each image, best first.
 
     Outputs, with M = `max_detections`; rows that are left over have a score of 0:
         boxes_xyxy: (N, M, 4), in pixels of the network's input.
@@ -28,33 +87,28 @@ def ssd_postprocessing(config: PostprocessConfig, *, num_anchors: int, num_class
 
     Args:
         config: the thresholds.
-        num_anchors: A.
-        num_classes: K, without background.
-        scores: of the network.
+        inputs: of the graph.
+        class_scores: nodes from the inputs to `class_scores`, (N, rows, K).
+        candidates: nodes from `row_ids` and `top_class_ids` to `deltas`, and `anchor_centres` and `anchor_sizes`, which
+            they are offsets from.
+        num_rows: anchors or regions.
+        num_classes: K.
     """
-    num_pairs = num_anchors * num_classes
+    num_pairs = num_rows * num_classes
     num_candidates = min(num_pairs, _CANDIDATES_PER_DETECTION * config.max_detections)
-    probabilities = (
-        "class_scores = Sigmoid (class_logits)"
-        if scores == "sigmoid"
-        else "all_scores = Softmax <axis = -1> (class_logits)\n class_scores = Slice (all_scores, one, end, last_axis)"
-    )
     return parse_graph(
         f"""
-        ssd (float[N, A, C] class_logits, float[N, A, 4] box_deltas, float[A, 4] anchors)
+        boxes ({inputs})
           => (float[N, M, 4] boxes_xyxy, float[N, M] scores, int64[N, M] class_ids)
         {{
-          {probabilities}
+          {class_scores}
           pair_scores = Reshape (class_scores, pairs_shape)
           top_scores, pairs = TopK (pair_scores, num_candidates)
-          anchor_ids = Div (pairs, num_classes)
+          row_ids = Div (pairs, num_classes)
           top_class_ids = Mod (pairs, num_classes)
 
-          anchor_index = Unsqueeze (anchor_ids, last_axis)
-          deltas = GatherND <batch_dims = 1> (box_deltas, anchor_index)
-          candidate_anchors = Gather (anchors, anchor_ids)
+          {candidates}
           centre_deltas, size_deltas = Split <axis = -1, num_outputs = 2> (deltas)
-          anchor_centres, anchor_sizes = Split <axis = -1, num_outputs = 2> (candidate_anchors)
           scaled_shifts = Mul (centre_deltas, centre_variance)
           shifts = Mul (scaled_shifts, anchor_sizes)
           centres = Add (anchor_centres, shifts)
@@ -100,6 +154,7 @@ def ssd_postprocessing(config: PostprocessConfig, *, num_anchors: int, num_class
         num_detections=np.array([min(num_candidates, config.max_detections)]),
         max_detections=config.max_detections,
         num_classes=num_classes,
+        num_backgrounds=1,
         centre_variance=VARIANCES[0],
         size_variance=VARIANCES[1],
         half=0.5,

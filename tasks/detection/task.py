@@ -29,7 +29,7 @@ from tasks.detection.inference import DetectionInference, open_data
 from tasks.detection.loss import faster_rcnn_loss, ssd_loss
 from tasks.detection.matching import DetectionTargets, detection_targets
 from tasks.detection.model import Detector
-from tasks.detection.onnx_postprocess import ssd_postprocessing
+from tasks.detection.onnx_postprocess import region_postprocessing, ssd_postprocessing
 from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.ssd import SSD, decode_ssd
 from tasks.detection.tensorflow import read_graph
@@ -121,16 +121,20 @@ class DetectionTask(DetectionInference, Task[Detections]):
         return self._detector.decode(outputs, self._postprocess_config)
 
     def postprocessing(self, network: nn.Module) -> GraphProto:
-        """SSD's boxes after suppression."""
-        if not isinstance(network, SSD):
-            raise ValueError(
-                f"model: {self.config.model} cannot be exported: its control flow depends on the image; ssd can"
+        """The boxes after suppression."""
+        num_classes = len(self.class_names)
+        if isinstance(network, SSD):
+            return ssd_postprocessing(
+                self._postprocess_config,
+                num_anchors=len(network.anchors),
+                num_classes=num_classes,
+                scores=self.config.ssd.scores,
             )
-        return ssd_postprocessing(
+        return region_postprocessing(
             self._postprocess_config,
-            num_anchors=len(network.anchors),
-            num_classes=len(self.class_names),
-            scores=self.config.ssd.scores,
+            num_regions=self.config.faster_rcnn.num_proposals,
+            num_classes=num_classes,
+            has_logits=isinstance(network, FasterRCNN),
         )
 
 

@@ -77,7 +77,7 @@ def test_every_backbone_trains_and_predicts(name: str, rng: np.random.Generator)
         outputs = network.eval()(images)
     num_regions = outputs.regions_xyxy.shape[1]
     assert 0 < num_regions <= 20
-    assert outputs.scores.shape == (2, num_regions, NUM_CLASSES)
+    assert outputs.class_scores.shape == (2, num_regions, NUM_CLASSES)
     assert outputs.box_deltas.shape == (2, num_regions, NUM_CLASSES + 1, 4)
     assert len(decode_scored_regions(outputs, PostprocessConfig(96, 0.01, 0.5, 100))) == 2
 
@@ -101,7 +101,7 @@ def test_an_image_has_the_same_detections_beside_others_with_more_regions() -> N
     for row, detections in enumerate(decode_scored_regions(together, config)):
         alone = network(images[row : row + 1])
         count = alone.regions_xyxy.shape[1]
-        assert not together.scores[row, count:].any()
+        assert not together.class_scores[row, count:].any()
         (expected,) = decode_scored_regions(alone, config)
         np.testing.assert_allclose(detections.scores, expected.scores, atol=1e-5)
         assert len(expected)
@@ -114,4 +114,4 @@ def test_half_precision_trains_and_predicts(dtype: torch.dtype, rng: np.random.G
         losses = losses_of(network, images, targets_of(random_truth(rng, 3, 0)))
         outputs = network.eval()(images)
     assert all(value.isfinite() for value in losses.values())
-    assert outputs.scores.isfinite().all()
+    assert outputs.class_scores.isfinite().all()

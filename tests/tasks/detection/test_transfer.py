@@ -48,7 +48,7 @@ def class_scores(model: str, network: Any) -> torch.Tensor:
     images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         outputs = network.eval()(images)
-    return outputs.scores[0] if model == "faster_rcnn_fpn" else outputs.class_logits[0]
+    return outputs.class_scores[0] if model == "faster_rcnn_fpn" else outputs.class_logits[0]
 
 
 @pytest.mark.parametrize("model", MODELS)
