@@ -29,6 +29,7 @@ COMMON_LAYERS = (
     ("runs",),
     ("evaluation",),
     ("training", "prediction"),
+    ("benchmark",),
     ("verbs",),
 )
 REGISTRY, CLI, API = "tasks.registry", "tasks.common.cli", "tasks.api"

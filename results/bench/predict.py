@@ -84,11 +84,9 @@ def _model(photos: list[Path]) -> Any:
 def _exported(model: Any, photos: list[Path], folder: Path, *, is_int8: bool = False) -> Any:
     """The same model as a file with its postprocessing inside, run by ONNX Runtime."""
     from datasets.images.read import read_image
-    from tasks.common.deploy.exported import ExportedModel, ExportedPredictor
-    from tasks.common.deploy.onnx_file import add_postprocessing, write_onnx
+    from tasks.common.benchmark.throughput import exported_model
+    from tasks.common.deploy.onnx_file import write_onnx
     from tasks.common.deploy.quantization import quantize
-    from tasks.common.prediction.model import Model
-    from tasks.detection.inference import DetectionInference
 
     task, network = model.task, model.predictor.network
     floats, path = folder / "floats.onnx", folder / "model.onnx"
@@ -98,20 +96,14 @@ def _exported(model: Any, photos: list[Path], folder: Path, *, is_int8: bool = F
         quantize(floats, path, [preprocess(read_image(photo)) for photo in photos[:CALIBRATION_IMAGES]])
     else:
         path = floats
-    add_postprocessing(path, task.postprocessing(network), task)
-    inference = DetectionInference(task.config, task.metadata)
-    return Model(inference, ExportedPredictor(inference, ExportedModel(path)))
+    return exported_model(task, network, path)
 
 
 def _ours(model: Any, photos: list[Path], out: Path, formats: Any) -> Step:
-    from tasks.common.prediction.files import PredictionFiles
-    from tasks.common.prediction.pipeline import predict_sources
+    from tasks.common.benchmark.throughput import prediction_seconds
     from tasks.common.prediction.sources import find_sources
 
-    started = time.perf_counter()
-    with PredictionFiles(out, "", formats) as files:
-        predict_sources(model, find_sources([str(photos[0].parent)]), files, line=str)
-    return {"all": time.perf_counter() - started}
+    return {"all": prediction_seconds(model, find_sources([str(photos[0].parent)]), formats, out)}
 
 
 def _stages(model: Any, photos: list[Path], out: Path) -> Step:

@@ -95,10 +95,22 @@ def _cost_flags(parser: ArgumentParser) -> None:
 
 
 def _benchmark_flags(parser: ArgumentParser) -> None:
-    widths, sizes, runtimes = [1.0, 0.75, 0.5, 0.25], [224, 192, 160, 128], ["torch", "onnx", "int8"]
+    widths, sizes, usual = [1.0, 0.75, 0.5, 0.25], [224, 192, 160, 128], ["torch", "onnx", "int8"]
+    others = ["openvino", "litert", "executorch"]
     parser.add_argument("--widths", type=float, nargs="+", default=widths, help="width multipliers")
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="input sizes in pixels")
-    parser.add_argument("--runtimes", choices=runtimes, nargs="+", default=runtimes, help="runtimes to time")
+    parser.add_argument(
+        "--runtimes",
+        choices=[*usual, *others],
+        nargs="+",
+        default=usual,
+        help=f"runtimes to time; {', '.join(others)} need pip install '.[RUNTIME]'",
+    )
+    parser.add_argument("--num_threads", type=int, nargs="+", default=[], help="threads of a network (default: cores)")
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1], help="images at once")
+    parser.add_argument(
+        "--images", type=str | None, metavar="FOLDER", help="photos: also how many a second predict answers"
+    )
     parser.add_argument("--num_classes", type=int | None, help="classes without background (default: the paper's)")
     add_out(parser, "runs/<task>/<backbone>-benchmark")
     add_json(parser)
@@ -187,11 +199,12 @@ COMMANDS = {
         _cost_flags,
     ),
     "benchmark": Command(
-        "Measure latency on this machine by width, input size and runtime. The weights are random; --pretrained times "
-        "one model.",
+        "Measure latency on this machine by width, input size, runtime, threads and batch size, and how many times as "
+        "long it is as that of a matrix product with as many mult-adds. The weights are random; --pretrained times one "
+        "model.",
         (
             "python -m tasks.{task} benchmark",
-            "python -m tasks.{task} benchmark --widths 0.5 0.25 --sizes 128 --runtimes onnx int8",
+            "python -m tasks.{task} benchmark --widths 0.5 0.25 --sizes 128 --num_threads 1 2 --batch_sizes 1 8",
         ),
         "tasks.common.verbs.benchmark",
         _benchmark_flags,

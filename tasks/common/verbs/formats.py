@@ -14,8 +14,8 @@ from torch import nn
 from datasets.types import Image
 from tasks.common.deploy.difference import largest_difference, random_images
 from tasks.common.deploy.exported import ExportedModel
-from tasks.common.deploy.formats.source import ConversionSource, Run, silence
-from tasks.common.deploy.formats.table import FORMATS, Format, check_packages
+from tasks.common.deploy.formats.source import ConversionSource, Run
+from tasks.common.deploy.formats.table import FORMATS, Format, check_packages, convert_file
 from tasks.common.deploy.onnx_file import ExportedNetwork
 from tasks.common.deploy.session import stack_images
 from tasks.common.evaluation.sample import sample_images
@@ -153,15 +153,8 @@ def convert(
 
 
 def _convert(form: Format, source: ConversionSource, folder: Path) -> Run | None:
-    try:
-        with silence():
-            run = form.convert(source, folder)
-            if run is not None:
-                run(source.example().numpy())  # the first call prints, too
-            return run
-    except Exception as error:  # converters raise many types
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(f"{type(source.network).__name__} cannot be converted to {form.title}: {reason}") from error
+    open_file = convert_file(form, source, folder)
+    return None if open_file is None else open_file(None)
 
 
 def _images(task: Task[Any]) -> tuple[list[Image], str]:

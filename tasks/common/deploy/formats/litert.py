@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tasks.common.deploy.formats.source import FILE, ConversionSource, Run
+from tasks.common.deploy.formats.source import FILE, ConversionSource, Open, Run
 
 
 class _ChannelsLast(nn.Module):
@@ -22,20 +23,26 @@ class _ChannelsLast(nn.Module):
         return self.network(images.permute(0, 3, 1, 2))
 
 
-def convert_to_litert(source: ConversionSource, folder: Path) -> Run:
+def convert_to_litert(source: ConversionSource, folder: Path) -> Open:
     """Write `model.tflite`: uint8 RGB (1, S, S, 3) -> the raw outputs, `output_0` the first of them."""
     import litert_torch
-    from ai_edge_litert.interpreter import Interpreter
 
     path = folder / f"{FILE}.tflite"
     example = source.example().permute(0, 2, 3, 1)
     litert_torch.convert(_ChannelsLast(source.portable()).eval(), (example,)).export(str(path))
-    interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+    return partial(_open, path)
+
+
+def _open(path: Path, num_threads: int | None) -> Run:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=num_threads or os.cpu_count())
     signature = interpreter.get_signature_runner()
     (name,) = signature.get_input_details()
+    num_outputs = len(signature.get_output_details())
 
     def run(image: NDArray[np.uint8]) -> list[NDArray[Any]]:
         outputs = signature(**{name: np.ascontiguousarray(image.transpose(0, 2, 3, 1))})
-        return [outputs[f"output_{index}"] for index in range(len(source.names))]
+        return [outputs[f"output_{index}"] for index in range(num_outputs)]
 
     return run

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 from packaging.requirements import Requirement
 
@@ -14,8 +15,10 @@ from tasks.common.deploy.formats.coreml import convert_to_coreml
 from tasks.common.deploy.formats.executorch import convert_to_executorch
 from tasks.common.deploy.formats.litert import convert_to_litert
 from tasks.common.deploy.formats.openvino import convert_to_openvino
-from tasks.common.deploy.formats.source import ConversionSource, Run
+from tasks.common.deploy.formats.source import ConversionSource, Open, Run, silence
 from tasks.common.runtime.repository import ROOT
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,12 @@ class Format:
 
     Attributes:
         title: the runtime's name.
-        convert: writes the files to an empty folder, and returns what runs them; None where it cannot be run here.
+        convert: writes the files to an empty folder, and returns what opens them; None where they cannot be run here.
         reads_onnx: it is made from the ONNX file, with the postprocessing inside; others have the raw outputs.
     """
 
     title: str
-    convert: Callable[[ConversionSource, Path], Run | None]
+    convert: Callable[[ConversionSource, Path], Open | None]
     reads_onnx: bool = False
 
 
@@ -41,8 +44,12 @@ FORMATS = {  # by the name of the extra in pyproject.toml
 }
 
 
-def check_packages(name: str) -> str:
+def check_packages(name: str, flag: str = "--format") -> str:
     """The version of the first package of a format's extra, if all of them are installed as it needs them.
+
+    Args:
+        name: of the format.
+        flag: that asks for it, for the error.
 
     Raises:
         ValueError: if one is missing, too old or too new.
@@ -56,6 +63,36 @@ def check_packages(name: str) -> str:
             found = "no such package"
         if found == "no such package" or not requirement.specifier.contains(found, prereleases=True):
             raise ValueError(
-                f"--format {name}: needs {requirement}, found {found}; install it with: pip install '.[{name}]'"
+                f"{flag} {name}: needs {requirement}, found {found}; install it with: pip install '.[{name}]'"
             )
     return version(requirements[0].name)
+
+
+def convert_file(form: Format, source: ConversionSource, folder: Path) -> Open | None:
+    """Convert a network, without what the converter prints; see `Format.convert`.
+
+    Raises:
+        ValueError: if it cannot be converted; the returned function, if it does not run.
+    """
+    open_file = _quietly(form, source, lambda: form.convert(source, folder))
+    if open_file is None:
+        return None
+
+    def open_quietly(num_threads: int | None) -> Run:
+        def start() -> Run:
+            run = open_file(num_threads)
+            run(source.example().numpy())  # the first call prints, too
+            return run
+
+        return _quietly(form, source, start)
+
+    return open_quietly
+
+
+def _quietly(form: Format, source: ConversionSource, call: Callable[[], T]) -> T:
+    try:
+        with silence():
+            return call()
+    except Exception as error:  # converters raise many types
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(f"{type(source.network).__name__} cannot be converted to {form.title}: {reason}") from error

@@ -1,0 +1,1 @@
+"""What the verb `benchmark` measures: networks in each runtime, the machine's own rate, and whole predictions."""
