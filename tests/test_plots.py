@@ -13,10 +13,10 @@ from distill import report
 from results import sweep
 from tasks.attributes.draw import draw_average_precisions
 from tasks.classification.draw import draw_confusion
+from tasks.common.benchmark.report import Row, draw
 from tasks.common.drawing.plot import draw_curves
 from tasks.common.drawing.thresholds import draw_thresholds
 from tasks.common.thresholds import count_at_thresholds, pool
-from tasks.common.verbs import benchmark
 from tasks.detection.draw import draw_precision_recall
 from tasks.embedding.draw import draw_roc, draw_space
 from tasks.embedding.verification import OperatingPoint
@@ -34,14 +34,16 @@ CELLS = [
 ]
 FRONTIER = np.array([True, False, True, False])
 BENCHMARK = [
-    benchmark.Row(width, size, width * size, width, {"torch": 0.1 * width * size, "int8": 0.02 * width * size})
+    Row(width, size, width * size, width, runtime, threads, 1, factor * width * size, floor_rate=100)
     for width in (1.0, 0.5, 0.25)
     for size in (128, 192, 224)
+    for threads in (1, 2)
+    for runtime, factor in (("torch", 0.1), ("int8", 0.02))
 ]
 
 
 def draw_benchmark(path: Path) -> None:
-    benchmark._draw(BENCHMARK, ["torch", "int8"], path)
+    draw(BENCHMARK, path)
 
 
 def draw_sweep(path: Path) -> None:
@@ -161,16 +163,24 @@ def test_the_first_best_epoch_is_marked(figures: list[Figure], tmp_path: Path) -
     assert star.get_label() == "best AP: 0.900, epoch 3"
 
 
-def test_benchmark_has_a_point_for_each_row_and_runtime(figures: list[Figure], tmp_path: Path) -> None:
-    """A line joins the input sizes of one width and one runtime."""
+def test_benchmark_has_a_point_for_each_row(figures: list[Figure], tmp_path: Path) -> None:
+    """A panel for each number of threads; a line joins the input sizes of one width and one runtime."""
     draw_benchmark(tmp_path / "benchmark.png")
-    (axes,) = figures[0].axes
-    assert num_points(axes.lines) == 2 * len(BENCHMARK)
-    lines = [line for line in axes.lines if len(line.get_xdata())]
-    assert sorted((line.get_color(), line.get_marker(), len(line.get_xdata())) for line in lines) == [
-        (colour, marker, 3) for colour in ("C0", "C1", "C2") for marker in ("^", "o")
-    ]
-    assert sorted(text.get_text() for text in axes.texts) == sorted(str(row.input_size) for row in BENCHMARK * 2)
+    titles = [axes.get_title().partition(": ")[2] for axes in figures[0].axes]
+    assert titles == ["1 thread, batch 1", "2 threads, batch 1"]
+    for axes in figures[0].axes:
+        lines = [line for line in axes.lines if len(line.get_xdata())]
+        floors = [line for line in lines if line.get_color() == "grey"]
+        assert [line.get_linestyle() for line in floors] == ["--", ":"]
+        for floor in floors:
+            np.testing.assert_allclose(floor.get_ydata(), np.divide(floor.get_xdata(), 100))
+        networks = [line for line in lines if line not in floors]
+        assert sorted((line.get_color(), line.get_marker(), len(line.get_xdata())) for line in networks) == [
+            (colour, marker, 3) for colour in ("C0", "C1", "C2") for marker in ("^", "o")
+        ]
+        names = {f"{row.width:g}-{row.input_size}" for row in BENCHMARK}  # at the slowest runtime
+        sizes = [str(row.input_size) for row in BENCHMARK if (row.runtime, row.num_threads) == ("int8", 1)]
+        assert sorted(text.get_text() for text in axes.texts) == sorted([*names, *sizes])
 
 
 def test_sweep_has_a_labelled_point_for_each_cell_and_rings_on_the_frontier(

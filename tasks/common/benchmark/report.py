@@ -61,8 +61,7 @@ class Row(NamedTuple):
 
     def as_record(self) -> dict[str, Any]:
         """The row as a flat dict."""
-        derived = {"images_per_s": self.images_per_s, "times_floor": self.times_floor}
-        return {name: value for name, value in (self._asdict() | derived).items() if value is not None}
+        return self._asdict() | {"images_per_s": self.images_per_s, "times_floor": self.times_floor}
 
 
 def print_table(rows: Sequence[Row]) -> None:

@@ -29,12 +29,14 @@ class Runtime(NamedTuple):
         marker: in plots.
         precision: of its products.
         takes_batches: its files take any number of images at once; those of others one.
+        shares_threads: its files have the same number of threads in one process.
     """
 
     title: str
     marker: str
     precision: Precision = "float32"
     takes_batches: bool = True
+    shares_threads: bool = False
 
 
 TORCH, ONNX, INT8 = "torch", "onnx", "int8"
@@ -44,7 +46,7 @@ RUNTIMES = {
     INT8: Runtime("ONNX, int8", "^", "int8"),
     "openvino": Runtime("OpenVINO", "D"),
     "litert": Runtime("LiteRT", "v", takes_batches=False),
-    "executorch": Runtime("ExecuTorch", "P", takes_batches=False),
+    "executorch": Runtime("ExecuTorch", "P", takes_batches=False, shares_threads=True),
 }
 
 
@@ -60,10 +62,16 @@ class Files(NamedTuple):
     onnx: Mapping[str, Path]
 
 
-def check_runtimes(runtimes: Sequence[str]) -> None:
-    """Raise a ValueError if the packages of one are not installed."""
-    for name in set(runtimes) & FORMATS.keys():
-        check_packages(name, "--runtimes")
+def check_runtimes(runtimes: Sequence[str], num_threads: Sequence[int]) -> None:
+    """Raise a ValueError if the packages of one are not installed, or it does not run with those numbers of threads."""
+    for name in runtimes:
+        if name in FORMATS:
+            check_packages(name, "--runtimes")
+        if RUNTIMES[name].shares_threads and len(num_threads) > 1:
+            raise ValueError(
+                f"--num_threads: {RUNTIMES[name].title} has one number of threads in a process, got {len(num_threads)} "
+                f"numbers; give one of them, or leave {name} out of --runtimes"
+            )
 
 
 def write_files(task: Task[Any], network: nn.Module, runtimes: Sequence[str], folder: Path) -> Files:

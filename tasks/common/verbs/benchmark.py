@@ -30,7 +30,7 @@ from tasks.common.evaluation.evaluate import TorchPredictor
 from tasks.common.evaluation.report import write_csv
 from tasks.common.prediction.model import Model
 from tasks.common.prediction.sources import Source, find_sources
-from tasks.common.runs.folder import out_folder
+from tasks.common.runs.folder import check_out_folder, out_folder
 from tasks.common.runs.load import load_model
 from tasks.common.settings import replace_settings
 from tasks.common.task import Task
@@ -56,11 +56,12 @@ def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
     """
     keep_freed_memory()
     options = arguments.options
+    check_out_folder(task_class.name, out=options["out"])
     runtimes = [runtime for runtime in RUNTIMES if runtime in options["runtimes"]]
-    check_runtimes(runtimes)
     before = torch.get_num_threads()
     num_threads = _counts("num_threads", options["num_threads"] or [before])
     batch_sizes = _counts("batch_sizes", options["batch_sizes"])
+    check_runtimes(runtimes, num_threads)
     sources = find_sources([options["images"]]) if options["images"] else []
     models = list(_models(task_class, arguments))
     with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,12 @@ def _open(path: Path, num_threads: int | None) -> Run:
     from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime
 
-    wanted = num_threads or os.cpu_count()
+    # All files in a process share the threads, and keep them from when they are loaded.
+    if num_threads not in (None, portable_lib._threadpool_get_thread_count()):
+        portable_lib._unsafe_reset_threadpool(num_threads)
     method = Runtime.get().load_program(path).load_method("forward")
 
     def run(image: NDArray[np.uint8]) -> list[NDArray[Any]]:
-        if portable_lib._threadpool_get_thread_count() != wanted:  # all files in a process share the threads
-            portable_lib._unsafe_reset_threadpool(wanted)
         return [output.numpy().copy() for output in method.execute([torch.from_numpy(image)])]
 
     return run
