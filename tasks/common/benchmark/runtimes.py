@@ -28,6 +28,7 @@ class Runtime(NamedTuple):
         title: in tables and plots.
         marker: in plots.
         precision: of its products.
+        format: of its files, made from the ONNX file or from the network; None for PyTorch and ONNX Runtime.
         takes_batches: its files take any number of images at once; those of others one.
         shares_threads: its files have the same number of threads in one process.
     """
@@ -35,18 +36,21 @@ class Runtime(NamedTuple):
     title: str
     marker: str
     precision: Precision = "float32"
+    format: str | None = None
     takes_batches: bool = True
     shares_threads: bool = False
 
 
-TORCH, ONNX, INT8 = "torch", "onnx", "int8"
+TORCH = "torch"
+ONNX: dict[Precision, str] = {"float32": "onnx", "int8": "int8"}  # those that `predict` uses, too
 RUNTIMES = {
     TORCH: Runtime("PyTorch", "o"),
-    ONNX: Runtime("ONNX", "s"),
-    INT8: Runtime("ONNX, int8", "^", "int8"),
-    "openvino": Runtime("OpenVINO", "D"),
-    "litert": Runtime("LiteRT", "v", takes_batches=False),
-    "executorch": Runtime("ExecuTorch", "P", takes_batches=False, shares_threads=True),
+    ONNX["float32"]: Runtime("ONNX", "s"),
+    ONNX["int8"]: Runtime("ONNX, int8", "^", "int8"),
+    "openvino": Runtime("OpenVINO", "D", format="openvino"),
+    "openvino_int8": Runtime("OpenVINO, int8", "d", "int8", format="openvino"),
+    "litert": Runtime("LiteRT", "v", format="litert", takes_batches=False),
+    "executorch": Runtime("ExecuTorch", "P", format="executorch", takes_batches=False, shares_threads=True),
 }
 
 
@@ -55,21 +59,22 @@ class Files(NamedTuple):
 
     Attributes:
         network: on the CPU, without the parts that only training needs.
-        onnx: by runtime: in float32, and in 8 bits where that was asked for; none for PyTorch alone.
+        onnx: the files that were asked for; none for PyTorch alone.
     """
 
     network: nn.Module
-    onnx: Mapping[str, Path]
+    onnx: Mapping[Precision, Path]
 
 
 def check_runtimes(runtimes: Sequence[str], num_threads: Sequence[int]) -> None:
     """Raise a ValueError if the packages of one are not installed, or it does not run with those numbers of threads."""
     for name in runtimes:
-        if name in FORMATS:
-            check_packages(name, "--runtimes")
-        if RUNTIMES[name].shares_threads and len(num_threads) > 1:
+        runtime = RUNTIMES[name]
+        if runtime.format is not None:
+            check_packages(runtime.format, "--runtimes")
+        if runtime.shares_threads and len(num_threads) > 1:
             raise ValueError(
-                f"--num_threads: {RUNTIMES[name].title} has one number of threads in a process, got {len(num_threads)} "
+                f"--num_threads: {runtime.title} has one number of threads in a process, got {len(num_threads)} "
                 f"numbers; give one of them, or leave {name} out of --runtimes"
             )
 
@@ -80,25 +85,27 @@ def write_files(task: Task[Any], network: nn.Module, runtimes: Sequence[str], fo
     Raises:
         ValueError: if the network cannot be exported.
     """
-    network, side, paths = inference_copy(network), task.config.data.input_size, {}
+    network, side = inference_copy(network), task.config.data.input_size
+    paths: dict[Precision, Path] = {}
     if set(runtimes) - {TORCH}:
-        paths[ONNX] = folder / "floats.onnx"
+        paths["float32"] = folder / "float32.onnx"
         try:
-            write_onnx(network, side, paths[ONNX], task.name, task.metadata)
+            write_onnx(network, side, paths["float32"], task.name, task.metadata)
         except ValueError as error:
             raise ValueError(f"{error}; --runtimes {TORCH} measures it in PyTorch alone") from error
-    if INT8 in runtimes:
-        paths[INT8] = folder / "int8.onnx"
+    if any(RUNTIMES[name].precision == "int8" for name in runtimes):
+        paths["int8"] = folder / "int8.onnx"
         noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
-        quantize(paths[ONNX], paths[INT8], list(noise), UNCORRECTED)  # calibration has no effect on the latency
+        # The images that it is calibrated on have no effect on the latency.
+        quantize(paths["float32"], paths["int8"], list(noise), UNCORRECTED)
     return Files(network, paths)
 
 
-def opener(runtime: str, files: Files, input_size: int, folder: Path) -> Open:
+def opener(name: str, files: Files, input_size: int, folder: Path) -> Open:
     """What opens a network in a runtime: number of threads -> (images (N, 3, S, S) -> outputs).
 
     Args:
-        runtime: its name.
+        name: of the runtime.
         files: of the network.
         input_size: S.
         folder: for the files of other formats.
@@ -106,15 +113,17 @@ def opener(runtime: str, files: Files, input_size: int, folder: Path) -> Open:
     Raises:
         ValueError: if the network cannot be converted.
     """
-    if runtime == TORCH:
+    runtime = RUNTIMES[name]
+    if name == TORCH:
         return lambda num_threads: _run_torch(files.network, num_threads)
-    if runtime in files.onnx:
-        return lambda num_threads: _run_onnx(files.onnx[runtime], num_threads)
-    (of_format := folder / runtime).mkdir()
-    names = open_session(files.onnx[ONNX]).get_outputs()
-    source = ConversionSource(files.network, [output.name for output in names], files.onnx[ONNX], input_size)
-    open_file = convert_file(FORMATS[runtime], source, of_format)
-    assert open_file is not None, f"{runtime} does not run here"
+    onnx = files.onnx[runtime.precision]
+    if runtime.format is None:
+        return lambda num_threads: _run_onnx(onnx, num_threads)
+    (of_format := folder / name).mkdir()
+    outputs = [output.name for output in open_session(onnx).get_outputs()]
+    source = ConversionSource(files.network, outputs, onnx, input_size)
+    open_file = convert_file(FORMATS[runtime.format], source, of_format)
+    assert open_file is not None, f"{runtime.title} does not run here"
     return open_file
 
 

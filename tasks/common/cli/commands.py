@@ -96,7 +96,7 @@ def _cost_flags(parser: ArgumentParser) -> None:
 
 def _benchmark_flags(parser: ArgumentParser) -> None:
     widths, sizes, usual = [1.0, 0.75, 0.5, 0.25], [224, 192, 160, 128], ["torch", "onnx", "int8"]
-    others = ["openvino", "litert", "executorch"]
+    others = ["openvino", "openvino_int8", "litert", "executorch"]
     parser.add_argument("--widths", type=float, nargs="+", default=widths, help="width multipliers")
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="input sizes in pixels")
     parser.add_argument(
@@ -104,7 +104,7 @@ def _benchmark_flags(parser: ArgumentParser) -> None:
         choices=[*usual, *others],
         nargs="+",
         default=usual,
-        help=f"runtimes to time; {', '.join(others)} need pip install '.[RUNTIME]'",
+        help="runtimes to time; others than the default need pip install '.[openvino]', and so on",
     )
     parser.add_argument("--num_threads", type=int, nargs="+", default=[], help="threads of a network (default: cores)")
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1], help="images at once")

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 LAST_LAYERS = ["Gemm", "MatMul"]  # their outputs stay float32, since decoding compares them with each other
 QUANTIZED = ["Conv", "Add", "Clip", "Relu", *LAST_LAYERS]
+# The first layers stay in float32. They have few channels and large maps, which take longer in 8 bits than in floats:
+# without them the networks are 10% to 22% faster in ONNX Runtime. They also agree better with those in floats.
+NUM_FIRST_LAYERS = 2
 BATCH_SIZE = 10  # images at once, for the means of the layers
 MAX_CORRECTION_IMAGES = 50  # twice as many change nothing
 MAX_ERROR_IMAGES = 10
@@ -54,7 +57,7 @@ REMEDIES = (
 def quantize(
     floats: Path, path: Path, images: Sequence[Image], method: Quantization = CORRECTED, worst: Sequence[str] = ()
 ) -> None:
-    """Quantise an exported network to int8: per-channel weights, per-tensor activations.
+    """Quantise an exported network to int8 but for its first layers: per-channel weights, per-tensor activations.
 
     Depthwise layers need per-channel scales, because the ranges of their channels differ widely.
 
@@ -85,8 +88,9 @@ def quantize(
     with tempfile.TemporaryDirectory() as folder:
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
         reference = _prepare(floats, prepared)
-        in_floats = set(worst[: method.num_float_layers])
-        excluded = [node.name for node in reference.graph.node if node.op_type in LAYERS and node.input[1] in in_floats]
+        layers = [node for node in reference.graph.node if node.op_type in LAYERS]
+        in_floats = {*worst[: method.num_float_layers], *(layer.input[1] for layer in layers[:NUM_FIRST_LAYERS])}
+        excluded = [layer.name for layer in layers if layer.input[1] in in_floats]
         quantize_static(
             prepared,
             quantized,

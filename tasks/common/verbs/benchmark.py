@@ -21,7 +21,7 @@ from datasets.memory import keep_freed_memory
 from datasets.progress import Progress
 from tasks.common.benchmark.floor import MULT_ADDS, PRECISIONS, product_call
 from tasks.common.benchmark.report import Row, draw, print_table
-from tasks.common.benchmark.runtimes import INT8, ONNX, RUNTIMES, TORCH, Files, check_runtimes, opener, write_files
+from tasks.common.benchmark.runtimes import ONNX, RUNTIMES, TORCH, Files, check_runtimes, opener, write_files
 from tasks.common.benchmark.throughput import exported_model, photos_per_second
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.formats.source import Run
@@ -135,9 +135,9 @@ def _predict(task: Task[Any], files: Files, runtime: str, num_threads: int, sour
     if runtime == TORCH:
         torch.set_num_threads(num_threads)
         return photos_per_second(Model(task, TorchPredictor(task, files.network)), sources)
-    if runtime not in (ONNX, INT8):
+    if runtime not in ONNX.values():
         return None
-    raw = files.onnx[runtime]
+    raw = files.onnx[RUNTIMES[runtime].precision]
     finished = Path(shutil.copyfile(raw, raw.with_name("finished.onnx")))
     return photos_per_second(exported_model(task, files.network, finished, num_threads), sources)
 
