@@ -37,12 +37,16 @@ def _open(path: Path, num_threads: int | None) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=num_threads or os.cpu_count())
+    interpreter.allocate_tensors()
     signature = interpreter.get_signature_runner()
-    (name,) = signature.get_input_details()
-    num_outputs = len(signature.get_output_details())
+    (image_details,) = signature.get_input_details().values()
+    outputs = signature.get_output_details()
+    indices = [outputs[f"output_{number}"]["index"] for number in range(len(outputs))]
 
     def run(image: NDArray[np.uint8]) -> list[NDArray[Any]]:
-        outputs = signature(**{name: np.ascontiguousarray(image.transpose(0, 2, 3, 1))})
-        return [outputs[f"output_{index}"] for index in range(num_outputs)]
+        """By index, since a call of the signature takes up to 10% longer."""
+        interpreter.set_tensor(image_details["index"], np.ascontiguousarray(image.transpose(0, 2, 3, 1)))
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in indices]
 
     return run
