@@ -69,6 +69,14 @@ def test_outputs_have_the_means_of_the_float_network(floats: Path, uncorrected: 
     assert corrected.stat().st_size == uncorrected.stat().st_size
 
 
+def test_all_layers_but_the_first_two_are_in_8_bits(uncorrected: Path) -> None:
+    """27 convolutions and the classifier, Table 1; the kernels of the first two are floats."""
+    model = onnx.load(uncorrected)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    assert [layer.input[1] in stored for layer in layers] == [True, True, *[False] * 26]
+
+
 def test_corrected_biases_stay_as_they_are(floats: Path, uncorrected: Path, images: list[Image]) -> None:
     """The correction is a projection: a second one finds nothing to change but by rounding."""
     batches = [{INPUT: np.stack(images).transpose(0, 3, 1, 2).copy()}]
