@@ -65,8 +65,9 @@ def _(_boxes_xyxy: Tensor, scores: Tensor, _max_kept: int, _iou: float) -> Tenso
 
 def suppress_in_onnx(boxes_xyxy: Any, scores: Any, max_kept: int, iou: float) -> Any:
     """`suppress` by ONNX's operators, for `torch.onnx.export`."""
-    from onnxscript import opset20 as op  # slow to import
+    from onnxscript import opset20  # slow to import
 
+    op: Any = opset20  # its annotations do not know that numbers become constants
     kept = op.NonMaxSuppression(boxes_xyxy, scores, max_kept, iou, _LOWEST)
     shape = op.Shape(scores)
     kept_flags = op.Expand(op.Constant(value_float=1.0), op.Shape(kept, start=0, end=1))

@@ -66,8 +66,8 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, metad
     """Export a network in float32, without the parts that only training needs.
 
     Args:
-        network: uint8 RGB (N, 3, S, S) -> a NamedTuple of tensors; `onnx_operators`, if it has them, are its own operators
-            with their translations, see `custom_translation_table` of `torch.onnx.export`.
+        network: uint8 RGB (N, 3, S, S) -> a NamedTuple of tensors. Its `onnx_operators`, if it has any, are the
+            `custom_translation_table` of `torch.onnx.export`.
         input_size: S.
         path: the file to write.
         task: name of the network's task.
