@@ -14,12 +14,13 @@ class Agreement(NamedTuple):
     """Of a network's predictions with those of a reference, over the same images.
 
     Attributes:
-        fraction: of equal predictions, in [0, 1]; what is equal depends on the task.
+        similarity: of the predictions, 1 where all are the same: the fraction of those that are, or of embeddings the
+            mean cosine.
         kl: mean Kullback-Leibler divergence of the predicted from the reference probabilities, in nats; None where a
             task has no probabilities.
     """
 
-    fraction: float
+    similarity: float
     kl: float | None
 
 

@@ -49,15 +49,15 @@ def correct_biases(floats: ModelProto, quantized: ModelProto, batches: Batches) 
     """
     from onnx import numpy_helper
 
-    in_floats = {node.name: node for node in floats.graph.node}
     made_by = {output: node for node in quantized.graph.node for output in node.output}
     tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
-    for layer in [node for node in quantized.graph.node if node.op_type in LAYERS]:
+    layers = [node for node in quantized.graph.node if node.op_type in LAYERS and _bias_of(node, made_by, tensors)]
+    targets = _channel_means(floats, [_original(layer, floats).output[0] for layer in layers], batches)
+    for layer, target in zip(layers, targets, strict=True):
         bias = _bias_of(layer, made_by, tensors)
-        if bias is None:
-            continue
-        target = _channel_means(floats, in_floats[layer.name].output[0], batches)
-        shift = (target - _channel_means(quantized, layer.output[0], batches)) / bias.scale
+        assert bias is not None
+        (mean,) = _channel_means(quantized, [layer.output[0]], batches)
+        shift = (target - mean) / bias.scale
         stored = numpy_helper.to_array(bias.value)
         rounded = np.round(shift) if stored.dtype == np.int32 else shift
         bias.value.CopyFrom(numpy_helper.from_array((stored + rounded).astype(stored.dtype), bias.value.name))
@@ -82,32 +82,41 @@ def layer_errors(floats: ModelProto, quantized: ModelProto, batches: Batches) ->
 
     with y the outputs of the float network's layer and y' those of the quantised one, after the layers before it.
     """
-    in_floats = {node.name: node for node in floats.graph.node}
-    errors = {}
-    for layer in [node for node in quantized.graph.node if node.op_type in LAYERS]:
-        original = in_floats[layer.name]
-        expected = np.concatenate(list(_outputs(floats, original.output[0], batches)))
-        actual = np.concatenate(list(_outputs(quantized, layer.output[0], batches)))
-        errors[original.input[1]] = float(np.square(expected - actual).mean() / max(expected.var(), 1e-12))
-    return sorted(errors.items(), key=lambda item: -item[1])
+    layers = [node for node in quantized.graph.node if node.op_type in LAYERS]
+    originals = [_original(layer, floats) for layer in layers]
+    expected = _outputs(floats, [layer.output[0] for layer in originals], batches)
+    actual = _outputs(quantized, [layer.output[0] for layer in layers], batches)
+    of_layers = zip(zip(*expected, strict=True), zip(*actual, strict=True), strict=True)
+    errors = []
+    for original, values in zip(originals, of_layers, strict=True):
+        y, quantized_y = map(np.concatenate, values)
+        errors.append((original.input[1], float(np.square(y - quantized_y).mean() / max(y.var(), 1e-12))))
+    return sorted(errors, key=lambda error: -error[1])
 
 
-def _channel_means(model: ModelProto, output: str, batches: Batches) -> NDArray[np.float32]:
-    """The mean of each channel of a tensor (N, C, ...) over all batches."""
-    means, sizes = [], []
-    for values in _outputs(model, output, batches):
-        means.append(values.reshape(*values.shape[:2], -1).mean((0, 2)))
-        sizes.append(len(values))
-    weighted: NDArray[np.float32] = np.average(means, axis=0, weights=sizes).astype(np.float32)
-    return weighted
+def _original(layer: NodeProto, floats: ModelProto) -> NodeProto:
+    """The layer of the float network that a quantised one was made from, which has its name."""
+    nodes: dict[str, NodeProto] = {node.name: node for node in floats.graph.node}
+    return nodes[layer.name]
 
 
-def _outputs(model: ModelProto, output: str, batches: Batches) -> Iterator[NDArray[np.float32]]:
-    """A tensor (N, ...) for each batch; only what it needs is computed."""
+def _channel_means(model: ModelProto, names: Sequence[str], batches: Batches) -> list[NDArray[np.float32]]:
+    """The mean of each channel of tensors (N, C, ...) over all batches."""
+    sizes = [len(next(iter(batch.values()))) for batch in batches]
+    means = [
+        [values.reshape(*values.shape[:2], -1).mean((0, 2)) for values in outputs]
+        for outputs in _outputs(model, names, batches)
+    ]
+    return [np.average(of_tensor, axis=0, weights=sizes).astype(np.float32) for of_tensor in zip(*means, strict=True)]
+
+
+def _outputs(model: ModelProto, names: Sequence[str], batches: Batches) -> Iterator[list[NDArray[np.float32]]]:
+    """Tensors (N, ...) for each batch; only what they need is computed."""
     import onnx
     import onnxruntime
 
-    part = onnx.utils.Extractor(model).extract_model([node.name for node in model.graph.input], [output])
+    inputs = [node.name for node in model.graph.input]
+    part = onnx.utils.Extractor(model).extract_model(inputs, list(names))
     session = onnxruntime.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
     for batch in batches:
-        yield session.run(None, batch)[0]
+        yield session.run(None, batch)

@@ -143,7 +143,9 @@ def convert(
         model = _ConvertedModel(exported, run)
     converted = Converted.of_folder(title, folder)
     candidate = file_candidate(task, title, model, converted.num_bytes)
-    agreement = task.agreement(predict_all(reference.predict, images), predict_all(candidate.predict, images)).fraction
+    agreement = task.agreement(
+        predict_all(reference.predict, images), predict_all(candidate.predict, images)
+    ).similarity
     if not agreement >= MIN_AGREEMENT:
         raise ValueError(
             f"export: {agreement:.3f} of the predictions of the {form.title} file agree with the ONNX file's, expected "

@@ -37,8 +37,8 @@ class Attempt(NamedTuple):
 
     def as_record(self) -> dict[str, Any]:
         """For a report."""
-        fraction, kl = self.agreement
-        return {"title": self.title, "agreement": fraction, "kl": kl, "score": self.score}
+        similarity, kl = self.agreement
+        return {"title": self.title, "agreement": similarity, "kl": kl, "score": self.score}
 
 
 def find_int8(
@@ -111,18 +111,18 @@ def find_int8(
 
 def print_attempts(tried: Sequence[Attempt], score_name: str, float_score: float | None) -> None:
     """A table of the quantisations that were tried."""
-    table = Table(title=f"8 bits; {score_name} in floats: {_number(float_score)}")
-    for column in ("", "agreement with floats", "KL divergence", score_name):
+    table = Table(title=f"8 bits; {score_name} in float32: {_number(float_score)}")
+    for column in ("", "agreement with float32", "KL divergence", score_name):
         table.add_column(column, justify="right" if column else "left")
     for one in tried:
-        table.add_row(one.title, _number(one.agreement.fraction), _number(one.agreement.kl), _number(one.score))
+        table.add_row(one.title, _number(one.agreement.similarity), _number(one.agreement.kl), _number(one.score))
     Console(file=sys.stderr).print(table)
 
 
 def _rank(attempt: Attempt) -> tuple[float, float]:
-    """Higher is nearer to the float network: by the divergence, where there is one, then by the fraction."""
-    fraction, kl = attempt.agreement
-    nearness = (0.0 if kl is None else -kl, fraction)
+    """Higher is nearer to the float network: by the divergence, where there is one, then by the similarity."""
+    similarity, kl = attempt.agreement
+    nearness = (0.0 if kl is None else -kl, similarity)
     return (-math.inf, -math.inf) if any(map(math.isnan, nearness)) else nearness
 
 

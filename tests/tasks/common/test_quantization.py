@@ -12,11 +12,17 @@ from torch import nn
 from backbone.build import build_backbone
 from datasets.types import Image
 from tasks.classification.model import ClassificationModel
-from tasks.common.deploy import quantization
 from tasks.common.deploy.bias_correction import correct_biases
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
-from tasks.common.deploy.quantization import quantize
+from tasks.common.deploy.quantization import (
+    REMEDIES,
+    UNCORRECTED,
+    Quantization,
+    fold_batch_norms,
+    quantize,
+    worst_layers,
+)
 from tasks.common.deploy.session import INPUT
 
 SIDE, NUM_CLASSES = 64, 10
@@ -46,9 +52,7 @@ def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def uncorrected(floats: Path, images: list[Image]) -> Path:
     path = floats.with_name("uncorrected.onnx")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantization, "correct_biases", lambda *_: None)
-        quantize(floats, path, images)
+    quantize(floats, path, images, UNCORRECTED)
     return path
 
 
@@ -77,10 +81,58 @@ def test_all_layers_but_the_first_two_are_in_8_bits(uncorrected: Path) -> None:
     assert [layer.input[1] in stored for layer in layers] == [True, True, *[False] * 26]
 
 
+def kernels(path: Path) -> dict[str, NDArray[np.generic]]:
+    """By the name of the float network's: int8, or float32 where the layer is."""
+    graph = onnx.load(path).graph
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    stored = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    names = [stored.get(node.input[1], node.input[1]) for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    return {name.removesuffix("_quantized"): tensors[name] for name in names}
+
+
+def test_errors_of_layers_are_those_of_their_outputs(floats: Path, uncorrected: Path, images: list[Image]) -> None:
+    """The last layer's outputs are the network's: its error by hand."""
+    errors = worst_layers(floats, uncorrected, images)
+    assert [error for _, error in errors] == sorted((error for _, error in errors), reverse=True)
+    assert {name for name, _ in errors} == set(kernels(uncorrected))
+    y, quantized_y = (logits(path, images[:10]) for path in (floats, uncorrected))
+    assert dict(errors)[list(kernels(uncorrected))[-1]] == pytest.approx(
+        np.square(y - quantized_y).mean() / y.var(), rel=1e-4
+    )
+    assert worst_layers(floats, floats, images)[0][1] < 1e-9
+
+
+@pytest.mark.parametrize("method", REMEDIES[1:], ids=lambda method: str(method.num_float_layers))
+def test_the_worst_layers_stay_in_float32(
+    method: Quantization, floats: Path, uncorrected: Path, images: list[Image], tmp_path: Path
+) -> None:
+    worst = [name for name, _ in worst_layers(floats, uncorrected, images)]
+    quantize(floats, tmp_path / "model.onnx", images, method, worst)
+    before, after = kernels(uncorrected), kernels(tmp_path / "model.onnx")
+    changed = {name for name in before if before[name].dtype != after[name].dtype}
+    expected = {name for name in worst[: method.num_float_layers] if before[name].dtype == np.int8}
+    assert changed == expected
+    assert expected
+    assert all(after[name].dtype == np.float32 for name in changed)
+
+
+def test_percentiles_cut_off_rare_values(floats: Path, uncorrected: Path, images: list[Image], tmp_path: Path) -> None:
+    """No range is wider than that of all values, and some are narrower."""
+    quantize(floats, tmp_path / "model.onnx", images, REMEDIES[0])
+    scales = [
+        {tensor.name: float(onnx.numpy_helper.to_array(tensor)) for tensor in onnx.load(path).graph.initializer
+         if tensor.name.endswith("_scale") and not tensor.dims}
+        for path in (uncorrected, tmp_path / "model.onnx")
+    ]  # fmt: skip
+    ratios = [scales[1][name] / scales[0][name] for name in scales[0]]
+    assert max(ratios) < 1 + 1e-3
+    assert min(ratios) < 0.99
+
+
 def test_corrected_biases_stay_as_they_are(floats: Path, uncorrected: Path, images: list[Image]) -> None:
     """The correction is a projection: a second one finds nothing to change but by rounding."""
     batches = [{INPUT: np.stack(images).transpose(0, 3, 1, 2).copy()}]
-    model, folded = onnx.load(uncorrected), onnx.load(folded_floats(floats))
+    model, folded = onnx.load(uncorrected), fold_batch_norms(floats, floats.with_name("folded.onnx"))
     first = biases(model)
     correct_biases(folded, model, batches)
     second = biases(model)
@@ -91,14 +143,6 @@ def test_corrected_biases_stay_as_they_are(floats: Path, uncorrected: Path, imag
         assert np.abs(third[name].astype(np.float64) - second[name]).max() <= (
             1 if second[name].dtype == np.int32 else 1e-4
         )
-
-
-def folded_floats(floats: Path) -> Path:
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    path = floats.with_name("folded.onnx")
-    quant_pre_process(floats, path, skip_symbolic_shape=True)
-    return path
 
 
 def biases(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
