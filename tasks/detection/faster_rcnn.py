@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from tasks.detection.anchors import build_anchors, grid_sizes, rpn_shapes
 from tasks.detection.boxes import decode, has_area
 from tasks.detection.matching import DetectionTargets, assign, gather_rows, sample_balanced
 from tasks.detection.postprocess import PostprocessConfig, postprocess
-from tasks.detection.proposals import ONNX_OPERATORS, best_regions
+from tasks.detection.proposals import ONNX_OPERATORS, best_regions, in_order_of
 
 STRIDE = 16  # of the feature map that regions are cropped from: conv 11 of Table 1
 CROP_CELLS = 14
@@ -47,6 +47,10 @@ class FasterRCNNOutputs(NamedTuple):
     regions_xyxy: Tensor
     class_logits: Tensor
     box_deltas: Tensor
+
+    def order(self, other: Any) -> Any:
+        """The same outputs computed again, with the regions in this order; see `in_order_of`."""
+        return in_order_of(self, other, ("regions_xyxy", "class_logits", "box_deltas"))
 
 
 class FasterRCNN(nn.Module):

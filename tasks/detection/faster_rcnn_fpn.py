@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.detection.boxes import decode, has_area
 from tasks.detection.matching import DetectionTargets, gather_rows
 from tasks.detection.postprocess import PostprocessConfig, postprocess
-from tasks.detection.proposals import ONNX_OPERATORS, best_regions
+from tasks.detection.proposals import ONNX_OPERATORS, best_regions, in_order_of
 
 STRIDE = 16  # the pyramid's maps come from the layers after this stride
 PYRAMID_CHANNELS, NUM_MAPS = 256, 3
@@ -52,6 +52,10 @@ class RegionOutputs(NamedTuple):
     class_scores: Tensor
     box_deltas: Tensor
     losses: Tensor
+
+    def order(self, other: Any) -> Any:
+        """The same outputs computed again, with the regions in this order; see `in_order_of`."""
+        return in_order_of(self, other, ("regions_xyxy", "class_scores", "box_deltas"))
 
 
 class FasterRCNNFPN(nn.Module):

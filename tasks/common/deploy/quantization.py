@@ -90,7 +90,7 @@ def quantize(
         reference = fold_batch_norms(floats, prepared)
         layers = [node for node in reference.graph.node if node.op_type in LAYERS]
         in_float32 = {*worst[: method.num_float_layers], *(layer.input[1] for layer in layers[:NUM_FIRST_LAYERS])}
-        excluded = [layer.name for layer in layers if layer.input[1] in in_float32]
+        excluded = [layer.name for layer in layers if layer.input[1] in in_float32] + _of_no_maps(reference)
         quantize_static(
             prepared,
             quantized,
@@ -126,6 +126,12 @@ def fold_batch_norms(floats: Path, path: Path) -> ModelProto:
 
     quant_pre_process(floats, path, skip_symbolic_shape=True)
     return onnx.load(path)
+
+
+def _of_no_maps(model: ModelProto) -> list[str]:
+    """The nodes that add and clip other values than feature maps, as a detector's boxes, which need all their bits."""
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.value_info}
+    return [node.name for node in model.graph.node if node.op_type in ("Add", "Clip") and ranks.get(node.output[0]) != 4]
 
 
 def _batches(images: Sequence[Image], size: int) -> list[dict[str, NDArray[Any]]]:
