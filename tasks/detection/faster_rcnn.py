@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import box_convert
+from torchvision.ops import box_convert, roi_align
 
 from backbone.base import Backbone
 from datasets.types import Detections
@@ -158,7 +158,8 @@ def propose(objectness: Tensor, anchor_deltas: Tensor, anchors: Tensor, num_prop
 def crop_regions(features: Tensor, regions_xyxy: Tensor) -> Tensor:
     """RoIAlign with one sample per cell: regions cropped from feature maps by bilinear interpolation.
 
-    torchvision's `roi_align` gives the same, but its backward pass on a CPU uses a single core.
+    torchvision's `roi_align` gives the same, but its backward pass on a CPU uses a single core. Exported files use it,
+    since ONNX Runtime's is faster than its interpolation.
 
     Args:
         features: (N, C, H, W).
@@ -170,6 +171,13 @@ def crop_regions(features: Tensor, regions_xyxy: Tensor) -> Tensor:
     Source: He et al. 2017 (arXiv:1703.06870), section 3, "RoIAlign"; one sample, as crops are finer than the map.
     """
     num_images, num_regions = regions_xyxy.shape[:2]
+    if torch.compiler.is_exporting():
+        height, width = features.shape[2:]
+        image_ids = torch.arange(num_images, dtype=regions_xyxy.dtype).repeat_interleave(num_regions)
+        boxes = regions_xyxy.flatten(0, 1) * torch.tensor([width, height, width, height])
+        return roi_align(
+            features, torch.cat([image_ids[:, None], boxes], 1), CROP_CELLS, 1, sampling_ratio=1, aligned=True
+        )
     fractions = (torch.arange(CROP_CELLS, device=features.device) + 0.5) / CROP_CELLS
     low, high = regions_xyxy[:, :, None, :2], regions_xyxy[:, :, None, 2:]
     x, y = (low + (high - low) * fractions[:, None]).unbind(-1)  # (N, R, 14) each

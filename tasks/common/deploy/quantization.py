@@ -131,7 +131,9 @@ def fold_batch_norms(floats: Path, path: Path) -> ModelProto:
 def _of_no_maps(model: ModelProto) -> list[str]:
     """The nodes that add and clip other values than feature maps, as a detector's boxes, which need all their bits."""
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.value_info}
-    return [node.name for node in model.graph.node if node.op_type in ("Add", "Clip") and ranks.get(node.output[0]) != 4]
+    return [
+        node.name for node in model.graph.node if node.op_type in ("Add", "Clip") and ranks.get(node.output[0]) != 4
+    ]
 
 
 def _batches(images: Sequence[Image], size: int) -> list[dict[str, NDArray[Any]]]:
