@@ -175,9 +175,9 @@ def crop_regions(features: Tensor, regions_xyxy: Tensor) -> Tensor:
         height, width = features.shape[2:]
         image_ids = torch.arange(num_images, dtype=regions_xyxy.dtype).repeat_interleave(num_regions)
         boxes = regions_xyxy.flatten(0, 1) * torch.tensor([width, height, width, height])
-        return roi_align(
-            features, torch.cat([image_ids[:, None], boxes], 1), CROP_CELLS, 1, sampling_ratio=1, aligned=True
-        )
+        numbered = torch.cat([image_ids[:, None], boxes], 1)
+        crops: Tensor = roi_align(features, numbered, CROP_CELLS, 1, sampling_ratio=1, aligned=True)
+        return crops
     fractions = (torch.arange(CROP_CELLS, device=features.device) + 0.5) / CROP_CELLS
     low, high = regions_xyxy[:, :, None, :2], regions_xyxy[:, :, None, 2:]
     x, y = (low + (high - low) * fractions[:, None]).unbind(-1)  # (N, R, 14) each
