@@ -16,7 +16,7 @@ from tasks.common.deploy.onnx_file import write_with_properties
 from tasks.common.deploy.session import INPUT, open_session, properties_of, stack_images
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
 LAST_LAYERS = ["Gemm", "MatMul"]  # their outputs stay float32, since decoding compares them with each other
 QUANTIZED = ["Conv", "Add", "Clip", "Relu", *LAST_LAYERS]
@@ -36,7 +36,8 @@ class Quantization:
         title: in words.
         is_corrected: whether the biases are corrected, see `correct_biases`.
         percentile: of an activation's values, which its range covers; None for all of them.
-        num_float_layers: the layers with the largest error stay in float32; see `layer_errors`.
+        num_float_layers: so many layers with the largest error, see `layer_errors`, stay in float32, and those after
+            them.
     """
 
     title: str
@@ -89,8 +90,9 @@ def quantize(
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
         reference = fold_batch_norms(floats, prepared)
         layers = [node for node in reference.graph.node if node.op_type in LAYERS]
-        in_float32 = {*worst[: method.num_float_layers], *(layer.input[1] for layer in layers[:NUM_FIRST_LAYERS])}
-        excluded = [layer.name for layer in layers if layer.input[1] in in_float32] + _of_no_maps(reference)
+        in_float32 = [layer for layer in layers if layer.input[1] in worst[: method.num_float_layers]]
+        excluded = [node.name for node in (*layers[:NUM_FIRST_LAYERS], *in_float32, *_followers(reference, in_float32))]
+        excluded += _of_no_maps(reference)
         quantize_static(
             prepared,
             quantized,
@@ -126,6 +128,23 @@ def fold_batch_norms(floats: Path, path: Path) -> ModelProto:
 
     quant_pre_process(floats, path, skip_symbolic_shape=True)
     return onnx.load(path)
+
+
+def _followers(model: ModelProto, layers: Sequence[NodeProto]) -> list[NodeProto]:
+    """The nodes after layers up to and with the next layers.
+
+    With a layer in float32 between quantised ones, ONNX Runtime (1.20 and later) takes the DequantizeLinear before and
+    the QuantizeLinear after it for a sign that it may be quantised, and rounds the kernel itself, with one scale for
+    all channels: its optimiser WeightBiasQuantization. That ruins depthwise layers; of dogs at width 0.25 none is
+    recognised any more. With the next layers in float32, too, there is no QuantizeLinear behind.
+    """
+    found: list[NodeProto] = []
+    ahead = {output for layer in layers for output in layer.output}
+    for node in model.graph.node:  # in topological order
+        if not ahead.isdisjoint(node.input):
+            found.append(node)
+            ahead |= set() if node.op_type in LAYERS else set(node.output)
+    return found
 
 
 def _of_no_maps(model: ModelProto) -> list[str]:
