@@ -186,8 +186,8 @@ def crop_regions(features: Tensor, regions_xyxy: Tensor) -> Tensor:
     samples = functional.grid_sample(
         features, 2 * points.flatten(1, 2) - 1, padding_mode="border", align_corners=False
     )  # (N, C, R * 14, 14)
-    crops = samples.reshape(num_images, -1, num_regions, CROP_CELLS, CROP_CELLS).permute(0, 2, 3, 4, 1)
-    return crops.flatten(0, 1).permute(0, 3, 1, 2)
+    samples = samples.reshape(num_images, -1, num_regions, CROP_CELLS, CROP_CELLS).permute(0, 2, 3, 4, 1)
+    return samples.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()

@@ -137,7 +137,7 @@ class FasterRCNNFPN(nn.Module):
         rois = torch.cat([image_ids[:, None].to(regions), regions[image_ids, rows]], 1)
         crops = roi_align(maps[CROPPED_MAP], rois, CROP_CELLS, 1 / CROPPED_STRIDE, SAMPLES_PER_CELL)
         logits, deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(crops))
-        scores, box_deltas = logits.softmax(-1)[:, 1:], deltas.reshape(len(deltas), -1, 4)
+        scores, box_deltas = logits.softmax(-1)[:, 1:], deltas.unflatten(1, (-1, 4))
         padded_scores, padded_deltas = (
             values.new_zeros(*regions.shape[:2], *values.shape[1:]).index_put((image_ids, rows), values)
             for values in (scores, box_deltas)
@@ -149,13 +149,13 @@ class FasterRCNNFPN(nn.Module):
         map_logits, map_deltas = self.rpn.head(maps)
         num_anchors = [logits[0].numel() for logits in map_logits]
         logits, deltas = concat_box_prediction_layers(map_logits, map_deltas)
-        logits, deltas = logits.reshape(len(images), -1), deltas.reshape(len(images), -1, 4)
-        size = (images.shape[-2], images.shape[-1])
-        (anchors,) = self.rpn.anchor_generator(ImageList(images[:1], [size]), maps)
+        num_images, _, *size = images.shape
+        logits, deltas = logits.reshape(num_images, -1), deltas.reshape(num_images, -1, 4)
+        (anchors,) = self.rpn.anchor_generator(ImageList(images[:1], [tuple(size)]), maps)
         top = self.rpn._get_top_n_idx(logits, num_anchors)
         deltas = gather_rows(deltas, top)
         boxes = self.rpn.box_coder.decode_single(deltas.flatten(0, 1), anchors[top].flatten(0, 1)).view_as(deltas)
-        boxes, scores = clip_boxes_to_image(boxes, size), logits.gather(1, top)
+        boxes, scores = clip_boxes_to_image(boxes, tuple(size)), logits.gather(1, top)
         sides = boxes[..., 2:] - boxes[..., :2]
         is_valid = (sides >= self.rpn.min_size).all(-1) & (scores.sigmoid() >= MIN_OBJECTNESS)
         map_ids = torch.cat([torch.full((count,), index) for index, count in enumerate(num_anchors)]).to(top.device)

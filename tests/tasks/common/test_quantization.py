@@ -16,6 +16,7 @@ from tasks.classification.model import ClassificationModel
 from tasks.common.deploy.bias_correction import correct_biases
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
+from tasks.common.deploy.postprocessing import OPSET, parse_graph
 from tasks.common.deploy.quantization import (
     NUM_FIRST_LAYERS,
     REMEDIES,
@@ -25,7 +26,7 @@ from tasks.common.deploy.quantization import (
     quantize,
     worst_layers,
 )
-from tasks.common.deploy.session import INPUT
+from tasks.common.deploy.session import INPUT, open_session, stack_images
 
 SIDE, NUM_CLASSES = 64, 10
 
@@ -171,3 +172,32 @@ def biases(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
             found[name] = onnx.numpy_helper.to_array(tensors[name])
     assert found
     return found
+
+
+def test_boxes_keep_all_their_bits(tmp_path: Path, images: list[Image]) -> None:
+    """Of the sums, feature maps are in 8 bits, with 256 values at most, and boxes (1, N, 4) are not."""
+    graph = parse_graph(
+        """
+        network (uint8[N, 3, 64, 64] images) => (float[N, 4, 64, 64] maps, float[N, 4096, 4] boxes)
+        {
+          pixels = Cast <to = 1> (images)
+          features = Conv (pixels, kernel)
+          again = Conv (features, square)
+          layers = Conv (again, square)
+          maps = Add (layers, features)
+          rows = Reshape (maps, shape)
+          boxes = Add (rows, anchors)
+        }
+        """,
+        kernel=np.random.default_rng(0).random((4, 3, 1, 1), np.float32),
+        square=np.random.default_rng(1).random((4, 4, 1, 1), np.float32),
+        shape=np.array([0, 4096, 4]),
+        anchors=np.random.default_rng(2).random((1, 4096, 4), np.float32),
+    )
+    floats, quantized = tmp_path / "floats.onnx", tmp_path / "quantized.onnx"
+    opset = onnx.helper.make_opsetid("", OPSET)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), floats)
+    quantize(floats, quantized, images, UNCORRECTED)
+    maps, boxes = open_session(quantized).run(None, {INPUT: stack_images(images[:1])})
+    assert len(np.unique(maps)) <= 256
+    assert len(np.unique(boxes)) > 4096

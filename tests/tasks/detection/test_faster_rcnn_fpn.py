@@ -1,20 +1,40 @@
-"""Faster R-CNN with a feature pyramid: its losses against torchvision's network; outputs are in test_torchvision.py."""
+"""Faster R-CNN with a feature pyramid: its losses and its files; its outputs are in test_torchvision.py."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
-from torch import Tensor
+from onnxruntime import InferenceSession
+from torch import Tensor, nn
 from torchvision.models import get_model
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
 from backbone.build import build_backbone
-from tasks.detection.faster_rcnn_fpn import LOSSES, FasterRCNNFPN, decode_scored_regions, region_loss
+from tasks.common.deploy.difference import largest_difference
+from tasks.common.deploy.exported import ExportedModel
+from tasks.common.deploy.formats.source import ConversionSource
+from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
+from tasks.common.deploy.postprocessing import append_graph
+from tasks.common.deploy.session import INPUT
+from tasks.detection.faster_rcnn_fpn import (
+    CROP_CELLS,
+    LOSSES,
+    PYRAMID_CHANNELS,
+    FasterRCNNFPN,
+    RegionOutputs,
+    decode_scored_regions,
+    region_loss,
+)
 from tasks.detection.matching import DetectionTargets
+from tasks.detection.onnx_postprocess import region_postprocessing
 from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.torchvision import _faster_rcnn_name
 from tests.tasks.detection.objects import NO_OBJECTS, NUM_CLASSES, random_truth, targets_of
 
+CONFIG = PostprocessConfig(96, 0.01, 0.5, 30)
 NAMES = ["mobilenet_0.25", "mobilenet_v2_0.35", "mobilenet_v3_small_0.5", "mobilenet_v3_large_0.5"]
 
 
@@ -115,3 +135,62 @@ def test_half_precision_trains_and_predicts(dtype: torch.dtype, rng: np.random.G
         outputs = network.eval()(images)
     assert all(value.isfinite() for value in losses.values())
     assert outputs.class_scores.isfinite().all()
+
+
+@pytest.fixture(scope="module")
+def network() -> FasterRCNNFPN:
+    """Random boxes and scores, and no region in a grey image, whose pixels are nearly zero when they are normalised."""
+    torch.manual_seed(0)
+    network = FasterRCNNFPN(build_backbone(NAMES[0]), NUM_CLASSES, num_proposals=20).eval()
+    network.roi_heads.box_head = TwoMLPHead(PYRAMID_CHANNELS * CROP_CELLS**2, 32)
+    network.roi_heads.box_predictor = predictor = FastRCNNPredictor(32, NUM_CLASSES + 1)
+    head = network.rpn.head
+    for layer in (predictor.cls_score, predictor.bbox_pred, head.cls_logits, head.bbox_pred):
+        nn.init.normal_(layer.weight, std=2 / layer.weight[0].numel() ** 0.5)
+    nn.init.normal_(head.cls_logits.weight, std=5)
+    nn.init.constant_(head.cls_logits.bias, -4)  # the sigmoid is less than `MIN_OBJECTNESS`
+    return network
+
+
+@pytest.fixture(scope="module")
+def raw(network: FasterRCNNFPN, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("raw") / "model.onnx"
+    write_onnx(network, 96, path, "detection", {})
+    return path
+
+
+def test_a_file_has_the_boxes_of_the_network(network: FasterRCNNFPN, raw: Path) -> None:
+    """For each image of a batch, also one without regions, and for batches of any size."""
+    graph = region_postprocessing(CONFIG, num_regions=20, num_classes=NUM_CLASSES, has_logits=False)
+    session = InferenceSession(append_graph(onnx.load(raw), graph).SerializeToString())
+    images = random_images(3)
+    images[1] = 127
+    for batch in (images, images[:1], images[1:2]):
+        with torch.no_grad():
+            expected = decode_scored_regions(network(batch), CONFIG)
+        boxes_xyxy, scores, class_ids = session.run(["boxes_xyxy", "scores", "class_ids"], {INPUT: batch.numpy()})
+        for row, detections in enumerate(expected):
+            found = scores[row] > 0
+            assert len(detections) == found.sum()
+            np.testing.assert_allclose(scores[row][found], detections.scores, atol=1e-5)
+            np.testing.assert_allclose(boxes_xyxy[row][found], detections.boxes_xyxy, atol=1e-2)
+            np.testing.assert_array_equal(class_ids[row][found], detections.class_ids)
+        assert [len(detections) > 5 for detections in expected] == [image.std() > 0 for image in batch.float()]
+
+
+@torch.no_grad()
+def test_a_file_is_compared_with_regions_in_any_order(network: FasterRCNNFPN, raw: Path) -> None:
+    assert largest_difference(network, ExportedNetwork(ExportedModel(raw)), random_images(2)) < 1e-4
+    outputs = RegionOutputs(torch.rand(1, 20, 4), torch.rand(1, 20, 2), torch.rand(1, 20, 3, 4), torch.zeros(0))
+    for num_others, is_same in ((2, True), (10, False)):
+        rows = torch.randperm(20)
+        moved = RegionOutputs(*(values[:, rows] for values in outputs[:3]), outputs.losses)
+        moved.regions_xyxy[:, :num_others] += 2
+        assert all(torch.equal(a, b) for a, b in zip(outputs.order(moved), outputs, strict=True)) == is_same
+
+
+def test_formats_without_the_suppression_are_refused(network: FasterRCNNFPN, raw: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^the suppression between its two stages is an operator of ONNX; use openvino"
+    ):
+        ConversionSource(network, RegionOutputs._fields, raw, 96).portable()

@@ -21,7 +21,6 @@ from torchvision.ops import FrozenBatchNorm2d, box_convert, box_iou
 from backbone.names import parse_name
 from datasets.detection.annotated import Categories
 from datasets.types import Detections
-from tasks.common.cli.main import main
 from tasks.common.published import PUBLISHED_MODELS
 from tasks.common.runs.load import load_model
 from tasks.common.runs.pretrained import adopt_settings, open_pretrained, use_pretrained
@@ -293,16 +292,6 @@ def test_classes_that_share_nothing_with_the_model_keep_the_background(
 ) -> None:
     tuned(published(FASTER_RCNN)[0], "helmet")
     assert "the predictors of 0 of 1 classes" in capsys.readouterr().err
-
-
-def test_what_faster_rcnn_cannot_do_is_one_line(
-    published: Any, tmp_path: Path, error_line_of: Callable[..., str]
-) -> None:
-    at = ("--pretrained", str(published(FASTER_RCNN)[0]), "--out", str(tmp_path / "out"))
-    line = error_line_of(main, "detection", ["export", *at])
-    assert "model: faster_rcnn_fpn cannot be exported: its control flow depends on the image; ssd can" in line
-    assert "--runtimes torch measures it in PyTorch alone" in error_line_of(main, "detection", ["benchmark", *at])
-    assert not (tmp_path / "out").exists()
 
 
 def test_faster_rcnn_fpn_takes_multiples_of_32(published: Any) -> None:

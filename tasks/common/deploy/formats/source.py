@@ -40,7 +40,15 @@ class ConversionSource(NamedTuple):
     input_size: int
 
     def portable(self) -> nn.Module:
-        """A copy as other converters need it: contiguous weights, and a plain tuple of outputs."""
+        """A copy as other converters need it: contiguous weights, and a plain tuple of outputs.
+
+        Raises:
+            ValueError: if the network has an operator that only its ONNX file has.
+        """
+        if hasattr(self.network, "onnx_operators"):
+            raise ValueError(
+                "the suppression between its two stages is an operator of ONNX; use openvino or model.onnx"
+            )
         return _PlainOutputs(inference_copy(self.network).to(memory_format=torch.contiguous_format)).eval()
 
     def example(self) -> Tensor:
