@@ -15,11 +15,12 @@ from torchvision.ops import box_convert, roi_align
 
 from backbone.base import Backbone
 from datasets.types import Detections
+from tasks.common.deploy.difference import in_order_of
 from tasks.detection.anchors import build_anchors, grid_sizes, rpn_shapes
 from tasks.detection.boxes import decode, has_area
 from tasks.detection.matching import DetectionTargets, assign, gather_rows, sample_balanced
 from tasks.detection.postprocess import PostprocessConfig, postprocess
-from tasks.detection.proposals import ONNX_OPERATORS, best_regions, in_order_of
+from tasks.detection.proposals import MAX_DISTANCE, ONNX_OPERATORS, best_regions
 
 STRIDE = 16  # of the feature map that regions are cropped from: conv 11 of Table 1
 CROP_CELLS = 14
@@ -50,7 +51,7 @@ class FasterRCNNOutputs(NamedTuple):
 
     def order(self, other: Any) -> Any:
         """The same outputs computed again, with the regions in this order; see `in_order_of`."""
-        return in_order_of(self, other, ("regions_xyxy", "class_logits", "box_deltas"))
+        return in_order_of(self, other, "regions_xyxy", ("regions_xyxy", "class_logits", "box_deltas"), MAX_DISTANCE)
 
 
 class FasterRCNN(nn.Module):

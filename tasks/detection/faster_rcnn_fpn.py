@@ -16,11 +16,12 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from backbone.base import Backbone
 from datasets.types import Detections
+from tasks.common.deploy.difference import in_order_of
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.detection.boxes import decode, has_area
 from tasks.detection.matching import DetectionTargets, gather_rows
 from tasks.detection.postprocess import PostprocessConfig, postprocess
-from tasks.detection.proposals import ONNX_OPERATORS, best_regions, in_order_of
+from tasks.detection.proposals import MAX_DISTANCE, ONNX_OPERATORS, best_regions
 
 STRIDE = 16  # the pyramid's maps come from the layers after this stride
 PYRAMID_CHANNELS, NUM_MAPS = 256, 3
@@ -55,7 +56,7 @@ class RegionOutputs(NamedTuple):
 
     def order(self, other: Any) -> Any:
         """The same outputs computed again, with the regions in this order; see `in_order_of`."""
-        return in_order_of(self, other, ("regions_xyxy", "class_scores", "box_deltas"))
+        return in_order_of(self, other, "regions_xyxy", ("regions_xyxy", "class_scores", "box_deltas"), MAX_DISTANCE)
 
 
 class FasterRCNNFPN(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,8 +13,7 @@ from torchvision.ops import nms
 from tasks.detection.matching import gather_rows
 
 CANDIDATES_PER_PROPOSAL = 4  # enough in nearly all images
-MIN_SHARED = 0.9  # of the regions of a network, when they are computed again
-_MAX_DISTANCE = 1e-4  # between the corners of what is the same region, as a fraction of the image
+MAX_DISTANCE = 1e-4  # between the corners of what is the same region, as a fraction of the image
 _LOWEST = -3e38  # a score above it takes part
 
 
@@ -76,28 +74,6 @@ def suppress_in_onnx(boxes_xyxy: Any, scores: Any, max_kept: int, iou: float) ->
     kept_flags = op.Expand(op.Constant(value_float=1.0), op.Shape(kept, start=0, end=1))
     flags = op.ScatterND(op.ConstantOfShape(shape), kept, kept_flags)
     return op.Cast(flags, to=9)  # bool
-
-
-def in_order_of(expected: Any, actual: Any, fields: Sequence[str]) -> Any:
-    """The raw outputs of a network, computed again, with the regions in the order of the first time.
-
-    Rounding decides which of two regions comes first where their scores are nearly the same, and which is kept where
-    their IoU is nearly the threshold. So up to a tenth of the regions may be missing, and are taken from the first
-    time; if more are, all stays as it is.
-
-    Args:
-        expected: a NamedTuple with `regions_xyxy` (N, R, 4).
-        actual: likewise.
-        fields: those with values for each region, (N, R, ...).
-    """
-    distances, rows = torch.cdist(expected.regions_xyxy, actual.regions_xyxy, p=torch.inf).min(2)
-    is_shared = distances < _MAX_DISTANCE
-    if is_shared.float().mean() < MIN_SHARED:
-        return actual
-    ordered = {name: getattr(actual, name)[torch.arange(len(rows))[:, None], rows] for name in fields}
-    for name, values in ordered.items():
-        values[~is_shared] = getattr(expected, name)[~is_shared]
-    return actual._replace(**ordered)
 
 
 ONNX_OPERATORS = {torch.ops.tasks_detection.suppress.default: suppress_in_onnx}

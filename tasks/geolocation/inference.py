@@ -25,7 +25,7 @@ from tasks.geolocation.data import drop_outside, open_data
 from tasks.geolocation.draw import draw_cells, draw_regions
 from tasks.geolocation.map import CellMap, format_coordinates, format_length
 from tasks.geolocation.metric import GeolocationMetric, within
-from tasks.geolocation.places import places_of_cells
+from tasks.geolocation.places import places_of_cells, places_of_neighbours
 from tasks.geolocation.regions import (
     Region,
     all_regions,
@@ -88,7 +88,12 @@ class GeolocationInference(InferenceTask[Place]):
     def read_outputs(self, outputs: Mapping[str, NDArray[Any]]) -> list[Place]:
         """A location and the probability of each cell for each photo."""
         cells, bandwidth_km = self.partitionings[-1], self.config.bandwidth_km
-        return list(places_of_cells(outputs["probabilities"], cells, bandwidth_km=bandwidth_km))
+        if self.config.method == "classification":
+            return list(places_of_cells(outputs["probabilities"], cells, bandwidth_km=bandwidth_km))
+        similarities, lat_deg, lng_deg = (
+            outputs[f"neighbour_{name}"] for name in ("similarities", "lat_deg", "lng_deg")
+        )
+        return list(places_of_neighbours(similarities, lat_deg, lng_deg, cells, bandwidth_km=bandwidth_km))
 
     def agreement(self, reference: Sequence[Place], predicted: Sequence[Place]) -> Agreement:
         """The fraction of photos with the same cell, and the divergence of the probabilities."""

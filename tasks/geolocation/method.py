@@ -16,13 +16,14 @@ from tasks.common.model.logits import Logits
 from tasks.geolocation.cells import Partitioning, divide, read_cells
 from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.model import PlaNet, decode_cells
-from tasks.geolocation.onnx_postprocess import cell_probabilities
+from tasks.geolocation.onnx_postprocess import cell_probabilities, neighbour_probabilities
 from tasks.geolocation.retrieval import Im2GPS, NeighbourOutputs, decode_neighbours
 
 if TYPE_CHECKING:
     from onnx import GraphProto
 
 GALLERY_CELLS = 200  # approximate number of cells of a retrieval
+MAX_GALLERY_BYTES = 1.8e9  # in a file of at most 2 GB
 
 
 class Method(ABC):
@@ -50,7 +51,7 @@ class Method(ABC):
         """A location and the probability of each cell for each photo."""
 
     @abstractmethod
-    def postprocessing(self, partitionings: Sequence[Partitioning]) -> GraphProto:
+    def postprocessing(self, network: Any, partitionings: Sequence[Partitioning]) -> GraphProto:
         """See `Task.postprocessing`."""
 
 
@@ -85,7 +86,7 @@ class Classification(Method):
         combine, bandwidth_km = self.config.combine_partitionings, self.config.bandwidth_km
         return decode_cells(outputs, partitionings, combine=combine, bandwidth_km=bandwidth_km)
 
-    def postprocessing(self, partitionings: Sequence[Partitioning]) -> GraphProto:
+    def postprocessing(self, network: PlaNet, partitionings: Sequence[Partitioning]) -> GraphProto:
         """The probabilities of the finest cells."""
         return cell_probabilities(partitionings, combine=self.config.combine_partitionings)
 
@@ -108,13 +109,19 @@ class Retrieval(Method):
         """From the similarities of the neighbours."""
         return decode_neighbours(outputs, partitionings[-1], bandwidth_km=self.config.bandwidth_km)
 
-    def postprocessing(self, partitionings: Sequence[Partitioning]) -> GraphProto:
-        """None: the gallery is no part of a graph.
+    def postprocessing(self, network: Im2GPS, partitionings: Sequence[Partitioning]) -> GraphProto:
+        """The neighbours, and the probabilities of the cells.
 
         Raises:
-            ValueError: always.
+            ValueError: if the gallery is too large for an ONNX file.
         """
-        raise ValueError("method: retrieval cannot be exported: its gallery is no part of the network")
+        num_bytes = network.gallery_bytes
+        if num_bytes > MAX_GALLERY_BYTES:
+            raise ValueError(
+                f"method: the features of the gallery have {num_bytes / 1e9:.1f} GB, and an ONNX file holds "
+                f"{MAX_GALLERY_BYTES / 1e9:.1f}; index fewer photos, or features of a narrower backbone"
+            )
+        return neighbour_probabilities(network.lat_lng_deg, partitionings[-1])
 
 
 METHODS: dict[str, type[Method]] = {"classification": Classification, "retrieval": Retrieval}

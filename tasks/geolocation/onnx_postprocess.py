@@ -1,4 +1,4 @@
-"""The postprocessing of PlaNet as an ONNX graph: what `decode_cells` computes by tensors."""
+"""The postprocessing of both methods as ONNX graphs: what `decode_cells` and `decode_neighbours` compute by tensors."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from datasets.geolocation.sphere import Floats
 from tasks.common.deploy.postprocessing import parse_graph
 from tasks.geolocation.cells import Partitioning, coarse_cell_ids
+from tasks.geolocation.places import TEMPERATURE
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -37,3 +39,39 @@ def cell_probabilities(partitionings: Sequence[Partitioning], *, combine: bool) 
     body = "\n".join(lines)
     text = f"cells (float[N, L] logits) => (float[N, C] probabilities) {{ {body} }}"
     return parse_graph(text, last_axis=np.array([1]), **constants)
+
+
+def neighbour_probabilities(lat_lng_deg: Floats, partitioning: Partitioning) -> GraphProto:
+    """Neighbours as `Im2GPS` finds them -> the same, behind the probabilities (N, cells), see `places_of_neighbours`.
+
+    Args:
+        lat_lng_deg: coordinates of the gallery (M, 2).
+        partitioning: the cells.
+    """
+    cell_ids = partitioning.find(*lat_lng_deg.T)
+    text = """neighbours (float[N, K] similarities, int64[N, K] rows, double[N, K] lat_deg, double[N, K] lng_deg)
+        => (float[N, C] probabilities,
+            float[N, K] neighbour_similarities, double[N, K] neighbour_lat_deg, double[N, K] neighbour_lng_deg)
+    {
+        scaled = Div (similarities, temperature)
+        weights = Softmax (scaled)
+        cell_ids = Gather (all_cell_ids, rows)
+        num_images = Shape <start = 0, end = 1> (rows)
+        shape = Concat <axis = 0> (num_images, num_columns)
+        zeros = ConstantOfShape (shape)
+        sums = ScatterElements <axis = 1, reduction = "add"> (zeros, cell_ids, weights)
+        probabilities = Slice (sums, start, end, axis)
+        neighbour_similarities = Identity (similarities)
+        neighbour_lat_deg = Identity (lat_deg)
+        neighbour_lng_deg = Identity (lng_deg)
+    }"""
+    num_cells = len(partitioning)
+    return parse_graph(
+        text,
+        temperature=TEMPERATURE,
+        all_cell_ids=np.where(cell_ids < 0, num_cells, cell_ids),  # photos in no cell are in one more, which is cut off
+        num_columns=np.array([num_cells + 1]),
+        start=np.array([0]),
+        end=np.array([num_cells]),
+        axis=np.array([1]),
+    )

@@ -5,7 +5,7 @@ The gallery of training photos is part of the network's state, so a checkpoint i
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional
 from backbone.base import Backbone
 from datasets.geolocation.sphere import Floats
 from datasets.types import Place
+from tasks.common.deploy.difference import in_order_of
 from tasks.common.model.neighbours import SimilarityIndex
 from tasks.geolocation.cells import Partitioning
 from tasks.geolocation.places import places_of_neighbours
@@ -25,13 +26,19 @@ class NeighbourOutputs(NamedTuple):
 
     Attributes:
         similarities: (N, K), cosines.
+        rows: (N, K), in the gallery.
         lat_deg: (N, K), latitudes.
         lng_deg: (N, K), longitudes.
     """
 
     similarities: Tensor
+    rows: Tensor
     lat_deg: Tensor
     lng_deg: Tensor
+
+    def order(self, other: Any) -> Any:
+        """The same photos found again, in this order; see `in_order_of`."""
+        return in_order_of(self, other, "rows", self._fields, max_distance=0)
 
 
 class Im2GPS(nn.Module):
@@ -51,16 +58,35 @@ class Im2GPS(nn.Module):
         self._index.add(rows, functional.normalize(features).cpu().numpy())
         self._coordinates = torch.cat([self._coordinates, torch.from_numpy(np.stack([lat_deg, lng_deg], 1))])
 
+    @property
+    def gallery_bytes(self) -> int:
+        """Size of the features in float32."""
+        return 4 * len(self._index) * self._index.dim
+
+    @property
+    def lat_lng_deg(self) -> Floats:
+        """The coordinates of the gallery (M, 2)."""
+        return self._coordinates.numpy()
+
     def forward(self, images: Tensor) -> NeighbourOutputs:
         """uint8 RGB (N, 3, S, S) -> the K most similar photos; fewer where the gallery has fewer."""
         return self.from_features(self.backbone(images))
 
     def from_features(self, features: Tensor) -> NeighbourOutputs:
-        """Pooled features (N, num_features) -> the K most similar photos."""
-        queries = functional.normalize(features.float()).cpu().numpy()
-        similarities, rows = self._index.search(queries, self._num_neighbours)
-        coordinates = self._coordinates[torch.from_numpy(rows)]
-        return NeighbourOutputs(torch.from_numpy(similarities), coordinates[..., 0], coordinates[..., 1])
+        """Pooled features (N, num_features) -> the K most similar photos; in an exported file, of an exact search."""
+        queries = functional.normalize(features.float())
+        if torch.compiler.is_exporting():
+            similarities, rows = (queries @ self._vectors().T).topk(min(self._num_neighbours, len(self._index)))
+        else:
+            found = self._index.search(queries.cpu().numpy(), self._num_neighbours)
+            similarities, rows = map(torch.from_numpy, found)
+        coordinates = self._coordinates[rows]
+        return NeighbourOutputs(similarities, rows, coordinates[..., 0], coordinates[..., 1])
+
+    def _vectors(self) -> Tensor:
+        """The features of the gallery (M, num_features), in the order of its rows."""
+        vectors = self._index.vectors()
+        return torch.from_numpy(vectors[np.argsort(self._index.ids)])
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """The gallery, for a checkpoint."""

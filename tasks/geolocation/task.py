@@ -142,8 +142,8 @@ class GeolocationTask(GeolocationInference, Task[Place]):
         return self._method.decode(outputs, self.partitionings)
 
     def postprocessing(self, network: nn.Module) -> GraphProto:
-        """The probabilities of the finest cells, or the neighbours as they are."""
-        return self._method.postprocessing(self.partitionings)
+        """The probabilities of the finest cells, and for retrieval the neighbours."""
+        return self._method.postprocessing(network, self.partitionings)
 
 
 def _metadata(method: str, partitionings: Sequence[Partitioning], coordinates: Floats) -> dict[str, Any]:

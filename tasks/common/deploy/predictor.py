@@ -66,8 +66,9 @@ class Predictor:
 
     def _run(self, image: np.ndarray) -> list[np.ndarray]:
         """The outputs for one image of any size, without the batch axis."""
-        pixels = self._resize(image).transpose(2, 0, 1)[None]
-        return [output[0] for output in self.session.run(None, {"images": np.ascontiguousarray(pixels)})]
+        planes = np.empty((3, self.size, self.size), np.uint8)
+        cv2.split(self._resize(image), list(planes))
+        return [output[0] for output in self.session.run(None, {"images": planes[None]})]
 
     def _resize(self, image: np.ndarray) -> np.ndarray:
         size, bilinear = self.size, PIL.Image.Resampling.BILINEAR

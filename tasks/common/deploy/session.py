@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,7 +51,10 @@ def properties_of(session: Any) -> dict[str, str]:
 
 def stack_images(images: Sequence[Image]) -> NDArray[np.uint8]:
     """Preprocessed images (S, S, 3) -> an exported network's input (N, 3, S, S), contiguous."""
-    return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))
+    batch = np.empty((len(images), *images[0].shape[::-1]), np.uint8)
+    for image, planes in zip(images, batch, strict=True):
+        cv2.split(image, list(planes))  # many times as fast as a transposed copy
+    return batch
 
 
 def fixed_input_size(path: Path) -> int | None:

@@ -143,8 +143,7 @@ def _export(
         return file_candidate(task, title, ExportedModel(file), file.stat().st_size)
 
     comparison = Comparison(task)
-    num_bytes = sum(tensor.nbytes for tensor in on_cpu.state_dict().values())
-    comparison.add(network_candidate(task, "PyTorch", network, num_bytes, on_cpu=on_cpu))
+    comparison.add(network_candidate(task, "PyTorch", network, _num_bytes(on_cpu.state_dict()), on_cpu=on_cpu))
     float32, converted = finished(raw), None
     if options["format"] in FORMATS:
         converted = convert(options["format"], task, on_cpu, raw, _finish(raw, graph, task), float32)
@@ -165,6 +164,11 @@ def _export(
     )
     comparison.add(finished(best.raw))
     return Exported(_finish(best.raw, graph, task), comparison, difference, tried, converted)
+
+
+def _num_bytes(state: Mapping[str, Any]) -> int:
+    """Of all tensors in the state of a network, where a gallery is a part with tensors of its own."""
+    return sum(_num_bytes(part) if isinstance(part, Mapping) else part.nbytes for part in state.values())
 
 
 def _finish(raw: Path, graph: GraphProto | None, task: Task[Any]) -> Path:

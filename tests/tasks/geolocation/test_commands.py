@@ -13,6 +13,7 @@ import pytest
 from backbone.weights import Weights
 from datasets.files import CACHE_VARIABLE
 from tasks.common.cli.main import main
+from tasks.common.deploy import predictor
 from tasks.geolocation.cells import divide, write_cells
 from tasks.geolocation.cli import COMMANDS
 from tasks.geolocation.config import GeolocationConfig
@@ -91,7 +92,15 @@ def test_retrieval_scores_are_equal_from_an_index_and_on_the_fly(
     assert indexed["within_1km"] == 1  # each photo finds itself
     image = str(next(Path(words[1]).rglob("*.jpg")))
     assert run("predict", "--run", gallery, image, "--out", str(tmp_path / "seen")) == 0
-    assert json.loads((tmp_path / "seen" / "predictions.jsonl").read_text())["regions"]
+    seen = json.loads((tmp_path / "seen" / "predictions.jsonl").read_text())["regions"]
+    exported = tmp_path / "exported"
+    assert run("export", "--run", gallery, "--out", str(exported)) == 0
+    capsys.readouterr()
+    assert run("evaluate", "--run", str(exported), "--split", "train", "--json", "--out", str(tmp_path / "again")) == 0
+    assert json.loads(capsys.readouterr().out) == pytest.approx(indexed, abs=1e-3)
+    found = predictor.load(exported)(image)["regions"]
+    assert [region["name"] for region in found] == [region["name"] for region in seen]
+    assert [region["probability"] for region in found] == pytest.approx([r["probability"] for r in seen], abs=2e-3)
 
 
 def test_errors_are_one_line_and_leave_no_run(

@@ -4,19 +4,25 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from sklearn.neighbors import NearestNeighbors
 from torch.nn import functional
 
 from backbone.build import build_backbone
 from datasets.geolocation.sphere import distance_km
 from datasets.types import Place
+from tasks.common.deploy.postprocessing import OPSET
 from tasks.common.model.logits import Logits
 from tasks.geolocation.cells import Partitioning, coarse_cell_ids
+from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.loss import cell_loss, cell_targets
 from tasks.geolocation.mean_shift import weighted_mode
+from tasks.geolocation.method import METHODS
 from tasks.geolocation.model import decode_cells
+from tasks.geolocation.onnx_postprocess import neighbour_probabilities
 from tasks.geolocation.places import TEMPERATURE
 from tasks.geolocation.retrieval import Im2GPS, NeighbourOutputs, decode_neighbours
 from tests.tasks.geolocation.towns import LAT_DEG, LNG_DEG, towns
@@ -139,10 +145,39 @@ def test_a_checkpoint_contains_the_gallery(gallery: tuple[Im2GPS, np.ndarray]) -
 def test_cell_probabilities_are_sums_of_neighbour_weights() -> None:
     (cells,) = towns(4)
     similarities = torch.tensor([[0.9, 0.85, 0.8]])
-    outputs = NeighbourOutputs(similarities, torch.tensor([[48.0, 50.0, 50.01]]), torch.tensor([[2.0, 9.0, 9.0]]))
+    outputs = NeighbourOutputs(
+        similarities, torch.arange(3)[None], torch.tensor([[48.0, 50.0, 50.01]]), torch.tensor([[2.0, 9.0, 9.0]])
+    )
     weights = functional.softmax(similarities[0] / TEMPERATURE, 0).numpy()
     (nearest,) = decode_neighbours(outputs, cells, bandwidth_km=None)
     assert (nearest.lat_deg, nearest.lng_deg) == (48, 2)
     cell_ids = cells.find(np.array([48.0, 50.0]), np.array([2.0, 9.0]))
     np.testing.assert_allclose(nearest.probabilities[cell_ids], [weights[0], weights[1] + weights[2]], atol=1e-6)
     assert nearest.probabilities.sum() == pytest.approx(1)
+
+
+def test_an_exported_gallery_has_the_same_probabilities(gallery: tuple[Im2GPS, np.ndarray]) -> None:
+    """Those of photos in no cell are left out, as from PyTorch."""
+    model, features = gallery
+    outputs = model.from_features(torch.from_numpy(features))
+    (cells,) = towns(4)
+    graph = neighbour_probabilities(model.lat_lng_deg, cells)
+    session = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)]))
+    values = session.run(None, {name: tensor.numpy() for name, tensor in outputs._asdict().items()})
+    found = dict(zip(session.output_names, values, strict=True))
+    for row, place in enumerate(decode_neighbours(outputs, cells, bandwidth_km=None)):
+        np.testing.assert_allclose(found["probabilities"][row], place.probabilities, atol=1e-6)
+        assert (found["neighbour_lat_deg"][row, 0], found["neighbour_lng_deg"][row, 0]) == (
+            place.lat_deg,
+            place.lng_deg,
+        )
+
+
+def test_a_gallery_beyond_an_onnx_file_is_refused() -> None:
+    class Large:
+        gallery_bytes = 3_000_000_000
+
+    with pytest.raises(
+        ValueError, match=r"features of the gallery have 3\.0 GB, and an ONNX file holds 1\.8; index fewer"
+    ):
+        METHODS["retrieval"](GeolocationConfig()).postprocessing(Large(), towns(4))
