@@ -149,7 +149,8 @@ def _followers(model: ModelProto, layers: Sequence[NodeProto]) -> list[NodeProto
 
 def _of_no_maps(model: ModelProto) -> list[str]:
     """The nodes that add and clip other values than feature maps, as a detector's boxes, which need all their bits."""
-    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.value_info}
+    values = [*model.graph.value_info, *model.graph.output]
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in values}
     return [
         node.name for node in model.graph.node if node.op_type in ("Add", "Clip") and ranks.get(node.output[0]) != 4
     ]

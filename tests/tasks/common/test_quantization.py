@@ -174,7 +174,7 @@ def biases(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
     return found
 
 
-def test_boxes_keep_all_their_bits(tmp_path: Path, images: list[Image]) -> None:
+def test_boxes_keep_all_their_bits(tmp_path: Path) -> None:
     """Of the sums, feature maps are in 8 bits, with 256 values at most, and boxes (1, N, 4) are not."""
     graph = parse_graph(
         """
@@ -194,9 +194,12 @@ def test_boxes_keep_all_their_bits(tmp_path: Path, images: list[Image]) -> None:
         shape=np.array([0, 4096, 4]),
         anchors=np.random.default_rng(2).random((1, 4096, 4), np.float32),
     )
+    for node in graph.node:
+        node.name = node.output[0]
     floats, quantized = tmp_path / "floats.onnx", tmp_path / "quantized.onnx"
     opset = onnx.helper.make_opsetid("", OPSET)
     onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), floats)
+    images = list(np.random.default_rng(3).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8))
     quantize(floats, quantized, images, UNCORRECTED)
     maps, boxes = open_session(quantized).run(None, {INPUT: stack_images(images[:1])})
     assert len(np.unique(maps)) <= 256
