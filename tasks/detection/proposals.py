@@ -53,7 +53,7 @@ def suppress(boxes_xyxy: Tensor, scores: Tensor, max_kept: int, iou: float) -> T
         for count in (CANDIDATES_PER_PROPOSAL * max_kept, len(candidates)):
             tried = candidates[:count]
             rows = nms(boxes_xyxy[image, tried], group_scores[tried], iou)[:max_kept]
-            if len(rows) == max_kept:
+            if len(rows) == max_kept or count >= len(candidates):
                 break
         kept[image, group, tried[rows]] = True
     return kept

@@ -66,8 +66,8 @@ class Files(NamedTuple):
     onnx: Mapping[Precision, Path]
 
 
-def check_runtimes(runtimes: Sequence[str], num_threads: Sequence[int]) -> None:
-    """Raise a ValueError if the packages of one are not installed, or it does not run with those numbers of threads."""
+def check_runtimes(runtimes: Sequence[str], num_threads: Sequence[int], batch_sizes: Sequence[int]) -> None:
+    """Raise a ValueError if the packages of one are not installed, or it cannot run with those threads or batches."""
     for name in runtimes:
         runtime = RUNTIMES[name]
         if runtime.format is not None:
@@ -76,6 +76,12 @@ def check_runtimes(runtimes: Sequence[str], num_threads: Sequence[int]) -> None:
             raise ValueError(
                 f"--num_threads: {runtime.title} has one number of threads in a process, got {len(num_threads)} "
                 f"numbers; give one of them, or leave {name} out of --runtimes"
+            )
+        if not runtime.takes_batches and 1 not in batch_sizes:
+            sizes = " ".join(map(str, batch_sizes))
+            raise ValueError(
+                f"--batch_sizes: {runtime.title} takes one image at once, got {sizes}; add 1, or leave {name} out of "
+                "--runtimes"
             )
 
 

@@ -104,12 +104,12 @@ def _benchmark_flags(parser: ArgumentParser) -> None:
         choices=[*usual, *others],
         nargs="+",
         default=usual,
-        help="runtimes to time; others than the default need pip install '.[openvino]', and so on",
+        help="runtimes to time; those beyond the default need pip install '.[openvino]' and so on",
     )
     parser.add_argument("--num_threads", type=int, nargs="+", default=[], help="threads of a network (default: cores)")
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1], help="images at once")
     parser.add_argument(
-        "--images", type=str | None, metavar="FOLDER", help="photos: also how many a second predict answers"
+        "--images", type=str | None, metavar="FOLDER", help="folder of photos: also time predict on them"
     )
     parser.add_argument("--num_classes", type=int | None, help="classes without background (default: the paper's)")
     add_out(parser, "runs/<task>/<backbone>-benchmark")

@@ -29,7 +29,7 @@ from tasks.common.deploy.inference import inference_cost, latencies_ms
 from tasks.common.evaluation.evaluate import TorchPredictor
 from tasks.common.evaluation.report import write_csv
 from tasks.common.prediction.model import Model
-from tasks.common.prediction.sources import Source, find_sources
+from tasks.common.prediction.sources import Picture, Source, find_sources
 from tasks.common.runs.folder import check_out_folder, out_folder
 from tasks.common.runs.load import load_model
 from tasks.common.settings import replace_settings
@@ -61,11 +61,11 @@ def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
     before = torch.get_num_threads()
     num_threads = _counts("num_threads", options["num_threads"] or [before])
     batch_sizes = _counts("batch_sizes", options["batch_sizes"])
-    check_runtimes(runtimes, num_threads)
-    sources = find_sources([options["images"]]) if options["images"] else []
+    check_runtimes(runtimes, num_threads, batch_sizes)
+    photos = _photos(options["images"]) if options["images"] else []
     models = list(_models(task_class, arguments))
     with tempfile.TemporaryDirectory() as folder:
-        measured = list(_open(models, runtimes, num_threads, sources, Path(folder)))
+        measured = list(_open(models, runtimes, num_threads, photos, Path(folder)))
         rows = _measure(models, measured, num_threads, batch_sizes, Path(folder))
     torch.set_num_threads(before)
     out = out_folder(models[0][0], "benchmark", out=options["out"])
@@ -84,6 +84,19 @@ def _counts(flag: str, values: Sequence[int]) -> list[int]:
     if min(values) < 1:
         raise ValueError(f"--{flag}: expected numbers of 1 or more, got {min(values)}")
     return sorted(set(values))
+
+
+def _photos(folder: str) -> list[Source]:
+    """The photos of a folder.
+
+    Raises:
+        ValueError: if there is none, or something else than photos.
+    """
+    sources = find_sources([folder])
+    for source in sources:
+        if not isinstance(source, Picture):
+            raise ValueError(f"--images: {source.name} is a video or a stream; expected a folder of photos alone")
+    return sources
 
 
 def _models(task_class: type[Task[Any]], arguments: Arguments) -> Iterator[tuple[Task[Any], nn.Module]]:
@@ -112,7 +125,7 @@ def _open(
     models: Sequence[tuple[Task[Any], nn.Module]],
     runtimes: Sequence[str],
     num_threads: Sequence[int],
-    sources: Sequence[Source],
+    photos: Sequence[Source],
     folder: Path,
 ) -> Iterator[_Measured]:
     """Each network in each runtime with each number of threads; all on the CPU."""
@@ -125,21 +138,21 @@ def _open(
             for runtime in runtimes:
                 open_file = opener(runtime, files, side, of_model)
                 for threads in num_threads:
-                    predicted = _predict(task, files, runtime, threads, sources) if sources else None
+                    predicted = _predict(task, files, runtime, threads, photos) if photos else None
                     yield _Measured(position, runtime, threads, open_file(threads), predicted)
             progress.advance()
 
 
-def _predict(task: Task[Any], files: Files, runtime: str, num_threads: int, sources: Sequence[Source]) -> float | None:
+def _predict(task: Task[Any], files: Files, runtime: str, num_threads: int, photos: Sequence[Source]) -> float | None:
     """Photos per second by `predict`; None for a runtime that it does not use."""
     if runtime == TORCH:
         torch.set_num_threads(num_threads)
-        return photos_per_second(Model(task, TorchPredictor(task, files.network)), sources)
+        return photos_per_second(Model(task, TorchPredictor(task, files.network)), photos)
     if runtime not in ONNX.values():
         return None
     raw = files.onnx[RUNTIMES[runtime].precision]
     finished = Path(shutil.copyfile(raw, raw.with_name("finished.onnx")))
-    return photos_per_second(exported_model(task, files.network, finished, num_threads), sources)
+    return photos_per_second(exported_model(task, files.network, finished, num_threads), photos)
 
 
 def _measure(

@@ -96,9 +96,9 @@ def find_int8(
     best = max(reversed(tried), key=_rank)
     if best.score is None:
         best = _replace(tried, best, score_of(best.raw))
-    print_attempts(tried, task.score_name, float_score)
     if not _loses(best, float_score, max_loss):
         return best, tried
+    print_attempts(tried, task.score_name, float_score)
     assert best.score is not None
     assert float_score is not None
     named = ", ".join(f"{name} ({error:.2f})" for name, error in layers[:NUM_NAMED_LAYERS])
