@@ -27,6 +27,11 @@ def some(names: Sequence[str], noun: str) -> str:
     return f"{plural(len(names), noun)} ({first_of(names)})"
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of an error's message; its type if it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def join_words(words: Iterable[str]) -> str:
     """Such as "a, b and c"."""
     *first, last = ["", *words]

@@ -9,6 +9,7 @@ Source: Nagel et al. 2019 (arXiv:1906.04721), section 4.2, with measured means i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,7 +41,8 @@ def correct_biases(floats: ModelProto, quantized: ModelProto, batches: Batches) 
         b_c <- b_c + E[y_c] - E[y'_c]
 
     with y the outputs of the float network's layer and y' those of the quantised one after the layers before it are
-    corrected. Layers without a bias stay as they are.
+    corrected. Layers without a bias stay as they are, and those that no batch reaches, as a detector's second stage
+    where the first one finds no region.
 
     Args:
         floats: the network that was quantised.
@@ -57,7 +59,7 @@ def correct_biases(floats: ModelProto, quantized: ModelProto, batches: Batches) 
         bias = _bias_of(layer, made_by, tensors)
         assert bias is not None
         (mean,) = _channel_means(quantized, [layer.output[0]], batches)
-        shift = (target - mean) / bias.scale
+        shift = np.nan_to_num((target - mean) / bias.scale)
         stored = numpy_helper.to_array(bias.value)
         rounded = np.round(shift) if stored.dtype == np.int32 else shift
         bias.value.CopyFrom(numpy_helper.from_array((stored + rounded).astype(stored.dtype), bias.value.name))
@@ -76,22 +78,28 @@ def _bias_of(layer: NodeProto, made_by: dict[str, NodeProto], tensors: dict[str,
 
 
 def layer_errors(floats: ModelProto, quantized: ModelProto, batches: Batches) -> list[tuple[str, float]]:
-    """The error of each layer of a quantised network, the largest first, with the name of its kernel.
+    """The error of each kernel of a quantised network, the largest first, with its name.
 
         sum (y - y')^2 / sum (y - mean y)^2
 
-    with y the outputs of the float network's layer and y' those of the quantised one, after the layers before it.
+    with y the outputs of the float network's layer and y' those of the quantised one, after the layers before it. Left
+    out are layers without a row for each image, since a detector's second stage gets other regions in 8 bits. A kernel
+    that several layers share has the largest of their errors.
     """
     layers = [node for node in quantized.graph.node if node.op_type in LAYERS]
     originals = [_original(layer, floats) for layer in layers]
     expected = _outputs(floats, [layer.output[0] for layer in originals], batches)
     actual = _outputs(quantized, [layer.output[0] for layer in layers], batches)
     of_layers = zip(zip(*expected, strict=True), zip(*actual, strict=True), strict=True)
-    errors = []
+    num_images = sum(len(images) for batch in batches for images in batch.values())
+    errors: dict[str, float] = {}
     for original, values in zip(originals, of_layers, strict=True):
         y, quantized_y = map(np.concatenate, values)
-        errors.append((original.input[1], float(np.square(y - quantized_y).mean() / max(y.var(), 1e-12))))
-    return sorted(errors, key=lambda error: -error[1])
+        if len(y) != num_images:
+            continue
+        error, kernel = float(np.square(y - quantized_y).mean() / max(y.var(), 1e-12)), original.input[1]
+        errors[kernel] = max(error, errors.get(kernel, 0.0))
+    return sorted(errors.items(), key=lambda item: -item[1])
 
 
 def _original(layer: NodeProto, floats: ModelProto) -> NodeProto:
@@ -101,13 +109,14 @@ def _original(layer: NodeProto, floats: ModelProto) -> NodeProto:
 
 
 def _channel_means(model: ModelProto, names: Sequence[str], batches: Batches) -> list[NDArray[np.float32]]:
-    """The mean of each channel of tensors (N, C, ...) over all batches."""
-    sizes = [len(next(iter(batch.values()))) for batch in batches]
-    means = [
-        [values.reshape(*values.shape[:2], -1).mean((0, 2)) for values in outputs]
-        for outputs in _outputs(model, names, batches)
-    ]
-    return [np.average(of_tensor, axis=0, weights=sizes).astype(np.float32) for of_tensor in zip(*means, strict=True)]
+    """The mean of each channel of tensors (N, C, ...) over all batches; NaN without any row."""
+    sums, num_rows = [np.zeros(1) for _ in names], [0] * len(names)
+    for outputs in _outputs(model, names, batches):
+        for index, values in enumerate(outputs):
+            if len(values):
+                sums[index] = sums[index] + len(values) * values.reshape(*values.shape[:2], -1).mean((0, 2))
+                num_rows[index] += len(values)
+    return [(total / (count or math.nan)).astype(np.float32) for total, count in zip(sums, num_rows, strict=True)]
 
 
 def _outputs(model: ModelProto, names: Sequence[str], batches: Batches) -> Iterator[list[NDArray[np.float32]]]:
@@ -115,6 +124,9 @@ def _outputs(model: ModelProto, names: Sequence[str], batches: Batches) -> Itera
     import onnx
     import onnxruntime
 
+    described = {value.name for value in (*model.graph.value_info, *model.graph.output)}
+    for name in set(names) - described:  # a layer before an output, which the quantisation renames
+        model.graph.value_info.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     inputs = [node.name for node in model.graph.input]
     part = onnx.utils.Extractor(model).extract_model(inputs, list(names))
     session = onnxruntime.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.files import atomic_write
+from datasets.words import reason_of
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.inference import inference_copy
 from tasks.common.deploy.postprocessing import append_graph
@@ -92,8 +93,9 @@ def write_onnx(network: nn.Module, input_size: int, path: Path, task: str, metad
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many types
+        reason = reason_of(error.__cause__ or error)  # the exporter's own message only says which step failed
         raise ValueError(
-            f"{type(network).__name__} cannot be exported to ONNX: its control flow depends on the image"
+            f"{type(network).__name__} cannot be exported to ONNX by torch {torch.__version__}: {reason}"
         ) from error
     assert program is not None
     with tempfile.TemporaryDirectory() as folder:

@@ -36,8 +36,8 @@ class Quantization:
         title: in words.
         is_corrected: whether the biases are corrected, see `correct_biases`.
         percentile: of an activation's values, which its range covers; None for all of them.
-        num_float_layers: so many layers with the largest error, see `layer_errors`, stay in float32, and those after
-            them.
+        num_float_layers: so many layers with the largest error, see `layer_errors`, stay in float32, and so do those
+            after them.
     """
 
     title: str
@@ -67,7 +67,7 @@ def quantize(
         path: the file to write.
         images: preprocessed images (S, S, 3) for calibration.
         method: how.
-        worst: names of layers by descending error, from `worst_layers` of another quantisation.
+        worst: names of kernels by descending error, from `worst_layers` of another quantisation.
 
     Source: Krishnamoorthi 2018 (arXiv:1806.08342), section 3; Jacob et al. 2018 (arXiv:1712.05877), section 2.
     """
@@ -92,7 +92,7 @@ def quantize(
         layers = [node for node in reference.graph.node if node.op_type in LAYERS]
         in_float32 = [layer for layer in layers if layer.input[1] in worst[: method.num_float_layers]]
         excluded = [node.name for node in (*layers[:NUM_FIRST_LAYERS], *in_float32, *_followers(reference, in_float32))]
-        excluded += _of_no_maps(reference)
+        excluded += _outside_feature_maps(reference)
         quantize_static(
             prepared,
             quantized,
@@ -131,7 +131,7 @@ def fold_batch_norms(floats: Path, path: Path) -> ModelProto:
 
 
 def _followers(model: ModelProto, layers: Sequence[NodeProto]) -> list[NodeProto]:
-    """The nodes after layers up to and with the next layers.
+    """The nodes after some layers, up to and including the next layers.
 
     With a layer in float32 between quantised ones, ONNX Runtime (1.20 and later) takes the DequantizeLinear before and
     the QuantizeLinear after it for a sign that it may be quantised, and rounds the kernel itself, with one scale for
@@ -147,8 +147,8 @@ def _followers(model: ModelProto, layers: Sequence[NodeProto]) -> list[NodeProto
     return found
 
 
-def _of_no_maps(model: ModelProto) -> list[str]:
-    """The nodes that add and clip other values than feature maps, as a detector's boxes, which need all their bits."""
+def _outside_feature_maps(model: ModelProto) -> list[str]:
+    """The names of nodes that add or clip anything but feature maps, such as boxes, which need all their bits."""
     values = [*model.graph.value_info, *model.graph.output]
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in values}
     return [

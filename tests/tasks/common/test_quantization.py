@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from backbone.build import build_backbone
+from backbone.base import Backbone
+from backbone.layers import KERAS
+from backbone.mobilenet import MobileNet
 from datasets.types import Image
 from tasks.classification.model import ClassificationModel
 from tasks.common.deploy.bias_correction import correct_biases
@@ -18,6 +20,7 @@ from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
 from tasks.common.deploy.postprocessing import OPSET, parse_graph
 from tasks.common.deploy.quantization import (
+    CORRECTED,
     NUM_FIRST_LAYERS,
     REMEDIES,
     UNCORRECTED,
@@ -28,7 +31,7 @@ from tasks.common.deploy.quantization import (
 )
 from tasks.common.deploy.session import INPUT, open_session, stack_images
 
-SIDE, NUM_CLASSES = 64, 10
+SIDE, NUM_CLASSES, NUM_STAGES = 64, 10, 6
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +43,10 @@ def images() -> list[Image]:
 
 @pytest.fixture(scope="module")
 def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network whose batch norms have statistics, without which its convolutions have no bias."""
+    """MobileNet's first layers, with statistics in the batch norms, without which the convolutions have no bias."""
     torch.manual_seed(0)
-    network = ClassificationModel(build_backbone("mobilenet_0.25"), NUM_CLASSES)
+    layers = MobileNet(0.25).layers[:NUM_STAGES]
+    network = ClassificationModel(Backbone(layers, width_mult=0.25, conventions=KERAS), NUM_CLASSES)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.bias, 0.5, 0.5)
@@ -77,11 +81,11 @@ def test_outputs_have_the_means_of_the_float_network(floats: Path, uncorrected: 
 
 
 def test_all_layers_but_the_first_two_are_in_8_bits(uncorrected: Path) -> None:
-    """27 convolutions and the classifier, Table 1; the kernels of the first two are floats."""
+    """A convolution, five depthwise separable ones and the classifier; the first two kernels are floats."""
     model = onnx.load(uncorrected)
     stored = {tensor.name for tensor in model.graph.initializer}
     layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
-    assert [layer.input[1] in stored for layer in layers] == [True, True, *[False] * 26]
+    assert [layer.input[1] in stored for layer in layers] == [True, True, *[False] * (2 * (NUM_STAGES - 1))]
 
 
 def kernels(path: Path) -> dict[str, NDArray[np.generic]]:
@@ -174,6 +178,44 @@ def biases(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
     return found
 
 
+def test_second_stage_has_other_rows_than_images(tmp_path: Path) -> None:
+    """Its errors are not compared row by row, and where it has no row its bias stays."""
+    graph = parse_graph(
+        """
+        network (uint8[N, 3, 8, 8] images)
+          => (float[N, 4, 8, 8] maps, float[R, 4, 8, 8] of_first, float[Q, 4, 8, 8] none)
+        {
+          pixels = Cast <to = 1> (images)
+          stem = Conv (pixels, kernel)
+          stage = Conv (stem, first_square)
+          maps = Conv (stage, second_square, bias)
+          first = Compress <axis = 0> (maps, yes)
+          of_first = Conv (first, third_square, bias)
+          empty = Compress <axis = 0> (maps, no)
+          none = Conv (empty, fourth_square, bias)
+        }
+        """,
+        kernel=np.random.default_rng(0).random((4, 3, 1, 1), np.float32),
+        **{
+            f"{name}_square": np.random.default_rng(seed).random((4, 4, 1, 1), np.float32)
+            for seed, name in enumerate(("first", "second", "third", "fourth"), 1)
+        },
+        bias=np.ones(4, np.float32),
+        yes=np.array([True]),
+        no=np.array([False]),
+    )
+    floats = save(graph, tmp_path / "floats.onnx")
+    images = list(np.random.default_rng(3).integers(0, 256, (2, 8, 8, 3), np.uint8))
+    found = []
+    for method in (UNCORRECTED, CORRECTED):
+        quantize(floats, tmp_path / "quantized.onnx", images, method)
+        found.append(biases(onnx.load(tmp_path / "quantized.onnx")))
+    changed = [not np.array_equal(found[0][name], found[1][name]) for name in found[0]]
+    assert changed == [True, True, False]
+    errors = worst_layers(floats, tmp_path / "quantized.onnx", images)
+    assert {name for name, _ in errors} == {"kernel", "first_square", "second_square"}
+
+
 def test_boxes_keep_all_their_bits(tmp_path: Path) -> None:
     """Of the sums, feature maps are in 8 bits, with 256 values at most, and boxes (1, N, 4) are not."""
     graph = parse_graph(
@@ -194,13 +236,17 @@ def test_boxes_keep_all_their_bits(tmp_path: Path) -> None:
         shape=np.array([0, 4096, 4]),
         anchors=np.random.default_rng(2).random((1, 4096, 4), np.float32),
     )
-    for node in graph.node:
-        node.name = node.output[0]
-    floats, quantized = tmp_path / "floats.onnx", tmp_path / "quantized.onnx"
-    opset = onnx.helper.make_opsetid("", OPSET)
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), floats)
+    floats, quantized = save(graph, tmp_path / "floats.onnx"), tmp_path / "quantized.onnx"
     images = list(np.random.default_rng(3).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8))
     quantize(floats, quantized, images, UNCORRECTED)
     maps, boxes = open_session(quantized).run(None, {INPUT: stack_images(images[:1])})
     assert len(np.unique(maps)) <= 256
     assert len(np.unique(boxes)) > 4096
+
+
+def save(graph: onnx.GraphProto, path: Path) -> Path:
+    for node in graph.node:
+        node.name = node.output[0]
+    opset = onnx.helper.make_opsetid("", OPSET)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), path)
+    return path

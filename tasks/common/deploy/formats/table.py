@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from packaging.requirements import Requirement
 
+from datasets.words import reason_of
 from tasks.common.deploy.formats.coreml import convert_to_coreml
 from tasks.common.deploy.formats.executorch import convert_to_executorch
 from tasks.common.deploy.formats.litert import convert_to_litert
@@ -94,5 +95,5 @@ def _quietly(form: Format, source: ConversionSource, call: Callable[[], T]) -> T
         with silence():
             return call()
     except Exception as error:  # converters raise many types
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ValueError(f"{type(source.network).__name__} cannot be converted to {form.title}: {reason}") from error
+        name = type(source.network).__name__
+        raise ValueError(f"{name} cannot be converted to {form.title}: {reason_of(error)}") from error
