@@ -78,6 +78,12 @@ def _export_flags(parser: ArgumentParser) -> None:
         "--max_loss", type=float, default=0.01, help="with --int8: how much of the score 8 bits may cost"
     )
     parser.add_argument(
+        "--finetune",
+        action="store_true",
+        help="with --int8: also train the network to keep its outputs in 8 bits, on up to 1,400 other training images, "
+        "and take it if that agrees better",
+    )
+    parser.add_argument(
         "--raw", action="store_true", help="the network's raw outputs, without the postprocessing inside the file"
     )
     parser.add_argument(

@@ -48,6 +48,7 @@ class Quantization:
 
 UNCORRECTED = Quantization("min-max ranges", is_corrected=False)
 CORRECTED = Quantization("min-max ranges, biases corrected")
+FINE_TUNED = Quantization("fine-tuned for 8 bits, min-max ranges, biases corrected")
 REMEDIES = (
     Quantization("99.99th-percentile ranges, biases corrected", percentile=99.99),
     Quantization("worst layer in float32, biases corrected", num_float_layers=1),
@@ -56,7 +57,12 @@ REMEDIES = (
 
 
 def quantize(
-    floats: Path, path: Path, images: Sequence[Image], method: Quantization = CORRECTED, worst: Sequence[str] = ()
+    floats: Path,
+    path: Path,
+    images: Sequence[Image],
+    method: Quantization = CORRECTED,
+    worst: Sequence[str] = (),
+    fine_tuned: Path | None = None,
 ) -> None:
     """Quantise an exported network to int8 but for its first layers: per-channel weights, per-tensor activations.
 
@@ -68,6 +74,8 @@ def quantize(
         images: preprocessed images (S, S, 3) for calibration.
         method: how.
         worst: names of kernels by descending error, from `worst_layers` of another quantisation.
+        fine_tuned: a float32 file of the same network with weights that were trained for 8 bits, to take in place of
+            its own; corrected biases have the means of `floats` all the same.
 
     Source: Krishnamoorthi 2018 (arXiv:1806.08342), section 3; Jacob et al. 2018 (arXiv:1712.05877), section 2.
     """
@@ -89,6 +97,8 @@ def quantize(
     with tempfile.TemporaryDirectory() as folder:
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
         reference = fold_batch_norms(floats, prepared)
+        if fine_tuned is not None:
+            fold_batch_norms(fine_tuned, prepared)
         layers = [node for node in reference.graph.node if node.op_type in LAYERS]
         in_float32 = [layer for layer in layers if layer.input[1] in worst[: method.num_float_layers]]
         excluded = [node.name for node in (*layers[:NUM_FIRST_LAYERS], *in_float32, *_followers(reference, in_float32))]

@@ -33,6 +33,7 @@ from tasks.common.runs.threshold import copy_table
 from tasks.common.runtime.repository import ROOT
 from tasks.common.settings import CONFIG, read_config
 from tasks.common.task import Task
+from tasks.common.training.quantization_aware import fine_tune
 from tasks.common.verbs.comparison import Candidate, Comparison, file_candidate, network_candidate, print_rows
 from tasks.common.verbs.formats import Converted, convert
 from tasks.common.verbs.int8 import Attempt, find_int8, print_attempts
@@ -44,6 +45,7 @@ REPORT = "export.json"
 PREDICTOR_FILE = ROOT / "tasks" / "common" / "deploy" / "predictor.py"  # copied as it is
 PAGE = "index.html: the page; see it by `python -m http.server --bind 127.0.0.1`, at http://127.0.0.1:8000"
 CALIBRATION_IMAGES = 100  # of the training split
+MAX_FINE_TUNING_IMAGES = 1400  # others of it
 
 
 class Exported(NamedTuple):
@@ -120,6 +122,8 @@ def _check_flags(options: Mapping[str, Any]) -> None:
         raise ValueError(f"{run}: is an exported network; give the run that it was exported from")
     if name == "web" and options["raw"]:
         raise ValueError("--raw: a page needs the postprocessing inside the file; leave it out with --format web")
+    if options["finetune"] and not options["int8"]:
+        raise ValueError("--finetune: trains the network for 8 bits; give --int8 too")
     if name in FORMATS:
         check_packages(name)
         if options["int8"]:
@@ -130,7 +134,7 @@ def _export(
     task: Task[Any], network: nn.Module, graph: GraphProto | None, options: Mapping[str, Any], folder: Path
 ) -> Exported:
     """Write the network in all forms that are asked for to a folder, and compare them."""
-    images = _calibration_images(task) if options["int8"] else []
+    images, others = _training_images(task, finetune=options["finetune"]) if options["int8"] else ([], [])
     raw, side = folder / "float32.onnx", task.config.data.input_size
     write_onnx(network, side, raw, task.name, task.metadata)
     on_cpu = inference_copy(network)
@@ -152,6 +156,12 @@ def _export(
     comparison.add(float32)
     if not options["int8"]:
         return Exported(_finish(raw, graph, task), comparison, difference, [], converted)
+
+    def write_fine_tuned() -> Path:
+        path = folder / "fine_tuned.onnx"
+        write_onnx(fine_tune(network, others, images, task.config.seed), side, path, task.name, task.metadata)
+        return path
+
     best, tried = find_int8(
         task,
         raw,
@@ -161,6 +171,7 @@ def _export(
         score_of=lambda path: comparison.score(finished(path)),
         float_score=comparison.score(float32),
         max_loss=options["max_loss"],
+        fine_tune=write_fine_tuned if options["finetune"] else None,
     )
     comparison.add(finished(best.raw))
     return Exported(_finish(best.raw, graph, task), comparison, difference, tried, converted)
@@ -182,8 +193,8 @@ def _finish(raw: Path, graph: GraphProto | None, task: Task[Any]) -> Path:
     return path
 
 
-def _calibration_images(task: Task[Any]) -> list[Image]:
-    """A random sample of preprocessed training images.
+def _training_images(task: Task[Any], *, finetune: bool) -> tuple[list[Image], list[Image]]:
+    """Random samples of preprocessed training images: to calibrate and choose by, and others to fine-tune on.
 
     Raises:
         ValueError: if there are none.
@@ -192,11 +203,17 @@ def _calibration_images(task: Task[Any]) -> list[Image]:
         source = task.source("train")
     except ValueError as error:
         raise ValueError(f"--int8: needs training images for the ranges of its values: {error}") from error
-    images, reason = sample_images(task, source, CALIBRATION_IMAGES, "reading images for int8")
+    wanted = CALIBRATION_IMAGES + (MAX_FINE_TUNING_IMAGES if finetune else 0)
+    images, reason = sample_images(task, source, wanted, "reading images for int8")
     if not images:
-        number = min(CALIBRATION_IMAGES, len(source))
+        number = min(wanted, len(source))
         raise ValueError(f"--int8: none of {number} training images can be read; the last one: {reason}")
-    return images
+    if finetune and len(images) <= CALIBRATION_IMAGES:
+        raise ValueError(
+            f"--finetune: trains on other images than the {CALIBRATION_IMAGES} that 8 bits are chosen by; expected "
+            f"more training images, found {len(images)}; leave it out"
+        )
+    return images[:CALIBRATION_IMAGES], images[CALIBRATION_IMAGES:]
 
 
 def _write_report(exported: Exported, rows: Sequence[Mapping[str, Any]], folder: Path) -> None:

@@ -14,7 +14,15 @@ from rich.table import Table
 from datasets.progress import Progress
 from datasets.types import Image
 from tasks.common.agreement import Agreement
-from tasks.common.deploy.quantization import CORRECTED, REMEDIES, UNCORRECTED, Quantization, quantize, worst_layers
+from tasks.common.deploy.quantization import (
+    CORRECTED,
+    FINE_TUNED,
+    REMEDIES,
+    UNCORRECTED,
+    Quantization,
+    quantize,
+    worst_layers,
+)
 from tasks.common.inference_task import InferenceTask, Predict, predict_all
 
 NUM_NAMED_LAYERS = 3
@@ -51,21 +59,24 @@ def find_int8(
     score_of: Callable[[Path], float | None],
     float_score: float | None,
     max_loss: float,
+    fine_tune: Callable[[], Path] | None = None,
 ) -> tuple[Attempt, list[Attempt]]:
     """Quantise with corrected biases where that agrees better with the float network, else without.
 
-    If that costs more than `max_loss` on the validation images, other ways are tried, and the one that agrees best on
-    the training images is scored.
+    With `fine_tune`, the fine-tuned network is quantised too, and taken if it agrees better than both. If the best
+    costs more than `max_loss` on the validation images, other ways are tried, and the one that agrees best on the
+    training images is scored.
 
     Args:
         task: of the network.
         floats: its file, without postprocessing; the others are written beside it.
-        images: preprocessed training images.
+        images: preprocessed training images, which nothing was fine-tuned on.
         reference: predicts by the float network.
         predictor_of: a file -> what predicts by it.
         score_of: a file -> its score on the validation images; None without any.
         float_score: the score of the float network.
         max_loss: of the score, at most.
+        fine_tune: fine-tunes for 8 bits and writes the float32 file; None to leave that out.
 
     Returns:
         The one to take, and all that were tried.
@@ -74,25 +85,28 @@ def find_int8(
         ValueError: if all lose more; it names the layers with the largest error.
     """
     expected = predict_all(reference, images)
-
-    def attempt(method: Quantization, worst: Sequence[str] = ()) -> Attempt:
-        path = floats.with_name(f"int8-{len(tried)}.onnx")
-        quantize(floats, path, images, method, worst)
-        progress.advance()
-        return Attempt(method.title, path, task.agreement(expected, predict_all(predictor_of(path), images)))
-
     tried: list[Attempt] = []
-    with Progress("quantising", 2) as progress:
-        for method in (UNCORRECTED, CORRECTED):
-            tried.append(attempt(method))
+
+    def attempt(
+        title: str, methods: Sequence[Quantization], worst: Sequence[str] = (), fine_tuned: Path | None = None
+    ) -> None:
+        with Progress(title, len(methods)) as progress:
+            for method in methods:
+                path = floats.with_name(f"int8-{len(tried)}.onnx")
+                quantize(floats, path, images, method, worst, fine_tuned)
+                agreement = task.agreement(expected, predict_all(predictor_of(path), images))
+                tried.append(Attempt(method.title, path, agreement))
+                progress.advance()
+
+    attempt("quantising", [UNCORRECTED, CORRECTED])
+    if fine_tune is not None:
+        attempt("quantising the fine-tuned network", [FINE_TUNED], fine_tuned=fine_tune())
     best = max(reversed(tried), key=_rank)
     best = _replace(tried, best, score_of(best.raw))
     if not _loses(best, float_score, max_loss):
         return best, tried
     layers = worst_layers(floats, best.raw, images)
-    with Progress("quantising in other ways", len(REMEDIES)) as progress:
-        for method in REMEDIES:
-            tried.append(attempt(method, [name for name, _ in layers]))
+    attempt("quantising in other ways", REMEDIES, [name for name, _ in layers])
     best = max(reversed(tried), key=_rank)
     if best.score is None:
         best = _replace(tried, best, score_of(best.raw))
@@ -102,10 +116,11 @@ def find_int8(
     assert best.score is not None
     assert float_score is not None
     named = ", ".join(f"{name} ({error:.2f})" for name, error in layers[:NUM_NAMED_LAYERS])
+    way_out = "train a larger width" if fine_tune is not None else "try --finetune, train a larger width"
     raise ValueError(
         f"--int8: {task.score_name} falls by {float_score - best.score:.3f} to {best.score:.3f}, more than --max_loss "
-        f"{max_loss:g}; the layers with the largest relative error are {named}; export without --int8, train a larger "
-        "width, or allow it with a larger --max_loss"
+        f"{max_loss:g}; the layers with the largest relative error are {named}; export without --int8, {way_out}, "
+        "or allow it with a larger --max_loss"
     )
 
 

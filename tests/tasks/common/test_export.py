@@ -16,12 +16,12 @@ from tasks.common.cli.main import main
 from tasks.common.deploy.difference import largest_difference, random_images
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.onnx_file import ExportedNetwork
-from tasks.common.deploy.quantization import NUM_FIRST_LAYERS
+from tasks.common.deploy.quantization import CORRECTED, FINE_TUNED, NUM_FIRST_LAYERS, UNCORRECTED
 from tasks.common.evaluation.scoring import Evaluation
 from tasks.common.runs.exported import open_exported
 from tasks.common.runs.load import open_run
 from tasks.common.runtime.device import device_of
-from tasks.common.verbs import comparison
+from tasks.common.verbs import comparison, export
 from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask
 
@@ -33,7 +33,10 @@ def run(verb: str, *words: str) -> int:
 @pytest.fixture(scope="module")
 def exported(unbroken: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "int8"
-    assert run("export", "--run", str(unbroken), "--int8", "--out", str(folder)) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "CALIBRATION_IMAGES", 8)  # of the few that there are
+        words = ["--run", str(unbroken), "--int8", "--finetune", "--max_loss", "1"]
+        assert run("export", *words, "--out", str(folder)) == 0
     return folder
 
 
@@ -44,6 +47,8 @@ def test_report_compares_the_networks(exported: Path, unbroken: Path) -> None:
     assert pytorch["metrics"] == pytest.approx({name: expected[name] for name in pytorch["metrics"]}, abs=1e-6)
     assert float32["metrics"] == pytest.approx(pytorch["metrics"], abs=1e-3)
     assert report["max_difference"] < 1e-5
+    titles = [quantization.title for quantization in (UNCORRECTED, CORRECTED, FINE_TUNED)]
+    assert [attempt["title"] for attempt in report["int8"]] == titles
     assert eight_bits["bytes"] == (exported / "model.onnx").stat().st_size < 0.5 * float32["bytes"]
 
 
@@ -247,3 +252,23 @@ def test_int8_without_training_images_is_refused_before_anything_is_written(
         "error: --int8: needs training images for the ranges of its values: data.root: there is no folder"
     )
     assert not (elsewhere / "export-int8").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--finetune"], "--finetune: trains the network for 8 bits; give --int8 too"),
+        (
+            ["--finetune", "--int8"],
+            "--finetune: trains on other images than the 100 that 8 bits are chosen by; expected ",
+        ),
+    ],
+    ids=["without int8", "few images"],
+)
+def test_fine_tuning_that_cannot_be_done_is_refused(
+    flags: list[str], message: str, unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert run("export", "--run", str(unbroken), *flags, "--out", str(tmp_path / "out")) == 1
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()

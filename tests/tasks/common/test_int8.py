@@ -1,7 +1,7 @@
 """The choice of a quantisation: by agreement on training images, checked by the score on validation images."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.common.agreement import Agreement, divergence
-from tasks.common.deploy.quantization import CORRECTED, REMEDIES, UNCORRECTED, Quantization
+from tasks.common.deploy.quantization import CORRECTED, FINE_TUNED, REMEDIES, UNCORRECTED, Quantization
 from tasks.common.verbs import int8
 from tasks.common.verbs.int8 import Attempt, find_int8
 
@@ -33,14 +33,19 @@ class Stub:
 def find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     floats = tmp_path / "floats.onnx"
 
-    def quantize(_: Path, path: Path, __: Any, method: Quantization, worst: Sequence[str] = ()) -> None:
+    def quantize(
+        _: Path, path: Path, __: Any, method: Quantization, worst: Sequence[str], fine_tuned: Path | None
+    ) -> None:
         assert bool(worst) == (method in REMEDIES)
+        assert (fine_tuned is not None) == (method is FINE_TUNED)
         path.write_text(method.title)
 
     monkeypatch.setattr(int8, "quantize", quantize)
     monkeypatch.setattr(int8, "worst_layers", lambda *_: [("first.weight", 0.5), ("second.weight", 0.25)])
 
-    def run(stub: Any, max_loss: float = 0.01) -> tuple[Attempt, list[Attempt]]:
+    def run(
+        stub: Any, max_loss: float = 0.01, fine_tune: Callable[[], Path] | None = None
+    ) -> tuple[Attempt, list[Attempt]]:
         def score_of(path: Path) -> float | None:
             stub.scored.append(path.read_text())
             found: float | None = stub.scores.get(path.read_text())
@@ -55,6 +60,7 @@ def find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             score_of=score_of,
             float_score=0.8,
             max_loss=max_loss,
+            fine_tune=fine_tune,
         )
 
     return run
@@ -87,6 +93,16 @@ def test_other_ways_are_tried_where_it_loses_too_much(find: Any) -> None:
     assert [one.title for one in tried] == TITLES
 
 
+@pytest.mark.parametrize(("kl", "expected"), [(0.005, FINE_TUNED), (0.02, CORRECTED)])
+def test_the_fine_tuned_network_is_taken_where_it_agrees_better(kl: float, expected: Quantization, find: Any) -> None:
+    stub = Stub((0.15, 0.01), (0.7, 0.795))
+    stub.kl[FINE_TUNED.title], stub.scores[FINE_TUNED.title] = kl, 0.795
+    best, tried = find(stub, fine_tune=lambda: Path("fine_tuned.onnx"))
+    assert best.title == expected.title
+    assert [one.title for one in tried] == [*TITLES[:2], FINE_TUNED.title]
+    assert stub.scored == [expected.title]
+
+
 def test_a_loss_that_nothing_mends_is_refused_with_the_layers_and_a_table(
     find: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,7 +110,7 @@ def test_a_loss_that_nothing_mends_is_refused_with_the_layers_and_a_table(
     with pytest.raises(ValueError, match=r"top1 falls by 0\.080 to 0\.720, more than --max_loss 0\.01") as error:
         find(stub)
     assert "first.weight (0.50), second.weight (0.25)" in str(error.value)
-    assert "larger --max_loss" in str(error.value)
+    assert "try --finetune, train a larger width, or allow it with a larger --max_loss" in str(error.value)
     assert "0.7200" in capsys.readouterr().err
     assert find(stub, max_loss=0.1)[0].title == CORRECTED.title
 

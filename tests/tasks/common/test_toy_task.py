@@ -201,7 +201,7 @@ def test_it_trains_evaluates_predicts_and_is_exported(
     dark, light = map(json.loads, (tmp_path / "predicted" / "predictions.jsonl").read_text().splitlines())
     assert dark["brightness"] < light["brightness"]
 
-    flags = {"int8": False, "raw": False, "format": "onnx", "max_loss": 0.01}
+    flags = {"int8": False, "finetune": False, "raw": False, "format": "onnx", "max_loss": 0.01}
     assert command(export, config, run=str(run), **flags, out=str(tmp_path / "exported")) == 0
     capsys.readouterr()
     exported = {"run": str(tmp_path / "exported"), "out": str(tmp_path / "evaluated_2")}
