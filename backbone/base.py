@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Mapping
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ class Backbone(nn.Module):
         width_mult: width multiplier.
         conventions: of the weights (padding, BN epsilon, ...); use them for added layers, too.
         layers: from normalised pixels to the last feature map.
-        channels: stride -> channels of the last feature map of that stride; for a MobileNet, strides 2, 4, 8, 16, 32.
+        channels: stride -> channels of its feature map; for a MobileNet, strides 2, 4, 8, 16, 32.
         num_features: channels of the last feature map.
     """
 
@@ -30,20 +31,56 @@ class Backbone(nn.Module):
         self.conventions = conventions
         self.normalize = Normalize(conventions)
         self.layers = nn.Sequential(*layers)
-        self.channels: dict[int, int] = {}
-        self._last_layer: dict[int, int] = {}
-        stride = 1
-        for index, layer in enumerate(self.layers):
-            convolutions = [module for module in layer.modules() if isinstance(module, nn.Conv2d)]
-            stride *= math.prod(convolution.stride[0] for convolution in convolutions)
-            self.channels[stride] = convolutions[-1].out_channels
-            self._last_layer[stride] = index
-        self.num_features = self.channels[stride]
-        self._expansion: int | None = None  # index of the block that `tap_expansion` taps
+        self._find_maps()
+        self.num_features = self.channels[max(self.channels)]
         self.to(memory_format=torch.channels_last)  # the fastest layout for convolutions
 
+    def _find_maps(self) -> None:
+        self.channels: dict[int, int] = {}
+        self._last_layer: dict[int, int] = {}
+        self._map_layer: dict[int, int] = {}  # whose output is the feature map at that stride
+        self._expansions: dict[int, int] = {}  # block whose expansion is the feature map -> its stride
+        factors = [math.prod(convolution.stride[0] for convolution in _convolutions(layer)) for layer in self.layers]
+        strides = list(accumulate(factors, operator.mul))
+        for index, (stride, layer) in enumerate(zip(strides, self.layers, strict=True)):
+            self._last_layer[stride] = index
+            if self.conventions.maps_first_layers and stride in self._map_layer and stride < strides[-1]:
+                continue
+            self._map_layer[stride] = index
+            self.channels[stride] = _convolutions(layer)[-1].out_channels
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Replace strides by dilation, so that the coarsest feature map is at that stride; the weights stay the same.
+
+        A strided convolution beyond it gets stride 1, and those after it are dilated by 2. So the values equal those of
+        the strided network at the positions that it computes, except that a squeeze-and-excitation takes its means over
+        more positions. The padding of stride 1 is the same on all sides, with TensorFlow's conventions, too.
+
+        Raises:
+            ValueError: if this network has no feature map at that stride.
+
+        Source: Chen et al. 2016 (arXiv:1606.00915), section 3.1.
+        """
+        self._num_trunk_layers(output_stride)
+        stride, removed = 1, 1
+        for convolution in _convolutions(self.layers):
+            factor = removed
+            if stride < output_stride:
+                stride *= convolution.stride[0]
+            else:
+                removed *= convolution.stride[0]
+                convolution.stride = (1, 1)
+            if self.conventions.dilates_strided:
+                factor = removed
+            kernel = convolution.kernel_size[0]
+            if kernel > 1:
+                dilation = factor * convolution.dilation[0]
+                convolution.dilation = (dilation, dilation)
+                convolution.padding = (dilation * (kernel // 2),) * 2
+        self._find_maps()
+
     def features(self, images: Tensor) -> dict[int, Tensor]:
-        """The last feature map at each stride.
+        """The feature map at each stride: that of its last layer, unless the conventions or `tap_expansion` differ.
 
         Args:
             images: uint8 RGB (N, 3, H, W).
@@ -53,11 +90,11 @@ class Backbone(nn.Module):
         """
         x = self.normalize(images)
         feature_maps = {}
-        stride_of_layer = {index: stride for stride, index in self._last_layer.items()}
+        stride_of_layer = {index: stride for stride, index in self._map_layer.items()}
         for index, layer in enumerate(self.layers):
-            if index == self._expansion:
+            if index in self._expansions:
                 expansion, *rest = self.block_parts(layer)
-                feature_maps[stride_of_layer[index - 1]] = x = expansion(x)
+                feature_maps[self._expansions[index]] = x = expansion(x)
                 for part in rest:
                     x = part(x)
             else:
@@ -85,8 +122,8 @@ class Backbone(nn.Module):
         """
         index = self._num_trunk_layers(stride)
         expansion, *_ = self.block_parts(self.layers[index])
-        self.channels[stride] = [m for m in expansion.modules() if isinstance(m, nn.Conv2d)][-1].out_channels
-        self._expansion = index
+        self.channels[stride] = _convolutions(expansion)[-1].out_channels
+        self._expansions = {index: stride}
 
     def trunk(self, images: Tensor, stride: int) -> Tensor:
         """The layers up to a stride: uint8 RGB (N, 3, H, W) -> the last feature map at `stride`."""
@@ -119,6 +156,10 @@ class Backbone(nn.Module):
     def build_head(self, num_outputs: int) -> nn.Module:
         """A new head on pooled features: (N, num_features) -> (N, num_outputs); here a linear layer, as in Table 1."""
         return nn.Linear(self.num_features, num_outputs)
+
+
+def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
+    return [child for child in module.modules() if isinstance(child, nn.Conv2d)]
 
 
 def global_average_pool(maps: Mapping[int, Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ from backbone.layers import (
     KERAS,
     TIMM,
     TORCHVISION_FASTER_RCNN,
+    TORCHVISION_SEGMENTATION,
     TORCHVISION_SSDLITE,
     TORCHVISION_V2,
     TORCHVISION_V3,
@@ -20,6 +21,7 @@ _V3_CONVENTIONS: dict[ConventionsName, Conventions] = {
     "torchvision": TORCHVISION_V3,
     "torchvision_ssdlite": TORCHVISION_SSDLITE,
     "torchvision_faster_rcnn": TORCHVISION_FASTER_RCNN,
+    "torchvision_segmentation": TORCHVISION_SEGMENTATION,
 }
 _CONVENTIONS: dict[Family, dict[ConventionsName, Conventions]] = {
     "v1": {"keras": KERAS, "timm": TIMM, "caffe": CAFFE},
@@ -40,8 +42,9 @@ def build_backbone(name: str, conventions: ConventionsName | None = None) -> Bac
     Args:
         name: see `backbone.names`.
         conventions: padding, BN epsilon and normalisation: `keras`, `timm` or `caffe` for v1, `torchvision` or `keras`
-            for v2, `torchvision` and those of its detectors, `torchvision_ssdlite` and `torchvision_faster_rcnn`, for
-            v3; None for `default_conventions`. `keras` stands for all of TensorFlow's networks.
+            for v2, `torchvision` and those of its detectors and segmentation networks, `torchvision_ssdlite`,
+            `torchvision_faster_rcnn` and `torchvision_segmentation`, for v3; None for `default_conventions`. `keras`
+            stands for all of TensorFlow's networks.
 
     Raises:
         ValueError: if the name is invalid, or the network does not exist with those conventions.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -25,6 +25,10 @@ class Conventions:
         activation: called with `inplace=True`.
         mean: subtracted from pixels of 0 to 255; a scalar or a value per channel.
         std: pixels are then divided by it.
+        dilates_strided: whether a convolution that loses its stride is dilated as those after it, see
+            `Backbone.set_output_stride`; its values are then others than those of the strided network.
+        maps_first_layers: whether the feature map at a stride is that of its first layer, not of its last, except for
+            the coarsest.
     """
 
     padding: Padding = "tf_same"
@@ -32,6 +36,8 @@ class Conventions:
     activation: type[nn.Module] = nn.ReLU6
     mean: float | tuple[float, float, float] = 127.5
     std: float | tuple[float, float, float] = 127.5
+    dilates_strided: bool = False
+    maps_first_layers: bool = False
 
     def __str__(self) -> str:
         mean, std = (
@@ -51,6 +57,8 @@ TORCHVISION_V3 = Conventions("symmetric", 1e-3, nn.Hardswish, IMAGENET_MEAN, IMA
 # Of torchvision's detectors on MobileNet v3, whose own activations do not depend on these.
 TORCHVISION_SSDLITE = Conventions("symmetric", 1e-3, nn.ReLU6)
 TORCHVISION_FASTER_RCNN = Conventions("symmetric", 1e-5, nn.Hardswish, IMAGENET_MEAN, IMAGENET_STD)
+# Of torchvision's DeepLabV3 and Lite R-ASPP on MobileNet v3.
+TORCHVISION_SEGMENTATION = replace(TORCHVISION_V3, dilates_strided=True, maps_first_layers=True)
 
 
 class Normalize(nn.Module):
@@ -78,7 +86,8 @@ class SameConv2d(nn.Conv2d):
 
     With `tf_same`, the total padding max((ceil(size / stride) - 1) * stride + kernel - size, 0) is split evenly, with
     the odd pixel at the bottom and right: (0, 1) at stride 2 for even sizes, (1, 1) for odd ones. With `symmetric` it
-    is kernel // 2 on every side. The output shapes are equal, but weights trained with one do not fit the other.
+    is kernel // 2 on every side. The output shapes are equal, but weights trained with one do not fit the other. A
+    dilated kernel counts with its holes: dilation * (kernel - 1) + 1.
     """
 
     def __init__(
@@ -88,19 +97,22 @@ class SameConv2d(nn.Conv2d):
         kernel_size: int,
         *,
         stride: int = 1,
+        dilation: int = 1,
         groups: int = 1,
         padding: Padding = "tf_same",
     ) -> None:
+        padding_px = dilation * (kernel_size // 2)
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False
+            in_channels, out_channels, kernel_size, stride, padding_px, dilation=dilation, groups=groups, bias=False
         )
-        self.pads_as_tf = padding == "tf_same" and stride > 1  # the same at stride 1 with odd kernels
+        self.pads_as_tf = padding == "tf_same"
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
-        if not self.pads_as_tf:
+        stride = self.stride[0]
+        if not self.pads_as_tf or stride == 1:  # where both are the same, with odd kernels
             return super().forward(input)
-        kernel, stride = self.kernel_size[0], self.stride[0]
+        kernel = self.dilation[0] * (self.kernel_size[0] - 1) + 1
         height, width = (
             max((math.ceil(size / stride) - 1) * stride + kernel - size, 0) for size in (input.shape[2], input.shape[3])
         )
@@ -119,11 +131,18 @@ class ConvBNReLU(nn.Sequential):
         conventions: Conventions,
         *,
         stride: int = 1,
+        dilation: int = 1,
         groups: int = 1,
     ) -> None:
         super().__init__()
         self.conv = SameConv2d(
-            in_channels, out_channels, kernel_size, stride=stride, groups=groups, padding=conventions.padding
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            dilation=dilation,
+            groups=groups,
+            padding=conventions.padding,
         )
         self.bn = nn.BatchNorm2d(out_channels, eps=conventions.bn_eps)
         self.act = conventions.activation(inplace=True)
@@ -137,7 +156,11 @@ class DepthwiseSeparable(nn.Sequential):
     Source: Howard et al. 2017, section 3.1, equation 5 and Figure 3.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, conventions: Conventions, *, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, conventions: Conventions, *, stride: int = 1, dilation: int = 1
+    ) -> None:
         super().__init__()
-        self.depthwise = ConvBNReLU(in_channels, in_channels, 3, conventions, stride=stride, groups=in_channels)
+        self.depthwise = ConvBNReLU(
+            in_channels, in_channels, 3, conventions, stride=stride, dilation=dilation, groups=in_channels
+        )
         self.pointwise = ConvBNReLU(in_channels, out_channels, 1, conventions)

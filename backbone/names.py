@@ -16,7 +16,15 @@ from typing import Literal
 
 Family = Literal["v1", "v2", "v3_large", "v3_small"]
 Variant = Literal["separable", "conv", "shallow", "head", "reduced"]
-ConventionsName = Literal["keras", "timm", "torchvision", "caffe", "torchvision_ssdlite", "torchvision_faster_rcnn"]
+ConventionsName = Literal[
+    "keras",
+    "timm",
+    "torchvision",
+    "caffe",
+    "torchvision_ssdlite",
+    "torchvision_faster_rcnn",
+    "torchvision_segmentation",
+]
 DEFAULT_INPUT_SIZE = 224
 
 _VARIANTS: dict[Family, tuple[Variant, ...]] = {

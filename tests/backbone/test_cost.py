@@ -27,6 +27,20 @@ def test_table_3_separable_layer() -> None:
     assert cost.by_layer_type["conv dw 3x3"] == (9 * 512 * 196, 9 * 512)
 
 
+def test_mult_adds_of_mobilenet_at_513_px_and_output_stride_16() -> None:
+    """By hand, for maps of 257, 129, 65 and 33 pixels; the last two blocks stay at 33 instead of 17."""
+    blocks = [(32, 64, 257), (64, 128, 129), (128, 128, 129), (128, 256, 65), (256, 256, 65)]
+    blocks += [(256, 512, 33), *[(512, 512, 33)] * 5, (512, 1024, 33), (1024, 1024, 33)]
+    expected = 27 * 32 * 257**2 + sum((9 * inputs + inputs * outputs) * side**2 for inputs, outputs, side in blocks)
+    network = MobileNet(1.0)
+    with torch.device("meta"):
+        images = torch.zeros(1, 3, 513, 513, dtype=torch.uint8)
+    num_params = sum(parameter.numel() for parameter in network.parameters())
+    network.to("meta").set_output_stride(16)
+    cost = count_cost(network, images)
+    assert (cost.mult_adds, cost.num_params) == (expected, num_params)
+
+
 def test_counts_every_layer_once_and_keeps_the_training_mode() -> None:
     network = MobileNet(0.25)
     cost = count_cost(network, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))

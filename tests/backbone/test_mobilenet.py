@@ -1,4 +1,5 @@
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -168,3 +169,82 @@ def test_epsilon_of_v3_is_that_of_the_conventions() -> None:
     for name, eps in (("torchvision", 1e-3), ("torchvision_ssdlite", 1e-3), ("torchvision_faster_rcnn", 1e-5)):
         network = build_backbone("mobilenet_v3_small_1.0", name)  # type: ignore[arg-type]
         assert {module.eps for module in network.modules() if isinstance(module, nn.BatchNorm2d)} == {eps}
+
+
+def set_gates_constant(network: nn.Module) -> None:
+    """Squeeze-and-excitation without its input: its mean is over other positions in a dilated network."""
+    for name, module in network.named_modules():
+        if name.endswith("fc2"):
+            nn.init.zeros_(module.weight)
+
+
+def dense_positions(size: int, stride: int, output_stride: int, *, pads_as_tf: bool) -> torch.Tensor:
+    """Where in a row at `output_stride` the centres are of the cells at `stride`."""
+    if stride == output_stride:
+        return torch.arange(-(-size // stride))
+    finer = -(-size // (stride // 2))
+    first = int(pads_as_tf and finer % 2 == 0)  # TensorFlow's kernels begin at the first pixel of an even row
+    return dense_positions(size, stride // 2, output_stride, pads_as_tf=pads_as_tf)[first::2]
+
+
+@pytest.mark.parametrize("output_stride", [16, 8])
+@pytest.mark.parametrize(("name", "conventions"), [*((n, None) for n in NAMES), ("mobilenet_v2_0.5", "keras")])
+def test_a_dilated_network_equals_the_strided_one_at_its_positions(
+    name: str, conventions: None, output_stride: int
+) -> None:
+    """At all positions, up to the border, for odd and even maps; finer maps and the state dict are the same."""
+    strided = build_backbone(name, conventions).eval()
+    set_gates_constant(strided)
+    dilated = build_backbone(name, conventions).eval()
+    dilated.set_output_stride(output_stride)
+    state = dilated.state_dict()
+    assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in strided.state_dict().items()}
+    dilated.load_state_dict(strided.state_dict())
+    height, width = 75, 122  # maps of 10 and 16 cells at stride 8, 5 and 8 at 16, 3 and 4 at 32
+    x = torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8)
+    with torch.no_grad():
+        maps, sparse = dilated.features(x), strided.features(x)
+    assert list(maps) == [stride for stride in (2, 4, 8, 16) if stride <= output_stride]
+    for stride in maps:
+        assert maps[stride].shape == (1, dilated.channels[stride], -(-height // stride), -(-width // stride))
+        if stride < output_stride:
+            assert torch.equal(maps[stride], sparse[stride])
+    pads_as_tf = strided.conventions.padding == "tf_same"
+    rows, columns = (dense_positions(n, 32, output_stride, pads_as_tf=pads_as_tf) for n in (height, width))
+    dense = maps[output_stride][:, :, rows][..., columns]
+    assert sparse[32].std() > 0
+    scale = sparse[32].abs().max()
+    torch.testing.assert_close(dense / scale, sparse[32] / scale, atol=1e-4, rtol=0)
+    assert dilated.num_features == dilated.channels[output_stride] == strided.num_features
+
+
+def test_an_output_stride_is_reached_in_steps_and_must_exist() -> None:
+    def geometry(*output_strides: int) -> list[tuple[object, ...]]:
+        network = MobileNet(0.25)
+        for output_stride in output_strides:
+            network.set_output_stride(output_stride)
+        return [(m.stride, m.padding, m.dilation) for m in network.modules() if isinstance(m, nn.Conv2d)]
+
+    assert geometry(16, 8) == geometry(8) != geometry(16)
+    assert geometry(32) == geometry()
+    with pytest.raises(ValueError, match="no feature map at stride 64"):
+        geometry(64)
+
+
+@pytest.mark.parametrize("family", ["v3_large", "v3_small"])
+def test_torchvisions_segmentation_conventions_are_its_dilated_network(family: str) -> None:
+    """It also dilates the convolution whose stride it replaces, and takes the first map at a stride."""
+    theirs = get_model(f"mobilenet_{family}", dilated=True).features.eval()
+    ours = build_backbone(f"mobilenet_{family}_1.0", "torchvision_segmentation").eval()
+    ours.set_output_stride(16)
+    ours.layers.load_state_dict(theirs.state_dict())
+    x = torch.randint(0, 256, (1, 3, 75, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        maps, outputs = ours.features(x), [ours.normalize(x)]
+        for layer in theirs:
+            outputs.append(layer(outputs[-1]))
+    firsts = [after for before, after in pairwise(outputs) if after.shape[2] < before.shape[2]]
+    assert list(maps) == [2, 4, 8, 16]
+    for feature_map, expected in zip(maps.values(), [*firsts[:3], outputs[-1]], strict=True):
+        torch.testing.assert_close(feature_map, expected)
+    assert len(firsts) == 4
