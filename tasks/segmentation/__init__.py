@@ -1,0 +1,1 @@
+"""Semantic segmentation: DeepLabV3+ and Lite R-ASPP on MobileNet."""
