@@ -113,7 +113,7 @@ def build_model(
         head: `deeplabv3plus`, `deeplabv3` (torchvision's, without a decoder) or `lraspp` (Lite R-ASPP, the smallest).
             With the conventions `torchvision_segmentation` and MobileNet v3 large, the last two are torchvision's
             `deeplabv3_mobilenet_v3_large` and `lraspp_mobilenet_v3_large`.
-        output_stride: of the coarsest feature map; 8 is finer than 16, and about three times as slow.
+        output_stride: of the coarsest feature map; 8 is finer than 16, with about three times the mult-adds.
         has_auxiliary_head: whether to train an auxiliary head, too.
     """
     backbone.set_output_stride(output_stride)
