@@ -74,6 +74,18 @@ class _ZoomOut(A.Affine):  # type: ignore[misc]
         return cv2.warpAffine(small, matrix, (width, height), borderValue=self.fill)  # type: ignore[return-value]
 
 
+def colour_jitter(strength: float) -> A.Compose:
+    """SSD's changes of brightness, contrast, hue and saturation; no geometry, so that a mask stays as it is."""
+    return A.Compose(_colour_operations(strength))
+
+
+def _colour_operations(strength: float) -> list[A.BasicTransform]:
+    return [
+        A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.3, p=0.5 * strength),
+        A.HueSaturationValue(hue_shift_limit=9, sat_shift_limit=40, val_shift_limit=0, p=0.5 * strength),
+    ]
+
+
 def crop_or_zoom_out(input_size: int, strength: float, *, antialias: bool) -> A.Compose:
     """SSD's augmentation of an image with boxes, see `datasets.transforms.DetectionAugmentation`."""
     resizing = (_Resize, _RandomResizedCrop, _ZoomOut) if antialias else (A.Resize, A.RandomResizedCrop, A.Affine)
@@ -94,8 +106,7 @@ def crop_or_zoom_out(input_size: int, strength: float, *, antialias: bool) -> A.
                 p=1,
             ),
             A.HorizontalFlip(p=0.5 * strength),
-            A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.3, p=0.5 * strength),
-            A.HueSaturationValue(hue_shift_limit=9, sat_shift_limit=40, val_shift_limit=0, p=0.5 * strength),
+            *_colour_operations(strength),
         ],
         bbox_params=A.BboxParams(
             format="pascal_voc",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 Split = Literal["train", "val", "test"]
 Image = NDArray[np.uint8]  # one RGB image, (H, W, 3)
+VOID = 255  # class id of the pixels of a mask that are neither trained on nor scored
 
 
 @dataclass(frozen=True)
@@ -182,3 +183,16 @@ class Detections:
             name: values[keep] for name, values in vars(self).items() if isinstance(values, np.ndarray)
         }
         return replace(self, **selected)
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """The class of each pixel of an image, true or predicted.
+
+    Attributes:
+        class_ids: uint8 (H, W), 0-based, or `VOID`.
+        logits: float32 (K, H, W), of a prediction at the resolution of the network's outputs; None for truth.
+    """
+
+    class_ids: NDArray[np.uint8]
+    logits: NDArray[np.float32] | None = None

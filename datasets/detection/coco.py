@@ -44,13 +44,13 @@ def find_coco(
     """
     images = images or {}
     given = {split: root / name for split, name in (annotations or {}).items() if name}
-    files, unused = _annotation_files(root, given)
+    files, unused = annotation_files(root, given)
     if not files:
         return None
     lines = [f"{root}: {some(unused, 'annotation file')} not used"] if unused else []
 
     def read(split: Split) -> AnnotatedImages:
-        source = read_coco(root, _only_one(root, split, files[split]), images.get(split), split)
+        source = read_coco(root, only_one(root, split, files[split]), images.get(split), split)
         if split == next(iter(files)):
             source.warnings += lines + _unnamed_images(root, data, source, [name for name in files if name != split])
         return source
@@ -75,7 +75,7 @@ def read_coco(root: Path, file: Path, images: str | None = None, split: Split = 
     if images is not None and not (root / images).is_dir():
         raise ValueError(f"{root / images}: there is no such folder; expected that of the images for {split}")
     content = read_coco_json(file)
-    folders = _image_folders(root, file, split) if images is None else [images]
+    folders = image_folders(root, file, split) if images is None else [images]
     located, warnings = locate(root, folders, content.image_names, file)
     store = ImageFiles(root, located)
     sizes_hw, lines = fill_sizes(store, content.sizes_hw, file)
@@ -89,7 +89,7 @@ def read_coco(root: Path, file: Path, images: str | None = None, split: Split = 
     return build_annotated(file, store, sizes_hw, content.categories, objects, content.describe, warnings + lines)
 
 
-def _annotation_files(root: Path, given: Mapping[Split, Path]) -> tuple[dict[Split, list[Path]], list[str]]:
+def annotation_files(root: Path, given: Mapping[Split, Path]) -> tuple[dict[Split, list[Path]], list[str]]:
     """The files that may be those of each split, and the names of others.
 
     One that names no split is that of train, if no other is.
@@ -118,7 +118,7 @@ def _annotation_files(root: Path, given: Mapping[Split, Path]) -> tuple[dict[Spl
     return chosen, [_relative(root, file) for file in unused]
 
 
-def _only_one(root: Path, split: Split, files: Sequence[Path]) -> Path:
+def only_one(root: Path, split: Split, files: Sequence[Path]) -> Path:
     """The only file of a split.
 
     Raises:
@@ -150,7 +150,7 @@ def _is_coco(file: Path) -> bool:
     return b'"shapes"' not in text and sum(f'"{key}"'.encode() in text for key in KEYS) >= 2
 
 
-def _image_folders(root: Path, file: Path, split: Split) -> list[str]:
+def image_folders(root: Path, file: Path, split: Split) -> list[str]:
     """Folders that the file names may be relative to, relative to the root."""
     folder = file.parent.relative_to(root) if file.is_relative_to(root) else Path()
     of_split = split_folders(root).get(split, [])

@@ -20,13 +20,20 @@ from datasets.look.finding import Finding, ratio
 from datasets.progress import track
 from datasets.stores import ImageFiles, ImageStore, StoredExamples
 from datasets.subsample import evenly_spread
-from datasets.types import Attributes, Detections, Face, Label, Place, Split
+from datasets.types import Attributes, Detections, Face, Label, Mask, Place, Split
 
 MAX_FILES, MAX_HEADERS = 200_000, 20_000
 MIN_SIDE_PX = 16
 PLACE_DECIMALS = 3  # of a degree: copies within 100 m have one place
 GREY, TRANSPARENT = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "F"}, {"LA", "La", "RGBA", "RGBa", "PA"}
-TRUTHS = {Label: "classes", Detections: "boxes", Place: "places", Attributes: "attributes", Face: "persons"}
+TRUTHS = {
+    Label: "classes",
+    Detections: "boxes",
+    Place: "places",
+    Attributes: "attributes",
+    Face: "persons",
+    Mask: "masks",
+}
 
 
 @dataclass(frozen=True)
@@ -246,6 +253,8 @@ def _truth_key(files: Files, index: int) -> Hashable:
         return round(truth.lat_deg, PLACE_DECIMALS), round(truth.lng_deg, PLACE_DECIMALS)
     if isinstance(truth, Attributes):
         return truth.values.tobytes()
+    if isinstance(truth, Mask):
+        return truth.class_ids.tobytes()
     assert isinstance(truth, Detections)
     objects = np.column_stack([truth.class_ids, truth.boxes_xyxy.round()])
     return tuple(sorted(map(tuple, objects.tolist())))

@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from datasets.images.read import write_image
 from datasets.sample.brush import Brush, cached
@@ -68,30 +69,33 @@ def write_sample(root: Path, num_images_of: Mapping[str, int] = NUM_IMAGES) -> N
 
 def draw_scene(rng: np.random.Generator) -> tuple[Image, list[tuple[int, list[int]]]]:
     """An image, and (category id, [x, y, width, height] in pixels) of each visible object."""
-    canvas = _background(rng)
-    object_map = np.full(IMAGE_HW, -1)  # the object that each pixel shows
-    num_pixels, category_ids = [], []
-    names = list(PAINTERS)
-    for index in range(int(rng.integers(1, 7))):
-        name = names[int(rng.integers(len(names)))]
-        side = MIN_SIDE_PX * (MAX_SIDE_PX / MIN_SIDE_PX) ** rng.random()
-        left = rng.uniform(-0.2 * side, IMAGE_HW[1] - 0.8 * side)
-        top = rng.uniform(-0.2 * side, IMAGE_HW[0] - 0.8 * side)
-        mask = Brush(canvas, left, top, side, rng).paint(PAINTERS[name])
-        object_map[mask] = index
-        num_pixels.append(int(mask.sum()))
-        category_ids.append(names.index(name) + 1)
-    noise = rng.normal(0, rng.uniform(2, 14), canvas.shape)
-    image = np.clip(canvas + noise, 0, 255).astype(np.uint8)
-
+    image, object_map, painted = paint_scene(rng)
     objects = []
-    for index, (category_id, num_painted) in enumerate(zip(category_ids, num_pixels, strict=True)):
+    for index, (class_id, num_painted) in enumerate(painted):
         rows, columns = np.nonzero(object_map == index)
         if num_painted and len(rows) >= max(60, MIN_VISIBLE_FRACTION * num_painted):
             left, top = int(columns.min()), int(rows.min())
             box = [left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top]
-            objects.append((category_id, box))
+            objects.append((class_id + 1, box))
     return image, objects
+
+
+def paint_scene(rng: np.random.Generator) -> tuple[Image, NDArray[np.int64], list[tuple[int, int]]]:
+    """An image, the number of the object that each pixel shows (-1: none), and of each object class id and pixels."""
+    canvas = _background(rng)
+    object_map = np.full(IMAGE_HW, -1)
+    painted = []
+    names = list(PAINTERS)
+    for index in range(int(rng.integers(1, 7))):
+        class_id = int(rng.integers(len(names)))
+        side = MIN_SIDE_PX * (MAX_SIDE_PX / MIN_SIDE_PX) ** rng.random()
+        left = rng.uniform(-0.2 * side, IMAGE_HW[1] - 0.8 * side)
+        top = rng.uniform(-0.2 * side, IMAGE_HW[0] - 0.8 * side)
+        mask = Brush(canvas, left, top, side, rng).paint(PAINTERS[names[class_id]])
+        object_map[mask] = index
+        painted.append((class_id, int(mask.sum())))
+    noise = rng.normal(0, rng.uniform(2, 14), canvas.shape)
+    return np.clip(canvas + noise, 0, 255).astype(np.uint8), object_map, painted
 
 
 def _house(brush: Brush) -> None:
