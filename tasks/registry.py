@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tasks.common.task import Task
 
 # A task is a package of this name below `tasks`, with `<Name>Config` and `<Name>Task`.
-TASKS = ("attributes", "classification", "detection", "embedding", "geolocation")
+TASKS = ("attributes", "classification", "detection", "embedding", "geolocation", "segmentation")
 
 
 def config_class(name: str) -> type[TaskConfig]:

@@ -22,6 +22,7 @@ SAMPLE_SIZES: dict[str, dict[str, Any]] = {
     "detection": {"train2017": 24, "val2017": 8},
     "embedding": {"train": (12, 2), "val": (6, 4)},
     "geolocation": {"train": 24, "val": 8},
+    "segmentation": {"train": 24, "val": 8},
 }
 
 # HYPOTHESIS_PROFILE=thorough: for whoever changes a reader of data.

@@ -134,7 +134,7 @@ def _is_mask(name: str) -> bool:
 
 
 def _as_pairable(name: str) -> str:
-    """The name of a mask as `pair` takes it: `train/a.png` for `trainannot/a.png`, `labels/a.png` for `Masks/a_l.png`."""
+    """The name of a mask as `pair` takes it, such as `train/a.png` for `trainannot/a.png`."""
     *folders, file = name.split("/")
     renamed = []
     for folder in folders:

@@ -23,6 +23,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "detection/faster_rcnn_sample": {"faster_rcnn": {"num_proposals": 40, "num_sampled": 24}},
     "embedding/sample": {},
     "geolocation/sample": {"cells": {"max_photos": [6, 2], "min_photos": 1}},
+    "segmentation/sample": {},
 }
 
 

@@ -138,6 +138,16 @@ class Predictor:
         best = np.argsort(-sums, kind="stable")[:5]
         return {"regions": [regions[i] | {"probability": float(sums[i])} for i in best if sums[i] > 0]}
 
+    def _segmentation(self, outputs: list[np.ndarray], image: np.ndarray) -> dict[str, Any]:
+        highest, class_ids = np.full(image.shape[:2], -np.inf, np.float32), np.zeros(image.shape[:2], np.uint8)
+        for class_id, logits in enumerate(outputs[1]):
+            resized = cv2.resize(logits, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            class_ids[resized > highest] = class_id
+            highest = np.maximum(highest, resized)
+        fractions, names = np.bincount(class_ids.ravel(), minlength=256) / class_ids.size, self.settings["names"]
+        best = [i for i in np.argsort(-fractions, kind="stable") if fractions[i] > 0]
+        return {"classes": [{"class_name": names[i], "fraction": float(fractions[i])} for i in best]}
+
 
 def read_image(photo: Any, pixel_range: list[float] | None = None) -> np.ndarray:
     """A photo as an upright RGB array of uint8 (height, width, 3); `pixel_range`: black and white of 16 bits.
