@@ -17,9 +17,9 @@ VOID_COLOUR = (0, 0, 0)
 
 
 def draw_masks(image: Image, predicted: Mask, truth: Mask | None, class_names: Sequence[str]) -> Image:
-    """A copy of the image under its predicted classes, and one under the true ones beside it.
+    """A copy of the image in grey under its predicted classes, and one under the true ones beside it.
 
-    Small images are enlarged. Void pixels are black, those of a class that is named background stay as they are.
+    Small images are enlarged. Void pixels are black, those of a class that is named background stay grey.
 
     Args:
         image: (H, W, 3).
@@ -52,10 +52,11 @@ def _overlay(image: Image, mask: Mask, class_names: Sequence[str]) -> Image:
     colours = np.zeros((VOID + 1, 3), np.uint8)
     colours[: len(class_names)] = [colour_of(class_id) for class_id in range(len(class_names))]
     colours[VOID] = VOID_COLOUR
-    blended = cv2.addWeighted(colours[mask.class_ids], OPACITY, image, 1 - OPACITY, 0)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    blended = cv2.addWeighted(colours[mask.class_ids], OPACITY, grey, 1 - OPACITY, 0)
     background = [class_id for class_id, name in enumerate(class_names) if name == BACKGROUND]
     is_background = np.isin(mask.class_ids, background)[..., None]
-    return np.where(is_background, image, blended).astype(np.uint8)
+    return np.where(is_background, grey, blended).astype(np.uint8)
 
 
 def _add_legend(picture: Image, labels: Sequence[tuple[str, tuple[int, int, int]]], size_px: int) -> Image:
