@@ -25,7 +25,6 @@ from distill.teacher import at_input_size
 from distill.teachers import open_teacher
 from tasks.common.settings import replace_settings
 from tasks.embedding.inception_resnet import InceptionResnetV1
-from tasks.registry import TASKS
 from tests.tasks.common.test_pretrained import save_run
 
 ONNX = OnnxConfig()
@@ -229,7 +228,7 @@ def test_outputs_that_do_not_fit_the_student(tmp_path: Path, student: Student) -
         with pytest.raises(ValueError, match=f"model: expected ssd, but the teacher is {model}, whose regions"):
             build_objective(ssd, class_loss="kd", temperature=1).teacher_outputs(teacher, outputs=None)
     other = SimpleNamespace(name="segmentation", metadata={})
-    with pytest.raises(ValueError, match=f"segmentation cannot be distilled; expected one of {', '.join(TASKS)}"):
+    with pytest.raises(ValueError, match="segmentation cannot be distilled; expected one of attributes, classif"):
         build_objective(other, class_loss="kd", temperature=1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="can teach embedding, classification and attributes only"):
         open_teacher(write_onnx(tmp_path / "net.onnx", [1, 3, 96, 96], 8), student("detection"), ONNX)
