@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from datasets.types import VOID
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.segmentation.layers import resize_map
 from tasks.segmentation.model import AuxiliaryOutputs, SegmentationOutputs
 
-VOID = 255  # class id of pixels that are not trained and not scored
 MIN_FREQUENCY = 1e-3  # keeps the weight of a rare class finite
 
 

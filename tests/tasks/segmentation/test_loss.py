@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from datasets.types import VOID
 from tasks.common.runtime.distributed import World
-from tasks.segmentation.loss import VOID, SegmentationTargets, class_weights, segmentation_loss, segmentation_targets
+from tasks.segmentation.loss import SegmentationTargets, class_weights, segmentation_loss, segmentation_targets
 from tasks.segmentation.model import AuxiliaryOutputs, SegmentationOutputs
 
 WEIGHTS = torch.tensor([0.5, 1.0, 3.0])
