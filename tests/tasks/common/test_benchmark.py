@@ -10,16 +10,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentParser
+from torch import nn
 
 from tasks.common.benchmark.floor import MULT_ADDS, SIDE
 from tasks.common.benchmark.report import Row
+from tasks.common.benchmark.runtimes import RUNTIMES, Files, write_files
+from tasks.common.cli.commands import COMMANDS
 from tasks.common.cli.main import main
 from tasks.common.deploy.formats import table
 from tasks.common.deploy.formats.source import ConversionSource, Open, Run
 from tasks.common.deploy.formats.table import FORMATS, Format
 from tasks.common.verbs import benchmark
 
-TINY = ("--widths", "0.25", "--sizes", "32")
+SIDE_PX = 128
+SMALL = ("--widths", "0.25", "--sizes", str(SIDE_PX))
 COLUMNS = ["width", "input_size", "mult_adds", "num_params", "runtime", "num_threads", "batch_size", "ms_per_image"]
 COLUMNS += ["floor_rate", "predict_per_s", "images_per_s", "times_floor"]
 
@@ -56,20 +61,39 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     return numbers
 
 
+@pytest.fixture(scope="module")
+def files_of_all(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Files]:
+    """In place of `write_files`: one network's files for all tests."""
+    written: list[Files] = []
+
+    def write(task: Any, network: nn.Module, _: Sequence[str], __: Path) -> Files:
+        assert task.config.data.input_size == SIDE_PX
+        if not written:
+            written.append(write_files(task, network, ["int8"], tmp_path_factory.mktemp("files")))
+        return written[0]
+
+    return write
+
+
 @pytest.mark.usefixtures("opened")
 def test_latencies_and_photos_per_second(
-    tmp_path: Path, generated_roots: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    generated_roots: Callable[[str], Path],
+    files_of_all: Callable[..., Files],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(benchmark, "write_files", files_of_all)
     photo = next(generated_roots("attributes").rglob("*.jpg"))
     (photos := tmp_path / "photos").mkdir()
     for name in ("a.jpg", "b.jpg"):
         (photos / name).write_bytes(photo.read_bytes())
-    grid = ("--widths", "0.25", "--sizes", "128", "--runtimes", "torch", "int8", "litert", "--images", str(photos))
-    rows = measure(tmp_path / "out", capsys, *grid)
+    words = ("--runtimes", "torch", "int8", "litert", "--images", str(photos))
+    rows = measure(tmp_path / "out", capsys, *SMALL, *words)
     assert [list(row) for row in rows] == [COLUMNS] * 3
     assert [row["runtime"] for row in rows] == ["torch", "int8", "litert"]
     for row in rows:
-        assert (row["width"], row["input_size"], row["batch_size"]) == (0.25, 128, 1)
+        assert (row["width"], row["input_size"], row["batch_size"]) == (0.25, SIDE_PX, 1)
         assert row["num_threads"] == torch.get_num_threads()
         assert row["mult_adds"] == pytest.approx(13.32, abs=0.005)  # Table 12 prints 15
         assert 0 < row["ms_per_image"] < 10_000
@@ -80,7 +104,11 @@ def test_latencies_and_photos_per_second(
 
 
 def test_each_network_runs_with_each_number_of_threads_and_images(
-    tmp_path: Path, opened: list[int | None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    opened: list[int | None],
+    files_of_all: Callable[..., Files],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A call's time is here the length of its first output: the images of a batch, and the rows of a product."""
     torch_threads, products = [], []
@@ -96,10 +124,11 @@ def test_each_network_runs_with_each_number_of_threads_and_images(
             found.append(float(len(first)))
         return found
 
+    monkeypatch.setattr(benchmark, "write_files", files_of_all)
     monkeypatch.setattr(benchmark, "latencies_ms", lengths)
     before = torch.get_num_threads()
     grid = ("--num_threads", "2", "1", "--batch_sizes", "1", "3", "--runtimes", "int8", "litert", "onnx", "torch")
-    rows = measure(tmp_path / "out", capsys, *TINY, *grid)
+    rows = measure(tmp_path / "out", capsys, *SMALL, *grid)
     assert torch.get_num_threads() == before
     cells = [(row["runtime"], row["num_threads"], row["batch_size"]) for row in rows]
     batched = [(name, threads, batch) for name in ("torch", "onnx", "int8") for threads in (1, 2) for batch in (1, 3)]
@@ -144,7 +173,7 @@ def test_table_and_rank_correlation(tmp_path: Path, capsys: pytest.CaptureFixtur
 )
 def test_errors_are_one_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
-        status = run(*TINY, *words)
+        status = run(*SMALL, *words)
     except SystemExit as end:
         status = int(end.code or 0)
     assert status in (1, 2)
@@ -157,11 +186,32 @@ def test_a_runtime_that_is_missing_or_cannot_do_it_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(table, "version", lambda _: "0.0.1")
-    assert run(*TINY, "--runtimes", "openvino") == 1
+    assert run(*SMALL, "--runtimes", "openvino") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --runtimes openvino: needs openvino>=")
     assert line.endswith("found 0.0.1; install it with: pip install '.[openvino]'")
     monkeypatch.setattr(table, "version", lambda _: "99.0")
-    assert run(*TINY, "--runtimes", "torch", "executorch", "--num_threads", "1", "2") == 1
+    assert run(*SMALL, "--runtimes", "torch", "executorch", "--num_threads", "1", "2") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --num_threads: ExecuTorch has one number of threads in a process, got 2")
+    assert run(*SMALL, "--runtimes", "torch", "executorch", "--batch_sizes", "2", "8") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --batch_sizes: ExecuTorch takes one image at once, got 2 8; add 1, or")
+
+
+def test_videos_are_no_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    assert run(*SMALL, "--images", str(tmp_path)) == 1
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith("clip.mp4 is a video or a stream; expected a folder of photos alone")
+    )
+
+
+def test_runtimes_are_those_of_the_command_line() -> None:
+    """Which names them itself, since it imports no torch."""
+    parser = ArgumentParser()
+    COMMANDS["benchmark"].add_flags(parser)
+    (action,) = (action for action in parser._actions if action.dest == "runtimes")
+    assert list(action.choices or []) == list(RUNTIMES)

@@ -1,6 +1,7 @@
 """Quantisation to 8 bits: what bias correction promises of every layer, and of the outputs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -166,7 +167,7 @@ def test_corrected_biases_stay_as_they_are(floats: Path, uncorrected: Path, imag
         )
 
 
-def biases(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
+def biases(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     found = {}
     for node in model.graph.node:
