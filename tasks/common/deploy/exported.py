@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -57,9 +57,9 @@ class ExportedModel:
         properties = upgrade_checkpoint(properties_of(self._session))
         try:
             self.task: str = properties[TASK]
-            self.metadata: dict[str, Any] = json.loads(properties[METADATA])
-            self.settings: dict[str, Any] = json.loads(properties.get(SETTINGS, "{}"))
-        except (KeyError, ValueError) as error:
+            self.metadata: dict[str, Any] = dict(json.loads(properties[METADATA]))
+            self.settings: dict[str, Any] = dict(json.loads(properties.get(SETTINGS, "{}")))
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: its properties {TASK}, {METADATA} and {SETTINGS} are missing or damaged; expected a file as "
                 "`export` writes it; export the run again"
@@ -71,6 +71,20 @@ class ExportedModel:
         self.digest = hashlib.sha256(path.read_bytes()).digest()
         self.input_size: int = self._session.get_inputs()[0].shape[-1]
         self.output_names = [output.name for output in self._session.get_outputs()]
+
+    def build_task(self, task_class: Callable[[Any, dict[str, Any]], T], config: Any) -> T:
+        """A task for the file's metadata.
+
+        Raises:
+            ValueError: if the metadata lack what the task needs.
+        """
+        try:
+            return task_class(config, self.metadata)
+        except KeyError as error:
+            raise ValueError(
+                f"{self.path}: its property {METADATA} lacks {error}; expected a file as `export` writes it; export "
+                "the run again"
+            ) from error
 
     def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         """RGB images (N, 3, S, S) -> the outputs in order."""

@@ -47,5 +47,5 @@ def open_exported(
         value = get_setting(config, key)
         if key in given and value != built_in:
             raise ValueError(f"{key}: {built_in} is built into {path}; export the run again with --{key} {value}")
-    task = inference_class(name)(with_threshold(config, run), model.metadata)
+    task = model.build_task(inference_class(name), with_threshold(config, run))
     return ExportedPredictor(task, model)

@@ -106,7 +106,7 @@ def _for_prediction(task: Task[Any], network: nn.Module) -> nn.Module:
 
 def _load_exported(path: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:
     model = ExportedModel(path, task=task_class.name)
-    task = task_class(without_pretrained(config), model.metadata)
+    task = model.build_task(task_class, without_pretrained(config))
     if model.input_size != task.config.data.input_size:
         raise ValueError(f"data.input_size: the exported network takes {model.input_size} px only")
     return task, ExportedNetwork(model).eval()

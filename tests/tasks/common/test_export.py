@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from tasks.common.cli.main import main
 from tasks.common.deploy.difference import largest_difference, random_images
 from tasks.common.deploy.exported import ExportedModel
-from tasks.common.deploy.onnx_file import ExportedNetwork
+from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
 from tasks.common.deploy.quantization import CORRECTED, FINE_TUNED, NUM_FIRST_LAYERS, UNCORRECTED
 from tasks.common.evaluation.scoring import Evaluation
+from tasks.common.model.logits import Logits
 from tasks.common.runs.exported import open_exported
 from tasks.common.runs.load import open_run
 from tasks.common.runtime.device import device_of
@@ -118,14 +119,32 @@ def test_external_files_and_those_of_other_tasks_are_refused(exported: Path, tmp
     onnx.save(model, other / "model.onnx")
     with pytest.raises(ValueError, match=r"model\.onnx: was exported from the embedding task, not from detection"):
         open_exported("detection", DetectionConfig(), other)
-    onnx.helper.set_model_props(model, {"task": "detection", "metadata": "{", "settings": "{}"})
+    for metadata, settings in (("{", "{}"), ("{}", "[1]"), ("3", "{}")):
+        onnx.helper.set_model_props(model, {"task": "detection", "metadata": metadata, "settings": settings})
+        onnx.save(model, other / "model.onnx")
+        with pytest.raises(
+            ValueError, match=r"model\.onnx: its properties .* are missing or damaged; .*export the run"
+        ):
+            open_exported("detection", DetectionConfig(), other)
+    onnx.helper.set_model_props(model, {"task": "detection", "metadata": "[]", "settings": "{}"})
     onnx.save(model, other / "model.onnx")
-    with pytest.raises(ValueError, match=r"model\.onnx: its properties .* are missing or damaged; .*export the run"):
+    with pytest.raises(ValueError, match=r"model\.onnx: its property metadata lacks 'class_names'; .*export the run"):
         open_exported("detection", DetectionConfig(), other)
     del model.metadata_props[:]
     onnx.save(model, other / "model.onnx")
     with pytest.raises(ValueError, match=r"model\.onnx: its properties .* are missing or damaged"):
         open_run(other, DetectionTask, DetectionConfig)
+
+
+def test_a_network_that_torch_cannot_export_is_one_line_with_the_reason(tmp_path: Path) -> None:
+    class Branches(nn.Module):
+        def forward(self, images: Tensor) -> Logits:
+            means = images.float().mean((2, 3))
+            return Logits(2 * means if means.sum() > 3 else means)
+
+    with pytest.raises(ValueError, match=r"^Branches cannot be exported to ONNX by torch 2.*: .*data-dependent.*$"):
+        write_onnx(Branches(), 8, tmp_path / "model.onnx", "detection", {})
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
