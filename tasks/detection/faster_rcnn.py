@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import box_convert, roi_align
+from torchvision.ops import roi_align
 
 from backbone.base import Backbone
 from datasets.types import Detections
@@ -19,8 +19,8 @@ from tasks.common.deploy.difference import in_order_of
 from tasks.detection.anchors import build_anchors, grid_sizes, rpn_shapes
 from tasks.detection.boxes import decode, has_area
 from tasks.detection.matching import DetectionTargets, assign, gather_rows, sample_balanced
-from tasks.detection.postprocess import PostprocessConfig, postprocess
-from tasks.detection.proposals import MAX_DISTANCE, ONNX_OPERATORS, best_regions
+from tasks.detection.postprocess import PostprocessConfig
+from tasks.detection.proposals import MAX_DISTANCE, ONNX_OPERATORS, best_regions, decode_scored_regions
 
 STRIDE = 16  # of the feature map that regions are cropped from: conv 11 of Table 1
 CROP_CELLS = 14
@@ -212,9 +212,5 @@ def build_region_matcher() -> Matcher:
 
 def decode_regions(outputs: FasterRCNNOutputs, config: PostprocessConfig) -> list[Detections]:
     """Scored boxes of each image, best first."""
-
-    def decode_boxes(rows: Tensor, class_ids: Tensor) -> Tensor:
-        class_deltas = outputs.box_deltas.flatten(0, 1)[rows, class_ids + 1]
-        return decode(class_deltas, box_convert(outputs.regions_xyxy.flatten(0, 1)[rows], "xyxy", "cxcywh"))
-
-    return postprocess(outputs.class_logits.softmax(-1)[..., 1:], decode_boxes, config)
+    scores = outputs.class_logits.softmax(-1)[..., 1:]
+    return decode_scored_regions(scores, outputs.regions_xyxy, outputs.box_deltas, config)

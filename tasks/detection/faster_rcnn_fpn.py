@@ -11,17 +11,17 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
-from torchvision.ops import FeaturePyramidNetwork, box_convert, clip_boxes_to_image, roi_align
+from torchvision.ops import FeaturePyramidNetwork, clip_boxes_to_image, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from backbone.base import Backbone
 from datasets.types import Detections
 from tasks.common.deploy.difference import in_order_of
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.detection.boxes import decode, has_area
+from tasks.detection.boxes import has_area
 from tasks.detection.matching import DetectionTargets, gather_rows
-from tasks.detection.postprocess import PostprocessConfig, postprocess
-from tasks.detection.proposals import MAX_DISTANCE, ONNX_OPERATORS, best_regions
+from tasks.detection.postprocess import PostprocessConfig
+from tasks.detection.proposals import MAX_DISTANCE, ONNX_OPERATORS, best_regions, decode_scored_regions
 
 STRIDE = 16  # the pyramid's maps come from the layers after this stride
 PYRAMID_CHANNELS, NUM_MAPS = 256, 3
@@ -189,11 +189,6 @@ def region_loss(outputs: RegionOutputs, targets: DetectionTargets, world: World 
     return {"total": outputs.losses.sum(), **dict(zip(LOSSES.values(), outputs.losses, strict=True))}
 
 
-def decode_scored_regions(outputs: RegionOutputs, config: PostprocessConfig) -> list[Detections]:
+def decode_region_outputs(outputs: RegionOutputs, config: PostprocessConfig) -> list[Detections]:
     """Scored boxes of each image, best first."""
-
-    def decode_boxes(rows: Tensor, class_ids: Tensor) -> Tensor:
-        class_deltas = outputs.box_deltas.flatten(0, 1)[rows, class_ids + 1]
-        return decode(class_deltas, box_convert(outputs.regions_xyxy.flatten(0, 1)[rows], "xyxy", "cxcywh"))
-
-    return postprocess(outputs.class_scores, decode_boxes, config)
+    return decode_scored_regions(outputs.class_scores, outputs.regions_xyxy, outputs.box_deltas, config)

@@ -1,4 +1,7 @@
-"""The best boxes of Faster R-CNN's first stage: a fixed number for each image, in PyTorch and in an ONNX file."""
+"""The regions of Faster R-CNN: the first stage's best boxes, in PyTorch and in an ONNX file, and what becomes of them.
+
+There is a fixed number of them for each image.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import nms
+from torchvision.ops import box_convert, nms
 
+from datasets.types import Detections
+from tasks.detection.boxes import decode
 from tasks.detection.matching import gather_rows
+from tasks.detection.postprocess import PostprocessConfig, postprocess
 
 CANDIDATES_PER_PROPOSAL = 4  # enough in nearly all images
 MAX_DISTANCE = 1e-4  # between the corners of what is the same region, as a fraction of the image
@@ -33,6 +39,25 @@ def best_regions(boxes_xyxy: Tensor, scores: Tensor, num_regions: int, iou: floa
     kept_scores, rows = scores.masked_fill(~kept, -torch.inf).amax(1).topk(min(num_regions, scores.shape[-1]))
     regions_xyxy = gather_rows(boxes_xyxy, rows) * (kept_scores > -torch.inf)[..., None]
     return functional.pad(regions_xyxy, (0, 0, 0, num_regions - rows.shape[1]))
+
+
+def decode_scored_regions(
+    class_scores: Tensor, regions_xyxy: Tensor, box_deltas: Tensor, config: PostprocessConfig
+) -> list[Detections]:
+    """Scored boxes of each image, best first.
+
+    Args:
+        class_scores: (N, R, K), probabilities of the classes without background.
+        regions_xyxy: (N, R, 4), as fractions of the image.
+        box_deltas: (N, R, K + 1, 4), offsets from the regions, per class, background first.
+        config: the thresholds.
+    """
+
+    def decode_boxes(rows: Tensor, class_ids: Tensor) -> Tensor:
+        class_deltas = box_deltas.flatten(0, 1)[rows, class_ids + 1]
+        return decode(class_deltas, box_convert(regions_xyxy.flatten(0, 1)[rows], "xyxy", "cxcywh"))
+
+    return postprocess(class_scores, decode_boxes, config)
 
 
 @torch.library.custom_op("tasks_detection::suppress", mutates_args=())

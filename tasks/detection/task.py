@@ -24,7 +24,7 @@ from tasks.common.task import Task
 from tasks.common.weights import TaskWeights
 from tasks.detection.config import DetectionConfig
 from tasks.detection.faster_rcnn import FasterRCNN, decode_regions
-from tasks.detection.faster_rcnn_fpn import FasterRCNNFPN, decode_scored_regions, region_loss
+from tasks.detection.faster_rcnn_fpn import FasterRCNNFPN, decode_region_outputs, region_loss
 from tasks.detection.inference import DetectionInference, open_data
 from tasks.detection.loss import faster_rcnn_loss, ssd_loss
 from tasks.detection.matching import DetectionTargets, detection_targets
@@ -156,7 +156,7 @@ def _detector(config: DetectionConfig) -> Detector:
     faster_rcnn = config.faster_rcnn
     if config.model == "faster_rcnn_fpn":
         build = partial(FasterRCNNFPN, num_proposals=faster_rcnn.num_proposals, num_sampled=faster_rcnn.num_sampled)
-        return Detector(build, region_loss, decode_scored_regions)
+        return Detector(build, region_loss, decode_region_outputs)
     build = partial(
         FasterRCNN,
         input_size=config.data.input_size,

@@ -28,7 +28,7 @@ from tasks.detection.faster_rcnn_fpn import (
     PYRAMID_CHANNELS,
     FasterRCNNFPN,
     RegionOutputs,
-    decode_scored_regions,
+    decode_region_outputs,
     region_loss,
 )
 from tasks.detection.matching import DetectionTargets
@@ -103,7 +103,7 @@ def test_every_backbone_trains_and_predicts(name: str, rng: np.random.Generator)
     assert 0 < num_regions <= 20
     assert outputs.class_scores.shape == (2, num_regions, NUM_CLASSES)
     assert outputs.box_deltas.shape == (2, num_regions, NUM_CLASSES + 1, 4)
-    assert len(decode_scored_regions(outputs, PostprocessConfig(96, 0.01, 0.5, 100))) == 2
+    assert len(decode_region_outputs(outputs, PostprocessConfig(96, 0.01, 0.5, 100))) == 2
 
 
 def test_images_without_objects_train_background() -> None:
@@ -122,11 +122,11 @@ def test_an_image_has_the_same_detections_beside_others_with_more_regions() -> N
     images = random_images(3)
     images[1] = 0
     config, together = PostprocessConfig(96, 0.01, 0.5, 100), network(images)
-    for row, detections in enumerate(decode_scored_regions(together, config)):
+    for row, detections in enumerate(decode_region_outputs(together, config)):
         alone = network(images[row : row + 1])
         count = alone.regions_xyxy.shape[1]
         assert not together.class_scores[row, count:].any()
-        (expected,) = decode_scored_regions(alone, config)
+        (expected,) = decode_region_outputs(alone, config)
         np.testing.assert_allclose(detections.scores, expected.scores, atol=1e-5)
         assert len(expected)
 
@@ -173,7 +173,7 @@ def test_a_file_has_the_boxes_of_the_network(network: FasterRCNNFPN, raw: Path) 
     images[1] = 127
     for batch in (images, images[:1], images[1:2]):
         with torch.no_grad():
-            expected = decode_scored_regions(network(batch), CONFIG)
+            expected = decode_region_outputs(network(batch), CONFIG)
         boxes_xyxy, scores, class_ids = session.run(["boxes_xyxy", "scores", "class_ids"], {INPUT: batch.numpy()})
         for row, detections in enumerate(expected):
             found = scores[row] > 0
