@@ -103,6 +103,8 @@ def quantize(
         in_float32 = [layer for layer in layers if layer.input[1] in worst[: method.num_float_layers]]
         excluded = [node.name for node in (*layers[:NUM_FIRST_LAYERS], *in_float32, *_followers(reference, in_float32))]
         excluded += _outside_feature_maps(reference)
+        outputs = {output.name for output in reference.graph.output}  # are compared with each other, as LAST_LAYERS'
+        excluded += [node.name for node in reference.graph.node if node.op_type == "Conv" and node.output[0] in outputs]
         quantize_static(
             prepared,
             quantized,

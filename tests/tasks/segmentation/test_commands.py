@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,13 @@ from datasets.segmentation.masks import resize_mask
 from datasets.types import VOID, Mask
 from tasks.api import load
 from tasks.common.cli.main import main
+from tasks.common.deploy.exported import ExportedModel
+from tasks.common.deploy.onnx_file import write_onnx
+from tasks.common.deploy.quantization import quantize
 from tasks.segmentation.config import SegmentationConfig
 from tasks.segmentation.draw import draw_masks
 from tasks.segmentation.inference import SegmentationInference, mask_of_logits
+from tasks.segmentation.model import SegmentationOutputs
 from tasks.segmentation.task import SegmentationTask
 from tasks.segmentation.transfer import load_heads
 
@@ -83,6 +88,30 @@ def test_train_evaluate_predict(trained: Path, tmp_path: Path, capsys: pytest.Ca
         [one["fraction"] for one in record["classes"]], abs=1e-4
     )
     assert result.draw().shape[1] >= 333
+
+
+class Convolutions(torch.nn.Module):
+    """Ends in a classifier of pixels, as DeepLab's heads do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = (3, 8, 8, 16, 16)
+        pairs = [(torch.nn.Conv2d(a, b, 3, padding=1), torch.nn.ReLU()) for a, b in pairwise(channels)]
+        self.layers = torch.nn.Sequential(*chain.from_iterable(pairs), torch.nn.Conv2d(16, 3, 1))
+
+    def forward(self, images: torch.Tensor) -> SegmentationOutputs:
+        return SegmentationOutputs(self.layers(images / 127.5 - 1))
+
+
+def test_logits_stay_in_floats_in_8_bits(tmp_path: Path, rng: np.random.Generator) -> None:
+    floats, bits = tmp_path / "floats.onnx", tmp_path / "bits.onnx"
+    write_onnx(Convolutions(), 32, floats, "segmentation", {})
+    images = list(rng.integers(0, 256, (4, 32, 32, 3), np.uint8))
+    quantize(floats, bits, images)
+    expected, actual = (ExportedModel(path)(images)["logits"] for path in (floats, bits))
+    np.testing.assert_allclose(actual, expected, atol=0.1 * float(np.ptp(expected)))
+    assert (actual != expected).any()
+    assert len(np.unique(actual)) > 256  # in 8 bits there are no more
 
 
 def test_classes_are_the_highest_of_interpolated_logits(rng: np.random.Generator) -> None:
