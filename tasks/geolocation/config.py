@@ -82,13 +82,13 @@ class GeolocationConfig(TaskConfig):
     """
 
     ARCHITECTURE: ClassVar[tuple[str, ...]] = (*TaskConfig.ARCHITECTURE, "method")
-    BUILT_IN: ClassVar[tuple[str, ...]] = (*TaskConfig.BUILT_IN, "combine_partitionings")
+    BUILT_IN: ClassVar[tuple[str, ...]] = (*TaskConfig.BUILT_IN, "combine_partitionings", "num_neighbours")
     ACTS_IN: ClassVar[VerbSettings] = {
         "evaluate": (*DECODING, "method", "thresholds_km", "score_km"),
         "evaluate" + WITHOUT_RUN: ("backbone",),
         "predict": (*DECODING, "data.input_size", "data.crop_fraction", "exact"),
         "predict" + WITHOUT_RUN: (*EVALUATION, "backbone", "method"),
-        "export": (*DECODING, "thresholds_km", "score_km"),
+        "export": (*DECODING, "thresholds_km", "score_km", "exact"),
         "export" + WITHOUT_RUN: ("backbone", "method"),
         "cost": ("method", "cells.max_photos"),
         "benchmark": ("method", "cells.max_photos"),

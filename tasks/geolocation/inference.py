@@ -25,7 +25,7 @@ from tasks.geolocation.data import drop_outside, open_data
 from tasks.geolocation.draw import draw_cells, draw_regions
 from tasks.geolocation.map import CellMap, format_coordinates, format_length
 from tasks.geolocation.metric import GeolocationMetric, within
-from tasks.geolocation.places import places_of_cells, places_of_neighbours
+from tasks.geolocation.places import places_of_cells, places_of_points
 from tasks.geolocation.regions import (
     Region,
     all_regions,
@@ -87,13 +87,11 @@ class GeolocationInference(InferenceTask[Place]):
 
     def read_outputs(self, outputs: Mapping[str, NDArray[Any]]) -> list[Place]:
         """A location and the probability of each cell for each photo."""
-        cells, bandwidth_km = self.partitionings[-1], self.config.bandwidth_km
+        probabilities, bandwidth_km = outputs["probabilities"], self.config.bandwidth_km
         if self.config.method == "classification":
-            return list(places_of_cells(outputs["probabilities"], cells, bandwidth_km=bandwidth_km))
-        similarities, lat_deg, lng_deg = (
-            outputs[f"neighbour_{name}"] for name in ("similarities", "lat_deg", "lng_deg")
-        )
-        return list(places_of_neighbours(similarities, lat_deg, lng_deg, cells, bandwidth_km=bandwidth_km))
+            return list(places_of_cells(probabilities, self.partitionings[-1], bandwidth_km=bandwidth_km))
+        points = [outputs[f"neighbour_{name}"] for name in ("weights", "lat_deg", "lng_deg")]
+        return list(places_of_points(probabilities, *points, bandwidth_km=bandwidth_km))
 
     def agreement(self, reference: Sequence[Place], predicted: Sequence[Place]) -> Agreement:
         """The fraction of photos with the same cell, and the divergence of the probabilities."""
@@ -105,7 +103,12 @@ class GeolocationInference(InferenceTask[Place]):
         crop = {"resize": "center_crop", "crop_fraction": self.config.data.crop_fraction}
         regions, region_of_cell = all_regions(self.partitionings[-1])
         described = [{"name": region.name, "lat_deg": region.lat_deg, "lng_deg": region.lng_deg} for region in regions]
-        return super().predictor_settings() | crop | {"regions": described, "region_of_cell": region_of_cell}
+        settings = super().predictor_settings() | crop | {"regions": described, "region_of_cell": region_of_cell}
+        if self.config.exact:
+            columns = self.partitionings[-1].to_json()
+            cells = {name: columns[name] for name in ("cell", "lat_deg", "lng_deg")}
+            settings["exact"] = cells | {"bandwidth_km": self.config.bandwidth_km}
+        return settings
 
     def metric(self) -> GeolocationMetric:
         """Fractions of photos within distances, beside the best constant prediction."""

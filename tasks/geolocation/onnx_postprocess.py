@@ -42,7 +42,9 @@ def cell_probabilities(partitionings: Sequence[Partitioning], *, combine: bool) 
 
 
 def neighbour_probabilities(lat_lng_deg: Floats, partitioning: Partitioning) -> GraphProto:
-    """Neighbours as `Im2GPS` finds them -> the same, behind the probabilities (N, cells), see `places_of_neighbours`.
+    """Neighbours as `Im2GPS` finds them -> their weights and coordinates, behind the probabilities (N, cells).
+
+    See `places_of_neighbours`.
 
     Args:
         lat_lng_deg: coordinates of the gallery (M, 2).
@@ -51,17 +53,16 @@ def neighbour_probabilities(lat_lng_deg: Floats, partitioning: Partitioning) -> 
     cell_ids = partitioning.find(*lat_lng_deg.T)
     text = """neighbours (float[N, K] similarities, int64[N, K] rows, double[N, K] lat_deg, double[N, K] lng_deg)
         => (float[N, C] probabilities,
-            float[N, K] neighbour_similarities, double[N, K] neighbour_lat_deg, double[N, K] neighbour_lng_deg)
+            float[N, K] neighbour_weights, double[N, K] neighbour_lat_deg, double[N, K] neighbour_lng_deg)
     {
         scaled = Div (similarities, temperature)
-        weights = Softmax (scaled)
+        neighbour_weights = Softmax (scaled)
         cell_ids = Gather (all_cell_ids, rows)
         num_images = Shape <start = 0, end = 1> (rows)
         shape = Concat <axis = 0> (num_images, num_columns)
         zeros = ConstantOfShape (shape)
-        sums = ScatterElements <axis = 1, reduction = "add"> (zeros, cell_ids, weights)
+        sums = ScatterElements <axis = 1, reduction = "add"> (zeros, cell_ids, neighbour_weights)
         probabilities = Slice (sums, start, end, axis)
-        neighbour_similarities = Identity (similarities)
         neighbour_lat_deg = Identity (lat_deg)
         neighbour_lng_deg = Identity (lng_deg)
     }"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,28 @@ from tasks.geolocation.mean_shift import weighted_mode
 TEMPERATURE = 0.05  # of cosine similarities: a difference of this much is a factor of e in weight
 
 
+def places_of_points(
+    probabilities: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    lat_deg: Sequence[Floats] | Floats,
+    lng_deg: Sequence[Floats] | Floats,
+    *,
+    bandwidth_km: float | None,
+) -> Iterator[Place]:
+    """The location of each photo, from weighted points.
+
+    Args:
+        probabilities: (N, cells).
+        weights: (N, K), of the points.
+        lat_deg: (N, K), their latitudes.
+        lng_deg: (N, K), their longitudes.
+        bandwidth_km: see `weighted_mode`; None for the point with the largest weight.
+    """
+    for row, weight, lats, lngs in zip(probabilities, weights, lat_deg, lng_deg, strict=True):
+        lat, lng = weighted_mode(lats, lngs, weight, bandwidth_km)
+        yield Place(lat, lng, int(row.argmax()), row)
+
+
 def places_of_cells(
     probabilities: NDArray[np.float32], partitioning: Partitioning, *, bandwidth_km: float | None
 ) -> Iterator[Place]:
@@ -25,9 +47,8 @@ def places_of_cells(
         partitioning: the cells.
         bandwidth_km: see `weighted_mode`; None for the centroid of the most probable cell.
     """
-    for row in probabilities:
-        lat_deg, lng_deg = weighted_mode(partitioning.lat_deg, partitioning.lng_deg, row, bandwidth_km)
-        yield Place(lat_deg, lng_deg, int(row.argmax()), row)
+    lat_deg, lng_deg = [[column] * len(probabilities) for column in (partitioning.lat_deg, partitioning.lng_deg)]
+    return places_of_points(probabilities, probabilities, lat_deg, lng_deg, bandwidth_km=bandwidth_km)
 
 
 def places_of_neighbours(
@@ -53,9 +74,9 @@ def places_of_neighbours(
     """
     weights = np.exp((similarities - similarities.max(1, keepdims=True)) / TEMPERATURE)
     weights /= weights.sum(1, keepdims=True)
-    for weight, lats, lngs in zip(weights, lat_deg, lng_deg, strict=True):
+    probabilities = np.zeros((len(weights), len(partitioning)), np.float32)
+    for row, weight, lats, lngs in zip(probabilities, weights, lat_deg, lng_deg, strict=True):
         cell_ids = partitioning.find(lats, lngs)
         kept = cell_ids >= 0
-        probabilities = np.bincount(cell_ids[kept], weight[kept], len(partitioning)).astype(np.float32)
-        lat, lng = weighted_mode(lats, lngs, weight, bandwidth_km)
-        yield Place(lat, lng, int(probabilities.argmax()), probabilities)
+        row[:] = np.bincount(cell_ids[kept], weight[kept], len(partitioning))
+    return places_of_points(probabilities, weights, lat_deg, lng_deg, bandwidth_km=bandwidth_km)

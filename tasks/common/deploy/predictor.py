@@ -23,6 +23,8 @@ ALIGNED_PX = 224
 # Where the eyes, the nose and the corners of the mouth are in an aligned face, as fractions of its side (ArcFace's).
 LANDMARKS = [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
 MAX_DETECTION_SIDE_PX = 640  # larger photos are reduced to find their faces
+EARTH_RADIUS_KM = 6371.0088
+MAX_POINTS = 200  # with the largest weights, of which the densest place is computed
 
 
 def load(folder: str | Path = ".", num_threads: int = 0) -> "Predictor":
@@ -136,7 +138,43 @@ class Predictor:
     def _geolocation(self, outputs: list[np.ndarray], _: np.ndarray) -> dict[str, Any]:
         sums, regions = np.bincount(self.settings["region_of_cell"], outputs[0]), self.settings["regions"]
         best = np.argsort(-sums, kind="stable")[:5]
-        return {"regions": [regions[i] | {"probability": float(sums[i])} for i in best if sums[i] > 0]}
+        record: dict[str, Any] = {
+            "regions": [regions[i] | {"probability": float(sums[i])} for i in best if sums[i] > 0]
+        }
+        if exact := self.settings.get("exact"):
+            probabilities, *neighbours = outputs  # of retrieval: weights, latitudes, longitudes
+            cells = [probabilities, np.array(exact["lat_deg"]), np.array(exact["lng_deg"])]
+            weights, lats, lngs = neighbours or cells
+            lat_deg, lng_deg = densest_point(weights, lats, lngs, exact["bandwidth_km"])
+            cell = int(probabilities.argmax())
+            record |= {"lat_deg": lat_deg, "lng_deg": lng_deg, "cell": exact["cell"][cell]}
+            record["probability"] = float(probabilities[cell])
+        return record
+
+
+def densest_point(
+    weights: np.ndarray, lat_deg: np.ndarray, lng_deg: np.ndarray, bandwidth_km: float | None
+) -> tuple[float, float]:
+    """The mode of a Gaussian kernel density over places, by mean shift; the heaviest place without a bandwidth."""
+    rows = np.argsort(-weights, kind="stable")[:MAX_POINTS]
+    if bandwidth_km is None:
+        return float(lat_deg[rows[0]]), float(lng_deg[rows[0]])
+    phi, lambda_, weights = np.radians(lat_deg[rows]), np.radians(lng_deg[rows]), weights[rows].astype(np.float64)
+    points = np.stack([np.cos(phi) * np.cos(lambda_), np.cos(phi) * np.sin(lambda_), np.sin(phi)], -1)
+    chord = 2 * np.sin(min(bandwidth_km / EARTH_RADIUS_KM, np.pi) / 2)
+
+    def terms(x: np.ndarray) -> np.ndarray:
+        densities: np.ndarray = weights * np.exp(-0.5 / chord**2 * np.square(x[..., None, :] - points).sum(-1))
+        return densities
+
+    mode = points[terms(points).sum(-1).argmax()]
+    for _ in range(50):
+        previous, mode = mode, terms(mode) @ points
+        mode /= np.linalg.norm(mode)
+        if np.abs(mode - previous).max() < 1e-7:
+            break
+    x, y, z = mode
+    return float(np.degrees(np.arctan2(z, np.hypot(x, y)))), float(np.degrees(np.arctan2(y, x)))
 
     def _segmentation(self, outputs: list[np.ndarray], image: np.ndarray) -> dict[str, Any]:
         highest, class_ids = np.full(image.shape[:2], -np.inf, np.float32), np.zeros(image.shape[:2], np.uint8)

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from datasets.batch import map_tensors
 from datasets.memory import keep_freed_memory
@@ -86,8 +86,8 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContext
 
 
 def to_fp32(outputs: Any) -> Any:
-    """A (nested) NamedTuple of tensors in fp32, so that autocast does not reduce the precision of losses and boxes."""
-    return map_tensors(Tensor.float, outputs)
+    """A (nested) NamedTuple without tensors of 16 bits, so that autocast does not affect losses and boxes."""
+    return map_tensors(lambda tensor: tensor.float() if tensor.dtype.itemsize == 2 else tensor, outputs)
 
 
 def device_of(network: nn.Module) -> torch.device:

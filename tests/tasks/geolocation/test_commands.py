@@ -59,6 +59,8 @@ def test_from_training_to_regions(words: list[str], tmp_path: Path, capsys: pyte
     exact = json.loads((tmp_path / "exact" / "predictions.jsonl").read_text())
     assert exact["regions"] == coarse["regions"]
     assert exact["cell"] in {cell["cell"] for cell in cells}
+    assert run("export", "--run", at, "--exact", "--bandwidth_km", "300", "--out", str(tmp_path / "exported")) == 0
+    assert_same_place(tmp_path / "exported", image, tmp_path / "from_export")
 
     # the same cells for another run; those of another model are an error
     same_cells = ("--cells.file", str(tmp_path / "run" / "cells.csv"))
@@ -94,13 +96,26 @@ def test_retrieval_scores_are_equal_from_an_index_and_on_the_fly(
     assert run("predict", "--run", gallery, image, "--out", str(tmp_path / "seen")) == 0
     seen = json.loads((tmp_path / "seen" / "predictions.jsonl").read_text())["regions"]
     exported = tmp_path / "exported"
-    assert run("export", "--run", gallery, "--out", str(exported)) == 0
+    assert run("export", "--run", gallery, "--exact", "--out", str(exported)) == 0
     capsys.readouterr()
     assert run("evaluate", "--run", str(exported), "--split", "train", "--json", "--out", str(tmp_path / "again")) == 0
     assert json.loads(capsys.readouterr().out) == pytest.approx(indexed, abs=1e-3)
     found = predictor.load(exported)(image)["regions"]
     assert [region["name"] for region in found] == [region["name"] for region in seen]
     assert [region["probability"] for region in found] == pytest.approx([r["probability"] for r in seen], abs=2e-3)
+    assert_same_place(exported, image, tmp_path / "from_export")
+    assert run("predict", "--run", str(exported), "--num_neighbours", "3", image) == 1
+    assert "error: num_neighbours: 10 is built into" in capsys.readouterr().err
+
+
+def assert_same_place(exported: Path, image: str, out: Path) -> None:
+    """By predictor.py as by `predict`, which rounds coordinates to 5 decimals."""
+    assert run("predict", "--run", str(exported), image, "--out", str(out)) == 0
+    expected = json.loads((out / "predictions.jsonl").read_text())
+    found = predictor.load(exported)(image)
+    assert found["cell"] == expected["cell"]
+    for name, tolerance in {"lat_deg": 1e-5, "lng_deg": 1e-5, "probability": 1e-4}.items():
+        assert found[name] == pytest.approx(expected[name], abs=tolerance, rel=0)
 
 
 def test_errors_are_one_line_and_leave_no_run(

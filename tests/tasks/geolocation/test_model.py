@@ -14,8 +14,10 @@ from torch.nn import functional
 from backbone.build import build_backbone
 from datasets.geolocation.sphere import distance_km
 from datasets.types import Place
+from tasks.common.deploy import predictor
 from tasks.common.deploy.postprocessing import OPSET
 from tasks.common.model.logits import Logits
+from tasks.common.model.neighbours import SimilarityIndex
 from tasks.geolocation.cells import Partitioning, coarse_cell_ids
 from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.loss import cell_loss, cell_targets
@@ -142,6 +144,32 @@ def test_a_checkpoint_contains_the_gallery(gallery: tuple[Im2GPS, np.ndarray]) -
     torch.testing.assert_close(first.similarities[:, 0], torch.ones(12))  # each finds itself
 
 
+def test_a_gallery_of_an_earlier_version_is_read(gallery: tuple[Im2GPS, np.ndarray]) -> None:
+    """It was a faiss index, whose ids are the rows of the coordinates."""
+    model, features = gallery
+    index, ids = SimilarityIndex(256), np.random.default_rng(0).permutation(12)
+    index.add(ids, functional.normalize(torch.from_numpy(features[ids])).numpy())
+    again = Im2GPS(build_backbone("mobilenet_0.25"), num_neighbours=5)
+    again.set_extra_state({"index": torch.from_numpy(index.to_bytes()), "places": torch.from_numpy(model.lat_lng_deg)})
+    first, second = (network.from_features(torch.from_numpy(features)) for network in (model, again))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_search_is_in_float32_under_autocast(gallery: tuple[Im2GPS, np.ndarray]) -> None:
+    model, features = gallery
+    expected = model.from_features(torch.from_numpy(features))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.from_features(torch.from_numpy(features))
+    assert torch.equal(found.similarities, expected.similarities)
+
+
+@pytest.mark.parametrize("bandwidth_km", [None, 300.0, 20_000.0])
+def test_predictor_finds_the_same_mode(bandwidth_km: float | None, rng: np.random.Generator) -> None:
+    lat_deg, lng_deg, weights = rng.uniform(-80, 80, 300), rng.uniform(-180, 180, 300), rng.random(300)
+    found = predictor.densest_point(weights, lat_deg, lng_deg, bandwidth_km)
+    assert found == weighted_mode(lat_deg, lng_deg, weights, bandwidth_km)
+
+
 def test_cell_probabilities_are_sums_of_neighbour_weights() -> None:
     (cells,) = towns(4)
     similarities = torch.tensor([[0.9, 0.85, 0.8]])
@@ -167,6 +195,9 @@ def test_an_exported_gallery_has_the_same_probabilities(gallery: tuple[Im2GPS, n
     found = dict(zip(session.output_names, values, strict=True))
     for row, place in enumerate(decode_neighbours(outputs, cells, bandwidth_km=None)):
         np.testing.assert_allclose(found["probabilities"][row], place.probabilities, atol=1e-6)
+        np.testing.assert_allclose(
+            found["neighbour_weights"][row], functional.softmax(outputs.similarities[row] / TEMPERATURE, 0), atol=1e-6
+        )
         assert (found["neighbour_lat_deg"][row, 0], found["neighbour_lng_deg"][row, 0]) == (
             place.lat_deg,
             place.lng_deg,
