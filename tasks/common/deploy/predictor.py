@@ -151,6 +151,16 @@ class Predictor:
             record["probability"] = float(probabilities[cell])
         return record
 
+    def _segmentation(self, outputs: list[np.ndarray], image: np.ndarray) -> dict[str, Any]:
+        highest, class_ids = np.full(image.shape[:2], -np.inf, np.float32), np.zeros(image.shape[:2], np.uint8)
+        for class_id, logits in enumerate(outputs[1]):
+            resized = cv2.resize(logits, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            class_ids[resized > highest] = class_id
+            highest = np.maximum(highest, resized)
+        fractions, names = np.bincount(class_ids.ravel(), minlength=256) / class_ids.size, self.settings["names"]
+        best = [i for i in np.argsort(-fractions, kind="stable") if fractions[i] > 0]
+        return {"classes": [{"class_name": names[i], "fraction": float(fractions[i])} for i in best]}
+
 
 def densest_point(
     weights: np.ndarray, lat_deg: np.ndarray, lng_deg: np.ndarray, bandwidth_km: float | None
@@ -175,16 +185,6 @@ def densest_point(
             break
     x, y, z = mode
     return float(np.degrees(np.arctan2(z, np.hypot(x, y)))), float(np.degrees(np.arctan2(y, x)))
-
-    def _segmentation(self, outputs: list[np.ndarray], image: np.ndarray) -> dict[str, Any]:
-        highest, class_ids = np.full(image.shape[:2], -np.inf, np.float32), np.zeros(image.shape[:2], np.uint8)
-        for class_id, logits in enumerate(outputs[1]):
-            resized = cv2.resize(logits, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-            class_ids[resized > highest] = class_id
-            highest = np.maximum(highest, resized)
-        fractions, names = np.bincount(class_ids.ravel(), minlength=256) / class_ids.size, self.settings["names"]
-        best = [i for i in np.argsort(-fractions, kind="stable") if fractions[i] > 0]
-        return {"classes": [{"class_name": names[i], "fraction": float(fractions[i])} for i in best]}
 
 
 def read_image(photo: Any, pixel_range: list[float] | None = None) -> np.ndarray:
