@@ -87,13 +87,24 @@ class Im2GPS(nn.Module):
         return {"features": self._gallery, "places": self._coordinates}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """The gallery of a checkpoint."""
-        self._coordinates = state["places"]
+        """The gallery of a checkpoint.
+
+        Raises:
+            ValueError: if it does not fit the backbone, or has not a place for each photo.
+        """
+        places = state["places"]
         if "index" in state:  # a faiss index, as written by earlier versions
             index = SimilarityIndex.from_bytes(state["index"].numpy())
-            self._gallery = torch.from_numpy(index.vectors()[np.argsort(index.ids)])
+            gallery = torch.from_numpy(index.vectors()[np.argsort(index.ids)])
         else:
-            self._gallery = state["features"]
+            gallery = state["features"]
+        expected = (len(places), self._gallery.shape[1])
+        if gallery.shape != expected:
+            raise ValueError(
+                f"the gallery of the checkpoint has features {tuple(gallery.shape)}, expected {expected} for its "
+                f"{len(places)} places and this backbone; make it again with `index`"
+            )
+        self._gallery, self._coordinates = gallery, places
 
 
 def decode_neighbours(

@@ -155,6 +155,14 @@ def test_a_gallery_of_an_earlier_version_is_read(gallery: tuple[Im2GPS, np.ndarr
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize("shape", [(11, 256), (12, 1024)])
+def test_a_gallery_that_does_not_fit_is_refused(gallery: tuple[Im2GPS, np.ndarray], shape: tuple[int, int]) -> None:
+    model, _ = gallery
+    state = {"features": torch.zeros(shape), "places": torch.from_numpy(model.lat_lng_deg)}
+    with pytest.raises(ValueError, match=r"expected \(12, 256\) for its 12 places and this backbone"):
+        model.set_extra_state(state)
+
+
 def test_the_search_is_in_float32_under_autocast(gallery: tuple[Im2GPS, np.ndarray]) -> None:
     model, features = gallery
     expected = model.from_features(torch.from_numpy(features))
