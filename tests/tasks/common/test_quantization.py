@@ -184,7 +184,7 @@ def test_second_stage_has_other_rows_than_images(tmp_path: Path) -> None:
     graph = parse_graph(
         """
         network (uint8[N, 3, 8, 8] images)
-          => (float[N, 4, 8, 8] maps, float[R, 4, 8, 8] of_first, float[Q, 4, 8, 8] none)
+          => (float[N, 4, 8, 8] p_maps, float[R, 4, 8, 8] p_first, float[Q, 4, 8, 8] p_none)
         {
           pixels = Cast <to = 1> (images)
           stem = Conv (pixels, kernel)
@@ -194,6 +194,9 @@ def test_second_stage_has_other_rows_than_images(tmp_path: Path) -> None:
           of_first = Conv (first, third_square, bias)
           empty = Compress <axis = 0> (maps, no)
           none = Conv (empty, fourth_square, bias)
+          p_maps = Sigmoid (maps)
+          p_first = Sigmoid (of_first)
+          p_none = Sigmoid (none)
         }
         """,
         kernel=np.random.default_rng(0).random((4, 3, 1, 1), np.float32),
