@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.test_layers import MODULES
 
-NOT_TEXT = {"Image.open", "os.open", "tarfile.open"}
+NOT_TEXT = {"Image.open", "PIL.Image.open", "os.open", "tarfile.open"}
 
 
 def calls_without_encoding(path: Path) -> list[str]:

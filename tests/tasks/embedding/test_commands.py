@@ -19,9 +19,9 @@ from datasets.files import CACHE_VARIABLE
 from datasets.pillow_resizing import center_crop
 from tasks.classification.config import ClassificationConfig
 from tasks.classification.task import ClassificationTask
+from tasks.common import inference_task
 from tasks.common.cli.main import main
 from tasks.common.evaluation.evaluate import TorchPredictor
-from tasks.embedding import search
 from tasks.embedding.cli import COMMANDS
 from tasks.embedding.gallery import Gallery
 from tests.tasks.common.test_pretrained import save_run
@@ -216,7 +216,7 @@ def test_the_many_faces_of_a_photo_do_not_fill_the_memory(
         return predict(self, pixels)
 
     monkeypatch.setattr(TorchPredictor, "__call__", counted)
-    monkeypatch.setattr(search, "BATCH_SIZE", 2)
+    monkeypatch.setattr(inference_task, "BATCH_SIZE", 2)
     assert run("train", *settings, *PROBE, "--run_dir", "run") == 0
     cv2.imwrite("group.png", picture(160, 240, (40, 40), (120, 80), (200, 40))[..., ::-1])
     capsys.readouterr()
