@@ -145,7 +145,7 @@ def fold_batch_norms(floats: Path, path: Path) -> ModelProto:
 def _followers(model: ModelProto, layers: Sequence[NodeProto]) -> list[NodeProto]:
     """The nodes after some layers, up to and including the next layers.
 
-    With a layer in float32 between quantised ones, ONNX Runtime (1.20 and later) takes the DequantizeLinear before and
+    With a layer in float32 between quantised ones, ONNX Runtime takes the DequantizeLinear before and
     the QuantizeLinear after it for a sign that it may be quantised, and rounds the kernel itself, with one scale for
     all channels: its optimiser WeightBiasQuantization. That ruins depthwise layers; of dogs at width 0.25 none is
     recognised any more. With the next layers in float32, too, there is no QuantizeLinear behind.
