@@ -220,7 +220,7 @@ def test_overfits_four_images(tiny_task: TinyTask) -> None:
             optimizer.step()
         metric = task.metric()
         metric.update(predict_batch(task, model, batch.images), batch.truth)
-        if metric.compute()[task.score_name] > 0.9:
+        if metric.compute()[task.score_name] > 0.8:
             return
     raise AssertionError(f"after 500 steps: {metric.compute()}")
 
