@@ -54,6 +54,8 @@ def correct_biases(floats: ModelProto, quantized: ModelProto, batches: Batches) 
     made_by = {output: node for node in quantized.graph.node for output in node.output}
     tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
     layers = [node for node in quantized.graph.node if node.op_type in LAYERS and _bias_of(node, made_by, tensors)]
+    if not layers:
+        return
     targets = _channel_means(floats, [_original(layer, floats).output[0] for layer in layers], batches)
     for layer, target in zip(layers, targets, strict=True):
         bias = _bias_of(layer, made_by, tensors)

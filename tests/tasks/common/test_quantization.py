@@ -254,3 +254,15 @@ def save(graph: onnx.GraphProto, path: Path) -> Path:
     opset = onnx.helper.make_opsetid("", OPSET)
     onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), path)
     return path
+
+
+def test_a_network_without_biases_is_quantised(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).normal(size=(3, 3, 1, 1)).astype(np.float32)
+    graph = parse_graph(
+        "g (float[N, 3, 8, 8] images) => (float[N, 3, 8, 8] maps) { y = Conv (images, weight) maps = Relu (y) }",
+        weight=weight,
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
+    before = model.SerializeToString()
+    correct_biases(model, model, [{INPUT: np.zeros((1, 3, 8, 8), np.float32)}])
+    assert model.SerializeToString() == before
