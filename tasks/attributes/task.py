@@ -16,13 +16,13 @@ from tasks.attributes.config import AttributesConfig
 from tasks.attributes.inference import AttributesInference, open_data
 from tasks.attributes.loss import AttributeTargets, attribute_loss, attribute_targets, positive_weights
 from tasks.attributes.model import AGE_GROUPS, AttributeNet, attribute_probabilities, decode_attributes
-from tasks.attributes.transfer import is_attributes, load_head
+from tasks.attributes.transfer import load_head
 from tasks.common.deploy.postprocessing import parse_graph
 from tasks.common.face_task import FaceTask
 from tasks.common.model.logits import Logits
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.weights import TaskWeights
+from tasks.common.weights import TaskWeights, is_model_of
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -83,14 +83,16 @@ class AttributesTask(AttributesInference, FaceTask[Attributes]):
         """The network with the configured weights: a backbone's, or those of a model of attributes where they fit."""
         weights = open_pretrained(self.config, self.name)
         network = self._build(weights)
-        if is_attributes(weights):
+        if is_model_of(weights, self.name):
             load_head(network, weights, self.attribute_names)
         return network
 
     def kept(self, weights: Weights) -> dict[str, int]:
         """The backbone, and the head with the attributes that it knows."""
         kept = super().kept(weights)
-        return kept | load_head(self._build(weights), weights, self.attribute_names) if is_attributes(weights) else kept
+        if not is_model_of(weights, self.name):
+            return kept
+        return kept | load_head(self._build(weights), weights, self.attribute_names)
 
     def _build(self, weights: Weights | None) -> AttributeNet:
         backbone = build_pretrained(self.config, weights)

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeGuard
 
 import torch
 
-from backbone.weights import Weights
 from tasks.attributes.model import AgeHead, AttributeNet, other_names
 from tasks.common.weights import TaskWeights
-
-
-def is_attributes(weights: Weights | None) -> TypeGuard[TaskWeights]:
-    """Whether the weights are those of a model of this task."""
-    return isinstance(weights, TaskWeights) and weights.task == "attributes"
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from datasets.balance import ClassBalance, Classes, image_weights
 from datasets.loader import Augment, Collate, Mixing, Order, TrainingSet
 from tasks.common.inference_task import InferenceTask
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.weights import TaskWeights
+from tasks.common.weights import TaskWeights, is_model_of
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -81,7 +81,7 @@ class Task(InferenceTask[T], Objective):
         Raises:
             ValueError: if they have not this task's outputs.
         """
-        if isinstance(weights, TaskWeights) and weights.task == cls.name:
+        if is_model_of(weights, cls.name):
             return cls(config, weights.metadata)
         raise ValueError(
             f"{weights.origin}: has no outputs of tasks.{cls.name}; `python -m tasks.{cls.name} models` lists models "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from backbone.weights import Weights
 
@@ -23,3 +23,8 @@ class TaskWeights(Weights):
     task: str
     metadata: Mapping[str, Any]
     settings: Mapping[str, Any]
+
+
+def is_model_of(weights: Weights | None, task: str) -> TypeGuard[TaskWeights]:
+    """Whether the weights are those of a whole model of a task, by its name."""
+    return isinstance(weights, TaskWeights) and weights.task == task

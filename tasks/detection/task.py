@@ -21,7 +21,7 @@ from datasets.types import Detections
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import Task
-from tasks.common.weights import TaskWeights
+from tasks.common.weights import TaskWeights, is_model_of
 from tasks.detection.config import DetectionConfig
 from tasks.detection.faster_rcnn import FasterRCNN, decode_regions
 from tasks.detection.faster_rcnn_fpn import FasterRCNNFPN, decode_region_outputs, region_loss
@@ -34,7 +34,7 @@ from tasks.detection.postprocess import PostprocessConfig
 from tasks.detection.ssd import SSD, decode_ssd
 from tasks.detection.tensorflow import read_graph
 from tasks.detection.torchvision import read_torchvision
-from tasks.detection.transfer import is_detector, load_detector
+from tasks.detection.transfer import load_detector
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -75,13 +75,13 @@ class DetectionTask(DetectionInference, Task[Detections]):
         """The detector with the configured weights: a backbone's, or those of a detector as far as they fit."""
         weights = open_pretrained(self.config, self.name)
         network = self._detector.build(build_pretrained(self.config, weights), len(self.class_names))
-        if is_detector(weights):
+        if is_model_of(weights, self.name):
             load_detector(network, weights, self.class_names, self.config)
         return network
 
     def kept(self, weights: Weights) -> dict[str, int]:
         """The backbone, and of a detector what else fits, with the classes that it knows."""
-        if not is_detector(weights):
+        if not is_model_of(weights, self.name):
             return super().kept(weights)
         network = self._detector.build(build_pretrained(self.config, weights), len(self.class_names))
         return load_detector(network, weights, self.class_names, self.config)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from backbone.weights import Weights, weight_names
+from backbone.weights import weight_names
 from tasks.common.settings import get_setting, replace_settings
 from tasks.common.weights import TaskWeights
 from tasks.detection.config import DetectionConfig
@@ -25,11 +25,6 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "roi_heads.box_head": ("the layers of the regions", ()),
     "roi_heads.box_predictor": ("the predictors", ()),
 }
-
-
-def is_detector(weights: Weights | None) -> TypeGuard[TaskWeights]:
-    """Whether the weights are those of a run of this task."""
-    return isinstance(weights, TaskWeights) and weights.task == "detection"
 
 
 @torch.no_grad()

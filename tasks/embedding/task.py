@@ -23,14 +23,14 @@ from tasks.common.face_task import FaceTask
 from tasks.common.ranges import require
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.weights import TaskWeights
+from tasks.common.weights import TaskWeights, is_model_of
 from tasks.embedding import facenet
 from tasks.embedding.config import EmbeddingConfig
 from tasks.embedding.inception_resnet import MIN_INPUT_SIZE, InceptionResnetV1
 from tasks.embedding.inference import EmbeddingInference, open_data
 from tasks.embedding.loss import IdentityTargets, identity_targets, margin_softmax_loss, triplet_loss
 from tasks.embedding.model import EmbeddingOutputs, EmbeddingWrapper, FaceNet, decode_faces
-from tasks.embedding.transfer import is_embedding, load_head
+from tasks.embedding.transfer import load_head
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -63,7 +63,7 @@ class EmbeddingTask(EmbeddingInference, FaceTask[Face]):
     @classmethod
     def from_pretrained(cls, config: EmbeddingConfig, weights: Weights) -> Self:
         """The task of the weights; those without embeddings have pooled features in their place."""
-        if isinstance(weights, TaskWeights) and weights.task == cls.name:
+        if is_model_of(weights, cls.name):
             return super().from_pretrained(config, weights)
         return cls(dataclasses.replace(config, embedding_dim=None), {"identities": []})
 
@@ -104,20 +104,20 @@ class EmbeddingTask(EmbeddingInference, FaceTask[Face]):
             return self._open_onnx(Path(self.metadata[ONNX]))
         weights = open_pretrained(self.config, self.name)
         network = self._build(weights)
-        if is_embedding(weights):
+        if is_model_of(weights, self.name):
             load_head(network, weights, list(self._id_of))
         return network
 
     def kept(self, weights: Weights) -> dict[str, int]:
         """The backbone, and of a model of embeddings its projection and the prototypes of known identities."""
-        if is_embedding(weights) and ONNX in weights.metadata:
+        if is_model_of(weights, self.name) and ONNX in weights.metadata:
             raise ValueError(
                 f"pretrained: {weights.origin} is an ONNX file, which cannot be trained further; it can be a teacher: "
                 f"python -m distill --teacher {weights.origin} --task embedding"
             )
         network = self._build(weights)
         kept = {"the backbone": len(weight_names(network.backbone.state_dict()))}
-        return kept | load_head(network, weights, list(self._id_of)) if is_embedding(weights) else kept
+        return kept | load_head(network, weights, list(self._id_of)) if is_model_of(weights, self.name) else kept
 
     def _build(self, weights: Weights | None) -> FaceNet:
         num_prototypes = 0 if self.config.loss == "triplet" else len(self._id_of)

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeGuard
 
 import torch
 
-from backbone.weights import Weights, weight_names
+from backbone.weights import weight_names
 from tasks.common.weights import TaskWeights
 from tasks.embedding.model import FaceNet
 
 PROTOTYPES = "head.prototypes"
-
-
-def is_embedding(weights: Weights | None) -> TypeGuard[TaskWeights]:
-    """Whether the weights are those of a model of this task."""
-    return isinstance(weights, TaskWeights) and weights.task == "embedding"
 
 
 @torch.no_grad()

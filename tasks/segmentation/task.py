@@ -22,11 +22,12 @@ from tasks.common.deploy.postprocessing import parse_graph
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import Task
+from tasks.common.weights import is_model_of
 from tasks.segmentation.config import SegmentationConfig
 from tasks.segmentation.inference import SegmentationInference, mask_of_logits, open_data
 from tasks.segmentation.loss import SegmentationTargets, class_weights, segmentation_loss, segmentation_targets
 from tasks.segmentation.model import AuxiliaryOutputs, SegmentationModel, SegmentationOutputs, build_model
-from tasks.segmentation.transfer import is_segmentation, load_heads
+from tasks.segmentation.transfer import load_heads
 from tasks.segmentation.windows import WindowedModel
 
 if TYPE_CHECKING:
@@ -66,14 +67,16 @@ class SegmentationTask(SegmentationInference, Task[Mask]):
         """The network with the configured weights: a backbone's, or those of a model of this task where they fit."""
         weights = open_pretrained(self.config, self.name)
         network = self._build(weights)
-        if is_segmentation(weights):
+        if is_model_of(weights, self.name):
             load_heads(network, weights, self.class_names)
         return network
 
     def kept(self, weights: Weights) -> dict[str, int]:
         """The backbone, and the heads with the classes that they know."""
         kept = super().kept(weights)
-        return kept | load_heads(self._build(weights), weights, self.class_names) if is_segmentation(weights) else kept
+        if not is_model_of(weights, self.name):
+            return kept
+        return kept | load_heads(self._build(weights), weights, self.class_names)
 
     def _build(self, weights: Weights | None) -> SegmentationModel:
         config = self.config

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeGuard
 
 import torch
 
-from backbone.weights import Weights, weight_names
+from backbone.weights import weight_names
 from tasks.common.weights import TaskWeights
 from tasks.segmentation.model import SegmentationModel
 
 HEADS = {"decode_head.": "head", "auxiliary_head.": "auxiliary head"}
 CLASSIFIER = "classifier"  # in the names of the layers with a row for each class
-
-
-def is_segmentation(weights: Weights | None) -> TypeGuard[TaskWeights]:
-    """Whether the weights are those of a model of this task."""
-    return isinstance(weights, TaskWeights) and weights.task == "segmentation"
 
 
 @torch.no_grad()
