@@ -159,7 +159,8 @@ class Predictor:
             highest = np.maximum(highest, resized)
         fractions, names = np.bincount(class_ids.ravel(), minlength=256) / class_ids.size, self.settings["names"]
         best = [i for i in np.argsort(-fractions, kind="stable") if fractions[i] > 0]
-        return {"classes": [{"class_name": names[i], "fraction": float(fractions[i])} for i in best]}
+        classes = [{"class_name": names[i], "fraction": float(fractions[i])} for i in best]
+        return {"classes": classes, "class_ids": class_ids}  # (height, width) of the photo
 
 
 def densest_point(
@@ -253,6 +254,7 @@ if __name__ == "__main__":
     model = load(Path(__file__).parent)
     for name in sys.argv[1:]:
         try:
-            print(json.dumps({"image": name} | model(name)))
+            found = {key: value for key, value in model(name).items() if not isinstance(value, np.ndarray)}
+            print(json.dumps({"image": name} | found))
         except ValueError as error:
             sys.exit(f"error: {error}")
