@@ -211,7 +211,7 @@ def test_overfits_four_images(tiny_task: TinyTask) -> None:
     task = tiny_task(data={"input_size": 160})
     model = task.build_model()
     batch = plain_training_batch(task)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(50):
         model.train()
         for _ in range(10):
@@ -220,7 +220,7 @@ def test_overfits_four_images(tiny_task: TinyTask) -> None:
             optimizer.step()
         metric = task.metric()
         metric.update(predict_batch(task, model, batch.images), batch.truth)
-        if metric.compute()[task.score_name] > 0.8:
+        if metric.compute()[task.score_name] > 0.9:
             return
     raise AssertionError(f"after 500 steps: {metric.compute()}")
 

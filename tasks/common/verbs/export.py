@@ -31,7 +31,7 @@ from tasks.common.runs.folder import check_out_folder, explain_full_disk, out_fo
 from tasks.common.runs.load import load_model
 from tasks.common.runs.threshold import copy_table
 from tasks.common.runtime.repository import ROOT
-from tasks.common.settings import CONFIG, read_config
+from tasks.common.settings import CONFIG, flatten, read_config
 from tasks.common.task import Task
 from tasks.common.training.quantization_aware import fine_tune
 from tasks.common.verbs.comparison import Candidate, Comparison, file_candidate, network_candidate, print_rows
@@ -147,7 +147,8 @@ def _export(
         return file_candidate(task, title, ExportedModel(file), file.stat().st_size)
 
     comparison = Comparison(task)
-    comparison.add(network_candidate(task, "PyTorch", network, _num_bytes(on_cpu.state_dict()), on_cpu=on_cpu))
+    num_bytes = sum(tensor.nbytes for tensor in flatten(on_cpu.state_dict()).values())
+    comparison.add(network_candidate(task, "PyTorch", network, num_bytes, on_cpu=on_cpu))
     float32, converted = finished(raw), None
     if options["format"] in FORMATS:
         converted = convert(options["format"], task, on_cpu, raw, _finish(raw, graph, task), float32)
@@ -175,11 +176,6 @@ def _export(
     )
     comparison.add(finished(best.raw))
     return Exported(_finish(best.raw, graph, task), comparison, difference, tried, converted)
-
-
-def _num_bytes(state: Mapping[str, Any]) -> int:
-    """Of all tensors in the state of a network, where a gallery is a part with tensors of its own."""
-    return sum(_num_bytes(part) if isinstance(part, Mapping) else part.nbytes for part in state.values())
 
 
 def _finish(raw: Path, graph: GraphProto | None, task: Task[Any]) -> Path:
