@@ -11,7 +11,7 @@ from tasks.common.config import DataConfig, TaskConfig, VerbSettings, require_si
 from tasks.common.ranges import ClosedUnit, InputSize, NonNegative, Settings, require
 
 NETWORK = ("head", "output_stride", "window")
-WINDOW_STEP = 32  # the largest stride of a feature map, so that the logits of windows are on one grid
+MAX_STRIDE = 32  # of a feature map; windows start at its multiples, so that their logits are on one grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,8 @@ class SegmentationConfig(TaskConfig):
         head: deeplabv3plus (with a decoder at stride 4), deeplabv3 (without, as torchvision has it), or lraspp (Lite
             R-ASPP, the smallest).
         output_stride: of the backbone's last feature map; 8 is finer and takes about three times the mult-adds of 16.
-        window: side of the overlapping square windows in pixels in which a larger input is predicted, such as 512 at
-            data.input_size 1024; null to predict it as a whole.
+        window: side of the overlapping square windows in pixels in which a larger input is predicted, a multiple of 64,
+            such as 512 at data.input_size 1024; null to predict it as a whole.
         class_weight_exponent: a class has the weight (1 / p)^class_weight_exponent in the loss, where p is its fraction
             of the training pixels. 0: none; 1: all classes have the same influence.
         auxiliary_weight: of the loss of a second, small head on the map before the last; 0 for no such head.
@@ -87,5 +87,9 @@ class SegmentationConfig(TaskConfig):
         require(self.optim.layers != "linear_probe", "optim.layers", "all or gradual in this task", self.optim.layers)
         require_size_of_name(self.backbone, self.data.input_size)
         if self.window is not None:
-            for key, size in (("window", self.window), ("data.input_size", self.data.input_size)):
-                require(size % WINDOW_STEP == 0, key, f"a multiple of {WINDOW_STEP} where there are windows", size)
+            # Windows start at multiples of half their side.
+            for key, size, step in (
+                ("window", self.window, 2 * MAX_STRIDE),
+                ("data.input_size", self.data.input_size, MAX_STRIDE),
+            ):
+                require(size % step == 0, key, f"a multiple of {step} where there are windows", size)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from tasks.segmentation.config import WINDOW_STEP
 from tasks.segmentation.model import AuxiliaryOutputs, SegmentationModel, SegmentationOutputs
 
 
 class WindowedModel(SegmentationModel):
-    """A network that predicts inputs larger than its window in windows that overlap by half, or more at least.
+    """A network that predicts inputs larger than its window in windows that overlap by half, or more.
 
     Where windows overlap, their logits are averaged. In training it sees its input as a whole.
     """
 
     def __init__(self, model: SegmentationModel, window: int) -> None:
-        """Args: model: its parts become those of this network; window: side in pixels, a multiple of 32."""
+        """Args: model: its parts become those of this network; window: side in pixels, a multiple of 64."""
         super().__init__(model.backbone, model.decode_head, model.auxiliary_head)
         self._window = window
 
@@ -31,7 +28,7 @@ class WindowedModel(SegmentationModel):
         window = self._window
         parts = torch.cat([images[:, :, top : top + window, left : left + window] for top, left in places])
         logits = super().forward(parts).logits
-        stride = window // logits.shape[-1]
+        stride = parts.shape[-1] // logits.shape[-1]
         total = logits.new_zeros(len(images), logits.shape[1], height // stride, width // stride)
         count = logits.new_zeros(1, 1, height // stride, width // stride)
         for part, (top, left) in zip(logits.chunk(len(places)), places, strict=True):
@@ -41,9 +38,6 @@ class WindowedModel(SegmentationModel):
         return SegmentationOutputs(total / count)
 
     def _starts(self, side: int) -> list[int]:
-        """Where windows start along a side: at multiples of 32, the last one at its end."""
-        if side <= self._window:
-            return [0]
-        count = 1 + math.ceil((side - self._window) / (self._window // 2))
-        step = (side - self._window) / (count - 1)
-        return [int(number * step) // WINDOW_STEP * WINDOW_STEP for number in range(count - 1)] + [side - self._window]
+        """Where windows start along a side: at each half of a window, and the last so that it ends with the side."""
+        last = max(side - self._window, 0)
+        return [*range(0, last, self._window // 2), last]

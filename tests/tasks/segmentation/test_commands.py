@@ -187,7 +187,7 @@ def test_errors_are_one_line(generated_roots: Any, tmp_path: Path, error_line_of
     root = tmp_path / "data"
     shutil.copytree(generated_roots("segmentation"), root)
     options = ("--data.root", str(root), *SMALL, "--run_dir", str(tmp_path / "run"))
-    assert "multiple of 32" in error_line_of(run, "train", *options, "--window", "50")
+    assert "window: expected a multiple of 64" in error_line_of(run, "train", *options, "--window", "96")
     assert "all or gradual" in error_line_of(run, "train", *options, "--optim.layers", "linear_probe")
     masks = sorted((root / "masks" / "train").iterdir())
     for values, what in (
