@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets.resizing import stretch
+from datasets.segmentation.masks import resize_mask
 from datasets.types import VOID, Image, Mask
 
 GREY = 127  # of the border around an image that got smaller
@@ -59,7 +59,7 @@ def _cut_out(
     top = round(where[0] * (image.shape[0] - height))
     left = round(where[1] * (image.shape[1] - width))
     part = slice(top, top + height), slice(left, left + width)
-    return stretch(image[part], size, size), _stretch_ids(class_ids[part], size)
+    return stretch(image[part], size, size), resize_mask(Mask(class_ids[part]), (size, size)).class_ids
 
 
 def _zoom_out(
@@ -70,9 +70,5 @@ def _zoom_out(
     top, left = np.round(where * (size - side)).astype(int)
     part = slice(top, top + side), slice(left, left + side)
     canvas, ids = np.full((size, size, 3), GREY, np.uint8), np.full((size, size), VOID, np.uint8)
-    canvas[part], ids[part] = stretch(image, side, side), _stretch_ids(class_ids, side)
+    canvas[part], ids[part] = stretch(image, side, side), resize_mask(Mask(class_ids), (side, side)).class_ids
     return canvas, ids
-
-
-def _stretch_ids(class_ids: Image, size: int) -> Image:
-    return cv2.resize(class_ids, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)  # type: ignore[return-value]

@@ -27,6 +27,7 @@ from datasets.words import plural
 BACKGROUND = "background"
 EXPECTED = "a JSON file in COCO's format whose annotations have a 'segmentation', in annotations/ or beside the images"
 MIN_COORDINATES = 6  # of a polygon
+MAX_COORDINATE_PX = 1e6  # larger ones, also infinite ones, are no pixels, and would take gigabytes to paint
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,11 @@ class Outlines:
     areas_px: NDArray[np.float64]
 
     def paint(self, objects: NDArray[np.int64], image_hw: tuple[int, int]) -> NDArray[np.uint8]:
-        """The class ids (H, W) of an image with these objects, small ones over large ones, and all over crowds."""
+        """The class ids (H, W) of an image with these objects, small ones over large ones, and all over crowds.
+
+        Raises:
+            ValueError: if run lengths are not those of a mask of that size.
+        """
         class_ids = np.zeros(image_hw, np.uint8)
         order = np.lexsort([-self.areas_px[objects], self.class_ids[objects] != VOID])
         for number in objects[order].tolist():
@@ -60,10 +65,7 @@ class Outlines:
 
     def _pixels(self, number: int, image_hw: tuple[int, int]) -> NDArray[np.bool_]:
         if number in self.run_lengths:
-            encoded = self.run_lengths[number]
-            if isinstance(encoded["counts"], list):
-                encoded = coco_mask.frPyObjects(encoded, *image_hw)
-            return coco_mask.decode(encoded).astype(bool)  # type: ignore[no-any-return]
+            return self._decode(number, image_hw)
         first, last = (int(self.object_ends[row]) if row >= 0 else 0 for row in (number - 1, number))
         starts = [0 if row == 0 else int(self.polygon_ends[row - 1]) for row in range(first, last)]
         polygons = [
@@ -71,6 +73,22 @@ class Outlines:
             for start, end in zip(starts, self.polygon_ends[first:last].tolist(), strict=True)
         ]
         return coco_mask.decode(coco_mask.frPyObjects(polygons, *image_hw)).any(-1)  # type: ignore[no-any-return]
+
+    def _decode(self, number: int, image_hw: tuple[int, int]) -> NDArray[np.bool_]:
+        encoded = self.run_lengths[number]
+        try:
+            if isinstance(encoded["counts"], list):
+                encoded = coco_mask.frPyObjects(encoded, *image_hw)
+            pixels: NDArray[np.bool_] = coco_mask.decode(encoded).astype(bool)
+        except (ValueError, RuntimeError) as error:  # RuntimeError: for values of other types
+            raise ValueError(f"annotation at position {number}: damaged run lengths; expected COCO's") from error
+        if pixels.shape != image_hw:
+            height, width = pixels.shape
+            raise ValueError(
+                f"annotation at position {number}: run lengths of {width} x {height} pixels; expected those of its "
+                f"image, {image_hw[1]} x {image_hw[0]}"
+            )
+        return pixels
 
 
 class ObjectMasks:
@@ -106,13 +124,16 @@ class ObjectMasks:
         """The class ids of an image.
 
         Raises:
-            UnreadableImageError: if its size is not known.
+            UnreadableImageError: if its size is not known, or the outline of an object is damaged.
         """
         height, width = self._sizes_hw[row].tolist()
         if not height:
             raise UnreadableImageError(f"{self._file}: the size of an image is in neither it nor the file of the image")
         first, end = self._ends[row]
-        return self._outlines.paint(self._objects[first:end], (height, width))
+        try:
+            return self._outlines.paint(self._objects[first:end], (height, width))
+        except ValueError as error:
+            raise UnreadableImageError(f"{self._file}: {error}") from error
 
     def select(self, rows: Rows) -> ObjectMasks:
         """The masks of the images at `rows`."""
@@ -181,11 +202,11 @@ def _read_outlines(file: Path, content: CocoJson) -> tuple[Outlines, NDArray[np.
             is_drawn[number] = True
         elif isinstance(outline, list):
             for polygon in outline:
-                is_flat = isinstance(polygon, list) and all(isinstance(value, int | float) for value in polygon)
+                is_flat = isinstance(polygon, list) and all(map(_is_coordinate, polygon))
                 if not is_flat or len(polygon) % 2:
                     raise ValueError(
                         f"{file}: {content.describe(number)}: its 'segmentation' is {str(polygon)[:40]}; expected "
-                        "polygons [x0, y0, x1, y1, ...]"
+                        "polygons [x0, y0, x1, y1, ...] in pixels"
                     )
                 if len(polygon) >= MIN_COORDINATES:
                     coordinates += polygon
@@ -204,3 +225,7 @@ def _read_outlines(file: Path, content: CocoJson) -> tuple[Outlines, NDArray[np.
         areas_px,
     )
     return outlines, is_drawn
+
+
+def _is_coordinate(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) <= MAX_COORDINATE_PX

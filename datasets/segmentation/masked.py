@@ -120,7 +120,7 @@ class MaskedImages(StoredExamples[Mask]):
         """These images, after a look at some of their masks.
 
         Raises:
-            ValueError: with the first fault, if half of them are faulty.
+            ValueError: with the first fault, if more than half of them are faulty.
         """
         rows = evenly_spread(len(self), NUM_PROBED).tolist()
         faults = [str(error) for row in rows if (error := self._fault(row)) is not None]

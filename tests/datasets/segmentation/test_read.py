@@ -1,6 +1,7 @@
 """Readers of masks: every layout gives the same class ids, and what is wrong is said in a line."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,12 +244,30 @@ def test_images_and_masks_without_their_partner_are_counted(tmp_path: Path) -> N
     [
         ({"segmentation": []}, "none of its annotations has an outline"),
         ({"segmentation": [[1, 2, 3]]}, r"annotation 0: its 'segmentation' is \[1, 2, 3\]; expected polygons"),
+        ({"segmentation": [[0, 0, math.nan, 3, 5, 5]]}, r"annotation 0: its 'segmentation' is \[0, 0, nan.*in pixels"),
+        ({"segmentation": [[0, 0, 1e9, 3, 5, 5]]}, r"annotation 0: its 'segmentation' is \[0, 0, 1000000000.0"),
     ],
 )
 def test_coco_without_outlines(annotation: dict[str, Any], what: str, tmp_path: Path) -> None:
     coco(tmp_path, [{"image_id": 0, "category_id": 3} | annotation])
     with pytest.raises(ValueError, match=what):
         _ = open_segmentation(tmp_path)["train"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "what"),
+    [
+        ({"size": [5, 8], "counts": [0, 40]}, "run lengths of 8 x 5 pixels; expected those of its image, 8 x 6"),
+        ({"size": [6, 8], "counts": [0, 20]}, "damaged run lengths"),
+        ({"size": [6, 8], "counts": "zz?"}, "damaged run lengths"),
+        ({"size": "x", "counts": None}, "damaged run lengths"),
+    ],
+)
+def test_damaged_run_lengths_are_an_unreadable_image(runs: dict[str, Any], what: str, tmp_path: Path) -> None:
+    polygon = {"image_id": 1, "category_id": 3, "segmentation": [[0, 0, 8, 0, 8, 6]]}
+    source = open_segmentation(coco(tmp_path, [polygon, {"image_id": 0, "category_id": 3, "segmentation": runs}]))
+    with pytest.raises(UnreadableImageError, match=rf"instances\.json: annotation at position 1: {what}"):
+        source["train"].truth(0)
 
 
 # --- real data
