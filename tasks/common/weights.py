@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
 
 from backbone.weights import Weights
 
@@ -28,3 +31,37 @@ class TaskWeights(Weights):
 def is_model_of(weights: Weights | None, task: str) -> TypeGuard[TaskWeights]:
     """Whether the weights are those of a whole model of a task, by its name."""
     return isinstance(weights, TaskWeights) and weights.task == task
+
+
+def rows_by_name(names: Sequence[str], given_names: Sequence[str]) -> dict[int, int]:
+    """The row of each name among the given ones, by its own row; without those that are not there."""
+    row_of = {name: row for row, name in enumerate(given_names)}
+    return {row: row_of[name] for row, name in enumerate(names) if name in row_of}
+
+
+@torch.no_grad()
+def copy_part(
+    state: Mapping[str, Tensor], given: Mapping[str, Tensor], rows: Mapping[int, int], by_row: Collection[str]
+) -> list[str]:
+    """Copy a part of a network into that of another one in place, if all of its tensors are there and fit.
+
+    Args:
+        state: of the part; is updated.
+        given: tensors by the same names, and perhaps others.
+        rows: row of `state` -> row of `given`, see `rows_by_name`; other rows stay as they are.
+        by_row: names of the tensors with a row for each name; of these only `rows` are copied.
+
+    Returns:
+        The names of the tensors that were copied; none if one is missing or has another shape.
+    """
+    for name, tensor in state.items():
+        free = int(name in by_row)  # leading dimensions that may differ
+        if name not in given or given[name].shape[free:] != tensor.shape[free:]:
+            return []
+    copied = [name for name in state if rows or name not in by_row]
+    for name in copied:
+        if name in by_row:
+            state[name][list(rows)] = given[name][list(rows.values())].to(state[name])
+        else:
+            state[name].copy_(given[name])
+    return copied

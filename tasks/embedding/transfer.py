@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from backbone.weights import weight_names
-from tasks.common.weights import TaskWeights
+from tasks.common.weights import TaskWeights, copy_part, rows_by_name
 from tasks.embedding.model import FaceNet
 
 PROTOTYPES = "head.prototypes"
 
 
-@torch.no_grad()
 def load_head(network: FaceNet, weights: TaskWeights, identities: Sequence[str]) -> dict[str, int]:
     """Copy a model's projection and prototypes into another network where they fit, in place.
 
@@ -28,15 +25,14 @@ def load_head(network: FaceNet, weights: TaskWeights, identities: Sequence[str])
     kept, state = {}, network.state_dict()
     projection = {name: tensor for name, tensor in state.items() if name.startswith("head.projection.")}
     given = {name for name in weights.state if name.startswith("head.projection.")}
-    if given != projection.keys() or any(weights.state[name].shape != projection[name].shape for name in given):
+    if given != projection.keys():
         return {}
-    for name, tensor in projection.items():
-        tensor.copy_(weights.state[name])
     if projection:
+        if not copy_part(projection, weights.state, {}, ()):
+            return {}
         kept["the projection"] = len(weight_names(projection))
-    row_of = {name: row for row, name in enumerate(weights.metadata["identities"])}
-    rows = {row: row_of[name] for row, name in enumerate(identities) if name in row_of}
-    if rows and PROTOTYPES in state and PROTOTYPES in weights.state:
-        state[PROTOTYPES][list(rows)] = weights.state[PROTOTYPES][list(rows.values())].to(state[PROTOTYPES])
+    rows = rows_by_name(identities, weights.metadata["identities"])
+    prototypes = {name: tensor for name, tensor in state.items() if name == PROTOTYPES}
+    if copy_part(prototypes, weights.state, rows, prototypes):
         kept[f"the prototypes of {len(rows)} of {len(identities)} identities"] = 1
     return kept
