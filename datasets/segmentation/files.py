@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 from datasets.detection.pairing import by_split, count_splits, pair, parent, stem
@@ -158,19 +159,35 @@ def _split_lists(texts: Sequence[str]) -> dict[Split, str]:
 def _read_list(path: Path, mask_of: Mapping[str, str], files: Iterable[str]) -> tuple[list[tuple[str, str]], list[str]]:
     """The images of a list with their masks, and its lines without a mask."""
     exists = set(files)
-    by_stem = {stem(name): name for name in reversed(list(mask_of))}
+    by_stem: dict[str, list[str]] = {}
+    for name in mask_of:
+        by_stem.setdefault(stem(name), []).append(name)
     pairs, missing = [], []
     for line in path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines():
         if not line.strip():
             continue
-        image, *rest = (word.replace("\\", "/").lstrip("/") for word in line.split())
-        image = image if image in exists else by_stem.get(stem(image), image)
+        text = line.strip().replace("\\", "/").lstrip("/")
+        is_name = text in exists or (" " in stem(text) and stem(text) in by_stem)  # of an image, with spaces
+        image, *rest = [text] if is_name else (word.lstrip("/") for word in text.split())
+        if image not in exists:
+            image = _in_most_folders(image, by_stem.get(stem(image), [])) or image
         mask = rest[0] if rest and rest[0] in exists else mask_of.get(image)
         if mask is None or image not in exists:
             missing.append(line.strip())
         else:
             pairs.append((image, mask))
     return pairs, missing
+
+
+def _in_most_folders(image: str, names: Sequence[str]) -> str | None:
+    """Of files of the same stem, the one that has most of the last folders of an image in a list; None without any."""
+    folders = image.split("/")[-2::-1]
+
+    def num_common(name: str) -> int:
+        alike = (ours == theirs for ours, theirs in zip(folders, name.split("/")[-2::-1], strict=False))
+        return sum(takewhile(bool, alike))
+
+    return max(names, key=num_common, default=None)
 
 
 def _read_names(path: Path) -> list[str]:

@@ -74,6 +74,17 @@ def test_lists_divide_and_name_masks(tmp_path: Path) -> None:
     ]
 
 
+def test_lists_name_images_with_spaces_and_tell_folders_apart(tmp_path: Path) -> None:
+    for part in ("x", "y"):
+        make_folder(tmp_path, images=f"images/{part}", masks=f"masks/{part}", stems=("a", "b c"))
+    lists(tmp_path, train="x/b c.jpg\ny/a\n", val="/data/images/y/b c.jpg\nimages/x/a.jpg masks/y/a.png\n")
+    data = open_segmentation(tmp_path)
+    names = [[data[split].images.name(row) for row in range(len(data[split]))] for split in data.names]
+    assert names == [["images/x/b c.jpg", "images/y/a.jpg"], ["images/y/b c.jpg", "images/x/a.jpg"]]
+    masks: Any = data["val"].masks
+    assert Path(masks.id(1)) == tmp_path / "masks" / "y" / "a.png"
+
+
 def test_voc(tmp_path: Path) -> None:
     kit = tmp_path / "VOCdevkit" / "VOC2012"
     make_folder(kit, images="JPEGImages", masks="SegmentationClass", stems=("a", "b", "c"))
