@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from datasets.images.read import UnreadableImageError
+from datasets.images.read import UnreadableImageError, image_header
 from datasets.types import VOID, Mask
 
 NUM_VALUES = 256
@@ -123,8 +123,9 @@ def _read_values(path: Path, *, has_colours: bool) -> NDArray[np.uint8]:
         raise UnreadableImageError(f"{path}: {reason}; expected a mask, a grey or palette PNG of 8 bits") from error
     if file_format in _LOSSY:
         raise UnreadableImageError(f"{path}: a mask in {file_format}, which changes the ids; expected PNG")
-    if values is None:
-        depth = "16 bits or more" if mode.startswith(("I", "F")) else f"mode {mode}"
+    is_deep = mode.startswith(("I", "F")) or (mode in _COLOURED and image_header(path).bits > 8)  # Pillow cuts bits off
+    if values is None or is_deep:
+        depth = "16 bits or more" if is_deep else f"mode {mode}"
         raise UnreadableImageError(f"{path}: a mask of {depth}; expected a grey or palette PNG of 8 bits")
     if values.ndim == 2:
         return values

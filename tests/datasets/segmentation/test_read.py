@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -227,6 +228,17 @@ def test_a_colour_that_is_not_vocs(tmp_path: Path) -> None:
         PIL.Image.fromarray(RED).save(tmp_path / "SegmentationClass" / f"{stem}.png")
     with pytest.raises(ValueError, match=r"a\.png: its colour \(250, 10, 10\) is not in Pascal VOC's palette"):
         _ = open_segmentation(tmp_path)["train"]
+
+
+def test_masks_that_pillow_would_cut_or_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colours of 16 bits would become 0, and Pillow has an error of its own for very large images."""
+    masks: Any = open_segmentation(make_folder(tmp_path))["train"].masks
+    cv2.imwrite(str(tmp_path / "deep.png"), np.repeat(IDS[..., None], 3, 2).astype(np.uint16))
+    with pytest.raises(UnreadableImageError, match=r"deep\.png: a mask of 16 bits or more; expected .* of 8 bits"):
+        read_mask(tmp_path / "deep.png", masks.coding)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(UnreadableImageError, match=r"a\.png: no image that can be read; expected a mask"):
+        masks.read(0)
 
 
 def test_one_faulty_mask_of_many_is_an_unreadable_image(tmp_path: Path) -> None:
