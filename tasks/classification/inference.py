@@ -22,7 +22,7 @@ from tasks.classification.config import ClassificationConfig
 from tasks.classification.draw import draw_label, rank_classes
 from tasks.classification.metric import ClassificationMetric
 from tasks.common.agreement import Agreement, divergence
-from tasks.common.inference_task import FailureCase, InferenceTask
+from tasks.common.inference_task import FailureCase, InferenceTask, require_same_classes
 
 NUM_DESCRIBED_CLASSES = 5  # in a record of predictions.jsonl
 NUM_SUMMARIZED_CLASSES, MIN_SUMMARIZED = 3, 0.01  # in a line: how many, and their lowest probability after the first
@@ -53,11 +53,7 @@ class ClassificationInference(InferenceTask[Label]):
         source: LabelledImages = self.data[split]
         data = self.config.data
         source.decoding = Decoding(2 * data.input_size, data.pixel_range)  # larger images add no detail to a crop
-        if list(source.class_names) != self.class_names:
-            raise ValueError(
-                f"the data have {len(source.class_names)} classes ({', '.join(source.class_names[:3])}, ...), but the "
-                f"model has {len(self.class_names)} ({', '.join(self.class_names[:3])}, ...); both must be the same"
-            )
+        require_same_classes(source.class_names, self.class_names, self.data.root)
         return source
 
     def preprocessing(self) -> Preprocess:

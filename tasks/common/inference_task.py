@@ -19,6 +19,7 @@ from datasets.images.read import Decoding
 from datasets.sources import Preprocess, Source
 from datasets.splits import SplitData
 from datasets.types import DetectedFace, Image, PreparedImage, Split
+from datasets.words import some
 from tasks.common.agreement import Agreement
 from tasks.common.thresholds import ThresholdCounts
 
@@ -204,3 +205,12 @@ def predict_all(predict: Predict[T], images: Sequence[Image]) -> list[T]:
     """The predictions for any number of images, in batches."""
     batches = (images[first : first + BATCH_SIZE] for first in range(0, len(images), BATCH_SIZE))
     return [prediction for batch in batches for prediction in predict(batch)]
+
+
+def require_same_classes(found: Sequence[str], expected: Sequence[str], root: Path) -> None:
+    """Raise a ValueError if the classes of the data in a folder are not those of the model, in the same order."""
+    if list(found) != list(expected):
+        raise ValueError(
+            f"{root}: the data have {some(found, 'class')}, but the model has {some(expected, 'class')}; expected the "
+            "same names in the same order; choose other data, or train on these"
+        )

@@ -20,7 +20,7 @@ from datasets.sources import Preprocess
 from datasets.splits import Holdout, SplitData
 from datasets.types import VOID, Image, Mask, Split
 from tasks.common.agreement import Agreement, divergence
-from tasks.common.inference_task import FailureCase, InferenceTask
+from tasks.common.inference_task import FailureCase, InferenceTask, require_same_classes
 from tasks.segmentation.config import SegmentationConfig
 from tasks.segmentation.draw import draw_masks
 from tasks.segmentation.metric import SegmentationMetric, confusion_of
@@ -51,11 +51,7 @@ class SegmentationInference(InferenceTask[Mask]):
         """
         source: MaskedImages = self.data[split]
         source.decoding = self.decoding
-        if list(source.class_names) != self.class_names:
-            raise ValueError(
-                f"the data have {len(source.class_names)} classes ({', '.join(source.class_names[:3])}, ...), but the "
-                f"model has {len(self.class_names)} ({', '.join(self.class_names[:3])}, ...); both must be the same"
-            )
+        require_same_classes(source.class_names, self.class_names, self.data.root)
         return source
 
     def preprocessing(self) -> Preprocess:

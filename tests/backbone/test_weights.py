@@ -18,20 +18,11 @@ from backbone.build import build_backbone
 from backbone.mobilenet import MobileNet
 from backbone.weights import load_weights, open_weights
 from datasets.images.read import read_image
+from tests.networks import randomise_bn
 
 
 def load(model: Backbone | Classifier, path: Path) -> None:
     load_weights(model, open_weights(str(path), "mobilenet_1.0", input_size=128))
-
-
-def randomise_bn(network: nn.Module) -> None:
-    """Make batch normalisation different from the identity."""
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-            nn.init.normal_(norm.bias, 0, 0.2)
-            norm.running_mean.normal_(0, 0.2)
-            norm.running_var.uniform_(0.5, 1.5)
 
 
 def keras_file(path: Path, width: float, *, top: bool = True) -> "tuple[Path, object]":

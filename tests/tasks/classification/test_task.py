@@ -142,7 +142,9 @@ def test_data_with_other_classes_are_refused(generated_roots: Any) -> None:
     config = build_config(
         ClassificationConfig, data={"root": str(generated_roots("classification")), "format": "stanford_dogs"}
     )
-    with pytest.raises(ValueError, match=r"data have 16 classes \(Round plain, .*\), but the model has 3 \(a, b, c"):
+    with pytest.raises(
+        ValueError, match=r"data have 16 classes \(Round plain, .*\), but the model has 3 classes \(a, b, c"
+    ):
         ClassificationTask(config, {"data": "folder", "class_names": ["a", "b", "c"]}).source("val")
 
 

@@ -14,6 +14,7 @@ from backbone.cost import count_cost
 from tasks.common.deploy.inference import inference_copy
 from tasks.segmentation.layers import resize_map
 from tasks.segmentation.model import AuxiliaryOutputs, SegmentationOutputs, build_model
+from tests.networks import randomise_bn
 
 NUM_CLASSES = 5
 HEADS = ("deeplabv3plus", "deeplabv3", "lraspp")
@@ -21,16 +22,6 @@ HEADS = ("deeplabv3plus", "deeplabv3", "lraspp")
 
 def images(height: int, width: int) -> Tensor:
     return torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
-
-
-def randomise(network: nn.Module) -> None:
-    """Make batch normalisation different from the identity."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.2)
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
 
 
 LAYER = {"0": "conv", "1": "bn"}
@@ -86,7 +77,7 @@ def test_logits_equal_those_of_torchvision(
 ) -> None:
     """Those of the auxiliary head, too; and the two networks have the same weights and nothing else."""
     theirs = build(weights=None, weights_backbone=None, num_classes=NUM_CLASSES).eval()
-    randomise(theirs)
+    randomise_bn(theirs)
     has_auxiliary_head = head == "deeplabv3"
     backbone = build_backbone("mobilenet_v3_large_1.0", "torchvision_segmentation")
     ours = build_model(backbone, NUM_CLASSES, head=head, has_auxiliary_head=has_auxiliary_head).eval()  # type: ignore[arg-type]
