@@ -90,7 +90,8 @@ def _find_kind(root: Path, format: str) -> Kind:
     masks = [name for name in subfolders(root) if MASKS.search(name) and list_images(root / name).names]
     if masks:
         raise ValueError(
-            f"{root}: {some(masks, 'folder')} of masks for segmentation, which are not read; expected {EXPECTED}"
+            f"{root}: {some(masks, 'folder')} of masks for segmentation, which only `python -m tasks.segmentation` "
+            f"reads; expected {EXPECTED}"
         )
     raise ValueError(f"{root}: no data found; expected {EXPECTED}; {describe_folder(root)}")
 

@@ -18,6 +18,7 @@ from datasets.detection.sizes import fill_sizes
 from datasets.files import read_json
 from datasets.images.read import UnreadableImageError
 from datasets.locate import locate
+from datasets.memory import paused_gc
 from datasets.segmentation.masked import MaskedImages
 from datasets.splits import SplitData
 from datasets.stores import ImageFiles, Rows
@@ -191,7 +192,8 @@ def read_coco_masks(root: Path, file: Path, split: Split = "train") -> MaskedIma
 
 def _read_outlines(file: Path, content: CocoJson) -> tuple[Outlines, NDArray[np.bool_]]:
     """The outlines, and which objects have one."""
-    annotations = read_json(file, "a COCO annotation file")["annotations"]
+    with paused_gc():
+        annotations = read_json(file, "a COCO annotation file")["annotations"]
     coordinates: list[float] = []
     polygon_ends, object_ends, run_lengths = [], [], {}
     is_drawn = np.zeros(len(annotations), np.bool_)
