@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ ALL = "all"  # areas of the benchmark
 COMMANDS = {
     "tables": "the paper's tables compared with ours; this is the default",
     "sweep": "train width by resolution on one task",
+    "tradeoff": "the best trained network within a latency and a size, as measured here",
     "bench": "speed compared with other libraries",
 }
 LISTING = "commands:\n" + "\n".join(f"  {name:<10}{summary}" for name, summary in COMMANDS.items())
@@ -35,7 +37,7 @@ def main(words: Sequence[str]) -> int:
     Returns:
         The exit status: 0, 1 after an error in the data, 2 after one in the arguments, 3 where a sweep is unfinished.
     """
-    parsers = {"tables": _tables, "sweep": _sweep, "bench": _bench}
+    parsers = {"tables": _tables, "sweep": _sweep, "tradeoff": _tradeoff, "bench": _bench}
     command = words[0] if words else "tables"
     if command in parsers:
         return parsers[command](words[1:])
@@ -118,6 +120,28 @@ def _sweep(words: Sequence[str]) -> int:
             weights=options.weights,
             budget_minutes=options.budget,
         )
+
+    return exit_status(run)
+
+
+def _tradeoff(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} tradeoff",
+        description="Which network to put on this device: exports the runs of a folder in float32 and in 8 bits, "
+        "measures them here, and names the one with the best score within the limits. Exports are kept.",
+        epilog=_examples("tradeoff runs/sweep --ms 5 --mb 2", "tradeoff runs/sweep --ms 2 --num_threads 1"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="with runs of one task, such as that of a sweep")
+    parser.add_argument("--ms", type=float, default=math.inf, help="highest latency of one image (default: any)")
+    parser.add_argument("--mb", type=float, default=math.inf, help="largest file in megabytes (default: any)")
+    parser.add_argument("--num_threads", type=_positive, metavar="N", help="of ONNX Runtime (default: all cores)")
+    options = parser.parse_args(words)
+
+    def run() -> int:
+        from results.tradeoff import tradeoff
+
+        return tradeoff(options.folder, max_ms=options.ms, max_mb=options.mb, num_threads=options.num_threads)
 
     return exit_status(run)
 
