@@ -49,6 +49,8 @@ from tasks.common.verbs.train import check_settings
 from tasks.registry import task_class
 
 DISTILLED_RUN, BASELINE_RUN = "distilled", "baseline"
+# Students whose label map is that of labelled data: fewer classes than the teacher's, or with counts for their weights.
+FROM_DATA = ("classification", "segmentation")
 
 
 def distill(task_name: str, arguments: Arguments) -> int:
@@ -143,7 +145,7 @@ def _inspect(student: Task[Any], settings: DistillConfig, world: World) -> bool:
 def _build_student(task_name: str, config: Any, settings: DistillConfig) -> Task[Any]:
     """The student's task, with the label map of a teacher that is a run, else with that of the data.
 
-    Classes are found in the teacher by name, so labelled images may have some of its classes only.
+    A classifier's classes are found in the teacher by name, so labelled images may have some of its classes only.
     """
     student_class = task_class(task_name)
     if task_name == "embedding" and not settings.alpha:
@@ -151,7 +153,7 @@ def _build_student(task_name: str, config: Any, settings: DistillConfig) -> Task
     kind, spec = parse_teacher(settings.teacher[0])
     if task_name != "embedding" and kind == "run":
         _, metadata = identify_run(Path(spec), task_name)
-        if task_name != "classification" or settings.unlabelled:
+        if task_name not in FROM_DATA or settings.unlabelled:
             return student_class(config, metadata)
     return student_class.from_data(config)
 

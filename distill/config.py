@@ -35,7 +35,7 @@ class DistillConfig(Settings):
         unlabelled: images, folders and globs to train on, in place of the training images below data.root.
         unlabelled_part: region cut out of each unlabelled image, as data.face_part; null for data.face_part itself.
         alpha: weight of the task's own loss on labels; the distillation loss has weight 1 - alpha.
-        class_loss: distillation loss of classes: kd (Hinton), dkd (Zhao) or dist (Huang).
+        class_loss: distillation loss of classes: kd (Hinton), dkd (Zhao) or dist (Huang); of pixels only kd.
         temperature: of the softmax of student and teacher, for classes.
         hint_stride: train the student's feature map at this stride to match the teacher's, through a 1x1 convolution
             (FitNets); null for no hint.

@@ -19,6 +19,7 @@ from datasets.files import cache_dir, write_json
 from datasets.sources import Source
 from distill.cache import OutputCache
 from distill.objectives import DistillObjective
+from distill.student import require_map
 from distill.teacher import Teacher
 from distill.views import DistillTargets
 from tasks.common.config import LoopConfig
@@ -77,12 +78,7 @@ class TeacherEnsemble:
         self.teachers, self._objective, self._loop, self._hint_stride = teachers, objective, loop, hint_stride
         self.view_size = max(teacher.input_size for teacher in teachers)
         if hint_stride is not None:
-            channels = getattr(getattr(teachers[0].model, "backbone", None), "channels", {})
-            if hint_stride not in channels:
-                raise ValueError(
-                    f"hint_stride: {teachers[0].title} has no feature map at stride {hint_stride}"
-                    + (f"; expected one of {sorted(channels)}" if channels else "; hints need a run of this suite")
-                )
+            require_map(teachers[0].model, hint_stride, teachers[0].title)
         self.dummy_outputs = self._forward(torch.zeros(1, 3, self.view_size, self.view_size, dtype=torch.uint8))
         self.output_shape, self.hint_shape = (tuple(part.shape[1:]) for part in self.dummy_outputs)
         self._cache: OutputCache | None = None

@@ -85,6 +85,27 @@ def dist_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor
     return temperature**2 * (within_images + within_classes)
 
 
+def pixel_loss(
+    student: Tensor, teacher: Tensor, weights: Tensor, world: World = SINGLE_PROCESS, *, temperature: float
+) -> Tensor:
+    """KD at each pixel, averaged over the pixels of all images.
+
+        T^2 sum of w KL(softmax(teacher / T) || softmax(student / T)) / sum of w
+
+    Args:
+        student: logits (N, K, h, w).
+        teacher: logits (N, K, h, w).
+        weights: (N, h, w), w in [0, 1], the fraction of a pixel that counts.
+        world: the processes that share the batch.
+        temperature: T.
+
+    Source: Liu et al. 2019 (arXiv:1903.04197), "pixel-wise distillation", there with T = 1.
+    """
+    log_p, log_q = ((logits / temperature).log_softmax(1) for logits in (teacher, student))
+    divergences = functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
+    return temperature**2 * (weights * divergences).sum() / world.normalizer(weights.sum())
+
+
 def box_loss(
     class_logits: Tensor, box_deltas: Tensor, teacher: Tensor, world: World = SINGLE_PROCESS
 ) -> tuple[Tensor, Tensor]:

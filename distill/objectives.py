@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from datasets.types import Detections
+from datasets.types import VOID, Detections, Mask
 from distill.config import ClassLoss
-from distill.loss import box_loss, dist_loss, dkd_loss, embedding_loss, kd_loss
+from distill.loss import box_loss, dist_loss, dkd_loss, embedding_loss, kd_loss, pixel_loss
 from distill.student import StudentOutputs, build_rotation
 from tasks.attributes.loss import AttributeTargets
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
-from tasks.common.task import Task
+from tasks.common.task import Targets, Task
+from tasks.segmentation.layers import resize_map
+from tasks.segmentation.loss import SegmentationTargets
+from tasks.segmentation.model import AuxiliaryOutputs
 
 PROBABILITY_EPS = 1e-6  # probabilities are clamped to [eps, 1 - eps] before the logit
 
@@ -27,9 +30,11 @@ class DistillObjective(Protocol):
 
     Attributes:
         dummy_truth: the truth of an unlabelled image, for augmentation.
+        needs_targets: whether the loss needs the targets of the task's own loss, those of `dummy_truth` included.
     """
 
     dummy_truth: Any
+    needs_targets: bool
 
     def teacher_outputs(self, teacher_task: Any, outputs: Any) -> Tensor:
         """The distillation targets in a teacher's raw outputs for N images, (N, ...); they are stored in float16."""
@@ -44,8 +49,17 @@ class DistillObjective(Protocol):
             ValueError: if outputs of that shape do not fit this student.
         """
 
-    def loss(self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
-        """The distillation loss; its mean over the processes is the loss of the whole batch."""
+    def loss(
+        self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS, targets: Targets = None
+    ) -> Tensor:
+        """The distillation loss; its mean over the processes is the loss of the whole batch.
+
+        Args:
+            outputs: of the student.
+            teacher: (N, ...), combined.
+            world: the processes that share the batch.
+            targets: of the task's own loss, where `needs_targets`; None for a dummy image.
+        """
 
 
 def build_objective(task: Task[Any], *, class_loss: ClassLoss, temperature: float) -> DistillObjective:
@@ -62,7 +76,7 @@ def build_objective(task: Task[Any], *, class_loss: ClassLoss, temperature: floa
 class EmbeddingObjective:
     """Embeddings, by their squared distance."""
 
-    dummy_truth = None
+    dummy_truth, needs_targets = None, False
 
     def teacher_outputs(self, teacher_task: Any, outputs: Any) -> Tensor:
         """Embeddings (N, D)."""
@@ -78,7 +92,9 @@ class EmbeddingObjective:
         """A rotation into the teacher's space."""
         return build_rotation(network.head.embedding_dim, output_shape[0])
 
-    def loss(self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
+    def loss(
+        self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS, targets: Targets = None
+    ) -> Tensor:
         """The squared distance."""
         return embedding_loss(outputs.projected, teacher)
 
@@ -86,7 +102,7 @@ class EmbeddingObjective:
 class ClassObjective:
     """Class logits with one softmax, or with one for each partitioning of the Earth."""
 
-    dummy_truth = None
+    dummy_truth, needs_targets = None, False
 
     def __init__(self, sizes: Sequence[int], class_loss: ClassLoss, temperature: float) -> None:
         """Args: sizes: number of classes of each softmax; class_loss, temperature: see `DistillConfig`."""
@@ -106,7 +122,9 @@ class ClassObjective:
         """The identity, once the shapes are checked."""
         return _identity((sum(self._sizes),), output_shape, "logits")
 
-    def loss(self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
+    def loss(
+        self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS, targets: Targets = None
+    ) -> Tensor:
         """The mean over the softmaxes."""
         pairs = zip(torch.split(outputs.projected, self._sizes, 1), torch.split(teacher, self._sizes, 1), strict=True)
         return torch.stack([self._loss(*pair, world) for pair in pairs]).mean()
@@ -123,7 +141,7 @@ class ClassObjective:
 class AttributeObjective:
     """Binary attributes, by cross-entropy with the teacher's probabilities."""
 
-    dummy_truth = None
+    dummy_truth, needs_targets = None, False
 
     def __init__(self, task: Task[Any]) -> None:
         """Args: task: the student's; its loss takes soft targets."""
@@ -142,7 +160,9 @@ class AttributeObjective:
         """The identity, once the shapes are checked."""
         return _identity((len(self._task.metadata["attribute_names"]),), output_shape, "attributes")
 
-    def loss(self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
+    def loss(
+        self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS, targets: Targets = None
+    ) -> Tensor:
         """Binary cross-entropy with the teacher's probabilities (Howard et al. 2017, section 4.5)."""
         return self._task.loss(outputs.own, AttributeTargets(teacher.sigmoid()), world)["total"]
 
@@ -151,6 +171,7 @@ class BoxObjective:
     """Class logits and box deltas of SSD, anchor by anchor."""
 
     dummy_truth = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), (1, 1))
+    needs_targets = False
 
     def __init__(self, task: Task[Any]) -> None:
         """Args: task: of the student."""
@@ -171,7 +192,9 @@ class BoxObjective:
         """The identity; `loss` checks the shapes."""
         return nn.Identity()
 
-    def loss(self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS) -> Tensor:
+    def loss(
+        self, outputs: StudentOutputs, teacher: Tensor, world: World = SINGLE_PROCESS, targets: Targets = None
+    ) -> Tensor:
         """The sum of the class and the box loss."""
         logits, deltas = _with_background(outputs.own.class_logits, self._task), outputs.own.box_deltas
         found, expected = (
@@ -187,6 +210,57 @@ class BoxObjective:
         return classes + boxes
 
 
+class PixelObjective:
+    """Class logits at each pixel of a map, at the finer one of student and teacher.
+
+    Void pixels do not count: those without a class in the truth, and the border around an image that got smaller.
+    """
+
+    dummy_truth = Mask(np.zeros((1, 1), np.uint8))
+    needs_targets = True
+
+    def __init__(self, task: Task[Any], class_loss: ClassLoss, temperature: float) -> None:
+        """Args: task: the student's; class_loss, temperature: see `DistillConfig`."""
+        if class_loss != "kd":
+            raise ValueError(f"class_loss: expected kd in tasks.segmentation, got {class_loss}")
+        self._task, self._temperature = task, temperature
+
+    def teacher_outputs(self, teacher_task: Any, outputs: Any) -> Tensor:
+        """Logits (N, K, h, w) at the stride of the teacher's head."""
+        logits: Tensor = outputs.logits
+        return logits
+
+    def ensemble(self, outputs: Sequence[Tensor]) -> Tensor:
+        """The logarithm of the mean probability, at the finest map of all."""
+        size = _finest([*outputs])
+        return _log_mean([resize_map(logits, size).log_softmax(1) for logits in outputs])
+
+    def projection(self, network: Any, output_shape: Sequence[int]) -> nn.Module:
+        """The identity, once the number of classes is checked."""
+        return _identity((len(self._task.metadata["class_names"]),), output_shape[:1], "classes")
+
+    def loss(
+        self,
+        outputs: StudentOutputs,
+        teacher: Tensor,
+        world: World = SINGLE_PROCESS,
+        targets: SegmentationTargets | None = None,
+    ) -> Tensor:
+        """KD of the pixels; with an auxiliary head the weighted sum of both, as in the task's own loss."""
+
+        def kd(logits: Tensor) -> Tensor:
+            size = _finest([logits, teacher])
+            weights = logits.new_ones(len(logits), *size) if targets is None else _counted(targets, size)
+            maps = resize_map(logits, size), resize_map(teacher, size)
+            return pixel_loss(*maps, weights, world, temperature=self._temperature)
+
+        pixels = kd(outputs.projected)
+        if not isinstance(outputs.own, AuxiliaryOutputs):
+            return pixels
+        auxiliary_weight: float = self._task.config.auxiliary_weight
+        return pixels + auxiliary_weight * kd(outputs.own.auxiliary)
+
+
 _Builder = Callable[[Task[Any], ClassLoss, float], DistillObjective]
 _BUILDERS: dict[str, _Builder] = {
     "attributes": lambda task, *_: AttributeObjective(task),
@@ -194,6 +268,7 @@ _BUILDERS: dict[str, _Builder] = {
     "detection": lambda task, *_: BoxObjective(task),
     "embedding": lambda *_: EmbeddingObjective(),
     "geolocation": lambda task, *kd: ClassObjective([len(p["cell"]) for p in task.metadata["partitionings"]], *kd),
+    "segmentation": PixelObjective,
 }
 
 
@@ -212,6 +287,16 @@ def _with_background(logits: Tensor, task: Task[Any]) -> Tensor:
     is its sigmoid where all others are negligible.
     """
     return functional.pad(logits, (1, 0)) if task.config.ssd.scores == "sigmoid" else logits
+
+
+def _finest(maps: Sequence[Tensor]) -> tuple[int, int]:
+    return max(logits.shape[2] for logits in maps), max(logits.shape[3] for logits in maps)
+
+
+def _counted(targets: SegmentationTargets, size: tuple[int, int]) -> Tensor:
+    """The fraction of each cell of a map (N, h, w) that is not void."""
+    is_counted = (targets.class_ids != VOID).float()
+    return functional.adaptive_avg_pool2d(is_counted, size)
 
 
 def _log_mean(log_probabilities: Sequence[Tensor]) -> Tensor:

@@ -55,6 +55,14 @@ class Student(TrainingWrapper):
         return StudentOutputs(own, self.projection(own[0]), hint)
 
 
+def require_map(network: nn.Module, hint_stride: int, title: str) -> None:
+    """Raise a ValueError that lists the strides if a network, which the title names, has no map at `hint_stride`."""
+    channels = getattr(getattr(network, "backbone", None), "channels", {})
+    if hint_stride not in channels:
+        expected = f"expected one of {sorted(channels)}" if channels else "hints need a run of this suite"
+        raise ValueError(f"hint_stride: {title} has no feature map at stride {hint_stride}; {expected}")
+
+
 def build_rotation(num_inputs: int, num_outputs: int) -> nn.Module:
     """A trainable linear map with orthonormal columns, which preserves the cosines of embeddings.
 

@@ -14,7 +14,7 @@ from datasets.sources import Source
 from distill.ensemble import TeacherEnsemble
 from distill.loss import hint_loss
 from distill.objectives import DistillObjective
-from distill.student import Student, StudentOutputs
+from distill.student import Student, StudentOutputs, require_map
 from distill.teacher import at_input_size
 from distill.views import DistillTargets, PairedViews, distill_targets
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
@@ -61,7 +61,10 @@ class Distillation(Objective):
         """The student's network with its training-only layers."""
         network = self._student.build_model()
         projection = self._objective.projection(network, self._teachers.output_shape)
-        hint = None if self._hint_stride is None else (self._hint_stride, self._teachers.hint_shape[0])
+        hint = None
+        if self._hint_stride is not None:
+            require_map(network, self._hint_stride, "the student")
+            hint = self._hint_stride, self._teachers.hint_shape[0]
         return Student(network, projection, hint)
 
     def dry_run(self) -> None:
@@ -95,8 +98,9 @@ class Distillation(Objective):
         return self._student.order() if self._alpha or self._student.config.optim.balance else None
 
     def collate(self) -> Collate[Any]:
-        """The teachers' images, and where `alpha` is not 0 the targets of the task's own loss."""
-        return partial(distill_targets, own=self._student.collate() if self._alpha else None)
+        """The teachers' images, and the targets of the task's own loss if one of both losses needs them."""
+        needs_own = self._alpha or self._objective.needs_targets
+        return partial(distill_targets, own=self._student.collate() if needs_own else None)
 
     def loss(
         self, outputs: StudentOutputs, targets: DistillTargets, world: World = SINGLE_PROCESS
@@ -106,7 +110,7 @@ class Distillation(Objective):
         total = (1 - alpha) teacher + alpha own + hint
         """
         teacher_outputs = self._teachers(targets)
-        teacher_loss = self._objective.loss(outputs, teacher_outputs.outputs, world)
+        teacher_loss = self._objective.loss(outputs, teacher_outputs.outputs, world, targets.own)
         losses = {"total": (1 - self._alpha) * teacher_loss, "teacher": teacher_loss}
         if self._alpha:
             losses["own"] = self._student.loss(outputs.own, targets.own, world)["total"]

@@ -53,7 +53,7 @@ class DistillTargets(NamedTuple):
     """Targets of N views.
 
     Attributes:
-        own: targets of the task's own loss; None where alpha is 0.
+        own: targets of the task's own loss; None where neither loss needs them.
         teacher_images: uint8 RGB (N, 3, S, S).
         keys: N cache keys; empty without a cache.
     """

@@ -39,7 +39,7 @@ class MaskAugmentation:
         self._jitter = colour_jitter(jitter_strength)
 
     def __call__(self, image: Image, truth: Mask, seed: int) -> tuple[Image, Mask]:
-        """An augmented example; deterministic for a seed."""
+        """An augmented example; deterministic for a seed. A mask of one pixel is the class of the whole image."""
         rng = np.random.default_rng(seed)
         scale = float(np.exp(rng.uniform(*self._log_scales)))
         where = rng.random(2)
@@ -55,11 +55,12 @@ def _cut_out(
     image: Image, class_ids: Image, size: int, scale: float, where: NDArray[np.float64]
 ) -> tuple[Image, Image]:
     """A part of the image that fills the square."""
-    height, width = (max(1, round(side / scale)) for side in image.shape[:2])
-    top = round(where[0] * (image.shape[0] - height))
-    left = round(where[1] * (image.shape[1] - width))
-    part = slice(top, top + height), slice(left, left + width)
-    return stretch(image[part], size, size), resize_mask(Mask(class_ids[part]), (size, size)).class_ids
+    parts = []
+    for pixels in (image, class_ids):
+        height, width = (max(1, round(side / scale)) for side in pixels.shape[:2])
+        top, left = round(where[0] * (pixels.shape[0] - height)), round(where[1] * (pixels.shape[1] - width))
+        parts.append(pixels[top : top + height, left : left + width])
+    return stretch(parts[0], size, size), resize_mask(Mask(parts[1]), (size, size)).class_ids
 
 
 def _zoom_out(

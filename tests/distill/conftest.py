@@ -13,8 +13,15 @@ from tests.tasks.conftest import SAMPLES, build_config, error_line_of
 
 __all__ = ["error_line_of"]
 
-# Input sizes of the tasks that can be taught: all but segmentation, so far.
-SMALL = {"attributes": 48, "classification": 48, "detection": 96, "embedding": 64, "geolocation": 48}
+# Input sizes.
+SMALL = {
+    "attributes": 48,
+    "classification": 48,
+    "detection": 96,
+    "embedding": 64,
+    "geolocation": 48,
+    "segmentation": 64,
+}
 TINY = ("--loop.num_workers", "0", "--optim.epochs", "1", "--optim.batch_size", "8", "--optim.ema_decay", "null")
 
 

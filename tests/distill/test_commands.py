@@ -54,7 +54,8 @@ def test_a_run_of_every_task_can_be_distilled(
     flags = ["evaluate", "--run", "out/distilled", "--json", "--loop.num_workers", "0"]
     assert cli.main(task, flags) == 0, "the student is a run of its task"
     scores = json.loads(capsys.readouterr().out)
-    name = {"attributes": "mean_ap", "classification": "top1", "detection": "AP", "embedding": "auc"}.get(task)
+    names = {"attributes": "mean_ap", "classification": "top1", "detection": "AP", "embedding": "auc"}
+    name = (names | {"segmentation": "mIoU"}).get(task)
     for key in [name] if name else []:
         assert scores[key] == pytest.approx(float(rows[1][key]), abs=1e-6)
 

@@ -187,7 +187,8 @@ def test_a_students_hint_does_not_change_its_outputs(task: str, student: Callabl
 
 
 @pytest.mark.parametrize(
-    ("task", "alpha"), [("attributes", 0.25), ("detection", 0.25), ("detection", 0), ("embedding", 0)]
+    ("task", "alpha"),
+    [("attributes", 0.25), ("detection", 0.25), ("detection", 0), ("embedding", 0), ("segmentation", 0.25)],
 )
 def test_a_distillation_loss_needs_only_the_batchs_targets(
     task: str, alpha: float, student: Callable[..., Any]
