@@ -1,4 +1,4 @@
-"""Teachers, distilled student and baseline side by side: scores, cost, latency, and a plot."""
+"""Teachers, distilled student and baseline side by side: scores, cost, latency, a plot, and their masks."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from datasets.drawing.draw import add_caption, contact_sheet
 from datasets.drawing.plot import add_legend_below, label_point, new_plot
+from datasets.images.read import UnreadableImageError, write_image
+from datasets.subsample import evenly_spread
 from distill.teacher import Teacher
 from tasks.common.deploy.inference import call_of, inference_cost, latencies_ms
 from tasks.common.drawing.plot import score_title
-from tasks.common.evaluation.evaluate import evaluate_source
+from tasks.common.evaluation.evaluate import TorchPredictor, evaluate_source
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs.folder import LOG, METRICS
 from tasks.common.runs.load import open_run
 from tasks.common.task import Task
 
-REPORT, PICTURE = "report.csv", "report.png"
+REPORT, PICTURE, MASKS = "report.csv", "report.png", "masks.png"
+NUM_MASKED = 4  # images whose masks are drawn
 MAX_LABEL = 40  # characters beside a point of the plot
 NOT_SCORES = ("epoch", "num_images", "num_unreadable")  # in metrics.json
 
@@ -33,17 +37,28 @@ class ModelEntry(NamedTuple):
 
     Attributes:
         title: for tables and plots.
+        task: decodes its outputs, at its input size.
         model: the network for inference, on its device.
-        input_size: in pixels.
         metrics: the content of its metrics.json.
         history: rows of its training log with scores; empty for teachers.
     """
 
     title: str
+    task: Task[Any]
     model: nn.Module
-    input_size: int
     metrics: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def input_size(self) -> int:
+        """The side of its input in pixels."""
+        size: int = self.task.config.data.input_size
+        return size
+
+    @property
+    def label(self) -> str:
+        """A short title: of a run, its folder."""
+        return self.title.rpartition("/")[2][:MAX_LABEL]
 
 
 class Row(NamedTuple):
@@ -64,11 +79,13 @@ def report(student: Task[Any], teachers: Sequence[Teacher], runs: Sequence[Path]
         student: the student's task.
         teachers: of the distillation.
         runs: of the distilled student, and of the baseline if there is one.
-        folder: for `report.csv` and `report.png`.
+        folder: for `report.csv`, `report.png` and, of segmentation, `masks.png`.
     """
     entries = [_teacher_entry(teacher, student) for teacher in teachers] + [_run_entry(student, run) for run in runs]
     rows = compare(entries)
     write_report(rows, entries, student.score_name, folder)
+    if student.name == "segmentation":
+        draw_masks(student, entries, folder / MASKS)
     if len(runs) == 2:
         print(verdict(rows, student.score_name))
 
@@ -77,18 +94,17 @@ def _teacher_entry(teacher: Teacher, student: Task[Any]) -> ModelEntry:
     """A teacher with its scores on the student's validation images, at its own input size."""
     source, metric = student.source("val"), student.metric()
     evaluation = evaluate_source(teacher.task, teacher.model, source, "evaluating the teacher", metric=metric)
-    return ModelEntry(teacher.title, teacher.model, teacher.input_size, evaluation.scores)
+    return ModelEntry(teacher.title, teacher.task, teacher.model, evaluation.scores)
 
 
 def _run_entry(student: Task[Any], run: Path) -> ModelEntry:
     """The best checkpoint of a run, with its training history."""
-    _, model = open_run(run, type(student), type(student.config))
+    task, model = open_run(run, type(student), type(student.config))
     with (run / LOG).open(newline="", encoding="utf-8") as file:
         history = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
     scored = [row for row in history if student.score_name in row]
     metrics = json.loads((run / METRICS).read_text(encoding="utf-8"))
-    config = student.config
-    return ModelEntry(f"{config.backbone.name} {run.name}", model, config.data.input_size, metrics, scored)
+    return ModelEntry(f"{student.config.backbone.name} {run.name}", task, model, metrics, scored)
 
 
 def compare(entries: Sequence[ModelEntry]) -> list[Row]:
@@ -140,6 +156,24 @@ def write_report(rows: Sequence[Row], entries: Sequence[ModelEntry], score_name:
     _plot(rows, entries, score_name, folder / PICTURE)
 
 
+def draw_masks(student: Task[Any], entries: Sequence[ModelEntry], path: Path) -> None:
+    """Draw the true masks of a few validation images beside those of each model, an image in each row."""
+    source, pictures = student.source("val"), []
+    for row in evenly_spread(len(source), NUM_MASKED).tolist():
+        try:
+            example = source[row]
+        except UnreadableImageError:
+            continue  # the evaluation has warned about it
+        masks = [("truth", example.truth)]
+        for entry in entries:
+            (predicted,) = TorchPredictor(entry.task, entry.model)([entry.task.preprocessing()(example.image)])
+            masks.append((entry.label, predicted))
+        for label, mask in masks:
+            pictures.append(add_caption(student.draw(example.image, mask), label, is_title=True))
+    if pictures:
+        write_image(path, contact_sheet(pictures, columns=1 + len(entries)))
+
+
 def _format(value: float | None, spec: str) -> str:
     return "-" if value is None or not math.isfinite(value) else format(value, spec)
 
@@ -169,8 +203,7 @@ def _plot(rows: Sequence[Row], entries: Sequence[ModelEntry], score_name: str, p
             tradeoff.plot(*point, "o", markersize=9, color=colour)
             rank = by_score.index(index) - len(rows) // 2
             offset_y = 8 + 12 * rank if rank >= 0 else 4 + 12 * rank  # labels of equal scores do not overlap
-            label = row.model.rpartition("/")[2][:MAX_LABEL]  # of a run, its folder
-            label_point(tradeoff, label, point, (1 if row.latency_ms < middle_ms else -1, offset_y), colour)
+            label_point(tradeoff, entry.label, point, (1 if row.latency_ms < middle_ms else -1, offset_y), colour)
         curves.set(xlabel="fraction of training", ylabel=score_title(score_name))
         for axes in (curves, tradeoff):
             axes.margins(y=0.2)
