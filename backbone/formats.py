@@ -49,7 +49,7 @@ def read_state(path: Path) -> tuple[State, ConventionsName]:
         rename, conventions = (_timm_name, "timm") if is_timm else (_torchvision_name, "torchvision")
     if stem not in arrays:
         raise ValueError(f"{path}: not the weights of a MobileNet from Keras, timm or torchvision")
-    return _renamed(path, arrays, rename), conventions  # type: ignore[return-value]  # a literal
+    return rename_weights(path, arrays, rename), conventions  # type: ignore[return-value]  # a literal
 
 
 def read_tensors(path: Path) -> State:
@@ -63,7 +63,17 @@ def read_tensors(path: Path) -> State:
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
-def _renamed(path: Path, tensors: State, rename: Callable[[str], str]) -> State:
+def rename_weights(path: Path, tensors: State, rename: Callable[[str], str]) -> State:
+    """The weights of a file by their names in our network, without batch counters.
+
+    Args:
+        path: of the file, for messages.
+        tensors: by the file's names.
+        rename: a name in the file -> ours; raises an error of a look-up for names of other networks.
+
+    Raises:
+        ValueError: if a weight is damaged, or of another network.
+    """
     state: State = {}
     for name, tensor in tensors.items():
         if name.endswith("num_batches_tracked"):
@@ -73,7 +83,7 @@ def _renamed(path: Path, tensors: State, rename: Callable[[str], str]) -> State:
         try:
             state[rename(name)] = tensor
         except (KeyError, IndexError, ValueError) as error:
-            raise ValueError(f"{path}: not a MobileNet: unexpected weight {name}") from error
+            raise ValueError(f"{path}: made for another network: unexpected weight {name}") from error
     return state
 
 

@@ -144,25 +144,66 @@ def _torchvision_detectors() -> list[PublishedModel]:
         ),
     )
     return [
-        PublishedModel(
-            name=file.rpartition("-")[0].removesuffix("_coco"),
+        _torchvision(
+            file,
+            sha256,
             task="detection",
             architecture=architecture,
-            url=f"https://download.pytorch.org/models/{file}",
-            file=file,
-            sha256=sha256,
-            licence="BSD-3-Clause",
             trained_on="COCO, 80 classes",
-            score=f"AP {ap} on COCO's val2017, by torchvision",
+            score=f"AP {ap} on COCO's val2017",
             preprocessing=preprocessing,
         )
         for file, sha256, architecture, ap, preprocessing in rows
     ]
 
 
+def _torchvision_segmentation() -> list[PublishedModel]:
+    """The same for segmentation."""
+    rows = (
+        (
+            "deeplabv3_mobilenet_v3_large-fc3c493d.pth",
+            "fc3c493d68e89cc31ef488c803d5d7dd2f3190fb570598faa49fef69be8e5e70",
+            "DeepLabV3",
+            "0.603",
+        ),
+        (
+            "lraspp_mobilenet_v3_large-d234d4ea.pth",
+            "d234d4eae9d55d5f76de18b77cf0dc62c66fe5c5482758209d00f950c92bb280",
+            "Lite R-ASPP",
+            "0.579",
+        ),
+    )
+    return [
+        _torchvision(
+            file,
+            sha256,
+            task="segmentation",
+            architecture=f"{name} on MobileNet v3 large, output stride 16",
+            trained_on="images of COCO with the 20 classes of Pascal VOC",
+            score=f"mIoU {miou} on those of COCO's val2017",
+            preprocessing="RGB, squashed to 520x520 (here; torchvision keeps the aspect ratio, with the shorter side "
+            "of 520 px), ImageNet's mean and std",
+        )
+        for file, sha256, name, miou in rows
+    ]
+
+
+def _torchvision(file: str, sha256: str, *, score: str, **facts: str) -> PublishedModel:
+    return PublishedModel(
+        name=file.rpartition("-")[0].removesuffix("_coco"),
+        url=f"https://download.pytorch.org/models/{file}",
+        file=file,
+        sha256=sha256,
+        licence="BSD-3-Clause",
+        score=f"{score}, by torchvision",
+        **facts,
+    )
+
+
 PUBLISHED_MODELS: tuple[PublishedModel, ...] = (
     *_tensorflow_detectors(),
     *_torchvision_detectors(),
+    *_torchvision_segmentation(),
     _faceres("embedding", "AUC 0.990 over all pairs of 100 photos of LFW, measured here"),
     _facenet(
         "facenet_vggface2",

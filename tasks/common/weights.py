@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from backbone.layers import Normalize
 from backbone.weights import Weights
 
 
@@ -31,6 +33,37 @@ class TaskWeights(Weights):
 def is_model_of(weights: Weights | None, task: str) -> TypeGuard[TaskWeights]:
     """Whether the weights are those of a whole model of a task, by its name."""
     return isinstance(weights, TaskWeights) and weights.task == task
+
+
+def complete_state(path: Path, weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a network with published weights, which lack its normalisation and batch counters.
+
+    Args:
+        path: of the published file, for messages.
+        weights: by the network's names.
+        network: on any device, such as `meta`; has a backbone.
+
+    Raises:
+        ValueError: if a weight is missing, unexpected, or of another shape.
+    """
+    normalize = Normalize(network.backbone.conventions)  # type: ignore[union-attr, arg-type]
+    given = {**weights, **{f"backbone.normalize.{name}": value for name, value in normalize.state_dict().items()}}
+    expected = network.state_dict()
+    for name in given:
+        if name not in expected:
+            raise ValueError(f"{path}: made for another network: unexpected weight {name}")
+    state = {}
+    for name, tensor in expected.items():
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.tensor(0)
+        elif name not in given:
+            raise ValueError(f"{path}: not the whole network: it has no {name}")
+        elif given[name].shape != tensor.shape:
+            shapes = f"{tuple(given[name].shape)}, but {tuple(tensor.shape)} is expected"
+            raise ValueError(f"{path}: made for another network: {name} is {shapes}")
+        else:
+            state[name] = given[name]
+    return state
 
 
 def rows_by_name(names: Sequence[str], given_names: Sequence[str]) -> dict[int, int]:

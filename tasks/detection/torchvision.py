@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from backbone.base import Backbone
 from backbone.build import build_backbone
-from backbone.formats import read_tensors
-from backbone.layers import Normalize
+from backbone.formats import read_tensors, rename_weights
 from backbone.names import ConventionsName
-from tasks.common.weights import TaskWeights
+from tasks.common.weights import TaskWeights, complete_state
 from tasks.detection.coco import CATEGORY_IDS, NUM_OUTPUTS, coco_detector
 from tasks.detection.faster_rcnn_fpn import FasterRCNNFPN
 from tasks.detection.ssd import SSD
@@ -128,51 +127,25 @@ def read_torchvision(path: Path) -> TaskWeights | None:
     if layout is None:
         marks = " nor ".join(layout.mark for layout in LAYOUTS)
         raise ValueError(f"{path}: not one of torchvision's detectors on MobileNet v3 large: it has neither {marks}")
-    try:
-        state = _state(tensors, layout)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    with torch.device("meta"):
+        network = layout.build(build_backbone(layout.backbone, layout.conventions))
+    layouts: Mapping[str, tuple[int, int]] = network.class_layouts()  # type: ignore[operator]
+    weights = rename_weights(path, tensors, layout.rename)
+    for name in weights.keys() & layouts.keys():
+        weights[name] = _select_classes(path, weights[name], *layouts[name])
+    state = complete_state(path, weights, network)
     large = LARGE_SETTINGS if path.name.startswith(LARGE_FILE) else {}
     settings = {"backbone.name": layout.backbone, "data.antialias": False, **layout.settings, **large}
     return coco_detector(state, layout.conventions, path, settings)
 
 
-def _state(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-    """Our network's state dict.
+def _select_classes(path: Path, tensor: Tensor, before: int, after: int) -> Tensor:
+    """The rows of the background and the named categories in a parameter with the rows (before, outputs, after).
 
     Raises:
-        ValueError: if a weight is missing, unexpected or damaged, or the network has other classes.
+        ValueError: if the network has other classes.
     """
-    given = {}
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise ValueError(f"damaged: {name} has values that are not finite")
-        try:
-            given[layout.rename(name)] = tensor
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"made for another network: unexpected weight {name}") from error
-    with torch.device("meta"):
-        network = layout.build(build_backbone(layout.backbone, layout.conventions))
-    normalize = Normalize(network.backbone.conventions)  # type: ignore[union-attr, arg-type]
-    given |= {f"backbone.normalize.{name}": value for name, value in normalize.state_dict().items()}
-    layouts: Mapping[str, tuple[int, int]] = network.class_layouts()  # type: ignore[operator]
-    state = {}
-    for name, expected in network.state_dict().items():
-        if name.endswith("num_batches_tracked"):
-            state[name] = torch.tensor(0)
-        elif name not in given:
-            raise ValueError(f"not the whole network: it has no {name}")
-        else:
-            state[name] = _select_classes(given[name], *layouts[name]) if name in layouts else given[name]
-            if state[name].shape != expected.shape:
-                shapes = f"{tuple(given[name].shape)}, but {tuple(expected.shape)} is expected"
-                raise ValueError(f"made for another network: {name} is {shapes}")
-    return state
-
-
-def _select_classes(tensor: Tensor, before: int, after: int) -> Tensor:
-    """The rows of the background and the named categories in a parameter with the rows (before, outputs, after)."""
     found = len(tensor) / (before * after)
     if found != NUM_OUTPUTS:
-        raise ValueError(f"expected a network for COCO, with {NUM_OUTPUTS} outputs, but it has {found:g}")
+        raise ValueError(f"{path}: expected a network for COCO, with {NUM_OUTPUTS} outputs, but it has {found:g}")
     return tensor.view(before, NUM_OUTPUTS, after, *tensor.shape[1:])[:, [0, *CATEGORY_IDS]].flatten(0, 2)

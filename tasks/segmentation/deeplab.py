@@ -16,7 +16,9 @@ Version = Literal["v3plus", "v3"]
 
 CHANNELS, REDUCED_CHANNELS = 256, 48
 DECODER_STRIDE = 4
-DROPOUT_RATE = 0.1
+# The authors' TensorFlow code has 0.1 (`keep_prob=0.9` in deeplab/model.py of tensorflow/models, for both versions; the
+# papers name none), torchvision's DeepLabV3 has 0.5.
+DROPOUT_RATES: Mapping[Version, float] = {"v3plus": 0.1, "v3": 0.5}
 
 
 class ASPP(nn.Module):
@@ -25,7 +27,9 @@ class ASPP(nn.Module):
     Source: Chen et al. 2017 (arXiv:1706.05587), section 3.3.
     """
 
-    def __init__(self, in_channels: int, channels: int, *, first_rate: int, is_separable: bool) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, *, first_rate: int, is_separable: bool, dropout_rate: float
+    ) -> None:
         """Build with random weights.
 
         Args:
@@ -33,6 +37,7 @@ class ASPP(nn.Module):
             channels: of each branch, and of the output.
             first_rate: dilation of the first 3x3 convolution; the others have two and three times as much.
             is_separable: whether the 3x3 convolutions are.
+            dropout_rate: of the output, in training.
         """
         super().__init__()
         self.branches = nn.ModuleList([ConvBNReLU(in_channels, channels, 1, HEAD)])
@@ -41,7 +46,7 @@ class ASPP(nn.Module):
             self.branches.append(_conv3x3(in_channels, channels, is_separable=is_separable, dilation=dilation))
         self.pooling = ConvBNReLU(in_channels, channels, 1, HEAD)
         self.project = ConvBNReLU((len(self.branches) + 1) * channels, channels, 1, HEAD)
-        self.dropout = nn.Dropout(DROPOUT_RATE)
+        self.dropout = nn.Dropout(dropout_rate)
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, in_channels, h, w) -> (N, channels, h, w)."""
@@ -76,7 +81,11 @@ class DeepLabHead(nn.Module):
         channels = scaled(CHANNELS, backbone)
         first_rate = 96 // self._output_stride if self._has_decoder else 12
         self.aspp = ASPP(
-            backbone.channels[self._output_stride], channels, first_rate=first_rate, is_separable=self._has_decoder
+            backbone.channels[self._output_stride],
+            channels,
+            first_rate=first_rate,
+            is_separable=self._has_decoder,
+            dropout_rate=DROPOUT_RATES[version],
         )
         in_channels = [channels]
         if self._has_decoder:

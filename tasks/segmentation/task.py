@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -22,11 +23,12 @@ from tasks.common.deploy.postprocessing import parse_graph
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.task import Task
-from tasks.common.weights import is_model_of
+from tasks.common.weights import TaskWeights, is_model_of
 from tasks.segmentation.config import SegmentationConfig
 from tasks.segmentation.inference import SegmentationInference, mask_of_logits, open_data
 from tasks.segmentation.loss import SegmentationTargets, class_weights, segmentation_loss, segmentation_targets
 from tasks.segmentation.model import AuxiliaryOutputs, SegmentationModel, SegmentationOutputs, build_model
+from tasks.segmentation.torchvision import read_torchvision
 from tasks.segmentation.transfer import load_heads
 from tasks.segmentation.windows import WindowedModel
 
@@ -57,6 +59,11 @@ class SegmentationTask(SegmentationInference, Task[Mask]):
         task = cls(config, metadata)
         task._data = data
         return task
+
+    @classmethod
+    def read_published(cls, path: Path) -> TaskWeights | None:
+        """The networks of torchvision, see `torchvision.py`."""
+        return read_torchvision(path) if path.suffix == ".pth" else None
 
     @classmethod
     def with_num_classes(cls, config: SegmentationConfig, num_classes: int | None) -> Self:

@@ -1,20 +1,15 @@
-"""The networks against torchvision's and hand arithmetic."""
+"""The networks against hand arithmetic; against torchvision's in `test_torchvision.py`."""
 
 import re
-from collections.abc import Callable
-from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large, lraspp_mobilenet_v3_large
 
 from backbone.build import build_backbone
 from backbone.cost import count_cost
 from tasks.common.deploy.inference import inference_copy
-from tasks.segmentation.layers import resize_map
 from tasks.segmentation.model import AuxiliaryOutputs, SegmentationOutputs, build_model
-from tests.networks import randomise_bn
 
 NUM_CLASSES = 5
 HEADS = ("deeplabv3plus", "deeplabv3", "lraspp")
@@ -22,79 +17,6 @@ HEADS = ("deeplabv3plus", "deeplabv3", "lraspp")
 
 def images(height: int, width: int) -> Tensor:
     return torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
-
-
-LAYER = {"0": "conv", "1": "bn"}
-
-
-def lraspp_name(name: str) -> str:
-    """torchvision's name of a weight -> ours."""
-    match name.split("."):
-        case ["backbone", *rest]:
-            return ".".join(("backbone.layers", *rest))
-        case ["classifier", "cbr", layer, kind]:
-            return f"decode_head.project.{LAYER[layer]}.{kind}"
-        case ["classifier", "scale", "1", kind]:
-            return f"decode_head.gate.{kind}"
-        case ["classifier", "low_classifier", kind]:
-            return f"decode_head.finer_classifier.{kind}"
-        case ["classifier", "high_classifier", kind]:
-            return f"decode_head.classifier.{kind}"
-    raise KeyError(name)
-
-
-def deeplab_name(name: str) -> str:
-    """The same for DeepLabV3."""
-    match name.split("."):
-        case ["backbone", *rest]:
-            return ".".join(("backbone.layers", *rest))
-        case ["classifier", "0", "convs", "4", layer, kind]:
-            return f"decode_head.aspp.pooling.{LAYER[str(int(layer) - 1)]}.{kind}"
-        case ["classifier", "0", "convs", branch, layer, kind]:
-            return f"decode_head.aspp.branches.{branch}.{LAYER[layer]}.{kind}"
-        case ["classifier", "0", "project", layer, kind]:
-            return f"decode_head.aspp.project.{LAYER[layer]}.{kind}"
-        case ["classifier", "4", kind]:
-            return f"decode_head.classifier.{kind}"
-        case ["classifier", layer, kind]:
-            return f"decode_head.refine.0.{LAYER[str(int(layer) - 1)]}.{kind}"
-        case ["aux_classifier", "4", kind]:
-            return f"auxiliary_head.classifier.{kind}"
-        case ["aux_classifier", layer, kind]:
-            return f"auxiliary_head.conv.{LAYER[layer]}.{kind}"
-    raise KeyError(name)
-
-
-@pytest.mark.parametrize(
-    ("head", "build", "rename"),
-    [
-        ("lraspp", lraspp_mobilenet_v3_large, lraspp_name),
-        ("deeplabv3", partial(deeplabv3_mobilenet_v3_large, aux_loss=True), deeplab_name),
-    ],
-)
-def test_logits_equal_those_of_torchvision(
-    head: str, build: Callable[..., nn.Module], rename: Callable[[str], str]
-) -> None:
-    """Those of the auxiliary head, too; and the two networks have the same weights and nothing else."""
-    theirs = build(weights=None, weights_backbone=None, num_classes=NUM_CLASSES).eval()
-    randomise_bn(theirs)
-    has_auxiliary_head = head == "deeplabv3"
-    backbone = build_backbone("mobilenet_v3_large_1.0", "torchvision_segmentation")
-    ours = build_model(backbone, NUM_CLASSES, head=head, has_auxiliary_head=has_auxiliary_head).eval()  # type: ignore[arg-type]
-    state = {rename(name): value for name, value in theirs.state_dict().items()}
-    normalisation = {name: value for name, value in ours.state_dict().items() if ".normalize." in name}
-    ours.load_state_dict(state | normalisation)
-    x = images(97, 131)
-    with torch.no_grad():
-        expected = theirs(backbone.normalize(x))
-        maps = backbone.features(x)
-        logits = {"out": ours(x).logits}
-        if ours.auxiliary_head is not None:
-            logits["aux"] = ours.auxiliary_head(maps)
-    assert logits.keys() == expected.keys()
-    for name in expected:
-        assert expected[name].std() > 0.1
-        torch.testing.assert_close(resize_map(logits[name], (97, 131)), expected[name], atol=1e-4, rtol=0)
 
 
 def test_mult_adds_of_deeplabv3plus_on_mobilenet_at_513_px() -> None:
