@@ -23,7 +23,7 @@ from distill.views import UnlabelledImages
 from tasks.common.cli.parser import Arguments
 from tasks.common.evaluation.scoring import NOT_HELD_OUT, inspect_data, validation_source, warn_about_data
 from tasks.common.legacy import upgrade_folders
-from tasks.common.prediction.sources import find_files
+from tasks.common.prediction.find import find_files
 from tasks.common.runs.folder import (
     MIN_FREE_BYTES,
     check_run_folder,

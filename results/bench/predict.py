@@ -101,7 +101,7 @@ def _exported(model: Any, photos: list[Path], folder: Path, *, is_int8: bool = F
 
 def _ours(model: Any, photos: list[Path], out: Path, formats: Any) -> Step:
     from tasks.common.benchmark.throughput import prediction_seconds
-    from tasks.common.prediction.sources import find_sources
+    from tasks.common.prediction.find import find_sources
 
     return {"all": prediction_seconds(model, find_sources([str(photos[0].parent)]), formats, out)}
 

@@ -31,9 +31,9 @@ from tasks.common.face_inference import FaceInference
 from tasks.common.face_task import FaceTask
 from tasks.common.inference_task import predict_all
 from tasks.common.model.neighbours import Floats
+from tasks.common.prediction.find import find_files
 from tasks.common.prediction.model import Model
 from tasks.common.prediction.open import load_model
-from tasks.common.prediction.sources import find_files
 from tasks.common.runs.folder import out_folder
 from tasks.common.runtime.device import uses_cuda
 from tasks.embedding.draw import draw_matches

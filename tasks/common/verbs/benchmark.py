@@ -28,8 +28,9 @@ from tasks.common.deploy.formats.source import Run
 from tasks.common.deploy.inference import inference_cost, latencies_ms
 from tasks.common.evaluation.evaluate import TorchPredictor
 from tasks.common.evaluation.report import write_csv
+from tasks.common.prediction.find import find_sources
 from tasks.common.prediction.model import Model
-from tasks.common.prediction.sources import Picture, Source, find_sources
+from tasks.common.prediction.sources import Picture, Source
 from tasks.common.runs.folder import check_out_folder, out_folder
 from tasks.common.runs.load import load_model
 from tasks.common.settings import replace_settings

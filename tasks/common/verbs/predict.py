@@ -13,11 +13,12 @@ from typing import Any
 from datasets.words import plural
 from tasks.common.cli.parser import Arguments
 from tasks.common.prediction.files import PredictionFiles, check_formats, is_unfinished
+from tasks.common.prediction.find import find_sources
 from tasks.common.prediction.model import Model
 from tasks.common.prediction.open import load_model
 from tasks.common.prediction.pipeline import predict_sources
 from tasks.common.prediction.result import Result
-from tasks.common.prediction.sources import Live, find_sources
+from tasks.common.prediction.sources import Live
 from tasks.common.runs.folder import check_out_folder, check_writable, explain_full_disk, out_folder
 from tasks.common.runtime.signals import INTERRUPTED, stop_signals
 from tasks.common.settings import flatten

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datasets.images.read import write_image
-from tasks.common.prediction.sources import find_files
+from tasks.common.prediction.find import find_files
 
 
 def test_folders_are_searched_recursively_and_through_links(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from datasets.images.read import AS_STORED, Decoding
 from tasks.common.config import DataConfig
-from tasks.common.prediction.sources import open_source
+from tasks.common.prediction.find import open_source
 from tasks.common.runtime.repository import ROOT
 from tasks.common.settings import read_config
 from tasks.registry import TASKS, config_class, task_class

@@ -17,7 +17,8 @@ import pytest
 from datasets.images.read import UnreadableImageError, encode_image, read_image, write_image
 from datasets.types import Image
 from tasks.common.prediction import capture, web
-from tasks.common.prediction.sources import Live, Picture, Video, find_sources, open_source
+from tasks.common.prediction.find import find_sources, open_source
+from tasks.common.prediction.sources import Live, Picture, Video
 from tasks.common.runtime.repository import child_environment
 
 BOUNDARY = "frame"
@@ -188,7 +189,7 @@ def test_a_camera_that_is_not_there_is_one_line() -> None:
 def test_opencv_and_ffmpeg_say_nothing_of_their_own() -> None:
     """In a process of its own, since FFmpeg takes its log level once, when OpenCV first opens a video."""
     program = (
-        "import sys\nfrom contextlib import suppress\nfrom tasks.common.prediction.sources import find_sources\n"
+        "import sys\nfrom contextlib import suppress\nfrom tasks.common.prediction.find import find_sources\n"
         "for text in sys.argv[1:]:\n    with suppress(ValueError):\n"
         "        print(len(list(find_sources([text])[0].images())))"
     )
