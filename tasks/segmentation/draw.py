@@ -12,6 +12,7 @@ from datasets.segmentation.coco import BACKGROUND
 from datasets.segmentation.masks import palette, resize_mask
 from datasets.types import VOID, Image, Mask
 
+RGB = tuple[int, int, int]
 OPACITY = 0.6  # of the classes' colours over the image
 VOID_COLOUR = (0, 0, 0)
 
@@ -35,34 +36,39 @@ def draw_masks(image: Image, predicted: Mask, truth: Mask | None, class_names: S
         gap = np.full((len(captioned[0]), GAP_PX, 3), 255, np.uint8)
         pictures = [np.concatenate([captioned[0], gap, captioned[1]], 1)]
     present = np.unique(np.concatenate([np.unique(mask.class_ids) for mask in masks])).tolist()
-    shown = [class_id for class_id in present if class_id != VOID and class_names[class_id] != BACKGROUND]
-    labels = [(class_names[class_id].replace("_", " "), colour_of(class_id)) for class_id in shown]
+    colours = class_colours(class_names)
+    labels = [
+        (class_names[class_id].replace("_", " "), colour)
+        for class_id in present
+        if class_id != VOID and (colour := colours[class_id]) is not None
+    ]
     return _add_legend(pictures[0], labels, text_px(canvas)) if labels else pictures[0]
 
 
-def colour_of(class_id: int) -> tuple[int, int, int]:
-    """RGB for a class, the same in every picture: colours that are easily told apart first, then Pascal VOC's."""
-    if class_id < len(PALETTE):
-        return PALETTE[class_id]
-    red, green, blue = palette()[class_id].tolist()
-    return red, green, blue
+def class_colours(class_names: Sequence[str]) -> list[RGB | None]:
+    """RGB of each class, the same in every picture; None for one that is named background, which stays grey.
+
+    Colours that are easily told apart are first, then Pascal VOC's.
+    """
+    colours = [*PALETTE, *map(tuple, palette()[len(PALETTE) :].tolist())]
+    return [None if name == BACKGROUND else colours[class_id] for class_id, name in enumerate(class_names)]
 
 
 def _overlay(image: Image, mask: Mask, class_names: Sequence[str]) -> Image:
     colours = np.zeros((VOID + 1, 3), np.uint8)
-    colours[: len(class_names)] = [colour_of(class_id) for class_id in range(len(class_names))]
+    is_grey = np.zeros(VOID + 1, np.bool_)
+    for class_id, colour in enumerate(class_colours(class_names)):
+        colours[class_id], is_grey[class_id] = colour or VOID_COLOUR, colour is None
     colours[VOID] = VOID_COLOUR
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     blended = cv2.addWeighted(colours[mask.class_ids], OPACITY, grey, 1 - OPACITY, 0)
-    background = [class_id for class_id, name in enumerate(class_names) if name == BACKGROUND]
-    is_background = np.isin(mask.class_ids, background)[..., None]
-    return np.where(is_background, grey, blended).astype(np.uint8)
+    return np.where(is_grey[mask.class_ids, None], grey, blended).astype(np.uint8)
 
 
-def _add_legend(picture: Image, labels: Sequence[tuple[str, tuple[int, int, int]]], size_px: int) -> Image:
+def _add_legend(picture: Image, labels: Sequence[tuple[str, RGB]], size_px: int) -> Image:
     """The picture with a line of labels below it, or several."""
     width = picture.shape[1]
-    lines: list[list[tuple[str, tuple[int, int, int], int]]] = [[]]
+    lines: list[list[tuple[str, RGB, int]]] = [[]]
     left = 0
     for text, colour in labels:
         label_width = label_size(text, size_px)[0]

@@ -22,7 +22,7 @@ from datasets.types import VOID, Image, Mask, Split
 from tasks.common.agreement import Agreement, divergence
 from tasks.common.inference_task import FailureCase, InferenceTask, require_same_classes
 from tasks.segmentation.config import SegmentationConfig
-from tasks.segmentation.draw import draw_masks
+from tasks.segmentation.draw import class_colours, draw_masks
 from tasks.segmentation.metric import SegmentationMetric, confusion_of
 
 MIN_SUMMARIZED = 0.005  # fraction of the pixels of a class in a line, after the first
@@ -63,8 +63,13 @@ class SegmentationInference(InferenceTask[Mask]):
         return [mask_of_logits(logits) for logits in outputs["class_logits"]]
 
     def predictor_settings(self) -> dict[str, Any]:
-        """The preprocessing and the names, see `InferenceTask`."""
-        return super().predictor_settings() | {"resize": "stretch", "antialias": True, "names": self.class_names}
+        """The preprocessing, and the names with their colours in pictures, see `InferenceTask`."""
+        return super().predictor_settings() | {
+            "resize": "stretch",
+            "antialias": True,
+            "names": self.class_names,
+            "colours": class_colours(self.class_names),
+        }
 
     def agreement(self, reference: Sequence[Mask], predicted: Sequence[Mask]) -> Agreement:
         """The fraction of pixels of the networks' outputs with the same class, and the divergence of a pixel."""

@@ -14,8 +14,11 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from datasets.types import Mask
 from tasks.common.cli.main import main
 from tasks.common.deploy import predictor, web_page
 from tasks.common.deploy.onnx_file import add_postprocessing, write_onnx
@@ -23,6 +26,8 @@ from tasks.common.deploy.web_page import FILES, PACKAGE, read_runtime, write_pag
 from tasks.common.runs.load import load_model
 from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask
+from tasks.segmentation.draw import draw_masks
+from tests.networks import randomise_bn
 from tests.tasks.common.browser import CHROMIUM, Page, open_browser, serve
 from tests.yunet import write_detector
 
@@ -66,6 +71,12 @@ def show_photo(page: Page, photo: Path) -> Any:
     return json.loads(page.evaluate("document.getElementById('found').dataset.record"))
 
 
+def read_canvas(page: Page) -> NDArray[np.uint8]:
+    """The picture on the page, RGB."""
+    drawn = page.evaluate("document.getElementById('picture').toDataURL()").partition(",")[2]
+    return np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(drawn))).convert("RGB"))
+
+
 def write_folder(task: Any, network: nn.Module, folder: Path, runtime: dict[str, bytes]) -> None:
     """What `export` writes, without scores."""
     folder.mkdir()
@@ -100,9 +111,8 @@ def test_page_finds_what_predictor_finds(runtime: dict[str, bytes], page: Page, 
                 for one in these:
                     if one["score"] > model.settings["threshold"] + 0.03:  # others may be on its other side
                         assert any(is_same_object(one, other) for other in others), (name, one)
-        drawn = page.evaluate("document.getElementById('picture').toDataURL()").partition(",")[2]
-    pixels = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(drawn))).convert("RGB")).astype(int)
-    is_drawn = np.abs(pixels - predictor.read_image(photo)).max(2) > 30
+        pixels = read_canvas(page)
+    is_drawn = np.abs(pixels.astype(int) - predictor.read_image(photo)).max(2) > 30
     x0, y0, x1, y1 = (round(value) for value in found[0]["box_xyxy"])
     assert is_drawn[y0:y1, x0].mean() > 0.8 < is_drawn[y1, x0:x1].mean()
     assert is_drawn[y0 + 4 : y1 - 4, x0 + 4 : x1 - 4].mean() == 0
@@ -149,6 +159,39 @@ def test_faces_are_found_as_opencv_finds_them(
     photo = predictor.read_image(shared / "data" / "coco128" / "val2017" / "000000000885.jpg")
     expected = compare_with_predictor(page, task, cv2.resize(photo, (1000, 667)), tmp_path, runtime)
     assert len(expected["faces"]) == 3
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("tiny_task", ["segmentation/sample"], indirect=True)
+def test_masks_are_drawn_as_predict_draws_them(
+    tiny_task: Any, runtime: dict[str, bytes], page: Page, shared: Path, tmp_path: Path
+) -> None:
+    """At the photo's own size; pixels that the browser decodes otherwise by a level move borders by a pixel."""
+    task = tiny_task()
+    network = task.build_model().eval()
+    randomise_bn(network)
+    folder, photo = (
+        tmp_path / "page",
+        shared / "data" / "coco128" / "val2017" / PHOTOS[1],
+    )  # predict enlarges small ones
+    image = predictor.read_image(photo)
+    with torch.no_grad():  # no class is the highest everywhere
+        network.decode_head.classifier.bias -= network(torch.tensor(image).permute(2, 0, 1)[None]).logits.mean(
+            (0, 2, 3)
+        )
+    write_folder(task, network, folder, runtime)
+    expected = predictor.load(folder)(photo)
+    class_ids = expected.pop("class_ids")
+    assert sum(one["fraction"] > 0.05 for one in expected["classes"]) > 2
+    with serve(folder) as (url, _):
+        open_page(page, url)
+        assert_same(show_photo(page, photo), expected)
+        pixels = read_canvas(page)
+        lines = page.evaluate("[...document.querySelectorAll('#found li')].map(item => item.innerText)")
+    picture = draw_masks(image, Mask(class_ids), None, task.class_names)[: len(image)]
+    assert (np.abs(pixels.astype(int) - picture).max(2) <= 2).mean() > 0.99
+    shown = [one for one in expected["classes"] if one["fraction"] >= 0.005]
+    assert [line.split("\n")[0] for line in lines] == [one["class_name"] for one in shown]
 
 
 def compare_with_predictor(page: Page, task: Any, photo: Any, tmp_path: Path, runtime: dict[str, bytes]) -> Any:

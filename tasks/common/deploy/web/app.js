@@ -1,8 +1,9 @@
 // The page: takes a photo or the camera's frames, and shows what the model finds in them.
 
-import { drawBoxes, listOf } from "./show.js";
 import { load } from "./predictor.js";
+import { paintMask } from "./masks.js";
 import { readPixels } from "./pixels.js";
+import { drawBoxes, listOf } from "./show.js";
 
 const ids = ["choose", "camera", "file", "status", "picture", "found"];
 const [choose, cameraButton, file, status, picture, found] = ids.map((id) => document.getElementById(id));
@@ -17,10 +18,12 @@ async function show(source) {
   const ms = performance.now() - start;
   [picture.width, picture.height] = [photo.width, photo.height];
   const context = picture.getContext("2d");
+  if (record.class_ids) paintMask(photo, record.class_ids, model.settings.colours);
   context.putImageData(photo, 0, 0);
   drawBoxes(context, record);
-  found.replaceChildren(...listOf(record));
-  found.dataset.record = JSON.stringify(record); // for scripts and tests
+  found.replaceChildren(...listOf(record, model.settings));
+  // For scripts and tests, without arrays of pixels.
+  found.dataset.record = JSON.stringify(record, (_, value) => (ArrayBuffer.isView(value) ? undefined : value));
   status.textContent = `${ms.toFixed(0)} ms for a photo of ${photo.width} x ${photo.height}`;
 }
 

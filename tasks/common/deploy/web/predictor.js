@@ -6,6 +6,7 @@
 
 import * as ort from "./onnxruntime-web/ort.wasm.bundle.min.mjs";
 import { alignFace, findFaces } from "./faces.js";
+import { classMap } from "./masks.js";
 import { crop, resize, round } from "./pixels.js";
 
 export async function load() {
@@ -113,6 +114,14 @@ const DESCRIBE = {
     settings.region_of_cell.forEach((region, cell) => (sums[region] += probabilities[cell]));
     const found = best(sums).filter((i) => sums[i] > 0);
     return { regions: found.map((i) => ({ ...settings.regions[i], probability: sums[i] })) };
+  },
+  segmentation([, logits], { names }, size, photo) {
+    const classIds = classMap(logits, names.length, photo);
+    const counts = new Array(names.length).fill(0);
+    for (const id of classIds) counts[id]++;
+    const found = [...counts.keys()].filter((i) => counts[i] > 0).sort((a, b) => counts[b] - counts[a]);
+    const classes = found.map((i) => ({ class_name: names[i], fraction: counts[i] / classIds.length }));
+    return { classes, class_ids: classIds }; // row by row, of the photo
   },
 };
 

@@ -1,6 +1,7 @@
 // A record of predictor.js as boxes on a canvas and as lines of a list.
 
 const NUM_ATTRIBUTES = 10; // the most probable ones
+const MIN_FRACTION = 0.005; // of the photo's pixels, of a class in the list after the first
 let previous = null; // the embedding of the photo before, or of its largest face
 
 export function drawBoxes(context, { detections = [], faces = [] }) {
@@ -26,7 +27,9 @@ function drawBox(context, unit, [x0, y0, x1, y1], label, colour) {
   context.fillText(label, left + unit / 2, top + unit / 4);
 }
 
-export function listOf(record) {
+// `settings` are those of predictor.json.
+export function listOf(record, settings) {
+  if (record.class_ids) return legendOf(record, settings);
   const lines = record.faces?.flatMap((face, i) => [heading(`Face ${i + 1}`), ...linesOf(face)]) ?? linesOf(record);
   previous = (record.faces?.[0] ?? record).embedding ?? previous;
   return lines.length ? lines : [line(record.faces ? "no face found" : "nothing found")];
@@ -42,6 +45,18 @@ function linesOf({ detections, classes, attributes, regions, embedding }) {
     ...(embedding ? [["similarity (cosine) to the photo before", dot(embedding, previous)]] : []),
   ];
   return named.map(([name, value]) => bar(name, value));
+}
+
+// The classes of pixels with their colours and fractions.
+function legendOf({ classes }, { names, colours }) {
+  const shown = classes.filter(({ fraction }, i) => i === 0 || fraction >= MIN_FRACTION);
+  return shown.map(({ class_name, fraction }) => {
+    const item = bar(class_name, fraction);
+    const colour = colours[names.indexOf(class_name)];
+    item.firstChild.style.borderLeft = `1em solid ${colour ? `rgb(${colour})` : "transparent"}`;
+    item.firstChild.style.paddingLeft = ".5em";
+    return item;
+  });
 }
 
 function dot(a, b) {
