@@ -79,6 +79,39 @@ def _bias_of(layer: NodeProto, made_by: dict[str, NodeProto], tensors: dict[str,
     return _Bias(tensors[dequantize.input[0]], numpy_helper.to_array(tensors[dequantize.input[1]]))
 
 
+class Layer(NamedTuple):
+    """The weights of a layer, as floats.
+
+    Attributes:
+        kernel: (C_out, ...).
+        bias: (C_out,); None for a layer without.
+        scales: of the rounded kernel's channels; None in float32.
+    """
+
+    kernel: NDArray[np.float32]
+    bias: NDArray[np.float32] | None
+    scales: NDArray[np.float32] | None
+
+
+def read_layers(model: ModelProto) -> dict[str, Layer]:
+    """The layers of a network by the name of their node, which quantisation keeps."""
+    from onnx import numpy_helper
+
+    made_by = {output: node for node in model.graph.node for output in node.output}
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+
+    def read(layer: NodeProto) -> Layer:
+        bias, name = _bias_of(layer, made_by, tensors), layer.input[1]
+        values = None if bias is None else numpy_helper.to_array(bias.value) * bias.scale
+        if name in tensors:
+            return Layer(numpy_helper.to_array(tensors[name]), values, None)
+        rounded, scales = (numpy_helper.to_array(tensors[name]) for name in made_by[name].input[:2])
+        scales = scales.reshape(-1)
+        return Layer(rounded * scales.reshape(-1, *[1] * (rounded.ndim - 1)), values, scales)
+
+    return {node.name: read(node) for node in model.graph.node if node.op_type in LAYERS}
+
+
 def layer_errors(floats: ModelProto, quantized: ModelProto, batches: Batches) -> list[tuple[str, float]]:
     """The error of each kernel of a quantised network, the largest first, with its name.
 

@@ -22,6 +22,7 @@ LAST_LAYERS = ["Gemm", "MatMul"]  # their outputs stay float32, since decoding c
 QUANTIZED = ["Conv", "Add", "Clip", "Relu", *LAST_LAYERS]
 # The first layers stay in float32. They have few channels and large maps, which take longer in 8 bits than in float32:
 # without them the networks are 10% to 22% faster in ONNX Runtime. They also agree better with the float network.
+# OpenVINO is faster in 8 bits throughout, see `formats/table.py`.
 NUM_FIRST_LAYERS = 2
 BATCH_SIZE = 10  # images at once, for the means of the layers
 MAX_CORRECTION_IMAGES = 50  # twice as many change nothing
@@ -38,12 +39,14 @@ class Quantization:
         percentile: of an activation's values, which its range covers; None for all of them.
         num_float_layers: so many layers with the largest error, see `layer_errors`, stay in float32, and so do those
             after them.
+        num_first_layers: so many of the first ones, too.
     """
 
     title: str
     is_corrected: bool = True
     percentile: float | None = None
     num_float_layers: int = 0
+    num_first_layers: int = NUM_FIRST_LAYERS
 
 
 UNCORRECTED = Quantization("min-max ranges", is_corrected=False)
@@ -101,7 +104,9 @@ def quantize(
             fold_batch_norms(fine_tuned, prepared)
         layers = [node for node in reference.graph.node if node.op_type in LAYERS]
         in_float32 = [layer for layer in layers if layer.input[1] in worst[: method.num_float_layers]]
-        excluded = [node.name for node in (*layers[:NUM_FIRST_LAYERS], *in_float32, *_followers(reference, in_float32))]
+        excluded = [
+            node.name for node in (*layers[: method.num_first_layers], *in_float32, *_followers(reference, in_float32))
+        ]
         excluded += _outside_feature_maps(reference)
         outputs = {output.name for output in reference.graph.output}  # are compared with each other, as LAST_LAYERS'
         excluded += [node.name for node in reference.graph.node if node.op_type == "Conv" and node.output[0] in outputs]

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +23,7 @@ from tasks.common.deploy.formats.table import FORMATS, check_packages
 from tasks.common.deploy.inference import inference_copy
 from tasks.common.deploy.onnx_file import ExportedNetwork, add_postprocessing, write_onnx
 from tasks.common.deploy.onnx_network import is_onnx
+from tasks.common.deploy.quantization import NUM_FIRST_LAYERS
 from tasks.common.deploy.readme import format_readme
 from tasks.common.deploy.session import MODEL, describe_outputs
 from tasks.common.deploy.web_page import read_runtime, write_page
@@ -35,13 +36,14 @@ from tasks.common.settings import CONFIG, flatten, read_config
 from tasks.common.task import Task
 from tasks.common.training.quantization_aware import fine_tune
 from tasks.common.verbs.comparison import Candidate, Comparison, file_candidate, network_candidate, print_rows
-from tasks.common.verbs.formats import Converted, convert
-from tasks.common.verbs.int8 import Attempt, find_int8, print_attempts
+from tasks.common.verbs.formats import Converted, convert, int8_converter
+from tasks.common.verbs.int8 import Attempt, Quantizations, find_int8, print_attempts
 
 if TYPE_CHECKING:
     from onnx import GraphProto
 
 REPORT = "export.json"
+ONNX_RUNTIME = "ONNX Runtime"
 PREDICTOR_FILE = ROOT / "tasks" / "common" / "deploy" / "predictor.py"  # copied as it is
 PAGE = "index.html: the page; see it by `python -m http.server --bind 127.0.0.1`, at http://127.0.0.1:8000"
 CALIBRATION_IMAGES = 100  # of the training split
@@ -126,7 +128,7 @@ def _check_flags(options: Mapping[str, Any]) -> None:
         raise ValueError("--finetune: trains the network for 8 bits; give --int8 too")
     if name in FORMATS:
         check_packages(name)
-        if options["int8"]:
+        if options["int8"] and FORMATS[name].int8 is None:
             raise ValueError(f"--int8: files for {FORMATS[name].title} are in float32; leave out one of the flags")
 
 
@@ -140,42 +142,56 @@ def _export(
     on_cpu = inference_copy(network)
     difference = largest_difference(on_cpu, ExportedNetwork(ExportedModel(raw)), random_images(side))
 
+    finish = partial(_finish, graph=graph, task=task)
+
     @cache
     def finished(raw: Path) -> Candidate:
         title = "ONNX, int8" if raw.stem.startswith("int8") else "ONNX, float32"
-        file = _finish(raw, graph, task)
+        file = finish(raw)
         return file_candidate(task, title, ExportedModel(file), file.stat().st_size)
 
     comparison = Comparison(task)
     num_bytes = sum(tensor.nbytes for tensor in flatten(on_cpu.state_dict()).values())
     comparison.add(network_candidate(task, "PyTorch", network, num_bytes, on_cpu=on_cpu))
-    float32, converted = finished(raw), None
-    if options["format"] in FORMATS:
-        converted = convert(options["format"], task, on_cpu, raw, _finish(raw, graph, task), float32)
-        if converted.candidate is not None:
-            comparison.add(converted.candidate)
-    comparison.add(float32)
+    float32, converted, name = finished(raw), None, options["format"]
     if not options["int8"]:
-        return Exported(_finish(raw, graph, task), comparison, difference, [], converted)
+        if name in FORMATS:
+            converted = convert(name, task, on_cpu, raw, finish(raw), float32)
+            if converted.candidate is not None:
+                comparison.add(converted.candidate)
+        comparison.add(float32)
+        return Exported(finish(raw), comparison, difference, [], converted)
 
     def write_fine_tuned() -> Path:
         path = folder / "fine_tuned.onnx"
         write_onnx(fine_tune(network, others, images, task.config.seed), side, path, task.name, task.metadata)
         return path
 
-    best, tried = find_int8(
+    comparison.add(float32)
+    quantizations = Quantizations(raw, images, write_fine_tuned if options["finetune"] else None)
+    find = partial(
+        find_int8,
         task,
-        raw,
-        images,
+        quantizations,
         reference=float32.predict,
-        predictor_of=lambda path: finished(path).predict,
-        score_of=lambda path: comparison.score(finished(path)),
+        score_of=comparison.score,
         float_score=comparison.score(float32),
         max_loss=options["max_loss"],
-        fine_tune=write_fine_tuned if options["finetune"] else None,
     )
+    of_format = int8_converter(name, task, on_cpu, raw, images, finish) if name in FORMATS else None
+    best, tried = find(runtime=ONNX_RUNTIME, num_first_layers=NUM_FIRST_LAYERS, candidate_of=finished)
+    if of_format is not None:
+        form = FORMATS[name]
+        there, tried_there = find(
+            runtime=form.title,
+            num_first_layers=form.num_first_layers,
+            candidate_of=lambda path: of_format(path)[1],
+        )
+        converted, candidate = of_format(there.raw)
+        converted = converted._replace(tried=tried_there)
+        comparison.add(candidate)
     comparison.add(finished(best.raw))
-    return Exported(_finish(best.raw, graph, task), comparison, difference, tried, converted)
+    return Exported(finish(best.raw), comparison, difference, tried, converted)
 
 
 def _finish(raw: Path, graph: GraphProto | None, task: Task[Any]) -> Path:
@@ -254,5 +270,8 @@ def _print(task: Task[Any], exported: Exported, rows: Sequence[Mapping[str, Any]
     )
     if exported.converted is not None:
         print(exported.converted.describe())
+    score = rows[1]["metrics"].get(task.score_name)  # of ONNX in float32, where there is an int8
     if exported.tried:
-        print_attempts(exported.tried, task.score_name, rows[1]["metrics"].get(task.score_name))
+        print_attempts(ONNX_RUNTIME, exported.tried, task.score_name, score)
+    if exported.converted is not None and exported.converted.tried:
+        print_attempts(exported.converted.title, exported.converted.tried, task.score_name, score)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -15,13 +17,14 @@ from datasets.types import Image
 from tasks.common.deploy.difference import largest_difference, random_images
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.formats.source import ConversionSource, Run
-from tasks.common.deploy.formats.table import FORMATS, Format, check_packages, convert_file
+from tasks.common.deploy.formats.table import FORMATS, Format, check_packages, convert_file, int8_writer
 from tasks.common.deploy.onnx_file import ExportedNetwork
 from tasks.common.deploy.session import stack_images
 from tasks.common.evaluation.sample import sample_images
 from tasks.common.inference_task import predict_all
 from tasks.common.task import Task
 from tasks.common.verbs.comparison import Candidate, file_candidate
+from tasks.common.verbs.int8 import Attempt
 
 NUM_IMAGES = 20  # of the validation split, for the difference of the outputs
 MIN_AGREEMENT = 0.98  # of the predictions with the ONNX file's
@@ -50,7 +53,8 @@ class Converted(NamedTuple):
         files: the names in the folder.
         num_bytes: of all of it.
         candidate: to compare; None where the runtime does not run on this machine.
-        check: likewise.
+        check: likewise; None in 8 bits, too.
+        tried: the quantisations, if any.
     """
 
     title: str
@@ -59,6 +63,7 @@ class Converted(NamedTuple):
     num_bytes: int
     candidate: Candidate | None = None
     check: Check | None = None
+    tried: Sequence[Attempt] = ()
 
     @classmethod
     def of_folder(cls, title: str, folder: Path) -> Self:
@@ -73,16 +78,19 @@ class Converted(NamedTuple):
     def as_record(self) -> dict[str, Any]:
         """For a report."""
         record: dict[str, Any] = {"runtime": self.title, "files": self.files, "bytes": self.num_bytes}
-        return record | {"check": None if self.check is None else self.check._asdict()}
+        record["check"] = None if self.check is None else self.check._asdict()
+        return record | {"int8": [attempt.as_record() for attempt in self.tried]}
 
     def describe(self) -> str:
         """A line about the check."""
         names = " and ".join(self.files)
-        if self.check is None:
+        if self.candidate is None:
             return (
                 f"{names}: {self.num_bytes / 1e6:.2f} MB, by {self.title}; the structure was checked, but the outputs "
                 "are unverified, since it does not run here"
             )
+        if self.check is None:
+            return f"{names}: 8 bits, {self.num_bytes / 1e6:.2f} MB, by {self.title}"
         return (
             f"{names}: largest difference between the outputs of PyTorch and {self.title}: "
             f"{self.check.max_difference:.1e} of the largest value; predictions that agree with the ONNX file's: "
@@ -152,6 +160,43 @@ def convert(
             f"at least {MIN_AGREEMENT}; {advice}, or use the ONNX file"
         )
     return converted._replace(candidate=candidate, check=Check(difference, agreement, described))
+
+
+def int8_converter(
+    name: str,
+    task: Task[Any],
+    network: nn.Module,
+    raw: Path,
+    images: Sequence[Image],
+    finish: Callable[[Path], Path],
+) -> Callable[[Path], tuple[Converted, Candidate]]:
+    """What converts a quantised ONNX file, with raw outputs, of a network, and opens the result.
+
+    Args:
+        name: of the format, whose packages are installed and which can be in 8 bits.
+        task: of the network.
+        network: the original, on the CPU.
+        raw: its ONNX file in float32.
+        images: preprocessed training images for calibration.
+        finish: an ONNX file with raw outputs -> the one that would be kept, with its postprocessing if it has one.
+
+    Raises:
+        ValueError: if it cannot be converted; the returned function likewise.
+    """
+    form = FORMATS[name]
+    title, model = f"{form.title} {check_packages(name)}", ExportedModel(raw)
+    write = int8_writer(form, ConversionSource(network, model.output_names, raw, model.input_size), images)
+
+    @cache
+    def converted(quantized: Path) -> tuple[Converted, Candidate]:
+        onnx = finish(quantized) if form.reads_onnx else quantized
+        (folder := raw.with_name(f"{name}-{quantized.stem}")).mkdir()
+        run = write(onnx, folder)(None)
+        found = Converted.of_folder(title, folder)
+        candidate = file_candidate(task, f"{form.title}, int8", _ConvertedModel(onnx, run), found.num_bytes)
+        return found._replace(candidate=candidate), candidate
+
+    return converted
 
 
 def _convert(form: Format, source: ConversionSource, folder: Path) -> Run | None:

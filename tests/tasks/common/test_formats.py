@@ -7,11 +7,13 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,9 +21,12 @@ from torch import Tensor, nn
 from tasks.common.cli.commands import COMMANDS
 from tasks.common.cli.main import main
 from tasks.common.cli.parser import build_parser
+from tasks.common.deploy.bias_correction import read_layers
 from tasks.common.deploy.formats import table
-from tasks.common.deploy.formats.source import ConversionSource, silence
+from tasks.common.deploy.formats.source import ConversionSource, Open, WriteInt8, silence
 from tasks.common.deploy.formats.table import FORMATS, Format
+from tasks.common.deploy.quantization import CORRECTED, UNCORRECTED
+from tasks.common.deploy.session import INPUT, open_session
 from tasks.detection.config import DetectionConfig
 from tests.test_layers import REPOSITORY
 
@@ -76,12 +81,12 @@ def test_a_package_that_is_too_new_is_refused(monkeypatch: pytest.MonkeyPatch) -
         table.check_packages("litert")
 
 
-def test_eight_bits_are_refused(
+def test_eight_bits_are_refused_where_there_is_no_way(
     unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(table, "version", lambda package: "2.14.1" if package == "torch" else "9999.0")
-    assert export(unbroken, "litert", tmp_path / "out", "--int8") == 1
-    assert "--int8: files for LiteRT are in float32" in capsys.readouterr().err
+    monkeypatch.setattr(table, "version", lambda _: "9999.0")
+    assert export(unbroken, "executorch", tmp_path / "out", "--int8") == 1
+    assert "--int8: files for ExecuTorch are in float32" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -131,6 +136,47 @@ def test_a_format_is_compared_and_kept(
     assert other["bytes"] == (tmp_path / "out" / "model.stand_in").stat().st_size == 1000
     assert report["format"]["files"] == ["model.stand_in"]
     assert (tmp_path / "out" / "model.onnx").is_file()
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_eight_bits_of_a_format_are_found_compared_and_kept(
+    unbroken: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By a stand-in that runs the quantised ONNX files in ONNX Runtime."""
+    first_layers, num_images = [], []
+
+    def int8(_: ConversionSource, images: Sequence[Any]) -> WriteInt8:
+        num_images.append(len(images))
+
+        def write(quantized: Path, folder: Path) -> Open:
+            (folder / "model.stand_in").write_bytes(bytes(500))
+            layers = list(read_layers(onnx.load(quantized)).values())
+            first_layers.append([layer.scales is None for layer in layers[:3]])
+            session = open_session(quantized)
+            return lambda _: lambda image: session.run(None, {INPUT: image})
+
+        return write
+
+    monkeypatch.setitem(FORMATS, "litert", Format("Stand-in", lambda *_: None, int8=int8, num_first_layers=1))
+    assert export(unbroken, "litert", tmp_path / "out", "--int8", "--max_loss", "1") == 0
+    assert first_layers == [[True, False, False]] * 2
+    report = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert [row["network"] for row in report["networks"]] == [
+        "PyTorch", "ONNX, float32", "Stand-in, int8", "ONNX, int8",
+    ]  # fmt: skip
+    assert report["networks"][2]["bytes"] == 500
+    assert report["format"]["check"] is None
+    ours, theirs = report["int8"], report["format"]["int8"]
+    assert [one["title"] for one in theirs] == [one["title"] for one in ours] == [UNCORRECTED.title, CORRECTED.title]
+    assert sum(one["score"] is not None for one in theirs) == 1
+    captured = capsys.readouterr()
+    assert "model.stand_in: 8 bits, 0.00 MB, by Stand-in 2.14.1" in captured.out
+    assert "8 bits in Stand-in" in captured.err
+    assert (tmp_path / "out" / "model.stand_in").is_file()
+    assert len(num_images) == 1
 
 
 def test_other_outputs_are_refused(
@@ -201,9 +247,9 @@ def test_portable_networks_have_contiguous_weights_and_the_same_outputs(tmp_path
         torch.testing.assert_close(a, b)
 
 
-def export_alone(run: Path, name: str, out: Path) -> None:
+def export_alone(run: Path, name: str, out: Path, *flags: str) -> None:
     """In a process of its own: ExecuTorch crashed in one that had run OpenVINO, and why was not found."""
-    words = ["export", "--run", str(run), "--format", name, "--out", str(out)]
+    words = ["export", "--run", str(run), "--format", name, "--out", str(out), *flags]
     done = subprocess.run([sys.executable, "-m", "tasks.detection", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -225,6 +271,19 @@ def test_files_have_the_outputs_of_the_network(name: str, unbroken: Path, tmp_pa
     pytorch, other, _ = report["networks"]
     assert report["format"]["check"]["max_difference"] < 1e-4
     assert other["metrics"] == pytest.approx(pytorch["metrics"], abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["openvino", "litert"])
+def test_files_in_eight_bits_predict_as_onnx_runtime_does(name: str, unbroken: Path, tmp_path: Path) -> None:
+    _skip_without(name)
+    export_alone(unbroken, name, tmp_path / "out", "--int8", "--max_loss", "1")
+    report = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert report["format"]["files"] == FILES[name]
+    in_float32, in_format, in_onnx = report["networks"][1:]
+    assert in_format["bytes"] < 0.5 * in_float32["bytes"]
+    assert in_format["metrics"]["AP50"] == pytest.approx(in_onnx["metrics"]["AP50"], abs=0.05)
+    for ours, theirs in zip(report["int8"], report["format"]["int8"], strict=True):
+        assert theirs["agreement"] == pytest.approx(ours["agreement"], abs=0.05)
 
 
 @pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated:DeprecationWarning")  # when coremltools is imported

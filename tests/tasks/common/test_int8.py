@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 
 from tasks.common.agreement import Agreement, divergence
-from tasks.common.deploy.quantization import CORRECTED, FINE_TUNED, REMEDIES, UNCORRECTED, Quantization
+from tasks.common.deploy.quantization import (
+    CORRECTED,
+    FINE_TUNED,
+    NUM_FIRST_LAYERS,
+    REMEDIES,
+    UNCORRECTED,
+    Quantization,
+)
 from tasks.common.verbs import int8
-from tasks.common.verbs.int8 import Attempt, find_int8
+from tasks.common.verbs.comparison import Candidate
+from tasks.common.verbs.int8 import Attempt, Quantizations, find_int8
 
 TITLES = [UNCORRECTED.title, CORRECTED.title, *(method.title for method in REMEDIES)]
 
@@ -31,39 +39,63 @@ class Stub:
 
 @pytest.fixture
 def find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    floats = tmp_path / "floats.onnx"
+    written: list[Quantization] = []
 
     def quantize(
         _: Path, path: Path, __: Any, method: Quantization, worst: Sequence[str], fine_tuned: Path | None
     ) -> None:
         assert bool(worst) == (method in REMEDIES)
-        assert (fine_tuned is not None) == (method is FINE_TUNED)
+        assert (fine_tuned is not None) == (method == FINE_TUNED)
+        assert method not in written
+        written.append(method)
         path.write_text(method.title)
 
     monkeypatch.setattr(int8, "quantize", quantize)
     monkeypatch.setattr(int8, "worst_layers", lambda *_: [("first.weight", 0.5), ("second.weight", 0.25)])
 
+    def candidate_of(path: Path) -> Candidate:
+        title = path.read_text()
+        return Candidate(title, lambda *_: None, lambda images: [title] * len(images), 0)  # type: ignore[arg-type, return-value]
+
     def run(
-        stub: Any, max_loss: float = 0.01, fine_tune: Callable[[], Path] | None = None
+        stub: Any, max_loss: float = 0.01, fine_tune: Callable[[], Path] | None = None, times: int = 1
     ) -> tuple[Attempt, list[Attempt]]:
-        def score_of(path: Path) -> float | None:
-            stub.scored.append(path.read_text())
-            found: float | None = stub.scores.get(path.read_text())
+        def score_of(candidate: Candidate) -> float | None:
+            stub.scored.append(candidate.title)
+            found: float | None = stub.scores.get(candidate.title)
             return found
 
-        return find_int8(
-            stub,
-            floats,
-            [np.zeros((2, 2, 3), np.uint8)],
-            reference=lambda images: ["floats"] * len(images),
-            predictor_of=lambda path: lambda images: [path.read_text()] * len(images),
-            score_of=score_of,
-            float_score=0.8,
-            max_loss=max_loss,
-            fine_tune=fine_tune,
-        )
+        written.clear()
+        quantizations = Quantizations(tmp_path / "floats.onnx", [np.zeros((2, 2, 3), np.uint8)], fine_tune)
+        for _ in range(times):
+            found = find_int8(
+                stub,
+                quantizations,
+                runtime="ONNX Runtime",
+                num_first_layers=NUM_FIRST_LAYERS,
+                reference=lambda images: ["floats"] * len(images),
+                candidate_of=candidate_of,
+                score_of=score_of,
+                float_score=0.8,
+                max_loss=max_loss,
+            )
+        return found
 
     return run
+
+
+def test_a_second_runtime_takes_the_files_of_the_first(find: Any) -> None:
+    """`quantize` above is not called twice for one."""
+    calls = []
+
+    def fine_tune() -> Path:
+        calls.append(1)
+        return Path("fine_tuned.onnx")
+
+    stub = Stub((0.15, 0.05, 0.2, 0.04, 0.01), (0.7, 0.75, 0.8, 0.8, 0.795))
+    stub.kl[FINE_TUNED.title] = 0.3
+    assert find(stub, fine_tune=fine_tune, times=2)[0].title == REMEDIES[2].title
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize(("kl", "expected"), [((0.15, 0.01), CORRECTED), ((0.01, 0.15), UNCORRECTED)])
@@ -107,7 +139,9 @@ def test_a_loss_that_nothing_mends_is_refused_with_the_layers_and_a_table(
     find: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stub = Stub((0.15, 0.05, 0.2, 0.04, 0.01), (0.7, 0.75, 0.7, 0.7, 0.72))
-    with pytest.raises(ValueError, match=r"top1 falls by 0\.080 to 0\.720, more than --max_loss 0\.01") as error:
+    with pytest.raises(
+        ValueError, match=r"top1 in ONNX Runtime falls by 0\.080 to 0\.720, more than --max_loss 0\.01"
+    ) as error:
         find(stub)
     assert "first.weight (0.50), second.weight (0.25)" in str(error.value)
     assert "try --finetune, train a larger width, or allow it with a larger --max_loss" in str(error.value)

@@ -21,6 +21,7 @@ from tasks.common.deploy.inference import inference_copy
 
 Run = Callable[[NDArray[np.uint8]], Sequence[NDArray[Any]]]  # an image (1, 3, S, S), contiguous -> the outputs
 Open = Callable[[int | None], Run]  # the number of threads, None for as many as there are cores -> an opened file
+WriteInt8 = Callable[[Path, Path], Open]  # a quantised ONNX file, an empty folder -> see `Open`
 FILE = "model"  # the files' name without its ending
 
 
