@@ -14,7 +14,7 @@ from distill.config import DistillConfig
 from distill.ensemble import TeacherEnsemble
 from distill.names import parse_teacher
 from distill.objectives import DistillObjective, build_objective
-from distill.report import PICTURE, report
+from distill.report import MASKS, PICTURE, report
 from distill.task import Distillation
 from distill.teacher import Teacher
 from distill.teachers import open_teacher
@@ -100,7 +100,8 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         return 0
     report(student, teachers, runs, run)
     evaluate = f"python -m tasks.{task_name} evaluate --run {shlex.quote(str(run / DISTILLED_RUN))}"
-    print(f"look at {run / PICTURE}; the student: {evaluate}", file=sys.stderr)
+    pictures = " and ".join(str(run / name) for name in (PICTURE, MASKS) if (run / name).is_file())
+    print(f"look at {pictures}; the student: {evaluate}", file=sys.stderr)
     return 0
 
 
