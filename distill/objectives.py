@@ -232,7 +232,7 @@ class PixelObjective:
 
     def ensemble(self, outputs: Sequence[Tensor]) -> Tensor:
         """The logarithm of the mean probability, at the finest map of all."""
-        size = _finest([*outputs])
+        size = _finest(outputs)
         return _log_mean([resize_map(logits, size).log_softmax(1) for logits in outputs])
 
     def projection(self, network: Any, output_shape: Sequence[int]) -> nn.Module:
