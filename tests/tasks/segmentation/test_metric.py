@@ -1,4 +1,4 @@
-"""Segmentation scores: against scikit-learn's confusion matrix, and boundaries by distances of all pairs of pixels."""
+"""Segmentation scores: against scikit-learn's and torchmetrics', and boundaries by distances of all pairs of pixels."""
 
 import csv
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.metrics import confusion_matrix, jaccard_score
@@ -43,6 +44,24 @@ def test_scores_are_scikit_learns(rng: np.random.Generator, tmp_path: Path) -> N
     rows = list(csv.DictReader((tmp_path / "per_class.csv").read_text().splitlines()))
     assert [row["class"] for row in rows] == list(NAMES[:4])
     np.testing.assert_allclose([float(row["IoU"]) for row in rows], ious, atol=1e-6)
+
+
+def test_scores_are_those_of_torchmetrics(rng: np.random.Generator) -> None:
+    from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex  # slow to import
+
+    metric, num_classes = SegmentationMetric(NAMES), len(NAMES)
+    references = {
+        "mIoU": MulticlassJaccardIndex(num_classes, ignore_index=VOID),
+        "pixel_accuracy": MulticlassAccuracy(num_classes, average="micro", ignore_index=VOID),
+        "mean_accuracy": MulticlassAccuracy(num_classes, average="macro", ignore_index=VOID),
+    }
+    for predicted, truth in random_masks(rng):
+        metric.update([predicted], [truth])
+        for reference in references.values():
+            reference.update(*(torch.from_numpy(mask.class_ids.astype(np.int64)) for mask in (predicted, truth)))
+    scores = metric.compute()
+    for name, reference in references.items():
+        assert scores[name] == pytest.approx(float(reference.compute()), abs=1e-6)
 
 
 def test_a_mask_fed_back_is_1_and_merging_is_exact(rng: np.random.Generator) -> None:
