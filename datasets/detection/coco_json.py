@@ -62,10 +62,21 @@ def read_coco_json(file: Path) -> CocoJson:
     """Read a file; images are not opened.
 
     Raises:
-        ValueError: naming the file and the fault: it is missing or not JSON, a key is missing, an annotation has an
-            unknown image or category, or no box.
+        ValueError: naming the file and the fault, see `parse_json` and `check_content`.
     """
-    content = _read_json(file)
+    return check_content(file, parse_json(file))
+
+
+def check_content(file: Path, content: Mapping[str, Any]) -> CocoJson:
+    """The checked content of a file.
+
+    Args:
+        file: for messages.
+        content: from `parse_json`.
+
+    Raises:
+        ValueError: if an annotation has an unknown image or category, or no box, and for other faults of that kind.
+    """
     categories, class_of = _read_categories(file, content["categories"])
     image_names, sizes_hw, row_of = _read_images(file, content["images"])
     annotations = content["annotations"]
@@ -103,7 +114,12 @@ def check_meaning(file: Path, boxes_xywh: NDArray[np.float64], sizes_hw: NDArray
             )
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def parse_json(file: Path) -> dict[str, Any]:
+    """The objects in a file: lists of images, annotations and categories.
+
+    Raises:
+        ValueError: if it is missing or not JSON, or a list is missing.
+    """
     with paused_gc():
         content = read_json(file, "a COCO annotation file")
     for key in KEYS:

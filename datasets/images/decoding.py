@@ -59,7 +59,7 @@ def decode(data: bytes, *, min_side_px: int | None, pixel_range: PixelRange | No
     if image_format == "TIFF":
         return _decode_tiff(data, pixel_range)
     if image_format == "PNG" and data[PNG_DEPTH_OFFSET : PNG_DEPTH_OFFSET + 1] == b"\x10":
-        return _upright(_decode_deep(data, pixel_range), _header(data).orientation)
+        return apply_orientation(_decode_deep(data, pixel_range), _header(data).orientation)
     if image_format == "PPM" and _header(data).bits > 8:
         return _decode_deep(data, pixel_range)
     return _decode_by_opencv(data, cv2.IMREAD_COLOR_RGB)
@@ -77,7 +77,7 @@ def stored_values(data: bytes) -> NDArray[Any]:
 def as_stored(image: Image, data: bytes) -> Image:
     """The pixels of a file in the order they are stored in, from the upright image."""
     orientation = _header(data).orientation
-    return _upright(image, _INVERSE.get(orientation, orientation))
+    return apply_orientation(image, _INVERSE.get(orientation, orientation))
 
 
 def scale_to_8_bits(image: NDArray[Any], pixel_range: PixelRange | None) -> Image:
@@ -195,15 +195,17 @@ def _decode_by_pillow(data: bytes, image_format: str) -> Image:
         image = TiffImageFile(file) if image_format == "TIFF" else open_with_pillow(file, image_format)
         if image.width * image.height > _MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels")
-        return _upright(np.array(image.convert("RGB")), orientation_of(image))  # of TIFF Pillow itself turns the pixels
+        return apply_orientation(
+            np.array(image.convert("RGB")), orientation_of(image)
+        )  # of TIFF Pillow itself turns the pixels
     except ValueError:
         raise
     except Exception as error:  # Pillow raises errors of many types for files that make no sense
         raise ValueError(str(error)) from error
 
 
-def _upright(image: Image, orientation: int) -> Image:
-    """Apply an orientation of EXIF (tag 274)."""
+def apply_orientation(image: Image, orientation: int) -> Image:
+    """Stored pixels (H, W) or (H, W, C) turned upright, by an orientation of EXIF (tag 274)."""
     if orientation in (5, 6, 7, 8):
         image = np.swapaxes(image, 0, 1)
     if orientation in (3, 4, 7, 8):

@@ -13,12 +13,10 @@ from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
 from datasets.detection.coco import annotation_files, image_folders, only_one
-from datasets.detection.coco_json import CocoJson, read_coco_json
+from datasets.detection.coco_json import CocoJson, check_content, parse_json
 from datasets.detection.sizes import fill_sizes
-from datasets.files import read_json
 from datasets.images.read import UnreadableImageError
 from datasets.locate import locate
-from datasets.memory import paused_gc
 from datasets.segmentation.masked import MaskedImages
 from datasets.splits import SplitData
 from datasets.stores import ImageFiles, Rows
@@ -168,13 +166,14 @@ def read_coco_masks(root: Path, file: Path, split: Split = "train") -> MaskedIma
     """Read the outlines of a file; what is in none is background, and crowds are void.
 
     Raises:
-        ValueError: naming the file and the fault, see `read_coco_json`; or no annotation has an outline.
+        ValueError: naming the file and the fault, see `parse_json` and `check_content`; or there is no outline.
     """
-    content = read_coco_json(file)
+    parsed = parse_json(file)
+    content = check_content(file, parsed)
     located, warnings = locate(root, image_folders(root, file, split), content.image_names, file)
     store = ImageFiles(root, located)
     sizes_hw, lines = fill_sizes(store, content.sizes_hw, file)
-    outlines, is_drawn = _read_outlines(file, content)
+    outlines, is_drawn = _read_outlines(file, content, parsed["annotations"])
     num_without = int((~is_drawn).sum())
     if not is_drawn.any():
         raise ValueError(f"{file}: none of its annotations has an outline; expected {EXPECTED}")
@@ -190,10 +189,10 @@ def read_coco_masks(root: Path, file: Path, split: Split = "train") -> MaskedIma
     return MaskedImages(store, masks, class_names, [*warnings, *lines]).probe()
 
 
-def _read_outlines(file: Path, content: CocoJson) -> tuple[Outlines, NDArray[np.bool_]]:
+def _read_outlines(
+    file: Path, content: CocoJson, annotations: Sequence[Mapping[str, Any]]
+) -> tuple[Outlines, NDArray[np.bool_]]:
     """The outlines, and which objects have one."""
-    with paused_gc():
-        annotations = read_json(file, "a COCO annotation file")["annotations"]
     coordinates: list[float] = []
     polygon_ends, object_ends, run_lengths = [], [], {}
     is_drawn = np.zeros(len(annotations), np.bool_)

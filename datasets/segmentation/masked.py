@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.detection.pairing import name_in_split
+from datasets.images.decoding import apply_orientation
+from datasets.images.headers import TRANSPOSED
 from datasets.images.read import UnreadableImageError, image_header
 from datasets.segmentation.masks import MaskCoding, read_mask
 from datasets.splits import Holdout, validation_rows
 from datasets.stores import ImageFiles, Rows, StoredExamples, join_files
 from datasets.subsample import evenly_spread
-from datasets.types import VOID, Example, Mask
+from datasets.types import VOID, Mask
 
 NUM_PROBED = 20  # masks that are read when a split is opened
 MAX_FAULTY_FRACTION = 0.5  # of these; if more are faulty, the fault is in all of them
@@ -87,23 +89,25 @@ class MaskedImages(StoredExamples[Mask]):
         super().__init__(images, warnings)
         self.masks, self.class_names = masks, tuple(class_names)
 
-    def __getitem__(self, index: int) -> Example[Mask]:
-        """An image with its mask.
-
-        Raises:
-            UnreadableImageError: if one of them cannot be read, their sizes differ, or the mask is all void.
-        """
-        example = super().__getitem__(index)
-        self._require_size(index, example.truth, example.image.shape[:2])
-        return example
-
     def truth(self, index: int) -> Mask:
-        """The mask of an image, without opening the image.
+        """The mask of an image, without decoding the image.
+
+        A mask is upright, as annotation tools show the photo (labelme and CVAT apply EXIF's orientation). One that has
+        the size of the stored pixels, which EXIF turns by 90 degrees, is turned with them.
 
         Raises:
-            UnreadableImageError: if it cannot be read, or is all void.
+            UnreadableImageError: if it or the image cannot be read, their sizes differ, or it is all void.
         """
-        class_ids = self.masks.read(index)
+        class_ids, header = self.masks.read(index), image_header(Path(self.id(index)))
+        size_hw = header.height, header.width
+        if class_ids.shape != size_hw and header.orientation in TRANSPOSED and class_ids.shape == size_hw[::-1]:
+            class_ids = apply_orientation(class_ids, header.orientation)
+        if class_ids.shape != size_hw:
+            height, width = class_ids.shape
+            raise UnreadableImageError(
+                f"{self.masks.id(index)}: a mask of {width} x {height} pixels, but {self.id(index)} has "
+                f"{header.width} x {header.height}; expected the same size"
+            )
         if (class_ids == VOID).all():
             raise UnreadableImageError(
                 f"{self.masks.id(index)}: all of its pixels are void; expected a class for some, or no such image"
@@ -130,19 +134,10 @@ class MaskedImages(StoredExamples[Mask]):
 
     def _fault(self, index: int) -> UnreadableImageError | None:
         try:
-            truth, header = self.truth(index), image_header(Path(self.id(index)))
-            self._require_size(index, truth, (header.height, header.width))
+            self.truth(index)
         except UnreadableImageError as error:
             return error
         return None
-
-    def _require_size(self, index: int, truth: Mask, image_hw: Sequence[int]) -> None:
-        if truth.class_ids.shape != tuple(image_hw):
-            (height, width), (image_height, image_width) = truth.class_ids.shape, image_hw
-            raise UnreadableImageError(
-                f"{self.masks.id(index)}: a mask of {width} x {height} pixels, but {self.id(index)} has "
-                f"{image_width} x {image_height}; expected the same size"
-            )
 
 
 def join_masked(parts: Sequence[MaskedImages]) -> MaskedImages:

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 from numpy.typing import NDArray
 
@@ -84,6 +85,28 @@ def test_lists_name_images_with_spaces_and_tell_folders_apart(tmp_path: Path) ->
     assert names == [["images/x/b c.jpg", "images/y/a.jpg"], ["images/y/b c.jpg", "images/x/a.jpg"]]
     masks: Any = data["val"].masks
     assert Path(masks.id(1)) == tmp_path / "masks" / "y" / "a.png"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_masks_of_photos_that_exif_turns(orientation: int, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Upright, as annotation tools write them; of the stored pixels where only these have the mask's size."""
+    make_folder(tmp_path, stems=("stored", "upright"))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    photo = PIL.Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
+    photo.save(tmp_path / "images" / "upright.jpg", exif=exif)
+    photo.save(tmp_path / "images" / "stored.jpg", exif=exif)
+    stored = PIL.Image.fromarray(rng.integers(0, 3, (6, 8), np.uint8))
+    stored.getexif()[0x0112] = orientation
+    upright = PIL.ImageOps.exif_transpose(stored)
+    write_mask(tmp_path / "masks" / "stored.png", np.asarray(stored))
+    write_mask(tmp_path / "masks" / "upright.png", np.asarray(upright))
+    source = open_segmentation(tmp_path)["train"]
+    expected = [stored if orientation <= 4 else upright, upright]  # a mask of 8 x 6 is that of a photo of 8 x 6
+    for row, mask in enumerate(expected):
+        example = source[row]
+        np.testing.assert_array_equal(example.truth.class_ids, np.asarray(mask))
+        assert example.image.shape[:2] == example.truth.class_ids.shape
 
 
 def test_voc(tmp_path: Path) -> None:
