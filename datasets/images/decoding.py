@@ -195,9 +195,8 @@ def _decode_by_pillow(data: bytes, image_format: str) -> Image:
         image = TiffImageFile(file) if image_format == "TIFF" else open_with_pillow(file, image_format)
         if image.width * image.height > _MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels")
-        return apply_orientation(
-            np.array(image.convert("RGB")), orientation_of(image)
-        )  # of TIFF Pillow itself turns the pixels
+        # Pillow itself turns the pixels of TIFF.
+        return apply_orientation(np.array(image.convert("RGB")), orientation_of(image))
     except ValueError:
         raise
     except Exception as error:  # Pillow raises errors of many types for files that make no sense
