@@ -44,6 +44,7 @@ from tasks.common.runtime.signals import INTERRUPTED
 from tasks.common.settings import CONFIG, build_settings
 from tasks.common.task import Objective, Task
 from tasks.common.training.fit import InterruptedRunError
+from tasks.common.training.loggers.table import check_loggers
 from tasks.common.training.state import size_of_checkpoints
 from tasks.common.verbs.train import check_settings
 from tasks.registry import task_class
@@ -121,6 +122,7 @@ def _check(config: Any, settings: DistillConfig) -> None:
         raise ValueError("optim.balance: expected 0 with --unlabelled images, whose classes are not known")
     if settings.unlabelled_part is not None and not (settings.unlabelled and hasattr(config.data, "face_part")):
         raise ValueError("unlabelled_part: needs --unlabelled photos of faces")
+    check_loggers(config.loop.logger_names)
 
 
 def _check_place(options: dict[str, Any], num_bytes: int = MIN_FREE_BYTES) -> None:

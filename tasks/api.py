@@ -11,13 +11,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.common.published import PUBLISHED_MODELS
 from tasks.common.runtime.repository import ROOT
+from tasks.common.training.callback import Callback
 from tasks.registry import TASKS, config_class, task_class
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def train(
     run_dir: str | Path | None = None,
     resume: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
-    on_epoch: Callable[[Mapping[str, Any]], None] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train a model as `python -m tasks.<task> train` does.
 
@@ -106,7 +107,7 @@ def train(
         run_dir: the new run folder; None for one in runs/<task>, named by date and time.
         resume: run folder of an interrupted training to continue.
         settings: others by their names on the command line, such as `{"optim.epochs": 5}`; they override the recipe.
-        on_epoch: called with the row of the log after each epoch.
+        callbacks: told of each epoch and more; subclasses of `tasks.Callback`.
 
     Raises:
         ValueError: if a setting is wrong, or the data cannot be used.
@@ -120,7 +121,7 @@ def train(
     arguments = _read(task, "train", [*words, *_flags(settings)])
     from tasks.common.verbs.train import run_training
 
-    return Run(run_training(task_class(task), arguments, on_epoch))
+    return Run(run_training(task_class(task), arguments, callbacks))
 
 
 def _read(task: str, verb: str, words: list[str]) -> Arguments:

@@ -52,7 +52,7 @@ def _allowed() -> dict[str, set[str]]:
     allowed["tasks.common.verbs"] |= {CLI}  # for the parsed arguments
     allowed[ONE_TASK] = below | {CLI}
     allowed[API] = below | {CLI, REGISTRY}
-    allowed["tasks"] = {REGISTRY, API}
+    allowed["tasks"] = {REGISTRY, API, "tasks.common.training"}
     allowed["distill"] = below | {CLI, REGISTRY, ONE_TASK}
     allowed["results"] = below | {CLI, REGISTRY, ONE_TASK}
     return allowed

@@ -33,6 +33,7 @@ HARDWARE = ("loop.device", "loop.num_threads", "loop.precision", "loop.determini
 LOADER = ("loop.num_workers", "loop.max_unreadable_fraction")
 FACE_INPUT = ("data.input_size", "data.face_part", "data.align", "data.face_crop", "data.face_scale")
 FACE_ARCHITECTURE = ("data.face_crop", "data.face_scale")
+LOGGERS = ("tensorboard", "mlflow", "wandb")
 EVALUATION = ("data", "optim.batch_size", *HARDWARE, *LOADER)
 
 
@@ -178,6 +179,8 @@ class LoopConfig(Settings, group="loop"):
         evaluate_every: epochs between evaluations, the best of which is kept; the last epoch is always evaluated.
         checkpoint_minutes: time between checkpoints within an epoch; there is always one after each epoch.
         max_unreadable_fraction: stop if a larger fraction of the images cannot be read; 1 never stops.
+        loggers: where losses, scores and pictures go besides the run folder: tensorboard (event files in it), mlflow or
+            wandb, several with commas; each needs pip install '.[tensorboard]' and so on.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -189,6 +192,18 @@ class LoopConfig(Settings, group="loop"):
     evaluate_every: PositiveInt = 1
     checkpoint_minutes: NonNegative = 5.0
     max_unreadable_fraction: ClosedUnit = 0.01
+    loggers: str = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = self.logger_names
+        is_valid = set(names) <= set(LOGGERS) and len(set(names)) == len(names)
+        require(is_valid, "loop.loggers", "tensorboard, mlflow or wandb, several with commas, or none", self.loggers)
+
+    @property
+    def logger_names(self) -> tuple[str, ...]:
+        """The loggers, one by one."""
+        return () if self.loggers == "none" else tuple(name.strip() for name in self.loggers.split(","))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ RESUME_MAY_CHANGE = frozenset(
         "loop.num_threads",
         "loop.num_workers",
         "loop.checkpoint_minutes",
+        "loop.loggers",
         "loop.max_unreadable_fraction",
     }
 )

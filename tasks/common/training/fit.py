@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import reprlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -20,25 +20,25 @@ from torch import Tensor
 from datasets.files import write_json
 from datasets.loader import TrainingBatches, build_loader
 from datasets.progress import Progress
-from tasks.common.drawing.plot import draw_curves
 from tasks.common.evaluation.evaluate import TorchPredictor, evaluate, evaluation_loader
-from tasks.common.evaluation.report import epoch_line, has_stalled, is_new_best, metrics_as_json, write_csv
+from tasks.common.evaluation.report import epoch_line, has_stalled, is_new_best, metrics_as_json
 from tasks.common.evaluation.scoring import NO_IMAGES, draw_examples, validation_source
 from tasks.common.evaluation.thresholds import write_table
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs import checkpoint
-from tasks.common.runs.folder import CURVES, LOG, METRICS, PICTURE
+from tasks.common.runs.folder import METRICS, PICTURE
 from tasks.common.runtime.device import compute_dtype, setup_device, synchronize_batch_norm
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World, shared_batch_size
 from tasks.common.runtime.signals import stop_signals
 from tasks.common.task import Objective, Task
+from tasks.common.training.callback import Callback, watched_by
 from tasks.common.training.freeze import frozen_stages, set_trainable
 from tasks.common.training.optim import EmaModel, build_optimizer, learning_rate
+from tasks.common.training.run_log import describe, watchers
 from tasks.common.training.state import TrainingState
 from tasks.common.training.step import train_step
 
 T = TypeVar("T")
-OnEpoch = Callable[[Mapping[str, Any]], None]
 SAVE_AFTER_S = 30  # a checkpoint older than this is renewed before an evaluation
 LOG_EVERY_STEPS = 20  # reading the loss synchronises with the device
 
@@ -56,7 +56,7 @@ def fit(
     weights: Mapping[str, Tensor] | None = None,
     score_start: bool = False,
     world: World = SINGLE_PROCESS,
-    on_epoch: OnEpoch | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, float]:
     """Train and evaluate; write log, checkpoints, metrics and pictures to the run folder.
 
@@ -70,7 +70,7 @@ def fit(
         weights: initial weights of the whole network, in place of those in the settings.
         score_start: whether the initial weights are scored, as epoch 0, and kept if no epoch is better.
         world: the processes that share each batch; rank 0 writes.
-        on_epoch: called on rank 0 with the row of log.csv after each epoch.
+        callbacks: told of the training on rank 0, after the run's own log and the loggers in `loop.loggers`.
 
     Returns:
         The scores of the best checkpoint; none without validation images.
@@ -83,29 +83,32 @@ def fit(
     trainer = _Trainer(task, objective or task, run, world, weights)
     if resume:
         trainer.restore()
-    elif score_start:
-        trainer.score_start()
     state, epochs = trainer.state, task.config.optim.epochs
     total_steps = epochs * trainer.steps_per_epoch
-    with (
-        stop_signals() as signals,
-        Progress("training", total_steps, done=state.step, silent=not world.is_main) as progress,
-    ):
-        for epoch in range(state.num_epochs, epochs):
-            if trainer.has_stalled():
-                progress.print(
-                    f"stopped after epoch {epoch}: {task.score_name} has not risen for {task.config.optim.patience} "
-                    "epochs (optim.patience)"
-                )
-                break
-            trainer.train_epoch(epoch, signals, progress)
-            row = trainer.close_epoch(epoch)
-            progress.print(epoch_line(row, epochs, task.score_name))
-            if on_epoch is not None and world.is_main:
-                on_epoch(row)
-            if world.any(bool(signals))[0]:  # the checkpoint was written at the end of the epoch
-                raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
-    return trainer.finish()
+    callback = watchers(task.config.loop.logger_names, callbacks, world)
+    with watched_by(callback, describe(task, run, state.step, state.history)):
+        if score_start and not resume and trainer.val_loader is not None:
+            callback.on_epoch(trainer.score_start())
+        with (
+            stop_signals() as signals,
+            Progress("training", total_steps, done=state.step, silent=not world.is_main) as progress,
+        ):
+            for epoch in range(state.num_epochs, epochs):
+                if trainer.has_stalled():
+                    progress.print(
+                        f"stopped after epoch {epoch}: {task.score_name} has not risen for {task.config.optim.patience}"
+                        " epochs (optim.patience)"
+                    )
+                    break
+                trainer.train_epoch(epoch, signals, progress, callback)
+                row = trainer.close_epoch(epoch)
+                callback.on_epoch(row)
+                progress.print(epoch_line(row, epochs, task.score_name))
+                if world.any(bool(signals))[0]:  # the checkpoint was written at the end of the epoch
+                    raise InterruptedRunError(f"stopped after step {state.step} of {total_steps}")
+        scores = trainer.finish()
+        callback.on_end(scores)
+    return scores
 
 
 class _Trainer(Generic[T]):
@@ -165,12 +168,12 @@ class _Trainer(Generic[T]):
         self.shape = {"num_images": num_images, "steps_per_epoch": self.steps_per_epoch}
         self.saved_at_s = time.monotonic()
 
-    def score_start(self) -> None:
-        """Evaluate the initial weights as epoch 0, if there are validation images."""
-        if self.val_loader is not None:
-            self.state.history.append(self._evaluate({"epoch": 0, "step": 0}))
+    def score_start(self) -> dict[str, Any]:
+        """Evaluate the initial weights as epoch 0; returns its log row."""
+        self.state.history.append(self._evaluate({"epoch": 0, "step": 0}))
+        return self.state.history[-1]
 
-    def train_epoch(self, epoch: int, signals: list[int], progress: Progress) -> None:
+    def train_epoch(self, epoch: int, signals: list[int], progress: Progress, callback: Callback) -> None:
         """Run the remaining steps of an epoch, counted from 0.
 
         Raises:
@@ -208,7 +211,9 @@ class _Trainer(Generic[T]):
                 world=world,
             )
             if state.step % LOG_EVERY_STEPS == 0:
-                progress.describe(f"loss {state.mean_losses(world)['loss']:.3f}")
+                losses = state.recent_losses(world)
+                progress.describe(f"loss {losses['loss']:.3f}")
+                callback.on_step(state.step, {"lr": lr, **losses})
             state.total_s += time.perf_counter() - started
             progress.advance()
             if stop or (save and step + 1 < self.steps_per_epoch):  # the end of the epoch saves anyway
@@ -228,7 +233,7 @@ class _Trainer(Generic[T]):
             self.network = torch.compile(network) if self.loop.compile else network
 
     def close_epoch(self, epoch: int) -> dict[str, Any]:
-        """Evaluate if due, save the best weights, write checkpoint and log; returns the epoch's log row."""
+        """Evaluate if due, save the best weights, write the checkpoint; returns the epoch's log row."""
         optim, state, num_epochs = self.optim, self.state, epoch + 1
         is_evaluated = num_epochs % self.loop.evaluate_every == 0 or num_epochs == optim.epochs
         if is_evaluated and self.world.any(self._is_older_than(SAVE_AFTER_S))[0]:
@@ -237,8 +242,6 @@ class _Trainer(Generic[T]):
         self.unreadable.merge_processes(self.world)
         state.history.append(self._evaluate(row) if is_evaluated else row)
         self._save()
-        if self.world.is_main:
-            write_csv(self.run / LOG, state.history)
         return state.history[-1]
 
     def _evaluate(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -299,7 +302,7 @@ class _Trainer(Generic[T]):
             )
 
     def finish(self) -> dict[str, float]:
-        """Stop the loaders; write metrics, curves and pictures of the best checkpoint; returns its scores."""
+        """Stop the loaders; write metrics and pictures of the best checkpoint; returns its scores."""
         del self.train_loader, self.val_loader  # matplotlib's import keeps a reference to this frame, hence the workers
         return self.world.broadcast(self._write_results() if self.world.is_main else {})
 
@@ -309,7 +312,6 @@ class _Trainer(Generic[T]):
         model = self.state.evaluated_model
         model.load_state_dict(best["model"])
         write_json(self.run / METRICS, metrics_as_json(scores, best["counts"]) | {"epoch": best["epoch"]})
-        draw_curves(self.state.history, self.task.score_name, self.run / CURVES)
         source = self.task.source("train") if self.val_source is None else self.val_source
         draw_examples(self.task, TorchPredictor(self.task, model), source, self.run / PICTURE)
         return scores

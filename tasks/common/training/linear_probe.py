@@ -27,9 +27,12 @@ from tasks.common.evaluation.thresholds import write_table
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import METRICS, PICTURE
 from tasks.common.runtime.device import device_of, setup_device
+from tasks.common.runtime.distributed import SINGLE_PROCESS
 from tasks.common.task import Task
 from tasks.common.thresholds import ThresholdCounts
+from tasks.common.training.callback import Callback, watched_by
 from tasks.common.training.optim import split_by_weight_decay
+from tasks.common.training.run_log import describe, watchers
 
 T = TypeVar("T")
 MAX_ITERATIONS, HISTORY = 500, 100
@@ -37,7 +40,7 @@ PREDICTION_BATCH_SIZE = 4096
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
 
-def fit_linear_probe(task: Task[T], run: Path) -> dict[str, float]:
+def fit_linear_probe(task: Task[T], run: Path, callbacks: Sequence[Callback] = ()) -> dict[str, float]:
     """Train only the head; write the run folder as `fit` does, without log and curves.
 
         loss + optim.weight_decay / 2 * sum of squared kernels
@@ -47,6 +50,7 @@ def fit_linear_probe(task: Task[T], run: Path) -> dict[str, float]:
     Args:
         task: its model has `backbone`, `head` and `from_features`.
         run: an existing run folder.
+        callbacks: told of the start and the end, after the loggers in `loop.loggers`.
 
     Returns:
         The scores on the validation images, as in `metrics.json`; none without such images.
@@ -54,6 +58,14 @@ def fit_linear_probe(task: Task[T], run: Path) -> dict[str, float]:
     Raises:
         ValueError: if the features and logits of all training images do not fit into the available memory.
     """
+    callback = watchers(task.config.loop.logger_names, callbacks, SINGLE_PROCESS)
+    with watched_by(callback, describe(task, run)):
+        scores = _fit(task, run)
+        callback.on_end(scores)
+    return scores
+
+
+def _fit(task: Task[T], run: Path) -> dict[str, float]:
     torch.manual_seed(task.config.seed)
     model: Any = task.build_model().to(setup_device(task.config.loop)).eval()
     source = task.source("train")

@@ -32,6 +32,7 @@ class TrainingState:
         wait_s: time spent waiting for data in the current epoch.
         total_s: total time of the current epoch.
         history: a row for each finished epoch, as in `log.csv`; row 0 if the start was scored.
+        read_sums: the sums that `recent_losses` read last, and the number of batches in them.
     """
 
     model: nn.Module
@@ -44,6 +45,7 @@ class TrainingState:
     wait_s: float = 0.0
     total_s: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    read_sums: tuple[dict[str, float], int] = ({}, 0)
 
     @property
     def num_epochs(self) -> int:
@@ -71,6 +73,19 @@ class TrainingState:
         """
         return {_log_name(name): value / self.num_batches for name, value in self._read_sums(world).items()}
 
+    def recent_losses(self, world: World) -> dict[str, float]:
+        """The mean losses over all processes since the last call, the start of the epoch, or a resume; synchronises.
+
+        Raises:
+            ValueError: if a loss is not finite.
+        """
+        (before, num_before), sums = self.read_sums, self._read_sums(world)
+        self.read_sums = sums, self.num_batches
+        return {
+            _log_name(name): (value - before.get(name, 0)) / (self.num_batches - num_before)
+            for name, value in sums.items()
+        }
+
     def _read_sums(self, world: World) -> dict[str, float]:
         """The loss sums, averaged over the processes."""
         if not self.loss_sums:
@@ -92,6 +107,7 @@ class TrainingState:
         row["images_per_s"] = steps * images_per_step / self.total_s
         row["wait_fraction"] = self.wait_s / self.total_s
         self.loss_sums, self.num_batches, self.wait_s, self.total_s = {}, 0, 0.0, 0.0
+        self.read_sums = {}, 0
         return row
 
     def state_dict(self, world: World) -> dict[str, Any]:
@@ -125,6 +141,7 @@ class TrainingState:
             name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in state["loss_sums"].items()
         }
         self.wait_s, self.total_s = state["seconds"]
+        self.read_sums = dict(state["loss_sums"]), self.num_batches
 
 
 def _log_name(name: str) -> str:

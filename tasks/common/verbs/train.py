@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -31,8 +31,10 @@ from tasks.common.runtime.distributed import World, join_world
 from tasks.common.runtime.signals import INTERRUPTED
 from tasks.common.settings import CONFIG
 from tasks.common.task import Task
-from tasks.common.training.fit import InterruptedRunError, OnEpoch, fit
+from tasks.common.training.callback import Callback
+from tasks.common.training.fit import InterruptedRunError, fit
 from tasks.common.training.linear_probe import fit_linear_probe
+from tasks.common.training.loggers.table import check_loggers
 from tasks.common.training.state import size_of_checkpoints
 
 
@@ -47,13 +49,13 @@ def train(task_class: type[Task[Any]], arguments: Arguments) -> int:
     return 0
 
 
-def run_training(task_class: type[Task[Any]], arguments: Arguments, on_epoch: OnEpoch | None = None) -> Path:
+def run_training(task_class: type[Task[Any]], arguments: Arguments, callbacks: Sequence[Callback] = ()) -> Path:
     """Train into a new run folder, or resume one; what the verb and `tasks.train` have in common.
 
     Args:
         task_class: of the task.
         arguments: of the verb.
-        on_epoch: see `fit`.
+        callbacks: see `fit`.
 
     Returns:
         The run folder.
@@ -63,10 +65,10 @@ def run_training(task_class: type[Task[Any]], arguments: Arguments, on_epoch: On
         InterruptedRunError: after SIGTERM or Ctrl-C; its message says how to go on, and is empty except on rank 0.
     """
     with join_world(on_gpu=uses_cuda(arguments.config.loop)) as world:
-        return _train(task_class, arguments, world, on_epoch)
+        return _train(task_class, arguments, world, callbacks)
 
 
-def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, on_epoch: OnEpoch | None) -> Path:
+def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, callbacks: Sequence[Callback]) -> Path:
     config, options = arguments.config, arguments.options
     run, resume = world.broadcast(_run_to_resume(task_class.name, options) if world.is_main else (None, False))
     _check_flags(config, options, resume=resume, world=world)
@@ -97,7 +99,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, on_e
     try:
         with explain_full_disk(run, lambda: _way_on(task.name, run)):
             if config.optim.layers == "linear_probe":
-                metrics = fit_linear_probe(task, run)
+                metrics = fit_linear_probe(task, run, callbacks)
             else:
                 metrics = fit(
                     task,
@@ -106,7 +108,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, on_e
                     weights=weights,
                     score_start=is_trained,
                     world=world,
-                    on_epoch=on_epoch,
+                    callbacks=callbacks,
                 )
     except InterruptedRunError as stop:
         way_on = f"{stop}; continue with: {_resume(task.name, run)}"
@@ -133,6 +135,7 @@ def _check_flags(config: Any, options: dict[str, Any], *, resume: bool, world: W
             "optim.layers: linear_probe is fitted in one go by one process; there is nothing to resume, extend or "
             "distribute"
         )
+    check_loggers(config.loop.logger_names)
 
 
 def _check_place(name: str, options: dict[str, Any], run: Path | None) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from datasets.images.read import write_image
-from tasks import Run, load, train
+from tasks import Callback, Run, load, train
 from tasks.common.cli.main import main
 from tasks.common.runtime.repository import ROOT, child_environment
 from tasks.registry import TASKS
@@ -188,9 +189,12 @@ def test_run_of_another_task_is_refused(unbroken: Path, capsys: pytest.CaptureFi
 
 def test_training_is_that_of_the_command(generated_root: Path, tmp_path: Path, photo: Path) -> None:
     rows: list[Any] = []
-    run = train(
-        "detection", data=generated_root, run_dir=tmp_path / "run", settings=TINY, on_epoch=lambda row: rows.append(row)
-    )
+
+    class Rows(Callback):
+        def on_epoch(self, row: Mapping[str, Any]) -> None:
+            rows.append(row)
+
+    run = train("detection", data=generated_root, run_dir=tmp_path / "run", settings=TINY, callbacks=[Rows()])
     words = [f"--{key}={value}" for key, value in (TINY | {"data.root": generated_root}).items()]
     assert main("detection", ["train", *words, "--run_dir", str(tmp_path / "command")]) == 0
     same = Run(tmp_path / "command")

@@ -1,0 +1,129 @@
+"""Watching a training: what a callback is told, and when. Imports nothing heavy.
+
+`fit` writes its own log and curves by callbacks (`run_log.py`), and sends the same to TensorBoard, MLflow and Weights &
+Biases (`loggers/`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training, as its callbacks know it.
+
+    Attributes:
+        run: its folder.
+        task: the name of the task.
+        settings: all of them, by group and name.
+        score_name: the score by which the best checkpoint is chosen.
+        step: optimiser steps done before; more than 0 in a resumed run.
+        history: the rows of `log.csv` so far, to which the training appends.
+    """
+
+    run: Path
+    task: str
+    settings: Mapping[str, Any]
+    score_name: str
+    step: int = 0
+    history: Sequence[Mapping[str, Any]] = ()
+
+
+class Callback:
+    """Is told of a training as it goes on, in the first process alone; a subclass overrides what it needs.
+
+    Attributes:
+        is_essential: whether its exceptions end the training.
+    """
+
+    is_essential: ClassVar[bool] = True
+
+    def on_start(self, training: Training) -> None:
+        """Before the first step, of a resumed run, too."""
+
+    def on_step(self, step: int, values: Mapping[str, float]) -> None:
+        """Every 20 steps.
+
+        Args:
+            step: optimiser steps done.
+            values: learning rate (`lr`), and the mean over the steps since the last call of `loss` and its parts.
+        """
+
+    def on_epoch(self, row: Mapping[str, Any]) -> None:
+        """After each epoch, evaluated or not.
+
+        Args:
+            row: of `log.csv`; of epoch 0, the scores of a trained start, without losses.
+        """
+
+    def on_end(self, scores: Mapping[str, float]) -> None:
+        """After a complete training, whose files are in the run folder.
+
+        Args:
+            scores: of the best checkpoint; none without validation images.
+        """
+
+    def on_exception(self, error: BaseException) -> None:
+        """After an error or an interruption, in place of `on_end`; the run may be resumed."""
+
+
+class Callbacks(Callback):
+    """Several callbacks as one, called in their order.
+
+    A callback that is not `is_essential` is left out from its first exception on, which becomes a warning.
+    """
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        """Nothing happens before `on_start`."""
+        self._callbacks = list(callbacks)
+
+    def on_start(self, training: Training) -> None:
+        """See `Callback`."""
+        self._tell(lambda callback: callback.on_start(training))
+
+    def on_step(self, step: int, values: Mapping[str, float]) -> None:
+        """See `Callback`."""
+        self._tell(lambda callback: callback.on_step(step, values))
+
+    def on_epoch(self, row: Mapping[str, Any]) -> None:
+        """See `Callback`."""
+        self._tell(lambda callback: callback.on_epoch(row))
+
+    def on_end(self, scores: Mapping[str, float]) -> None:
+        """See `Callback`."""
+        self._tell(lambda callback: callback.on_end(scores))
+
+    def on_exception(self, error: BaseException) -> None:
+        """See `Callback`."""
+        self._tell(lambda callback: callback.on_exception(error))
+
+    def _tell(self, call: Callable[[Callback], None]) -> None:
+        for callback in self._callbacks.copy():
+            try:
+                call(callback)
+            except Exception as error:
+                if callback.is_essential:
+                    raise
+                self._callbacks.remove(callback)
+                reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                warnings.warn(
+                    f"{type(callback).__name__} failed ({reason}); the training goes on without it; log.csv has all",
+                    stacklevel=3,
+                )
+
+
+@contextmanager
+def watched_by(callback: Callback, training: Training) -> Iterator[None]:
+    """Tell a callback of the start, and of an exception of the block; the block itself tells the rest."""
+    try:
+        callback.on_start(training)
+        yield
+    except BaseException as error:
+        callback.on_exception(error)
+        raise

@@ -1,0 +1,1 @@
+"""Loggers of other projects: TensorBoard, MLflow, Weights & Biases."""
