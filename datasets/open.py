@@ -18,28 +18,31 @@ from datasets.geolocation.csv_file import COLUMNS
 from datasets.geolocation.exif import NoCoordinatesError, gps_coordinates
 from datasets.geolocation.places import open_places
 from datasets.listing import is_hidden, list_images
+from datasets.segmentation.files import CLASSES, has_masks, has_voc_masks
+from datasets.segmentation.read import open_segmentation
 from datasets.splits import Holdout, SplitData, split_folders
 from datasets.subsample import evenly_spread
 from datasets.tables import SUFFIXES, open_table
 from datasets.words import plural, some
 
-Kind = Literal["detection", "classification", "attributes", "embedding", "geolocation"]
-KINDS: tuple[Kind, ...] = ("detection", "classification", "attributes", "embedding", "geolocation")
+Kind = Literal["detection", "classification", "segmentation", "attributes", "embedding", "geolocation"]
+KINDS: tuple[Kind, ...] = ("detection", "classification", "segmentation", "attributes", "embedding", "geolocation")
 # The formats that can be named instead of being looked for, by kind.
 KIND_FORMATS: Mapping[Kind, tuple[str, ...]] = {
     "detection": tuple(FORMATS),
     "classification": ("folder", "imagenet", "stanford_dogs"),
+    "segmentation": ("folder", "voc", "instances", "coco"),
     "attributes": (),
     "embedding": ("folder", "lfw"),
     "geolocation": ("csv", "exif", "shards"),
 }
 NUM_PROBED = 50  # photos that are opened to look for EXIF data
-# Folders of data of other kinds, such as segmentation.
+# Folders of data of other kinds.
 NOT_CLASSES = frozenset({"images", "imgs", "jpegimages", "pngimages", "masks", "labels", "annotations"})
 MASKS = re.compile("mask|annot|segm", re.IGNORECASE)  # in the name of a folder of label images
 EXPECTED = (
-    "boxes (COCO, YOLO, Pascal VOC or labelme), a folder of images for each class or person, CelebA's list of "
-    "attributes, or photos with coordinates (CSV, EXIF, WebDataset)"
+    "boxes (COCO, YOLO, Pascal VOC or labelme), images with masks and classes.txt, a folder of images for each class "
+    "or person, CelebA's list of attributes, or photos with coordinates (CSV, EXIF, WebDataset)"
 )
 
 
@@ -90,14 +93,19 @@ def _find_kind(root: Path, format: str) -> Kind:
     masks = [name for name in subfolders(root) if MASKS.search(name) and list_images(root / name).names]
     if masks:
         raise ValueError(
-            f"{root}: {some(masks, 'folder')} of masks for segmentation, which only `python -m tasks.segmentation` "
-            f"reads; expected {EXPECTED}"
+            f"{root}: {some(masks, 'folder')} of masks, but no {CLASSES} with their class names; expected a name a "
+            "line, the first for id 0; or --task segmentation --format instances, if the values of the masks number "
+            "the objects of one class"
         )
     raise ValueError(f"{root}: no data found; expected {EXPECTED}; {describe_folder(root)}")
 
 
 def _has_boxes(root: Path) -> bool:
     return any(find(root) is not None for find, _ in FORMATS.values())
+
+
+def _has_classes_of_masks(root: Path) -> bool:
+    return has_voc_masks(root) or ((root / CLASSES).is_file() and has_masks(root))
 
 
 def _has_pairs(root: Path) -> bool:
@@ -152,6 +160,7 @@ _SIGNS: tuple[tuple[Kind, Callable[[Path], bool]], ...] = (
     ("detection", _has_boxes),
     ("embedding", _has_pairs),
     ("geolocation", _has_coordinates),
+    ("segmentation", _has_classes_of_masks),
     ("classification", _has_class_folders),
     ("geolocation", _has_positions),
 )
@@ -169,6 +178,7 @@ def _open_embedding(root: Path, format: str, holdout: Holdout | None) -> SplitDa
 _OPENERS: Mapping[Kind, Callable[[Path, Any, Holdout | None], SplitData[Any]]] = {
     "detection": lambda root, format, holdout: open_detection(root, format=format, holdout=holdout),
     "classification": lambda root, format, holdout: open_labelled(root, format=format, holdout=holdout)[0],
+    "segmentation": lambda root, format, holdout: open_segmentation(root, format=format, holdout=holdout),
     "attributes": lambda root, format, holdout: open_attributes(root, holdout),
     "embedding": _open_embedding,
 }

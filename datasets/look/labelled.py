@@ -1,4 +1,4 @@
-"""Look at classes of images: whether there is something to learn and to score."""
+"""Look at classes of images, or of their pixels: whether there is something to learn and to score."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from numpy.typing import NDArray
 
 from datasets.classification.labelled import LabelledImages
 from datasets.look.finding import Finding, ratio
+from datasets.segmentation.masked import MaskedImages
 from datasets.types import Split
 from datasets.words import first_of
 
 
-def class_counts(source: LabelledImages) -> NDArray[np.int64]:
-    """The number of images of each class, (K,)."""
+def class_counts(source: LabelledImages | MaskedImages) -> NDArray[np.int64]:
+    """The number of images of each class, (K,); of masks, of those with pixels of it."""
+    if isinstance(source, MaskedImages):
+        return (source.pixel_counts > 0).sum(0)  # type: ignore[no-any-return]
     return np.bincount(source.class_ids, minlength=len(source.class_names))
 
 
-def look_at_classes(sources: Mapping[Split, LabelledImages]) -> Iterator[Finding]:
+def look_at_classes(sources: Mapping[Split, LabelledImages | MaskedImages]) -> Iterator[Finding]:
     """What is to be said about the classes of a data set."""
     counts = {split: class_counts(source) for split, source in sources.items()}
     names = np.array(next(iter(sources.values())).class_names, object)

@@ -18,7 +18,9 @@ from datasets.look.faces import look_at_identities
 from datasets.look.files import look_at_files
 from datasets.look.finding import SEVERITIES, Finding
 from datasets.look.labelled import look_at_classes
+from datasets.look.masks import look_at_masks
 from datasets.look.places import look_at_places
+from datasets.segmentation.masked import MaskedImages
 from datasets.sources import Source
 from datasets.stores import StoredExamples
 from datasets.types import Split
@@ -38,7 +40,7 @@ def look(
     if not stored:
         return []
     findings = [
-        *_look_at_truth(stored, input_size),
+        *_look_at_truth(stored, input_size, max_unreadable_fraction),
         *look_at_files(stored, max_unreadable_fraction=max_unreadable_fraction),
     ]
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -69,12 +71,16 @@ def look_before_training(
         raise ValueError(f"{errors[0]}{more}")
 
 
-def _look_at_truth(sources: Mapping[Split, StoredExamples[Any]], input_size: int | None) -> Iterable[Finding]:
+def _look_at_truth(
+    sources: Mapping[Split, StoredExamples[Any]], input_size: int | None, max_unreadable_fraction: float
+) -> Iterable[Finding]:
     match next(iter(sources.values())):
         case AnnotatedImages():
             return look_at_boxes(sources, input_size=input_size)  # type: ignore[arg-type]
         case LabelledImages():
             return look_at_classes(sources)  # type: ignore[arg-type]
+        case MaskedImages():
+            return look_at_masks(sources, max_unreadable_fraction=max_unreadable_fraction)  # type: ignore[arg-type]
         case FaceImages():
             return look_at_identities(sources)  # type: ignore[arg-type]
         case AttributeImages():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -13,6 +15,7 @@ from datasets.detection.pairing import name_in_split
 from datasets.images.decoding import apply_orientation
 from datasets.images.headers import TRANSPOSED
 from datasets.images.read import UnreadableImageError, image_header
+from datasets.progress import track
 from datasets.segmentation.masks import MaskCoding, read_mask
 from datasets.splits import Holdout, validation_rows
 from datasets.stores import ImageFiles, Rows, StoredExamples, join_files
@@ -114,6 +117,17 @@ class MaskedImages(StoredExamples[Mask]):
             )
         return Mask(class_ids)
 
+    @cached_property
+    def pixel_counts(self) -> NDArray[np.int32]:
+        """The pixels of each class in each image, (N, K), from all masks; 0 for those that cannot be read."""
+        counts = np.zeros((len(self), len(self.class_names)), np.int32)
+        for row in track(range(len(self)), "reading masks", len(self)):
+            with suppress(UnreadableImageError):
+                counts[row] = np.bincount(self.truth(row).class_ids.ravel(), minlength=VOID + 1)[
+                    : len(self.class_names)
+                ]
+        return counts
+
     def select(self, rows: Rows) -> MaskedImages:
         """The images of these rows, in that order."""
         selected = MaskedImages(self.images.select(rows), self.masks.select(rows), self.class_names, self.warnings)
@@ -127,17 +141,18 @@ class MaskedImages(StoredExamples[Mask]):
             ValueError: with the first fault, if more than half of them are faulty.
         """
         rows = evenly_spread(len(self), NUM_PROBED).tolist()
-        faults = [str(error) for row in rows if (error := self._fault(row)) is not None]
+        faults = [fault for row in rows if (fault := self.fault(row))]
         if len(faults) > MAX_FAULTY_FRACTION * len(rows):
             raise ValueError(faults[0])
         return self
 
-    def _fault(self, index: int) -> UnreadableImageError | None:
+    def fault(self, index: int) -> str:
+        """What is wrong with an image or its mask, a line; empty for nothing, as far as is seen without decoding it."""
         try:
             self.truth(index)
         except UnreadableImageError as error:
-            return error
-        return None
+            return str(error)
+        return ""
 
 
 def join_masked(parts: Sequence[MaskedImages]) -> MaskedImages:

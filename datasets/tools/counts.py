@@ -18,6 +18,8 @@ from datasets.faces import FaceImages
 from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.images.headers import ImageHeader
 from datasets.images.read import image_headers
+from datasets.look.labelled import class_counts
+from datasets.segmentation.masked import MaskedImages
 from datasets.stores import ImageFiles, StoredExamples
 from datasets.subsample import evenly_spread
 from datasets.types import Split
@@ -110,7 +112,7 @@ def _count(source: StoredExamples[Any]) -> dict[str, int]:
             num_empty = len(source) - len(np.unique(source.objects.image_rows))
             num_classes = int((_class_counts(source) > 0).sum())
             return {"boxes": len(source.objects), "classes": num_classes, "without boxes": num_empty}
-        case LabelledImages():
+        case LabelledImages() | MaskedImages():
             return {"classes": int((_class_counts(source) > 0).sum())}
         case AttributeImages():
             return {"attributes": len(source.attribute_names)}
@@ -125,7 +127,7 @@ def _class_names(source: StoredExamples[Any]) -> Sequence[str]:
     match source:
         case AnnotatedImages():
             return source.categories.names
-        case LabelledImages():
+        case LabelledImages() | MaskedImages():
             return source.class_names
         case AttributeImages():
             return source.attribute_names
@@ -140,8 +142,8 @@ def _class_counts(source: StoredExamples[Any]) -> NDArray[np.int64]:
     match source:
         case AnnotatedImages():
             return np.bincount(source.objects.class_ids, minlength=num_classes)
-        case LabelledImages():
-            return np.bincount(source.class_ids, minlength=num_classes)
+        case LabelledImages() | MaskedImages():
+            return class_counts(source)
         case AttributeImages():
             return source.values.sum(0)  # type: ignore[no-any-return]
         case FaceImages():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-TASKS = ("detection", "classification", "attributes", "embedding", "geolocation")
+TASKS = ("detection", "classification", "segmentation", "attributes", "embedding", "geolocation")
 TARGETS = {"coco": "COCO", "yolo": "YOLO", "voc": "Pascal VOC", "webdataset": "WebDataset shards"}
 
 

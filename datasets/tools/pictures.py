@@ -13,9 +13,11 @@ from datasets.classification.labelled import LabelledImages
 from datasets.detection.annotated import AnnotatedImages
 from datasets.drawing.boxes import draw_detections
 from datasets.drawing.draw import add_caption, contact_sheet, enlarge
+from datasets.drawing.masks import draw_mask
 from datasets.drawing.plot import format_log_axis, new_plot
 from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.images.read import UnreadableImageError, write_image
+from datasets.segmentation.masked import MaskedImages
 from datasets.stores import StoredExamples
 from datasets.subsample import evenly_spread
 from datasets.tools.counts import Sources, box_sides, count_classes, image_sizes
@@ -50,6 +52,8 @@ def _draw(source: StoredExamples[Any], row: int) -> Image:
         case AnnotatedImages():
             caption = f"{path.name}: {plural(len(truth), 'box')}"
             return add_caption(draw_detections(image, truth, None, source.categories.names), caption)
+        case MaskedImages():
+            return add_caption(draw_mask(image, truth, source.class_names), path.name)
         case LabelledImages():
             text = source.class_names[truth.class_id]
         case AttributeImages():

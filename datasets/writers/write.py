@@ -10,6 +10,7 @@ from datasets.celeba import AttributeImages
 from datasets.detection.annotated import AnnotatedImages
 from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.progress import Progress
+from datasets.segmentation.masked import MaskedImages
 from datasets.stores import StoredExamples
 from datasets.types import Split
 from datasets.writers.coco import write_coco
@@ -52,6 +53,8 @@ def write_data(
     """
     num_images = sum(map(len, sources.values()))
     first = next(iter(sources.values()))
+    if isinstance(first, MaskedImages):
+        raise ValueError("masks are not written in another form; `split` without --out prints how they are divided")
     if not isinstance(first, AnnotatedImages) and format not in (None, WEBDATASET):
         raise ValueError(f"--to {format}: these data have no boxes; they can be written as {WEBDATASET}")
     with Progress("looking at images", num_images) as progress:

@@ -10,6 +10,7 @@ import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
+from datasets.drawing.masks import class_colours
 from datasets.files import existing_folder
 from datasets.pillow_resizing import resize_by_pillow
 from datasets.sample.segmentation import sample_root
@@ -22,7 +23,7 @@ from datasets.types import VOID, Image, Mask, Split
 from tasks.common.agreement import Agreement, divergence
 from tasks.common.inference_task import FailureCase, InferenceTask, require_same_classes
 from tasks.segmentation.config import SegmentationConfig
-from tasks.segmentation.draw import class_colours, draw_masks
+from tasks.segmentation.draw import draw_masks
 from tasks.segmentation.metric import SegmentationMetric, confusion_of
 
 MIN_SUMMARIZED = 0.005  # fraction of the pixels of a class in a line, after the first

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,13 +11,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from backbone.weights import Weights
-from datasets.images.read import UnreadableImageError
 from datasets.loader import Collate
 from datasets.resizing import resize
 from datasets.segmentation.augmentation import MaskAugmentation
-from datasets.segmentation.masked import MaskedImages
 from datasets.sources import Preprocess
-from datasets.types import VOID, Example, Mask
+from datasets.types import Example, Mask
 from tasks.common.deploy.postprocessing import parse_graph
 from tasks.common.runs.pretrained import build_pretrained, open_pretrained
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
@@ -55,7 +52,7 @@ class SegmentationTask(SegmentationInference, Task[Mask]):
         train = data["train"]
         metadata: dict[str, Any] = {"class_names": list(train.class_names)}
         if config.class_weight_exponent:
-            metadata["num_pixels"] = _count_pixels(train)
+            metadata["num_pixels"] = train.pixel_counts.sum(0, np.int64).tolist()
         task = cls(config, metadata)
         task._data = data
         return task
@@ -149,12 +146,3 @@ class SegmentationTask(SegmentationInference, Task[Mask]):
 
 def _targets(examples: Sequence[Example[Mask]]) -> SegmentationTargets:
     return segmentation_targets([example.truth.class_ids for example in examples])
-
-
-def _count_pixels(source: MaskedImages) -> list[int]:
-    """The number of pixels of each class, without those of masks that cannot be read."""
-    counts = np.zeros(VOID + 1, np.int64)
-    for row in range(len(source)):
-        with suppress(UnreadableImageError):
-            counts += np.bincount(source.masks.read(row).ravel(), minlength=VOID + 1)
-    return counts[: len(source.class_names)].tolist()  # type: ignore[no-any-return]

@@ -30,7 +30,7 @@ def test_the_samples_pictures_are_written_where_it_says(
                 assert picture.width > 1000
 
 
-@pytest.mark.parametrize("kind", ["classification", "attributes", "embedding", "geolocation"])
+@pytest.mark.parametrize("kind", ["classification", "segmentation", "attributes", "embedding", "geolocation"])
 def test_json_has_counts_and_findings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], generated_roots: Callable[[str], Path], kind: str
 ) -> None:

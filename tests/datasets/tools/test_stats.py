@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from datasets.tools.cli import main
@@ -46,3 +48,36 @@ def test_images_are_counted_by_class_and_measured(tmp_path: Path, capsys: pytest
     assert list(record["measures"][1].values()) == ["image height, px", HEIGHT, HEIGHT, HEIGHT]
     assert main(["stats", str(tmp_path)]) == 0
     assert "image height, px" in capsys.readouterr().out
+
+
+def test_images_are_counted_by_the_classes_of_their_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Void is no class; a mask that cannot be read has none."""
+    masks = {"train": ([[0, 0], [1, 255]], [[0, 0], [0, 0]]), "val": ([[2, 2], [1, 1]], [[7, 7], [7, 7]])}
+    (tmp_path / "classes.txt").write_text("sky\nroad\ncar\ndog\n")
+    for split, of_split in masks.items():
+        for number, ids in enumerate(of_split):
+            for folder, values in (("images", np.zeros((2, 2, 3))), ("masks", np.array(ids))):
+                path = tmp_path / folder / split / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                PIL.Image.fromarray(values.astype(np.uint8)).save(path)
+    assert main(["stats", str(tmp_path), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["task"] == "segmentation"
+    assert record["splits"] == [
+        {"split": "train", "images": 2, "classes": 2},
+        {"split": "val", "images": 2, "classes": 2},
+    ]
+    assert [list(row.values()) for row in record["classes"]] == [
+        ["sky", 2, 0],
+        ["road", 1, 1],
+        ["car", 0, 1],
+        ["dog", 0, 0],
+    ]
+    assert main(["check", str(tmp_path), "--out", str(tmp_path.with_name("out"))]) == 1
+    printed = capsys.readouterr().out
+    assert "warning: 2 of 4 classes have no images in train: car, dog; val has images of 1 of them" in printed
+    assert (
+        f"error: 1 of 2 masks of val cannot be used; the first: {tmp_path}/masks/val/1.png: its value 7 is" in printed
+    )
+    assert main(["split", str(tmp_path), "--test_fraction", "0.5", "--out", str(tmp_path.with_name("new"))]) == 1
+    assert "error: masks are not written in another form" in capsys.readouterr().err
