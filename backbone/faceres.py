@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +39,7 @@ NUM_HIDDEN, NUM_AGES = 256, 100
 _HEADS: Shapes = {"age_pred": (NUM_HIDDEN, NUM_AGES), "feats": (1024, NUM_HIDDEN), "gender_pred": (NUM_HIDDEN, 1)}
 _ACTIVATION: Shapes = {"zero": (), "six": ()}  # of each layer, stored as weights
 _NUM_TAIL_BYTES = 8  # the axes of the pooling, two integers
+_MAX_NPZ_BYTES = 2**27  # of all arrays: eight times those of this network
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,13 @@ def _read_bin(path: Path) -> Arrays:
 def _read_npz(path: Path) -> Arrays:
     expected = {f"{layer}/{name}": shape for layer, shapes in _shapes().items() for name, shape in shapes.items()}
     try:
+        with zipfile.ZipFile(path) as archive:
+            num_bytes = sum(member.file_size for member in archive.infolist())
+        if num_bytes > _MAX_NPZ_BYTES:
+            raise ValueError(f"{num_bytes:,} bytes of arrays")
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name].astype(np.float32) for name in file.files}
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # of any type, when the file is no such archive
         raise ValueError(f"{path}: damaged: not a readable .npz file; download it again") from error
     for name in sorted(expected.keys() | arrays.keys()):
         shape = arrays[name].shape if name in arrays else "missing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,7 @@ _TORCH_NAMES = {
 _TIMM_PARTS = {"conv_dw": "depthwise.conv", "bn1": "depthwise.bn", "conv_pw": "pointwise.conv", "bn2": "pointwise.bn"}
 _TIMM_FIRST_BLOCKS = (1, 2, 4, 6, 12)  # index of the first layer of each of timm's five stages
 _TIMM_HEAD_LAYER = 14
+MAX_HDF5_BYTES = 2**30  # of all arrays: many times those of the largest MobileNet
 
 
 def read_state(path: Path) -> tuple[State, ConventionsName]:
@@ -93,9 +95,16 @@ def _read_hdf5(path: Path) -> State:
     Kernels are transposed from (H, W, in, out) and, depthwise, (H, W, in, 1) to (out, in / groups, H, W).
     """
     arrays: dict[str, np.ndarray] = {}
+    num_bytes = 0
 
-    def visit(name: str, item: h5py.HLObject) -> None:
+    def visit(name: str, item: h5py.HLObject) -> None:  # not called for links, which may lead to other files
+        nonlocal num_bytes
         if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise ValueError(f"{name} is stored in another file")
+            num_bytes += item.nbytes  # of a compressed array many times as many as in the file
+            if num_bytes > MAX_HDF5_BYTES:
+                raise ValueError(f"{name} has {item.nbytes:,} bytes, and all arrays more than {MAX_HDF5_BYTES:,}")
             layer, *_, weight = name.removeprefix("model_weights/").split("/")
             arrays[f"{layer}.{weight.removesuffix(':0')}"] = item[()]
 
@@ -132,7 +141,31 @@ def _read_safetensors(path: Path) -> State:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
 
 
+def refuse_compressed(path: Path) -> None:
+    """Refuse a zip file with more in it than its own size: torch does not compress, so its files never have.
+
+    Raises:
+        ValueError: naming the file, also if it is no zip file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except Exception as error:  # of many types
+        raise ValueError(f"{path}: not a readable zip file, as torch writes it ({error})") from error
+    if sum(member.file_size for member in members) > path.stat().st_size or any(m.compress_type for m in members):
+        raise ValueError(f"{path}: its contents are compressed, which torch's files are not; save it again by torch")
+
+
+def _is_whole(value: object) -> bool:
+    """Whether a value is a tensor with each element in the file: not one number that is said to be a million."""
+    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_quantized:
+        return False
+    return value.device.type == "cpu" and value.nbytes <= value.untyped_storage().nbytes()
+
+
 def _read_torch(path: Path) -> State:
+    if zipfile.is_zipfile(path):  # others are of torch before 1.6, or no files of torch
+        refuse_compressed(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of any type, when the file is no pickle
@@ -140,7 +173,7 @@ def _read_torch(path: Path) -> State:
             f"{path}: not a readable file of weights (.h5, .safetensors, or torch's); it is of another kind, or "
             f"incomplete ({path.stat().st_size:,} bytes); download it again"
         ) from error
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(isinstance(k, str) and _is_whole(v) for k, v in content.items()):
         raise ValueError(f"{path}: expected a state dict of names and tensors")
     return content
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HEADER_BYTES = 128
+MAX_BYTES = 2**26  # of all arrays that are compressed in the file
 _COMPRESSED, _MATRIX = 15, 14
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16-{}", 16: "utf-8", 17: "utf-16-{}", 18: "utf-32-{}"}
@@ -32,11 +33,15 @@ def read_matlab(path: Path) -> dict[str, MatlabArray]:
     order = {b"IM": "<", b"MI": ">"}.get(data[126:HEADER_BYTES])
     if order is None:
         raise ValueError("not a MATLAB file of level 5")
-    found = {}
+    found, num_bytes = {}, 0
     for kind, content in _elements(data[HEADER_BYTES:], order):
         if kind == _COMPRESSED:
             try:
-                kind, content = next(_elements(zlib.decompress(content), order))
+                content = zlib.decompressobj().decompress(content, MAX_BYTES)
+                num_bytes += len(content)
+                if num_bytes >= MAX_BYTES:
+                    raise ValueError(f"more than {MAX_BYTES:,} bytes of arrays")
+                kind, content = next(_elements(content, order))
             except (zlib.error, StopIteration) as error:
                 raise ValueError("damaged compressed data") from error
         if kind == _MATRIX:

@@ -20,6 +20,7 @@ from datasets.files import whole_characters
 from datasets.locate import locate, relative_name
 from datasets.splits import SPLITS, split_named
 from datasets.types import Split
+from datasets.yaml_file import read_yaml
 
 Listed = Mapping[str | None, Sequence[str]]  # files by kind, see `list_files`
 _PREFERRED = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -154,9 +155,9 @@ def _find_yaml(root: Path, listed: Listed) -> tuple[Path | None, dict[Any, Any]]
     for name in sorted(names, key=lambda name: (name.count("/"), name not in _PREFERRED, name)):
         try:
             # All scalars are text: `names: [yes, no]` are names.
-            content = yaml.load((root / name).read_text(encoding="utf-8-sig"), yaml.BaseLoader)
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            errors.append(ValueError(f"{root / name}: not valid YAML: {' '.join(str(error).split())[:200]}"))
+            content = read_yaml(root / name, yaml.BaseLoader)
+        except ValueError as error:
+            errors.append(error)
             continue
         if isinstance(content, dict) and ("names" in content or ("nc" in content and {"train", "val"} & set(content))):
             return root / name, content

@@ -166,6 +166,8 @@ def _members(shard: Path) -> Iterator[Member]:
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
+                if member.size < 0:  # the next member would be this one again, for ever
+                    raise tarfile.TarError(f"{member.name} has {member.size} bytes")
                 if member.isfile():
                     yield member.name, member.offset_data, member.size
     except (tarfile.TarError, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import cv2
@@ -37,7 +38,10 @@ PixelRange = tuple[float, float]
 
 _EXIF = b"Exif\x00\x00"
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
-_MAX_PIXELS = 2**30  # OpenCV's own limit
+MAX_PIXELS = 2**28  # of 8 bits, which are 0.8 GB as RGB
+_FRAME_HEADERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # types of JPEG segments that have the size
+_PNG_SIZE_OFFSET = 16
+_BLOCK_VALUES = 2**22  # that are scaled at once
 _INVERSE = {6: 8, 8: 6}  # of the orientations of EXIF, where it is another one
 _UNSIGNED, _STRAIGHT_ALPHA, _PLANES, _INVERTED = 1, 2, 2, 0  # values of TIFF's tags
 
@@ -51,11 +55,12 @@ def decode(data: bytes, *, min_side_px: int | None, pixel_range: PixelRange | No
     image_format = format_of(data[:SIGNATURE_BYTES])
     if image_format is None:
         raise ValueError("not an image in a format that is read" if data else "an empty file")
+    if image_format in ("AVIF", "HEIC"):  # OpenCV ignores the rotation of the first and does not read the second
+        return _decode_by_pillow(data, image_format)
+    _check_size(data, image_format)
     if image_format == "JPEG":
         image = _decode_jpeg(data, min_side_px)
         return image if image is not None else _decode_by_opencv(data, cv2.IMREAD_COLOR_RGB)
-    if image_format in ("AVIF", "HEIC"):  # OpenCV ignores the rotation of the first and does not read the second
-        return _decode_by_pillow(data, image_format)
     if image_format == "TIFF":
         return _decode_tiff(data, pixel_range)
     if image_format == "PNG" and data[PNG_DEPTH_OFFSET : PNG_DEPTH_OFFSET + 1] == b"\x10":
@@ -71,6 +76,9 @@ def stored_values(data: bytes) -> NDArray[Any]:
     Raises:
         ValueError: if it cannot be decoded in full, with the reason.
     """
+    image_format = format_of(data[:SIGNATURE_BYTES])
+    if image_format is not None:
+        _check_size(data, image_format)
     return _decode_by_opencv(data, cv2.IMREAD_UNCHANGED)
 
 
@@ -106,11 +114,41 @@ def scale_to_8_bits(image: NDArray[Any], pixel_range: PixelRange | None) -> Imag
     black, white = pixel_range or (0.0, 1.0 if is_float else float(np.iinfo(image.dtype).max))
     # In single precision where that is exact enough: of 16 bits no value is so close to a half.
     is_exact = image.dtype.itemsize <= 2 or image.dtype == np.float32
-    values: NDArray[np.floating] = image.astype(np.float32 if is_exact else np.float64)
-    values -= black
-    values *= 255 / (white - black)
-    scaled: Image = np.rint(values.clip(0, 255)).astype(np.uint8)
+    scaled: Image = np.empty(image.shape, np.uint8)
+    step = max(1, _BLOCK_VALUES // max(1, image[0].size))
+    for first in range(0, len(image), step):
+        values: NDArray[np.floating] = image[first : first + step].astype(np.float32 if is_exact else np.float64)
+        values -= black
+        values *= 255 / (white - black)
+        scaled[first : first + step] = np.rint(values.clip(0, 255))
     return scaled
+
+
+def _check_size(data: bytes, image_format: str) -> None:
+    """Refuse what is too large before its pixels are decoded, from few bytes to any number of them.
+
+    Raises:
+        ValueError: if it has more pixels than are read, or no header.
+    """
+    width, height, bits = 0, 0, 8
+    if image_format == "JPEG":
+        start = next((start for kind, start in jpeg_segments(data) if kind in _FRAME_HEADERS), len(data))
+        if start + 5 <= len(data):
+            height, width = struct.unpack_from(">HH", data, start + 1)
+    elif image_format == "PNG":  # not by Pillow, which refuses some that can be decoded
+        if len(data) > PNG_DEPTH_OFFSET:
+            width, height, bits = struct.unpack_from(">IIB", data, _PNG_SIZE_OFFSET)
+    else:
+        header = _header(data)
+        width, height, bits = header.width, header.height, header.bits
+    _check_pixels(width, height, bits)
+
+
+def _check_pixels(width: int, height: int, bits: int = 8) -> None:
+    limit = MAX_PIXELS * 8 // max(bits, 8)
+    if width * height > limit:
+        depth = "" if bits <= 8 else f" of {bits} bits"
+        raise ValueError(f"{width} x {height} pixels{depth}; up to {limit / 1e6:.0f} million are read: cut it in parts")
 
 
 def _header(data: bytes) -> ImageHeader:
@@ -137,7 +175,7 @@ def _decode_jpeg(data: bytes, min_side_px: int | None) -> Image | None:
     has_exif = any(segment_type == APP1 and data.startswith(_EXIF, start) for segment_type, start in segments)
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-        if not has_exif and height * width <= _MAX_PIXELS:
+        if not has_exif:
             side = min_side_px or 0
             return simplejpeg.decode_jpeg(data, "RGB", min_height=side, min_width=side, strict=False)  # type: ignore[no-any-return]
     except ValueError:
@@ -162,8 +200,8 @@ def _decode_by_opencv(data: bytes, flags: int) -> Image:
 def _decode_deep(data: bytes, pixel_range: PixelRange | None) -> Image:
     """Scaled values of more than 8 bits, which OpenCV returns right only unchanged: those of PNG are not upright."""
     image = _decode_by_opencv(data, cv2.IMREAD_UNCHANGED)
-    colours = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image[..., 2::-1]  # from BGR or BGRA
-    return np.ascontiguousarray(scale_to_8_bits(colours, pixel_range))
+    scaled = scale_to_8_bits(image if image.ndim == 2 else image[..., 2::-1], pixel_range)  # from BGR or BGRA
+    return np.repeat(scaled[..., None], 3, axis=2) if image.ndim == 2 else scaled
 
 
 def _decode_tiff(data: bytes, pixel_range: PixelRange | None) -> Image:
@@ -193,8 +231,7 @@ def _decode_by_pillow(data: bytes, image_format: str) -> Image:
     file = io.BytesIO(data)
     try:
         image = TiffImageFile(file) if image_format == "TIFF" else open_with_pillow(file, image_format)
-        if image.width * image.height > _MAX_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels")
+        _check_pixels(image.width, image.height)
         # Pillow itself turns the pixels of TIFF.
         return apply_orientation(np.array(image.convert("RGB")), orientation_of(image))
     except ValueError:

@@ -103,7 +103,8 @@ def read_header(file: BinaryIO) -> ImageHeader:
         raise ValueError("not an image" if start else "an empty file")
     if image_format == "TIFF":
         tags = tiff_tags(file)
-        width, height, bits = tags[IMAGEWIDTH], tags[IMAGELENGTH], max(tags.get(BITSPERSAMPLE, (1,)))
+        width, height = int(tags[IMAGEWIDTH]), int(tags[IMAGELENGTH])  # damaged ones are texts or fractions
+        bits = int(max(tags.get(BITSPERSAMPLE, (1,))))
         mode = _TIFF_MODES.get(tags.get(PHOTOMETRIC_INTERPRETATION, 2), "RGB")
         return _upright(width, height, bits, image_format, tags.get(ORIENTATION, 1), mode)
     image = open_with_pillow(file, image_format)

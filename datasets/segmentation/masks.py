@@ -20,6 +20,7 @@ UNKNOWN = -1  # in a table of class ids: the value is none of the classes
 VOID_NAMES = frozenset({"void", "ignore", "ignored", "unlabelled", "unlabeled"})
 _GREY, _COLOURED = ("1", "L", "P"), ("RGB", "RGBA")  # modes of Pillow
 _LOSSY = ("JPEG", "MPO")
+_FORMATS = ("PNG", "TIFF", "BMP", "GIF", "PPM", "WEBP", "JPEG")  # of all others some run programs, as EPS does
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,7 @@ def palette() -> NDArray[np.uint8]:
 
 def _read_values(path: Path, *, has_colours: bool) -> NDArray[np.uint8]:
     try:
-        with PIL.Image.open(path) as picture:
+        with PIL.Image.open(path, formats=_FORMATS) as picture:
             file_format, mode = picture.format, picture.mode
             values = np.asarray(picture).astype(np.uint8) if mode in (*_GREY, *_COLOURED) else None
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:  # SyntaxError: a damaged PNG

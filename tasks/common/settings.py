@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 
+from datasets.yaml_file import read_yaml
 from tasks.common.legacy import upgrade_settings
 
 C = TypeVar("C", bound=Any)
@@ -97,10 +98,7 @@ def load_yaml(file: Path) -> dict[str, Any]:
     Raises:
         ValueError: if the file is not YAML, or has no settings.
     """
-    try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from error
+    settings = read_yaml(file)
     if not isinstance(settings, dict):
         raise ValueError(f"{file}: expected settings, one `key: value` a line")
     return upgrade_settings(settings, str(file))
@@ -135,6 +133,6 @@ class ConfigFile(ActionConfigFile):
         file = Path(values)
         if file.is_file():
             settings = _with_nulls(load_yaml(file), nullable_settings(parser))
-            if settings != yaml.safe_load(file.read_text(encoding="utf-8")):
+            if settings != read_yaml(file):
                 values = yaml.safe_dump(settings)
         super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from datasets.images.headers import SIGNATURE_BYTES, format_of
@@ -56,7 +56,7 @@ def open_url(url: str) -> UrlContent:
     if urlsplit(url).scheme.lower() in _STREAM_SCHEMES:
         return UrlContent("stream")
     try:
-        with urllib.request.urlopen(_request(url), timeout=TIMEOUT_S) as response:
+        with urllib.request.build_opener(_Redirects).open(_request(url), timeout=TIMEOUT_S) as response:
             start = response.read(SIGNATURE_BYTES)
             if format_of(start) is not None:
                 return UrlContent("image", start + _read_rest(response))
@@ -73,6 +73,22 @@ def open_url(url: str) -> UrlContent:
     raise _unreadable(url, f"neither an image that is read nor a video, but {content_type}")
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to http and https alone, and sends the password to no other server than the one it is for."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        """The request for the new URL."""
+        before, after = urlsplit(req.full_url), urlsplit(newurl)
+        if after.scheme not in ("http", "https"):
+            raise ValueError(f"it redirects to {after.scheme}://, which is not followed")
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if request is not None and (after.scheme, after.netloc) != (before.scheme, before.netloc):
+            request.remove_header("Authorization")
+        return request
+
+
 def _request(url: str) -> urllib.request.Request:
     """With the user and the password of the URL in a header, where servers expect them."""
     parts = urlsplit(url)
@@ -86,7 +102,7 @@ def _request(url: str) -> urllib.request.Request:
 def _read_rest(response: http.client.HTTPResponse) -> bytes:
     """Raises a ValueError if it is too long, or takes too long."""
     chunks, num_bytes, deadline = [], 0, time.monotonic() + MAX_DOWNLOAD_S
-    while chunk := response.read(_CHUNK_BYTES):
+    while chunk := response.read1(_CHUNK_BYTES):  # what has arrived; `read` waits for all
         chunks.append(chunk)
         num_bytes += len(chunk)
         if num_bytes > MAX_IMAGE_BYTES:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import warnings
 import zipfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from backbone.formats import refuse_compressed
 from datasets.files import atomic_write
 from tasks.common.legacy import upgrade_checkpoint
 
@@ -73,12 +73,15 @@ def load_checkpoint(path: Path, task_name: str | None = None) -> dict[str, Any]:
     if not path.is_file():
         raise DamagedCheckpointError(f"{path}: no such checkpoint")
     try:
+        refuse_compressed(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch does not verify checksums of tensor data
         if damaged is not None:
             raise DamagedCheckpointError(f"{path}: damaged checkpoint ({damaged})")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+    except DamagedCheckpointError:
+        raise
+    except Exception as error:  # of any type, when the file is no pickle
         raise DamagedCheckpointError(f"{path}: not a checkpoint, or a damaged one") from error
     if not isinstance(content, dict) or "task" not in content:
         raise ValueError(f"{path}: not a checkpoint of this suite")

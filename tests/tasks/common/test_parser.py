@@ -150,7 +150,7 @@ def test_errors_on_the_command_line(
         ("sed: 3", ("sed", "did you mean seed?")),
         ("optim: {lr: fast}", ("optim.lr", "float", "fast")),
         ("optim: 3", ("optim", "group of settings", "3")),
-        ("optim: [", ("not a YAML file",)),
+        ("optim: [", ("not valid YAML",)),
         ("ssd: {neck: {name: fpn}}", ("ssd.neck",)),
         ("seed: -1", ("seed: expected a number of 0 or more, got -1,",)),
         ("optim: {epochs: null}", ("optim.epochs: cannot be null,",)),
