@@ -23,6 +23,7 @@ from tasks.common.evaluation.failure_cases import NUM_KEPT, FailureCases
 from tasks.common.evaluation.features import pooled_features
 from tasks.common.training import linear_probe
 from tasks.common.training.linear_probe import fit_linear_probe, minimise
+from tests.tasks.common.recorder import Recorder
 from tests.tasks.conftest import build_config
 
 
@@ -56,7 +57,10 @@ def test_checkpoint_has_the_whole_network(task: ClassificationTask, tmp_path: Pa
 
     run = tmp_path / "run"
     run.mkdir()
-    metrics = fit_linear_probe(task, run)
+    recorder = Recorder()
+    metrics = fit_linear_probe(task, run, [recorder])
+    assert [event for event, _ in recorder.calls] == ["start", "end"]
+    assert recorder.of("end") == [metrics]
     assert set(metrics) == {"top1", "top5", "mean_per_class"}
     content = load_checkpoint(run / "best.pt", "classification")
     torch.manual_seed(0)
