@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from backbone.base import Backbone
 from backbone.layers import (
     CAFFE,
@@ -36,7 +38,9 @@ def default_conventions(name: str) -> ConventionsName:
     return "keras" if parse_name(name).family == "v1" else "torchvision"
 
 
-def build_backbone(name: str, conventions: ConventionsName | None = None) -> Backbone:
+def build_backbone(
+    name: str, conventions: ConventionsName | None = None, channels: Sequence[int] | None = None
+) -> Backbone:
     """The backbone of that name, with random weights.
 
     Args:
@@ -45,16 +49,21 @@ def build_backbone(name: str, conventions: ConventionsName | None = None) -> Bac
             for v2, `torchvision` and those of its detectors and segmentation networks, `torchvision_ssdlite`,
             `torchvision_faster_rcnn` and `torchvision_segmentation`, for v3; None for `default_conventions`. `keras`
             stands for all of TensorFlow's networks.
+        channels: of each layer of v1, see `MobileNet`; None for those of the name.
 
     Raises:
-        ValueError: if the name is invalid, or the network does not exist with those conventions.
+        ValueError: if the name is invalid, or the network does not exist with those conventions or channels.
     """
     parsed = parse_name(name)
     conventions = conventions or default_conventions(name)
     if conventions not in _CONVENTIONS[parsed.family]:
         raise ValueError(f"{name}: no such network with the conventions of {conventions}")
     if parsed.family == "v1":
-        return MobileNet(parsed.width_mult, variant=parsed.variant, conventions=_CONVENTIONS["v1"][conventions])
+        return MobileNet(
+            parsed.width_mult, variant=parsed.variant, conventions=_CONVENTIONS["v1"][conventions], channels=channels
+        )
+    if channels is not None:
+        raise ValueError(f"{name}: channels can be given for MobileNet v1 only")
     from backbone.mobilenet_v2_v3 import MobileNetV2, MobileNetV3  # torchvision takes as long to import as torch
 
     if parsed.family == "v2":

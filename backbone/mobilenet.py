@@ -5,6 +5,7 @@ See `base.py` for its interface, `layers.py` for its blocks, `published.py` for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import nn
@@ -44,7 +45,12 @@ class MobileNet(Backbone):
     """
 
     def __init__(
-        self, width_mult: float = 1.0, *, variant: Variant = "separable", conventions: Conventions = KERAS
+        self,
+        width_mult: float = 1.0,
+        *,
+        variant: Variant = "separable",
+        conventions: Conventions = KERAS,
+        channels: Sequence[int] | None = None,
     ) -> None:
         """Build with random weights.
 
@@ -53,22 +59,29 @@ class MobileNet(Backbone):
             variant: `separable` (Table 1), `conv` (full convolutions, Table 4), `shallow` (Table 5), `head` (Table 1
                 and one more 1x1 convolution).
             conventions: padding, BN epsilon, activation and normalisation of the weights.
+            channels: of the first layer, each block, and the last layer of `head`, as in a pruned network; None for
+                those of the width multiplier.
+
+        Raises:
+            ValueError: if there are more or fewer `channels` than layers.
         """
-
-        def width(channels: int) -> int:
-            return max(1, int(channels * width_mult))
-
-        in_channels = width(STEM.channels)
+        blocks = SHALLOW if variant == "shallow" else TABLE_1
+        if channels is None:
+            channels = [max(1, int(row.channels * width_mult)) for row in (STEM, *blocks)]
+            channels += [max(HEAD_CHANNELS, channels[-1])] if variant == "head" else []
+        num_layers = 1 + len(blocks) + (variant == "head")
+        if len(channels) != num_layers:
+            raise ValueError(f"channels: expected {num_layers} numbers, one for each layer, got {len(channels)}")
+        in_channels = channels[0]
         layers: list[nn.Module] = [ConvBNReLU(3, in_channels, 3, conventions, stride=STEM.stride)]
-        for row in SHALLOW if variant == "shallow" else TABLE_1:
-            out_channels = width(row.channels)
+        for row, out_channels in zip(blocks, channels[1:], strict=False):
             if variant == "conv":
                 layers.append(ConvBNReLU(in_channels, out_channels, 3, conventions, stride=row.stride))
             else:
                 layers.append(DepthwiseSeparable(in_channels, out_channels, conventions, stride=row.stride))
             in_channels = out_channels
         if variant == "head":
-            layers.append(ConvBNReLU(in_channels, max(HEAD_CHANNELS, in_channels), 1, conventions))
+            layers.append(ConvBNReLU(in_channels, channels[-1], 1, conventions))
         super().__init__(layers, width_mult=width_mult, conventions=conventions)
         _init_weights(self)
 

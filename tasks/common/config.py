@@ -45,17 +45,21 @@ class BackboneConfig(Settings, group="backbone"):
         name: such as mobilenet_0.5; mobilenet_<width>[_conv|_shallow|_head], mobilenet_v2_<width>,
             mobilenet_v3_large_<width>[_reduced] or mobilenet_v3_small_<width>[_reduced].
         conventions: padding, BN epsilon and input normalisation; null for those of the weights.
+        channels: of each layer of MobileNet v1, as `prune` writes them; null for those of the name.
     """
 
     name: str = "mobilenet_1.0"
     conventions: ConventionsName | None = None
+    channels: tuple[PositiveInt, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         try:
-            parse_name(self.name)
+            parsed = parse_name(self.name)
         except ValueError as error:
             raise ValueError(f"backbone.name: {error}") from error
+        is_null = self.channels is None
+        require(is_null or parsed.family == "v1", "backbone.channels", f"null with {self.name}", self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +242,12 @@ class TaskConfig(Settings):
     """
 
     # What the network is built with: a model brings these settings along; a task adds its own.
-    ARCHITECTURE: ClassVar[tuple[str, ...]] = ("backbone.name", "backbone.conventions", "data.input_size")
+    ARCHITECTURE: ClassVar[tuple[str, ...]] = (
+        "backbone.name",
+        "backbone.conventions",
+        "backbone.channels",
+        "data.input_size",
+    )
     # What is built into an exported file with its postprocessing; a task adds its own.
     BUILT_IN: ClassVar[tuple[str, ...]] = ("data.input_size",)
     # Which settings, or whole groups, act in a verb; a task adds its own. In other verbs, as in train, all of them act.
@@ -250,7 +259,7 @@ class TaskConfig(Settings):
         "export": (*EVALUATION, "seed"),
         "export" + WITHOUT_RUN: ("pretrained",),
         "models": (),
-        "cost": ("pretrained", "backbone.name", "data.input_size"),
+        "cost": ("pretrained", "backbone.name", "backbone.channels", "data.input_size"),
         "benchmark": ("pretrained", "backbone.conventions"),
     }
 

@@ -40,6 +40,26 @@ def test_width_mult_scales_channels() -> None:
     assert MobileNet(0.3).channels == {stride: int(0.3 * channels) for stride, channels in full.items()}
 
 
+@pytest.mark.parametrize(
+    ("name", "num_layers"), [("0.25", 14), ("0.25_conv", 14), ("0.25_shallow", 9), ("0.25_head", 15)]
+)
+def test_channels_are_given_layer_by_layer(name: str, num_layers: int) -> None:
+    channels = range(3, 3 + num_layers)
+    network = build_backbone(f"mobilenet_{name}", channels=channels).eval()
+    images_of_layer = network.normalize(images(64))
+    for layer, expected in zip(network.layers, channels, strict=True):
+        images_of_layer = layer(images_of_layer)
+        assert images_of_layer.shape[1] == expected
+    assert network.num_features == channels[-1]
+    with pytest.raises(ValueError, match=f"channels: expected {num_layers} numbers, one for each layer, got 2"):
+        build_backbone(f"mobilenet_{name}", channels=[8, 8])
+
+
+def test_channels_of_v2_and_v3_cannot_be_given() -> None:
+    with pytest.raises(ValueError, match="mobilenet_v2_1.0: channels can be given for MobileNet v1 only"):
+        build_backbone("mobilenet_v2_1.0", channels=[8, 8])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_trunk_and_tail_and_stages_give_the_same_feature_map(name: str) -> None:
     network = build_backbone(name).eval()

@@ -21,7 +21,7 @@ from tasks.common.weights import TaskWeights
 from tasks.registry import TASKS, config_class, task_class
 
 AnyTask = TypeVar("AnyTask", bound=Task[Any])
-BACKBONE = "backbone.name"
+BACKBONE = ("backbone.name", "backbone.channels")  # what a model of another task brings along, too
 
 
 def open_pretrained(config: Any, task: str) -> Weights | None:
@@ -93,7 +93,7 @@ def build_pretrained(config: Any, weights: Weights | None) -> Backbone:
         ValueError: if the weights do not fit the backbone.
     """
     conventions = config.backbone.conventions if weights is None else weights.conventions
-    backbone = build_backbone(config.backbone.name, conventions)
+    backbone = build_backbone(config.backbone.name, conventions, config.backbone.channels)
     if weights is not None:
         load_weights(backbone, weights)
     return backbone
@@ -104,15 +104,16 @@ def adopt_settings(config: Any, weights: Weights, task: str, given: Collection[s
 
     Args:
         config: the settings.
-        weights: of which a model of the same task brings its architecture, and one of another its backbone's name.
+        weights: of which a model of the same task brings its architecture, and one of another its backbone.
         task: name of the settings' task.
-        given: keys that the user has set on the command line, which stay.
+        given: keys that the user has set on the command line, which stay; another backbone has its own channels.
     """
     settings: dict[str, Any] = {}
     if isinstance(weights, TaskWeights):
-        settings = {key: weights.settings[key] for key in weights.settings if key == BACKBONE or weights.task == task}
+        settings = {key: weights.settings[key] for key in weights.settings if key in BACKBONE or weights.task == task}
     settings["backbone.conventions"] = weights.conventions
-    return replace_settings(config, {key: value for key, value in settings.items() if key not in given})
+    kept = {*given, *BACKBONE} if BACKBONE[0] in given else given
+    return replace_settings(config, {key: value for key, value in settings.items() if key not in kept})
 
 
 def use_pretrained(task: AnyTask, given: Collection[str] = (), world: World = SINGLE_PROCESS) -> tuple[AnyTask, bool]:

@@ -119,7 +119,8 @@ def _models(task_class: type[Task[Any]], arguments: Arguments) -> Iterator[tuple
 
 def _scaled(config: Any, width: float, input_size: int) -> Any:
     """The settings at another width and input size, with random weights."""
-    return replace_settings(config, {"backbone.name": f"mobilenet_{width:g}", "data.input_size": input_size})
+    backbone = {"backbone.name": f"mobilenet_{width:g}", "backbone.channels": None}
+    return replace_settings(config, {**backbone, "data.input_size": input_size})
 
 
 def _open(

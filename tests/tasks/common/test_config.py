@@ -87,7 +87,8 @@ def test_each_range_is_held_and_the_key_is_the_command_lines(settings_class: typ
     assert {"optim.lr", "loop.num_workers", "data.input_size", "seed"} <= {key for key, _, _ in settings}
     for key, group, name in settings:
         default = getattr(group, name)
-        in_no_range = (NAN,) * len(default) if isinstance(default, tuple) else NAN
+        has_several = "tuple" in str(get_type_hints(type(group))[name])
+        in_no_range = (NAN,) * len(default or [NAN]) if has_several else NAN
         with pytest.raises(ValueError, match=rf"^{key}: expected (a number|numbers) .*, got \(?nan"):
             dataclasses.replace(group, **{name: in_no_range})
 

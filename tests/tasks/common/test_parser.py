@@ -111,6 +111,10 @@ def test_a_switch_may_stand_alone() -> None:
         ),
         (("train", "--backbone.name", "resnet50"), ("backbone.name", "mobilenet_<width>")),
         (("train", "--backbone.name", "mobilenet_0.5_160"), ("data.input_size", "160", "192")),
+        (
+            ("train", "--backbone.name", "mobilenet_v2_1.0", "--backbone.channels", "[8,8]"),
+            ("backbone.channels: expected null with mobilenet_v2_1.0, got (8, 8);",),
+        ),
         (("train", "--config", "none.yaml"), ("none.yaml", "not exist")),
         (("train", "--resume", "nowhere"), ("nowhere", "not a run folder")),
         (("train", "--pretrained", "null"), ("pretrained: cannot be null",)),
