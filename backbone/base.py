@@ -40,14 +40,14 @@ class Backbone(nn.Module):
         self._last_layer: dict[int, int] = {}
         self._map_layer: dict[int, int] = {}  # whose output is the feature map at that stride
         self._expansions: dict[int, int] = {}  # block whose expansion is the feature map -> its stride
-        factors = [math.prod(convolution.stride[0] for convolution in _convolutions(layer)) for layer in self.layers]
+        factors = [math.prod(convolution.stride[0] for convolution in convolutions(layer)) for layer in self.layers]
         strides = list(accumulate(factors, operator.mul))
         for index, (stride, layer) in enumerate(zip(strides, self.layers, strict=True)):
             self._last_layer[stride] = index
             if self.conventions.maps_first_layers and stride in self._map_layer and stride < strides[-1]:
                 continue
             self._map_layer[stride] = index
-            self.channels[stride] = _convolutions(layer)[-1].out_channels
+            self.channels[stride] = convolutions(layer)[-1].out_channels
 
     def set_output_stride(self, output_stride: int) -> None:
         """Replace strides by dilation, so that the coarsest feature map is at that stride; the weights stay the same.
@@ -63,7 +63,7 @@ class Backbone(nn.Module):
         """
         self._num_trunk_layers(output_stride)
         stride, removed = 1, 1
-        for convolution in _convolutions(self.layers):
+        for convolution in convolutions(self.layers):
             factor = removed
             if stride < output_stride:
                 stride *= convolution.stride[0]
@@ -122,7 +122,7 @@ class Backbone(nn.Module):
         """
         index = self._num_trunk_layers(stride)
         expansion, *_ = self.block_parts(self.layers[index])
-        self.channels[stride] = _convolutions(expansion)[-1].out_channels
+        self.channels[stride] = convolutions(expansion)[-1].out_channels
         self._expansions = {index: stride}
 
     def trunk(self, images: Tensor, stride: int) -> Tensor:
@@ -158,7 +158,8 @@ class Backbone(nn.Module):
         return nn.Linear(self.num_features, num_outputs)
 
 
-def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
+def convolutions(module: nn.Module) -> list[nn.Conv2d]:
+    """The convolutions in a module, in the order in which they were registered."""
     return [child for child in module.modules() if isinstance(child, nn.Conv2d)]
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from backbone.base import Backbone
+from backbone.base import Backbone, convolutions
 from backbone.layers import KERAS, ConvBNReLU, Conventions, DepthwiseSeparable
 from backbone.names import Variant
 
@@ -84,6 +84,11 @@ class MobileNet(Backbone):
             layers.append(ConvBNReLU(in_channels, channels[-1], 1, conventions))
         super().__init__(layers, width_mult=width_mult, conventions=conventions)
         _init_weights(self)
+
+    @property
+    def layer_channels(self) -> list[int]:
+        """The channels of each layer, as the argument `channels`."""
+        return [convolutions(layer)[-1].out_channels for layer in self.layers]
 
 
 def _init_weights(module: nn.Module) -> None:

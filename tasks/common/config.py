@@ -258,6 +258,8 @@ class TaskConfig(Settings):
         "predict" + WITHOUT_RUN: ("pretrained",),
         "export": (*EVALUATION, "seed"),
         "export" + WITHOUT_RUN: ("pretrained",),
+        "prune": (*EVALUATION, "seed"),
+        "prune" + WITHOUT_RUN: ("pretrained",),
         "models": (),
         "cost": ("pretrained", "backbone.name", "backbone.channels", "data.input_size"),
         "benchmark": ("pretrained", "backbone.conventions"),

@@ -56,7 +56,7 @@ def test_channels_are_given_layer_by_layer(name: str, num_layers: int) -> None:
 
 
 def test_channels_of_v2_and_v3_cannot_be_given() -> None:
-    with pytest.raises(ValueError, match="mobilenet_v2_1.0: channels can be given for MobileNet v1 only"):
+    with pytest.raises(ValueError, match=r"mobilenet_v2_1\.0: channels can be given for MobileNet v1 only"):
         build_backbone("mobilenet_v2_1.0", channels=[8, 8])
 
 

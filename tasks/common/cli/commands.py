@@ -95,6 +95,13 @@ def _export_flags(parser: ArgumentParser) -> None:
     )
 
 
+def _prune_flags(parser: ArgumentParser) -> None:
+    add_run(parser, "pruned")
+    parser.add_argument(
+        "--mult_adds", type=float, default=0.5, help="how much of the backbone's mult-adds is kept, as a fraction"
+    )
+
+
 def _cost_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--num_classes", type=int | None, help="classes without background (default: the paper's)")
     add_json(parser)
@@ -188,6 +195,14 @@ COMMANDS = {
         (_MAKE_RUN, "python -m tasks.{task} export --run runs/{task}/first --int8"),
         "tasks.common.verbs.export",
         _export_flags,
+        usage=" [--run RUN]",
+    ),
+    "prune": Command(
+        "Remove the least important channels of a network on MobileNet v1, and write the smaller one as a run, to be "
+        "trained again. Needs pip install '.[pruning]'.",
+        (_MAKE_RUN, "python -m tasks.{task} prune --run runs/{task}/first --mult_adds 0.7"),
+        "tasks.common.verbs.prune",
+        _prune_flags,
         usage=" [--run RUN]",
     ),
     "models": Command(

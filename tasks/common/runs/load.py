@@ -69,6 +69,12 @@ def open_run(run: Path, task_class: type[Task[Any]], config_class: type[TaskConf
     return _load_run(run, task_class, read_config(config_class, run / CONFIG))
 
 
+def refuse_export(run: str | None) -> None:
+    """Raise a ValueError if a run is an exported network, for commands that need the trained one."""
+    if run and (Path(run) / MODEL).is_file():
+        raise ValueError(f"{run}: is an exported network; give the run that it was exported from")
+
+
 def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:
     config = with_threshold(config, run)
     if (run / MODEL).is_file():

@@ -15,17 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from datasets.batch import map_tensors
-from datasets.files import write_json
 from datasets.memory import available_bytes
 from datasets.sources import Source
 from datasets.types import Example
-from tasks.common.evaluation.evaluate import TorchPredictor
 from tasks.common.evaluation.features import pooled_features
-from tasks.common.evaluation.report import metrics_as_json
-from tasks.common.evaluation.scoring import NO_IMAGES, draw_examples, validation_source
-from tasks.common.evaluation.thresholds import write_table
-from tasks.common.runs import checkpoint
-from tasks.common.runs.folder import METRICS, PICTURE
+from tasks.common.evaluation.result import write_result
+from tasks.common.evaluation.scoring import NO_IMAGES, validation_source
 from tasks.common.runtime.device import device_of, setup_device
 from tasks.common.runtime.distributed import SINGLE_PROCESS
 from tasks.common.task import Task
@@ -86,11 +81,8 @@ def _fit(task: Task[T], run: Path) -> dict[str, float]:
 
     val_source = validation_source(task)
     scores, counts, classes = ({}, NO_IMAGES, ()) if val_source is None else _evaluate(task, model, val_source)
-    content = {"model": model.state_dict(), "metrics": scores, "counts": counts}
-    checkpoint.save_best(run, {"task": task.name, "metadata": dict(task.metadata)} | content)
-    write_table(classes, run)
-    write_json(run / METRICS, metrics_as_json(scores, counts))
-    draw_examples(task, TorchPredictor(task, model), source if val_source is None else val_source, run / PICTURE)
+    shown = source if val_source is None else val_source
+    write_result(task, model, shown, run, scores=scores, counts=counts, classes=classes)
     return scores
 
 

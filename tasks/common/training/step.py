@@ -44,9 +44,8 @@ def train_step(
     device = next(state.model.parameters()).device
     for batch in batches:
         batch = batch.to(device)
-        inputs = (batch.images, batch.targets) if getattr(state.model, "needs_targets", False) else (batch.images,)
         with autocast(device, dtype):
-            outputs = network(*inputs)
+            outputs = network(*training_inputs(state.model, batch))
         losses = objective.loss(to_fp32(outputs), batch.targets, world)
         state.scaler.scale(losses["total"] / len(batches)).backward()  # type: ignore[no-untyped-call]
         state.add(losses)
@@ -63,3 +62,8 @@ def train_step(
     if state.ema is not None and state.scaler.get_scale() >= scale:  # a lower scale: overflow, the step was skipped
         state.ema.update(state.model)
     state.step += 1
+
+
+def training_inputs(model: nn.Module, batch: Batch[Any]) -> tuple[Any, ...]:
+    """The arguments of a network in training: the images, and the targets if it needs them."""
+    return (batch.images, batch.targets) if getattr(model, "needs_targets", False) else (batch.images,)

@@ -29,7 +29,7 @@ from tasks.common.deploy.session import MODEL, describe_outputs
 from tasks.common.deploy.web_page import read_runtime, write_page
 from tasks.common.evaluation.sample import sample_images
 from tasks.common.runs.folder import check_out_folder, explain_full_disk, out_folder, same_again, write_settings
-from tasks.common.runs.load import load_model
+from tasks.common.runs.load import load_model, refuse_export
 from tasks.common.runs.threshold import copy_table
 from tasks.common.runtime.repository import ROOT
 from tasks.common.settings import CONFIG, flatten, read_config
@@ -120,8 +120,7 @@ def _check_flags(options: Mapping[str, Any]) -> None:
         ValueError: if the run is an exported network, flags contradict each other, or a runtime is not installed.
     """
     run, name = options["run"], options["format"]
-    if run and (Path(run) / MODEL).is_file():
-        raise ValueError(f"{run}: is an exported network; give the run that it was exported from")
+    refuse_export(run)
     if name == "web" and options["raw"]:
         raise ValueError("--raw: a page needs the postprocessing inside the file; leave it out with --format web")
     if options["finetune"] and not options["int8"]:

@@ -1,0 +1,95 @@
+"""`prune`: a smaller run, with the most important channels of a trained one."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from shlex import quote
+from typing import Any
+
+from datasets.files import write_json
+from tasks.common.cli.parser import Arguments
+from tasks.common.deploy.formats.table import check_packages
+from tasks.common.deploy.inference import inference_cost
+from tasks.common.evaluation.evaluate import evaluate_source
+from tasks.common.evaluation.report import print_metrics
+from tasks.common.evaluation.result import write_result
+from tasks.common.evaluation.scoring import NO_IMAGES, NOT_HELD_OUT, validation_source
+from tasks.common.runs.folder import check_out_folder, explain_full_disk, out_folder, same_again, write_settings
+from tasks.common.runs.load import load_model, refuse_export
+from tasks.common.settings import CONFIG
+from tasks.common.task import Task
+from tasks.common.thresholds import ThresholdCounts
+from tasks.common.training.pruning import prune_network
+
+REPORT = "pruning.json"
+
+
+def prune(task_class: type[Task[Any]], arguments: Arguments) -> int:
+    """Remove the least important channels of a network, and write the smaller one as a run.
+
+    Raises:
+        ValueError: if the network cannot be pruned to that size, or there are no training images.
+    """
+    options = arguments.options
+    fraction = options["mult_adds"]
+    if not 0 < fraction <= 1:
+        raise ValueError(f"--mult_adds: expected a fraction over 0 and at most 1, got {fraction:g}")
+    refuse_export(options["run"])
+    check_packages("pruning", "the extra")
+    check_out_folder(task_class.name, out=options["out"], run=options["run"])
+    origin = options["run"] or arguments.config.pretrained
+    task, network = load_model(task_class, arguments.config, options["run"], arguments.given)
+    source = validation_source(task)
+    smaller_task, smaller = prune_network(task, network, fraction)
+
+    scores: dict[str, float] = {}
+    counts, classes = NO_IMAGES, list[ThresholdCounts]()
+    if source is not None:
+        evaluation = evaluate_source(smaller_task, smaller, source, "evaluating")
+        scores, counts = evaluation.scores, evaluation.counts
+        classes = [*evaluation.metric.count_at_thresholds()]
+    folder = out_folder(smaller_task, "pruned", out=options["out"], run=options["run"])
+    report: dict[str, Any] = {
+        "pruned": origin,
+        "before": _describe(task, network),
+        "after": _describe(smaller_task, smaller),
+    }
+    with explain_full_disk(folder, same_again):
+        write_settings(dataclasses.asdict(smaller_task.config), folder)
+        smaller_task.write_metadata(folder)
+        write_json(folder / REPORT, report)
+        shown = task.source("train") if source is None else source
+        write_result(smaller_task, smaller, shown, folder, scores=scores, counts=counts, classes=classes)
+    _print(report["before"], report["after"])
+    if source is None:
+        print(NOT_HELD_OUT, file=sys.stderr)
+    else:
+        print_metrics(scores, f"before it is trained again, {evaluation.num_images} val images")
+    place = quote(str(folder))
+    train = f"python -m tasks.{task.name} train --config {quote(str(folder / CONFIG))} --pretrained {place}"
+    print(f"wrote {folder}; train it again with: {train}", file=sys.stderr)
+    return 0
+
+
+def _describe(task: Task[Any], network: Any) -> dict[str, Any]:
+    """The size of a network and of its backbone."""
+    side = task.config.data.input_size
+    whole, backbone = inference_cost(network, side), inference_cost(network.backbone, side)
+    return {
+        "mult_adds": whole.mult_adds,
+        "num_params": whole.num_params,
+        "backbone_mult_adds": backbone.mult_adds,
+        "channels": network.backbone.layer_channels,
+    }
+
+
+def _print(before: dict[str, Any], after: dict[str, Any]) -> None:
+    for key, title in (("backbone_mult_adds", "mult-adds of the backbone, M"), ("num_params", "parameters, M")):
+        fraction = after[key] / before[key]
+        print(f"{title}: {before[key] / 1e6:.2f} -> {after[key] / 1e6:.2f} ({fraction:.3f})")
+    print(f"channels of each layer: {_join(before['channels'])} -> {_join(after['channels'])}")
+
+
+def _join(channels: list[int]) -> str:
+    return " ".join(map(str, channels))
