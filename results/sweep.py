@@ -6,28 +6,24 @@ A cell is a run folder of the task, so an interrupted sweep resumes within a cel
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from datasets.drawing.plot import add_legend_below, format_log_axis, label_point, new_plot
-from datasets.files import write_json
+from datasets.drawing.plot import add_legend_below, label_point, new_plot
+from results.study import check_settings, mark_frontier, pareto, train
 from tasks.common.deploy.inference import call_of, inference_cost, latencies_ms
 from tasks.common.drawing.plot import score_title
 from tasks.common.evaluation.report import write_csv
-from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import METRICS
 from tasks.common.runs.load import open_run
-from tasks.common.runtime.repository import child_environment
 from tasks.registry import config_class, task_class
 
 SWEEP, TABLE, PICTURE, CELLS = "sweep.json", "sweep.csv", "sweep.png", "cells"
@@ -84,7 +80,7 @@ def sweep(
     grid = [(width, size) for width in widths for size in sizes]
     weights_of = dict(zip_longest(widths, weights))
     weights_by_name = {f"weights of width {width:g}": file for width, file in weights_of.items()}
-    _check_settings(out, {"task": task_name, "settings": list(settings)} | weights_by_name)
+    check_settings(out / SWEEP, {"task": task_name, "settings": list(settings)} | weights_by_name)
     started = time.monotonic()
     num_left = 0
     for position, (width, size) in enumerate(grid, 1):
@@ -97,54 +93,13 @@ def sweep(
         print(f"cell {position} of {len(grid)}: width {width:g}, {size} px", file=sys.stderr)
         words = [*settings, "--backbone.name", f"mobilenet_{width}", "--data.input_size", str(size)]
         pretrained = weights_of[width]
-        _train(task_name, run, words if pretrained is None else [*words, "--pretrained", pretrained])
+        train(task_name, run, words if pretrained is None else [*words, "--pretrained", pretrained])
     score_name, cells = _measure(task_name, out)
     if cells:
         _write(cells, score_name, out)
     if num_left:
         print(f"{num_left} of {len(grid)} cells are left; the same command resumes", file=sys.stderr)
     return 3 if num_left else 0
-
-
-def pareto(scores: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points are Pareto optimal: no other one is better in score or a cost and at least as good in all.
-
-    Args:
-        scores: (N,).
-        costs: (N,), or (N, C) for several.
-    """
-    costs = costs.reshape(len(scores), -1)
-    no_worse = (scores[:, None] <= scores) & (costs[:, None] >= costs).all(-1)
-    better = (scores[:, None] < scores) | (costs[:, None] > costs).any(-1)
-    dominated = (no_worse & better).any(1)
-    return np.asarray(~dominated)
-
-
-def _check_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Save the sweep's settings, which must be those of earlier cells; widths and sizes may be added later."""
-    path = out / SWEEP
-    out.mkdir(parents=True, exist_ok=True)
-    saved = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for key, value in settings.items():
-        if saved.get(key, value) != value:
-            raise ValueError(f"{out}: has a sweep with {key} {saved[key]!r}, not {value!r}; choose another --out")
-    write_json(path, saved | settings)
-
-
-def _train(task_name: str, run: Path, words: Sequence[str]) -> None:
-    """Train one cell in a process of its own, or resume its training."""
-    if checkpoint.exists(run):
-        words = ["--resume", str(run)]
-    else:
-        if run.exists():
-            shutil.rmtree(run)  # it was interrupted before its first checkpoint
-        words = [*words, "--run_dir", str(run)]
-    command = [sys.executable, "-m", f"tasks.{task_name}", "train", *words]
-    done = subprocess.run(command, env=child_environment(), stdout=subprocess.PIPE, check=False)
-    if done.returncode == 130:
-        raise KeyboardInterrupt
-    if done.returncode:
-        raise ValueError(f"{run.name}: the training failed, see above: {' '.join(command[1:])}")
 
 
 def _measure(task_name: str, out: Path) -> tuple[str, list[Cell]]:
@@ -187,6 +142,7 @@ def _draw(cells: Sequence[Cell], fronts: dict[str, NDArray[np.bool_]], score_nam
     with new_plot(path, 15, 5.5) as figure:
         sizes = sorted({cell.input_size for cell in cells})
         panels = figure.subplots(1, 3, sharey=True)
+        scores = np.array([cell.score for cell in cells])
         for axes, (cost, label) in zip(panels, COSTS.items(), strict=True):
             for index, size in enumerate(sizes):
                 of_size = [cell for cell in sorted(cells) if cell.input_size == size]
@@ -194,12 +150,8 @@ def _draw(cells: Sequence[Cell], fronts: dict[str, NDArray[np.bool_]], score_nam
                 axes.plot(*zip(*line, strict=True), marker="o", color=f"C{index}", label=f"{size} px")
                 for cell, point in zip(of_size, line, strict=True):
                     label_point(axes, f"{cell.width:g}", point, (6, -4), f"C{index}")
-            best = [cell for cell, is_best in zip(cells, fronts[cost], strict=True) if is_best]
-            front = [getattr(cell, cost) for cell in best], [cell.score for cell in best]
-            axes.plot(*front, "ko", fillstyle="none", markersize=12, label="on the Pareto frontier")
-            axes.set(xlabel=label, xscale="log")
-            format_log_axis(axes.xaxis)
-            axes.grid(alpha=0.3)
+            costs = np.array([getattr(cell, cost) for cell in cells])
+            mark_frontier(axes, scores, costs, fronts[cost], label)
         panels[0].set(ylabel=score_title(score_name))
         handles, _ = panels[0].get_legend_handles_labels()
         add_legend_below(figure, len(handles), handles=handles, title="labels: width multiplier")

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from results import cli, sweep
-from results.sweep import pareto
+from results import cli, study
+from results.study import pareto
 from tests.conftest import REPOSITORY
 
 
@@ -77,18 +77,14 @@ def test_killed_sweep_resumes(words: list[str], tmp_path: Path, capsys: pytest.C
 
 @pytest.mark.parametrize("left", ["last.pt", "previous.pt"])
 def test_a_cell_with_a_checkpoint_is_resumed(left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        commands.append(command)
-        return subprocess.CompletedProcess(command, 0)
-
     commands: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(study, "run_command", lambda words, title: commands.append(words))
     cell = tmp_path / "0.25_32"
     for file in ("config.yaml", left):
         cell.mkdir(exist_ok=True)
         (cell / file).touch()
-        sweep._train("classification", cell, ["--data.input_size", "32"])
-    started, resumed = (command[4:] for command in commands)
+        study.train("classification", cell, ["--data.input_size", "32"])
+    started, resumed = (command[2:] for command in commands)
     assert started == ["--data.input_size", "32", "--run_dir", str(cell)]
     assert resumed == ["--resume", str(cell)]
     assert (cell / left).exists()
@@ -97,7 +93,14 @@ def test_a_cell_with_a_checkpoint_is_resumed(left: str, tmp_path: Path, monkeypa
 def test_a_cell_is_trained_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process finds our packages, which are not installed."""
     monkeypatch.chdir(tmp_path)
-    sweep._train("classification", tmp_path / "cell", ["--help"])
+    study.train("classification", tmp_path / "cell", ["--help"])
+
+
+def test_a_command_that_fails_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(study.CommandError, match=r"^one: expected a verb, .*-m tasks\.detection fly$") as failure:
+        study.run_command(["tasks.detection", "fly"], "one")
+    assert failure.value.reason == "expected a verb, got fly"
+    assert "error: expected a verb" in capsys.readouterr().err
 
 
 def test_no_cell_is_started_after_the_budget(

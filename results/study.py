@@ -1,0 +1,128 @@
+"""A study: a folder of runs that the ordinary commands make, in processes of their own; the same command resumes it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.drawing.plot import format_log_axis
+from datasets.files import write_json
+from tasks.common.runs import checkpoint
+from tasks.common.runtime.repository import child_environment
+
+
+def check_settings(file: Path, settings: dict[str, Any]) -> None:
+    """Save the settings of a study, which must be those of its earlier runs; keys may be added later.
+
+    Args:
+        file: `<kind of study>.json` in the study's folder.
+        settings: JSON-serialisable.
+
+    Raises:
+        ValueError: if the folder has a study with others.
+    """
+    folder = file.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for other in folder.glob("*.json"):
+        if other != file:
+            raise ValueError(f"{folder}: has {other.name}, which is not of a {file.stem}; choose another --out")
+    saved = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for key, value in settings.items():
+        if saved.get(key, value) != value:
+            raise ValueError(
+                f"{folder}: has a {file.stem} with {key} {saved[key]!r}, not {value!r}; choose another --out"
+            )
+    write_json(file, saved | settings)
+
+
+def train(task_name: str, run: Path, words: Sequence[str]) -> None:
+    """Train a run in a process of its own, or resume its training.
+
+    Args:
+        task_name: of the task.
+        run: its folder.
+        words: of the command line, after `train`.
+
+    Raises:
+        ValueError: if it fails.
+    """
+    if checkpoint.exists(run):
+        words = ["--resume", str(run)]
+    else:
+        remove_unfinished(run)  # it was interrupted before its first checkpoint
+        words = [*words, "--run_dir", str(run)]
+    run_command([f"tasks.{task_name}", "train", *words], run.name)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what an interrupted command of the study has left, which it cannot go on with."""
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def run_command(words: Sequence[str], title: str) -> None:
+    """Run `python -m` with those words in a process of its own; only what it prints about its progress is shown.
+
+    Raises:
+        ValueError: if it fails, with its own error.
+    """
+    command = [sys.executable, "-m", *words]
+    error = "see above"
+    with subprocess.Popen(
+        command, env=child_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            sys.stderr.write(line)
+            if line.startswith("error: "):
+                error = line.removeprefix("error: ").strip()
+    if process.returncode == 130:
+        raise KeyboardInterrupt
+    if process.returncode:
+        raise CommandError(f"{title}: {error}; the command was: {' '.join(command[1:])}", error)
+
+
+class CommandError(ValueError):
+    """A command of the study that failed.
+
+    Attributes:
+        reason: its own error.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def pareto(scores: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points are Pareto optimal: no other one is better in score or cost and at least as good in both."""
+    no_worse = (scores[:, None] <= scores) & (costs[:, None] >= costs)
+    better = (scores[:, None] < scores) | (costs[:, None] > costs)
+    dominated = (no_worse & better).any(1)
+    return np.asarray(~dominated)
+
+
+def mark_frontier(
+    axes: Any, scores: NDArray[np.float64], costs: NDArray[np.float64], is_best: NDArray[np.bool_], title: str
+) -> None:
+    """Put rings around the Pareto optimal points of a plot of score against cost, whose axis is logarithmic.
+
+    Args:
+        axes: with the points.
+        scores: of all points.
+        costs: likewise.
+        is_best: likewise, from `pareto`.
+        title: of the cost.
+    """
+    axes.plot(costs[is_best], scores[is_best], "ko", fillstyle="none", markersize=12, label="on the Pareto frontier")
+    axes.set(xlabel=title, xscale="log")
+    format_log_axis(axes.xaxis)
+    axes.grid(alpha=0.3)
