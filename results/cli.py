@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from results.bench.areas import AREAS, jobs_of
+from results.compress_rows import DEFAULT_ROWS, NETWORKS, PRECISIONS
 from results.paper import TITLES, read_paper
 from tasks.common.cli.main import exit_status
 from tasks.registry import TASKS
@@ -22,6 +23,7 @@ ALL = "all"  # areas of the benchmark
 COMMANDS = {
     "tables": "the paper's tables compared with ours; this is the default",
     "sweep": "train width by resolution on one task",
+    "compress": "ways to a small network compared: trained, distilled, pruned, in 8 bits",
     "tradeoff": "the best trained network within a latency and a size, as measured here",
     "bench": "speed compared with other libraries",
 }
@@ -35,9 +37,10 @@ def main(words: Sequence[str]) -> int:
         words: after `python -m results`; `tables` may be left out.
 
     Returns:
-        The exit status: 0, 1 after an error in the data, 2 after one in the arguments, 3 where a sweep is unfinished.
+        The exit status: 0, 1 after an error in the data, 2 after one in the arguments, 3 where a sweep or a
+        compression study is unfinished.
     """
-    parsers = {"tables": _tables, "sweep": _sweep, "tradeoff": _tradeoff, "bench": _bench}
+    parsers = {"tables": _tables, "sweep": _sweep, "compress": _compress, "tradeoff": _tradeoff, "bench": _bench}
     command = words[0] if words else "tables"
     if command in parsers:
         return parsers[command](words[1:])
@@ -142,6 +145,58 @@ def _tradeoff(words: Sequence[str]) -> int:
         from results.tradeoff import tradeoff
 
         return tradeoff(options.folder, max_ms=options.ms, max_mb=options.mb, num_threads=options.num_threads)
+
+    return exit_status(run)
+
+
+def _compress(words: Sequence[str]) -> int:
+    rows = "\n".join(f"  {row:<18}{summary}" for row, summary in NETWORKS.items())
+    precisions = "\n".join(f"  ...+{name:<14}{summary}" for name, summary in PRECISIONS.items())
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} compress",
+        allow_abbrev=False,  # --seed is a setting
+        description="Make a small network in several ways, with the same data and as many training steps, and compare\n"
+        "scores with mult-adds, parameters, bytes and measured latency. All other settings are the task's. The same\n"
+        "command resumes an interrupted study. Rows that are pruned need pip install '.[pruning]'.",
+        epilog=f"rows:\n{rows}\n{precisions}\n\n"
+        + _examples(
+            "compress --task attributes --student mobilenet_0.25 --teacher mobilenet_0.5 --out runs/compress",
+            "compress --task classification --student mobilenet_0.5 --teacher mobilenet_1.0 --out runs/compress_dogs "
+            "--seeds 3 --budget 60 --pretrained keras",
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--task", required=True, choices=TASKS)
+    parser.add_argument("--student", required=True, metavar="NAME", help="the small backbone")
+    parser.add_argument(
+        "--teacher",
+        required=True,
+        metavar="NAME",
+        help="the large one; teaches, and is pruned to the student's mult-adds",
+    )
+    parser.add_argument("--teacher_pretrained", metavar="WEIGHTS", help="of the teacher (default: --pretrained)")
+    parser.add_argument(
+        "--rows", nargs="+", default=DEFAULT_ROWS, metavar="ROW", help=f"default: {' '.join(DEFAULT_ROWS)}"
+    )
+    parser.add_argument("--seeds", type=_positive, default=1, metavar="N", help="networks of each row")
+    parser.add_argument("--out", required=True, type=Path, help="folder for networks, compress.csv and compress.png")
+    parser.add_argument("--budget", type=float, metavar="MINUTES", help="start no command after this time")
+    options, settings = parser.parse_known_args(words)
+
+    def run() -> int:
+        from results.compress import compress  # only now: torch takes seconds to import
+
+        return compress(
+            options.task,
+            options.student,
+            options.teacher,
+            options.out,
+            settings,
+            teacher_pretrained=options.teacher_pretrained,
+            rows=options.rows,
+            num_seeds=options.seeds,
+            budget_minutes=options.budget,
+        )
 
     return exit_status(run)
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from datasets.drawing.plot import format_log_axis
 from datasets.files import write_json
 from tasks.common.runs import checkpoint
+from tasks.common.runs.folder import METRICS
 from tasks.common.runtime.repository import child_environment
 
 
@@ -43,29 +44,43 @@ def check_settings(file: Path, settings: dict[str, Any]) -> None:
     write_json(file, saved | settings)
 
 
-def train(task_name: str, run: Path, words: Sequence[str]) -> None:
-    """Train a run in a process of its own, or resume its training.
+class Step(NamedTuple):
+    """A command of a study, and the folder that it makes.
 
-    Args:
-        task_name: of the task.
-        run: its folder.
-        words: of the command line, after `train`.
-
-    Raises:
-        ValueError: if it fails.
+    Attributes:
+        command: words after `python -m`.
+        words: settings and flags, without the folder.
+        folder: of the run, or of the export.
+        flag: for the folder.
+        done: the file in the folder that says that it is finished.
+        begun: files of which one says that the command can be resumed; none if it starts anew.
     """
-    if checkpoint.exists(run):
-        words = ["--resume", str(run)]
-    else:
-        remove_unfinished(run)  # it was interrupted before its first checkpoint
-        words = [*words, "--run_dir", str(run)]
-    run_command([f"tasks.{task_name}", "train", *words], run.name)
 
+    command: Sequence[str]
+    words: Sequence[str]
+    folder: Path
+    flag: str = "--run_dir"
+    done: str = METRICS
+    begun: Sequence[str] = (checkpoint.LAST, checkpoint.PREVIOUS)
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what an interrupted command of the study has left, which it cannot go on with."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    @property
+    def is_done(self) -> bool:
+        """Whether it has been finished."""
+        return (self.folder / self.done).is_file()
+
+    def run(self) -> None:
+        """Run the command in a process of its own, or resume it.
+
+        Raises:
+            CommandError: (a ValueError) if it fails.
+        """
+        if any((self.folder / name).is_file() for name in self.begun):
+            words = ["--resume", str(self.folder)]
+        else:
+            if self.folder.exists():
+                shutil.rmtree(self.folder)  # it was interrupted before it could be resumed
+            words = [*self.words, self.flag, str(self.folder)]
+        run_command([*self.command, *words], self.folder.name)
 
 
 def run_command(words: Sequence[str], title: str) -> None:

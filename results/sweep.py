@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from datasets.drawing.plot import add_legend_below, label_point, new_plot
-from results.study import check_settings, mark_frontier, pareto, train
+from results.study import Step, check_settings, mark_frontier, pareto
 from tasks.common.deploy.inference import call_of, inference_cost, latencies_ms
 from tasks.common.drawing.plot import score_title
 from tasks.common.evaluation.report import write_csv
@@ -84,16 +84,17 @@ def sweep(
     started = time.monotonic()
     num_left = 0
     for position, (width, size) in enumerate(grid, 1):
-        run = out / CELLS / f"{width:g}_{size}"
-        if (run / METRICS).is_file():
+        words = [*settings, "--backbone.name", f"mobilenet_{width}", "--data.input_size", str(size)]
+        if (pretrained := weights_of[width]) is not None:
+            words += ["--pretrained", pretrained]
+        step = Step((f"tasks.{task_name}", "train"), words, out / CELLS / f"{width:g}_{size}")
+        if step.is_done:
             continue
         if budget_minutes is not None and time.monotonic() - started > 60 * budget_minutes:
             num_left += 1
             continue
         print(f"cell {position} of {len(grid)}: width {width:g}, {size} px", file=sys.stderr)
-        words = [*settings, "--backbone.name", f"mobilenet_{width}", "--data.input_size", str(size)]
-        pretrained = weights_of[width]
-        train(task_name, run, words if pretrained is None else [*words, "--pretrained", pretrained])
+        step.run()
     score_name, cells = _measure(task_name, out)
     if cells:
         _write(cells, score_name, out)

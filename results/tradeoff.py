@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datasets.words import join_words
-from results.sweep import pareto
+from results.study import pareto
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.inference import latencies_ms
 from tasks.common.deploy.session import MODEL

@@ -1,0 +1,128 @@
+"""`python -m results compress`: which way to a small network, at equal training steps and the same data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from results.compress_report import measure, write
+from results.compress_rows import NETWORKS, PRECISIONS, ROWS
+from results.compress_steps import Study, mult_adds_fraction
+from results.study import CommandError, check_settings
+from tasks.common.cli.main import SAMPLE_CONFIG
+from tasks.common.cli.parser import read_arguments
+from tasks.common.runs.folder import write_settings
+from tasks.common.runtime.repository import ROOT
+from tasks.common.settings import flatten, replace_settings
+from tasks.registry import config_class
+
+STUDY = "compress.json"
+OWN_FLAGS = {"backbone.name": "--student and --teacher", "backbone.channels": "--student", "seed": "--seeds"}
+
+
+def compress(
+    task_name: str,
+    student: str,
+    teacher: str,
+    out: Path,
+    settings: Sequence[str],
+    *,
+    teacher_pretrained: str | None = None,
+    rows: Sequence[str],
+    num_seeds: int = 1,
+    budget_minutes: float | None = None,
+) -> int:
+    """Make the missing networks of a study, and write its table and plot into `out`.
+
+    Args:
+        task_name: of the task.
+        student: name of the small backbone.
+        teacher: name of the large one, which teaches, and is pruned to the student's mult-adds.
+        out: folder; a study that is in it is resumed.
+        settings: of the task's training, as command-line words; those of every row.
+        teacher_pretrained: weights that the teacher starts from; None for those of the settings.
+        rows: see `ROWS`.
+        num_seeds: each row is made with the seeds 0, 1, ...
+        budget_minutes: no command is started after this time.
+
+    Returns:
+        The exit status: 0, or 3 if something is left.
+
+    Raises:
+        ValueError: if a training fails, or the folder has a study with other settings.
+    """
+    _check_rows(rows)
+    study = _open_study(task_name, student, teacher, out, settings, teacher_pretrained)
+    failed = {row: reason for row in rows if (reason := study.missing(row))}
+    deadline = None if budget_minutes is None else time.monotonic() + 60 * budget_minutes
+    num_left = 0
+    for seed in range(num_seeds):
+        for row in rows:
+            if row not in failed and not _make(study, row, seed, deadline, failed):
+                num_left += 1
+    results = measure(study, rows, num_seeds, failed)
+    write(results, study)
+    if num_left:
+        print(f"{num_left} of {num_seeds * len(rows)} networks are left; the same command resumes", file=sys.stderr)
+    return 3 if num_left else 0
+
+
+def _make(study: Study, row: str, seed: int, deadline: float | None, failed: dict[str, str]) -> bool:
+    """Run the commands of a row that have not been run; returns whether there was time for all of them.
+
+    What a row cannot have, such as a pruned MobileNet v2, is known when its command fails; the reason is recorded. A
+    training that fails ends the study.
+    """
+    for step in study.steps(row, seed):
+        if step.is_done:
+            continue
+        if deadline is not None and time.monotonic() > deadline:
+            return False
+        print(f"{row}, seed {seed}: {step.folder.name}", file=sys.stderr)
+        try:
+            step.run()
+        except CommandError as error:
+            if step.command[-1] == "train":
+                raise
+            failed[row] = error.reason
+            return True
+    return True
+
+
+def _check_rows(rows: Sequence[str]) -> None:
+    for row in rows:
+        if row not in ROWS:
+            raise ValueError(
+                f"--rows: there is no row {row!r}; expected {', '.join(NETWORKS)}, or one of them with "
+                f"{' or '.join(f'+{precision}' for precision in PRECISIONS)}"
+            )
+
+
+def _open_study(
+    task_name: str, student: str, teacher: str, out: Path, settings: Sequence[str], teacher_pretrained: str | None
+) -> Study:
+    """Save the settings that all rows share, which must be those of an earlier study in the folder."""
+    sample = ROOT / "configs" / task_name / SAMPLE_CONFIG
+    arguments = read_arguments(task_name, config_class(task_name), sample, "train", settings)
+    for key in sorted(arguments.given & (OWN_FLAGS.keys() | arguments.options.keys())):
+        raise ValueError(f"--{key}: cannot be set for all rows; use {OWN_FLAGS.get(key, '--out')}")
+    config = replace_settings(arguments.config, {"backbone.name": student, "backbone.channels": None})
+    pretrained = config.pretrained
+    study = Study(
+        task=task_name,
+        folder=out,
+        student=student,
+        teacher=teacher,
+        pretrained=pretrained,
+        teacher_pretrained=teacher_pretrained or pretrained,
+        mult_adds=mult_adds_fraction(student, teacher, config.data.input_size),
+    )
+    of_rows = {"task": task_name, "student": student, "teacher": teacher, "weights": study.teacher_pretrained}
+    shared = dataclasses.asdict(config)
+    check_settings(out / STUDY, of_rows | json.loads(json.dumps(flatten(shared))))
+    write_settings(shared, out)
+    return study

@@ -1,0 +1,210 @@
+"""The table and the plot of a compression study."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from datasets.drawing.plot import add_legend_below, new_plot
+from results.compress_rows import TEACHER, network_of, precision_of
+from results.compress_steps import Study
+from results.study import mark_frontier, pareto
+from tasks.common.deploy.inference import call_of, inference_copy, inference_cost, latencies_ms
+from tasks.common.deploy.session import INPUT, MODEL, open_session
+from tasks.common.drawing.plot import score_title
+from tasks.common.evaluation.report import write_csv
+from tasks.common.runs.folder import LOG, METRICS
+from tasks.common.runs.load import open_run
+from tasks.common.verbs.export import REPORT
+from tasks.registry import config_class, task_class
+
+TABLE, PICTURE = "compress.csv", "compress.png"
+TABLE_WIDTH = 120  # characters
+MARKERS = {"": "o", "int8": "^", "qat": "v"}
+COSTS = {"num_bytes": "size of the ONNX file, MB", "onnx_ms": "one image in ONNX Runtime, ms"}
+
+
+@dataclass(kw_only=True)
+class RowResult:
+    """A row of the table; NaN where something is unknown.
+
+    Attributes:
+        row: its name.
+        scores: of each seed that is finished.
+        mult_adds: in millions.
+        num_params: in millions; in 8 bits, those of the network before.
+        num_bytes: of the ONNX file, in millions.
+        torch_ms: of one image in PyTorch.
+        onnx_ms: of one image in ONNX Runtime.
+        num_steps: optimiser steps of the training.
+        num_teacher_steps: those of the teacher that it needs.
+        note: why something is missing.
+    """
+
+    row: str
+    scores: list[float] = field(default_factory=list)
+    mult_adds: float = math.nan
+    num_params: float = math.nan
+    num_bytes: float = math.nan
+    torch_ms: float = math.nan
+    onnx_ms: float = math.nan
+    num_steps: float = math.nan
+    num_teacher_steps: float = math.nan
+    note: str = ""
+
+    @property
+    def score(self) -> float:
+        """The mean over the seeds."""
+        return statistics.mean(self.scores) if self.scores else math.nan
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of a seed's score."""
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else math.nan
+
+
+def measure(study: Study, rows: Sequence[str], num_seeds: int, notes: Mapping[str, str]) -> list[RowResult]:
+    """What the finished rows score, and what they cost; the networks take turns in measuring latency.
+
+    Args:
+        study: of the rows.
+        rows: their names.
+        num_seeds: 0, 1, ...
+        notes: why a row is not there.
+    """
+    score_name = task_class(study.task).score_name
+    results, calls = [], list[tuple[RowResult, str, Callable[[], Any]]]()
+    for row in rows:
+        result = RowResult(row=row, note=notes.get(row, ""))
+        scores = [_score(study, row, seed, score_name) for seed in range(num_seeds)]
+        result.scores = [score for score in scores if score is not None]
+        results.append(result)
+        run = study.run_of(row, 0)
+        if not result.scores or not (run / METRICS).is_file():
+            continue
+        result.num_steps = _num_steps(run)
+        result.num_teacher_steps = _num_steps(study.run_of(TEACHER, 0)) if study.needs_teacher(row) else 0
+        task, network = open_run(run, task_class(study.task), config_class(study.task))
+        side = task.config.data.input_size
+        cost = inference_cost(network, side)
+        result.mult_adds, result.num_params = cost.mult_adds / 1e6, cost.num_params / 1e6
+        if not precision_of(row):
+            calls.append((result, "torch_ms", call_of(inference_copy(network), side)))
+        file = study.export_of(row, 0) / MODEL
+        if file.is_file():
+            result.num_bytes = file.stat().st_size / 1e6
+            image = np.zeros((1, 3, side, side), np.uint8)
+            calls.append((result, "onnx_ms", partial(open_session(file).run, None, {INPUT: image})))
+    for (result, column, _), latency_ms in zip(calls, latencies_ms([call for *_, call in calls]), strict=True):
+        setattr(result, column, latency_ms)
+    return results
+
+
+def _score(study: Study, row: str, seed: int, score_name: str) -> float | None:
+    """The score of a row with a seed; None if it is not finished.
+
+    Raises:
+        ValueError: if there were no validation images.
+    """
+    report = study.export_of(row, seed) / REPORT if precision_of(row) else study.run_of(row, seed) / METRICS
+    if not report.is_file():
+        return None
+    content = json.loads(report.read_text(encoding="utf-8"))
+    metrics = content["networks"][-1]["metrics"] if precision_of(row) else content
+    if metrics.get(score_name) is None:
+        raise ValueError(f"{report}: has no {score_name}; expected data with validation images")
+    return float(metrics[score_name])
+
+
+def _num_steps(run: Path) -> int:
+    """The optimiser steps of a training."""
+    with (run / LOG).open(newline="", encoding="utf-8") as file:
+        *_, last = csv.DictReader(file)
+    return int(float(last["step"]))
+
+
+def write(results: Sequence[RowResult], study: Study) -> None:
+    """Print the table, and write it and the plot into the folder of the study."""
+    score_name = task_class(study.task).score_name
+    measured = [result for result in results if not math.isnan(result.score + result.num_bytes + result.onnx_ms)]
+    scores = np.array([result.score for result in measured])
+    costs = {cost: np.array([getattr(result, cost) for result in measured]) for cost in COSTS}
+    fronts = {cost: pareto(scores, values) for cost, values in costs.items()}
+    best = {
+        cost: {result.row for result, is_best in zip(measured, front, strict=True) if is_best}
+        for cost, front in fronts.items()
+    }
+    write_csv(study.folder / TABLE, [_record(result, score_name, best) for result in results])
+    _print(results, score_name)
+    if measured:
+        _draw(measured, scores, costs, fronts, score_title(score_name), study.folder / PICTURE)
+
+
+def _record(result: RowResult, score_name: str, best: Mapping[str, set[str]]) -> dict[str, Any]:
+    costs = {name: value for name, value in vars(result).items() if name not in ("row", "scores", "note")}
+    numbers = {score_name: result.score, "deviation": result.deviation, "num_seeds": len(result.scores), **costs}
+    known = {name: None if math.isnan(value) else value for name, value in numbers.items()}
+    fronts = {f"best_by_{cost}": int(result.row in rows) for cost, rows in best.items()}
+    return {"row": result.row, **known, **fronts, "note": result.note}
+
+
+def _print(results: Sequence[RowResult], score_name: str) -> None:
+    console = Console(highlight=False)
+    console.width = max(console.width, TABLE_WIDTH)  # a narrower one would lose digits
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    sizes = ("mult-adds\nM", "parameters\nM", "ONNX\nMB", "PyTorch\nms", "ONNX\nms", "steps", "teacher's\nsteps")
+    for column in ("", score_name, "±", "seeds", *sizes):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for result in results:
+        table.add_row(
+            result.row,
+            *(_text(value, ".3f") for value in (result.score, result.deviation)),
+            str(len(result.scores)),
+            *(_text(value, ".2f") for value in (result.mult_adds, result.num_params, result.num_bytes)),
+            *(_text(value, ".2f") for value in (result.torch_ms, result.onnx_ms)),
+            *(_text(value, ".0f") for value in (result.num_steps, result.num_teacher_steps)),
+        )
+    console.print(table)
+    for result in results:
+        if result.note:
+            console.print(f"{result.row}: {result.note}", markup=False, soft_wrap=True)
+
+
+def _text(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
+
+
+def _draw(
+    results: Sequence[RowResult],
+    scores: Any,
+    costs: Mapping[str, Any],
+    fronts: Mapping[str, Any],
+    title: str,
+    path: Path,
+) -> None:
+    """The score against the file's size and the latency: a colour for each network, a marker for each precision."""
+    networks = list(dict.fromkeys(network_of(result.row) for result in results))
+    with new_plot(path, 12, 5.5) as figure:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, (cost, label) in zip(panels, COSTS.items(), strict=True):
+            for result in results:
+                colour = f"C{networks.index(network_of(result.row))}"
+                style = {"color": colour, "marker": MARKERS[precision_of(result.row)]}
+                deviation = 0.0 if math.isnan(result.deviation) else result.deviation
+                axes.errorbar(getattr(result, cost), result.score, deviation, linestyle="", label=result.row, **style)
+            mark_frontier(axes, scores, costs[cost], fronts[cost], label)
+        panels[0].set(ylabel=title)
+        handles, labels = panels[0].get_legend_handles_labels()
+        add_legend_below(figure, min(len(labels), 5), handles=handles)

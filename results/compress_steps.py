@@ -1,0 +1,130 @@
+"""The commands that make the networks of a compression study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from backbone.build import build_backbone
+from backbone.cost import count_cost
+from results.compress_rows import (
+    DISTILLED,
+    PRETRAINED,
+    PRUNED,
+    RANDOM,
+    TEACHER,
+    WITHOUT_TEACHER,
+    network_of,
+    precision_of,
+)
+from results.study import Step
+from tasks.common.runs.folder import METRICS
+from tasks.common.settings import CONFIG
+from tasks.common.verbs.export import REPORT
+
+CELLS = "cells"
+PRUNED_TEACHER = "pruned_teacher"  # before it is trained again
+FLAGS = {"": (), "int8": ("--int8",), "qat": ("--int8", "--finetune")}  # of `export`, by precision
+
+
+class Study(NamedTuple):
+    """What all rows have in common.
+
+    Attributes:
+        task: name.
+        folder: of the study.
+        student: name of the small backbone.
+        teacher: name of the large one.
+        pretrained: weights that the student starts from.
+        teacher_pretrained: likewise, the teacher.
+        mult_adds: of the student's backbone, as a fraction of the teacher's.
+    """
+
+    task: str
+    folder: Path
+    student: str
+    teacher: str
+    pretrained: str
+    teacher_pretrained: str
+    mult_adds: float
+
+    def run_of(self, row: str, seed: int) -> Path:
+        """The folder of a row's run; of a row in 8 bits, the run that was exported."""
+        network = network_of(row)
+        folder = self._folder(network, seed)
+        return folder / DISTILLED if network.endswith(DISTILLED) else folder
+
+    def export_of(self, row: str, seed: int) -> Path:
+        """The folder of a row's ONNX file."""
+        return self._folder(f"{network_of(row)}+{precision_of(row) or 'float32'}", seed)
+
+    def needs_teacher(self, row: str) -> bool:
+        """Whether a row is made of the teacher, and is not the teacher itself."""
+        return network_of(row) not in (TEACHER, *WITHOUT_TEACHER)
+
+    def missing(self, row: str) -> str:
+        """Why there is no such row; empty if there is one."""
+        if network_of(row) == PRETRAINED and self.pretrained == "none":
+            return "the settings have no pretrained weights"
+        return ""
+
+    def steps(self, row: str, seed: int) -> list[Step]:
+        """The commands of a row, in order; one in float32 is exported once, since its size depends on no seed."""
+        network, steps = network_of(row), []
+        if network not in WITHOUT_TEACHER:
+            steps.append(self._train(TEACHER, seed, self.teacher_pretrained, self.teacher))
+        if network.startswith(PRUNED):
+            steps.append(self._prune(seed))
+        pruned = str(self._folder(PRUNED_TEACHER, seed))
+        made = {
+            RANDOM: lambda: self._train(network, seed, "none", self.student),
+            PRETRAINED: lambda: self._train(network, seed, self.pretrained, self.student),
+            DISTILLED: lambda: self._distill(network, seed, self.pretrained, self.student),
+            PRUNED: lambda: self._train(network, seed, pruned),
+            f"{PRUNED}+{DISTILLED}": lambda: self._distill(network, seed, pruned),
+        }
+        if network in made:
+            steps.append(made[network]())
+        if precision_of(row) or seed == 0:
+            steps.append(self._export(row, seed))
+        return steps
+
+    def _folder(self, name: str, seed: int) -> Path:
+        return self.folder / CELLS / f"{name}_{seed}"
+
+    def _settings(self, seed: int, pretrained: str, backbone: str | None) -> list[str]:
+        """The words of a training; without a backbone, that of the pretrained run."""
+        words = ["--config", str(self.folder / CONFIG), "--seed", str(seed), "--pretrained", pretrained]
+        return words if backbone is None else [*words, "--backbone.name", backbone]
+
+    def _train(self, name: str, seed: int, pretrained: str, backbone: str | None = None) -> Step:
+        words = self._settings(seed, pretrained, backbone)
+        return Step((f"tasks.{self.task}", "train"), words, self._folder(name, seed))
+
+    def _distill(self, name: str, seed: int, pretrained: str, backbone: str | None = None) -> Step:
+        words = ["--teacher", str(self._folder(TEACHER, seed)), "--baseline", "false"]
+        words += self._settings(seed, pretrained, backbone)
+        return Step(("distill",), words, self._folder(name, seed), done=f"{DISTILLED}/{METRICS}", begun=(CONFIG,))
+
+    def _prune(self, seed: int) -> Step:
+        words = ["--run", str(self._folder(TEACHER, seed)), "--mult_adds", f"{self.mult_adds:.4f}"]
+        return Step((f"tasks.{self.task}", "prune"), words, self._folder(PRUNED_TEACHER, seed), "--out", begun=())
+
+    def _export(self, row: str, seed: int) -> Step:
+        words = ["--run", str(self.run_of(row, seed)), *FLAGS[precision_of(row)]]
+        return Step((f"tasks.{self.task}", "export"), words, self.export_of(row, seed), "--out", REPORT, ())
+
+
+def mult_adds_fraction(student: str, teacher: str, input_size: int) -> float:
+    """The mult-adds of a student's backbone, as a fraction of its teacher's.
+
+    Raises:
+        ValueError: if it has more than the teacher, or a name is wrong.
+    """
+    images = torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8)
+    small, large = (count_cost(build_backbone(name), images).mult_adds for name in (student, teacher))
+    if small > large:
+        raise ValueError(f"--teacher: expected a network larger than {student}, got {teacher}")
+    return small / large

@@ -1,0 +1,233 @@
+"""Compression studies: which commands make a row, what is left out and why, and the table. Nothing is trained."""
+
+import csv
+import json
+import shutil
+import statistics
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from results import cli, study
+from results.compress_rows import DEFAULT_ROWS
+from tasks.attributes.config import AttributesConfig
+from tasks.attributes.task import AttributesTask
+from tasks.common.cli.parser import read_arguments
+from tests.tasks.common.test_pretrained import save_run
+
+Run = Callable[..., int]
+SCORES = {"teacher": 0.8, "random": 0.4, "pretrained": 0.6, "distilled": 0.65, "pruned": 0.5, "pruned+distilled": 0.55}
+STEPS = 70
+ROWS = ("teacher", "random", "pruned+distilled", "pruned+distilled+int8")
+
+
+def write_tiny_onnx(path: Path) -> None:
+    images, outputs = (helper.make_tensor_value_info(name, TensorProto.UINT8, None) for name in ("images", "outputs"))
+    graph = helper.make_graph([helper.make_node("Identity", ["images"], ["outputs"])], "tiny", [images], [outputs])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+class Stub:
+    """In place of the processes: writes what the commands would write, after a look at what they read."""
+
+    def __init__(self) -> None:
+        self.commands: list[list[str]] = []
+        self.fails = ""
+
+    def __call__(self, words: Sequence[str], title: str) -> None:
+        self.commands.append(list(words))
+        flags = dict(pairwise(words))
+        verb = "distill" if words[0] == "distill" else words[1]
+        for flag in ("--run", "--teacher"):
+            assert flag not in flags or (Path(flags[flag]) / "metrics.json").is_file(), f"{flag} is finished"
+        if verb == self.fails:
+            raise study.CommandError(f"{title}: no; the command was", "cannot be done")
+        folder = Path(next(flags[flag] for flag in ("--run_dir", "--out", "--resume") if flag in flags))
+        name, _, seed = folder.name.rpartition("_")
+        score = SCORES.get(name.removesuffix("+int8"), 0.1) + 0.01 * int(seed)
+        if verb == "export":
+            folder.mkdir(parents=True)
+            write_tiny_onnx(folder / "model.onnx")
+            networks = [{"metrics": {"mean_ap": value}} for value in (0.9, score - 0.02)]
+            (folder / "export.json").write_text(json.dumps({"networks": networks}))
+            return
+        run = folder / "distilled" if verb == "distill" else folder
+        if verb == "prune":
+            shutil.copytree(flags["--run"], run)
+        else:
+            self._train(run, flags, folder.parents[1] / "config.yaml")
+        (run / "metrics.json").write_text(json.dumps({"mean_ap": score}))
+        (run / "log.csv").write_text(f"epoch,step\n1,{STEPS // 2}\n2,{STEPS}\n")
+
+    def _train(self, run: Path, flags: dict[str, str], config_file: Path) -> None:
+        backbone = ["--backbone.name", flags.get("--backbone.name", "mobilenet_0.1")]
+        words = ["--config", str(config_file), *backbone]
+        config = read_arguments("attributes", AttributesConfig, Path("unused"), "train", words).config
+        run.mkdir(parents=True, exist_ok=True)
+        save_run(run, AttributesTask.with_num_classes(config, 3))
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+    stub = Stub()
+    monkeypatch.setattr(study, "run_command", stub)
+    return stub
+
+
+@pytest.fixture
+def compress(tmp_path: Path) -> Run:
+    """`python -m results compress` with a student of width 0.1 and a teacher of width 0.25."""
+
+    def run(*words: str, rows: Sequence[str] = ROWS) -> int:
+        networks = ["--student", "mobilenet_0.1", "--teacher", "mobilenet_0.25", "--rows", *rows]
+        place = ["--task", "attributes", "--out", str(tmp_path / "study")]
+        return cli.main(["compress", *networks, *place, "--data.input_size", "32", *words])
+
+    return run
+
+
+def read_table(tmp_path: Path) -> dict[str, dict[str, str]]:
+    with (tmp_path / "study" / "compress.csv").open() as file:
+        return {row["row"]: row for row in csv.DictReader(file)}
+
+
+def test_each_network_is_made_once_of_those_it_needs_with_the_same_settings(
+    stub: Stub, compress: Run, tmp_path: Path
+) -> None:
+    assert compress(rows=[row for row in DEFAULT_ROWS if not row.startswith("pretrained")]) == 0
+    trainings = [command for command in stub.commands if "--config" in command]
+    assert len(trainings) == 5
+    for command in trainings:
+        assert command[command.index("--config") + 1] == str(tmp_path / "study" / "config.yaml")
+        assert command[command.index("--seed") + 1] == "0"
+        assert not {"--optim.epochs", "--data.root", "--data.input_size"} & set(command)
+    assert len({command[-1] for command in stub.commands}) == len(stub.commands), "one folder for each"
+    by_folder = {Path(command[-1]).name: command for command in stub.commands}
+    cells = tmp_path / "study" / "cells"
+
+    def words_of(folder: str, flag: str) -> str:
+        return by_folder[folder][by_folder[folder].index(flag) + 1]
+
+    assert words_of("pruned_0", "--pretrained") == str(cells / "pruned_teacher_0")
+    assert words_of("pruned+distilled_0", "--pretrained") == str(cells / "pruned_teacher_0")
+    assert words_of("pruned+distilled+int8_0", "--run") == str(cells / "pruned+distilled_0" / "distilled")
+    assert words_of("random_0", "--pretrained") == "none"
+    # The teacher's mult-adds without its head times this are the student's: 32 px are 16 positions of the first layer.
+    assert float(words_of("pruned_teacher_0", "--mult_adds")) == pytest.approx(0.2, abs=0.1)
+
+    stub.commands.clear()
+    assert compress(rows=[row for row in DEFAULT_ROWS if not row.startswith("pretrained")]) == 0
+    assert stub.commands == [], "nothing is made twice"
+
+
+def test_the_table_has_means_deviations_costs_and_the_frontier(
+    stub: Stub, compress: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compress("--seeds", "3") == 0
+    table = read_table(tmp_path)
+    assert list(table) == list(ROWS)
+    for row, cells in table.items():
+        drop = 0.02 if row.endswith("int8") else 0
+        scores = [SCORES[row.removesuffix("+int8")] - drop + 0.01 * seed for seed in range(3)]
+        assert float(cells["mean_ap"]) == pytest.approx(statistics.mean(scores))
+        assert float(cells["deviation"]) == pytest.approx(statistics.stdev(scores))
+        assert cells["num_seeds"] == "3"
+        assert float(cells["num_steps"]) == STEPS
+        assert float(cells["num_teacher_steps"]) == (STEPS if row.startswith("pruned") else 0)
+        assert float(cells["num_bytes"]) > 0
+        assert float(cells["onnx_ms"]) > 0
+        assert bool(cells["torch_ms"]) == (not row.endswith("int8"))
+    assert float(table["teacher"]["mult_adds"]) > float(table["random"]["mult_adds"])
+    # All files of the stub have one size, so that the best score alone is on the frontier of bytes.
+    assert [row for row, cells in table.items() if cells["best_by_num_bytes"] == "1"] == ["teacher"]
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(" teacher "))
+    assert line.split()[:4] == ["teacher", "0.810", "0.010", "3"]
+    picture = cv2.imread(str(tmp_path / "study" / "compress.png"))
+    assert picture is not None
+    assert np.ptp(picture) > 0
+
+
+def test_a_row_that_there_cannot_be_is_a_dash_with_the_reason(
+    stub: Stub, compress: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub.fails = "prune"
+    assert compress(rows=["random", "pretrained", "pruned", "pruned+int8"]) == 0
+    out = capsys.readouterr().out
+    for row in ("pruned", "pruned+int8"):
+        assert f"{row}: cannot be done" in out
+        assert read_table(tmp_path)[row]["mean_ap"] == ""
+    assert "pretrained: the settings have no pretrained weights" in out
+    assert float(read_table(tmp_path)["random"]["mean_ap"]) == SCORES["random"]
+    stub.fails = "export"  # the network is there all the same
+    assert compress(rows=["random+int8", "random"]) == 0
+    assert "random+int8: cannot be done" in capsys.readouterr().out
+
+    stub.fails = ""  # as after a package was installed
+    assert compress(rows=["pruned"]) == 0
+    assert float(read_table(tmp_path)["pruned"]["mean_ap"]) == SCORES["pruned"]
+
+
+def test_what_has_no_time_is_left_and_what_is_interrupted_is_resumed(
+    stub: Stub, compress: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compress("--budget", "0") == 3
+    assert stub.commands == []
+    assert "4 of 4 networks are left; the same command resumes" in capsys.readouterr().err
+    cells = tmp_path / "study" / "cells"
+    half_done = {"teacher_0": "last.pt", "pruned+distilled_0": "config.yaml", "random_0": "config.yaml"}
+    for folder, file in half_done.items():
+        (cells / folder).mkdir(parents=True)
+        (cells / folder / file).touch()
+    assert compress() == 0
+    assert ["tasks.attributes", "train", "--resume", str(cells / "teacher_0")] in stub.commands
+    assert ["distill", "--resume", str(cells / "pruned+distilled_0")] in stub.commands
+    # Without a checkpoint there is nothing to resume.
+    (random,) = (command for command in stub.commands if str(cells / "random_0") in command and "train" in command)
+    assert random[-2:] == ["--run_dir", str(cells / "random_0")]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--data.input_size", "64"], "has a compress with data.input_size 32, not 64; choose another --out"),
+        (["--optim.lr", "0.5"], "has a compress with optim.lr"),
+        (["--student", "mobilenet_0.5"], "--teacher: expected a network larger than mobilenet_0.5, got mobilenet_0.25"),
+        (["--student", "resnet"], "backbone.name: backbone name 'resnet'"),
+        (["--backbone.name", "mobilenet_0.1"], "--backbone.name: cannot be set for all rows; use --student"),
+        (["--seed", "1"], "--seed: cannot be set for all rows; use --seeds"),
+        (["--run_dir", "x"], "--run_dir: cannot be set for all rows; use --out"),
+        (["--rows", "quantised"], "--rows: there is no row 'quantised'; expected teacher, random, "),
+        (["--optim.speed", "1"], "unknown setting optim.speed"),
+    ],
+)
+def test_a_study_with_other_settings_is_refused(
+    words: list[str], expected: str, stub: Stub, compress: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compress("--budget", "0") == 3
+    before = (tmp_path / "study" / "compress.json").read_text()
+    capsys.readouterr()
+    assert compress(*words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+    assert (tmp_path / "study" / "compress.json").read_text() == before
+
+
+def test_a_folder_of_something_else_is_refused(stub: Stub, compress: Run, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "sweep.json").write_text("{}")
+    assert compress() == 1
+    assert "has sweep.json, which is not of a compress; choose another --out" in capsys.readouterr().err
+    assert stub.commands == []
+
+
+def test_a_training_that_fails_ends_the_study(stub: Stub, compress: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    stub.fails = "train"
+    assert compress() == 1
+    assert "error: teacher_0: no; the command was" in capsys.readouterr().err
