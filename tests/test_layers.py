@@ -63,6 +63,7 @@ ALLOWED = _allowed()
 ONLY_IN = {
     "albumentations": {"datasets/operations.py", "results/bench/loading.py"},
     "h5py": {"backbone/formats.py"},
+    "torch_pruning": {"tasks/common/training/pruning.py"},
     "pycocotools": {"results/bench/detection_reference.py"},  # of the development environment alone
 }
 MODULES = sorted(
