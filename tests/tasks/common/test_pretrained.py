@@ -46,6 +46,18 @@ def test_a_classifier_starts_from_a_detectors_backbone(run: tuple[Path, Any]) ->
     torch.testing.assert_close(actual, expected)
 
 
+def test_a_pruned_backbone_is_brought_along_unless_another_is_named(tmp_path: Path) -> None:
+    backbone = {"name": "mobilenet_0.25", "channels": [5, *range(8, 21)]}
+    config = build_config(DetectionConfig, backbone=backbone, data={"input_size": 96})
+    save_run(tmp_path, DetectionTask.with_num_classes(config, 3))
+    task = ClassificationTask.with_num_classes(build_config(ClassificationConfig, pretrained=str(tmp_path)), 5)
+    adopted, _ = use_pretrained(task)
+    assert adopted.config.backbone.channels == (5, *range(8, 21))
+    assert adopted.build_model().head.in_features == 20
+    with pytest.raises(ValueError, match="but the backbone has width 1"):
+        use_pretrained(task, given={"backbone.name"})
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_class_names_are_those_of_a_classifier(name: str, tmp_path: Path) -> None:
     """A detector has class names too, but no classifier with a row for each."""
