@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from datasets.types import Image
 from tasks.common.benchmark.floor import Precision
 from tasks.common.deploy.formats.source import ConversionSource, Open, Run
-from tasks.common.deploy.formats.table import FORMATS, check_packages, convert_file
+from tasks.common.deploy.formats.table import FORMATS, check_packages, convert_file, int8_writer
 from tasks.common.deploy.inference import inference_copy
 from tasks.common.deploy.onnx_file import write_onnx
-from tasks.common.deploy.quantization import UNCORRECTED, quantize
+from tasks.common.deploy.quantization import NUM_FIRST_LAYERS, UNCORRECTED, quantize
 from tasks.common.deploy.session import INPUT, open_session
 from tasks.common.task import Task
 
@@ -50,6 +52,7 @@ RUNTIMES = {
     "openvino": Runtime("OpenVINO", "D", format="openvino"),
     "openvino_int8": Runtime("OpenVINO, int8", "d", "int8", format="openvino"),
     "litert": Runtime("LiteRT", "v", format="litert", takes_batches=False),
+    "litert_int8": Runtime("LiteRT, int8", "<", "int8", format="litert", takes_batches=False),
     "executorch": Runtime("ExecuTorch", "P", format="executorch", takes_batches=False, shares_threads=True),
 }
 
@@ -59,11 +62,13 @@ class Files(NamedTuple):
 
     Attributes:
         network: on the CPU, without the parts that only training needs.
-        onnx: the files that were asked for; none for PyTorch alone.
+        onnx: those for `predict` that were asked for; none for PyTorch alone.
+        int8: by the number of first layers in float32, where a runtime needs another one than ONNX Runtime.
     """
 
     network: nn.Module
     onnx: Mapping[Precision, Path]
+    int8: Mapping[int, Path]
 
 
 def check_runtimes(runtimes: Sequence[str], num_threads: Sequence[int], batch_sizes: Sequence[int]) -> None:
@@ -99,12 +104,23 @@ def write_files(task: Task[Any], network: nn.Module, runtimes: Sequence[str], fo
             write_onnx(network, side, paths["float32"], task.name, task.metadata)
         except ValueError as error:
             raise ValueError(f"{error}; --runtimes {TORCH} measures it in PyTorch alone") from error
-    if any(RUNTIMES[name].precision == "int8" for name in runtimes):
-        paths["int8"] = folder / "int8.onnx"
-        noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
-        # The images that it is calibrated on have no effect on the latency.
-        quantize(paths["float32"], paths["int8"], list(noise), UNCORRECTED)
-    return Files(network, paths)
+    int8 = {}
+    for number in {_num_first_layers(name) for name in runtimes if RUNTIMES[name].precision == "int8"}:
+        int8[number] = folder / f"int8-{number}.onnx"
+        quantize(paths["float32"], int8[number], _noise(side), replace(UNCORRECTED, num_first_layers=number))
+    if NUM_FIRST_LAYERS in int8:
+        paths["int8"] = int8[NUM_FIRST_LAYERS]
+    return Files(network, paths, int8)
+
+
+def _num_first_layers(name: str) -> int:
+    form = RUNTIMES[name].format
+    return NUM_FIRST_LAYERS if form is None else FORMATS[form].num_first_layers
+
+
+def _noise(side: int) -> list[Image]:
+    """Images for calibration, which have no effect on the latency."""
+    return list(np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8))
 
 
 def opener(name: str, files: Files, input_size: int, folder: Path) -> Open:
@@ -122,13 +138,15 @@ def opener(name: str, files: Files, input_size: int, folder: Path) -> Open:
     runtime = RUNTIMES[name]
     if name == TORCH:
         return lambda num_threads: _run_torch(files.network, num_threads)
-    onnx = files.onnx[runtime.precision]
     if runtime.format is None:
-        return lambda num_threads: _run_onnx(onnx, num_threads)
+        return lambda num_threads: _run_onnx(files.onnx[runtime.precision], num_threads)
     (of_format := folder / name).mkdir()
+    form, onnx = FORMATS[runtime.format], files.onnx["float32"]
     outputs = [output.name for output in open_session(onnx).get_outputs()]
     source = ConversionSource(files.network, outputs, onnx, input_size)
-    open_file = convert_file(FORMATS[runtime.format], source, of_format)
+    if runtime.precision == "int8":
+        return int8_writer(form, source, _noise(input_size))(files.int8[form.num_first_layers], of_format)
+    open_file = convert_file(form, source, of_format)
     assert open_file is not None, f"{runtime.title} does not run here"
     return open_file
 

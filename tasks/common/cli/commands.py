@@ -91,7 +91,7 @@ def _export_flags(parser: ArgumentParser) -> None:
         choices=["onnx", "web", "openvino", "litert", "executorch", "coreml"],
         default="onnx",
         help="web: also a page that runs the file in a browser; others: also files for another runtime, which needs "
-        "pip install '.[FORMAT]'",
+        "pip install '.[FORMAT]'; with --int8 only openvino and litert",
     )
 
 
@@ -109,7 +109,7 @@ def _cost_flags(parser: ArgumentParser) -> None:
 
 def _benchmark_flags(parser: ArgumentParser) -> None:
     widths, sizes, usual = [1.0, 0.75, 0.5, 0.25], [224, 192, 160, 128], ["torch", "onnx", "int8"]
-    others = ["openvino", "openvino_int8", "litert", "executorch"]
+    others = ["openvino", "openvino_int8", "litert", "litert_int8", "executorch"]
     parser.add_argument("--widths", type=float, nargs="+", default=widths, help="width multipliers")
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="input sizes in pixels")
     parser.add_argument(
