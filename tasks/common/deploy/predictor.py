@@ -9,6 +9,7 @@ print(model("photo.jpg"))       # a path, an RGB array (height, width, 3) of uin
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ MAX_POINTS = 200  # with the largest weights, of which the densest place is comp
 
 
 def load(folder: str | Path = ".", num_threads: int = 0) -> "Predictor":
-    """The model in a folder; `num_threads` 0 uses all cores."""
+    """The model in a folder; `num_threads` 0 uses all cores, which are also the most."""
     return Predictor(Path(folder), num_threads)
 
 
@@ -39,7 +40,7 @@ class Predictor:
         path, options = folder / "model.onnx", onnxruntime.SessionOptions()
         if not path.is_file():
             raise ValueError(f"{path}: no such file; expected the folder that `export` wrote")
-        options.intra_op_num_threads = num_threads
+        options.intra_op_num_threads = min(num_threads, os.cpu_count() or 1)
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         properties = self.session.get_modelmeta().custom_metadata_map
         if "predictor" not in properties:

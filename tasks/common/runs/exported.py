@@ -10,6 +10,7 @@ from tasks.common.config import TaskConfig
 from tasks.common.deploy.exported import ExportedModel, ExportedPredictor
 from tasks.common.deploy.session import MODEL
 from tasks.common.runs.threshold import with_threshold
+from tasks.common.runtime.threads import usable_threads
 from tasks.common.settings import get_setting
 from tasks.registry import inference_class
 
@@ -40,7 +41,7 @@ def open_exported(
     """
     if run is None or not (path := Path(run) / MODEL).is_file():
         return None
-    model = ExportedModel(path, task=name, num_threads=config.loop.num_threads)
+    model = ExportedModel(path, task=name, num_threads=usable_threads(config.loop.num_threads))
     if not model.has_postprocessing:
         return None
     for key, built_in in model.settings.items():

@@ -14,6 +14,7 @@ from torch import nn
 from datasets.batch import map_tensors
 from datasets.memory import keep_freed_memory
 from tasks.common.config import LoopConfig, OptimConfig
+from tasks.common.runtime.threads import usable_threads
 
 MIN_BN_IMAGES = 16  # per process; with fewer, batch normalisation is synchronised
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -38,8 +39,9 @@ def setup_device(config: LoopConfig) -> torch.device:
     """
     device = find_device(config)
     keep_freed_memory()
-    if config.num_threads is not None:
-        torch.set_num_threads(config.num_threads)
+    num_threads = usable_threads(config.num_threads)
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
     if device.type == "cpu":
         return device
     torch.backends.cudnn.benchmark = not config.deterministic

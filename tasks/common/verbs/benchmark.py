@@ -17,8 +17,10 @@ import torch
 from torch import nn
 
 from backbone.names import parse_name
+from datasets.images.read import AS_STORED, UnreadableImageError
 from datasets.memory import keep_freed_memory
 from datasets.progress import Progress
+from datasets.words import plural
 from tasks.common.benchmark.floor import MULT_ADDS, PRECISIONS, product_call
 from tasks.common.benchmark.report import Row, draw, print_table
 from tasks.common.benchmark.runtimes import ONNX, RUNTIMES, TORCH, Files, check_runtimes, opener, write_files
@@ -33,6 +35,7 @@ from tasks.common.prediction.model import Model
 from tasks.common.prediction.sources import Picture, Source
 from tasks.common.runs.folder import check_out_folder, out_folder
 from tasks.common.runs.load import load_model
+from tasks.common.runtime.threads import num_cores
 from tasks.common.settings import replace_settings
 from tasks.common.task import Task
 
@@ -61,6 +64,8 @@ def benchmark(task_class: type[Task[Any]], arguments: Arguments) -> int:
     runtimes = [runtime for runtime in RUNTIMES if runtime in options["runtimes"]]
     before = torch.get_num_threads()
     num_threads = _counts("num_threads", options["num_threads"] or [before])
+    if options["num_threads"] and num_threads[-1] > num_cores():
+        raise ValueError(f"--num_threads: expected at most this machine's {num_cores()} cores, got {num_threads[-1]}")
     batch_sizes = _counts("batch_sizes", options["batch_sizes"])
     check_runtimes(runtimes, num_threads, batch_sizes)
     photos = _photos(options["images"]) if options["images"] else []
@@ -88,16 +93,27 @@ def _counts(flag: str, values: Sequence[int]) -> list[int]:
 
 
 def _photos(folder: str) -> list[Source]:
-    """The photos of a folder.
+    """The photos of a folder that can be read; what is left out is said on standard error.
 
     Raises:
         ValueError: if there is none, or something else than photos.
     """
-    sources = find_sources([folder])
+    sources, readable, reasons = find_sources([folder]), list[Source](), []
     for source in sources:
         if not isinstance(source, Picture):
             raise ValueError(f"--images: {source.name} is a video or a stream; expected a folder of photos alone")
-    return sources
+        try:
+            source.read(AS_STORED)
+        except UnreadableImageError as error:
+            reasons.append(str(error))
+        else:
+            readable.append(source)
+    if not readable:
+        raise ValueError(f"--images: none of {plural(len(sources), 'photo')} can be read; the first: {reasons[0]}")
+    if reasons:
+        left_out = f"{len(reasons)} of {plural(len(sources), 'photo')}"
+        print(f"--images: left out {left_out} that cannot be read; the first: {reasons[0]}", file=sys.stderr)
+    return readable
 
 
 def _models(task_class: type[Task[Any]], arguments: Arguments) -> Iterator[tuple[Task[Any], nn.Module]]:

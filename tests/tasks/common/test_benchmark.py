@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,7 @@ def test_table_and_rank_correlation(tmp_path: Path, capsys: pytest.CaptureFixtur
     ("words", "expected"),
     [
         (["--num_threads", "1", "0"], "--num_threads: expected numbers of 1 or more, got 0"),
+        (["--num_threads", "1", "100000"], f"--num_threads: expected at most this machine's {os.cpu_count()} cores"),
         (["--batch_sizes", "-2"], "--batch_sizes: expected numbers of 1 or more, got -2"),
         (["--runtimes", "coreml"], "runtimes"),  # does not run here
         (["--images", "missing"], "missing"),
@@ -197,6 +199,21 @@ def test_a_runtime_that_is_missing_or_cannot_do_it_is_one_line(
     assert run(*SMALL, "--runtimes", "torch", "executorch", "--batch_sizes", "2", "8") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --batch_sizes: ExecuTorch takes one image at once, got 2 8; add 1, or")
+
+
+def test_photos_that_cannot_be_read_are_not_timed(
+    tmp_path: Path, generated_roots: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"--images: none of 1 photo can be read; the first: .*a\.jpg"):
+        benchmark._photos(str(tmp_path))
+    photo = next(generated_roots("attributes").rglob("*.jpg"))
+    (tmp_path / "b.jpg").write_bytes(photo.read_bytes())
+    capsys.readouterr()
+    (source,) = benchmark._photos(str(tmp_path))
+    assert source.name.endswith("b.jpg")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("--images: left out 1 of 2 photos that cannot be read; the first: ")
 
 
 def test_videos_are_no_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
