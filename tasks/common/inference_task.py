@@ -136,6 +136,11 @@ class InferenceTask(ABC, Generic[T]):
         """How nearly the predictions of two networks for the same images are the same."""
         return Agreement(float(np.mean([a == b for a, b in zip(reference, predicted, strict=True)])), None)
 
+    @property
+    def agreement_caveat(self) -> str | None:
+        """What to know about the agreement on training images, in words; None for nothing."""
+        return None
+
     @abstractmethod
     def metric(self) -> Metric[T]:
         """A new, empty metric."""

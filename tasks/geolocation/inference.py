@@ -98,6 +98,12 @@ class GeolocationInference(InferenceTask[Place]):
         p, q = (np.array([place.probabilities for place in places], np.float32) for places in (reference, predicted))
         return Agreement(float((p.argmax(1) == q.argmax(1)).mean()), divergence(p, q))
 
+    @property
+    def agreement_caveat(self) -> str | None:
+        """A photo's nearest neighbour in the gallery is itself."""
+        is_gallery = self.config.method == "retrieval"
+        return "too high, since these training photos are in the gallery" if is_gallery else None
+
     def predictor_settings(self) -> dict[str, Any]:
         """The preprocessing and the names, see `InferenceTask`."""
         crop = {"resize": "center_crop", "crop_fraction": self.config.data.crop_fraction}

@@ -271,6 +271,6 @@ def _print(task: Task[Any], exported: Exported, rows: Sequence[Mapping[str, Any]
         print(exported.converted.describe())
     score = rows[1]["metrics"].get(task.score_name)  # of ONNX in float32, where there is an int8
     if exported.tried:
-        print_attempts(ONNX_RUNTIME, exported.tried, task.score_name, score)
+        print_attempts(ONNX_RUNTIME, exported.tried, task, score)
     if exported.converted is not None and exported.converted.tried:
-        print_attempts(exported.converted.title, exported.converted.tried, task.score_name, score)
+        print_attempts(exported.converted.title, exported.converted.tried, task, score)

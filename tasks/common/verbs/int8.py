@@ -145,7 +145,7 @@ def find_int8(
         best = _replace(tried, best, score_of(candidate_of(best.raw)))
     if not _loses(best, float_score, max_loss):
         return best, tried
-    print_attempts(runtime, tried, task.score_name, float_score)
+    print_attempts(runtime, tried, task, float_score)
     assert best.score is not None
     assert float_score is not None
     named = ", ".join(f"{name} ({error:.2f})" for name, error in layers[:NUM_NAMED_LAYERS])
@@ -157,10 +157,11 @@ def find_int8(
     )
 
 
-def print_attempts(runtime: str, tried: Sequence[Attempt], score_name: str, float_score: float | None) -> None:
+def print_attempts(runtime: str, tried: Sequence[Attempt], task: InferenceTask[Any], float_score: float | None) -> None:
     """A table of the quantisations that were tried."""
-    table = Table(title=f"8 bits in {runtime}; {score_name} in float32: {_number(float_score)}")
-    for column in ("", "agreement with float32", "KL divergence", score_name):
+    title = f"8 bits in {runtime}; {task.score_name} in float32: {_number(float_score)}"
+    table = Table(title=title, caption=task.agreement_caveat)
+    for column in ("", "agreement with float32", "KL divergence", task.score_name):
         table.add_column(column, justify="right" if column else "left")
     for one in tried:
         table.add_row(one.title, _number(one.agreement.similarity), _number(one.agreement.kl), _number(one.score))

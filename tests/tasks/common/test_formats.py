@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from tasks.common.cli.commands import COMMANDS
 from tasks.common.cli.main import main
 from tasks.common.cli.parser import build_parser
-from tasks.common.deploy.bias_correction import read_layers
+from tasks.common.deploy.bias_correction import Layer, read_layers
 from tasks.common.deploy.formats import table
+from tasks.common.deploy.formats.litert_int8 import holding_biases
 from tasks.common.deploy.formats.source import ConversionSource, Open, WriteInt8, silence
 from tasks.common.deploy.formats.table import FORMATS, Format
 from tasks.common.deploy.quantization import CORRECTED, UNCORRECTED
@@ -211,6 +212,20 @@ def test_silence_ends(capfd: pytest.CaptureFixture[str]) -> None:
         convert()
     print("heard")
     assert capfd.readouterr().out == "heard\n"
+
+
+def test_int32_holds_the_biases_of_rounded_kernels() -> None:
+    """A channel's step is its largest weight / 127, times the input's step, range / 255."""
+    kernel = np.array([[0.5, -0.25], [0, 0], [1e-9, -2e-9]], np.float32).reshape(3, 2, 1, 1)
+    bias, input_range = np.array([3.0, -3.0, 2.0], np.float32), 6.0
+    held = holding_biases(Layer(kernel, bias, np.ones(3, np.float32)), input_range)
+    np.testing.assert_array_equal(held[0], kernel[0])
+    assert np.all(held[1:] != kernel[1:], axis=(2, 3)).tolist() == [[True, False]] * 2
+    steps = np.abs(held).max((1, 2, 3)) / 127 * input_range / 255
+    assert np.all(np.abs(bias) / steps < 2**31 - 1)
+    assert np.all(np.abs(held - kernel).sum((1, 2, 3)) * input_range < 1e-4 * np.abs(bias))
+    in_float32 = Layer(kernel, bias, None)
+    assert holding_biases(in_float32, input_range) is kernel
 
 
 class Outputs(NamedTuple):

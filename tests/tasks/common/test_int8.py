@@ -28,6 +28,7 @@ class Stub:
     """A task whose predictions are the titles of quantisations, with given divergences from the float network."""
 
     score_name = "top1"
+    agreement_caveat = "these images were seen before"
 
     def __init__(self, kl: Sequence[float], scores: Sequence[float]) -> None:
         self.kl, self.scores = dict(zip(TITLES, kl, strict=False)), dict(zip(TITLES, scores, strict=False))
@@ -145,7 +146,9 @@ def test_a_loss_that_nothing_mends_is_refused_with_the_layers_and_a_table(
         find(stub)
     assert "first.weight (0.50), second.weight (0.25)" in str(error.value)
     assert "try --finetune, train a larger width, or allow it with a larger --max_loss" in str(error.value)
-    assert "0.7200" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "0.7200" in printed
+    assert Stub.agreement_caveat in printed
     assert find(stub, max_loss=0.1)[0].title == CORRECTED.title
 
 

@@ -16,7 +16,7 @@ from backbone.layers import KERAS
 from backbone.mobilenet import MobileNet
 from datasets.types import Image
 from tasks.classification.model import ClassificationModel
-from tasks.common.deploy.bias_correction import correct_biases
+from tasks.common.deploy.bias_correction import correct_biases, read_layers
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
 from tasks.common.deploy.postprocessing import OPSET, parse_graph
@@ -68,6 +68,27 @@ def logits(path: Path, images: list[Image]) -> NDArray[np.float32]:
     batch = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())
     values: NDArray[np.float32] = ExportedNetwork(ExportedModel(path))(batch).logits.numpy()
     return values
+
+
+def test_layers_are_read_as_they_were_rounded(floats: Path, uncorrected: Path, tmp_path: Path) -> None:
+    original, rounded = read_layers(fold_batch_norms(floats, tmp_path / "folded.onnx")), read_layers(
+        onnx.load(uncorrected)
+    )  # fmt: skip
+    assert list(original) == sorted(rounded, key=list(original).index)
+    assert [layer.scales is None for layer in original.values()] == [True] * len(original)
+    for number, (name, layer) in enumerate(original.items()):
+        kernel, bias, scales = rounded[name]
+        assert layer.bias is not None
+        assert bias is not None
+        np.testing.assert_allclose(bias, layer.bias, atol=1e-3)
+        if number < NUM_FIRST_LAYERS:
+            assert scales is None
+            np.testing.assert_array_equal(kernel, layer.kernel)
+        else:
+            assert scales is not None
+            errors = np.abs(kernel - layer.kernel).reshape(len(kernel), -1).max(1)
+            assert np.all(errors <= 0.501 * scales)
+            assert errors.max() > 0
 
 
 def test_outputs_have_the_means_of_the_float_network(floats: Path, uncorrected: Path, images: list[Image]) -> None:

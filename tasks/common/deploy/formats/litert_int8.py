@@ -90,7 +90,7 @@ class Int8Writer:
             name = self._names.get(operator.output.name)
             if name is not None:
                 layer = layers[name]
-                kernel = _holding_biases(layer, self._range(operator.inputs[0]))
+                kernel = holding_biases(layer, self._range(operator.inputs[0]))
                 _replace_weights(model, operator, kernel, layer.bias)
         _drop_unused(model)
         in_int8 = {name for name, layer in layers.items() if layer.scales is not None}
@@ -161,7 +161,7 @@ def _difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12)) if a.shape == b.shape else math.inf
 
 
-def _holding_biases(layer: Layer, input_range: float) -> NDArray[np.float32]:
+def holding_biases(layer: Layer, input_range: float) -> NDArray[np.float32]:
     """The kernel, with the first weight of a channel raised where the channel's others are too small for its bias.
 
     A channel's scale is its largest weight / 127, and its bias is stored in int32 in steps of this scale times the
