@@ -69,11 +69,11 @@ def format_readme(
         rows="\n".join(lines),
         other_files="".join(f"\n- {line}" for line in other_files),
         machine=f"{platform.machine()}, {platform.system()}",
-        weights=_licence(pretrained),
+        weights=describe_licence(pretrained),
     )
 
 
-def _licence(pretrained: str) -> str:
+def describe_licence(pretrained: str) -> str:
     """Where the weights are from, with their licence as far as it is known."""
     if pretrained == "none":
         return "trained from random ones; their licence is the trainer's to choose."

@@ -34,7 +34,7 @@ from tasks.common.task import Objective, Task
 from tasks.common.training.callback import Callback, watched_by
 from tasks.common.training.freeze import frozen_stages, set_trainable
 from tasks.common.training.optim import EmaModel, build_optimizer, learning_rate
-from tasks.common.training.run_log import describe, watchers
+from tasks.common.training.run_log import describe, watchers, write_model_card
 from tasks.common.training.state import TrainingState
 from tasks.common.training.step import train_step
 
@@ -314,4 +314,5 @@ class _Trainer(Generic[T]):
         write_json(self.run / METRICS, metrics_as_json(scores, best["counts"]) | {"epoch": best["epoch"]})
         source = self.task.source("train") if self.val_source is None else self.val_source
         draw_examples(self.task, TorchPredictor(self.task, model), source, self.run / PICTURE)
+        write_model_card(self.task, model, self.run, self.shape["num_images"], scores, best["counts"])
         return scores

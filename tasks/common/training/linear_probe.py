@@ -27,7 +27,7 @@ from tasks.common.task import Task
 from tasks.common.thresholds import ThresholdCounts
 from tasks.common.training.callback import Callback, watched_by
 from tasks.common.training.optim import split_by_weight_decay
-from tasks.common.training.run_log import describe, watchers
+from tasks.common.training.run_log import describe, watchers, write_model_card
 
 T = TypeVar("T")
 MAX_ITERATIONS, HISTORY = 500, 100
@@ -83,6 +83,7 @@ def _fit(task: Task[T], run: Path) -> dict[str, float]:
     scores, counts, classes = ({}, NO_IMAGES, ()) if val_source is None else _evaluate(task, model, val_source)
     shown = source if val_source is None else val_source
     write_result(task, model, shown, run, scores=scores, counts=counts, classes=classes)
+    write_model_card(task, model, run, len(source), scores, counts)
     return scores
 
 

@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from tasks.common.deploy.inference import inference_cost
 from tasks.common.drawing.plot import draw_curves
 from tasks.common.evaluation.report import write_csv
+from tasks.common.runs.card import write_card
 from tasks.common.runs.folder import CURVES, LOG
 from tasks.common.runtime.distributed import World
 from tasks.common.task import Task
@@ -42,3 +46,33 @@ def watchers(loggers: Sequence[str], callbacks: Sequence[Callback], world: World
 def describe(task: Task[Any], run: Path, step: int = 0, history: Sequence[Mapping[str, Any]] = ()) -> Training:
     """What callbacks are told of a training at its start; see `Training`."""
     return Training(run, task.name, dataclasses.asdict(task.config), task.score_name, step, history)
+
+
+def write_model_card(
+    task: Task[Any],
+    model: nn.Module,
+    run: Path,
+    num_images: int,
+    scores: Mapping[str, float],
+    counts: Mapping[str, int],
+) -> None:
+    """Write the model card of a complete training.
+
+    Args:
+        task: that was trained.
+        model: its best network.
+        run: the run folder.
+        num_images: for training.
+        scores: of the network, if any.
+        counts: of the validation images.
+    """
+    cost = inference_cost(model, task.config.data.input_size)
+    write_card(
+        task,
+        run,
+        num_images=num_images,
+        mult_adds=cost.mult_adds,
+        num_params=cost.num_params,
+        scores=scores,
+        num_scored=counts["num_images"],
+    )

@@ -22,6 +22,7 @@ from tasks.common.evaluation.thresholds import write_thresholds
 from tasks.common.inference_task import InferenceTask
 from tasks.common.prediction.open import load_model
 from tasks.common.prediction.score import score
+from tasks.common.runs.card import add_scores
 from tasks.common.runs.folder import (
     METRICS,
     PICTURE,
@@ -60,6 +61,8 @@ def evaluate(name: str, arguments: Arguments) -> int:
         draw_examples(task, predictor, source, folder / PICTURE)
         failure_cases.write(source, folder)
         metrics = report(evaluation, folder, title, as_json=as_json, run=options["run"])
+        if options["run"] and options["out"] is None:
+            add_scores(task, Path(options["run"]), split, evaluation.scores, evaluation.num_images)
     if options["record"]:
         if evaluation.num_unreadable:
             raise ValueError(

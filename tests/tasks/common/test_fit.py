@@ -59,7 +59,7 @@ def test_run_folder_has_all_files(unbroken: Path) -> None:
     names = {path.name for path in unbroken.iterdir()}
     assert names == {
         *("config.yaml", "metadata.json", "log.csv", "metrics.json", "curves.png", "predictions.png"),
-        *("last.pt", "previous.pt", "best.pt", "thresholds.csv"),
+        *("last.pt", "previous.pt", "best.pt", "thresholds.csv", "README.md"),
     }
     rows = read_log(unbroken)
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3]

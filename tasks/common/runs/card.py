@@ -1,0 +1,239 @@
+"""The model card: `README.md` of a run folder, with the front matter of Hugging Face's model cards.
+
+Training writes it, and an evaluation adds its scores: https://huggingface.co/docs/hub/model-cards. Between the comments
+`<!-- scores -->` and so on the text is written anew; whatever else somebody changes in it stays.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets.files import atomic_write
+from datasets.words import first_of, plural
+from tasks.common.deploy.readme import describe_licence
+from tasks.common.inference_task import InferenceTask
+from tasks.common.settings import CONFIG, load_yaml
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+CARD = "README.md"
+# Hugging Face's names of tasks: https://huggingface.co/tasks.
+PIPELINE_TAGS = {
+    "detection": "object-detection",
+    "segmentation": "image-segmentation",
+    "embedding": "image-feature-extraction",
+}
+_OF_PEOPLE = ("attributes", "embedding", "geolocation")  # whose pages have "Responsible use"
+
+_TEXT = """
+# {title}
+
+{what}, trained with MobileNet suite.
+
+| | |
+| --- | --- |
+| data | {data} |
+| weights | {weights} |
+| cost | {cost} |
+| made by | {command} |
+
+## Scores
+
+{scores}
+
+## Limits
+
+{limits}
+
+## Use
+
+{use}
+"""
+
+
+def write_card(
+    task: InferenceTask[Any],
+    run: Path,
+    *,
+    num_images: int,
+    mult_adds: int,
+    num_params: int,
+    scores: Mapping[str, float],
+    num_scored: int,
+) -> None:
+    """Write the card of a run that has been trained.
+
+    Args:
+        task: of the run.
+        run: its folder.
+        num_images: for training.
+        mult_adds: of an image.
+        num_params: parameters of the network.
+        scores: of the best checkpoint; none without validation images.
+        num_scored: validation images.
+    """
+    from huggingface_hub import ModelCardData  # slow to import
+
+    config = task.config
+    results = _results(task, "val", scores, num_scored)
+    front_matter = ModelCardData(
+        library_name="mobilenet-suite",
+        pipeline_tag=PIPELINE_TAGS.get(task.name, "image-classification"),
+        tags=[task.name, "mobilenet", "pytorch"],
+        metrics=[result.metric_type for result in results] or None,
+        model_name=run.name,
+        eval_results=results or None,
+    )
+    weights = describe_licence(config.pretrained)
+    if Path(config.pretrained).is_absolute():  # a place on this machine is nobody else's business
+        weights = weights.replace(config.pretrained, Path(config.pretrained).name)
+    text = _TEXT.format(
+        title=run.name,
+        what=f"{task.name.capitalize()} by {config.backbone.name} at {config.data.input_size} px",
+        data=f"{data_name(task)}, {plural(num_images, 'training image')}{_classes(task.metadata)}",
+        weights=weights,
+        cost=f"{mult_adds / 1e6:,.1f} M mult-adds an image, {num_params:,} parameters",
+        command=f"{_command(task.name, run)}, on {date.today().isoformat()}",
+        scores=_section("scores", _format_scores(results)),
+        limits="\n".join(f"- {limit}" for limit in _limits(task, bool(results))),
+        use=_section("use", how_to_use(task.name, str(run))),
+    )
+    _write(run / CARD, f"---\n{front_matter.to_yaml()}\n---\n{text}")
+
+
+def add_scores(task: InferenceTask[Any], run: Path, split: str, scores: Mapping[str, float], num_scored: int) -> None:
+    """Add the scores of an evaluation to a run's card, in place of older ones on the same images.
+
+    Without a card, or one with another text in place of its scores, nothing is written.
+
+    Args:
+        task: that was evaluated.
+        run: its folder.
+        split: of the images.
+        scores: by name.
+        num_scored: images.
+    """
+    from huggingface_hub import ModelCard  # slow to import
+
+    if not (run / CARD).is_file() or not _has_section((run / CARD).read_text(encoding="utf-8"), "scores"):
+        return
+    card, added = ModelCard.load(run / CARD), _results(task, split, scores, num_scored)
+    same = {row.unique_identifier for row in added}
+    results = [row for row in card.data.eval_results or () if row.unique_identifier not in same] + added
+    if results:
+        card.data.model_name = card.data.model_name or run.name
+        card.data.eval_results = results
+    card.text = replace_section(card.text, "scores", _format_scores(results))
+    _write(run / CARD, str(card))
+
+
+def how_to_use(task: str, model: str) -> str:
+    """The lines that run a model: a folder, or `hf:` and its repository."""
+    return f"""    python -m tasks.{task} predict --run {model} photo.jpg
+
+```python
+from tasks import load
+
+model = load({json.dumps(model)})
+print(model("photo.jpg"))
+```"""
+
+
+def data_name(task: InferenceTask[Any]) -> str:
+    """The name of a task's data: of its folder, not where that is."""
+    root = task.config.data.root
+    return "the generated sample" if root is None else Path(root).resolve().name
+
+
+def replace_section(text: str, name: str, body: str) -> str:
+    """A card's text with another section of that name, or as it is without one."""
+    return re.sub(_pattern(name), lambda _: _section(name, body), text, flags=re.DOTALL)
+
+
+def _has_section(text: str, name: str) -> bool:
+    return re.search(_pattern(name), text, flags=re.DOTALL) is not None
+
+
+def _pattern(name: str) -> str:
+    return f"<!-- {name} -->.*?<!-- end of {name} -->"
+
+
+def _section(name: str, body: str) -> str:
+    return f"<!-- {name} -->\n{body}\n<!-- end of {name} -->"
+
+
+def _results(task: InferenceTask[Any], split: str, scores: Mapping[str, float], num_scored: int) -> list[EvalResult]:
+    """The scores that are defined, as Hugging Face's `model-index` has them."""
+    from huggingface_hub import EvalResult
+
+    name = data_name(task)
+    return [
+        EvalResult(
+            task_type=PIPELINE_TAGS.get(task.name, "image-classification"),
+            dataset_type=re.sub(r"[^\w.-]+", "-", name),
+            dataset_name=name,
+            dataset_split=split,
+            dataset_args={"num_images": num_scored, "date": date.today().isoformat()},
+            metric_type=metric,
+            metric_name=metric,
+            metric_value=round(value, 4),
+        )
+        for metric, value in scores.items()
+        if math.isfinite(value)
+    ]
+
+
+def _format_scores(results: Sequence[EvalResult]) -> str:
+    """A table for each split of data."""
+    tables = []
+    for _, group in itertools.groupby(results, lambda row: row.unique_identifier):
+        rows = list(group)
+        facts = rows[0].dataset_args or {}
+        tables.append(
+            f"{facts.get('num_images', '?')} {rows[0].dataset_split} images of {rows[0].dataset_name}, "
+            f"{facts.get('date', '?')}:\n\n| score | |\n| --- | --- |\n"
+            + "\n".join(f"| {row.metric_name} | {row.metric_value:.4f} |" for row in rows)
+        )
+    return "\n\n".join(tables) or "None: no images were held out."
+
+
+def _classes(metadata: Mapping[str, Any]) -> str:
+    """The classes or attributes; of the people that a face network was trained on, their number alone."""
+    names = metadata.get("class_names") or metadata.get("attribute_names")
+    if names:
+        noun = "class" if metadata.get("class_names") else "attribute"
+        return f", {plural(len(names), noun)}: {first_of(names)}"
+    return f", {len(metadata['identities'])} people" if metadata.get("identities") else ""
+
+
+def _command(task: str, run: Path) -> str:
+    """What made the run: with the settings in its folder, or in that of the distillation that it belongs to."""
+    if (run.parent / CONFIG).is_file() and "teacher" in load_yaml(run.parent / CONFIG):
+        return f"`python -m distill --config {CONFIG}` of the folder above"
+    return f"`python -m tasks.{task} train --config {CONFIG}`"
+
+
+def _limits(task: InferenceTask[Any], has_scores: bool) -> list[str]:
+    lines = ["Not tested on anything but the images below Scores; on other cameras, places or people expect less."]
+    if has_scores:
+        lines.append("The validation images also chose the best checkpoint, so their scores are a little too high.")
+    if task.config.data.root is None:
+        lines.append("Trained on generated pictures: it finds nothing in photos.")
+    if task.name in _OF_PEOPLE:
+        lines.append(
+            f"Faces and places concern people: see Responsible use in tasks/{task.name}/README.md of the suite."
+        )
+    return lines
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
