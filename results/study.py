@@ -118,9 +118,15 @@ class CommandError(ValueError):
 
 
 def pareto(scores: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points are Pareto optimal: no other one is better in score or cost and at least as good in both."""
-    no_worse = (scores[:, None] <= scores) & (costs[:, None] >= costs)
-    better = (scores[:, None] < scores) | (costs[:, None] > costs)
+    """Which points are Pareto optimal: no other one is better in score or a cost and at least as good in all.
+
+    Args:
+        scores: (N,).
+        costs: (N,), or (N, C) for several.
+    """
+    costs = costs[:, None] if costs.ndim == 1 else costs
+    no_worse = (scores[:, None] <= scores) & (costs[:, None] >= costs).all(-1)
+    better = (scores[:, None] < scores) | (costs[:, None] > costs).any(-1)
     dominated = (no_worse & better).any(1)
     return np.asarray(~dominated)
 

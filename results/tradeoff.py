@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -21,14 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 from datasets.words import join_words
-from results.study import pareto
+from results.study import pareto, run_command
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.inference import latencies_ms
 from tasks.common.deploy.session import MODEL
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs import checkpoint
 from tasks.common.runs.load import identify_run
-from tasks.common.runtime.repository import child_environment
 from tasks.common.settings import CONFIG, read_config
 from tasks.common.verbs.export import REPORT
 from tasks.registry import config_class, inference_class
@@ -132,12 +130,7 @@ def _export(task_name: str, run: Path, folder: Path, precision: str, title: str)
     unfinished = path.with_name(f"{path.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     words = ["export", "--run", str(run), "--out", str(unfinished), *PRECISIONS[precision]]
-    command = [sys.executable, "-m", f"tasks.{task_name}", *words]
-    done = subprocess.run(command, env=child_environment(), stdout=subprocess.PIPE, check=False)
-    if done.returncode == 130:
-        raise KeyboardInterrupt
-    if done.returncode:
-        raise ValueError(f"{run}: the export failed, see above: {' '.join(command[1:])}")
+    run_command([f"tasks.{task_name}", *words], str(run))
     shutil.rmtree(path, ignore_errors=True)
     unfinished.rename(path)
     return path

@@ -5,14 +5,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from results import cli
+from results import cli, tradeoff
 from results.tradeoff import Option, best_within
 from tasks.common.cli.main import main
 from tests.tasks.common.conftest import _quick_exports, write_onnx_once
@@ -63,17 +62,17 @@ def test_exports_are_written_once(
 ) -> None:
     """Each precision is exported in this process, as another one takes seconds to start, and copied for equal runs."""
 
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], _: str) -> None:
         commands.append(command)
         out = Path(command[command.index("--out") + 1])
         exported = folder / "exports" / f"cells-first-{'int8' if '--int8' in command else 'float32'}"
         if exported.exists():
             shutil.copytree(exported, out)
-            return subprocess.CompletedProcess(command, 0)
-        return subprocess.CompletedProcess(command, main(command[2].removeprefix("tasks."), command[3:]))
+        else:
+            assert main(command[0].removeprefix("tasks."), command[1:]) == 0
 
     commands: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(tradeoff, "run_command", run)
     assert cli.main(["tradeoff", str(folder), "--ms", "1000"]) == 0
     assert len(commands) == 4
     answer = capsys.readouterr().out.splitlines()[-1]
