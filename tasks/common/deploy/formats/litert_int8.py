@@ -192,9 +192,10 @@ def _replace_weights(model: Any, operator: _Operator, kernel: NDArray[np.float32
 
 
 def _drop_unused(model: Any) -> None:
-    """Empty the tensors that no operator reads or writes."""
+    """Empty the tensors that no operator reads or writes; a constant output, as a detector's anchors, stays."""
     (graph,) = model.subgraphs
-    used = {index for encoded in graph.operators for index in (*encoded.inputs, *encoded.outputs)} | {*graph.inputs}
+    used = {index for encoded in graph.operators for index in (*encoded.inputs, *encoded.outputs)}
+    used |= {*graph.inputs, *graph.outputs}
     unused = {index: tensor for index, tensor in enumerate(graph.tensors) if index not in used}
     for index, tensor in unused.items():
         tensor.name = b"unused_%d" % index
