@@ -111,6 +111,8 @@ def _open_study(
     for key in sorted(arguments.given & (OWN_FLAGS.keys() | arguments.options.keys())):
         raise ValueError(f"--{key}: cannot be set for all rows; use {OWN_FLAGS.get(key, '--out')}")
     config = replace_settings(arguments.config, {"backbone.name": student, "backbone.channels": None})
+    if config.optim.layers == "linear_probe":
+        raise ValueError("optim.layers: expected all or gradual, since the backbone is trained in all rows")
     pretrained = config.pretrained
     study = Study(
         task=task_name,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -33,7 +34,7 @@ from tasks.registry import config_class, task_class
 TABLE, PICTURE = "compress.csv", "compress.png"
 TABLE_WIDTH = 120  # characters
 MARKERS = {"": "o", "int8": "^", "qat": "v"}
-COSTS = {"num_bytes": "size of the ONNX file, MB", "onnx_ms": "one image in ONNX Runtime, ms"}
+COSTS = {"file_mb": "size of the ONNX file, MB", "onnx_ms": "one image in ONNX Runtime, ms"}
 
 
 @dataclass(kw_only=True)
@@ -45,7 +46,7 @@ class RowResult:
         scores: of each seed that is finished.
         mult_adds: in millions.
         num_params: in millions; in 8 bits, those of the network before.
-        num_bytes: of the ONNX file, in millions.
+        file_mb: bytes of the ONNX file, in millions.
         torch_ms: of one image in PyTorch.
         onnx_ms: of one image in ONNX Runtime.
         num_steps: optimiser steps of the training.
@@ -57,7 +58,7 @@ class RowResult:
     scores: list[float] = field(default_factory=list)
     mult_adds: float = math.nan
     num_params: float = math.nan
-    num_bytes: float = math.nan
+    file_mb: float = math.nan
     torch_ms: float = math.nan
     onnx_ms: float = math.nan
     num_steps: float = math.nan
@@ -104,7 +105,7 @@ def measure(study: Study, rows: Sequence[str], num_seeds: int, notes: Mapping[st
             calls.append((result, "torch_ms", call_of(inference_copy(network), side)))
         file = study.export_of(row, 0) / MODEL
         if file.is_file():
-            result.num_bytes = file.stat().st_size / 1e6
+            result.file_mb = file.stat().st_size / 1e6
             image = np.zeros((1, 3, side, side), np.uint8)
             calls.append((result, "onnx_ms", partial(open_session(file).run, None, {INPUT: image})))
     for (result, column, _), latency_ms in zip(calls, latencies_ms([call for *_, call in calls]), strict=True):
@@ -138,10 +139,8 @@ def _num_steps(run: Path) -> int:
 def write(results: Sequence[RowResult], study: Study) -> None:
     """Print the table, and write it and the plot into the folder of the study."""
     score_name = task_class(study.task).score_name
-    measured = [result for result in results if not math.isnan(result.score + result.num_bytes + result.onnx_ms)]
-    scores = np.array([result.score for result in measured])
-    costs = {cost: np.array([getattr(result, cost) for result in measured]) for cost in COSTS}
-    fronts = {cost: pareto(scores, values) for cost, values in costs.items()}
+    measured = [result for result in results if not math.isnan(result.score + result.file_mb + result.onnx_ms)]
+    fronts = {cost: pareto(*_points(measured, cost)) for cost in COSTS}
     best = {
         cost: {result.row for result, is_best in zip(measured, front, strict=True) if is_best}
         for cost, front in fronts.items()
@@ -149,7 +148,12 @@ def write(results: Sequence[RowResult], study: Study) -> None:
     write_csv(study.folder / TABLE, [_record(result, score_name, best) for result in results])
     _print(results, score_name)
     if measured:
-        _draw(measured, scores, costs, fronts, score_title(score_name), study.folder / PICTURE)
+        _draw(measured, fronts, score_name, study.folder / PICTURE)
+
+
+def _points(results: Sequence[RowResult], cost: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The scores, and one of the costs."""
+    return np.array([result.score for result in results]), np.array([getattr(result, cost) for result in results])
 
 
 def _record(result: RowResult, score_name: str, best: Mapping[str, set[str]]) -> dict[str, Any]:
@@ -172,7 +176,7 @@ def _print(results: Sequence[RowResult], score_name: str) -> None:
             result.row,
             *(_text(value, ".3f") for value in (result.score, result.deviation)),
             str(len(result.scores)),
-            *(_text(value, ".2f") for value in (result.mult_adds, result.num_params, result.num_bytes)),
+            *(_text(value, ".2f") for value in (result.mult_adds, result.num_params, result.file_mb)),
             *(_text(value, ".2f") for value in (result.torch_ms, result.onnx_ms)),
             *(_text(value, ".0f") for value in (result.num_steps, result.num_teacher_steps)),
         )
@@ -186,14 +190,7 @@ def _text(value: float, form: str) -> str:
     return "-" if math.isnan(value) else format(value, form)
 
 
-def _draw(
-    results: Sequence[RowResult],
-    scores: Any,
-    costs: Mapping[str, Any],
-    fronts: Mapping[str, Any],
-    title: str,
-    path: Path,
-) -> None:
+def _draw(results: Sequence[RowResult], fronts: Mapping[str, NDArray[np.bool_]], score_name: str, path: Path) -> None:
     """The score against the file's size and the latency: a colour for each network, a marker for each precision."""
     networks = list(dict.fromkeys(network_of(result.row) for result in results))
     with new_plot(path, 12, 5.5) as figure:
@@ -204,7 +201,7 @@ def _draw(
                 style = {"color": colour, "marker": MARKERS[precision_of(result.row)]}
                 deviation = 0.0 if math.isnan(result.deviation) else result.deviation
                 axes.errorbar(getattr(result, cost), result.score, deviation, linestyle="", label=result.row, **style)
-            mark_frontier(axes, scores, costs[cost], fronts[cost], label)
-        panels[0].set(ylabel=title)
+            mark_frontier(axes, *_points(results, cost), fronts[cost], label)
+        panels[0].set(ylabel=score_title(score_name))
         handles, labels = panels[0].get_legend_handles_labels()
         add_legend_below(figure, min(len(labels), 5), handles=handles)

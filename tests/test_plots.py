@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from distill import report
-from results import sweep
+from results import compress_report, sweep
+from results.compress_rows import DEFAULT_ROWS
 from tasks.attributes.draw import draw_average_precisions
 from tasks.classification.draw import draw_confusion
 from tasks.common.benchmark.report import Row, draw
@@ -50,6 +51,15 @@ def draw_sweep(path: Path) -> None:
     sweep._draw(CELLS, dict.fromkeys(sweep.COSTS, FRONTIER), "top1", path)
 
 
+def draw_compression(path: Path) -> None:
+    rows = [
+        compress_report.RowResult(row=row, scores=[0.5 + 0.01 * number, 0.6], file_mb=number, onnx_ms=number)
+        for number, row in enumerate(DEFAULT_ROWS, 1)
+    ]
+    fronts = dict.fromkeys(compress_report.COSTS, np.ones(len(rows), bool))
+    compress_report._draw(rows, fronts, "top1", path)
+
+
 def draw_report(
     path: Path, scores: tuple[float, ...] = (0.9, 0.7, 0.6), latencies_ms: tuple[float, ...] = (9, 2, 2)
 ) -> None:
@@ -81,6 +91,7 @@ def draw_operating_points(path: Path, num_classes: int = 12) -> None:
 PLOTS: dict[str, Callable[[Path], None]] = {
     "average precisions": lambda path: draw_average_precisions({"Hat": (0.9, 0.2), "Smiling": (0.6, 0.5)}, path),
     "benchmark": draw_benchmark,
+    "compression": draw_compression,
     "confusion": lambda path: draw_confusion(np.eye(5, dtype=np.int64), list("abcde"), path),
     "curves": lambda path: draw_curves(HISTORY, "AP", path),
     "distances": lambda path: draw_distances(10 ** RNG.uniform(0, 4, 50), {1.0: 0.01, 25.0: 0.1, 750.0: 0.3}, path),

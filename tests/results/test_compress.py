@@ -149,11 +149,11 @@ def test_the_table_has_means_deviations_costs_and_the_frontier(
         assert cells["num_seeds"] == "3"
         assert float(cells["num_steps"]) == STEPS
         assert float(cells["num_teacher_steps"]) == (STEPS if row.startswith("pruned") else 0)
-        assert float(cells["num_bytes"]) > 0
+        assert float(cells["file_mb"]) > 0
         assert bool(cells["torch_ms"]) == (not row.endswith("int8"))
     assert float(table["teacher"]["mult_adds"]) > float(table["random"]["mult_adds"])
     # The first has the best score, and is the fastest; all files have one size.
-    for cost in ("num_bytes", "onnx_ms"):
+    for cost in ("file_mb", "onnx_ms"):
         assert [row for row, cells in table.items() if cells[f"best_by_{cost}"] == "1"] == ["teacher"]
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(" teacher "))
     assert line.split()[:4] == ["teacher", "0.810", "0.010", "3"]
@@ -210,6 +210,7 @@ def test_what_has_no_time_is_left_and_what_is_interrupted_is_resumed(
         (["--student", "resnet"], "backbone.name: backbone name 'resnet'"),
         (["--backbone.name", "mobilenet_0.1"], "--backbone.name: cannot be set for all rows; use --student"),
         (["--seed", "1"], "--seed: cannot be set for all rows; use --seeds"),
+        (["--optim.layers", "linear_probe"], "optim.layers: expected all or gradual, since the backbone is trained"),
         (["--run_dir", "x"], "--run_dir: cannot be set for all rows; use --out"),
         (["--rows", "quantised"], "--rows: there is no row 'quantised'; expected teacher, random, "),
         (["--optim.speed", "1"], "unknown setting optim.speed"),
