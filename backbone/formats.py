@@ -145,13 +145,11 @@ def refuse_compressed(path: Path) -> None:
     """Refuse a zip file with more in it than its own size: torch does not compress, so its files never have.
 
     Raises:
-        ValueError: naming the file, also if it is no zip file.
+        ValueError: naming the file.
+        Exception: of many types, if it is no zip file.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except Exception as error:  # of many types
-        raise ValueError(f"{path}: not a readable zip file, as torch writes it ({error})") from error
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
     if sum(member.file_size for member in members) > path.stat().st_size or any(m.compress_type for m in members):
         raise ValueError(f"{path}: its contents are compressed, which torch's files are not; save it again by torch")
 
@@ -164,9 +162,11 @@ def _is_whole(value: object) -> bool:
 
 
 def _read_torch(path: Path) -> State:
-    if zipfile.is_zipfile(path):  # others are of torch before 1.6, or no files of torch
-        refuse_compressed(path)
     try:
+        with path.open("rb") as file:
+            is_zip = file.read(2) == b"PK"  # others are of torch before 1.6, or no files of torch
+        if is_zip:
+            refuse_compressed(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of any type, when the file is no pickle
         raise ValueError(

@@ -49,9 +49,14 @@ class FaceDetector:
             raise ValueError(f"{path}: no such file; expected YuNet's ONNX file")
         self.path, self._min_score = path, min_score
         self._threads = threading.local()
+        import onnxruntime  # slow to import
+
         try:
+            onnxruntime.InferenceSession(
+                str(path), providers=["CPUExecutionProvider"]
+            )  # OpenCV crashes on damaged ones
             self._detect(np.zeros((CHECK_PX, CHECK_PX, 3), np.uint8))
-        except cv2.error as error:
+        except Exception as error:  # ONNX Runtime raises many types
             raise ValueError(f"{path}: not a face detector that OpenCV can read; expected YuNet's ONNX file") from error
 
     def __getstate__(self) -> dict[str, object]:

@@ -37,7 +37,7 @@ def atomic_write(path: Path, *, backup: Path | None = None) -> Iterator[Path]:
             be there, and no file at `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
+    remove_leftovers(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
@@ -50,12 +50,12 @@ def atomic_write(path: Path, *, backup: Path | None = None) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _remove_leftovers(path: Path) -> None:
+def remove_leftovers(path: Path, *, min_age_s: float = LEFTOVER_S) -> None:
     """Remove old temporary files of `atomic_write`, which have a process id between stem and suffix."""
     for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*{path.suffix}"):
         process_id = leftover.name[len(path.stem) + 2 : len(leftover.name) - len(path.suffix)]
         with suppress(FileNotFoundError):  # another process has removed it
-            if process_id.isdigit() and time.time() - leftover.stat().st_mtime > LEFTOVER_S:
+            if process_id.isdigit() and time.time() - leftover.stat().st_mtime > min_age_s:
                 leftover.unlink()
 
 

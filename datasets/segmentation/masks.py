@@ -119,7 +119,7 @@ def _read_values(path: Path, *, has_colours: bool) -> NDArray[np.uint8]:
         with PIL.Image.open(path, formats=_FORMATS) as picture:
             file_format, mode = picture.format, picture.mode
             values = np.asarray(picture).astype(np.uint8) if mode in (*_GREY, *_COLOURED) else None
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:  # SyntaxError: a damaged PNG
+    except Exception as error:  # of many types, as SyntaxError and MemoryError for damaged PNGs
         reason = getattr(error, "strerror", None) or "no image that can be read"
         raise UnreadableImageError(f"{path}: {reason}; expected a mask, a grey or palette PNG of 8 bits") from error
     if file_format in _LOSSY:

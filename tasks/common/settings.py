@@ -31,8 +31,9 @@ def read_config(config_class: type[C], file: Path) -> C:
     parser.add_class_arguments(config_class)
     try:
         return build_settings(config_class, parser.parse_args(["--config", str(file)]))
-    except argparse.ArgumentError as error:
-        raise ValueError(f"{file}: {' '.join(str(error).split())}") from error
+    except (argparse.ArgumentError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(reason if str(file) in reason else f"{file}: {reason}") from error
 
 
 def config_file(run: Path) -> Path:

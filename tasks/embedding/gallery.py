@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.files import write_json
+from datasets.files import remove_leftovers, write_json
 from tasks.common.evaluation.report import write_csv
 from tasks.common.model.neighbours import Floats, SimilarityIndex
 
@@ -79,7 +79,7 @@ class Gallery:
             with path.with_suffix(".csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
                 rows = {int(row["id"]): Entry(row["path"], _read_box(row)) for row in csv.DictReader(file)}
             network = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["network"]
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RecursionError, csv.Error) as error:
             names = f"{path.with_suffix('.csv').name} and {path.with_suffix('.json').name}"
             raise ValueError(f"{path}: {names}, which belong to it, cannot be read ({error})") from error
         index.remove(np.setdiff1d(index.ids, np.array(list(rows), np.int64)))  # without a path
@@ -118,7 +118,11 @@ class Gallery:
         self._write(before)
 
     def remove(self, targets: Sequence[str]) -> int:
-        """Remove photos, and all photos below folders, and write the files; returns how many photos were removed."""
+        """Remove photos, and all photos below folders, and write the files; returns how many photos were removed.
+
+        Nothing of them is left: vectors are stored anew without theirs, and temporary files, in which an update that
+        was killed may have left some, are removed, too.
+        """
         before = self._rows
         removed = {
             id_: row.path for id_, row in before.items() if any(_is_at_or_below(row.path, target) for target in targets)
@@ -126,6 +130,8 @@ class Gallery:
         self._index.remove(np.array(list(removed), np.int64))
         self._rows = {id_: row for id_, row in before.items() if id_ not in removed}
         self._write(before)
+        for suffix in (self.path.suffix, ".csv", ".json"):
+            remove_leftovers(self.path.with_suffix(suffix), min_age_s=-1)  # clocks of servers differ
         return len(set(removed.values()))
 
     def search(self, embeddings: Floats, num_matches: int) -> list[list[Match]]:

@@ -154,6 +154,24 @@ def read_cells(path: Path) -> list[Partitioning]:
     """
     if not path.is_file():
         raise ValueError(f"cells.file: there is no file {path}")
+    try:
+        rows_of = _read_rows(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a cell file ({error})") from error
+    if sorted(rows_of) != list(range(len(rows_of))) or not rows_of:
+        raise ValueError(f"{path}: expected partitionings 0, 1, ..., got {sorted(rows_of)}")
+    partitionings = []
+    for partition in range(len(rows_of)):
+        ids, lat, lng, counts = zip(*sorted(rows_of[partition]), strict=True)
+        cells = np.array(ids, np.uint64)
+        if (s2.last_leaf(cells)[:-1] >= s2.first_leaf(cells)[1:]).any():
+            raise ValueError(f"{path}: cells of partitioning {partition} overlap")
+        partitionings.append(Partitioning(cells, np.array(lat), np.array(lng), np.array(counts, np.int64)))
+    return partitionings
+
+
+def _read_rows(path: Path) -> dict[int, list[tuple[int, float, float, int]]]:
+    """Id, latitude, longitude and number of photos of each cell, by partitioning."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         header = next(reader, [])
@@ -165,20 +183,11 @@ def read_cells(path: Path) -> list[Partitioning]:
                 index, token, lat_deg, lng_deg, num_photos = row
                 if not s2cell.token_is_valid(token):
                     raise ValueError(f"{token!r} is not an S2 cell")
-                cell = (s2cell.token_to_cell_id(token), float(lat_deg), float(lng_deg), int(num_photos))
+                cell = (s2cell.token_to_cell_id(token), float(lat_deg), float(lng_deg), np.int64(num_photos).item())
                 rows_of.setdefault(int(index), []).append(cell)
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
-    if sorted(rows_of) != list(range(len(rows_of))) or not rows_of:
-        raise ValueError(f"{path}: expected partitionings 0, 1, ..., got {sorted(rows_of)}")
-    partitionings = []
-    for partition in range(len(rows_of)):
-        ids, lat, lng, counts = zip(*sorted(rows_of[partition]), strict=True)
-        cells = np.array(ids, np.uint64)
-        if (s2.last_leaf(cells)[:-1] >= s2.first_leaf(cells)[1:]).any():
-            raise ValueError(f"{path}: cells of partitioning {partition} overlap")
-        partitionings.append(Partitioning(cells, np.array(lat), np.array(lng), np.array(counts, np.int64)))
-    return partitionings
+    return rows_of
 
 
 def coarse_cell_ids(fine: Partitioning, coarse: Partitioning) -> NDArray[np.int64]:

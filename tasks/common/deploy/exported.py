@@ -54,12 +54,13 @@ class ExportedModel:
             ValueError: if it cannot be read, was not written by `export`, or was exported from another task.
         """
         self._session = open_session(path, num_threads)
-        properties = upgrade_checkpoint(properties_of(self._session))
         try:
+            properties = upgrade_checkpoint(properties_of(self._session))
             self.task: str = properties[TASK]
             self.metadata: dict[str, Any] = dict(json.loads(properties[METADATA]))
             self.settings: dict[str, Any] = dict(json.loads(properties.get(SETTINGS, "{}")))
-        except (KeyError, TypeError, ValueError) as error:
+            self.input_size = int(self._session.get_inputs()[0].shape[-1])
+        except (IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path}: its properties {TASK}, {METADATA} and {SETTINGS} are missing or damaged; expected a file as "
                 "`export` writes it; export the run again"
@@ -69,7 +70,6 @@ class ExportedModel:
         self.path = path
         self.has_postprocessing = SETTINGS in properties
         self.digest = hashlib.sha256(path.read_bytes()).digest()
-        self.input_size: int = self._session.get_inputs()[0].shape[-1]
         self.output_names = [output.name for output in self._session.get_outputs()]
 
     def build_task(self, task_class: Callable[[Any, dict[str, Any]], T], config: Any) -> T:

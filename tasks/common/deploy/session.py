@@ -40,7 +40,8 @@ def open_session(path: Path, num_threads: int | None = None) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many types
-        raise ValueError(f"{path}: not a network that ONNX Runtime can read ({error})") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a network that ONNX Runtime can read ({reason})") from error
 
 
 def properties_of(session: Any) -> dict[str, str]:

@@ -1,0 +1,390 @@
+"""Every reader of files that users, other programs or earlier runs have written, with small intact files for it."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import h5py
+import numpy as np
+import onnx
+import safetensors.torch
+import torch
+import yaml
+from onnx import TensorProto, helper
+
+from backbone.faceres import read_faceres
+from backbone.formats import read_state, read_tensors
+from datasets.celeba import open_attributes
+from datasets.classification.class_folders import open_labelled
+from datasets.detection.read import open_detection
+from datasets.face_detection import FaceDetector
+from datasets.faces import open_faces
+from datasets.files import read_json
+from datasets.geolocation.places import open_places
+from datasets.images.read import UnreadableImageError, image_header, read_image, value_range
+from datasets.segmentation.masks import palette
+from datasets.segmentation.read import open_segmentation
+from datasets.splits import SplitData
+from distill.cache import OutputCache
+from tasks.attributes.config import AttributesConfig
+from tasks.common.deploy.exported import ExportedModel
+from tasks.common.prediction.capture import read_frames
+from tasks.common.prediction.files import PredictionFiles
+from tasks.common.prediction.find import find_sources
+from tasks.common.runs.checkpoint import load_checkpoint, save_best
+from tasks.common.settings import read_config
+from tasks.common.thresholds import read_pooled
+from tasks.detection.graph_def import read_constants
+from tasks.embedding.gallery import Entry as GalleryEntry
+from tasks.embedding.gallery import Gallery, photo_ids
+from tasks.geolocation.cells import divide, read_cells, write_cells
+from tests.datasets.images.test_image_bytes import DEEP, KINDS, real_file
+from tests.datasets.strategies import JPEG
+from tests.datasets.test_any_folder import (
+    CELEBA,
+    CELEBA_CSV,
+    CELEBA_IMAGES,
+    DOG_IMAGES,
+    DOGS,
+    IMAGENET,
+    LFW_IMAGES,
+    PAIRS,
+    PARTITIONS,
+    PLACE_IMAGES,
+    PLACES,
+    RECORDS,
+    exif_jpeg,
+    open_lfw,
+    shard,
+)
+from tests.fuzz.damage import Tree
+from tests.fuzz.harness import MAX_BYTES, Reader
+
+Build = Callable[[], Reader]
+IMAGE = cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
+IDS = np.array([[0, 1, 1, 255] * 2] * 6, np.uint8)
+COCO = {
+    "images": [{"id": k, "file_name": f"{k}.png", "height": 40, "width": 60} for k in (1, 2)],
+    "annotations": [
+        {
+            "id": k,
+            "image_id": k,
+            "category_id": k,
+            "bbox": [5, 5, 20, 10],
+            "area": 200,
+            "iscrowd": k - 1,
+            "segmentation": [[5, 5, 25, 5, 25, 15]] if k == 1 else {"counts": [200, 40, 2160], "size": [40, 60]},
+        }
+        for k in (1, 2)
+    ],
+    "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+}
+VOC = (
+    "<annotation><filename>{}.png</filename><size><width>60</width><height>40</height></size><object><name>a</name>"
+    "<difficult>0</difficult><bndbox><xmin>5</xmin><ymin>6</ymin><xmax>30</xmax><ymax>20</ymax></bndbox></object>"
+    "</annotation>"
+)
+LABELME = {
+    "shapes": [{"label": "a", "points": [[5, 6], [30, 20]], "shape_type": "rectangle", "group_id": None}],
+    "imagePath": "x.png",
+    "imageHeight": 40,
+    "imageWidth": 60,
+}
+YOLO = {"path": "../x", "train": "train/images", "val": ["valid/images"], "nc": 2, "names": ["a", "b"]}
+YOLO_FILES = {f"{split}/images/x.png": IMAGE for split in ("train", "valid")} | {
+    f"{split}/labels/x.txt": b"0 0.5 0.5 0.25 0.5\n1 0.1 0.1 0.9 0.1 0.5 0.8\n" for split in ("train", "valid")
+}
+
+
+def mask() -> bytes:
+    return cv2.imencode(".png", IDS)[1].tobytes()
+
+
+def written(write: Callable[[Path], object]) -> Tree:
+    """The files that a function writes into a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder))
+        paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def whole(open_data: Callable[[Path], SplitData[Any]], root: Path) -> None:
+    """Read all splits, all truth and all images of a data set; images that cannot be read are its own business."""
+    data = open_data(root)
+    for split in data.names:
+        source = data[split]
+        for row in range(len(source)):
+            source.truth(row)
+            try:
+                source[row]
+            except UnreadableImageError as error:
+                if str(root) not in str(error):
+                    raise
+
+
+def data_set(open_data: Callable[[Path], SplitData[Any]], files: Tree) -> Build:
+    return lambda: Reader(files, partial(whole, open_data))
+
+
+def image_files() -> Reader:
+    kinds = [*KINDS, *DEEP]
+    files = {f"{number}.bin": real_file(kind) for number, kind in enumerate(kinds)} | {"gps.bin": exif_jpeg()}
+
+    def read(root: Path) -> None:
+        errors: list[UnreadableImageError] = []
+        for path in sorted(root.rglob("*.bin")):
+            for look in (read_image, image_header, value_range):
+                try:
+                    look(path)
+                except UnreadableImageError as error:
+                    errors.append(error)
+        for error in errors:
+            raise error
+
+    return Reader(files, read, max_bytes=2 * MAX_BYTES)
+
+
+def masks() -> Reader:
+    images = {f"images/{stem}.jpg": JPEG for stem in "ab"}
+    files = images | {"masks/a.png": mask(), "masks/b.png": mask(), "classes.txt": b"sky\nroad\nvoid 255\n"}
+    return Reader(files, partial(whole, open_segmentation))
+
+
+def segmentation_voc() -> Reader:
+    files = {f"ImageSets/Segmentation/{split}.txt": f"{split}1\n".encode() for split in ("train", "val")}
+    files |= {f"JPEGImages/{split}1.jpg": JPEG for split in ("train", "val")}
+    colours = cv2.imencode(".png", palette()[IDS][..., ::-1])[1].tobytes()
+    files |= {"SegmentationClass/train1.png": mask(), "SegmentationClass/val1.png": colours}
+    return Reader(files, partial(whole, partial(open_segmentation, format="voc")))
+
+
+def coco_files() -> Tree:
+    content = json.dumps(COCO).encode()
+    return {"annotations/instances_val2017.json": content} | {f"val2017/{k}.png": IMAGE for k in (1, 2)}
+
+
+def hdf5() -> Reader:
+    def write(folder: Path) -> None:
+        with h5py.File(folder / "w.h5", "w") as file:
+            file["conv1/conv1/kernel:0"] = np.ones((3, 3, 3, 8), np.float32)
+            file["conv1_bn/conv1_bn/gamma:0"] = np.ones(8, np.float32)
+            file.create_dataset("conv_dw_1/x/depthwise_kernel:0", data=np.ones((3, 3, 8, 1), "f4"), compression="gzip")
+            file.attrs["layer_names"] = [b"conv1", b"conv_dw_1"]
+
+    return Reader(written(write), lambda root: read_state(root / "w.h5"))
+
+
+STATE = {"conv_stem.weight": torch.ones(8, 3, 3, 3), "bn1.weight": torch.ones(8), "classifier.bias": torch.zeros(5)}
+
+
+def state_files(name: str, save: Callable[[Path], object]) -> Build:
+    def build() -> Reader:
+        files = written(lambda folder: save(folder / name))
+        return Reader(files, lambda root: [read_tensors(root / name), read_state(root / name)])
+
+    return build
+
+
+def faceres() -> Reader:
+    """Not the 7 MB that the file has: the arrays are read before their shapes are compared."""
+    file = io.BytesIO()
+    np.savez(file, **{"feats/kernel": np.ones((4, 2), "f2"), "feats/bias": np.ones(2, "f2")})
+
+    def read(root: Path) -> None:
+        try:
+            read_faceres(root / "f.npz")
+        except ValueError as error:
+            if "age_pred/bias is missing" not in str(error):  # of the intact file
+                raise
+
+    return Reader({"f.npz": file.getvalue()}, read)
+
+
+def frozen_graph() -> Reader:
+    from tests.tasks.detection.test_tensorflow import write_graph
+
+    arrays: Any = {"a/weights": np.ones((1, 1, 3, 8), np.float32), "b/gamma": np.ones(8, np.float32)}
+    return Reader(
+        written(lambda folder: write_graph(folder / "g.pb", arrays)), lambda root: read_constants(root / "g.pb")
+    )
+
+
+def onnx_model() -> Reader:
+    def write(folder: Path) -> None:
+        images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 3, 8, 8])
+        scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3, 8, 8])
+        nodes = [
+            helper.make_node("Cast", ["images"], ["x"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["x", "w"], ["scores"]),
+        ]
+        weights = [helper.make_tensor("w", TensorProto.FLOAT, [1], [0.5])]
+        model: Any = helper.make_model(
+            helper.make_graph(nodes, "g", [images], [scores], weights), opset_imports=[helper.make_opsetid("", 17)]
+        )
+        model.ir_version = 9
+        helper.set_model_props(model, {"task": "detection", "metadata": '{"class_names": ["a"]}', "settings": "{}"})
+        onnx.save(model, folder / "model.onnx")
+
+    return Reader(written(write), lambda root: ExportedModel(root / "model.onnx", num_threads=1))
+
+
+def face_detector() -> Reader:
+    from tests.yunet import write_detector
+
+    files = written(lambda folder: write_detector(folder / "yunet.onnx"))
+    return Reader(files, lambda root: FaceDetector(root / "yunet.onnx"))
+
+
+def checkpoint() -> Reader:
+    content = {"task": "detection", "model": STATE, "metadata": {"class_names": ["a"]}, "epoch": 3}
+    return Reader(
+        written(lambda folder: save_best(folder, content)), lambda root: load_checkpoint(root / "best.pt", "detection")
+    )
+
+
+def gallery(size: int) -> Build:
+    def build() -> Reader:
+        vectors = np.random.default_rng(0).normal(size=(size, 8)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+
+        def write(folder: Path) -> None:
+            photos = [str(folder / f"{number}.jpg") for number in range(size)]
+            for photo in photos:
+                Path(photo).write_bytes(JPEG)
+            entries = [GalleryEntry(photo, (1.0, 2.0, 3.0, 4.0)) for photo in photos]
+            Gallery.new(folder / "g.faiss", 8, "net").add(photo_ids(photos), entries, vectors)
+            for photo in photos:
+                Path(photo).unlink()
+
+        return Reader(written(write), lambda root: Gallery.read(root / "g.faiss").search(vectors[:2], 3))
+
+    return build
+
+
+def cells() -> Reader:
+    rng = np.random.default_rng(0)
+    partitionings = divide(rng.uniform(-60, 60, 40), rng.uniform(-150, 150, 40), max_photos=[20, 5], min_photos=1)
+    return Reader(
+        written(lambda folder: write_cells(folder / "cells.csv", partitionings)),
+        lambda root: read_cells(root / "cells.csv"),
+    )
+
+
+def settings() -> Reader:
+    content = {"backbone": {"name": "mobilenet_0.5"}, "data": {"input_size": 64}, "optim": {"lr": 0.1, "epochs": 2}}
+    text = yaml.safe_dump(content).encode()
+    return Reader({"config.yaml": text}, lambda root: read_config(AttributesConfig, root / "config.yaml"))
+
+
+def threshold_table() -> Reader:
+    lines = ["class,threshold,true_positives,false_positives,objects", "all,0.5,3,1,4", "all,0.7,2,0,4", "a,0.5,3,1,4"]
+    return Reader({"t.csv": "\n".join(lines).encode()}, lambda root: read_pooled(root / "t.csv"))
+
+
+def predictions() -> Reader:
+    """Of an interrupted `predict`, which goes on."""
+
+    def write(folder: Path) -> None:
+        with PredictionFiles(folder, "digest"):
+            pass
+        (folder / "predictions.jsonl").write_text(
+            '{"image": "a.jpg", "frame": null}\n{"image": "b.jpg", "frame": null}\n'
+        )
+
+    return Reader(written(write), lambda root: PredictionFiles(root, "digest").__exit__())
+
+
+def input_list() -> Reader:
+    return Reader(
+        {"list.txt": b"# photos\na.jpg\n\nb/c.jpg\n", "a.jpg": JPEG, "b/c.jpg": JPEG},
+        lambda root: find_sources([str(root / "list.txt")]),
+    )
+
+
+def video() -> Reader:
+    def write(folder: Path) -> None:
+        writer = cv2.VideoWriter(str(folder / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (32, 32))
+        for value in (0, 100, 200):
+            writer.write(np.full((32, 32, 3), value, np.uint8))
+        writer.release()
+
+    return Reader(written(write), lambda root: list(read_frames(str(root / "v.avi"), str(root / "v.avi"))))
+
+
+def teacher_cache() -> Reader:
+    def write(folder: Path) -> None:
+        OutputCache(folder, 1, 2, 3).put(0, 1, b"digest", np.ones(3, np.float16))
+
+    return Reader(written(write), lambda root: OutputCache(root, 1, 2, 3).get(0, 1, b"digest"))
+
+
+READERS: dict[str, Build] = {
+    "images": image_files,
+    "class_folders": data_set(
+        lambda root: open_labelled(root)[0],
+        {f"{split}/{name}/1.jpg": JPEG for split in ("train", "val") for name in ("n01", "n02")}
+        | {"classes.txt": IMAGENET},
+    ),
+    "stanford_dogs": data_set(lambda root: open_labelled(root, format="stanford_dogs")[0], DOG_IMAGES | DOGS),
+    "faces": data_set(
+        open_faces,
+        {f"train/{name}": data for name, data in LFW_IMAGES.items()} | {"val/Eve/1.jpg": JPEG, "val/Eve/2.jpg": JPEG},
+    ),
+    "lfw_pairs": data_set(open_lfw, LFW_IMAGES | {"pairs.txt": PAIRS}),
+    "celeba": data_set(
+        open_attributes, CELEBA_IMAGES | {"list_attr_celeba.txt": CELEBA, "list_eval_partition.txt": PARTITIONS}
+    ),
+    "celeba_csv": data_set(open_attributes, CELEBA_IMAGES | {"attributes.csv": CELEBA_CSV}),
+    "places_csv": data_set(open_places, PLACE_IMAGES | {"places.csv": PLACES}),
+    "places_exif": data_set(open_places, {f"{number}.jpg": exif_jpeg() for number in range(3)}),
+    "shards": data_set(open_places, {"0.tar": shard(RECORDS)}),
+    "coco": data_set(open_detection, coco_files()),
+    "yolo": data_set(open_detection, YOLO_FILES | {"data.yaml": yaml.safe_dump(YOLO).encode()}),
+    "voc": data_set(
+        open_detection,
+        {f"JPEGImages/{stem}.png": IMAGE for stem in "xy"}
+        | {f"Annotations/{stem}.xml": VOC.format(stem).encode() for stem in "xy"}
+        | {"ImageSets/Main/train.txt": b"x\n", "ImageSets/Main/val.txt": b"y\n"},
+    ),
+    "labelme": data_set(
+        open_detection,
+        {
+            f"{split}/x.{kind}": data
+            for split in ("train", "valid")
+            for kind, data in (("png", IMAGE), ("json", json.dumps(LABELME).encode()))
+        },
+    ),
+    "masks": masks,
+    "masks_voc": segmentation_voc,
+    "masks_coco": data_set(partial(open_segmentation, format="coco"), coco_files()),
+    "hdf5": hdf5,
+    "safetensors": state_files("w.safetensors", lambda path: safetensors.torch.save_file(STATE, path)),
+    "torch": state_files("w.pth", lambda path: torch.save(STATE, path)),
+    "torch_legacy": state_files("w.pth", lambda path: torch.save(STATE, path, _use_new_zipfile_serialization=False)),
+    "npz": faceres,
+    "frozen_graph": frozen_graph,
+    "onnx": onnx_model,
+    "face_detector": face_detector,
+    "checkpoint": checkpoint,
+    "gallery": gallery(6),
+    "cells": cells,
+    "config": settings,
+    "thresholds": threshold_table,
+    "predictions": predictions,
+    "input_list": input_list,
+    "video": video,
+    "teacher_cache": teacher_cache,
+    "json": lambda: Reader({"a.json": json.dumps(COCO).encode()}, lambda root: read_json(root / "a.json", "JSON")),
+}
+
+
+def build_reader(name: str) -> Reader:
+    """A reader by its name in READERS."""
+    return READERS[name]()
