@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.images.read import UnreadableImageError
+from datasets.onnx_runtime import import_onnxruntime
 from datasets.types import DetectedFace, Image
 
 WhichFaces = Literal["all", "largest", "one"]
@@ -49,10 +50,8 @@ class FaceDetector:
             raise ValueError(f"{path}: no such file; expected YuNet's ONNX file")
         self.path, self._min_score = path, min_score
         self._threads = threading.local()
-        import onnxruntime  # slow to import
-
         try:
-            onnxruntime.InferenceSession(
+            import_onnxruntime().InferenceSession(
                 str(path), providers=["CPUExecutionProvider"]
             )  # OpenCV crashes on damaged ones
             self._detect(np.zeros((CHECK_PX, CHECK_PX, 3), np.uint8))

@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 os.environ["KERAS_BACKEND"] = "torch"  # read when keras is imported
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # of tests that import ONNX Runtime by themselves
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Task -> size of each split of its generated sample, as `datasets/sample/<task>.py: write_sample` takes it.

@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -26,6 +28,7 @@ from datasets.classification.matlab import read_matlab
 from datasets.detection.read import open_detection
 from datasets.geolocation.places import open_places
 from datasets.images.read import read_image
+from datasets.onnx_runtime import import_onnxruntime
 from datasets.segmentation.masks import MaskCoding, read_mask
 from tasks.attributes.config import AttributesConfig
 from tasks.common.deploy.session import open_session
@@ -71,6 +74,28 @@ def unsafe_calls(path: Path) -> list[str]:
         if isinstance(node, ast.Call) and not _is_safe(node, path):
             found.append(f"line {node.lineno}: {ast.unparse(node)}")
     return found
+
+
+def _imports_onnxruntime(node: ast.AST) -> bool:
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    return "onnxruntime" in names
+
+
+def test_onnxruntime_is_imported_with_its_telemetry_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the one function for it and in the file that stands alone; its telemetry leaves a file when it is on."""
+    importing = {
+        module.as_posix()
+        for module in MODULES
+        if any(map(_imports_onnxruntime, ast.walk(ast.parse((REPOSITORY / module).read_text(encoding="utf-8")))))
+    }
+    assert importing == {"tasks/common/deploy/predictor.py"}
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    words = [sys.executable, REPOSITORY / "tasks/common/deploy/predictor.py", "--help"]
+    subprocess.run(words, env=environment | {"TMPDIR": str(tmp_path)}, capture_output=True, check=False)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    import_onnxruntime()
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
 
 def _is_safe(call: ast.Call, path: Path) -> bool:

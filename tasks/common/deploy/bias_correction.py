@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.onnx_runtime import import_onnxruntime
+
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
@@ -157,7 +159,8 @@ def _channel_means(model: ModelProto, names: Sequence[str], batches: Batches) ->
 def _outputs(model: ModelProto, names: Sequence[str], batches: Batches) -> Iterator[list[NDArray[np.float32]]]:
     """Tensors (N, ...) for each batch; only what they need is computed."""
     import onnx
-    import onnxruntime
+
+    onnxruntime = import_onnxruntime()
 
     described = {value.name for value in (*model.graph.value_info, *model.graph.output)}
     for name in set(names) - described:  # a layer before an output, which the quantisation renames

@@ -16,9 +16,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime
 import PIL.Image
 import PIL.ImageOps
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before it is imported
+import onnxruntime
 
 ALIGNED_PX = 224
 # Where the eyes, the nose and the corners of the mouth are in an aligned face, as fractions of its side (ArcFace's).

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from datasets.onnx_runtime import import_onnxruntime
 from datasets.types import Image
 from tasks.common.deploy.bias_correction import LAYERS, correct_biases, layer_errors
 from tasks.common.deploy.onnx_file import write_with_properties
@@ -83,6 +84,8 @@ def quantize(
     Source: Krishnamoorthi 2018 (arXiv:1806.08342), section 3; Jacob et al. 2018 (arXiv:1712.05877), section 2.
     """
     import onnx  # slow to import, as the next ones
+
+    import_onnxruntime()  # before a module of it is imported
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -141,6 +144,8 @@ def worst_layers(floats: Path, quantized: Path, images: Sequence[Image]) -> list
 def fold_batch_norms(floats: Path, path: Path) -> ModelProto:
     """Write a network with its batch normalisation folded into the layers, as quantisation needs it, and load it."""
     import onnx
+
+    import_onnxruntime()
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     quant_pre_process(floats, path, skip_symbolic_shape=True)

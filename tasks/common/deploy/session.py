@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.onnx_runtime import import_onnxruntime
 from datasets.types import Image
 
 INPUT = "images"
@@ -28,8 +29,7 @@ def open_session(path: Path, num_threads: int | None = None) -> Any:
     Raises:
         ValueError: if the file is missing or cannot be read.
     """
-    import onnxruntime  # slow to import
-
+    onnxruntime = import_onnxruntime()
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     options = onnxruntime.SessionOptions()

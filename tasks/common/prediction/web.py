@@ -82,6 +82,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         """The request for the new URL."""
         before, after = urlsplit(req.full_url), urlsplit(newurl)
         if after.scheme not in ("http", "https"):
+            fp.close()
             raise ValueError(f"it redirects to {after.scheme}://, which is not followed")
         request = super().redirect_request(req, fp, code, msg, headers, newurl)
         if request is not None and (after.scheme, after.netloc) != (before.scheme, before.netloc):

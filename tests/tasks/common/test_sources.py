@@ -6,7 +6,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -132,6 +133,45 @@ def test_a_password_is_sent_and_not_shown() -> None:
     assert image.name == f"{url}/a.jpg"
     assert headers == ["Basic bWU6c0BjcmV0"]  # me:s@cret
     assert "s3cret" not in error_of("rtsp://me:s3cret@127.0.0.1:1/live")
+
+
+def test_redirects_lead_to_no_file_and_take_no_password_along(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", picture())
+    headers = []
+
+    def redirect(request: BaseHTTPRequestHandler, target: str) -> None:
+        request.send_response(302)
+        request.send_header("Location", target)
+        request.end_headers()
+
+    def other(request: BaseHTTPRequestHandler) -> None:
+        headers.append(request.headers["Authorization"])
+        send(encode_image(picture(), ".png"))(request)
+
+    for target in ((tmp_path / "a.png").as_uri(), "ftp://127.0.0.1/a.png"):
+        with serve(partial(redirect, target=target)) as url:
+            assert "redirect" in error_of(f"{url}/a.png").lower()
+    with serve(other) as target, serve(partial(redirect, target=f"{target}/b.png")) as url:
+        (image,) = open_source(url.replace("//", "//me:secret@") + "/a.png")
+    assert image.image.shape == picture().shape
+    assert headers == [None]
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode_image(picture(), ".jpg")
+
+    def drip(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        with suppress(OSError):  # the client has gone
+            request.wfile.write(data[:100])
+            for byte in data[100:200]:
+                request.wfile.write(bytes([byte]))
+                time.sleep(0.02)
+
+    monkeypatch.setattr(web, "MAX_DOWNLOAD_S", 0.1)
+    with serve(drip) as url:
+        assert "not complete after 0.1 s" in error_of(f"{url}/a.png")
 
 
 def test_a_list_has_paths_relative_to_itself_urls_and_comments(tmp_path: Path) -> None:
