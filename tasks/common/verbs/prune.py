@@ -40,6 +40,7 @@ def prune(task_class: type[Task[Any]], arguments: Arguments) -> int:
     check_out_folder(task_class.name, out=options["out"], run=options["run"])
     origin = options["run"] or arguments.config.pretrained
     task, network = load_model(task_class, arguments.config, options["run"], arguments.given)
+    task_class.from_data(task.config)  # refuses networks and data that cannot be trained
     source = validation_source(task)
     smaller_task, smaller = prune_network(task, network, fraction)
 

@@ -25,6 +25,8 @@ from tasks.common.runs.load import open_run
 from tasks.common.settings import read_config
 from tasks.common.training import pruning
 from tasks.common.training.pruning import prune_channels, prune_network
+from tasks.geolocation.config import GeolocationConfig
+from tasks.geolocation.task import GeolocationTask
 from tests.networks import randomise_bn
 from tests.tasks.common.test_pretrained import save_run
 from tests.tasks.conftest import TinyTask, build_config
@@ -212,8 +214,8 @@ def test_a_pruned_run_is_a_run_that_is_trained_again(
 def test_what_cannot_be_pruned_is_said_in_a_line(
     run: Path, tmp_path: Path, error_line_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def error(*words: str, of: Path = run) -> str:
-        line = error_line_of(lambda *more: main("attributes", more), "prune", "--run", str(of), *words)
+    def error(*words: str, of: Path = run, task: str = "attributes") -> str:
+        line = error_line_of(lambda *more: main(task, more), "prune", "--run", str(of), *words)
         assert not (of / "pruned").exists()
         return line
 
@@ -229,6 +231,10 @@ def test_what_cannot_be_pruned_is_said_in_a_line(
     save_run(tmp_path, AttributesTask.from_data(v2))
     assert error(of=tmp_path) == "error: mobilenet_v2_0.5: cannot be pruned; expected a network on MobileNet v1"
     assert "nowhere" in error("--data.root", str(tmp_path / "nowhere"))
+    retrieval = build_config(GeolocationConfig, backbone={"name": "mobilenet_0.25"}, data={"input_size": SIDE})
+    retrieval = dataclasses.replace(retrieval, method="retrieval")
+    save_run(tmp_path, GeolocationTask.with_num_classes(retrieval, 3))
+    assert "method: retrieval is not trained" in error(of=tmp_path, task="geolocation")
     with monkeypatch.context() as patch:
         patch.setattr(table, "version", Mock(side_effect=PackageNotFoundError))
         assert error() == (
