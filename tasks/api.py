@@ -69,7 +69,8 @@ def load(model: str | Path, task: str | None = None, *, settings: Mapping[str, A
 
     Args:
         model: a run folder, a folder written by `export` or the .onnx file in it, the name of a published model
-            (`python -m tasks.<task> models`, `python -m backbone weights`) or its file.
+            (`python -m tasks.<task> models`, `python -m backbone weights`) or its file, or hf:USER/NAME for a run on
+            the Hugging Face Hub.
         task: its name; None to find it out, which is possible for all but some published files.
         settings: those of `predict` by their names on the command line, such as `{"nms_iou": 0.6}`.
 
@@ -171,8 +172,12 @@ def _task_of(model: str, run: Path | None, task: str | None) -> str:
         return of_run
     if task is not None:
         return task
+    from tasks.common.runs import hub
     from tasks.common.runs.load import identify_published
 
+    if model.startswith(hub.PREFIX):
+        task_on_hub: str = hub.pull_run(model)[1]["task"]
+        return task_on_hub
     found = identify_published(model)
     names = [name for row in PUBLISHED for name in (row.name, row.publisher)]
     if found is None and model not in names and not Path(model).is_file():

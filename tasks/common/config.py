@@ -233,8 +233,8 @@ class TaskConfig(Settings):
         pretrained: weights to start from or to use, such as keras, a file or a run folder; none for random ones; the
             name of a published model (`models` lists them); keras, timm or torchvision (that publisher's ImageNet
             weights for the backbone) or one of their files' names (`python -m backbone weights` lists them), downloaded
-            once; a file of one of these; or a run folder, of any task. A model of the task brings its architecture, and
-            classes of the same name keep their outputs.
+            once; a file of one of these; or a run folder, of any task, or hf:USER/NAME for one on the Hugging Face Hub.
+            A model of the task brings its architecture, and classes of the same name keep their outputs.
         backbone: the backbone.
         optim: optimiser, schedule and trained layers.
         loop: hardware, data loading, evaluation and checkpoints.
@@ -261,6 +261,7 @@ class TaskConfig(Settings):
         "prune": (*EVALUATION, "seed"),
         "prune" + WITHOUT_RUN: ("pretrained",),
         "models": (),
+        "push": (),
         "cost": ("pretrained", "backbone.name", "backbone.channels", "data.input_size"),
         "benchmark": ("pretrained", "backbone.conventions"),
     }

@@ -155,6 +155,14 @@ def add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _push_flags(parser: ArgumentParser) -> None:
+    parser.add_argument("--run", type=str, required=True, help="run folder made by train")
+    parser.add_argument(
+        "--repo", type=str, required=True, metavar="USER/NAME", help="repository, made if there is none"
+    )
+    parser.add_argument("--private", action="store_true", help="a new repository is private")
+
+
 def _models_flags(parser: ArgumentParser) -> None:
     add_json(parser)
 
@@ -211,6 +219,15 @@ COMMANDS = {
         ("python -m tasks.{task} models", "python -m tasks.{task} models --json"),
         "tasks.common.verbs.models",
         _models_flags,
+        is_light=True,
+    ),
+    "push": Command(
+        "Upload a run to the Hugging Face Hub: weights, settings and model card. From there every command takes it by "
+        "--pretrained hf:USER/NAME.",
+        (_MAKE_RUN, "python -m tasks.{task} push --run runs/{task}/first --repo USER/NAME --private"),
+        "tasks.common.verbs.push",
+        _push_flags,
+        usage=" --run RUN --repo USER/NAME",
         is_light=True,
     ),
     "cost": Command(

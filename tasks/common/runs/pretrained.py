@@ -1,9 +1,9 @@
-"""What `pretrained` names: a published model, a publisher, a file, or a run of any task."""
+"""What `pretrained` names: a published model, a publisher, a file, or a run of any task, here or on the Hub."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,8 @@ from backbone.weights import Weights, load_weights, num_outputs, open_weights, w
 from tasks.common.deploy.session import MODEL
 from tasks.common.published import PUBLISHED_MODELS
 from tasks.common.runs.checkpoint import BEST, LAST, load_checkpoint
+from tasks.common.runs.hub import PREFIX as HUB
+from tasks.common.runs.hub import pull_run
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.settings import CONFIG, config_file, get_setting, read_config, replace_settings
 from tasks.common.task import Task
@@ -40,7 +42,9 @@ def open_pretrained(config: Any, task: str) -> Weights | None:
     if run.name in (BEST, LAST) and run.is_file():
         raise ValueError(f"{run}: a checkpoint without the settings of its run; give the run folder, {run.parent}")
     weights = (
-        _weights_of_run(run)
+        _as_weights(*pull_run(config.pretrained), config.pretrained)
+        if config.pretrained.startswith(HUB)
+        else _weights_of_run(run)
         if run.is_dir()
         else _published_model(config.pretrained, task)
         or open_weights(config.pretrained, name, input_size=config.data.input_size)
@@ -70,15 +74,24 @@ def _published_model(name: str, task: str) -> TaskWeights | None:
 def _weights_of_run(run: Path) -> TaskWeights:
     if (run / MODEL).is_file():
         raise ValueError(f"{run}: an exported network, which --run takes; expected the run that it was exported from")
-    file = config_file(run)
-    content = load_checkpoint(run / BEST)
+    return _as_weights(config_file(run), load_checkpoint(run / BEST), str(run))
+
+
+def _as_weights(file: Path, content: Mapping[str, Any], origin: str) -> TaskWeights:
+    """The weights of a run.
+
+    Args:
+        file: with its settings.
+        content: of its checkpoint.
+        origin: for messages.
+    """
     config = read_config(config_class(content["task"]), file)
     names = tuple(content["metadata"].get("class_names", ()))
     has_classifier = num_outputs(content["model"]) == len(names)  # a detector has class names, but no classifier
     return TaskWeights(
         content["model"],
         config.backbone.conventions or default_conventions(config.backbone.name),
-        str(run),
+        origin,
         names if has_classifier else (),
         task=content["task"],
         metadata=content["metadata"],
