@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import huggingface_hub
@@ -19,7 +20,7 @@ from tasks import load
 from tasks.common.runs import hub
 from tasks.common.runs.checkpoint import load_checkpoint
 from tasks.common.runs.pretrained import open_pretrained
-from tasks.common.settings import get_setting
+from tasks.common.settings import get_setting, replace_settings
 from tests.tasks.common.runs import Done, run_detection
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -45,7 +46,7 @@ def uploads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Upload]:
 
         def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> Any:
             shutil.copytree(folder_path, sent[-1].folder)
-            return huggingface_hub.CommitInfo(f"https://hub/{repo_id}/commit/1", commit_message, "", "1")
+            return SimpleNamespace(commit_url=f"https://hub/{repo_id}/commit/1")
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_token")
@@ -70,8 +71,11 @@ def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
                 self.send_header("X-Error-Code", "RepoNotFound")
             elif path.startswith("/api/"):
                 self.send_response(200)
-                files = [{"rfilename": file.name} for file in folders[-1].iterdir()]
-                content = json.dumps({"id": "me/cells", "sha": COMMIT, "siblings": files}).encode()
+                files = [file.name for file in folders[-1].iterdir()]
+                tree = [{"type": "file", "path": file, "size": 1, "oid": file} for file in files]
+                siblings = [{"rfilename": file} for file in files]
+                answer = tree if "/tree/" in path else {"id": "me/cells", "sha": COMMIT, "siblings": siblings}
+                content = json.dumps(answer).encode()
             else:
                 self.send_response(200)
                 content, tag = (folders[-1] / name).read_bytes(), f"{name}-1"
@@ -131,7 +135,7 @@ def test_a_run_that_was_pushed_is_the_same_model_when_it_is_pulled(
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for key in ("backbone.name", "data.input_size"):
         assert get_setting(model.task.config, key) == get_setting(load(unbroken).task.config, key)
-    weights = open_pretrained(model.task.config, "detection")
+    weights = open_pretrained(replace_settings(model.task.config, {"pretrained": "hf:me/cells"}), "detection")
     assert weights is not None
     assert weights.origin == "hf:me/cells"
 
