@@ -18,6 +18,7 @@ from tasks.common.evaluation.report import write_csv
 from tasks.common.model.neighbours import Floats, SimilarityIndex
 
 Box = tuple[float, ...]  # x0, y0, x1, y1
+_CHECKSUM = "SHA-256 at the end of the index"
 COLUMNS = ("id", "path", "x0", "y0", "x1", "y1")
 
 
@@ -51,14 +52,31 @@ class Gallery:
     """Embedded photos or their faces; the id of a photo's first face is a hash of its path, size and time of change.
 
     `gallery.faiss` stores ids and vectors, `gallery.csv` ids, paths and boxes of faces, `gallery.json` the digest of
-    the network. A photo is in the gallery if both of the first two list its id. Each file is written atomically, and
-    the index is replaced while the CSV lists both old and new photos. So a crash at any moment leaves the gallery as
-    before the update or as after it.
+    the network and that the index ends in a checksum. A photo is in the gallery if both of the first two list its id.
+    Each file is written atomically, and the index is replaced while the CSV lists both old and new photos. So a crash
+    at any moment leaves the gallery as before the update or as after it.
     """
 
-    def __init__(self, path: Path, index: SimilarityIndex, rows: Mapping[int, Entry], network: str) -> None:
-        """Args: path: of the index; index: vectors; rows: by id, all in the index; network: its digest."""
+    def __init__(
+        self,
+        path: Path,
+        index: SimilarityIndex,
+        rows: Mapping[int, Entry],
+        network: str,
+        *,
+        is_checked: bool = True,
+    ) -> None:
+        """A gallery in memory.
+
+        Args:
+            path: of the index.
+            index: vectors.
+            rows: by id, all in the index.
+            network: its digest.
+            is_checked: whether the index on disk has a checksum; those of earlier versions have none.
+        """
         self.path, self._index, self._rows, self.network = path, index, dict(rows), network
+        self._is_checked = is_checked
 
     @classmethod
     def new(cls, path: Path, dim: int, network: str) -> Gallery:
@@ -74,17 +92,29 @@ class Gallery:
         """
         if not path.is_file():
             raise ValueError(f"{path}: no such gallery; create it with `index FOLDER --out {path}`")
-        index = SimilarityIndex.read(path)
         try:
+            about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            network, is_checked = about["network"], about.get("checksum") == _CHECKSUM
             with path.with_suffix(".csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
                 rows = {int(row["id"]): Entry(row["path"], _read_box(row)) for row in csv.DictReader(file)}
-            network = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["network"]
-        except (OSError, KeyError, TypeError, ValueError, RecursionError, csv.Error) as error:
+            listed = np.array(list(rows), np.int64)
+        except (
+            OSError,
+            LookupError,
+            AttributeError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+            csv.Error,
+        ) as error:
             names = f"{path.with_suffix('.csv').name} and {path.with_suffix('.json').name}"
             raise ValueError(f"{path}: {names}, which belong to it, cannot be read ({error})") from error
-        index.remove(np.setdiff1d(index.ids, np.array(list(rows), np.int64)))  # without a path
+        index = SimilarityIndex.read(path, is_checked=is_checked)
+        index.remove(np.setdiff1d(index.ids, listed))  # without a path
         known = set(index.ids.tolist())
-        return cls(path, index, {id_: row for id_, row in rows.items() if id_ in known}, network)
+        kept = {id_: row for id_, row in rows.items() if id_ in known}
+        return cls(path, index, kept, network, is_checked=is_checked)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -147,12 +177,16 @@ class Gallery:
 
     def _write(self, before: Mapping[int, Entry]) -> None:
         """First the paths of old and new photos, then the vectors, then only the new paths."""
+        about = {"network": self.network, "checksum": _CHECKSUM}
         if not self.path.exists():
-            write_json(self.path.with_suffix(".json"), {"network": self.network})
+            write_json(self.path.with_suffix(".json"), about)
         both = {**before, **self._rows}
         if both != before or not self.path.exists():
             self._write_rows(both)
         self._index.write(self.path)
+        if not self._is_checked:
+            write_json(self.path.with_suffix(".json"), about)
+            self._is_checked = True
         if both != self._rows:
             self._write_rows(self._rows)
 

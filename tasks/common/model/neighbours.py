@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ HNSW_LINKS, HNSW_BREADTH_BUILD, HNSW_BREADTH_SEARCH = 16, 60, 96
 TRAINING_VECTORS_PER_LIST = 50
 PROBED_FRACTION = 0.25  # of the lists, searched for a query
 REFINE_FACTOR = 10  # exact comparison of this many candidates per requested neighbour
+_CHUNK_BYTES = 2**20
 
 
 def choose_kind(size: int) -> Kind:
@@ -96,20 +98,28 @@ class SimilarityIndex:
         return cls._of(faiss.deserialize_index(content), "a checkpoint")
 
     def write(self, path: Path) -> None:
-        """Write the index atomically; `faiss.read_index` can read the file."""
+        """Write the index atomically; `faiss.read_index` can read the file, whose last 32 bytes are a SHA-256."""
         with atomic_write(path) as temporary:
             faiss.write_index(self._index, str(temporary))
+            with temporary.open("rb+") as file:
+                file.write(hashlib.file_digest(file, "sha256").digest())
 
     @classmethod
-    def read(cls, path: Path) -> SimilarityIndex:
+    def read(cls, path: Path, *, is_checked: bool = True) -> SimilarityIndex:
         """Load what `write` wrote.
+
+        Args:
+            path: of the file.
+            is_checked: whether it ends in its SHA-256. faiss crashes on some damaged files.
 
         Raises:
             ValueError: if the file is damaged or another kind of index.
         """
+        if is_checked and not _is_whole(path):
+            raise ValueError(f"{path}: not an index that faiss can read; it is damaged or incomplete")
         try:
             stored = faiss.read_index(str(path))
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise ValueError(f"{path}: not an index that faiss can read; it may be damaged") from error
         return cls._of(stored, str(path))
 
@@ -140,6 +150,16 @@ class SimilarityIndex:
             inner.train(vectors[np.random.default_rng(0).permutation(len(ids))[:num_training]])
         self._index = faiss.IndexIDMap2(inner)
         self._index.add_with_ids(vectors, np.ascontiguousarray(ids))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file ends in the SHA-256 of what is before."""
+    remaining, digest = path.stat().st_size - hashlib.sha256().digest_size, hashlib.sha256()
+    with path.open("rb") as file:
+        while remaining > 0 and (part := file.read(min(remaining, _CHUNK_BYTES))):
+            digest.update(part)
+            remaining -= len(part)
+        return file.read() == digest.digest()
 
 
 def _build(kind: Kind, dim: int, size: int) -> Any:

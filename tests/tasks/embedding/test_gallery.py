@@ -1,5 +1,6 @@
 """A gallery matches exact search, grows, shrinks, and survives a crash at any moment of a write."""
 
+import hashlib
 import itertools
 import json
 import os
@@ -241,6 +242,9 @@ def test_damaged_files_are_named(tmp_path: Path, rng: np.random.Generator) -> No
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"g.faiss: not an index that faiss can read"):
         Gallery.read(path)
+    path.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+    with pytest.raises(ValueError, match=r"g.faiss: not an index that faiss can read; it is damaged"):
+        Gallery.read(path)
     path.write_bytes(whole)
     (tmp_path / "g.csv").write_text("not,a\n1,2\n")
     with pytest.raises(ValueError, match=r"g.csv and g.json, which belong to it, cannot be read"):
@@ -267,6 +271,21 @@ def test_each_face_of_a_photo_is_a_row_with_its_box(tmp_path: Path, rng: np.rand
     reread.add(reread.missing(photos), [Entry(photos[0], boxes[0])], vectors[3:])
     assert len(Gallery.read(tmp_path / "g.faiss")) == 2, "all faces of the older version are gone"
     assert reread.remove([photos[1]]) == 1
+
+
+def test_a_gallery_of_an_earlier_version_gets_a_checksum(tmp_path: Path, rng: np.random.Generator) -> None:
+    path, photos, vectors = tmp_path / "g.faiss", write_photos(tmp_path / "photos", 3), unit_vectors(rng, 3)
+    add(Gallery.new(path, DIM, "net"), photo_ids(photos), vectors)
+    path.write_bytes(path.read_bytes()[:-32])
+    (tmp_path / "g.json").write_text('{"network": "net"}')
+    gallery = Gallery.read(path)
+    assert len(gallery) == 3
+    gallery.remove(photos[:1])
+    whole = path.read_bytes()
+    assert hashlib.sha256(whole[:-32]).digest() == whole[-32:]
+    path.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match="damaged or incomplete"):
+        Gallery.read(path)
 
 
 def test_a_gallery_without_boxes_is_read(tmp_path: Path, rng: np.random.Generator) -> None:

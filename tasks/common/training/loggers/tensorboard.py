@@ -41,7 +41,7 @@ class TensorBoardLogger(Logger):
 
     def log_picture(self, step: int, path: Path) -> None:
         """See `Logger`."""
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
             pixels = np.asarray(image.convert("RGB"))
         self._writer.add_image(path.stem, pixels, step, dataformats="HWC")
 
