@@ -149,7 +149,7 @@ def read_pooled(path: Path) -> ThresholdCounts:
             for key in ("true_positives", "false_positives", "objects")
         )
         (num_objects,) = np.unique(objects).tolist()
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+    except (OSError, LookupError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise ValueError(f"{path}: not a table as evaluate writes it; remove it and run evaluate again") from error
     return ThresholdCounts(ALL, thresholds, right, wrong, num_objects)
 

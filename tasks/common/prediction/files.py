@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import cv2
 
-from datasets.files import write_json
+from datasets.files import read_json, write_json
 from datasets.images.read import encode_image
 from datasets.types import Image
 from tasks.common.inference_task import InferenceTask
@@ -68,7 +68,7 @@ class PredictionFiles:
         origin = {"digest": digest, "formats": sorted(set(formats))}
         if not is_unfinished(folder):
             write_json(self._unfinished, origin)
-        elif json.loads(self._unfinished.read_text(encoding="utf-8")) != origin:
+        elif read_json(self._unfinished, "what predict wrote; remove the folder, or choose another") != origin:
             raise ValueError(
                 f"--out: the interrupted predictions in {folder} are of another network or other settings; choose "
                 "another folder"
@@ -191,8 +191,8 @@ def _read_records(path: Path) -> tuple[dict[str, bool], int, int]:
                     break
                 try:
                     record = json.loads(line)
-                    image, is_video = record["image"], record["frame"] is not None
-                except (ValueError, KeyError, TypeError) as error:
+                    image, is_video = str(record["image"]), record["frame"] is not None
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
                     raise ValueError(
                         f"{path}: line {num_records + 1} is not a record of predict; choose another folder with --out"
                     ) from error

@@ -102,7 +102,8 @@ def _sources_of(text: str, *, is_alone: bool) -> tuple[list[Source], Counter[str
         return [Live.connect(f"camera {int(text)}", int(text))], nothing
     if path.suffix.lower() == LIST_SUFFIX and path.is_file():
         try:
-            return _in_list(path.read_text(encoding="utf-8-sig"), str(path), path.parent), nothing
+            lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape")  # as names of files may be
+            return _in_list(lines, str(path), path.parent), nothing
         except ValueError:
             if is_alone:
                 raise
