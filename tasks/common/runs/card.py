@@ -10,10 +10,13 @@ import itertools
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from datasets.files import atomic_write
 from datasets.words import first_of, plural
@@ -69,7 +72,7 @@ def write_card(
     scores: Mapping[str, float],
     num_scored: int,
 ) -> None:
-    """Write the card of a run that has been trained.
+    """Write the card of a run that has been trained; of one that was complete before, only the scores.
 
     Args:
         task: of the run.
@@ -82,6 +85,9 @@ def write_card(
     """
     from huggingface_hub import ModelCardData  # slow to import
 
+    if (run / CARD).exists():
+        add_scores(task, run, "val", scores, num_scored)
+        return
     config = task.config
     results = _results(task, "val", scores, num_scored)
     front_matter = ModelCardData(
@@ -123,9 +129,17 @@ def add_scores(task: InferenceTask[Any], run: Path, split: str, scores: Mapping[
     """
     from huggingface_hub import ModelCard  # slow to import
 
-    if not (run / CARD).is_file() or not _has_section((run / CARD).read_text(encoding="utf-8"), "scores"):
+    if not (run / CARD).is_file():
         return
-    card, added = ModelCard.load(run / CARD), _results(task, split, scores, num_scored)
+    try:
+        if not _has_section((run / CARD).read_text(encoding="utf-8"), "scores"):
+            return
+        card = ModelCard.load(run / CARD)
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        warnings.warn(f"{run / CARD}: gets no scores, since it cannot be read as a model card ({reason})", stacklevel=2)
+        return
+    added = _results(task, split, scores, num_scored)
     same = {row.unique_identifier for row in added}
     results = [row for row in card.data.eval_results or () if row.unique_identifier not in same] + added
     if results:

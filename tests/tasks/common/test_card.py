@@ -63,6 +63,10 @@ def test_an_evaluation_adds_its_scores_and_keeps_what_somebody_wrote(unbroken: P
     assert "- Only for my garden." in card.text
     assert run_detection("evaluate", "--run", str(run), "--out", str(tmp_path / "out")).returncode == 0
     assert (run / CARD).read_text() == str(card)
+    (run / CARD).write_text("---\nlicense: [\n---\n" + card.text)
+    done = run_detection("evaluate", "--run", str(run))
+    assert done.returncode == 0
+    assert f"{run / CARD}: gets no scores, since it cannot be read as a model card" in done.stderr
     (run / CARD).write_text("# Mine\n")
     assert run_detection("evaluate", "--run", str(run)).returncode == 0
     assert (run / CARD).read_text() == "# Mine\n"
@@ -101,7 +105,11 @@ def test_a_student_is_made_by_its_distillation(tmp_path: Path) -> None:
     run.mkdir()
     task = Faces(EmbeddingConfig(), {})  # type: ignore[abstract]
     write_card(task, run, num_images=1, mult_adds=1, num_params=1, scores={"auc": 0.51}, num_scored=2)
-    assert "`python -m distill --config config.yaml` of the folder above" in (run / CARD).read_text()
+    text = (run / CARD).read_text()
+    assert "`python -m distill --config config.yaml` of the folder above" in text
+    (run / CARD).write_text(text + "A line of somebody.\n")
+    write_card(task, run, num_images=1, mult_adds=1, num_params=1, scores={"auc": 0.75}, num_scored=2)  # resumed
+    assert (run / CARD).read_text() == text.replace("0.51", "0.75") + "A line of somebody.\n"
 
 
 def test_a_section_is_replaced_and_nothing_else() -> None:

@@ -45,6 +45,7 @@ def test_every_task_trains_on_all_images_without_scores(
     assert fit(task, tmp_path) == {}
     assert {path.name for path in tmp_path.iterdir()} == {
         *("log.csv", "metrics.json", "curves.png", "predictions.png", "last.pt", "previous.pt", "best.pt"),
+        "README.md",
     }
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"num_images": 0, "num_unreadable": 0, "epoch": 2}
     assert not [column for column in read_log(tmp_path)[0] if column.startswith(task.score_name)]
