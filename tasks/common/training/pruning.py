@@ -22,6 +22,7 @@ from backbone.mobilenet import MobileNet
 from datasets.batch import map_tensors
 from datasets.loader import TrainingBatches, build_loader
 from datasets.progress import Progress
+from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs.pretrained import without_pretrained
 from tasks.common.runtime.device import device_of
 from tasks.common.settings import replace_settings
@@ -121,17 +122,25 @@ def prune_channels(model: Any, input_size: int, fraction: float, importance: Imp
 
 
 def _measure_gradients(task: Task[Any], model: nn.Module) -> None:
-    """Set the gradient of each parameter to the root of its mean square over batches of training images."""
+    """Set the gradient of each parameter to the root of its mean square over batches of training images.
+
+    Raises:
+        ValueError: if too many of the images are unreadable.
+    """
     config, device = task.config, device_of(model)
     torch.manual_seed(config.seed)
     training_set = task.training_set()
-    batches = TrainingBatches(len(training_set), config.optim.batch_size, config.seed)
+    unreadable = UnreadableImages(len(training_set), config.loop.max_unreadable_fraction)
+    batches = TrainingBatches(len(training_set), config.optim.batch_size, config.seed, order=task.order())
     loader = build_loader(training_set, batches, num_workers=config.loop.num_workers, collate=task.collate())
     num_batches = min(len(batches), -(-NUM_IMAGES // batches.batch_size))
     squares = {parameter: torch.zeros_like(parameter) for parameter in model.parameters()}
     _make_trainable(model)
     with Progress("gradients of training images", num_batches) as progress:
         for batch in (batch.to(device) for batch in islice(loader, num_batches)):
+            unreadable.add(batch.unreadable)
+            if unreadable.problem is not None:
+                raise ValueError(unreadable.problem)
             model.zero_grad()
             loss = task.loss(model(*training_inputs(model, batch)), batch.targets)["total"]
             loss.backward()  # type: ignore[no-untyped-call]

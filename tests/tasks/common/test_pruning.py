@@ -211,6 +211,7 @@ def test_a_pruned_run_is_a_run_that_is_trained_again(
     assert "137 of the network's 137 tensors" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("default:.*the image is left out")
 def test_what_cannot_be_pruned_is_said_in_a_line(
     run: Path, tmp_path: Path, error_line_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +232,10 @@ def test_what_cannot_be_pruned_is_said_in_a_line(
     save_run(tmp_path, AttributesTask.from_data(v2))
     assert error(of=tmp_path) == "error: mobilenet_v2_0.5: cannot be pruned; expected a network on MobileNet v1"
     assert "nowhere" in error("--data.root", str(tmp_path / "nowhere"))
+    broken = shutil.copytree(config.data.root, tmp_path / "broken")
+    for image in broken.rglob("*.jpg"):
+        image.write_bytes(b"no image")
+    assert "unreadable" in error("--data.root", str(broken))
     retrieval = build_config(GeolocationConfig, backbone={"name": "mobilenet_0.25"}, data={"input_size": SIDE})
     retrieval = dataclasses.replace(retrieval, method="retrieval")
     save_run(tmp_path, GeolocationTask.with_num_classes(retrieval, 3))
