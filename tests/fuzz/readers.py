@@ -41,6 +41,7 @@ from tasks.common.prediction.find import find_sources
 from tasks.common.runs.checkpoint import load_checkpoint, save_best
 from tasks.common.settings import read_config
 from tasks.common.thresholds import read_pooled
+from tasks.detection.graph_def import _message_class as graph_def_class
 from tasks.detection.graph_def import read_constants
 from tasks.embedding.gallery import Entry as GalleryEntry
 from tasks.embedding.gallery import Gallery, photo_ids
@@ -208,12 +209,13 @@ def faceres() -> Reader:
 
 
 def frozen_graph() -> Reader:
-    from tests.tasks.detection.test_tensorflow import write_graph
-
-    arrays: Any = {"a/weights": np.ones((1, 1, 3, 8), np.float32), "b/gamma": np.ones(8, np.float32)}
-    return Reader(
-        written(lambda folder: write_graph(folder / "g.pb", arrays)), lambda root: read_constants(root / "g.pb")
-    )
+    graph = graph_def_class()()
+    for name, array in {"a/weights": np.ones((1, 1, 3, 8), "<f4"), "b/gamma": np.ones(8, "<f4")}.items():
+        attribute = graph.node.add(name=name, op="Const").attr.add(key="value")
+        attribute.value.tensor.dtype, attribute.value.tensor.tensor_content = 1, array.tobytes()
+        for size in array.shape:
+            attribute.value.tensor.tensor_shape.dim.add(size=size)
+    return Reader({"g.pb": graph.SerializeToString()}, lambda root: read_constants(root / "g.pb"))
 
 
 def onnx_model() -> Reader:

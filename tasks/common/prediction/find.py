@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from datasets.images.headers import SIGNATURE_BYTES, format_of
@@ -158,12 +159,15 @@ def _in_list(text: str, name: str, folder: Path) -> list[Source]:
             sources.append((Video if is_video else Picture)(public_name(line), line))
             continue
         path = folder / line
-        if path.is_dir():
+        is_folder = is_file = False
+        with suppress(OSError):  # the name is longer than names of files can be
+            is_folder, is_file = path.is_dir(), path.is_file()
+        if is_folder:
             sources += map(_of_file, _files_of(str(path), IMAGE_SUFFIXES | VIDEO_SUFFIXES)[0])
-        elif sources or path.is_file():
+        elif sources or is_file:
             sources.append(_of_file(path))
         else:
-            raise ValueError(f"{name}: line {number}: there is no file {line!r}; expected a path or a URL a line")
+            raise ValueError(f"{name}: line {number}: there is no file {line[:200]!r}; expected a path or a URL a line")
     if not sources:
         raise ValueError(f"{name}: an empty list; expected a path or a URL a line")
     return sources
