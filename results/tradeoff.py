@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datasets.words import join_words
-from results.study import pareto, run_command
+from results.study import Step, pareto
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.inference import latencies_ms
 from tasks.common.deploy.session import MODEL
@@ -32,6 +32,7 @@ from tasks.common.verbs.export import REPORT
 from tasks.registry import config_class, inference_class
 
 EXPORTS, TABLE = "exports", "tradeoff.csv"
+LAST_FILE = "README.md"  # that `export` writes
 PRECISIONS = {"float32": (), "int8": ("--int8", "--max_loss", "1")}  # any loss: it shows in the score
 
 
@@ -123,16 +124,13 @@ def _read_configs(runs: Sequence[Path]) -> tuple[str, dict[Path, Any]]:
 def _export(task_name: str, run: Path, folder: Path, precision: str, title: str) -> Path:
     """The export of a run, which is written in a process of its own if there is none since the last training."""
     path = folder / EXPORTS / f"{'-'.join(run.relative_to(folder).parts)}-{precision}"
-    report = path / REPORT
-    if report.is_file() and report.stat().st_mtime >= (run / checkpoint.BEST).stat().st_mtime:
-        return path
-    print(title, file=sys.stderr)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    words = ["export", "--run", str(run), "--out", str(unfinished), *PRECISIONS[precision]]
-    run_command([f"tasks.{task_name}", *words], str(run))
-    shutil.rmtree(path, ignore_errors=True)
-    unfinished.rename(path)
+    words = ["--run", str(run), *PRECISIONS[precision]]
+    step = Step((f"tasks.{task_name}", "export"), words, path, "--out", LAST_FILE, begun=())
+    if step.is_done and (path / LAST_FILE).stat().st_mtime < (run / checkpoint.BEST).stat().st_mtime:
+        shutil.rmtree(path)
+    if not step.is_done:
+        print(title, file=sys.stderr)
+        step.run()
     return path
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results import cli, tradeoff
+from results import cli, study
 from results.tradeoff import Option, best_within
 from tasks.common.cli.main import main
 from tests.tasks.common.conftest import _quick_exports, write_onnx_once
@@ -72,7 +72,7 @@ def test_exports_are_written_once(
             assert main(command[0].removeprefix("tasks."), command[1:]) == 0
 
     commands: list[list[str]] = []
-    monkeypatch.setattr(tradeoff, "run_command", run)
+    monkeypatch.setattr(study, "run_command", run)
     assert cli.main(["tradeoff", str(folder), "--ms", "1000"]) == 0
     assert len(commands) == 4
     answer = capsys.readouterr().out.splitlines()[-1]
