@@ -295,12 +295,12 @@ def test_files_in_eight_bits_predict_as_onnx_runtime_does(name: str, unbroken: P
     report = json.loads((tmp_path / "out" / "export.json").read_text())
     assert report["format"]["files"] == FILES[name]
     in_float32, in_format, in_onnx = report["networks"][1:]
-    assert (
-        in_format["bytes"] < 0.6 * in_float32["bytes"]
-    )  # OpenVINO's description is a large part of so small a network
+    # OpenVINO's description is a large part of so small a network.
+    assert in_format["bytes"] < 0.6 * in_float32["bytes"]
     assert in_format["metrics"]["AP50"] == pytest.approx(in_onnx["metrics"]["AP50"], abs=0.05)
     for ours, theirs in zip(report["int8"], report["format"]["int8"], strict=True):
-        assert theirs["agreement"] == pytest.approx(ours["agreement"], abs=0.05)
+        # Of a few hundred boxes of a network after one epoch; in OpenVINO the first two layers are in 8 bits, too.
+        assert theirs["agreement"] == pytest.approx(ours["agreement"], abs=0.1)
 
 
 @pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated:DeprecationWarning")  # when coremltools is imported
