@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasets.files import read_json
 from tasks.common.published import PUBLISHED_MODELS
 from tasks.common.runtime.repository import ROOT
 from tasks.common.training.callback import Callback
@@ -43,7 +44,7 @@ class Run:
     @property
     def scores(self) -> dict[str, float | None]:
         """The content of metrics.json: the best checkpoint's scores (None: not defined), epoch and counts of images."""
-        scores: dict[str, float | None] = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
+        scores: dict[str, float | None] = read_json(self.path / "metrics.json", "the scores of a finished training")
         return scores
 
     @property
@@ -52,8 +53,12 @@ class Run:
         path = self.path / "log.csv"
         if not path.is_file():  # of a linear probe, which has no epochs
             return []
-        with path.open(encoding="utf-8", newline="") as file:
-            return [{key: float(text) if text else None for key, text in row.items()} for row in csv.DictReader(file)]
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            return [{key: float(text) if text else None for key, text in row.items()} for row in rows]
+        except (OSError, TypeError, ValueError, csv.Error) as error:
+            raise ValueError(f"{path}: not the log of a training ({error})") from error
 
     def load(self, *, settings: Mapping[str, Any] | None = None) -> Model[Any]:
         """The best model, see `tasks.load`."""

@@ -220,9 +220,14 @@ def _strictest_point(run: str | None) -> OperatingPoint | None:
     path = Path(run or "") / "evaluate-val" / RATES
     if run is None or not path.is_file():
         return None
-    with path.open(encoding="utf-8") as file:
-        points = [
-            OperatingPoint(float(row["far"]), int(row["impostor_pairs"]), float(row["tar"]), float(row["threshold"]))
-            for row in csv.DictReader(file)
-        ]
+    try:
+        with path.open(encoding="utf-8") as file:
+            points = [
+                OperatingPoint(
+                    float(row["far"]), int(row["impostor_pairs"]), float(row["tar"]), float(row["threshold"])
+                )
+                for row in csv.DictReader(file)
+            ]
+    except (LookupError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path}: not a table as evaluate writes it; remove it and run evaluate again") from error
     return min((point for point in points if not math.isnan(point.threshold)), default=None)

@@ -33,8 +33,10 @@ from datasets.segmentation.masks import palette
 from datasets.segmentation.read import open_segmentation
 from datasets.splits import SplitData
 from distill.cache import OutputCache
+from tasks.api import Run
 from tasks.attributes.config import AttributesConfig
 from tasks.common.deploy.exported import ExportedModel
+from tasks.common.evaluation.features import _read_cached
 from tasks.common.prediction.capture import read_frames
 from tasks.common.prediction.files import PredictionFiles
 from tasks.common.prediction.find import find_sources
@@ -45,6 +47,8 @@ from tasks.detection.graph_def import _message_class as graph_def_class
 from tasks.detection.graph_def import read_constants
 from tasks.embedding.gallery import Entry as GalleryEntry
 from tasks.embedding.gallery import Gallery, photo_ids
+from tasks.embedding.metric import RATES
+from tasks.embedding.search import _strictest_point
 from tasks.geolocation.cells import divide, read_cells, write_cells
 from tests.datasets.images.test_image_bytes import DEEP, KINDS, real_file
 from tests.datasets.strategies import JPEG
@@ -327,6 +331,25 @@ def teacher_cache() -> Reader:
     return Reader(written(write), lambda root: OutputCache(root, 1, 2, 3).get(0, 1, b"digest"))
 
 
+def run_tables() -> Reader:
+    """What a program reads of a run: `tasks.train(...).scores` and `.history`."""
+    log = b"epoch,step,loss,AP\n1,10,0.5,\n2,20,0.25,0.1\n"
+    scores = json.dumps({"AP": 0.5, "AR": None, "epoch": 2}).encode()
+    return Reader({"metrics.json": scores, "log.csv": log}, lambda root: [Run(root).scores, Run(root).history])
+
+
+def verification_rates() -> Reader:
+    table = b"far,impostor_pairs,tar,threshold\n0.1,100,0.9,0.4\n0.01,100,0.8,nan\n"
+    return Reader({f"evaluate-val/{RATES}": table}, lambda root: _strictest_point(str(root)))
+
+
+def cached_features() -> Reader:
+    """Damaged ones are computed anew."""
+    file = io.BytesIO()
+    np.savez(file, values=np.ones((3, 4), np.float32), rows=[0, 1, 2], num_unreadable=0)
+    return Reader({"f.npz": file.getvalue()}, lambda root: _read_cached(root / "f.npz"))
+
+
 READERS: dict[str, Build] = {
     "images": image_files,
     "class_folders": data_set(
@@ -380,6 +403,9 @@ READERS: dict[str, Build] = {
     "config": settings,
     "thresholds": threshold_table,
     "predictions": predictions,
+    "run_tables": run_tables,
+    "verification_rates": verification_rates,
+    "cached_features": cached_features,
     "input_list": input_list,
     "video": video,
     "teacher_cache": teacher_cache,

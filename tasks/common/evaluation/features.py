@@ -48,11 +48,8 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
         ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
     """
     path = cache_dir() / "features" / f"{_key(task, backbone, source)}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as cached:
-            features = Features(
-                torch.from_numpy(cached["values"]), cached["rows"].tolist(), int(cached["num_unreadable"])
-            )
+    features = _read_cached(path)
+    if features is not None:
         problem = too_many_unreadable(features.num_unreadable, len(source), task.config.loop.max_unreadable_fraction)
         if problem is not None:
             raise ValueError(problem)
@@ -75,6 +72,16 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
     with atomic_write(path) as temporary:
         np.savez(temporary, values=features.values.numpy(), rows=rows, num_unreadable=features.num_unreadable)
     return features
+
+
+def _read_cached(path: Path) -> Features | None:
+    """The features in a file of the cache; None if there is none, or it is damaged, so that they are computed anew."""
+    try:
+        with np.load(path, allow_pickle=False) as cached:
+            values = torch.from_numpy(cached["values"])
+            return Features(values, cached["rows"].tolist(), int(cached["num_unreadable"]))
+    except Exception:  # of many types
+        return None
 
 
 def _key(task: Task[T], backbone: Backbone, source: Source[T]) -> str:
