@@ -46,7 +46,7 @@ def push_run(run: Path, repo: str, *, is_private: bool = False) -> str:
         write_repository(run, Path(folder), f"{PREFIX}{repo}")
         if get_token() is None:
             raise ValueError(f"--repo {repo}: not logged in; run `hf auth login`, or set HF_TOKEN")
-        with _explained(f"--repo {repo}"):
+        with _explained(f"--repo {repo}", "nothing was uploaded"):
             api = HfApi()
             api.create_repo(repo, private=is_private, exist_ok=True)
             commit = api.upload_folder(repo_id=repo, folder_path=folder, commit_message=f"Upload {run.name}")
@@ -92,7 +92,7 @@ def pull_run(name: str) -> tuple[Path, dict[str, Any]]:
 
     repo, _, revision = name.removeprefix(PREFIX).partition("@")
     _check_name(repo, name)
-    with _explained(name):
+    with _explained(name, "the cache has no copy"):
         folder = Path(snapshot_download(repo, revision=revision or None, allow_patterns=[WEIGHTS, CONFIG]))
     missing = [file for file in (WEIGHTS, CONFIG) if not (folder / file).is_file()]
     if missing:
@@ -133,8 +133,12 @@ def _check_name(repo: str, what: str) -> None:
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _explained(what: str, without_network: str) -> Iterator[None]:
     """Turn what the client raises into one line.
+
+    Args:
+        what: was asked for.
+        without_network: what follows if the Hub cannot be reached.
 
     Raises:
         ValueError: in place of each such exception.
@@ -159,4 +163,4 @@ def _explained(what: str) -> Iterator[None]:
     except of_connection as error:
         if isinstance(error, OSError) and error.errno is not None:  # of this machine: a full disk, and so on
             raise
-        raise ValueError(f"{what}: the Hub cannot be reached, and the cache has no copy; try again online") from error
+        raise ValueError(f"{what}: the Hub cannot be reached, and {without_network}; try again online") from error

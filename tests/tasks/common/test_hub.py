@@ -199,7 +199,7 @@ def test_pushing_that_fails_is_one_line(
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens
     done = push(unbroken)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: --repo me/cells: the Hub cannot be reached")
+    assert done.stderr.splitlines()[-1].startswith("error: --repo me/cells: the Hub cannot be reached, and nothing was")
     with pytest.raises(ValueError, match="an export; expected the run that it was exported from"):
         hub.write_repository(export, tmp_path, "hf:me/cells")
     assert not uploads
