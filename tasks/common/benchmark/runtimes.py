@@ -15,11 +15,12 @@ from torch import nn
 from datasets.types import Image
 from tasks.common.benchmark.floor import Precision
 from tasks.common.deploy.formats.source import ConversionSource, Open, Run
-from tasks.common.deploy.formats.table import FORMATS, check_packages, convert_file, int8_writer
+from tasks.common.deploy.formats.table import FORMATS, convert_file, int8_writer
 from tasks.common.deploy.inference import inference_copy
 from tasks.common.deploy.onnx_file import write_onnx
 from tasks.common.deploy.quantization import NUM_FIRST_LAYERS, UNCORRECTED, quantize
 from tasks.common.deploy.session import INPUT, open_session
+from tasks.common.runtime.extras import check_packages
 from tasks.common.task import Task
 
 

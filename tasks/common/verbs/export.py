@@ -19,7 +19,7 @@ from datasets.types import Image
 from tasks.common.cli.parser import Arguments
 from tasks.common.deploy.difference import largest_difference, random_images
 from tasks.common.deploy.exported import ExportedModel
-from tasks.common.deploy.formats.table import FORMATS, check_packages
+from tasks.common.deploy.formats.table import FORMATS
 from tasks.common.deploy.inference import inference_copy
 from tasks.common.deploy.onnx_file import ExportedNetwork, add_postprocessing, write_onnx
 from tasks.common.deploy.onnx_network import is_onnx
@@ -31,6 +31,7 @@ from tasks.common.evaluation.sample import sample_images
 from tasks.common.runs.folder import check_out_folder, explain_full_disk, out_folder, same_again, write_settings
 from tasks.common.runs.load import load_model, refuse_export
 from tasks.common.runs.threshold import copy_table
+from tasks.common.runtime.extras import check_packages
 from tasks.common.runtime.repository import ROOT
 from tasks.common.settings import CONFIG, flatten, read_config
 from tasks.common.task import Task
@@ -126,7 +127,7 @@ def _check_flags(options: Mapping[str, Any]) -> None:
     if options["finetune"] and not options["int8"]:
         raise ValueError("--finetune: trains the network for 8 bits; give --int8 too")
     if name in FORMATS:
-        check_packages(name)
+        check_packages(name, "--format")
         if options["int8"] and FORMATS[name].int8 is None:
             raise ValueError(f"--int8: files for {FORMATS[name].title} are in float32; leave out one of the flags")
 

@@ -17,11 +17,12 @@ from datasets.types import Image
 from tasks.common.deploy.difference import largest_difference, random_images
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.formats.source import ConversionSource, Run
-from tasks.common.deploy.formats.table import FORMATS, Format, check_packages, convert_file, int8_writer
+from tasks.common.deploy.formats.table import FORMATS, Format, convert_file, int8_writer
 from tasks.common.deploy.onnx_file import ExportedNetwork
 from tasks.common.deploy.session import stack_images
 from tasks.common.evaluation.sample import sample_images
 from tasks.common.inference_task import predict_all
+from tasks.common.runtime.extras import check_packages
 from tasks.common.task import Task
 from tasks.common.verbs.comparison import Candidate, file_candidate
 from tasks.common.verbs.int8 import Attempt
@@ -128,7 +129,8 @@ def convert(
         ValueError: if it cannot be converted, or its outputs or predictions differ.
     """
     form = FORMATS[name]
-    title, folder = f"{form.title} {check_packages(name)}", raw.with_name(name)
+    version, folder = check_packages(name, "--format"), raw.with_name(name)
+    title = f"{form.title} {version}"
     folder.mkdir()
     model = ExportedModel(raw)
     source = ConversionSource(network, model.output_names, raw, model.input_size)
@@ -184,7 +186,8 @@ def int8_converter(
         ValueError: if it cannot be converted; the returned function likewise.
     """
     form = FORMATS[name]
-    title, model = f"{form.title} {check_packages(name)}", ExportedModel(raw)
+    version, model = check_packages(name, "--format"), ExportedModel(raw)
+    title = f"{form.title} {version}"
     write = int8_writer(form, ConversionSource(network, model.output_names, raw, model.input_size), images)
 
     @cache

@@ -9,7 +9,6 @@ from typing import Any
 
 from datasets.files import write_json
 from tasks.common.cli.parser import Arguments
-from tasks.common.deploy.formats.table import check_packages
 from tasks.common.deploy.inference import inference_cost
 from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import print_metrics
@@ -17,6 +16,7 @@ from tasks.common.evaluation.result import write_result
 from tasks.common.evaluation.scoring import NO_IMAGES, NOT_HELD_OUT, validation_source
 from tasks.common.runs.folder import check_out_folder, explain_full_disk, out_folder, same_again, write_settings
 from tasks.common.runs.load import load_model, refuse_export
+from tasks.common.runtime.extras import check_packages
 from tasks.common.settings import CONFIG
 from tasks.common.task import Task
 from tasks.common.thresholds import ThresholdCounts

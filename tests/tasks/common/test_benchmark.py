@@ -19,9 +19,9 @@ from tasks.common.benchmark.report import Row
 from tasks.common.benchmark.runtimes import RUNTIMES, Files, write_files
 from tasks.common.cli.commands import COMMANDS
 from tasks.common.cli.main import main
-from tasks.common.deploy.formats import table
 from tasks.common.deploy.formats.source import ConversionSource, Open, Run
 from tasks.common.deploy.formats.table import FORMATS, Format
+from tasks.common.runtime import extras
 from tasks.common.verbs import benchmark
 
 SIDE_PX = 128
@@ -58,7 +58,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
         return open_file
 
     monkeypatch.setitem(FORMATS, "litert", Format("Stand-in", convert))
-    monkeypatch.setattr(table, "version", lambda package: {"torch": "2.14.1"}.get(package, "99.0"))
+    monkeypatch.setattr(extras, "version", lambda package: {"torch": "2.14.1"}.get(package, "99.0"))
     return numbers
 
 
@@ -187,12 +187,12 @@ def test_errors_are_one_line(words: list[str], expected: str, capsys: pytest.Cap
 def test_a_runtime_that_is_missing_or_cannot_do_it_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(table, "version", lambda _: "0.0.1")
+    monkeypatch.setattr(extras, "version", lambda _: "0.0.1")
     assert run(*SMALL, "--runtimes", "openvino") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --runtimes openvino: needs openvino>=")
     assert line.endswith("found 0.0.1; install it with: pip install '.[openvino]'")
-    monkeypatch.setattr(table, "version", lambda _: "99.0")
+    monkeypatch.setattr(extras, "version", lambda _: "99.0")
     assert run(*SMALL, "--runtimes", "torch", "executorch", "--num_threads", "1", "2") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --num_threads: ExecuTorch has one number of threads in a process, got 2")

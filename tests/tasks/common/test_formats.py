@@ -22,12 +22,12 @@ from tasks.common.cli.commands import COMMANDS
 from tasks.common.cli.main import main
 from tasks.common.cli.parser import build_parser
 from tasks.common.deploy.bias_correction import Layer, read_layers
-from tasks.common.deploy.formats import table
 from tasks.common.deploy.formats.litert_int8 import holding_biases
 from tasks.common.deploy.formats.source import ConversionSource, Open, WriteInt8, silence
 from tasks.common.deploy.formats.table import FORMATS, Format
 from tasks.common.deploy.quantization import CORRECTED, UNCORRECTED
 from tasks.common.deploy.session import INPUT, open_session
+from tasks.common.runtime import extras
 from tasks.detection.config import DetectionConfig
 from tests.test_layers import REPOSITORY
 
@@ -67,7 +67,7 @@ def test_a_missing_or_old_package_is_a_line_with_the_command(
             raise PackageNotFoundError
         return found
 
-    monkeypatch.setattr(table, "version", version)
+    monkeypatch.setattr(extras, "version", version)
     capsys.readouterr()
     assert export(unbroken, name, tmp_path / "out") == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -77,15 +77,15 @@ def test_a_missing_or_old_package_is_a_line_with_the_command(
 
 
 def test_a_package_that_is_too_new_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "version", lambda package: {"torch": "2.15.0"}.get(package, "99.0"))
+    monkeypatch.setattr(extras, "version", lambda package: {"torch": "2.15.0"}.get(package, "99.0"))
     with pytest.raises(ValueError, match=r"--format litert: needs torch<2\.15, found 2\.15\.0; install it with"):
-        table.check_packages("litert")
+        extras.check_packages("litert", "--format")
 
 
 def test_eight_bits_are_refused_where_there_is_no_way(
     unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(table, "version", lambda _: "9999.0")
+    monkeypatch.setattr(extras, "version", lambda _: "9999.0")
     assert export(unbroken, "executorch", tmp_path / "out", "--int8") == 1
     assert "--int8: files for ExecuTorch are in float32" in capsys.readouterr().err
 
@@ -108,8 +108,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return lambda _: run
 
     monkeypatch.setitem(FORMATS, "litert", Format("Stand-in", convert))
-    monkeypatch.setattr(table, "version", lambda _: "2.14.1")
-    monkeypatch.setattr(table, "Requirement", _AnyVersion)
+    monkeypatch.setattr(extras, "version", lambda _: "2.14.1")
+    monkeypatch.setattr(extras, "Requirement", _AnyVersion)
     return factors
 
 
@@ -271,7 +271,7 @@ def export_alone(run: Path, name: str, out: Path, *flags: str) -> None:
 
 def _skip_without(name: str) -> None:
     try:
-        table.check_packages(name)
+        extras.check_packages(name, "--format")
     except ValueError as error:
         pytest.skip(str(error))
 

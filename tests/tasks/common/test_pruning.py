@@ -19,9 +19,9 @@ from backbone.cost import count_cost
 from tasks.attributes.config import AttributesConfig
 from tasks.attributes.task import AttributesTask
 from tasks.common.cli.main import main
-from tasks.common.deploy.formats import table
 from tasks.common.model.logits import LogitsModel
 from tasks.common.runs.load import open_run
+from tasks.common.runtime import extras
 from tasks.common.settings import read_config
 from tasks.common.training import pruning
 from tasks.common.training.pruning import prune_channels, prune_network
@@ -241,7 +241,7 @@ def test_what_cannot_be_pruned_is_said_in_a_line(
     save_run(tmp_path, GeolocationTask.with_num_classes(retrieval, 3))
     assert "method: retrieval is not trained" in error(of=tmp_path, task="geolocation")
     with monkeypatch.context() as patch:
-        patch.setattr(table, "version", Mock(side_effect=PackageNotFoundError))
+        patch.setattr(extras, "version", Mock(side_effect=PackageNotFoundError))
         assert error() == (
             "error: the extra pruning: needs torch-pruning>=1.6, found no such package; install it with: pip install "
             "'.[pruning]'"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeVar
-
-from packaging.requirements import Requirement
 
 from datasets.types import Image
 from datasets.words import reason_of
@@ -19,7 +15,6 @@ from tasks.common.deploy.formats.litert import convert_to_litert, int8_for_liter
 from tasks.common.deploy.formats.openvino import convert_to_openvino, int8_for_openvino
 from tasks.common.deploy.formats.source import ConversionSource, Open, Run, WriteInt8, silence
 from tasks.common.deploy.quantization import NUM_FIRST_LAYERS
-from tasks.common.runtime.repository import ROOT
 
 T = TypeVar("T")
 
@@ -51,30 +46,6 @@ FORMATS = {  # by the name of the extra in pyproject.toml
     "executorch": Format("ExecuTorch", convert_to_executorch),
     "coreml": Format("Core ML", convert_to_coreml),
 }
-
-
-def check_packages(name: str, flag: str = "--format") -> str:
-    """The version of the first package of a format's extra, if all of them are installed as it needs them.
-
-    Args:
-        name: of the format.
-        flag: that asks for it, for the error.
-
-    Raises:
-        ValueError: if one is missing, too old or too new.
-    """
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    requirements = [Requirement(text) for text in extras[name]]
-    for requirement in requirements:
-        try:
-            found = version(requirement.name)
-        except PackageNotFoundError:
-            found = "no such package"
-        if found == "no such package" or not requirement.specifier.contains(found, prereleases=True):
-            raise ValueError(
-                f"{flag} {name}: needs {requirement}, found {found}; install it with: pip install '.[{name}]'"
-            )
-    return version(requirements[0].name)
 
 
 def convert_file(form: Format, source: ConversionSource, folder: Path) -> Open | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tasks.common.deploy.formats.table import check_packages
+from tasks.common.runtime.extras import check_packages
 from tasks.common.training.loggers.base import Logger
 from tasks.common.training.loggers.mlflow import MlflowLogger
 from tasks.common.training.loggers.tensorboard import TensorBoardLogger
