@@ -134,6 +134,17 @@ def test_mult_adds_are_those_of_torch_pruning_and_no_more_than_asked_for(
     assert after == torch_pruning.utils.count_ops_and_params(convolutions_alone(pruned.backbone), images)[0]
 
 
+@pytest.mark.parametrize("num_channels", [16, 21])
+def test_blocks_are_of_neighbours_in_the_order_of_importance(num_channels: int) -> None:
+    importance = torch.rand(num_channels)
+    blocks = pruning.in_blocks(lambda group: importance)(None)
+    ranks = importance.argsort(descending=True).tolist()
+    for start in range(0, num_channels, 8):
+        rows = ranks[start : start + 8]
+        torch.testing.assert_close(blocks[rows], importance[rows].mean().repeat(len(rows)))
+        assert len(set(blocks[rows].tolist())) == 1, "equal to the last bit, so that they are removed together"
+
+
 def test_all_mult_adds_keep_the_network_as_it_is(model: LogitsModel, importances: list[Tensor]) -> None:
     state = prune_by_hand(model, importances, 1.0).state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
@@ -156,6 +167,7 @@ def test_networks_with_several_feature_maps_are_built_again(
     network = task.build_model()
     smaller_task, smaller = prune_network(task, network, 0.8)
     assert list(smaller_task.config.backbone.channels) == smaller.backbone.layer_channels
+    assert all(channels % 8 == 0 for channels in smaller.backbone.layer_channels)
     before, after = (count_cost(model.backbone, random_images()[:1]).mult_adds for model in (network, smaller))
     assert 0.7 < after / before <= 0.8
 
