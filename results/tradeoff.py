@@ -33,6 +33,7 @@ from tasks.registry import config_class, inference_class
 
 EXPORTS, TABLE = "exports", "tradeoff.csv"
 LAST_FILE = "README.md"  # that `export` writes
+WIDTH = 120  # where the output is no terminal
 PRECISIONS = {"float32": (), "int8": ("--int8", "--max_loss", "1")}  # any loss: it shows in the score
 
 
@@ -166,4 +167,4 @@ def _print(frontier: Sequence[Option], best: Option | None, score_name: str) -> 
         mark = "the best within the limits" if option == best else ""
         numbers = f"{option.score:.3f}", f"{option.latency_ms:.2f}", f"{option.megabytes:.2f}"
         table.add_row(option.run, option.backbone, str(option.input_size), option.precision, *numbers, mark)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
