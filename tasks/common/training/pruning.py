@@ -131,7 +131,7 @@ def in_blocks(importance: Importance) -> Importance:
     def of_blocks(group: Any) -> Tensor:
         single = importance(group)
         order = single.argsort(descending=True)
-        means = torch.cat([block.mean().expand_as(block) for block in single[order].split(BLOCK)])
+        means = torch.cat([block.mean().expand_as(block) for block in torch.split(single[order], BLOCK)])
         return means[order.argsort()]
 
     return of_blocks
