@@ -18,7 +18,7 @@ from datasets.geolocation.csv_file import COLUMNS
 from datasets.geolocation.exif import NoCoordinatesError, gps_coordinates
 from datasets.geolocation.places import open_places
 from datasets.listing import is_hidden, list_images
-from datasets.segmentation.files import CLASSES, has_masks, has_voc_masks
+from datasets.segmentation.files import CLASSES, has_pairs, has_voc_masks
 from datasets.segmentation.read import open_segmentation
 from datasets.splits import Holdout, SplitData, split_folders
 from datasets.subsample import evenly_spread
@@ -105,7 +105,7 @@ def _has_boxes(root: Path) -> bool:
 
 
 def _has_classes_of_masks(root: Path) -> bool:
-    return has_voc_masks(root) or ((root / CLASSES).is_file() and has_masks(root))
+    return has_voc_masks(root) or ((root / CLASSES).is_file() and has_pairs(root))
 
 
 def _has_pairs(root: Path) -> bool:

@@ -13,10 +13,10 @@ import numpy as np
 
 from datasets.detection.annotated import AnnotatedImages
 from datasets.images.headers import ImageHeader
-from datasets.images.read import image_headers
+from datasets.images.read import UnreadableImageError, image_headers
 from datasets.look.copies import FileStatus, file_statuses, find_copies
 from datasets.look.depth import look_at_depth
-from datasets.look.finding import Finding, ratio
+from datasets.look.finding import Finding, ratio, too_many
 from datasets.progress import track
 from datasets.stores import ImageFiles, ImageStore, StoredExamples
 from datasets.subsample import evenly_spread
@@ -148,18 +148,7 @@ def _unreadable(
     for split, found in problems_of.items():
         count = ratio(len(found), num_seen[split], f"images of {split}")
         line = f"{count} cannot be read; the first: {found[0]}"
-        fraction = len(found) / num_seen[split]
-        if fraction <= max_fraction and len(found) < num_seen[split]:
-            yield Finding("warning", f"{line}; they are left out")
-            continue
-        allow = f", or allow it: --loop.max_unreadable_fraction {_above(fraction)}"
-        way_out = "" if len(found) == num_seen[split] else allow
-        yield Finding("error", f"{line}; mend them or take them out of the data{way_out}")
-
-
-def _above(fraction: float) -> str:
-    """A fraction rounded up to two digits after the point, for a setting."""
-    return f"{min(1.0, np.ceil(fraction * 100) / 100):g}"
+        yield too_many(line, len(found), num_seen[split], max_fraction)
 
 
 def _unusual(files: Files, headers: Mapping[int, ImageHeader]) -> Iterator[Finding]:
@@ -211,9 +200,9 @@ def _contradicting(files: Files, groups: Sequence[Sequence[int]]) -> Iterator[Fi
     contradicting: list[Sequence[int]] = []
     same: list[Sequence[int]] = []
     for group in groups:
-        first = _truth_key(files, group[0])
-        is_same = all(_truth_key(files, index) == first for index in group)
-        (same if is_same else contradicting).append(group)
+        keys = {index: key for index in group if (key := _truth_key(files, index)) is not None}
+        if len(keys) > 1:
+            (same if len(set(keys.values())) == 1 else contradicting).append(list(keys))
     if contradicting:
         largest = max(contradicting, key=len)
         what = TRUTHS[type(files.truth(largest[0]))]
@@ -243,8 +232,11 @@ def _such_as(paths: Sequence[str]) -> str:
 
 
 def _truth_key(files: Files, index: int) -> Hashable:
-    """Equal for two images with the same truth."""
-    truth = files.truth(index)
+    """Equal for two images with the same truth; None for a mask that cannot be read."""
+    try:
+        truth = files.truth(index)
+    except UnreadableImageError:
+        return None
     if isinstance(truth, Label):
         return truth.class_id
     if isinstance(truth, Face):

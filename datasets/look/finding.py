@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -32,3 +33,20 @@ def ratio(count: int, total: int, noun: str) -> str:
 def selected(mask: NDArray[np.bool_], noun: str) -> str:
     """Such as "12 of 1,280 boxes", for the selected ones."""
     return ratio(int(mask.sum()), len(mask), noun)
+
+
+def too_many(line: str, num_found: int, num_seen: int, max_fraction: float) -> Finding:
+    """Examples that cannot be used: left out in training, or an error if they are too many, as in training.
+
+    Args:
+        line: which ones, and why.
+        num_found: their number.
+        num_seen: of all that were looked at.
+        max_fraction: `loop.max_unreadable_fraction`.
+    """
+    fraction = num_found / num_seen
+    if fraction <= max_fraction and num_found < num_seen:
+        return Finding("warning", f"{line}; they are left out")
+    above = f"{min(1.0, math.ceil(fraction * 100) / 100):g}"
+    allow = "" if num_found == num_seen else f", or allow it: --loop.max_unreadable_fraction {above}"
+    return Finding("error", f"{line}; mend them or take them out of the data{allow}")

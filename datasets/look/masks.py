@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from datasets.look.finding import Finding, ratio
+from datasets.look.finding import Finding, ratio, too_many
 from datasets.look.labelled import look_at_classes
 from datasets.segmentation.masked import MaskedImages
 from datasets.types import Split
 
-MAX_MASKS = 5_000  # of a split; to read more takes more than seconds
+MAX_MASKS = 2_000  # of a split, which are read in seconds unless they are large
 
 
 def look_at_masks(sources: Mapping[Split, MaskedImages], *, max_unreadable_fraction: float) -> Iterator[Finding]:
@@ -21,13 +21,14 @@ def look_at_masks(sources: Mapping[Split, MaskedImages], *, max_unreadable_fract
         sources: by split.
         max_unreadable_fraction: of the images of a split, above which a training would stop.
     """
-    if max(map(len, sources.values())) > MAX_MASKS:
+    largest = max(map(len, sources.values()))
+    if largest > MAX_MASKS:
+        yield Finding("note", f"masks were not looked at: a split has {largest:,}, more than {MAX_MASKS:,}")
         return
     yield from look_at_classes(sources)
     for split, source in sources.items():
         rows = np.flatnonzero(source.pixel_counts.sum(1) == 0).tolist()
         faults = [fault for row in rows if (fault := source.fault(row)).startswith(source.masks.id(row))]
         if faults:
-            is_too_many = len(faults) > max_unreadable_fraction * len(source)
-            count = ratio(len(faults), len(source), f"masks of {split}")
-            yield Finding("error" if is_too_many else "warning", f"{count} cannot be used; the first: {faults[0]}")
+            line = f"{ratio(len(faults), len(source), f'masks of {split}')} cannot be used; the first: {faults[0]}"
+            yield too_many(line, len(faults), len(source), max_unreadable_fraction)

@@ -68,6 +68,11 @@ def has_masks(root: Path) -> bool:
     return any(map(_is_mask, list_files(root).get(None, [])))
 
 
+def has_pairs(root: Path) -> bool:
+    """Whether an image has a mask of its name: folders of classes may be called `with_mask`, too."""
+    return bool(_pairs(root, list_files(root).get(None, []))[0])
+
+
 def open_mask_files(root: Path, coding: MaskCoding) -> SplitData[MaskedImages]:
     """The splits of a folder: by lists `train.txt`, `val.txt` and `test.txt`, or else by folders of these names.
 

@@ -56,6 +56,12 @@ def test_masks_without_names_of_classes_are_explained(shared: Path) -> None:
     assert open_folder(root, kind="segmentation", format="instances")[0] == "segmentation"
 
 
+def test_folders_of_classes_named_like_masks_are_classes(tmp_path: Path) -> None:
+    write_images(tmp_path, [f"{split}/{name}_mask/1.png" for split in ("train", "val") for name in ("with", "without")])
+    (tmp_path / "classes.txt").write_text("with_mask\nwithout_mask\n")
+    assert open_folder(tmp_path)[0] == "classification"
+
+
 def test_formats_are_checked(tmp_path: Path) -> None:
     write_images(tmp_path, [f"{name}/{number}.png" for name in "ab" for number in range(3)])
     assert open_folder(tmp_path)[0] == "classification"

@@ -227,8 +227,8 @@ def test_outputs_that_do_not_fit_the_student(tmp_path: Path, student: Student) -
         teacher = type(ssd)(replace_settings(ssd.config, {"model": model}), ssd.metadata)
         with pytest.raises(ValueError, match=f"model: expected ssd, but the teacher is {model}, whose regions"):
             build_objective(ssd, class_loss="kd", temperature=1).teacher_outputs(teacher, outputs=None)
-    other = SimpleNamespace(name="segmentation", metadata={})
-    with pytest.raises(ValueError, match="segmentation cannot be distilled; expected one of attributes, classif"):
+    other = SimpleNamespace(name="ranking", metadata={})
+    with pytest.raises(ValueError, match="ranking cannot be distilled; expected one of attributes, classif"):
         build_objective(other, class_loss="kd", temperature=1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="can teach embedding, classification and attributes only"):
         open_teacher(write_onnx(tmp_path / "net.onnx", [1, 3, 96, 96], 8), student("detection"), ONNX)

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datasets.images.read import UnreadableImageError, write_image
+from datasets.look.look import look
 from datasets.segmentation.files import VOC_CLASSES
 from datasets.segmentation.masks import palette, read_mask, write_mask
 from datasets.segmentation.read import open_segmentation
@@ -271,6 +272,21 @@ def test_one_faulty_mask_of_many_is_an_unreadable_image(tmp_path: Path) -> None:
     _ = source[0]
     with pytest.raises(UnreadableImageError, match=r"b\.png: a mask of 8 x 4 pixels"):
         _ = source[1]
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_copies_that_cannot_be_read_are_findings(folder: str, tmp_path: Path) -> None:
+    """Two broken downloads are equal byte for byte, and so may be the images of a broken mask."""
+    stems = tuple(map(str, range(300)))
+    make_folder(tmp_path, stems=stems)
+    photo = (tmp_path / "images" / "0.jpg").read_bytes()
+    for stem in stems[:2]:
+        (tmp_path / "images" / f"{stem}.jpg").write_bytes(photo)
+        next((tmp_path / folder).glob(f"{stem}.*")).write_bytes(b"<html>")
+    source = open_segmentation(tmp_path)["train"]
+    findings = look({"train": source}, input_size=32, max_unreadable_fraction=0.01)
+    assert any(text.startswith("2 (1%) of 300") or "2 of 300" in text for _, text in findings), findings
+    assert not any(severity == "error" for severity, _ in findings)
 
 
 def test_images_and_masks_without_their_partner_are_counted(tmp_path: Path) -> None:
