@@ -109,7 +109,7 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
 def _with_student(config: Any, name: str | None) -> Any:
     if name is None:
         return config
-    return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, name=name))
+    return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, name=name, channels=None))
 
 
 def _check(config: Any, settings: DistillConfig) -> None:

@@ -86,7 +86,7 @@ def _make(study: Study, row: str, seed: int, deadline: float | None, failed: dic
         try:
             step.run()
         except CommandError as error:
-            if step.command[-1] == "train":
+            if step.command[-1] in ("train", "distill"):
                 raise
             failed[row] = error.reason
             return True

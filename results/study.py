@@ -19,6 +19,8 @@ from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import METRICS
 from tasks.common.runtime.repository import child_environment
 
+STUDIES = ("sweep.json", "compress.json")  # the settings of each kind
+
 
 def check_settings(file: Path, settings: dict[str, Any]) -> None:
     """Save the settings of a study, which must be those of its earlier runs; keys may be added later.
@@ -32,9 +34,9 @@ def check_settings(file: Path, settings: dict[str, Any]) -> None:
     """
     folder = file.parent
     folder.mkdir(parents=True, exist_ok=True)
-    for other in folder.glob("*.json"):
-        if other != file:
-            raise ValueError(f"{folder}: has {other.name}, which is not of a {file.stem}; choose another --out")
+    for other in STUDIES:
+        if other != file.name and (folder / other).is_file():
+            raise ValueError(f"{folder}: has {other}, which is not of a {file.stem}; choose another --out")
     saved = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     for key, value in settings.items():
         if saved.get(key, value) != value:
@@ -83,28 +85,6 @@ class Step(NamedTuple):
         run_command([*self.command, *words], self.folder.name)
 
 
-def run_command(words: Sequence[str], title: str) -> None:
-    """Run `python -m` with those words in a process of its own; only what it prints about its progress is shown.
-
-    Raises:
-        ValueError: if it fails, with its own error.
-    """
-    command = [sys.executable, "-m", *words]
-    error = "see above"
-    with subprocess.Popen(
-        command, env=child_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            sys.stderr.write(line)
-            if line.startswith("error: "):
-                error = line.removeprefix("error: ").strip()
-    if process.returncode == 130:
-        raise KeyboardInterrupt
-    if process.returncode:
-        raise CommandError(f"{title}: {error}; the command was: {' '.join(command[1:])}", error)
-
-
 class CommandError(ValueError):
     """A command of the study that failed.
 
@@ -115,6 +95,38 @@ class CommandError(ValueError):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def run_command(words: Sequence[str], title: str) -> None:
+    """Run `python -m` with those words in a process of its own; only what it prints about its progress is shown.
+
+    Raises:
+        CommandError: (a ValueError) if it fails, with its own error.
+    """
+    command = [sys.executable, "-m", *words]
+    error = "see above"
+    with subprocess.Popen(
+        command,
+        env=child_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                sys.stderr.write(line)
+                if line.startswith("error: "):
+                    error = line.removeprefix("error: ").strip()
+        except KeyboardInterrupt:  # the process has got it, too: it saves its run, which a second one must not touch
+            sys.stderr.writelines(process.stderr)
+            process.wait()
+            raise
+    if process.returncode == 130:
+        raise KeyboardInterrupt
+    if process.returncode:
+        raise CommandError(f"{title}: {error}; the command was: {' '.join(command[1:])}", error)
 
 
 def pareto(scores: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.bool_]:

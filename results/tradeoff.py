@@ -27,6 +27,7 @@ from tasks.common.deploy.session import MODEL
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs import checkpoint
 from tasks.common.runs.load import identify_run
+from tasks.common.runtime.threads import usable_threads
 from tasks.common.settings import CONFIG, read_config
 from tasks.common.verbs.export import REPORT
 from tasks.registry import config_class, inference_class
@@ -124,7 +125,7 @@ def _read_configs(runs: Sequence[Path]) -> tuple[str, dict[Path, Any]]:
 
 def _export(task_name: str, run: Path, folder: Path, precision: str, title: str) -> Path:
     """The export of a run, which is written in a process of its own if there is none since the last training."""
-    path = folder / EXPORTS / f"{'-'.join(run.relative_to(folder).parts)}-{precision}"
+    path = folder / EXPORTS / run.relative_to(folder) / precision
     words = ["--run", str(run), *PRECISIONS[precision]]
     step = Step((f"tasks.{task_name}", "export"), words, path, "--out", LAST_FILE, begun=())
     if step.is_done and (path / LAST_FILE).stat().st_mtime < (run / checkpoint.BEST).stat().st_mtime:
@@ -142,7 +143,9 @@ def _measure(
     exports: Sequence[tuple[Path, str, Path]],
     num_threads: int | None,
 ) -> tuple[str, list[Option]]:
-    models = [ExportedModel(path / MODEL, task=task_name, num_threads=num_threads) for _, _, path in exports]
+    models = [
+        ExportedModel(path / MODEL, task=task_name, num_threads=usable_threads(num_threads)) for _, _, path in exports
+    ]
     calls = [partial(model.run, np.zeros((1, 3, *2 * [model.input_size]), np.uint8)) for model in models]
     options, score_name = [], ""
     for (run, precision, path), model, latency_ms in zip(exports, models, latencies_ms(calls), strict=True):

@@ -65,7 +65,7 @@ def test_exports_are_written_once(
     def run(command: list[str], _: str) -> None:
         commands.append(command)
         out = Path(command[command.index("--out") + 1])
-        exported = folder / "exports" / f"cells-first-{'int8' if '--int8' in command else 'float32'}"
+        exported = folder / "exports" / "cells" / "first" / ("int8" if "--int8" in command else "float32")
         if exported.exists():
             shutil.copytree(exported, out)
         else:

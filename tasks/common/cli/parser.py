@@ -101,6 +101,8 @@ def read_arguments(
         if commands[verb].uses_sample and not files and "data.root" not in flags:
             of_model = sample_config.with_name(f"{flags.get('model')}_{sample_config.name}")
             words = ["--config", str(of_model if of_model.is_file() else sample_config), *words]
+        if files and "backbone.name" in flags and "backbone.channels" not in flags:
+            words = [*words, "--backbone.channels=null"]  # those in a file are of another backbone
         options = parser.parse_args([*(word for file in files for word in ("--config", file)), *words])
         config = build_settings(config_class, options)
         if "run" in options and options.run is None and config.pretrained == "none":

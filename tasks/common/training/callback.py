@@ -82,10 +82,16 @@ class Callbacks(Callback):
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         """Nothing happens before `on_start`."""
         self._callbacks = list(callbacks)
+        self._open: list[Callback] = []  # those that have been started and have not ended
 
     def on_start(self, training: Training) -> None:
         """See `Callback`."""
-        self._tell(lambda callback: callback.on_start(training))
+
+        def start(callback: Callback) -> None:
+            self._open.append(callback)
+            callback.on_start(training)
+
+        self._tell(start)
 
     def on_step(self, step: int, values: Mapping[str, float]) -> None:
         """See `Callback`."""
@@ -97,11 +103,20 @@ class Callbacks(Callback):
 
     def on_end(self, scores: Mapping[str, float]) -> None:
         """See `Callback`."""
-        self._tell(lambda callback: callback.on_end(scores))
+
+        def end(callback: Callback) -> None:
+            self._open.remove(callback)
+            callback.on_end(scores)
+
+        self._tell(end)
 
     def on_exception(self, error: BaseException) -> None:
-        """See `Callback`."""
-        self._tell(lambda callback: callback.on_exception(error))
+        """Tell those that have been started and have not ended; what they raise is a warning, beside the error."""
+        for callback in self._open:
+            try:
+                callback.on_exception(error)
+            except Exception as another:
+                warnings.warn(f"{_failure(callback, another)} after the error", stacklevel=2)
 
     def _tell(self, call: Callable[[Callback], None]) -> None:
         for callback in self._callbacks.copy():
@@ -111,11 +126,15 @@ class Callbacks(Callback):
                 if callback.is_essential:
                     raise
                 self._callbacks.remove(callback)
-                reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                if callback in self._open:
+                    self._open.remove(callback)
                 warnings.warn(
-                    f"{type(callback).__name__} failed ({reason}); the training goes on without it; log.csv has all",
-                    stacklevel=3,
+                    f"{_failure(callback, error)}; the training goes on without it; log.csv has all", stacklevel=3
                 )
+
+
+def _failure(callback: Callback, error: Exception) -> str:
+    return f"{type(callback).__name__} failed ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
 
 
 @contextmanager

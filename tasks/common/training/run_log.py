@@ -24,8 +24,10 @@ class RunLog(Callback):
     """Writes `log.csv` after each epoch, and `curves.png` at the end; neither for a training without epochs."""
 
     def on_start(self, training: Training) -> None:
-        """Keep the training, whose history grows."""
+        """Keep the training, whose history grows; write what a run that was killed could not."""
         self._training = training
+        if training.history:
+            write_csv(training.run / LOG, training.history)
 
     def on_epoch(self, row: Mapping[str, Any]) -> None:
         """Write all rows, so that a resumed run has those from before."""

@@ -127,9 +127,9 @@ def _check_flags(options: Mapping[str, Any]) -> None:
     if options["finetune"] and not options["int8"]:
         raise ValueError("--finetune: trains the network for 8 bits; give --int8 too")
     if name in FORMATS:
-        check_packages(name, "--format")
         if options["int8"] and FORMATS[name].int8 is None:
             raise ValueError(f"--int8: files for {FORMATS[name].title} are in float32; leave out one of the flags")
+        check_packages(name, "--format")
 
 
 def _export(

@@ -6,6 +6,7 @@ import os
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import torch
 
 from tasks.common.cli.parser import parse_arguments
 from tasks.common.config import LOGGERS, LoopConfig
-from tasks.common.deploy.formats import table as extras
+from tasks.common.runtime import extras
 from tasks.common.runtime.distributed import World
 from tasks.common.training import fit as fit_module
-from tasks.common.training.callback import Callback, Training
+from tasks.common.training.callback import Callback, Callbacks, Training, watched_by
 from tasks.common.training.loggers.base import epoch_scalars
 from tasks.common.training.loggers.table import build_loggers, check_loggers
 from tasks.common.training.run_log import watchers
@@ -91,6 +92,49 @@ def test_only_the_first_process_is_watched(tmp_path: Path) -> None:
         watchers((), [recorder], World(rank, 2)).on_start(Training(tmp_path, "detection", {}, "AP"))
         calls.append(len(recorder.calls))
     assert calls == [1, 0]
+
+
+class Fails(Recorder):
+    """Fails at an event, and when it is told of it."""
+
+    def __init__(self, event: str) -> None:
+        super().__init__()
+        self._event = event
+
+    def on_start(self, training: Training) -> None:
+        super().on_start(training)
+        self._fail("start")
+
+    def on_end(self, scores: Mapping[str, float]) -> None:
+        super().on_end(scores)
+        self._fail("end")
+
+    def on_exception(self, error: BaseException) -> None:
+        super().on_exception(error)
+        raise AttributeError("it was not ready")
+
+    def _fail(self, event: str) -> None:
+        if event == self._event:
+            raise RuntimeError(event)
+
+
+@pytest.mark.parametrize("event", ["start", "end"])
+def test_each_callback_ends_once_and_the_first_error_stays(event: str, tmp_path: Path) -> None:
+    before, failing, after = Recorder(), Fails(event), Recorder()
+    callbacks = Callbacks([before, failing, after])
+    warned: Any = nullcontext()
+    if event == "start":
+        warned = pytest.warns(UserWarning, match="Fails failed .AttributeError: it was not ready")
+    with warned, pytest.raises(RuntimeError, match=event), watched_by(callbacks, Training(tmp_path, "t", {}, "score")):
+        callbacks.on_end({})
+    names = [[name for name, _ in recorder.calls] for recorder in (before, failing, after)]
+    assert (
+        names
+        == {
+            "start": [["start", "exception"], ["start", "exception"], []],
+            "end": [["start", "end"], ["start", "end"], ["start", "exception"]],
+        }[event]
+    )
 
 
 def test_an_undefined_score_is_no_point_of_a_curve() -> None:

@@ -263,6 +263,14 @@ def test_what_acts_is_declared_of_settings_and_verbs_that_exist(task: str) -> No
                 assert key in settings or any(name.startswith(f"{key}.") for name in settings), (verb, key)
 
 
+def test_another_backbone_has_its_own_channels(tmp_path: Path) -> None:
+    channels = [8] * 14
+    (tmp_path / "pruned.yaml").write_text(f"backbone: {{name: mobilenet_1.0, channels: {channels}}}")
+    words = ("train", "--config", str(tmp_path / "pruned.yaml"))
+    assert parse(*words).config.backbone.channels == tuple(channels)
+    assert parse(*words, "--backbone.name", "mobilenet_0.5").config.backbone.channels is None
+
+
 def test_the_usual_settings_come_first_where_all_act(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         parse("train", "--help")

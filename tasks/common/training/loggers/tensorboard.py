@@ -22,8 +22,9 @@ class TensorBoardLogger(Logger):
         """Write the settings, as text and as hyperparameters with the score to compare runs by."""
         tensorboard: Any = importlib.import_module("torch.utils.tensorboard")  # only now: an optional package
         training = self.training
+        is_new = next(training.run.glob("events.out.tfevents.*"), None) is None
         self._writer = tensorboard.SummaryWriter(str(training.run), purge_step=training.step + 1)
-        if training.step == 0:
+        if is_new:
             text = yaml.safe_dump(dict(training.settings), sort_keys=False)
             settings = {
                 key: value if isinstance(value, str | int | float) else str(value)
