@@ -51,9 +51,8 @@ class FaceDetector:
         self.path, self._min_score = path, min_score
         self._threads = threading.local()
         try:
-            import_onnxruntime().InferenceSession(
-                str(path), providers=["CPUExecutionProvider"]
-            )  # OpenCV crashes on damaged ones
+            # OpenCV crashes on damaged files.
+            import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
             self._detect(np.zeros((CHECK_PX, CHECK_PX, 3), np.uint8))
         except Exception as error:  # ONNX Runtime raises many types
             raise ValueError(f"{path}: not a face detector that OpenCV can read; expected YuNet's ONNX file") from error

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from datasets.drawing.draw import add_caption, contact_sheet
+from datasets.drawing.draw import add_caption, contact_sheet, fit_tile
 from datasets.drawing.plot import add_legend_below, label_point, new_plot
 from datasets.images.read import UnreadableImageError, write_image
 from datasets.subsample import evenly_spread
@@ -58,7 +58,7 @@ class ModelEntry(NamedTuple):
     @property
     def label(self) -> str:
         """A short title: of a run, its folder."""
-        return self.title.rpartition("/")[2][:MAX_LABEL]
+        return self.title.rstrip("/").rpartition("/")[2][:MAX_LABEL]
 
 
 class Row(NamedTuple):
@@ -158,7 +158,7 @@ def write_report(rows: Sequence[Row], entries: Sequence[ModelEntry], score_name:
 
 def draw_masks(student: Task[Any], entries: Sequence[ModelEntry], path: Path) -> None:
     """Draw the true masks of a few validation images beside those of each model, an image in each row."""
-    source, pictures = student.source("val"), []
+    source, tiles, columns = student.source("val"), [], 1 + len(entries)
     for row in evenly_spread(len(source), NUM_MASKED).tolist():
         try:
             example = source[row]
@@ -169,9 +169,9 @@ def draw_masks(student: Task[Any], entries: Sequence[ModelEntry], path: Path) ->
             (predicted,) = TorchPredictor(entry.task, entry.model)([entry.task.preprocessing()(example.image)])
             masks.append((entry.label, predicted))
         for label, mask in masks:
-            pictures.append(add_caption(student.draw(example.image, mask), label, is_title=True))
-    if pictures:
-        write_image(path, contact_sheet(pictures, columns=1 + len(entries)))
+            tiles.append(fit_tile(add_caption(student.draw(example.image, mask), label, is_title=True), columns))
+    if tiles:
+        write_image(path, contact_sheet(tiles, columns))
 
 
 def _format(value: float | None, spec: str) -> str:

@@ -113,6 +113,11 @@ def join_panel(image: Image, panel: Image) -> Image:
     return np.concatenate([pad(photo, height, photo.shape[1] + 2 * GAP_PX), panel], 1)
 
 
+def fit_tile(picture: Image, columns: int) -> Image:
+    """The picture scaled to fit its tile in a contact sheet of that many columns."""
+    return rescale(picture, (SHEET_PX // columns - GAP_PX) / max(picture.shape[:2]))
+
+
 def contact_sheet(pictures: Sequence[Image], columns: int | None = None) -> Image:
     """A grid of pictures, each scaled to fit its tile.
 
@@ -123,7 +128,7 @@ def contact_sheet(pictures: Sequence[Image], columns: int | None = None) -> Imag
     is_wide = max(picture.shape[1] / picture.shape[0] for picture in pictures) > WIDE_ASPECT
     columns = columns or (2 if is_wide else 3)
     side = SHEET_PX // columns
-    tiles = [rescale(picture, (side - GAP_PX) / max(picture.shape[:2])) for picture in pictures]
+    tiles = [fit_tile(picture, columns) for picture in pictures]
     columns = min(columns, len(tiles))
     tiles += [np.full((1, 1, 3), 255, np.uint8)] * (-len(tiles) % columns)
     rows = []

@@ -6,17 +6,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import yaml
+from torch import nn
 
 from datasets.classification.labelled import LabelledImages
+from datasets.drawing.draw import GAP_PX, contact_sheet
 from datasets.splits import MissingSplitError
 from datasets.types import Split
+from distill import report
 from distill.cli import main
-from distill.report import Row, verdict
+from distill.report import ModelEntry, Row, draw_masks, verdict
 from tasks.classification.task import ClassificationTask
 from tasks.common.cli import main as cli
 from tasks.common.runs.checkpoint import load_checkpoint
@@ -246,6 +251,27 @@ def test_verdict_compares_with_the_best_of_several_teachers() -> None:
     rows = [Row(f"model {score}", 64, None, None, 1.0, {"auc": score}) for score in scores]
     assert "; the teacher scores 0.900;" in verdict(rows, "auc")
     assert "the teacher itself scores 0.600" in verdict(rows[1:], "auc")
+
+
+@pytest.mark.parametrize("title", ["mobilenet_1, runs/segmentation/x/", "mobilenet_1, runs/segmentation/x", "x"])
+def test_a_models_label_is_the_folder_of_its_run(title: str) -> None:
+    task: Any = None
+    assert ModelEntry(title, task, nn.Identity(), {}).label == "x"
+
+
+def test_masks_of_large_images_are_kept_as_tiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A row of the sheet's 1440 pixels for each of the two images: the truth, and a model's mask."""
+    image, kept = np.zeros((1500, 3000, 3), np.uint8), []
+    source = [SimpleNamespace(image=image, truth="truth")] * 2
+    student: Any = SimpleNamespace(source=lambda _: source, draw=lambda image, _: image)
+    task: Any = SimpleNamespace(preprocessing=lambda: lambda image: image)
+    monkeypatch.setattr(report, "TorchPredictor", lambda *_: lambda images: ["mask"])
+    monkeypatch.setattr(
+        report, "contact_sheet", lambda tiles, columns: kept.extend(tiles) or contact_sheet(tiles, columns)
+    )
+    draw_masks(student, [ModelEntry("runs/x", task, nn.Identity(), {})], tmp_path / "masks.png")
+    assert [tile.shape[1] for tile in kept] == [1440 // 2 - GAP_PX] * 4
+    assert cv2.imread(str(tmp_path / "masks.png")).shape[1] == 1440
 
 
 def test_without_validation_images_there_is_no_comparison(
