@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -16,7 +17,6 @@ from PIL.TiffImagePlugin import (
     PHOTOMETRIC_INTERPRETATION,
     PLANAR_CONFIGURATION,
     SAMPLEFORMAT,
-    TiffImageFile,
 )
 
 from datasets.images.headers import (
@@ -32,17 +32,16 @@ from datasets.images.headers import (
     read_header,
     tiff_tags,
 )
+from datasets.images.sizes import SIZE_READERS, check_pixels
 from datasets.types import Image
 
 PixelRange = tuple[float, float]
 
 _EXIF = b"Exif\x00\x00"
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
-MAX_PIXELS = 2**28  # of 8 bits, which are 0.8 GB as RGB
-_FRAME_HEADERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # types of JPEG segments that have the size
-_PNG_SIZE_OFFSET = 16
 _BLOCK_VALUES = 2**22  # that are scaled at once
 _INVERSE = {6: 8, 8: 6}  # of the orientations of EXIF, where it is another one
+_BIT_FIELDS, _BGR_FIELDS = 3, (0xFF0000, 0xFF00, 0xFF)  # a compression of BMP, and the fields of R, G and B
 _UNSIGNED, _STRAIGHT_ALPHA, _PLANES, _INVERTED = 1, 2, 2, 0  # values of TIFF's tags
 
 
@@ -63,6 +62,8 @@ def decode(data: bytes, *, min_side_px: int | None, pixel_range: PixelRange | No
         return image if image is not None else _decode_by_opencv(data, cv2.IMREAD_COLOR_RGB)
     if image_format == "TIFF":
         return _decode_tiff(data, pixel_range)
+    if image_format == "BMP":
+        _check_bit_fields(data)
     if image_format == "PNG" and data[PNG_DEPTH_OFFSET : PNG_DEPTH_OFFSET + 1] == b"\x10":
         return apply_orientation(_decode_deep(data, pixel_range), _header(data).orientation)
     if image_format == "PPM" and _header(data).bits > 8:
@@ -130,25 +131,13 @@ def _check_size(data: bytes, image_format: str) -> None:
     Raises:
         ValueError: if it has more pixels than are read, or no header.
     """
-    width, height, bits = 0, 0, 8
-    if image_format == "JPEG":
-        start = next((start for kind, start in jpeg_segments(data) if kind in _FRAME_HEADERS), len(data))
-        if start + 5 <= len(data):
-            height, width = struct.unpack_from(">HH", data, start + 1)
-    elif image_format == "PNG":  # not by Pillow, which refuses some that can be decoded
-        if len(data) > PNG_DEPTH_OFFSET:
-            width, height, bits = struct.unpack_from(">IIB", data, _PNG_SIZE_OFFSET)
-    else:
+    reader = SIZE_READERS.get(image_format)
+    if reader is None:
         header = _header(data)
-        width, height, bits = header.width, header.height, header.bits
-    _check_pixels(width, height, bits)
-
-
-def _check_pixels(width: int, height: int, bits: int = 8) -> None:
-    limit = MAX_PIXELS * 8 // max(bits, 8)
-    if width * height > limit:
-        depth = "" if bits <= 8 else f" of {bits} bits"
-        raise ValueError(f"{width} x {height} pixels{depth}; up to {limit / 1e6:.0f} million are read: cut it in parts")
+        check_pixels(header.width, header.height, header.bits)
+    else:
+        with suppress(struct.error):  # of a file that ends before its size, as its decoder will say
+            check_pixels(*reader(data))
 
 
 def _header(data: bytes) -> ImageHeader:
@@ -226,12 +215,21 @@ def _decode_tiff(data: bytes, pixel_range: PixelRange | None) -> Image:
     return _decode_by_opencv(data, cv2.IMREAD_COLOR_RGB)
 
 
+def _check_bit_fields(data: bytes) -> None:
+    """Refuse BMP files whose colours OpenCV would mix up: it looks for bit fields in headers of 56 bytes or more."""
+    with suppress(struct.error):  # of a truncated file
+        header_bytes, bits, compression = struct.unpack_from("<I10xHI", data, 14)
+        has_fields = (bits, compression) == (32, _BIT_FIELDS) and header_bytes in range(36, 56)
+        if has_fields and struct.unpack_from("<3I", data, 54) != _BGR_FIELDS:
+            raise ValueError("BMP with bit fields of another order than BGR and a short header, which is not read")
+
+
 def _decode_by_pillow(data: bytes, image_format: str) -> Image:
     """With the orientation applied, and without the alpha channel."""
     file = io.BytesIO(data)
     try:
-        image = TiffImageFile(file) if image_format == "TIFF" else open_with_pillow(file, image_format)
-        _check_pixels(image.width, image.height)
+        image = open_with_pillow(file, image_format)
+        check_pixels(image.width, image.height)
         # Pillow itself turns the pixels of TIFF.
         return apply_orientation(np.array(image.convert("RGB")), orientation_of(image))
     except ValueError:

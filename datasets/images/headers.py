@@ -22,6 +22,7 @@ from PIL.TiffImagePlugin import (
     IMAGEWIDTH,
     PHOTOMETRIC_INTERPRETATION,
     ImageFileDirectory_v2,
+    TiffImageFile,
 )
 from PIL.WebPImagePlugin import WebPImageFile
 
@@ -42,6 +43,7 @@ _READERS: dict[str, Callable[[BinaryIO], ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
     "GIF": GifImageFile,
+    "TIFF": TiffImageFile,
     "BMP": BmpImageFile,
     "PPM": PpmImageFile,
     "WEBP": WebPImageFile,

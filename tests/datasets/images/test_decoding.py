@@ -3,6 +3,7 @@
 import base64
 import importlib
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import ImageOps
 
 from datasets.images.headers import format_of
 from datasets.images.read import Decoding, UnreadableImageError, decode_image, image_header
+from datasets.images.sizes import SIZE_READERS
 
 # 64 x 48 px, written by pillow-heif with EXIF orientation 6, from the same picture as the fixture.
 HEIC = base64.b64decode("""
@@ -240,3 +242,53 @@ def test_rare_kinds_of_tiff_are_refused(dtype: Any, options: dict[str, Any], lin
     tifffile.imwrite(file, np.zeros((3, 20, 30) if "planarconfig" in options else (20, 30), dtype), **options)
     with pytest.raises(UnreadableImageError, match=f"deep: .*{line}, which is not read"):
         read(file.getvalue())
+
+
+def bmp(rgb: np.ndarray, fields: tuple[int, int, int], header_bytes: int) -> bytes:
+    """A BMP file of 32 bits, rows from top to bottom."""
+    pixels = sum(rgb[..., c].astype("<u4") * (field & -field) for c, field in enumerate(fields)).tobytes()
+    height, width = rgb.shape[:2]
+    about = struct.pack("<IiiHHII16x", header_bytes, width, -height, 1, 32, 3, len(pixels)) + struct.pack(
+        "<3I", *fields
+    )
+    about += bytes(max(0, header_bytes - len(about)))
+    return struct.pack("<2sIII", b"BM", 14 + len(about) + len(pixels), 0, 14 + len(about)) + about + pixels
+
+
+def test_bmp_with_bit_fields_that_pillow_refuses(picture: np.ndarray) -> None:
+    """OpenCV overlooks the fields in a short header, and would take red for blue."""
+    np.testing.assert_array_equal(read(bmp(picture, (0xFF, 0xFF00, 0xFF0000), 56)), picture)
+    np.testing.assert_array_equal(read(bmp(picture, (0xFF0000, 0xFF00, 0xFF), 40)), picture)
+    with pytest.raises(UnreadableImageError, match="deep: BMP with bit fields of another order than BGR"):
+        read(bmp(picture, (0xFF, 0xFF00, 0xFF0000), 40))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {}),
+        ("PNG", {}),
+        ("BMP", {}),
+        ("WEBP", {}),
+        ("WEBP", {"lossless": True}),
+        ("WEBP", {"exif": oriented(1)}),  # the extended format
+    ],
+)
+@pytest.mark.parametrize("shape", [(1, 1, 3), (3, 700, 3), (259, 2, 3)])
+def test_sizes_in_bytes_are_those_that_pillow_reads(kind: str, options: Any, shape: tuple[int, ...]) -> None:
+    data = encoded(np.zeros(shape, np.uint8), kind, **options)
+    assert SIZE_READERS[kind](data) == (*Pillow.open(io.BytesIO(data)).size, 8)
+
+
+def test_sizes_that_are_too_large_are_refused_unread() -> None:
+    """16384 pixels squared are read, not a row more."""
+    for width, height, is_read in ((16384, 16384, True), (16384, 16385, False)):
+        extended = struct.pack("<HBHB", width - 1, 0, height - 1, 0)
+        for start in (
+            b"BM" + struct.pack("<12xIii", 40, width, -height),
+            b"BM" + struct.pack("<12xIHH", 12, width, height),
+            b"RIFF\0\0\0\0WEBPVP8X" + bytes(8) + extended,
+        ):
+            reason = "truncated or damaged" if is_read else "16384 x 16385 pixels; up to 268 million are read"
+            with pytest.raises(UnreadableImageError, match=reason):
+                read(start)
