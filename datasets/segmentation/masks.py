@@ -12,15 +12,16 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from datasets.images.headers import SIGNATURE_BYTES, format_of, open_with_pillow
 from datasets.images.read import UnreadableImageError, image_header
+from datasets.images.sizes import TooLargeError, check_pixels
 from datasets.types import VOID, Mask
 
 NUM_VALUES = 256
 UNKNOWN = -1  # in a table of class ids: the value is none of the classes
 VOID_NAMES = frozenset({"void", "ignore", "ignored", "unlabelled", "unlabeled"})
 _GREY, _COLOURED = ("1", "L", "P"), ("RGB", "RGBA")  # modes of Pillow
-_LOSSY = ("JPEG", "MPO")
-_FORMATS = ("PNG", "TIFF", "BMP", "GIF", "PPM", "WEBP", "JPEG")  # of all others some run programs, as EPS does
+_LOSSY = ("JPEG", "AVIF", "HEIC")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +117,15 @@ def palette() -> NDArray[np.uint8]:
 
 def _read_values(path: Path, *, has_colours: bool) -> NDArray[np.uint8]:
     try:
-        with PIL.Image.open(path, formats=_FORMATS) as picture:
-            file_format, mode = picture.format, picture.mode
+        with path.open("rb") as file:
+            file_format = format_of(file.read(SIGNATURE_BYTES)) or ""
+            file.seek(0)
+            picture = open_with_pillow(file, file_format)
+            check_pixels(picture.width, picture.height)
+            mode = picture.mode
             values = np.asarray(picture).astype(np.uint8) if mode in (*_GREY, *_COLOURED) else None
+    except (TooLargeError, PIL.Image.DecompressionBombError) as error:  # TIFF and WebP keep Pillow's limit
+        raise UnreadableImageError(f"{path}: {error}") from error
     except Exception as error:  # of many types, as SyntaxError and MemoryError for damaged PNGs
         reason = getattr(error, "strerror", None) or "no image that can be read"
         raise UnreadableImageError(f"{path}: {reason}; expected a mask, a grey or palette PNG of 8 bits") from error
