@@ -51,12 +51,30 @@ def atomic_write(path: Path, *, backup: Path | None = None) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path, *, min_age_s: float = LEFTOVER_S) -> None:
-    """Remove old temporary files of `atomic_write`, which have a process id between stem and suffix."""
+    """Remove old temporary files of `atomic_write`, but those of other processes that are running on this machine.
+
+    Args:
+        path: the file that they would have replaced; theirs have a process id between stem and suffix.
+        min_age_s: how old they are at least.
+    """
     for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*{path.suffix}"):
         process_id = leftover.name[len(path.stem) + 2 : len(leftover.name) - len(path.suffix)]
         with suppress(FileNotFoundError):  # another process has removed it
-            if process_id.isdigit() and time.time() - leftover.stat().st_mtime > min_age_s:
+            is_old = process_id.isdecimal() and time.time() - leftover.stat().st_mtime > min_age_s
+            if is_old and not _is_another_process(int(process_id)):
                 leftover.unlink()
+
+
+def _is_another_process(process_id: int) -> bool:
+    if process_id == os.getpid():  # which writes no file now: in containers a killed process had the same id
+        return False
+    try:
+        os.kill(process_id, 0)  # no signal, only its check
+    except PermissionError:  # of another user
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -392,8 +392,8 @@ def test_nothing_of_a_removed_photo_is_in_the_gallery(
     ids = photo_ids(photos)
     gallery.add(ids, [Entry(photo) for photo in photos], vectors)
     assert gallery.kind == kind
-    (folder / ".g.123456.faiss").write_bytes((folder / "g.faiss").read_bytes())
-    (folder / ".g.123456.csv").write_bytes((folder / "g.csv").read_bytes())
+    (folder / ".g.99999999.faiss").write_bytes((folder / "g.faiss").read_bytes())
+    (folder / ".g.99999999.csv").write_bytes((folder / "g.csv").read_bytes())
 
     def traces(row: int) -> int:
         content = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -151,7 +152,7 @@ class Gallery:
         """Remove photos, and all photos below folders, and write the files; returns how many photos were removed.
 
         Nothing of them is left: vectors are stored anew without theirs, and temporary files, in which an update that
-        was killed may have left some, are removed, too.
+        was killed may have left some, are removed, too. Those of updates that are running on this machine stay.
         """
         before = self._rows
         removed = {
@@ -161,7 +162,7 @@ class Gallery:
         self._rows = {id_: row for id_, row in before.items() if id_ not in removed}
         self._write(before)
         for suffix in (self.path.suffix, ".csv", ".json"):
-            remove_leftovers(self.path.with_suffix(suffix), min_age_s=-1)  # clocks of servers differ
+            remove_leftovers(self.path.with_suffix(suffix), min_age_s=-math.inf)  # clocks of servers differ
         return len(set(removed.values()))
 
     def search(self, embeddings: Floats, num_matches: int) -> list[list[Match]]:

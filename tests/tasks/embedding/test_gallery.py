@@ -139,7 +139,10 @@ def test_photos_and_folders_are_removed(tmp_path: Path, rng: np.random.Generator
     add(gallery, photo_ids([*ann, *anna]), vectors)
     assert gallery.remove([anna[0]]) == 1
     assert gallery.remove([str(tmp_path / "ann")]) == 3  # not those of anna
+    (tmp_path / f".g.{os.getppid()}.csv").touch()  # of an update that is running
+    (tmp_path / f".g.{10**8}.csv").touch()  # of one that was killed
     assert gallery.remove([str(tmp_path / "absent")]) == 0
+    assert [path.name for path in tmp_path.glob(".g.*")] == [f".g.{os.getppid()}.csv"]
     reread = Gallery.read(tmp_path / "g.faiss")
     assert [match.path for match in reread.search(vectors[:1], 9)[0]] == [anna[1]]
     gallery.remove([anna[1]])
