@@ -37,10 +37,13 @@ def read_matlab(path: Path) -> dict[str, MatlabArray]:
     for kind, content in _elements(data[HEADER_BYTES:], order):
         if kind == _COMPRESSED:
             try:
-                content = zlib.decompressobj().decompress(content, MAX_BYTES)
+                stream = zlib.decompressobj()
+                content = stream.decompress(content, MAX_BYTES)
                 num_bytes += len(content)
                 if num_bytes >= MAX_BYTES:
                     raise ValueError(f"more than {MAX_BYTES:,} bytes of arrays")
+                if not stream.eof:
+                    raise ValueError("damaged compressed data: it ends too early")
                 kind, content = next(_elements(content, order))
             except (zlib.error, StopIteration) as error:
                 raise ValueError("damaged compressed data") from error

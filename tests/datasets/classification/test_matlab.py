@@ -1,5 +1,6 @@
 """MATLAB files: the same arrays as SciPy, compressed or not, in both byte orders; damaged ones are errors."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,18 @@ def test_other_files_are_errors(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"not a MATLAB file|damaged"):
             read_matlab(path)
+
+
+@pytest.mark.parametrize("num_missing", [1, 4, 9])
+def test_compressed_data_that_end_too_early_are_damaged(num_missing: int, tmp_path: Path) -> None:
+    """Also if only bytes of the checksum at their end are missing."""
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"labels": np.arange(3.0)}, do_compression=True)
+    data = path.read_bytes()
+    size = len(data) - 136 - num_missing
+    path.write_bytes(data[:132] + struct.pack("<I", size) + data[136 : 136 + size])
+    with pytest.raises(ValueError, match="damaged compressed data"):
+        read_matlab(path)
 
 
 @pytest.mark.data
