@@ -41,7 +41,7 @@ from tasks.embedding.gallery import Entry, Gallery, photo_ids
 from tests.conftest import REPOSITORY
 from tests.datasets.strategies import JPEG
 from tests.fuzz.damage import Tree, with_png_checksums
-from tests.fuzz.harness import Reader, run_cases
+from tests.fuzz.harness import NEEDS_PROC, Reader, run_cases
 from tests.fuzz.readers import COCO, IMAGE, STATE, whole, written
 from tests.test_layers import MODULES
 
@@ -325,9 +325,11 @@ HOSTILE: dict[str, tuple[Callable[[], Tree], Callable[[Path], object]]] = {
 
 def refuse_or_read(files: Tree, read: Callable[[Path], object]) -> Any:
     """The harness's finding: nothing outside the folder, within its time and memory, and errors that name the file."""
-    return run_cases("hostile", Reader(files, read, damage=lambda tree, _: tree), 0, 1)
+    reader = Reader(files, read, around={"secret.png": IMAGE}, damage=lambda tree, _: tree)
+    return run_cases("hostile", reader, 0, 1)
 
 
+@NEEDS_PROC
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_refused(name: str) -> None:
     files, read = HOSTILE[name]
@@ -361,16 +363,20 @@ def outside(form: str) -> Tree:
         return files | {f"{row}.json": json.dumps(content).encode() for row, content in enumerate(contents)}
     if form == "yolo":
         settings = {"path": "../..", "train": [*OUTSIDE, "train.txt"], "val": "images", "names": ["a"]}
-        return files | {"data.yaml": json.dumps(settings).encode(), "train.txt": "\n".join(OUTSIDE).encode()}
+        names = "\n".join((*OUTSIDE, "images/x.png"))
+        files |= {"train.txt": names.encode(), "images/x.txt": b"0 0.5 0.5 0.1 0.1"}
+        return files | {"data.yaml": json.dumps(settings).encode()}
     rows = [f"{name},1,2" for name in (*OUTSIDE, "1.jpg")]
     return files | {"places.csv": "\n".join(["path,lat,lon", *rows]).encode()}
 
 
+@NEEDS_PROC
 @pytest.mark.parametrize("form", ["coco", "voc", "labelme", "yolo", "places"])
 def test_no_annotation_leads_out_of_its_folder(form: str) -> None:
     open_data: Any = open_places if form == "places" else partial(open_detection, format=form)
     found = refuse_or_read(outside(form), partial(whole, open_data))
     assert not found.failures, found.failures[0][1]
+    assert found.num_read == 1, "nothing was looked for"
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivfpq"])

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import select
 import shutil
 import signal
@@ -26,17 +25,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import REPOSITORY
 from tests.fuzz.damage import Tree, damaged_tree
 
 MAX_S, MAX_BYTES = 10, 10**9  # of processor time, of memory; for each case
 MAX_WALL_S = 120  # on a busy machine; then the child is killed
 NUM_FAILURES = 5  # after which a reader is given up
+NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no /proc, as Linux has it")
 _CASE, _FAILURE = struct.Struct("=cqdq"), struct.Struct("=I")  # kind, number, seconds, bytes; length of a text
 # What Python and libraries open by themselves.
 _OWN_PLACES = tuple(
     {sys.prefix, sys.base_prefix, str(REPOSITORY), "/usr", "/lib", "/proc", "/sys", "/dev", "/etc/os-release"}
 )
+_ROOT = Path("a/b/c/data")  # of the files that are read, in a temporary folder: names may lead four folders up
 _CHANGES = {
     "os.remove": 1,
     "os.rename": 2,
@@ -57,12 +60,14 @@ class Reader:
         files: the intact files below a folder.
         read: reads them; its result does not matter.
         max_bytes: of memory.
+        around: files that lie in each folder above, which are not to be found.
         damage: makes a case of the intact files.
     """
 
     files: Tree
     read: Callable[[Path], object]
     max_bytes: int = MAX_BYTES
+    around: Tree = field(default_factory=dict)
     damage: Callable[[Tree, random.Random], Tree] = damaged_tree
 
 
@@ -158,18 +163,24 @@ def _read_exactly(pipe: Any, size: int) -> bytes | None:
 
 
 def _child(name: str, reader: Reader, cases: range, folder: Path, sink: int) -> None:
+    import resource  # which Windows lacks
+
     used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 4 * reader.max_bytes, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    root, temporary = folder / _ROOT, folder / "temporary"
+    temporary.mkdir()
+    for place in root.parents[: len(_ROOT.parts)]:
+        _write(place, reader.around)
     tempfile.tempdir = None
-    os.environ["TMPDIR"] = str(folder)
+    os.environ["TMPDIR"] = str(temporary)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries complain of each file
-    opened = _watch(folder)
+    opened = _watch(root, temporary)
     warnings.simplefilter("ignore")
-    root = folder / "data"
-    num_failures = 0
+    before_all, num_failures = _outside(root, temporary), 0
     for case in cases:
         tree = reader.damage(reader.files, random.Random(f"{name} {case}"))
+        shutil.rmtree(root, ignore_errors=True)
         _write(root, tree)
         before = _memory("VmRSS")
         _reset_peak()
@@ -177,11 +188,11 @@ def _child(name: str, reader: Reader, cases: range, folder: Path, sink: int) -> 
         start = time.process_time()
         kind, text = _outcome(reader, root)
         seconds = time.process_time() - start
-        outside = opened[:1]
+        forbidden = opened[:1]
         num_bytes = max(0, _memory("VmHWM") - before)
-        found = {path.name for path in folder.iterdir()} - {"data"}
-        if outside:
-            kind, text = b"f", f"it opened, changed or started: {outside[0]}"
+        found = {path.name for path in _outside(root, temporary) - before_all}
+        if forbidden:
+            kind, text = b"f", f"it opened, changed or started: {forbidden[0]}"
         elif found:
             kind, text = b"f", f"it left {found} beside the folder"
         elif seconds > MAX_S or num_bytes > reader.max_bytes:
@@ -209,8 +220,7 @@ def _outcome(reader: Reader, root: Path) -> tuple[bytes, str]:
 
 
 def _write(root: Path, tree: Mapping[str, bytes]) -> None:
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir()
+    root.mkdir(parents=True, exist_ok=True)
     for name, content in tree.items():
         path = root / name
         if not path.parent.is_file():
@@ -218,8 +228,13 @@ def _write(root: Path, tree: Mapping[str, bytes]) -> None:
             path.write_bytes(content)
 
 
-def _watch(folder: Path) -> list[str]:
-    """What is opened outside the folder, or started, from now on: as Python sees it, not within libraries."""
+def _outside(root: Path, temporary: Path) -> set[Path]:
+    """The files around the folder, and temporary ones."""
+    return {path for place in (temporary, *root.parents[: len(_ROOT.parts)]) for path in place.iterdir()} - {root}
+
+
+def _watch(*places: Path) -> list[str]:
+    """What is opened outside the folders, or started, from now on: as Python sees it, not within libraries."""
     found: list[str] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -228,20 +243,20 @@ def _watch(folder: Path) -> list[str]:
         elif event == "open":
             path, mode, flags = arguments
             is_written = bool(isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR))
-            if isinstance(path, str | bytes) and not _is_allowed(os.fsdecode(path), folder, is_written=is_written):
+            if isinstance(path, str | bytes) and not _is_allowed(os.fsdecode(path), places, is_written=is_written):
                 found.append(f"{event} {os.fsdecode(path)} {mode}")
         elif event in _CHANGES:
             for path in arguments[: _CHANGES[event]]:
-                if isinstance(path, str | bytes) and not _is_allowed(os.fsdecode(path), folder, is_written=True):
+                if isinstance(path, str | bytes) and not _is_allowed(os.fsdecode(path), places, is_written=True):
                     found.append(f"{event} {os.fsdecode(path)}")
 
     sys.addaudithook(hook)
     return found
 
 
-def _is_allowed(path: str, folder: Path, *, is_written: bool) -> bool:
-    places = (str(folder),) if is_written else (str(folder), *_OWN_PLACES)
-    return os.path.normpath(os.path.abspath(path)).startswith(places) or path == os.devnull
+def _is_allowed(path: str, places: tuple[Path, ...], *, is_written: bool) -> bool:
+    folders = (*map(str, places), *(() if is_written else _OWN_PLACES))
+    return f"{os.path.abspath(path)}/".startswith(tuple(f"{folder}/" for folder in folders)) or path == os.devnull
 
 
 def _memory(key: str) -> int:
