@@ -11,7 +11,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,15 +48,12 @@ from tests.test_layers import MODULES
 # What runs a file's content as a program, whatever its arguments.
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 FORBIDDEN_CALLS = {
-    *("eval", "exec", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.jit.load"),
-    *("torch.package.PackageImporter", "shutil.unpack_archive", "tempfile.mktemp", "np.fromregex", "pd.read_pickle"),
+    *("eval", "exec", "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"),
+    *("yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.jit.load", "torch.package.PackageImporter"),
+    *("shutil.unpack_archive", "tempfile.mktemp", "numpy.fromregex", "pandas.read_pickle"),
 }
 FORBIDDEN_METHODS = {"extractall", "extract"}  # of archives, which would write where these say
-NEEDED = {
-    "torch.load": ("weights_only", True),
-    "np.load": ("allow_pickle", False),
-    "numpy.load": ("allow_pickle", False),
-}
+NEEDED = {"torch.load": ("weights_only", "True"), "numpy.load": ("allow_pickle", "False")}
 ONLY_IN = {
     "urllib.request.urlopen": {"backbone/published.py"},  # addresses of the table; others go by prediction/web.py
     "faiss.read_index": {"tasks/common/model/neighbours.py"},
@@ -67,28 +64,50 @@ ONLY_IN = {
 def unsafe_calls(path: Path) -> list[str]:
     """The lines of a module that could run what a file says."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    full_names = _imported(nodes)
+    for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            if {module.split(".")[0] for module in modules} & FORBIDDEN_IMPORTS:
+            if any(name.split(".")[0] in FORBIDDEN_IMPORTS for name in _imported([node]).values()):
                 found.append(f"line {node.lineno}: {ast.unparse(node)}")
-        if isinstance(node, ast.Call) and not _is_safe(node, path):
+        elif isinstance(node, ast.Call) and not _is_safe(node, full_names, path):
             found.append(f"line {node.lineno}: {ast.unparse(node)}")
     return found
 
 
-def _imports_onnxruntime(node: ast.AST) -> bool:
-    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-    return "onnxruntime" in names
+def _imported(nodes: Iterable[ast.AST]) -> dict[str, str]:
+    """Names that are imported -> what they are: `t` -> `torch`, `load` -> `torch.load`."""
+    found = {}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            # `import os.path` makes `os` known.
+            found |= {
+                alias.asname or alias.name.split(".")[0]: alias.name if alias.asname else alias.name.split(".")[0]
+                for alias in node.names
+            }
+        elif isinstance(node, ast.ImportFrom):
+            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _imports_onnxruntime(path: Path) -> bool:
+    """Whether a module imports it otherwise than after `import_onnxruntime` in the same function."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    is_after = {
+        statement
+        for function in nodes
+        if isinstance(function, ast.FunctionDef)
+        for row, line in enumerate(function.body)
+        if ast.unparse(line) == "import_onnxruntime()"
+        for statement in function.body[row:]
+    }
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) and node not in is_after]
+    return any(name.split(".")[0] == "onnxruntime" for name in _imported(imports).values())
 
 
 def test_onnxruntime_is_imported_with_its_telemetry_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the one function for it and in the file that stands alone; its telemetry leaves a file when it is on."""
-    importing = {
-        module.as_posix()
-        for module in MODULES
-        if any(map(_imports_onnxruntime, ast.walk(ast.parse((REPOSITORY / module).read_text(encoding="utf-8")))))
-    }
+    importing = {module.as_posix() for module in MODULES if _imports_onnxruntime(REPOSITORY / module)}
     assert importing == {"tasks/common/deploy/predictor.py"}
     environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
     words = [sys.executable, REPOSITORY / "tasks/common/deploy/predictor.py", "--help"]
@@ -99,6 +118,23 @@ def test_onnxruntime_is_imported_with_its_telemetry_off(tmp_path: Path, monkeypa
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        ("import onnxruntime", True),
+        ("import onnxruntime.quantization as q", True),
+        ("from onnxruntime import InferenceSession", True),
+        ("from onnxruntime.quantization import quantize_static", True),
+        ("def f():\n    from onnxruntime import quantization\n    import_onnxruntime()", True),
+        ("def f():\n    import_onnxruntime()\n    from onnxruntime import quantization", False),
+        ("import onnx", False),
+    ],
+)
+def test_an_import_of_onnxruntime_is_found(text: str, is_found: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(text, encoding="utf-8")
+    assert _imports_onnxruntime(tmp_path / "a.py") == is_found
+
+
 def test_the_page_knows_no_other_address() -> None:
     for file in TEMPLATES.iterdir():
         text = file.read_text(encoding="utf-8").replace("http://127.0.0.1:8000", "")
@@ -106,20 +142,36 @@ def test_the_page_knows_no_other_address() -> None:
         assert '"//' not in text, file
 
 
-def _is_safe(call: ast.Call, path: Path) -> bool:
-    name = ast.unparse(call.func)
-    keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+def _is_safe(call: ast.Call, full_names: dict[str, str], path: Path) -> bool:
+    first, point, rest = ast.unparse(call.func).partition(".")
+    name = full_names.get(first, first) + point + rest
+    keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+    texts = {word: ast.unparse(value) for word, value in keywords.items()}
     method = name.rpartition(".")[2]
-    if name in FORBIDDEN_CALLS or (method in FORBIDDEN_METHODS and "." in name) or keywords.get("shell") == "True":
+    if (
+        name in FORBIDDEN_CALLS
+        or (method in FORBIDDEN_METHODS and "." in name)
+        or texts.get("shell", "False") != "False"
+    ):
         return False
     if name in NEEDED:
         word, value = NEEDED[name]
-        return keywords.get(word) == str(value)
+        return texts.get(word) == value
     if name.startswith("subprocess."):
-        return not call.args or not isinstance(call.args[0], ast.Constant | ast.JoinedStr)
-    if name in ("Image.open", "PIL.Image.open"):
+        command = call.args[0] if call.args else keywords.get("args")
+        return command is None or not _is_text(command)
+    if name == "PIL.Image.open":
         return "formats" in keywords or "results/bench" in path.as_posix()  # of the measured data
     return name not in ONLY_IN or any(path.as_posix().endswith(module) for module in ONLY_IN[name])
+
+
+def _is_text(command: ast.expr) -> bool:
+    """Whether it is put together as a text: a command is a list of words."""
+    if isinstance(command, ast.BinOp):
+        return _is_text(command.left) or _is_text(command.right)
+    if isinstance(command, ast.Call) and isinstance(command.func, ast.Attribute):  # "ls {}".format(x)
+        return _is_text(command.func.value)
+    return isinstance(command, ast.JoinedStr) or (isinstance(command, ast.Constant) and isinstance(command.value, str))
 
 
 def test_no_module_runs_what_a_file_says() -> None:
@@ -128,24 +180,48 @@ def test_no_module_runs_what_a_file_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    "text",
     [
-        *("import pickle", "from joblib import load", "torch.load(x)", "torch.load(x, weights_only=False)"),
-        *(
-            "np.load(x)",
-            "np.load(x, allow_pickle=True)",
-            "eval(x)",
-            "exec(x)",
-            "yaml.load(x, Loader=y)",
-            "os.system(x)",
-        ),
-        *("subprocess.run('ls')", "subprocess.run(f'ls {x}')", "subprocess.run(x, shell=True)", "archive.extractall()"),
-        *("PIL.Image.open(x)", "urllib.request.urlopen(x)", "faiss.read_index(x)"),
+        *("import pickle", "from joblib import load", "import torch.x, dill as d", "eval(x)", "exec(x)"),
+        *("import torch; torch.load(x)", "import torch; torch.load(x, weights_only=False)"),
+        *("import torch as t; t.load(x)", "from torch import load; load(x)", "from torch import load as a; a(x)"),
+        *("import torch.jit; torch.jit.load(x)", "from torch import jit; jit.load(x)"),
+        *("import numpy as np; np.load(x)", "import numpy; numpy.load(x, allow_pickle=True)"),
+        *("import yaml; yaml.load(x, Loader=y)", "from yaml import load; load(x, y)"),
+        *("import os; os.system(x)", "import os.path; os.system(x)", "from os import system; system(x)"),
+        *("import subprocess; subprocess.run('ls')", "import subprocess as s; s.run(f'ls {x}')"),
+        *("from subprocess import run; run(x, shell=True)", "from subprocess import run; run(x, shell=y)"),
+        *("from subprocess import run; run(args='ls')", "from subprocess import Popen; Popen('ls ' + x)"),
+        *("from subprocess import run; run('ls %s' % x)", "from subprocess import run; run('ls {}'.format(x))"),
+        *("from subprocess import getoutput; getoutput(x)", "archive.extractall()"),
+        *("import PIL.Image; PIL.Image.open(x)", "from PIL import Image; Image.open(x)"),
+        *("from PIL.Image import open as o; o(x)", "import h5py; h5py.File(x)", "from h5py import File; File(x)"),
+        *("import urllib.request; urllib.request.urlopen(x)", "from urllib.request import urlopen; urlopen(x)"),
+        *("import faiss; faiss.read_index(x)", "from faiss import read_index as r; r(x)"),
     ],
 )
-def test_a_call_that_runs_what_a_file_says_is_found(line: str, tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text(f"import re\n{line}\nre.compile(x)\n", encoding="utf-8")
-    assert unsafe_calls(tmp_path / "a.py") == [f"line 2: {line}"]
+def test_a_call_that_runs_what_a_file_says_is_found(text: str, tmp_path: Path) -> None:
+    lines = ["import re", *text.split("; "), "re.compile(x)"]
+    (tmp_path / "a.py").write_text("\n".join(lines), encoding="utf-8")
+    assert unsafe_calls(tmp_path / "a.py") == [f"line {len(lines) - 1}: {lines[-2]}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("import torch as t; t.load(x, weights_only=True)", "from numpy import load; load(x, allow_pickle=False)"),
+        *(
+            "from json import load; load(x)",
+            "from yaml import safe_load; safe_load(x)",
+            "from x import Image; Image.open(x)",
+        ),
+        *("from subprocess import run; run(['ls', x], shell=False)", "from subprocess import run; run([*x, 'ls'] + y)"),
+        "from PIL import Image; Image.open(x, formats=y)",
+    ],
+)
+def test_a_call_that_runs_nothing_is_not_found(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(text, encoding="utf-8")
+    assert unsafe_calls(tmp_path / "a.py") == []
 
 
 class Trap:
