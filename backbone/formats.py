@@ -141,17 +141,23 @@ def _read_safetensors(path: Path) -> State:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
 
 
+class CompressedFileError(ValueError):
+    """A file of torch with compressed contents."""
+
+
 def refuse_compressed(path: Path) -> None:
     """Refuse a zip file with more in it than its own size: torch does not compress, so its files never have.
 
     Raises:
-        ValueError: naming the file.
+        CompressedFileError: (a ValueError) naming the file.
         Exception: of many types, if it is no zip file.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     if sum(member.file_size for member in members) > path.stat().st_size or any(m.compress_type for m in members):
-        raise ValueError(f"{path}: its contents are compressed, which torch's files are not; save it again by torch")
+        raise CompressedFileError(
+            f"{path}: its contents are compressed, which torch's files are not; save it again by torch"
+        )
 
 
 def _is_whole(value: object) -> bool:
@@ -168,6 +174,8 @@ def _read_torch(path: Path) -> State:
         if is_zip:
             refuse_compressed(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except (CompressedFileError, MemoryError):
+        raise
     except Exception as error:  # of any type, when the file is no pickle
         raise ValueError(
             f"{path}: not a readable file of weights (.h5, .safetensors, or torch's); it is of another kind, or "

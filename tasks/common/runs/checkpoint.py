@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from backbone.formats import refuse_compressed
+from backbone.formats import CompressedFileError, refuse_compressed
 from datasets.files import atomic_write
 from tasks.common.legacy import upgrade_checkpoint
 
@@ -67,7 +67,7 @@ def load_checkpoint(path: Path, task_name: str | None = None) -> dict[str, Any]:
         task_name: the expected task; None for any.
 
     Raises:
-        ValueError: if it belongs to another task.
+        ValueError: if it belongs to another task, or is compressed.
         DamagedCheckpointError: (a ValueError) if it is missing or cannot be read.
     """
     if not path.is_file():
@@ -79,7 +79,7 @@ def load_checkpoint(path: Path, task_name: str | None = None) -> dict[str, Any]:
         if damaged is not None:
             raise DamagedCheckpointError(f"{path}: damaged checkpoint ({damaged})")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except DamagedCheckpointError:
+    except (DamagedCheckpointError, CompressedFileError, MemoryError):
         raise
     except Exception as error:  # of any type, when the file is no pickle
         raise DamagedCheckpointError(f"{path}: not a checkpoint, or a damaged one") from error

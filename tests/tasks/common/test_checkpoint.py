@@ -3,12 +3,16 @@ import os
 import resource
 import shutil
 import warnings
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
+from backbone.formats import read_tensors
 from tasks.common.runs.checkpoint import exists, load_checkpoint, load_last, save_best, save_last
 
 
@@ -156,3 +160,21 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     for name in ("text.pt", "list.pt"):
         with pytest.raises(ValueError, match=name):
             load_checkpoint(tmp_path / name, "detection")
+
+
+@pytest.mark.parametrize("read", [load_checkpoint, read_tensors])
+def test_compressed_files_and_too_little_memory_are_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    torch.save({"a": torch.zeros(3)}, tmp_path / "plain.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(tmp_path / "small.pt", "w", zipfile.ZIP_DEFLATED) as small,
+    ):
+        for name in plain.namelist():
+            small.writestr(name, plain.read(name))
+    with pytest.raises(ValueError, match=r"small\.pt: its contents are compressed, .*; save it again by torch$"):
+        read(tmp_path / "small.pt")
+    monkeypatch.setattr(torch, "load", Mock(side_effect=MemoryError))
+    with pytest.raises(MemoryError):
+        read(tmp_path / "plain.pt")
