@@ -177,11 +177,12 @@ def _task_of(model: str, run: Path | None, task: str | None) -> str:
         return of_run
     if task is not None:
         return task
-    from tasks.common.runs import hub
+    from tasks.common.runs.card import HUB
+    from tasks.common.runs.hub import pull_run
     from tasks.common.runs.load import identify_published
 
-    if model.startswith(hub.PREFIX):
-        task_on_hub: str = hub.pull_run(model)[1]["task"]
+    if model.startswith(HUB):
+        task_on_hub: str = pull_run(model)[1]["task"]
         return task_on_hub
     found = identify_published(model)
     names = [name for row in PUBLISHED for name in (row.name, row.publisher)]

@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import re
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 CARD = "README.md"
+HUB = "hf:"  # before USER/NAME, where a model is named
 # Hugging Face's names of tasks: https://huggingface.co/tasks.
 PIPELINE_TAGS = {
     "detection": "object-detection",
@@ -151,7 +153,8 @@ def add_scores(task: InferenceTask[Any], run: Path, split: str, scores: Mapping[
 
 def how_to_use(task: str, model: str) -> str:
     """The lines that run a model: a folder, or `hf:` and its repository."""
-    return f"""    python -m tasks.{task} predict --run {model} photo.jpg
+    flag = "--pretrained" if model.startswith(HUB) else "--run"
+    return f"""    python -m tasks.{task} predict {flag} {shlex.quote(model)} photo.jpg
 
 ```python
 from tasks import load

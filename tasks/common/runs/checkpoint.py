@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+import reprlib
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from backbone.formats import CompressedFileError, refuse_compressed
 from datasets.files import atomic_write
 from tasks.common.legacy import upgrade_checkpoint
+from tasks.registry import TASKS
 
+NAMES = ("class_names", "attribute_names", "identities")  # lists of names in the metadata
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
 
@@ -83,11 +88,42 @@ def load_checkpoint(path: Path, task_name: str | None = None) -> dict[str, Any]:
         raise
     except Exception as error:  # of any type, when the file is no pickle
         raise DamagedCheckpointError(f"{path}: not a checkpoint, or a damaged one") from error
-    if not isinstance(content, dict) or "task" not in content:
-        raise ValueError(f"{path}: not a checkpoint of this suite")
-    if task_name not in (None, content["task"]):
-        raise ValueError(f"{path}: a checkpoint of tasks.{content['task']}, but this is tasks.{task_name}")
-    return upgrade_checkpoint(content)
+    return check_content(content, str(path), task_name)
+
+
+def check_content(content: Any, origin: str, task_name: str | None = None) -> dict[str, Any]:
+    """The content of a checkpoint, which may be anybody's, with current names.
+
+    Args:
+        content: as it was read.
+        origin: for messages.
+        task_name: the expected task; None for any of this suite.
+
+    Raises:
+        ValueError: if it belongs to another task, or its task, model or metadata are of no checkpoint.
+    """
+    task = content.get("task") if isinstance(content, Mapping) else None
+    if not isinstance(task, str):
+        raise ValueError(f"{origin}: not a checkpoint of this suite")
+    if task not in (*TASKS, task_name):  # a module of this name is imported
+        found = reprlib.repr(task)
+        raise ValueError(f"{origin}: a checkpoint of the task {found}; expected one of {', '.join(TASKS)}")
+    if task_name not in (None, task):
+        raise ValueError(f"{origin}: a checkpoint of tasks.{task}, but this is tasks.{task_name}")
+    try:
+        content = upgrade_checkpoint(content)
+    except (AttributeError, TypeError) as error:  # names that are no texts, rows that are no mappings
+        raise ValueError(f"{origin}: not a checkpoint of this suite") from error
+    model, metadata = content.get("model"), content.get("metadata")
+    if not isinstance(model, dict) or not all(isinstance(tensor, Tensor) for tensor in model.values()):
+        raise ValueError(f"{origin}: not a checkpoint of this suite: its `model` is no state dict")
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{origin}: not a checkpoint of this suite: its `metadata` is no mapping")
+    for key in NAMES:
+        names = metadata.get(key, ())
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{origin}: not a checkpoint of this suite: its {key} are no list of names")
+    return content
 
 
 def _save(content: dict[str, Any], path: Path, *, backup: Path | None = None) -> None:

@@ -15,13 +15,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tasks.common.deploy.session import MODEL
-from tasks.common.legacy import upgrade_checkpoint
-from tasks.common.runs.card import CARD, how_to_use, replace_section
-from tasks.common.runs.checkpoint import BEST, load_checkpoint
+from tasks.common.runs.card import CARD, HUB, how_to_use, replace_section
+from tasks.common.runs.checkpoint import BEST, check_content, load_checkpoint
 from tasks.common.runs.folder import write_settings
 from tasks.common.settings import CONFIG, config_file, load_yaml
 
-PREFIX = "hf:"
 WEIGHTS = "model.safetensors"
 
 
@@ -43,7 +41,7 @@ def push_run(run: Path, repo: str, *, is_private: bool = False) -> str:
 
     _check_name(repo, f"--repo {repo}")
     with TemporaryDirectory() as folder:
-        write_repository(run, Path(folder), f"{PREFIX}{repo}")
+        write_repository(run, Path(folder), f"{HUB}{repo}")
         if get_token() is None:
             raise ValueError(f"--repo {repo}: not logged in; run `hf auth login`, or set HF_TOKEN")
         with _explained(f"--repo {repo}", "nothing was uploaded"):
@@ -90,7 +88,7 @@ def pull_run(name: str) -> tuple[Path, dict[str, Any]]:
     """
     from huggingface_hub import snapshot_download  # slow to import
 
-    repo, _, revision = name.removeprefix(PREFIX).partition("@")
+    repo, _, revision = name.removeprefix(HUB).partition("@")
     _check_name(repo, name)
     with _explained(name, "the cache has no copy"):
         folder = Path(snapshot_download(repo, revision=revision or None, allow_patterns=[WEIGHTS, CONFIG]))
@@ -109,10 +107,10 @@ def _read(path: Path, name: str) -> dict[str, Any]:
             properties = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
         content = {"task": properties["task"], "metadata": json.loads(properties["metadata"]), "model": tensors}
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{name}: its {WEIGHTS} is damaged, or was not written by `push` ({reason})") from error
-    return upgrade_checkpoint(content)
+    return check_content(content, name)
 
 
 def _without_places(settings: dict[str, Any]) -> dict[str, Any]:

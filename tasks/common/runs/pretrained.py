@@ -13,8 +13,8 @@ from backbone.published import download_once
 from backbone.weights import Weights, load_weights, num_outputs, open_weights, weight_names
 from tasks.common.deploy.session import MODEL
 from tasks.common.published import PUBLISHED_MODELS
+from tasks.common.runs.card import HUB
 from tasks.common.runs.checkpoint import BEST, LAST, load_checkpoint
-from tasks.common.runs.hub import PREFIX as HUB
 from tasks.common.runs.hub import pull_run
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.settings import CONFIG, config_file, get_setting, read_config, replace_settings

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from tasks.common.cli.parser import Arguments
-from tasks.common.runs.hub import PREFIX, push_run
+from tasks.common.runs.card import HUB
+from tasks.common.runs.hub import push_run
 from tasks.common.runs.load import identify_run
 
 
@@ -19,5 +20,5 @@ def push(name: str, arguments: Arguments) -> int:
         num_people = len(metadata["identities"])
         print(f"note: the upload has the names of the {num_people} people in the training photos", file=sys.stderr)
     print(push_run(run, repo, is_private=options["private"]))
-    print(f"use it: python -m tasks.{name} predict --pretrained {PREFIX}{repo} photo.jpg", file=sys.stderr)
+    print(f"use it: python -m tasks.{name} predict --pretrained {HUB}{repo} photo.jpg", file=sys.stderr)
     return 0

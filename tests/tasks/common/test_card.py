@@ -1,6 +1,7 @@
 """The model card of a run: what Hugging Face reads in it, and what an evaluation changes."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from tasks.common.inference_task import InferenceTask
-from tasks.common.runs.card import CARD, replace_section, write_card
+from tasks.common.runs.card import CARD, how_to_use, replace_section, write_card
 from tests.tasks.common.runs import run_detection
 
 
@@ -110,6 +111,12 @@ def test_a_student_is_made_by_its_distillation(tmp_path: Path) -> None:
     (run / CARD).write_text(text + "A line of somebody.\n")
     write_card(task, run, num_images=1, mult_adds=1, num_params=1, scores={"auc": 0.75}, num_scored=2)  # resumed
     assert (run / CARD).read_text() == text.replace("0.51", "0.75") + "A line of somebody.\n"
+
+
+def test_the_command_of_a_card_can_be_pasted_into_a_shell() -> None:
+    """test_hub.py runs the one of a model on the Hub."""
+    words = shlex.split(how_to_use("detection", "runs/my cells; rm x").splitlines()[0])
+    assert words[3:] == ["predict", "--run", "runs/my cells; rm x", "photo.jpg"]
 
 
 def test_a_section_is_replaced_and_nothing_else() -> None:

@@ -17,7 +17,8 @@ from tasks.common.runs.checkpoint import exists, load_checkpoint, load_last, sav
 
 
 def content(step: int) -> dict[str, object]:
-    return {"task": "detection", "step": step, "model": {"weight": torch.full((1000,), float(step))}}
+    model = {"weight": torch.full((1000,), float(step))}
+    return {"task": "detection", "step": step, "model": model, "metadata": {"class_names": ["a"]}}
 
 
 def test_the_newest_checkpoint_is_loaded(tmp_path: Path) -> None:
@@ -178,3 +179,26 @@ def test_compressed_files_and_too_little_memory_are_not_called_damage(
     monkeypatch.setattr(torch, "load", Mock(side_effect=MemoryError))
     with pytest.raises(MemoryError):
         read(tmp_path / "plain.pt")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": "foo"},
+        {"task": "common"},
+        {"task": ["detection"]},
+        {"metadata": None},
+        {"metadata": []},
+        {"metadata": {"class_names": 3}},
+        {"metadata": {"identities": [3]}},
+        {"model": None},
+        {"model": {"weight": 3}},
+        {"model": {3: torch.zeros(1)}},
+        {"history": [3]},
+    ],
+    ids=str,
+)
+def test_content_of_another_shape_is_one_line(tmp_path: Path, changes: dict[str, object]) -> None:
+    save_best(tmp_path, content(1) | changes)
+    with pytest.raises(ValueError, match=r"^[^\n]*best\.pt: (not a checkpoint of|a checkpoint of the task)[^\n]*$"):
+        load_checkpoint(tmp_path / "best.pt")

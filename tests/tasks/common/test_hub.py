@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import shlex
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -112,6 +113,7 @@ def test_a_run_that_was_pushed_is_the_same_model_when_it_is_pulled(
     serve: Callable[[Path], None],
     monkeypatch: pytest.MonkeyPatch,
     generated_root: Path,
+    tmp_path: Path,
 ) -> None:
     done = push(unbroken, "--private")
     assert done.returncode == 0, done.stderr
@@ -126,6 +128,11 @@ def test_a_run_that_was_pushed_is_the_same_model_when_it_is_pulled(
     assert str(unbroken) not in card.content + settings
 
     serve(upload.folder)
+    (command,) = (line for line in card.text.splitlines() if " predict " in line)
+    *_, verb, flag, name, _ = shlex.split(command)
+    photo = next(generated_root.rglob("*.jpg"))
+    predicted = run_detection(verb, flag, name, str(photo), "--out", str(tmp_path / "predicted"))
+    assert predicted.returncode == 0, predicted.stderr
     expected = load_checkpoint(unbroken / "best.pt")
     for _ in range(2):  # the second time from the cache, without the network
         model: Any = load("hf:me/cells")
@@ -140,6 +147,12 @@ def test_a_run_that_was_pushed_is_the_same_model_when_it_is_pulled(
     assert weights.origin == "hf:me/cells"
 
 
+def with_properties(**changes: str) -> Callable[[Path], None]:
+    """Write weights with other properties into a repository."""
+    properties = {"task": "detection", "metadata": "{}"} | changes
+    return lambda folder: save_file({"a": torch.zeros(1)}, folder / "model.safetensors", properties)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -152,8 +165,16 @@ def test_a_run_that_was_pushed_is_the_same_model_when_it_is_pulled(
             lambda folder: save_file({"a": torch.zeros(1)}, folder / "model.safetensors"),
             "is damaged, or was not written",
         ),
+        (with_properties(metadata="[" * 100_000), "is damaged, or was not written"),
+        (with_properties(metadata="[]"), "its `metadata` is no mapping"),
+        (with_properties(metadata='{"class_names": 3}'), "its class_names are no list of names"),
+        (with_properties(task="foo"), "a checkpoint of the task 'foo'; expected one of attributes, "),
+        (with_properties(task="common"), "a checkpoint of the task 'common'; expected one of attributes, "),
     ],
-    ids=("no settings", "a pickle", "another project's weights"),
+    ids=(
+        *("no settings", "a pickle", "another project's weights", "deep metadata", "a list as metadata"),
+        *("a number as classes", "an unknown task", "a package that is no task"),
+    ),
 )
 def test_what_is_no_run_is_refused(
     spoil: Callable[[Path], None], message: str, unbroken: Path, serve: Callable[[Path], None], tmp_path: Path
