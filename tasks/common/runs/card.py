@@ -100,9 +100,7 @@ def write_card(
         model_name=run.name,
         eval_results=results or None,
     )
-    weights = describe_licence(config.pretrained)
-    if Path(config.pretrained).is_absolute():  # a place on this machine is nobody else's business
-        weights = weights.replace(config.pretrained, Path(config.pretrained).name)
+    weights = describe_licence(config.pretrained).replace(config.pretrained, without_places(config.pretrained))
     text = _TEXT.format(
         title=run.name,
         what=f"{task.name.capitalize()} by {config.backbone.name} at {config.data.input_size} px",
@@ -168,6 +166,17 @@ def data_name(task: InferenceTask[Any]) -> str:
     """The name of a task's data: of its folder, not where that is."""
     root = task.config.data.root
     return "the generated sample" if root is None else Path(root).resolve().name
+
+
+def without_places(value: Any) -> Any:
+    """A setting, or nested ones, with the name alone of each file and folder: where it is, is nobody's business."""
+    if isinstance(value, dict):
+        return {key: without_places(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(inner) for inner in value]
+    if not isinstance(value, str) or re.match(rf"{HUB}|https?://", value) or re.fullmatch(r"\d+/\d+", value):
+        return value  # the last one is a fold of a cross-validation
+    return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
 
 
 def replace_section(text: str, name: str, body: str) -> str:

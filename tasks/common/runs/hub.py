@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tasks.common.deploy.session import MODEL
-from tasks.common.runs.card import CARD, HUB, how_to_use, replace_section
+from tasks.common.runs.card import CARD, HUB, how_to_use, replace_section, without_places
 from tasks.common.runs.checkpoint import BEST, check_content, load_checkpoint
 from tasks.common.runs.folder import write_settings
 from tasks.common.settings import CONFIG, config_file, load_yaml
@@ -71,7 +71,7 @@ def write_repository(run: Path, folder: Path, model: str) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in content["model"].items()}
     properties = {"format": "pt", "task": content["task"], "metadata": json.dumps(content["metadata"])}
     save_file(tensors, folder / WEIGHTS, properties)
-    write_settings(_without_places(settings), folder)
+    write_settings(without_places(settings), folder)
     if (run / CARD).is_file():
         card = (run / CARD).read_text(encoding="utf-8")
         (folder / CARD).write_text(replace_section(card, "use", how_to_use(content["task"], model)), encoding="utf-8")
@@ -113,18 +113,6 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     return check_content(content, name)
 
 
-def _without_places(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with the name alone of each file and folder: where it is on this machine is nobody's business."""
-    return {
-        key: _without_places(value)
-        if isinstance(value, dict)
-        else Path(value).name
-        if isinstance(value, str) and Path(value).is_absolute()
-        else value
-        for key, value in settings.items()
-    }
-
-
 def _check_name(repo: str, what: str) -> None:
     if repo.count("/") != 1:
         raise ValueError(f"{what}: expected USER/NAME, got {repo!r}")
@@ -146,8 +134,12 @@ def _explained(what: str, without_network: str) -> Iterator[None]:
     # The client has been built on requests, httpx and httpx2, whose exceptions it lets through.
     of_connection: Any = (*errors.HfHubHTTPError.__bases__, OSError)
 
+    unreachable = f"{what}: the Hub cannot be reached, and {without_network}; try again online"
+
     try:
         yield
+    except errors.LocalEntryNotFoundError as error:  # in versions before 1.0 an HfHubHTTPError without a response
+        raise ValueError(unreachable) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         noun = "revision" if isinstance(error, errors.RevisionNotFoundError) else "repository"
         reason = f"there is no such {noun}, or it is private and you are not logged in (`hf auth login`)"
@@ -161,4 +153,4 @@ def _explained(what: str, without_network: str) -> Iterator[None]:
     except of_connection as error:
         if isinstance(error, OSError) and error.errno is not None:  # of this machine: a full disk, and so on
             raise
-        raise ValueError(f"{what}: the Hub cannot be reached, and {without_network}; try again online") from error
+        raise ValueError(unreachable) from error

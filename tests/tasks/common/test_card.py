@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from tasks.common.inference_task import InferenceTask
-from tasks.common.runs.card import CARD, how_to_use, replace_section, write_card
+from tasks.common.runs.card import CARD, how_to_use, replace_section, without_places, write_card
 from tests.tasks.common.runs import run_detection
 
 
@@ -82,10 +82,11 @@ class Faces(InferenceTask[Any]):
 Faces.__abstractmethods__ = frozenset()
 
 
-def test_people_and_places_on_this_machine_are_not_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pretrained", ["/home/alice/faces/mine.pth", "../alice/mine.pth"])
+def test_people_and_places_on_this_machine_are_not_named(tmp_path: Path, pretrained: str) -> None:
     from tasks.embedding.config import EmbeddingConfig
 
-    config = EmbeddingConfig(pretrained="/home/alice/faces/mine.pth")
+    config = EmbeddingConfig(pretrained=pretrained)
     task = Faces(config, {"identities": ["Ada Lovelace", "Alan Turing"]})  # type: ignore[abstract]
     write_card(task, tmp_path, num_images=4, mult_adds=10**6, num_params=10, scores={"auc": float("nan")}, num_scored=0)
     text = (tmp_path / CARD).read_text()
@@ -111,6 +112,23 @@ def test_a_student_is_made_by_its_distillation(tmp_path: Path) -> None:
     (run / CARD).write_text(text + "A line of somebody.\n")
     write_card(task, run, num_images=1, mult_adds=1, num_params=1, scores={"auc": 0.75}, num_scored=2)  # resumed
     assert (run / CARD).read_text() == text.replace("0.51", "0.75") + "A line of somebody.\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("../secret/acme", "acme"),
+        ("~/b", "b"),
+        ("/mnt/photos/", "photos"),
+        (r"C:\alice\b.csv", "b.csv"),
+        ("file:///home/alice/b", "b"),
+        ({"data": {"roots": ["a/b", ("c/d", 1)]}}, {"data": {"roots": ["b", ["d", 1]]}}),
+        *((same, same) for same in ("hf:me/cells", "https://example.org/a/b", "2/5", "keras", None, 0.5)),
+    ],
+    ids=str,
+)
+def test_files_and_folders_are_reduced_to_their_names(value: object, expected: object) -> None:
+    assert without_places(value) == expected
 
 
 def test_the_command_of_a_card_can_be_pasted_into_a_shell() -> None:

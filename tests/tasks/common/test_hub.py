@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import huggingface_hub
 import pytest
 import torch
 import yaml
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import ModelCard, constants, errors
 from safetensors.torch import save_file
 
 from tasks import load
@@ -204,6 +205,18 @@ def test_pulling_what_is_not_there_is_one_line(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"^hf:me/cells: the Hub cannot be reached, and the cache has no copy"):
         load("hf:me/cells")
+
+
+def test_a_client_before_1_0_says_too_that_the_hub_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    class LocalEntryNotFoundError(errors.HfHubHTTPError, FileNotFoundError, ValueError):  # as in 0.36
+        def __init__(self, message: str) -> None:
+            Exception.__init__(self, message)
+            self.response: Any = None
+
+    monkeypatch.setattr(errors, "LocalEntryNotFoundError", LocalEntryNotFoundError)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", Mock(side_effect=LocalEntryNotFoundError("offline")))
+    with pytest.raises(ValueError, match=r"^hf:me/cells: the Hub cannot be reached, and the cache has no copy"):
+        hub.pull_run("hf:me/cells")
 
 
 def test_pushing_that_fails_is_one_line(
