@@ -111,10 +111,10 @@ def check_content(content: Any, origin: str, task_name: str | None = None) -> di
     if task_name not in (None, task):
         raise ValueError(f"{origin}: a checkpoint of tasks.{task}, but this is tasks.{task_name}")
     try:
-        content = upgrade_checkpoint(content)
+        checked: dict[str, Any] = upgrade_checkpoint(content)
     except (AttributeError, TypeError) as error:  # names that are no texts, rows that are no mappings
         raise ValueError(f"{origin}: not a checkpoint of this suite") from error
-    model, metadata = content.get("model"), content.get("metadata")
+    model, metadata = checked.get("model"), checked.get("metadata")
     if not isinstance(model, dict) or not all(isinstance(tensor, Tensor) for tensor in model.values()):
         raise ValueError(f"{origin}: not a checkpoint of this suite: its `model` is no state dict")
     if not isinstance(metadata, dict):
@@ -123,7 +123,7 @@ def check_content(content: Any, origin: str, task_name: str | None = None) -> di
         names = metadata.get(key, ())
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{origin}: not a checkpoint of this suite: its {key} are no list of names")
-    return content
+    return checked
 
 
 def _save(content: dict[str, Any], path: Path, *, backup: Path | None = None) -> None:
