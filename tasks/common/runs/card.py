@@ -6,6 +6,7 @@ Training writes it, and an evaluation adds its scores: https://huggingface.co/do
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -21,9 +22,11 @@ import yaml
 
 from datasets.files import atomic_write
 from datasets.words import first_of, plural
+from tasks.common.config import HARDWARE, LOADER, TaskConfig
 from tasks.common.deploy.readme import describe_licence
 from tasks.common.inference_task import InferenceTask
-from tasks.common.settings import CONFIG, load_yaml
+from tasks.common.runs.threshold import resolve_threshold
+from tasks.common.settings import CONFIG, flatten, get_setting, load_yaml, read_config, replace_settings
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -37,6 +40,9 @@ PIPELINE_TAGS = {
     "embedding": "image-feature-extraction",
 }
 _OF_PEOPLE = ("attributes", "embedding", "geolocation")  # whose pages have "Responsible use"
+
+# What acts in an evaluation, but changes scores by rounding at most.
+_ROUNDING = frozenset({"optim.batch_size", *HARDWARE, *LOADER} - {"loop.precision"})
 
 _TEXT = """
 # {title}
@@ -73,6 +79,7 @@ def write_card(
     num_params: int,
     scores: Mapping[str, float],
     num_scored: int,
+    command: str | None = None,
 ) -> None:
     """Write the card of a run that has been trained; of one that was complete before, only the scores.
 
@@ -84,11 +91,12 @@ def write_card(
         num_params: parameters of the network.
         scores: of the best checkpoint; none without validation images.
         num_scored: validation images.
+        command: that made it, in Markdown; None for the training.
     """
     from huggingface_hub import ModelCardData  # slow to import
 
     if (run / CARD).exists():
-        add_scores(task, run, "val", scores, num_scored)
+        _add_scores(task, run, "val", scores, num_scored)
         return
     config = task.config
     results = _results(task, "val", scores, num_scored)
@@ -101,13 +109,14 @@ def write_card(
         eval_results=results or None,
     )
     weights = describe_licence(config.pretrained).replace(config.pretrained, without_places(config.pretrained))
+    pruned = "" if config.backbone.channels is None else ", pruned,"
     text = _TEXT.format(
         title=run.name,
-        what=f"{task.name.capitalize()} by {config.backbone.name} at {config.data.input_size} px",
+        what=f"{task.name.capitalize()} by {config.backbone.name}{pruned} at {config.data.input_size} px",
         data=f"{data_name(task)}, {plural(num_images, 'training image')}{_classes(task.metadata)}",
         weights=weights,
         cost=f"{mult_adds / 1e6:,.1f} M mult-adds an image, {num_params:,} parameters",
-        command=f"{_command(task.name, run)}, on {date.today().isoformat()}",
+        command=f"{command or _command(task.name, run)}, on {date.today().isoformat()}",
         scores=_section("scores", _format_scores(results)),
         limits="\n".join(f"- {limit}" for limit in _limits(task, bool(results))),
         use=_section("use", how_to_use(task.name, str(run))),
@@ -118,7 +127,8 @@ def write_card(
 def add_scores(task: InferenceTask[Any], run: Path, split: str, scores: Mapping[str, float], num_scored: int) -> None:
     """Add the scores of an evaluation to a run's card, in place of older ones on the same images.
 
-    Without a card, or one with another text in place of its scores, nothing is written.
+    Without a card, or one with another text in place of its scores, nothing is written; nor are scores on other data
+    than the run's own, or with other settings, which its card does not tell apart.
 
     Args:
         task: that was evaluated.
@@ -127,10 +137,25 @@ def add_scores(task: InferenceTask[Any], run: Path, split: str, scores: Mapping[
         scores: by name.
         num_scored: images.
     """
+    if (run / CARD).is_file() and _has_settings_of(task.config, run):
+        _add_scores(task, run, split, scores, num_scored)
+
+
+def _has_settings_of(config: TaskConfig, run: Path) -> bool:
+    """Whether the settings that scores depend on are those of the run."""
+    of_run: Any = read_config(type(config), run / CONFIG)
+    if hasattr(of_run, "threshold"):  # the evaluated one is a number already
+        of_run = replace_settings(of_run, {"threshold": resolve_threshold(of_run.threshold, run)})
+    return all(
+        value == get_setting(of_run, key)
+        for key, value in flatten(dataclasses.asdict(config)).items()
+        if key not in _ROUNDING and config.acts_in(key, "evaluate", has_run=True)
+    )
+
+
+def _add_scores(task: InferenceTask[Any], run: Path, split: str, scores: Mapping[str, float], num_scored: int) -> None:
     from huggingface_hub import ModelCard  # slow to import
 
-    if not (run / CARD).is_file():
-        return
     try:
         if not _has_section((run / CARD).read_text(encoding="utf-8"), "scores"):
             return

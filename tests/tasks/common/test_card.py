@@ -49,7 +49,9 @@ def settings_of(run: Path) -> list[str]:
     return [*words, "--num_classes", str(len(json.loads((run / "metadata.json").read_text())["class_names"]))]
 
 
-def test_an_evaluation_adds_its_scores_and_keeps_what_somebody_wrote(unbroken: Path, tmp_path: Path) -> None:
+def test_an_evaluation_adds_its_scores_and_keeps_what_somebody_wrote(
+    unbroken: Path, generated_root: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     shutil.copytree(unbroken, run)
     before = (run / CARD).read_text()
@@ -64,6 +66,12 @@ def test_an_evaluation_adds_its_scores_and_keeps_what_somebody_wrote(unbroken: P
     assert "- Only for my garden." in card.text
     assert run_detection("evaluate", "--run", str(run), "--out", str(tmp_path / "out")).returncode == 0
     assert (run / CARD).read_text() == str(card)
+    other = shutil.copytree(generated_root, tmp_path / "other" / generated_root.name)  # images of the same name
+    for changed in (("--data.root", str(other)), ("--nms_iou", "0.3"), ("--data.val_fraction", "1")):
+        assert run_detection("evaluate", "--run", str(run), *changed).returncode == 0
+    assert (run / CARD).read_text() == str(card)
+    assert run_detection("evaluate", "--run", str(run), "--optim.batch_size", "3", "--split", "val").returncode == 0
+    assert ModelCard.load(run / CARD).data.eval_results[0].dataset_split == "train"  # val was written anew, at the end
     (run / CARD).write_text("---\nlicense: [\n---\n" + card.text)
     done = run_detection("evaluate", "--run", str(run))
     assert done.returncode == 0
