@@ -14,10 +14,11 @@ from tasks.common.evaluation.evaluate import evaluate_source
 from tasks.common.evaluation.report import print_metrics
 from tasks.common.evaluation.result import write_result
 from tasks.common.evaluation.scoring import NO_IMAGES, NOT_HELD_OUT, validation_source
+from tasks.common.runs.card import without_places, write_card
 from tasks.common.runs.folder import check_out_folder, explain_full_disk, out_folder, same_again, write_settings
 from tasks.common.runs.load import load_model, refuse_export
 from tasks.common.runtime.extras import check_packages
-from tasks.common.settings import CONFIG
+from tasks.common.settings import CONFIG, replace_settings
 from tasks.common.task import Task
 from tasks.common.thresholds import ThresholdCounts
 from tasks.common.training.pruning import prune_network
@@ -56,12 +57,23 @@ def prune(task_class: type[Task[Any]], arguments: Arguments) -> int:
         "before": _describe(task, network),
         "after": _describe(smaller_task, smaller),
     }
+    trained = replace_settings(smaller_task.config, {"pretrained": arguments.config.pretrained})  # for the licence
     with explain_full_disk(folder, same_again):
         write_settings(dataclasses.asdict(smaller_task.config), folder)
         smaller_task.write_metadata(folder)
         write_json(folder / REPORT, report)
         shown = task.source("train") if source is None else source
         write_result(smaller_task, smaller, shown, folder, scores=scores, counts=counts, classes=classes)
+        write_card(
+            smaller_task.with_settings(trained),
+            folder,
+            num_images=len(task.source("train")),
+            mult_adds=report["after"]["mult_adds"],
+            num_params=report["after"]["num_params"],
+            scores=scores,
+            num_scored=counts["num_images"],
+            command=f"`python -m tasks.{task.name} prune --mult_adds {fraction:g}` of `{without_places(origin)}`",
+        )
     _print(report["before"], report["after"])
     if source is None:
         print(NOT_HELD_OUT, file=sys.stderr)

@@ -12,6 +12,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from torch import Tensor, nn
 
 from backbone.build import build_backbone
@@ -214,6 +215,14 @@ def test_a_pruned_run_is_a_run_that_is_trained_again(
     metrics = json.loads((folder / "metrics.json").read_text())
     assert main("attributes", ["evaluate", "--run", str(folder), "--json", "--out", str(tmp_path / "scores")]) == 0
     assert json.loads(capsys.readouterr().out)["mean_ap"] == pytest.approx(metrics["mean_ap"])
+
+    card = ModelCard.load(folder / "README.md")
+    assert "Attributes by mobilenet_0.25, pruned, at 64 px" in card.text
+    assert f"| `python -m tasks.attributes prune --mult_adds 0.6` of `{run.name}`, on " in card.text
+    assert f"{after['num_params']:,} parameters" in card.text
+    assert {row.metric_name: row.metric_value for row in card.data.eval_results}["mean_ap"] == pytest.approx(
+        metrics["mean_ap"], abs=5e-5
+    )
 
     command = err[err.index("train --config") :].split()
     assert command == ["train", "--config", str(folder / "config.yaml"), "--pretrained", str(folder)]
