@@ -115,7 +115,7 @@ def check_content(content: Any, origin: str, task_name: str | None = None) -> di
     except (AttributeError, TypeError) as error:  # names that are no texts, rows that are no mappings
         raise ValueError(f"{origin}: not a checkpoint of this suite") from error
     model, metadata = checked.get("model"), checked.get("metadata")
-    if not isinstance(model, dict) or not all(isinstance(tensor, Tensor) for tensor in model.values()):
+    if not isinstance(model, dict) or not all(_is_state(name, value) for name, value in model.items()):
         raise ValueError(f"{origin}: not a checkpoint of this suite: its `model` is no state dict")
     if not isinstance(metadata, dict):
         raise ValueError(f"{origin}: not a checkpoint of this suite: its `metadata` is no mapping")
@@ -124,6 +124,13 @@ def check_content(content: Any, origin: str, task_name: str | None = None) -> di
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{origin}: not a checkpoint of this suite: its {key} are no list of names")
     return checked
+
+
+def _is_state(name: str, value: object) -> bool:
+    """Whether this is a tensor, or a module's extra state: several, such as the gallery of a retrieval network."""
+    if name.rpartition(".")[2] == "_extra_state" and isinstance(value, dict):
+        return all(isinstance(tensor, Tensor) for tensor in value.values())
+    return isinstance(value, Tensor)
 
 
 def _save(content: dict[str, Any], path: Path, *, backup: Path | None = None) -> None:

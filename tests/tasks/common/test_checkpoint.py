@@ -194,6 +194,7 @@ def test_compressed_files_and_too_little_memory_are_not_called_damage(
         {"model": None},
         {"model": {"weight": 3}},
         {"model": {3: torch.zeros(1)}},
+        {"model": {"_extra_state": {"features": 3}}},
         {"history": [3]},
     ],
     ids=str,
