@@ -208,7 +208,7 @@ def test_gradient_reaches_every_trainable_parameter(tiny_task: TinyTask) -> None
     copy="tasks/attributes/task.py: AttributesTask.decode",
 )
 def test_overfits_four_images(tiny_task: TinyTask) -> None:
-    task = tiny_task(data={"input_size": 160})
+    task = tiny_task(data={"input_size": 128})
     model = task.build_model()
     batch = plain_training_batch(task)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
