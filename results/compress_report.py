@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datasets.drawing.plot import add_legend_below, new_plot
-from results.compress_rows import TEACHER, network_of, precision_of
+from results.compress_rows import network_of, origin_of, precision_of
 from results.compress_steps import Study
 from results.study import mark_frontier, pareto
 from tasks.common.deploy.inference import call_of, inference_copy, inference_cost, latencies_ms
@@ -50,7 +50,7 @@ class RowResult:
         torch_ms: of one image in PyTorch.
         onnx_ms: of one image in ONNX Runtime.
         num_steps: optimiser steps of the training.
-        num_teacher_steps: those of the teacher that it needs.
+        num_origin_steps: those of the network that it is made of.
         note: why something is missing.
     """
 
@@ -62,7 +62,7 @@ class RowResult:
     torch_ms: float = math.nan
     onnx_ms: float = math.nan
     num_steps: float = math.nan
-    num_teacher_steps: float = math.nan
+    num_origin_steps: float = math.nan
     note: str = ""
 
     @property
@@ -96,7 +96,7 @@ def measure(study: Study, rows: Sequence[str], num_seeds: int, notes: Mapping[st
         if not result.scores or not (run / METRICS).is_file():
             continue
         result.num_steps = _num_steps(run)
-        result.num_teacher_steps = _num_steps(study.run_of(TEACHER, 0)) if study.needs_teacher(row) else 0
+        result.num_origin_steps = _num_steps(study.run_of(origin_of(row), 0)) if origin_of(row) else 0
         task, network = open_run(run, task_class(study.task), config_class(study.task))
         side = task.config.data.input_size
         cost = inference_cost(network, side)
@@ -168,7 +168,7 @@ def _print(results: Sequence[RowResult], score_name: str) -> None:
     console = Console(highlight=False)
     console.width = max(console.width, TABLE_WIDTH)  # a narrower one would lose digits
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    sizes = ("mult-adds\nM", "parameters\nM", "ONNX\nMB", "PyTorch\nms", "ONNX\nms", "steps", "teacher's\nsteps")
+    sizes = ("mult-adds\nM", "parameters\nM", "ONNX\nMB", "PyTorch\nms", "ONNX\nms", "steps", "steps\nbefore")
     for column in ("", score_name, "±", "seeds", *sizes):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for result in results:
@@ -178,7 +178,7 @@ def _print(results: Sequence[RowResult], score_name: str) -> None:
             str(len(result.scores)),
             *(_text(value, ".2f") for value in (result.mult_adds, result.num_params, result.file_mb)),
             *(_text(value, ".2f") for value in (result.torch_ms, result.onnx_ms)),
-            *(_text(value, ".0f") for value in (result.num_steps, result.num_teacher_steps)),
+            *(_text(value, ".0f") for value in (result.num_steps, result.num_origin_steps)),
         )
     console.print(table)
     for result in results:

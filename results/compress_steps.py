@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,9 @@ from results.compress_rows import (
     PRUNED,
     RANDOM,
     TEACHER,
-    WITHOUT_TEACHER,
+    TICKETS,
     network_of,
+    origin_of,
     precision_of,
 )
 from results.study import Step
@@ -60,36 +62,38 @@ class Study(NamedTuple):
         """The folder of a row's ONNX file."""
         return self._folder(f"{network_of(row)}+{precision_of(row) or 'float32'}", seed)
 
-    def needs_teacher(self, row: str) -> bool:
-        """Whether a row is made of the teacher, and is not the teacher itself."""
-        return network_of(row) not in (TEACHER, *WITHOUT_TEACHER)
-
     def missing(self, row: str) -> str:
         """Why there is no such row; empty if there is one."""
-        if network_of(row) == PRETRAINED and self.pretrained == "none":
+        if PRETRAINED in (network_of(row), origin_of(row)) and self.pretrained == "none":
             return "the settings have no pretrained weights"
         return ""
 
     def steps(self, row: str, seed: int) -> list[Step]:
         """The commands of a row, in order; one in float32 is exported once, since its size depends on no seed."""
-        network, steps = network_of(row), []
-        if network not in WITHOUT_TEACHER:
-            steps.append(self._train(TEACHER, seed, self.teacher_pretrained, self.teacher))
-        if network.startswith(PRUNED):
-            steps.append(self._prune(seed))
-        pruned = str(self._folder(PRUNED_TEACHER, seed))
-        made = {
-            RANDOM: lambda: self._train(network, seed, "none", self.student),
-            PRETRAINED: lambda: self._train(network, seed, self.pretrained, self.student),
-            DISTILLED: lambda: self._distill(network, seed, self.pretrained, self.student),
-            PRUNED: lambda: self._train(network, seed, pruned),
-            f"{PRUNED}+{DISTILLED}": lambda: self._distill(network, seed, pruned),
-        }
-        if network in made:
-            steps.append(made[network]())
+        made = self._networks(seed)
+        steps = made[origin_of(row)] + made[network_of(row)]
         if precision_of(row) or seed == 0:
             steps.append(self._export(row, seed))
         return steps
+
+    def _networks(self, seed: int) -> dict[str, list[Step]]:
+        """The commands that make each network of those that it is made of."""
+        small, pruned = self.student, self._folder(PRUNED_TEACHER, seed)
+        prune = self._prune(TEACHER, seed, ["--mult_adds", f"{self.mult_adds:.4f}"], pruned)
+        made = {
+            "": [],
+            TEACHER: [self._train(TEACHER, seed, self.teacher_pretrained, self.teacher)],
+            RANDOM: [self._train(RANDOM, seed, "none", small)],
+            PRETRAINED: [self._train(PRETRAINED, seed, self.pretrained, small)],
+            DISTILLED: [self._distill(DISTILLED, seed, self.pretrained, small)],
+            PRUNED: [prune, self._train(PRUNED, seed, str(pruned))],
+            f"{PRUNED}+{DISTILLED}": [prune, self._distill(f"{PRUNED}+{DISTILLED}", seed, str(pruned))],
+        }
+        for name, sparsity in TICKETS.items():
+            start = self._folder(f"{name}_start", seed)
+            prune = self._prune(PRETRAINED, seed, ["--sparsity", f"{sparsity:g}"], start)
+            made[name] = [prune, self._train(name, seed, str(start), small, "--optim.keep_zeros", "true")]
+        return made
 
     def _folder(self, name: str, seed: int) -> Path:
         return self.folder / CELLS / f"{name}_{seed}"
@@ -99,8 +103,8 @@ class Study(NamedTuple):
         words = ["--config", str(self.folder / CONFIG), "--seed", str(seed), "--pretrained", pretrained]
         return words if backbone is None else [*words, "--backbone.name", backbone]
 
-    def _train(self, name: str, seed: int, pretrained: str, backbone: str | None = None) -> Step:
-        words = self._settings(seed, pretrained, backbone)
+    def _train(self, name: str, seed: int, pretrained: str, backbone: str | None = None, *more: str) -> Step:
+        words = [*self._settings(seed, pretrained, backbone), *more]
         return Step((f"tasks.{self.task}", "train"), words, self._folder(name, seed))
 
     def _distill(self, name: str, seed: int, pretrained: str, backbone: str | None = None) -> Step:
@@ -108,9 +112,9 @@ class Study(NamedTuple):
         words += self._settings(seed, pretrained, backbone)
         return Step(("distill",), words, self._folder(name, seed), done=f"{DISTILLED}/{METRICS}", begun=(CONFIG,))
 
-    def _prune(self, seed: int) -> Step:
-        words = ["--run", str(self._folder(TEACHER, seed)), "--mult_adds", f"{self.mult_adds:.4f}"]
-        return Step((f"tasks.{self.task}", "prune"), words, self._folder(PRUNED_TEACHER, seed), "--out", begun=())
+    def _prune(self, row: str, seed: int, how: Sequence[str], out: Path) -> Step:
+        words = ["--run", str(self.run_of(row, seed)), *how]
+        return Step((f"tasks.{self.task}", "prune"), words, out, "--out", begun=())
 
     def _export(self, row: str, seed: int) -> Step:
         words = ["--run", str(self.run_of(row, seed)), *FLAGS[precision_of(row)]]

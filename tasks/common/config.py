@@ -145,6 +145,7 @@ class OptimConfig(Settings, group="optim"):
         unfreeze_epochs: epochs between two stages, where layers is gradual.
         freeze_bn: batch normalisation keeps the running mean and variance of the pretrained weights, which come from
             more images than a small data set has.
+        keep_zeros: kernels' weights that are zero at the start stay zero, as in a run of prune --sparsity.
         sync_batch_norm: batch statistics over all processes, which needs GPUs; null: only where a process has fewer
             than 16 images.
     """
@@ -165,7 +166,13 @@ class OptimConfig(Settings, group="optim"):
     layers: Literal["all", "linear_probe", "gradual"] = "all"
     unfreeze_epochs: Positive = 1.0
     freeze_bn: bool = False
+    keep_zeros: bool = False
     sync_batch_norm: bool | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        is_fitted = self.layers == "linear_probe"
+        require(not (self.keep_zeros and is_fitted), "optim.keep_zeros", "false with optim.layers linear_probe", True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ class Stub:
 
     def _train(self, run: Path, flags: dict[str, str], config_file: Path) -> None:
         backbone = ["--backbone.name", flags.get("--backbone.name", "mobilenet_0.1")]
-        words = ["--config", str(config_file), *backbone]
+        words = ["--config", str(config_file), *backbone, "--pretrained", "none"]
         config = read_arguments("attributes", AttributesConfig, Path("unused"), "train", words).config
         run.mkdir(parents=True, exist_ok=True)
         save_run(run, AttributesTask.with_num_classes(config, 3))
@@ -148,7 +148,7 @@ def test_the_table_has_means_deviations_costs_and_the_frontier(
         assert float(cells["deviation"]) == pytest.approx(statistics.stdev(scores))
         assert cells["num_seeds"] == "3"
         assert float(cells["num_steps"]) == STEPS
-        assert float(cells["num_teacher_steps"]) == (STEPS if row.startswith("pruned") else 0)
+        assert float(cells["num_origin_steps"]) == (STEPS if row.startswith("pruned") else 0)
         assert float(cells["file_mb"]) > 0
         assert bool(cells["torch_ms"]) == (not row.endswith("int8"))
     assert float(table["teacher"]["mult_adds"]) > float(table["random"]["mult_adds"])
@@ -160,6 +160,18 @@ def test_the_table_has_means_deviations_costs_and_the_frontier(
     picture = cv2.imread(str(tmp_path / "study" / "compress.png"))
     assert picture is not None
     assert np.ptp(picture) > 0
+
+
+def test_a_ticket_is_made_of_the_student_trained_alone(stub: Stub, compress: Run, tmp_path: Path) -> None:
+    cells = tmp_path / "study" / "cells"
+    assert compress("--pretrained", "keras", rows=["ticket_0.8"]) == 0
+    dense, pruned, sparse, exported = stub.commands
+    assert dense[-1] == str(cells / "pretrained_0")
+    assert pruned[1:] == ["prune", "--run", dense[-1], "--sparsity", "0.8", "--out", str(cells / "ticket_0.8_start_0")]
+    assert sparse[sparse.index("--pretrained") + 1] == pruned[-1]
+    assert sparse[sparse.index("--optim.keep_zeros") + 1] == "true"
+    assert exported[exported.index("--run") + 1] == sparse[-1] == str(cells / "ticket_0.8_0")
+    assert float(read_table(tmp_path)["ticket_0.8"]["num_origin_steps"]) == STEPS
 
 
 def test_a_row_that_there_cannot_be_is_a_dash_with_the_reason(

@@ -100,6 +100,13 @@ def _prune_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--mult_adds", type=float, default=0.5, help="how much of the backbone's mult-adds is kept, as a fraction"
     )
+    parser.add_argument(
+        "--sparsity",
+        type=float | None,
+        metavar="FRACTION",
+        help="in place of channels: how many of the weights become zero, the smallest ones; the others go back to "
+        "those that the run started from (a lottery ticket)",
+    )
 
 
 def _cost_flags(parser: ArgumentParser) -> None:
@@ -207,8 +214,8 @@ COMMANDS = {
     ),
     "prune": Command(
         "Remove the least important channels of a network on MobileNet v1, and write the smaller one as a run, to be "
-        "trained again. Needs pip install '.[pruning]'.",
-        (_MAKE_RUN, "python -m tasks.{task} prune --run runs/{task}/first --mult_adds 0.7"),
+        "trained again; needs pip install '.[pruning]'. Or set its smallest weights to zero.",
+        (_MAKE_RUN, "python -m tasks.{task} prune --run runs/{task}/first --sparsity 0.8"),
         "tasks.common.verbs.prune",
         _prune_flags,
         usage=" [--run RUN]",

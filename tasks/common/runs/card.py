@@ -109,7 +109,7 @@ def write_card(
         eval_results=results or None,
     )
     weights = describe_licence(config.pretrained).replace(config.pretrained, without_places(config.pretrained))
-    pruned = "" if config.backbone.channels is None else ", pruned,"
+    pruned = ", sparse," if config.optim.keep_zeros else "" if config.backbone.channels is None else ", pruned,"
     text = _TEXT.format(
         title=run.name,
         what=f"{task.name.capitalize()} by {config.backbone.name}{pruned} at {config.data.input_size} px",

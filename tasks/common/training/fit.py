@@ -35,6 +35,7 @@ from tasks.common.training.callback import Callback, watched_by
 from tasks.common.training.freeze import frozen_stages, set_trainable
 from tasks.common.training.optim import EmaModel, build_optimizer, learning_rate
 from tasks.common.training.run_log import describe, watchers, write_model_card
+from tasks.common.training.sparsity import keep_zeros
 from tasks.common.training.state import TrainingState
 from tasks.common.training.step import train_step
 
@@ -83,6 +84,8 @@ def fit(
     trainer = _Trainer(task, objective or task, run, world, weights)
     if resume:
         trainer.restore()
+    if task.config.optim.keep_zeros:
+        keep_zeros(trainer.state.model)
     state, epochs = trainer.state, task.config.optim.epochs
     total_steps = epochs * trainer.steps_per_epoch
     callback = watchers(task.config.loop.logger_names, callbacks, world)

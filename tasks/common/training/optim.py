@@ -37,17 +37,21 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     return torch.optim.RMSprop(groups, lr=config.lr, alpha=RMSPROP_DECAY, eps=RMSPROP_EPS, momentum=config.momentum)
 
 
+def kernels(model: nn.Module) -> dict[str, Tensor]:
+    """The kernels of linear, standard and pointwise layers by name; those of depthwise ones are left out."""
+    return {
+        f"{name}.weight": module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        or (isinstance(module, nn.Conv2d) and not module.groups == module.in_channels > 1)
+    }
+
+
 def split_by_weight_decay(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trainable parameters with weight decay (kernels of linear, standard and pointwise layers) and without."""
-    decay: list[nn.Parameter] = []
-    no_decay: list[nn.Parameter] = []
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            is_depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
-            is_kernel = isinstance(module, nn.Conv2d | nn.Linear) and name == "weight"
-            if parameter.requires_grad:
-                (decay if is_kernel and not is_depthwise else no_decay).append(parameter)
-    return decay, no_decay
+    """Trainable parameters with weight decay, see `kernels`, and without."""
+    decayed: set[Tensor] = set(kernels(model).values())
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [p for p in trainable if p in decayed], [p for p in trainable if p not in decayed]
 
 
 def learning_rate(config: OptimConfig, step: int, steps_per_epoch: int) -> float:
