@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
 
 from backbone.base import Backbone
 from backbone.layers import (
@@ -17,7 +20,7 @@ from backbone.layers import (
     Conventions,
 )
 from backbone.mobilenet import MobileNet
-from backbone.names import ConventionsName, Family, parse_name
+from backbone.names import Activation, ConventionsName, Family, parse_name
 
 _V3_CONVENTIONS: dict[ConventionsName, Conventions] = {
     "torchvision": TORCHVISION_V3,
@@ -31,6 +34,7 @@ _CONVENTIONS: dict[Family, dict[ConventionsName, Conventions]] = {
     "v3_large": _V3_CONVENTIONS,
     "v3_small": _V3_CONVENTIONS,
 }
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu6": nn.ReLU6, "relu": nn.ReLU, "hardswish": nn.Hardswish}
 
 
 def default_conventions(name: str) -> ConventionsName:
@@ -60,7 +64,11 @@ def build_backbone(
         raise ValueError(f"{name}: no such network with the conventions of {conventions}")
     if parsed.family == "v1":
         return MobileNet(
-            parsed.width_mult, variant=parsed.variant, conventions=_CONVENTIONS["v1"][conventions], channels=channels
+            parsed.width_mult,
+            variant=parsed.variant,
+            depthwise=parsed.depthwise,
+            conventions=replace(_CONVENTIONS["v1"][conventions], activation=_ACTIVATIONS[parsed.activation]),
+            channels=channels,
         )
     if channels is not None:
         raise ValueError(f"{name}: channels can be given for MobileNet v1 only")

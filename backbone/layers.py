@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from backbone.names import Depthwise
+
 Padding = Literal["tf_same", "symmetric"]
 
 
@@ -121,7 +123,10 @@ class SameConv2d(nn.Conv2d):
 
 
 class ConvBNReLU(nn.Sequential):
-    """Convolution, batch normalisation and activation (ReLU6 by default): a layer of Table 1."""
+    """Convolution, batch normalisation and activation (ReLU6 by default): a layer of Table 1.
+
+    The last, or the last two, can be left out.
+    """
 
     def __init__(
         self,
@@ -133,6 +138,8 @@ class ConvBNReLU(nn.Sequential):
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
+        has_bn: bool = True,
+        has_activation: bool = True,
     ) -> None:
         super().__init__()
         self.conv = SameConv2d(
@@ -144,8 +151,10 @@ class ConvBNReLU(nn.Sequential):
             groups=groups,
             padding=conventions.padding,
         )
-        self.bn = nn.BatchNorm2d(out_channels, eps=conventions.bn_eps)
-        self.act = conventions.activation(inplace=True)
+        if has_bn:
+            self.bn = nn.BatchNorm2d(out_channels, eps=conventions.bn_eps)
+        if has_activation:
+            self.act = conventions.activation(inplace=True)
 
 
 class DepthwiseSeparable(nn.Sequential):
@@ -153,14 +162,31 @@ class DepthwiseSeparable(nn.Sequential):
 
         mult-adds = D_K^2 * M * D_F^2 + M * N * D_F^2
 
+    After the depthwise one the activation, or both, can be left out, see `BackboneName.depthwise`.
+
     Source: Howard et al. 2017, section 3.1, equation 5 and Figure 3.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, conventions: Conventions, *, stride: int = 1, dilation: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        conventions: Conventions,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        depthwise: Depthwise = "activated",
     ) -> None:
         super().__init__()
         self.depthwise = ConvBNReLU(
-            in_channels, in_channels, 3, conventions, stride=stride, dilation=dilation, groups=in_channels
+            in_channels,
+            in_channels,
+            3,
+            conventions,
+            stride=stride,
+            dilation=dilation,
+            groups=in_channels,
+            has_bn=depthwise != "plain",
+            has_activation=depthwise == "activated",
         )
         self.pointwise = ConvBNReLU(in_channels, out_channels, 1, conventions)

@@ -12,7 +12,7 @@ from torch import nn
 
 from backbone.base import Backbone, convolutions
 from backbone.layers import KERAS, ConvBNReLU, Conventions, DepthwiseSeparable
-from backbone.names import Variant
+from backbone.names import Depthwise, Variant
 
 
 class Row(NamedTuple):
@@ -49,6 +49,7 @@ class MobileNet(Backbone):
         width_mult: float = 1.0,
         *,
         variant: Variant = "separable",
+        depthwise: Depthwise = "activated",
         conventions: Conventions = KERAS,
         channels: Sequence[int] | None = None,
     ) -> None:
@@ -57,7 +58,9 @@ class MobileNet(Backbone):
         Args:
             width_mult: the paper's alpha, > 0: a layer has max(1, int(alpha * c)) channels.
             variant: `separable` (Table 1), `conv` (full convolutions, Table 4), `shallow` (Table 5), `head` (Table 1
-                and one more 1x1 convolution).
+                and one more 1x1 convolution), `early` and `late` (each stride but the first one block earlier or
+                later).
+            depthwise: what follows the depthwise convolutions, see `BackboneName`.
             conventions: padding, BN epsilon, activation and normalisation of the weights.
             channels: of the first layer, each block, and the last layer of `head`, as in a pruned network; None for
                 those of the width multiplier.
@@ -65,7 +68,7 @@ class MobileNet(Backbone):
         Raises:
             ValueError: if there are more or fewer `channels` than layers.
         """
-        blocks = SHALLOW if variant == "shallow" else TABLE_1
+        blocks = _blocks(variant)
         if channels is None:
             channels = [max(1, int(row.channels * width_mult)) for row in (STEM, *blocks)]
             channels += [max(HEAD_CHANNELS, channels[-1])] if variant == "head" else []
@@ -78,7 +81,9 @@ class MobileNet(Backbone):
             if variant == "conv":
                 layers.append(ConvBNReLU(in_channels, out_channels, 3, conventions, stride=row.stride))
             else:
-                layers.append(DepthwiseSeparable(in_channels, out_channels, conventions, stride=row.stride))
+                layers.append(
+                    DepthwiseSeparable(in_channels, out_channels, conventions, stride=row.stride, depthwise=depthwise)
+                )
             in_channels = out_channels
         if variant == "head":
             layers.append(ConvBNReLU(in_channels, channels[-1], 1, conventions))
@@ -89,6 +94,17 @@ class MobileNet(Backbone):
     def layer_channels(self) -> list[int]:
         """The channels of each layer, as the argument `channels`."""
         return [convolutions(layer)[-1].out_channels for layer in self.layers]
+
+
+def _blocks(variant: Variant) -> tuple[Row, ...]:
+    strides = [row.stride for row in TABLE_1]
+    if variant == "early":
+        strides = [*strides[1:], 1]
+    elif variant == "late":
+        strides = [1, *strides[:-1]]
+    elif variant == "shallow":
+        return SHALLOW
+    return tuple(row._replace(stride=stride) for row, stride in zip(TABLE_1, strides, strict=True))
 
 
 def _init_weights(module: nn.Module) -> None:

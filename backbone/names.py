@@ -1,8 +1,12 @@
 """The grammar of backbone names, and its parser.
 
-    mobilenet_<width>[_conv|_shallow|_head][_<input size>]      mobilenet_0.5, mobilenet_1.0_shallow, mobilenet_0.5_160
-    mobilenet_v2_<width>[_<input size>]                         mobilenet_v2_1.0, mobilenet_v2_0.75_192
-    mobilenet_(v3_large|v3_small)_<width>[_reduced][_<size>]    mobilenet_v3_small_0.75, mobilenet_v3_large_1.0_reduced
+    mobilenet_<width>[_<layers>][_<depthwise>][_<activation>][_<input size>]
+        layers: conv, shallow, head, early, late; depthwise: linear, plain; activation: relu, hardswish
+        mobilenet_0.5, mobilenet_1.0_shallow, mobilenet_0.5_160, mobilenet_0.5_linear, mobilenet_0.5_late_plain_relu
+    mobilenet_v2_<width>[_<input size>]
+        mobilenet_v2_1.0, mobilenet_v2_0.75_192
+    mobilenet_(v3_large|v3_small)_<width>[_reduced][_<input size>]
+        mobilenet_v3_small_0.75, mobilenet_v3_large_1.0_reduced
 
 No heavy imports: configs check names before torch is loaded.
 """
@@ -15,7 +19,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Family = Literal["v1", "v2", "v3_large", "v3_small"]
-Variant = Literal["separable", "conv", "shallow", "head", "reduced"]
+Variant = Literal["separable", "conv", "shallow", "head", "early", "late", "reduced"]
+Depthwise = Literal["activated", "linear", "plain"]
+Activation = Literal["relu6", "relu", "hardswish"]
 ConventionsName = Literal[
     "keras",
     "timm",
@@ -28,7 +34,7 @@ ConventionsName = Literal[
 DEFAULT_INPUT_SIZE = 224
 
 _VARIANTS: dict[Family, tuple[Variant, ...]] = {
-    "v1": ("separable", "conv", "shallow", "head"),
+    "v1": ("separable", "conv", "shallow", "head", "early", "late"),
     "v2": ("separable",),
     "v3_large": ("separable", "reduced"),
     "v3_small": ("separable", "reduced"),
@@ -36,7 +42,8 @@ _VARIANTS: dict[Family, tuple[Variant, ...]] = {
 
 _NAME = re.compile(
     r"mobilenet_(?:(?P<family>v2|v3_large|v3_small)_)?(?P<width>\d+(?:\.\d+)?)"
-    r"(?:_(?P<variant>conv|shallow|head|reduced))?(?:_(?P<size>\d+))?"
+    r"(?:_(?P<variant>conv|shallow|head|early|late|reduced))?"
+    r"(?:_(?P<depthwise>linear|plain))?(?:_(?P<activation>relu|hardswish))?(?:_(?P<size>\d+))?"
 )
 
 
@@ -47,16 +54,27 @@ class BackboneName:
     Attributes:
         width_mult: the paper's alpha, > 0; multiplies the channels of every layer.
         family: `v1` (Howard et al. 2017), or torchvision's `v2`, `v3_large`, `v3_small`.
-        variant: `separable` (v1's Table 1); of v1 also `conv` (full convolutions, Table 4), `shallow` (Table 5) and
-            `head` (one more 1x1 convolution before the pooling: timm's mobilenetv1_100h); of v3 also `reduced` (half
-            the channels after the last stride, for detection: Howard et al. 2019, section 6.3).
+        variant: `separable` (v1's Table 1); of v1 also `conv` (full convolutions, Table 4), `shallow` (Table 5),
+            `head` (one more 1x1 convolution before the pooling: timm's mobilenetv1_100h), `early` and `late` (each
+            stride but the first one block earlier or later); of v3 also `reduced` (half the channels after the last
+            stride, for detection: Howard et al. 2019, section 6.3).
         input_size: side of the square input in pixels; None if not given.
+        depthwise: what follows v1's depthwise convolutions: `activated` (batch normalisation and activation, Figure
+            3), `linear` (batch normalisation alone) or `plain` (neither).
+        activation: of v1; v2 and v3 have their own.
     """
 
     width_mult: float
     family: Family = "v1"
     variant: Variant = "separable"
     input_size: int | None = None
+    depthwise: Depthwise = "activated"
+    activation: Activation = "relu6"
+
+    @property
+    def kind(self) -> tuple[Family, Variant, Depthwise, Activation]:
+        """Everything but width and input size: what weights are made for, whether or not shapes tell."""
+        return self.family, self.variant, self.depthwise, self.activation
 
 
 def parse_name(name: str) -> BackboneName:
@@ -71,15 +89,20 @@ def parse_name(name: str) -> BackboneName:
     match = _NAME.fullmatch(name)
     family: Family = (match and match["family"]) or "v1"  # type: ignore[assignment]  # the pattern matches only these
     variant: Variant = (match and match["variant"]) or "separable"  # type: ignore[assignment]
-    if match is None or variant not in _VARIANTS[family]:
+    depthwise: Depthwise = (match and match["depthwise"]) or "activated"  # type: ignore[assignment]
+    activation: Activation = (match and match["activation"]) or "relu6"  # type: ignore[assignment]
+    has_depthwise = family == "v1" and variant != "conv"
+    is_possible = (depthwise == "activated" or has_depthwise) and (activation == "relu6" or family == "v1")
+    if match is None or variant not in _VARIANTS[family] or not is_possible:
         variants = ", ".join(f"_{variant}" for variant in _VARIANTS["v1"][1:])
         raise ValueError(
-            f"backbone name {name!r}: expected mobilenet_<width>, then one of {variants} or nothing, then "
-            "_<input size> or nothing, for example mobilenet_1.0, mobilenet_0.5_160, mobilenet_1.0_shallow; or "
+            f"backbone name {name!r}: expected mobilenet_<width>, then one of {variants} or nothing, then _linear or "
+            "_plain (not with _conv) or nothing, then _relu or _hardswish or nothing, then _<input size> or nothing, "
+            "for example mobilenet_1.0, mobilenet_0.5_160, mobilenet_1.0_shallow, mobilenet_0.5_linear; or "
             "mobilenet_v2_<width>, mobilenet_v3_large_<width>[_reduced], mobilenet_v3_small_<width>[_reduced]"
         )
     width_mult = float(match["width"])
     input_size = int(match["size"]) if match["size"] else None
     if not 0 < width_mult < math.inf or input_size == 0:
         raise ValueError(f"backbone name {name!r}: width and input size must be positive")
-    return BackboneName(width_mult, family, variant, input_size)
+    return BackboneName(width_mult, family, variant, input_size, depthwise, activation)

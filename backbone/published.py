@@ -125,9 +125,10 @@ def find_published(name: str, backbone_name: str, input_size: int) -> PublishedW
     if not candidates:
         return None
 
+
     def kind(name: str) -> tuple[object, ...]:
         parsed = parse_name(name)
-        return parsed.family, parsed.variant, parsed.width_mult
+        return parsed.kind, parsed.width_mult
 
     matching = [row for row in candidates if kind(row.backbone) == kind(backbone_name)]
     if not matching:
