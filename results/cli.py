@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from results.ablate_rows import ROWS as ABLATION_ROWS
 from results.bench.areas import AREAS, jobs_of
 from results.compress_rows import DEFAULT_ROWS, NETWORKS, PRECISIONS
 from results.paper import TITLES, read_paper
@@ -24,6 +25,7 @@ COMMANDS = {
     "tables": "the paper's tables compared with ours; this is the default",
     "sweep": "train width by resolution on one task",
     "compress": "ways to a small network compared: trained, distilled, pruned, in 8 bits",
+    "ablate": "parts of MobileNet changed one by one: normalisation, strides, activation, ...",
     "tradeoff": "the best trained network within a latency and a size, as measured here",
     "bench": "speed compared with other libraries",
 }
@@ -38,9 +40,16 @@ def main(words: Sequence[str]) -> int:
 
     Returns:
         The exit status: 0, 1 after an error in the data, 2 after one in the arguments, 3 where a sweep or a
-        compression study is unfinished.
+        study is unfinished.
     """
-    parsers = {"tables": _tables, "sweep": _sweep, "compress": _compress, "tradeoff": _tradeoff, "bench": _bench}
+    parsers = {
+        "tables": _tables,
+        "sweep": _sweep,
+        "compress": _compress,
+        "ablate": _ablate,
+        "tradeoff": _tradeoff,
+        "bench": _bench,
+    }
     command = words[0] if words else "tables"
     if command in parsers:
         return parsers[command](words[1:])
@@ -193,6 +202,49 @@ def _compress(words: Sequence[str]) -> int:
             options.out,
             settings,
             teacher_pretrained=options.teacher_pretrained,
+            rows=options.rows,
+            num_seeds=options.seeds,
+            budget_minutes=options.budget,
+        )
+
+    return exit_status(run)
+
+
+def _ablate(words: Sequence[str]) -> int:
+    rows = "\n".join(f"  {name:<13}{row.summary}" for name, row in ABLATION_ROWS.items())
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} ablate",
+        allow_abbrev=False,  # --seed is a setting
+        description="Change MobileNet in one way at a time, train each network from random weights with the same\n"
+        "data, steps and seeds, and compare it with the one it was made from: the difference, and whether these seeds\n"
+        "can tell. All other settings are the task's; --backbone.name is the base. The same command resumes an\n"
+        "interrupted study.",
+        epilog=f"rows:\n{rows}\n\n"
+        + _examples(
+            "ablate --task classification --out runs/ablate --data.input_size 64 --optim.epochs 20",
+            "ablate --task attributes --rows linear plain --out runs/ablate_faces --backbone.name mobilenet_0.25 "
+            "--budget 60",
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--task", required=True, choices=TASKS)
+    parser.add_argument(
+        "--rows", nargs="+", default=list(ABLATION_ROWS), metavar="ROW", help="from the list below (default: all)"
+    )
+    parser.add_argument(
+        "--seeds", type=_positive, default=3, metavar="N", help="networks of each row (default: %(default)s)"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder for networks, ablate.csv and ablate.png")
+    parser.add_argument("--budget", type=float, metavar="MINUTES", help="start no training after this time")
+    options, settings = parser.parse_known_args(words)
+
+    def run() -> int:
+        from results.ablate import ablate  # only now: torch takes seconds to import
+
+        return ablate(
+            options.task,
+            options.out,
+            settings,
             rows=options.rows,
             num_seeds=options.seeds,
             budget_minutes=options.budget,

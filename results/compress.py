@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from results.compress_report import measure, write
 from results.compress_rows import NETWORKS, PRECISIONS, ROWS
 from results.compress_steps import Study, mult_adds_fraction
-from results.study import CommandError, check_settings
-from tasks.common.cli.main import SAMPLE_CONFIG
-from tasks.common.cli.parser import read_arguments
-from tasks.common.runs.folder import write_settings
-from tasks.common.runtime.repository import ROOT
-from tasks.common.settings import flatten, replace_settings
-from tasks.registry import config_class
+from results.study import CommandError, deadline_after, exit_status, read_shared_settings, save_shared_settings
+from tasks.common.settings import replace_settings
 
 STUDY = "compress.json"
 OWN_FLAGS = {"backbone.name": "--student and --teacher", "backbone.channels": "--student", "seed": "--seeds"}
@@ -58,7 +49,7 @@ def compress(
     _check_rows(rows)
     study = _open_study(task_name, student, teacher, out, settings, teacher_pretrained)
     failed = {row: reason for row in rows if (reason := study.missing(row))}
-    deadline = None if budget_minutes is None else time.monotonic() + 60 * budget_minutes
+    deadline = deadline_after(budget_minutes)
     num_left = 0
     for seed in range(num_seeds):
         for row in rows:
@@ -66,25 +57,19 @@ def compress(
                 num_left += 1
     results = measure(study, rows, num_seeds, failed)
     write(results, study)
-    if num_left:
-        print(f"{num_left} of {num_seeds * len(rows)} networks are left; the same command resumes", file=sys.stderr)
-    return 3 if num_left else 0
+    return exit_status(num_left, num_seeds * len(rows), "networks")
 
 
-def _make(study: Study, row: str, seed: int, deadline: float | None, failed: dict[str, str]) -> bool:
+def _make(study: Study, row: str, seed: int, deadline: float, failed: dict[str, str]) -> bool:
     """Run the commands of a row that have not been run; returns whether there was time for all of them.
 
     What a row cannot have, such as a pruned MobileNet v2, is known when its command fails; the reason is recorded. A
     training that fails ends the study.
     """
     for step in study.steps(row, seed):
-        if step.is_done:
-            continue
-        if deadline is not None and time.monotonic() > deadline:
-            return False
-        print(f"{row}, seed {seed}: {step.folder.name}", file=sys.stderr)
         try:
-            step.run()
+            if not step.make(f"{row}, seed {seed}", deadline):
+                return False
         except CommandError as error:
             if step.command[-1] in ("train", "distill"):
                 raise
@@ -106,13 +91,8 @@ def _open_study(
     task_name: str, student: str, teacher: str, out: Path, settings: Sequence[str], teacher_pretrained: str | None
 ) -> Study:
     """Save the settings that all rows share, which must be those of an earlier study in the folder."""
-    sample = ROOT / "configs" / task_name / SAMPLE_CONFIG
-    arguments = read_arguments(task_name, config_class(task_name), sample, "train", settings)
-    for key in sorted(arguments.given & (OWN_FLAGS.keys() | arguments.options.keys())):
-        raise ValueError(f"--{key}: cannot be set for all rows; use {OWN_FLAGS.get(key, '--out')}")
-    config = replace_settings(arguments.config, {"backbone.name": student, "backbone.channels": None})
-    if config.optim.layers == "linear_probe":
-        raise ValueError("optim.layers: expected all or gradual, since the backbone is trained in all rows")
+    config = read_shared_settings(task_name, settings, OWN_FLAGS)
+    config = replace_settings(config, {"backbone.name": student, "backbone.channels": None})
     pretrained = config.pretrained
     study = Study(
         task=task_name,
@@ -124,7 +104,5 @@ def _open_study(
         mult_adds=mult_adds_fraction(student, teacher, config.data.input_size),
     )
     of_rows = {"task": task_name, "student": student, "teacher": teacher, "weights": study.teacher_pretrained}
-    shared = dataclasses.asdict(config)
-    check_settings(out / STUDY, of_rows | json.loads(json.dumps(flatten(shared))))
-    write_settings(shared, out)
+    save_shared_settings(out / STUDY, of_rows, config)
     return study

@@ -2,81 +2,56 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from datasets.drawing.plot import add_legend_below, new_plot
 from results.compress_rows import network_of, origin_of, precision_of
 from results.compress_steps import Study
 from results.study import mark_frontier, pareto
-from tasks.common.deploy.inference import call_of, inference_copy, inference_cost, latencies_ms
+from results.study_rows import RowResult, num_steps, number, print_rows, read_score
+from tasks.common.deploy.inference import call_of, inference_copy, latencies_ms
 from tasks.common.deploy.session import INPUT, MODEL, open_session
 from tasks.common.drawing.plot import score_title
 from tasks.common.evaluation.report import write_csv
-from tasks.common.runs.folder import LOG, METRICS
+from tasks.common.runs.folder import METRICS
 from tasks.common.runs.load import open_run
 from tasks.common.verbs.export import REPORT
 from tasks.registry import config_class, task_class
 
 TABLE, PICTURE = "compress.csv", "compress.png"
-TABLE_WIDTH = 120  # characters
 MARKERS = {"": "o", "int8": "^", "qat": "v"}
 COSTS = {"file_mb": "size of the ONNX file, MB", "onnx_ms": "one image in ONNX Runtime, ms"}
 
 
 @dataclass(kw_only=True)
-class RowResult:
-    """A row of the table; NaN where something is unknown.
+class CompressedRow(RowResult):
+    """A row of the table; in 8 bits, its parameters are those of the network before.
 
     Attributes:
-        row: its name.
-        scores: of each seed that is finished.
-        mult_adds: in millions.
-        num_params: in millions; in 8 bits, those of the network before.
         file_mb: bytes of the ONNX file, in millions.
         torch_ms: of one image in PyTorch.
         onnx_ms: of one image in ONNX Runtime.
-        num_steps: optimiser steps of the training.
         num_origin_steps: those of the network that it is made of.
         note: why something is missing.
     """
 
-    row: str
-    scores: list[float] = field(default_factory=list)
-    mult_adds: float = math.nan
-    num_params: float = math.nan
     file_mb: float = math.nan
     torch_ms: float = math.nan
     onnx_ms: float = math.nan
-    num_steps: float = math.nan
     num_origin_steps: float = math.nan
     note: str = ""
 
-    @property
-    def score(self) -> float:
-        """The mean over the seeds."""
-        return statistics.mean(self.scores) if self.scores else math.nan
 
-    @property
-    def deviation(self) -> float:
-        """The standard deviation of a seed's score."""
-        return statistics.stdev(self.scores) if len(self.scores) > 1 else math.nan
-
-
-def measure(study: Study, rows: Sequence[str], num_seeds: int, notes: Mapping[str, str]) -> list[RowResult]:
+def measure(study: Study, rows: Sequence[str], num_seeds: int, notes: Mapping[str, str]) -> list[CompressedRow]:
     """What the finished rows score, and what they cost; the networks take turns in measuring latency.
 
     Args:
@@ -86,21 +61,19 @@ def measure(study: Study, rows: Sequence[str], num_seeds: int, notes: Mapping[st
         notes: why a row is not there.
     """
     score_name = task_class(study.task).score_name
-    results, calls = [], list[tuple[RowResult, str, Callable[[], Any]]]()
+    results, calls = [], list[tuple[CompressedRow, str, Callable[[], Any]]]()
     for row in rows:
-        result = RowResult(row=row, note=notes.get(row, ""))
-        scores = [_score(study, row, seed, score_name) for seed in range(num_seeds)]
-        result.scores = [score for score in scores if score is not None]
+        result = CompressedRow(row=row, note=notes.get(row, ""))
+        scores = {seed: _score(study, row, seed, score_name) for seed in range(num_seeds)}
+        result.scores = {seed: score for seed, score in scores.items() if score is not None}
         results.append(result)
         run = study.run_of(row, 0)
         if not result.scores or not (run / METRICS).is_file():
             continue
-        result.num_steps = _num_steps(run)
-        result.num_origin_steps = _num_steps(study.run_of(origin_of(row), 0)) if origin_of(row) else 0
+        result.num_origin_steps = num_steps(study.run_of(origin_of(row), 0)) if origin_of(row) else 0
         task, network = open_run(run, task_class(study.task), config_class(study.task))
         side = task.config.data.input_size
-        cost = inference_cost(network, side)
-        result.mult_adds, result.num_params = cost.mult_adds / 1e6, cost.num_params / 1e6
+        result.measure(run, network, side)
         if not precision_of(row):
             calls.append((result, "torch_ms", call_of(inference_copy(network), side)))
         file = study.export_of(row, 0) / MODEL
@@ -123,20 +96,10 @@ def _score(study: Study, row: str, seed: int, score_name: str) -> float | None:
     if not report.is_file():
         return None
     content = json.loads(report.read_text(encoding="utf-8"))
-    metrics = content["networks"][-1]["metrics"] if precision_of(row) else content
-    if metrics.get(score_name) is None:
-        raise ValueError(f"{report}: has no {score_name}; expected data with validation images")
-    return float(metrics[score_name])
+    return read_score(report, content["networks"][-1]["metrics"] if precision_of(row) else content, score_name)
 
 
-def _num_steps(run: Path) -> int:
-    """The optimiser steps of a training."""
-    with (run / LOG).open(newline="", encoding="utf-8") as file:
-        *_, last = csv.DictReader(file)
-    return int(float(last["step"]))
-
-
-def write(results: Sequence[RowResult], study: Study) -> None:
+def write(results: Sequence[CompressedRow], study: Study) -> None:
     """Print the table, and write it and the plot into the folder of the study."""
     score_name = task_class(study.task).score_name
     measured = [result for result in results if not math.isnan(result.score + result.file_mb + result.onnx_ms)]
@@ -151,46 +114,36 @@ def write(results: Sequence[RowResult], study: Study) -> None:
         _draw(measured, fronts, score_name, study.folder / PICTURE)
 
 
-def _points(results: Sequence[RowResult], cost: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _points(results: Sequence[CompressedRow], cost: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The scores, and one of the costs."""
     return np.array([result.score for result in results]), np.array([getattr(result, cost) for result in results])
 
 
-def _record(result: RowResult, score_name: str, best: Mapping[str, set[str]]) -> dict[str, Any]:
-    costs = {name: value for name, value in vars(result).items() if name not in ("row", "scores", "note")}
-    numbers = {score_name: result.score, "deviation": result.deviation, "num_seeds": len(result.scores), **costs}
-    known = {name: None if math.isnan(value) else value for name, value in numbers.items()}
+def _record(result: CompressedRow, score_name: str, best: Mapping[str, set[str]]) -> dict[str, Any]:
     fronts = {f"best_by_{cost}": int(result.row in rows) for cost, rows in best.items()}
-    return {"row": result.row, **known, **fronts, "note": result.note}
+    return result.record(score_name) | fronts | {"note": result.note}
 
 
-def _print(results: Sequence[RowResult], score_name: str) -> None:
-    console = Console(highlight=False)
-    console.width = max(console.width, TABLE_WIDTH)  # a narrower one would lose digits
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def _print(results: Sequence[CompressedRow], score_name: str) -> None:
     sizes = ("mult-adds\nM", "parameters\nM", "ONNX\nMB", "PyTorch\nms", "ONNX\nms", "steps", "steps\nbefore")
-    for column in ("", score_name, "±", "seeds", *sizes):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    for result in results:
-        table.add_row(
+    cells = [
+        [
             result.row,
-            *(_text(value, ".3f") for value in (result.score, result.deviation)),
+            *(number(value, ".3f") for value in (result.score, result.deviation)),
             str(len(result.scores)),
-            *(_text(value, ".2f") for value in (result.mult_adds, result.num_params, result.file_mb)),
-            *(_text(value, ".2f") for value in (result.torch_ms, result.onnx_ms)),
-            *(_text(value, ".0f") for value in (result.num_steps, result.num_origin_steps)),
-        )
-    console.print(table)
-    for result in results:
-        if result.note:
-            console.print(f"{result.row}: {result.note}", markup=False, soft_wrap=True)
+            *(number(value, ".2f") for value in (result.mult_adds, result.num_params, result.file_mb)),
+            *(number(value, ".2f") for value in (result.torch_ms, result.onnx_ms)),
+            *(number(value, ".0f") for value in (result.num_steps, result.num_origin_steps)),
+        ]
+        for result in results
+    ]
+    notes = [f"{result.row}: {result.note}" for result in results if result.note]
+    print_rows(["", score_name, "±", "seeds", *sizes], cells, notes)
 
 
-def _text(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else format(value, form)
-
-
-def _draw(results: Sequence[RowResult], fronts: Mapping[str, NDArray[np.bool_]], score_name: str, path: Path) -> None:
+def _draw(
+    results: Sequence[CompressedRow], fronts: Mapping[str, NDArray[np.bool_]], score_name: str, path: Path
+) -> None:
     """The score against the file's size and the latency: a colour for each network, a marker for each precision."""
     networks = list(dict.fromkeys(network_of(result.row) for result in results))
     with new_plot(path, 12, 5.5) as figure:

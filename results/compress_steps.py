@@ -21,12 +21,11 @@ from results.compress_rows import (
     origin_of,
     precision_of,
 )
-from results.study import Step
+from results.study import CELLS, Step
 from tasks.common.runs.folder import METRICS
 from tasks.common.settings import CONFIG
 from tasks.common.verbs.export import REPORT
 
-CELLS = "cells"
 PRUNED_TEACHER = "pruned_teacher"  # before it is trained again
 FLAGS = {"": (), "int8": ("--int8",), "qat": ("--int8", "--finetune")}  # of `export`, by precision
 

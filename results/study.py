@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +18,48 @@ from numpy.typing import NDArray
 
 from datasets.drawing.plot import format_log_axis
 from datasets.files import write_json
+from tasks.common.cli.main import SAMPLE_CONFIG
+from tasks.common.cli.parser import read_arguments
 from tasks.common.runs import checkpoint
-from tasks.common.runs.folder import METRICS
-from tasks.common.runtime.repository import child_environment
+from tasks.common.runs.folder import METRICS, write_settings
+from tasks.common.runtime.repository import ROOT, child_environment
+from tasks.common.settings import flatten
+from tasks.registry import config_class
 
-STUDIES = ("sweep.json", "compress.json")  # the settings of each kind
+CELLS = "cells"  # folder of a study's runs
+STUDIES = ("sweep.json", "compress.json", "ablate.json")  # the settings of each kind
+
+
+def read_shared_settings(task_name: str, words: Sequence[str], own_flags: Mapping[str, str]) -> Any:
+    """The settings that all trainings of a study share.
+
+    Args:
+        task_name: of the task.
+        words: settings on the command line; without data, the sample's recipe is taken.
+        own_flags: setting that differs between the trainings -> the study's flag to use instead.
+
+    Raises:
+        ValueError: if a setting is wrong, or differs between the trainings.
+    """
+    sample = ROOT / "configs" / task_name / SAMPLE_CONFIG
+    arguments = read_arguments(task_name, config_class(task_name), sample, "train", words)
+    for key in sorted(arguments.given & (own_flags.keys() | arguments.options.keys())):
+        raise ValueError(f"--{key}: cannot be set for all rows; use {own_flags.get(key, '--out')}")
+    config = arguments.config
+    if config.optim.layers == "linear_probe":
+        raise ValueError("optim.layers: expected all or gradual, since the backbone is trained in all rows")
+    return config
+
+
+def save_shared_settings(file: Path, own: Mapping[str, Any], config: Any) -> None:
+    """Save a study's own settings in a file, and those of its trainings there and as the folder's `config.yaml`.
+
+    Raises:
+        ValueError: if the folder has a study with others.
+    """
+    shared = dataclasses.asdict(config)
+    check_settings(file, {**own, **json.loads(json.dumps(flatten(shared)))})
+    write_settings(shared, file.parent)
 
 
 def check_settings(file: Path, settings: dict[str, Any]) -> None:
@@ -70,12 +110,24 @@ class Step(NamedTuple):
         """Whether it has been finished."""
         return (self.folder / self.done).is_file()
 
-    def run(self) -> None:
-        """Run the command in a process of its own, or resume it.
+    def make(self, title: str, deadline: float) -> bool:
+        """Run the command in a process of its own, or resume it, unless it has been finished.
+
+        Args:
+            title: what it is for, on screen.
+            deadline: it is not started after this time of `time.monotonic()`.
+
+        Returns:
+            Whether it is finished.
 
         Raises:
             CommandError: (a ValueError) if it fails.
         """
+        if self.is_done:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        print(f"{title}: {self.folder.name}", file=sys.stderr)
         if any((self.folder / name).is_file() for name in self.begun):
             words = ["--resume", str(self.folder)]
         else:
@@ -83,6 +135,7 @@ class Step(NamedTuple):
                 shutil.rmtree(self.folder)  # it was interrupted before it could be resumed
             words = [*self.words, self.flag, str(self.folder)]
         run_command([*self.command, *words], self.folder.name)
+        return True
 
 
 class CommandError(ValueError):
@@ -127,6 +180,18 @@ def run_command(words: Sequence[str], title: str) -> None:
         raise KeyboardInterrupt
     if process.returncode:
         raise CommandError(f"{title}: {error}; the command was: {' '.join(command[1:])}", error)
+
+
+def deadline_after(budget_minutes: float | None) -> float:
+    """The time of `time.monotonic()` after so many minutes; never if None."""
+    return math.inf if budget_minutes is None else time.monotonic() + 60 * budget_minutes
+
+
+def exit_status(num_left: int, num_all: int, unit: str) -> int:
+    """The exit status of a study, 0, or 3 if something is left, which is also printed."""
+    if num_left:
+        print(f"{num_left} of {num_all} {unit} are left; the same command resumes", file=sys.stderr)
+    return 3 if num_left else 0
 
 
 def pareto(scores: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -6,8 +6,6 @@ A cell is a run folder of the task, so an interrupted sweep resumes within a cel
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from datasets.drawing.plot import add_legend_below, label_point, new_plot
-from results.study import Step, check_settings, mark_frontier, pareto
+from results.study import CELLS, Step, check_settings, deadline_after, exit_status, mark_frontier, pareto
 from tasks.common.deploy.inference import call_of, inference_cost, latencies_ms
 from tasks.common.drawing.plot import score_title
 from tasks.common.evaluation.report import write_csv
@@ -26,7 +24,7 @@ from tasks.common.runs.folder import METRICS
 from tasks.common.runs.load import open_run
 from tasks.registry import config_class, task_class
 
-SWEEP, TABLE, PICTURE, CELLS = "sweep.json", "sweep.csv", "sweep.png", "cells"
+SWEEP, TABLE, PICTURE = "sweep.json", "sweep.csv", "sweep.png"
 COSTS = {"mult_adds": "mult-adds, M", "num_params": "parameters, M", "latency_ms": "latency of one image, ms"}
 
 
@@ -81,26 +79,18 @@ def sweep(
     weights_of = dict(zip_longest(widths, weights))
     weights_by_name = {f"weights of width {width:g}": file for width, file in weights_of.items()}
     check_settings(out / SWEEP, {"task": task_name, "settings": list(settings)} | weights_by_name)
-    started = time.monotonic()
+    deadline = deadline_after(budget_minutes)
     num_left = 0
     for position, (width, size) in enumerate(grid, 1):
         words = [*settings, "--backbone.name", f"mobilenet_{width}", "--data.input_size", str(size)]
         if (pretrained := weights_of[width]) is not None:
             words += ["--pretrained", pretrained]
         step = Step((f"tasks.{task_name}", "train"), words, out / CELLS / f"{width:g}_{size}")
-        if step.is_done:
-            continue
-        if budget_minutes is not None and time.monotonic() - started > 60 * budget_minutes:
-            num_left += 1
-            continue
-        print(f"cell {position} of {len(grid)}: width {width:g}, {size} px", file=sys.stderr)
-        step.run()
+        num_left += not step.make(f"cell {position} of {len(grid)}", deadline)
     score_name, cells = _measure(task_name, out)
     if cells:
         _write(cells, score_name, out)
-    if num_left:
-        print(f"{num_left} of {len(grid)} cells are left; the same command resumes", file=sys.stderr)
-    return 3 if num_left else 0
+    return exit_status(num_left, len(grid), "cells")
 
 
 def _measure(task_name: str, out: Path) -> tuple[str, list[Cell]]:

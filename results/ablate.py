@@ -1,0 +1,126 @@
+"""`python -m results ablate`: what the parts of MobileNet are worth, at equal data, training steps and seeds."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backbone.build import build_backbone
+from backbone.cost import count_cost
+from backbone.names import BackboneName, parse_name
+from results.ablate_report import AblatedRow, measure, write
+from results.ablate_rows import ROWS, AblationRow
+from results.study import CELLS, Step, deadline_after, exit_status, read_shared_settings, save_shared_settings
+from tasks.common.settings import CONFIG
+
+STUDY = "ablate.json"
+OWN_FLAGS = {"backbone.channels": "--backbone.name", "seed": "--seeds"}
+WIDTHS = range(1, 10_000)  # in thousandths
+
+
+def ablate(
+    task_name: str,
+    out: Path,
+    settings: Sequence[str],
+    *,
+    rows: Sequence[str],
+    num_seeds: int = 3,
+    budget_minutes: float | None = None,
+) -> int:
+    """Train the missing networks of an ablation, and write its table and plot into `out`.
+
+    Args:
+        task_name: of the task.
+        out: folder; an ablation that is in it is resumed.
+        settings: of the task's training, as command-line words; those of every row. `backbone.name` is the base.
+        rows: see `ROWS`; the counterparts of these are trained, too.
+        num_seeds: each row is trained with the seeds 0, 1, ...
+        budget_minutes: no training is started after this time.
+
+    Returns:
+        The exit status: 0, or 3 if something is left.
+
+    Raises:
+        ValueError: if a training fails, or the folder has an ablation with other settings.
+    """
+    chosen = _with_counterparts(rows)
+    config = read_shared_settings(task_name, settings, OWN_FLAGS)
+    base = _base(config)
+    save_shared_settings(out / STUDY, {"task": task_name}, config)
+    networks = {row: network_name(ROWS[row], base.width_mult, config.data.input_size) for row in chosen}
+    deadline = deadline_after(budget_minutes)
+    num_left = 0
+    for seed in range(num_seeds):
+        for row in chosen:
+            words = ["--config", str(out / CONFIG), "--seed", str(seed), "--backbone.name", networks[row]]
+            step = Step((f"tasks.{task_name}", "train"), words, _folder(out, row, seed))
+            num_left += not step.make(f"{row} ({networks[row]})", deadline)
+    results = [AblatedRow(row=row, network=networks[row], counterpart=ROWS[row].counterpart or "") for row in chosen]
+    measure(results, task_name, {row: [_folder(out, row, seed) for seed in range(num_seeds)] for row in chosen})
+    write(results, task_name, out)
+    return exit_status(num_left, num_seeds * len(chosen), "networks")
+
+
+def network_name(row: AblationRow, width_mult: float, input_size: int) -> str:
+    """The backbone of a row.
+
+    Args:
+        row: of the ablation.
+        width_mult: of the base.
+        input_size: in pixels, at which mult-adds are equal.
+    """
+    if not row.equal_mult_adds:
+        return f"mobilenet_{width_mult:g}{row.suffix}"
+    wanted = _mult_adds(f"mobilenet_{width_mult:g}", input_size)
+
+    def name_of(thousandths: int) -> str:
+        return f"mobilenet_{thousandths / 1000:g}{row.suffix}"
+
+    first = bisect_left(WIDTHS, wanted, key=lambda width: _mult_adds(name_of(width), input_size))
+    near = [name_of(WIDTHS[at]) for at in (first - 1, first) if 0 <= at < len(WIDTHS)]
+    return min(near, key=lambda name: abs(_mult_adds(name, input_size) - wanted))
+
+
+def _mult_adds(name: str, input_size: int) -> int:
+    """Of a backbone with one image."""
+    with torch.device("meta"):
+        return count_cost(build_backbone(name), torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8)).mult_adds
+
+
+def _with_counterparts(rows: Sequence[str]) -> list[str]:
+    """The rows in the order of `ROWS`, and those that they are compared with.
+
+    Raises:
+        ValueError: if there is no such row.
+    """
+    for row in rows:
+        if row not in ROWS:
+            raise ValueError(f"--rows: there is no row {row!r}; expected {', '.join(ROWS)}")
+    wanted = {*rows, *(ROWS[row].counterpart for row in rows)}
+    return [row for row in ROWS if row in wanted]
+
+
+def _base(config: Any) -> BackboneName:
+    """The backbone that is varied.
+
+    Raises:
+        ValueError: if the rows do not exist for it, or it is not trained from random weights.
+    """
+    name = config.backbone.name
+    parsed = parse_name(name)
+    if parsed.kind != BackboneName(parsed.width_mult).kind or config.backbone.channels is not None:
+        raise ValueError(f"backbone.name: expected MobileNet v1 as in Table 1, such as mobilenet_0.5, got {name}")
+    if config.pretrained != "none":
+        raise ValueError(
+            f"pretrained: expected none, got {config.pretrained}; all rows start from random weights, since most of "
+            "these networks have no others"
+        )
+    return parsed
+
+
+def _folder(out: Path, row: str, seed: int) -> Path:
+    return out / CELLS / f"{row}_{seed}"
