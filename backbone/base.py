@@ -40,14 +40,17 @@ class Backbone(nn.Module):
         self._last_layer: dict[int, int] = {}
         self._map_layer: dict[int, int] = {}  # whose output is the feature map at that stride
         self._expansions: dict[int, int] = {}  # block whose expansion is the feature map -> its stride
-        factors = [math.prod(convolution.stride[0] for convolution in convolutions(layer)) for layer in self.layers]
-        strides = list(accumulate(factors, operator.mul))
+        strides = list(accumulate(map(self.layer_stride, self.layers), operator.mul))
         for index, (stride, layer) in enumerate(zip(strides, self.layers, strict=True)):
             self._last_layer[stride] = index
             if self.conventions.maps_first_layers and stride in self._map_layer and stride < strides[-1]:
                 continue
             self._map_layer[stride] = index
             self.channels[stride] = convolutions(layer)[-1].out_channels
+
+    def layer_stride(self, layer: nn.Module) -> int:
+        """The factor by which a layer makes feature maps smaller: the product of its convolutions' strides."""
+        return math.prod(convolution.stride[0] for convolution in convolutions(layer))
 
     def set_output_stride(self, output_stride: int) -> None:
         """Replace strides by dilation, so that the coarsest feature map is at that stride; the weights stay the same.

@@ -13,6 +13,7 @@ from backbone.layers import (
     KERAS,
     TIMM,
     TORCHVISION_FASTER_RCNN,
+    TORCHVISION_RESNET,
     TORCHVISION_SEGMENTATION,
     TORCHVISION_SSDLITE,
     TORCHVISION_V2,
@@ -33,6 +34,7 @@ _CONVENTIONS: dict[Family, dict[ConventionsName, Conventions]] = {
     "v2": {"torchvision": TORCHVISION_V2, "keras": KERAS},
     "v3_large": _V3_CONVENTIONS,
     "v3_small": _V3_CONVENTIONS,
+    "resnet50": {"torchvision": TORCHVISION_RESNET},
 }
 _ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu6": nn.ReLU6, "relu": nn.ReLU, "hardswish": nn.Hardswish}
 
@@ -74,6 +76,10 @@ def build_backbone(
         raise ValueError(f"{name}: channels can be given for MobileNet v1 only")
     from backbone.mobilenet_v2_v3 import MobileNetV2, MobileNetV3  # torchvision takes as long to import as torch
 
+    if parsed.family == "resnet50":
+        from backbone.resnet import ResNet50
+
+        return ResNet50(parsed.width_mult, is_separable=parsed.variant == "separable")
     if parsed.family == "v2":
         return MobileNetV2(parsed.width_mult, conventions=_CONVENTIONS["v2"][conventions])
     return MobileNetV3(

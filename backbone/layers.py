@@ -54,6 +54,7 @@ IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 KERAS = Conventions()
 TIMM = Conventions(padding="symmetric", bn_eps=1e-5)
 CAFFE = Conventions(mean=(123.68, 116.779, 103.939), std=1.0)  # Keras calls this normalisation by that name
+TORCHVISION_RESNET = Conventions("symmetric", 1e-5, nn.ReLU, IMAGENET_MEAN, IMAGENET_STD)
 TORCHVISION_V2 = Conventions("symmetric", 1e-5, nn.ReLU6, IMAGENET_MEAN, IMAGENET_STD)
 TORCHVISION_V3 = Conventions("symmetric", 1e-3, nn.Hardswish, IMAGENET_MEAN, IMAGENET_STD)
 # Of torchvision's detectors on MobileNet v3, whose own activations do not depend on these.
@@ -190,3 +191,11 @@ class DepthwiseSeparable(nn.Sequential):
             has_activation=depthwise == "activated",
         )
         self.pointwise = ConvBNReLU(in_channels, out_channels, 1, conventions)
+
+
+def init_weights(module: nn.Module) -> None:
+    """He initialisation by the fan-out within a group; batch normalisation is the identity already."""
+    for child in module.modules():
+        if isinstance(child, nn.Conv2d):
+            fan_out = child.weight[0, 0].numel() * child.out_channels // child.groups
+            nn.init.normal_(child.weight, 0.0, (2.0 / fan_out) ** 0.5)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import nn
 
 from backbone.base import Backbone, convolutions
-from backbone.layers import KERAS, ConvBNReLU, Conventions, DepthwiseSeparable
+from backbone.layers import KERAS, ConvBNReLU, Conventions, DepthwiseSeparable, init_weights
 from backbone.names import Depthwise, Variant
 
 
@@ -88,7 +88,7 @@ class MobileNet(Backbone):
         if variant == "head":
             layers.append(ConvBNReLU(in_channels, channels[-1], 1, conventions))
         super().__init__(layers, width_mult=width_mult, conventions=conventions)
-        _init_weights(self)
+        init_weights(self)
 
     @property
     def layer_channels(self) -> list[int]:
@@ -105,11 +105,3 @@ def _blocks(variant: Variant) -> tuple[Row, ...]:
     elif variant == "shallow":
         return SHALLOW
     return tuple(row._replace(stride=stride) for row, stride in zip(TABLE_1, strides, strict=True))
-
-
-def _init_weights(module: nn.Module) -> None:
-    """He initialisation by the fan-out within a group; batch normalisation is the identity already."""
-    for child in module.modules():
-        if isinstance(child, nn.Conv2d):
-            fan_out = child.weight[0, 0].numel() * child.out_channels // child.groups
-            nn.init.normal_(child.weight, 0.0, (2.0 / fan_out) ** 0.5)

@@ -125,7 +125,6 @@ def find_published(name: str, backbone_name: str, input_size: int) -> PublishedW
     if not candidates:
         return None
 
-
     def kind(name: str) -> tuple[object, ...]:
         parsed = parse_name(name)
         return parsed.kind, parsed.width_mult

@@ -13,13 +13,13 @@ from backbone.build import build_backbone
 from backbone.cost import count_cost
 from backbone.names import BackboneName, parse_name
 from results.ablate_report import AblatedRow, measure, write
-from results.ablate_rows import ROWS, AblationRow
+from results.ablate_rows import ROWS
 from results.study import CELLS, Step, deadline_after, exit_status, read_shared_settings, save_shared_settings
 from tasks.common.settings import CONFIG
 
 STUDY = "ablate.json"
 OWN_FLAGS = {"backbone.channels": "--backbone.name", "seed": "--seeds"}
-WIDTHS = range(1, 10_000)  # in thousandths
+MAX_WIDER = 4  # than the counterpart, of a row with equal mult-adds or parameters
 
 
 def ablate(
@@ -51,7 +51,7 @@ def ablate(
     config = read_shared_settings(task_name, settings, OWN_FLAGS)
     base = _base(config)
     save_shared_settings(out / STUDY, {"task": task_name}, config)
-    networks = {row: network_name(ROWS[row], base.width_mult, config.data.input_size) for row in chosen}
+    networks = {row: network_name(row, base.width_mult, config.data.input_size) for row in chosen}
     deadline = deadline_after(budget_minutes)
     num_left = 0
     for seed in range(num_seeds):
@@ -59,13 +59,13 @@ def ablate(
             words = ["--config", str(out / CONFIG), "--seed", str(seed), "--backbone.name", networks[row]]
             step = Step((f"tasks.{task_name}", "train"), words, _folder(out, row, seed))
             num_left += not step.make(f"{row} ({networks[row]})", deadline)
-    results = [AblatedRow(row=row, network=networks[row], counterpart=ROWS[row].counterpart or "") for row in chosen]
+    results = [AblatedRow(row=row, network=networks[row], counterpart=ROWS[row].counterpart) for row in chosen]
     measure(results, task_name, {row: [_folder(out, row, seed) for seed in range(num_seeds)] for row in chosen})
     write(results, task_name, out)
     return exit_status(num_left, num_seeds * len(chosen), "networks")
 
 
-def network_name(row: AblationRow, width_mult: float, input_size: int) -> str:
+def network_name(row: str, width_mult: float, input_size: int) -> str:
     """The backbone of a row.
 
     Args:
@@ -73,22 +73,19 @@ def network_name(row: AblationRow, width_mult: float, input_size: int) -> str:
         width_mult: of the base.
         input_size: in pixels, at which mult-adds are equal.
     """
-    if not row.equal_mult_adds:
-        return f"mobilenet_{width_mult:g}{row.suffix}"
-    wanted = _mult_adds(f"mobilenet_{width_mult:g}", input_size)
+    prefix, suffix, equal = ROWS[row].prefix, ROWS[row].suffix, ROWS[row].equal
+    if equal is None:
+        return f"{prefix}_{width_mult:g}{suffix}"
 
-    def name_of(thousandths: int) -> str:
-        return f"mobilenet_{thousandths / 1000:g}{row.suffix}"
+    def cost_of(name: str) -> int:
+        images = torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8, device="meta")
+        with torch.device("meta"):
+            return int(getattr(count_cost(build_backbone(name), images), equal))
 
-    first = bisect_left(WIDTHS, wanted, key=lambda width: _mult_adds(name_of(width), input_size))
-    near = [name_of(WIDTHS[at]) for at in (first - 1, first) if 0 <= at < len(WIDTHS)]
-    return min(near, key=lambda name: abs(_mult_adds(name, input_size) - wanted))
-
-
-def _mult_adds(name: str, input_size: int) -> int:
-    """Of a backbone with one image."""
-    with torch.device("meta"):
-        return count_cost(build_backbone(name), torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8)).mult_adds
+    wanted = cost_of(network_name(ROWS[row].counterpart, width_mult, input_size))
+    names = [f"{prefix}_{width / 1000:g}{suffix}" for width in range(1, int(MAX_WIDER * 1000 * width_mult))]
+    first = bisect_left(names, wanted, key=cost_of)
+    return min(names[max(first - 1, 0) : first + 1], key=lambda name: abs(cost_of(name) - wanted))
 
 
 def _with_counterparts(rows: Sequence[str]) -> list[str]:
