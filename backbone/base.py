@@ -112,7 +112,7 @@ class Backbone(nn.Module):
         Raises:
             ValueError: if this network has no such blocks.
         """
-        raise ValueError("no expansion: MobileNet v1 has no inverted residual blocks")
+        raise ValueError("no expansion: this network has no inverted residual blocks")
 
     def tap_expansion(self, stride: int) -> None:
         """Make the feature map at that stride the expansion in the next block, in place of the last layer's output.

@@ -83,9 +83,9 @@ class BackboneName:
     activation: Activation = "relu6"
 
     @property
-    def kind(self) -> tuple[Family, Variant, Depthwise, Activation]:
-        """Everything but width and input size: what weights are made for, whether or not shapes tell."""
-        return self.family, self.variant, self.depthwise, self.activation
+    def untold(self) -> tuple[str, Depthwise, Activation]:
+        """What the names and shapes of weights do not tell: strides, and activations of MobileNet v1."""
+        return self.variant if self.variant in ("early", "late") else "", self.depthwise, self.activation
 
 
 def parse_name(name: str) -> BackboneName:

@@ -13,10 +13,10 @@ import sys
 import tarfile
 import urllib.request
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backbone.names import ConventionsName, parse_name
+from backbone.names import BackboneName, ConventionsName, parse_name
 
 KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/"
 _TIMM_TAG = "ra4_e3600_r224_in1k"
@@ -125,11 +125,10 @@ def find_published(name: str, backbone_name: str, input_size: int) -> PublishedW
     if not candidates:
         return None
 
-    def kind(name: str) -> tuple[object, ...]:
-        parsed = parse_name(name)
-        return parsed.kind, parsed.width_mult
+    def any_size(name: str) -> BackboneName:
+        return replace(parse_name(name), input_size=None)
 
-    matching = [row for row in candidates if kind(row.backbone) == kind(backbone_name)]
+    matching = [row for row in candidates if any_size(row.backbone) == any_size(backbone_name)]
     if not matching:
         names = dict.fromkeys(row.backbone.rsplit("_", 1)[0] for row in candidates)
         raise ValueError(f"{name} published no weights for {backbone_name}; it has {', '.join(names)}")

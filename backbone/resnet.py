@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 from torch import nn
@@ -57,7 +56,9 @@ class ResNet50(Backbone):
         """The factor by which a layer makes feature maps smaller; a shortcut's stride is its block's."""
         if isinstance(layer, ConvBNReLU):
             return super().layer_stride(layer)
-        return math.prod(part.stride for part in layer.modules() if isinstance(part, nn.MaxPool2d | Bottleneck))
+        pooling: int = 2 if isinstance(layer, nn.Sequential) else 1
+        (block,) = (part for part in layer.modules() if isinstance(part, Bottleneck))
+        return pooling * block.stride
 
     def set_output_stride(self, output_stride: int) -> None:
         """Not possible.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from backbone.names import BackboneName, parse_name
 from results.ablate_report import AblatedRow, measure, write
 from results.ablate_rows import ROWS
 from results.study import CELLS, Step, deadline_after, exit_status, read_shared_settings, save_shared_settings
-from tasks.common.settings import CONFIG
+from tasks.common.settings import CONFIG, replace_settings
+from tasks.registry import task_class
 
 STUDY = "ablate.json"
 OWN_FLAGS = {"backbone.channels": "--backbone.name", "seed": "--seeds"}
@@ -52,17 +54,21 @@ def ablate(
     base = _base(config)
     save_shared_settings(out / STUDY, {"task": task_name}, config)
     networks = {row: network_name(row, base.width_mult, config.data.input_size) for row in chosen}
+    notes = {row: _why_impossible(task_name, config, networks[row]) for row in chosen}
+    possible = [row for row in chosen if not notes[row]]
     deadline = deadline_after(budget_minutes)
     num_left = 0
     for seed in range(num_seeds):
-        for row in chosen:
+        for row in possible:
             words = ["--config", str(out / CONFIG), "--seed", str(seed), "--backbone.name", networks[row]]
             step = Step((f"tasks.{task_name}", "train"), words, _folder(out, row, seed))
-            num_left += not step.make(f"{row} ({networks[row]})", deadline)
-    results = [AblatedRow(row=row, network=networks[row], counterpart=ROWS[row].counterpart) for row in chosen]
+            num_left += not step.make(f"{row}, seed {seed}: {networks[row]}", deadline)
+    results = [
+        AblatedRow(row=row, network=networks[row], counterpart=ROWS[row].counterpart, note=notes[row]) for row in chosen
+    ]
     measure(results, task_name, {row: [_folder(out, row, seed) for seed in range(num_seeds)] for row in chosen})
     write(results, task_name, out)
-    return exit_status(num_left, num_seeds * len(chosen), "networks")
+    return exit_status(num_left, num_seeds * len(possible), "networks")
 
 
 def network_name(row: str, width_mult: float, input_size: int) -> str:
@@ -88,6 +94,16 @@ def network_name(row: str, width_mult: float, input_size: int) -> str:
     return min(names[max(first - 1, 0) : first + 1], key=lambda name: abs(cost_of(name) - wanted))
 
 
+def _why_impossible(task_name: str, config: Any, network: str) -> str:
+    """Why the task cannot have a network on that backbone; empty if it can."""
+    try:
+        of_row = replace_settings(config, {"backbone.name": network})
+        task_class(task_name).with_num_classes(of_row, None).build_model()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def _with_counterparts(rows: Sequence[str]) -> list[str]:
     """The rows in the order of `ROWS`, and those that they are compared with.
 
@@ -109,7 +125,7 @@ def _base(config: Any) -> BackboneName:
     """
     name = config.backbone.name
     parsed = parse_name(name)
-    if parsed.kind != BackboneName(parsed.width_mult).kind or config.backbone.channels is not None:
+    if replace(parsed, input_size=None) != BackboneName(parsed.width_mult) or config.backbone.channels is not None:
         raise ValueError(f"backbone.name: expected MobileNet v1 as in Table 1, such as mobilenet_0.5, got {name}")
     if config.pretrained != "none":
         raise ValueError(

@@ -38,12 +38,14 @@ class AblatedRow(RowResult):
         counterpart: row that it is compared with; empty if there is none.
         difference: of the score to the counterpart's, mean over the seeds that both have.
         half_interval: half the width of its 95 % confidence interval.
+        note: why there is no such network.
     """
 
     network: str
     counterpart: str
     difference: float = math.nan
     half_interval: float = math.nan
+    note: str = ""
 
     def compare(self, other: RowResult) -> None:
         """Fill in the difference to the counterpart.
@@ -60,7 +62,7 @@ class AblatedRow(RowResult):
     @property
     def verdict(self) -> str:
         """What the seeds say about the difference."""
-        if not self.counterpart:
+        if not self.counterpart or self.note:
             return ""
         if math.isnan(self.half_interval):
             return UNKNOWN
@@ -116,7 +118,8 @@ def write(results: Sequence[AblatedRow], task_name: str, folder: Path) -> None:
         ]
         for result in results
     ]
-    print_rows([*columns, "parameters\nM", "steps"], cells, [EXPLANATION])
+    notes = [f"{result.row}: {result.note}" for result in results if result.note]
+    print_rows([*columns, "parameters\nM", "steps"], cells, [*notes, EXPLANATION])
     measured = [result for result in results if result.scores]
     if measured:
         _draw(measured, score_title(score_name), folder / PICTURE)
@@ -125,7 +128,7 @@ def write(results: Sequence[AblatedRow], task_name: str, folder: Path) -> None:
 def _record(result: AblatedRow, score_name: str) -> dict[str, Any]:
     by_seed = {f"seed_{seed}": score for seed, score in result.scores.items()}
     words = {"network": result.network, "counterpart": result.counterpart, "verdict": result.verdict}
-    return result.record(score_name) | words | by_seed
+    return result.record(score_name) | words | {"note": result.note} | by_seed
 
 
 def _draw(results: Sequence[AblatedRow], title: str, path: Path) -> None:

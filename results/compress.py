@@ -68,7 +68,7 @@ def _make(study: Study, row: str, seed: int, deadline: float, failed: dict[str, 
     """
     for step in study.steps(row, seed):
         try:
-            if not step.make(f"{row}, seed {seed}", deadline):
+            if not step.make(f"{row}, seed {seed}: {step.folder.name}", deadline):
                 return False
         except CommandError as error:
             if step.command[-1] in ("train", "distill"):

@@ -110,11 +110,11 @@ class Step(NamedTuple):
         """Whether it has been finished."""
         return (self.folder / self.done).is_file()
 
-    def make(self, title: str, deadline: float) -> bool:
+    def make(self, title: str, deadline: float = math.inf) -> bool:
         """Run the command in a process of its own, or resume it, unless it has been finished.
 
         Args:
-            title: what it is for, on screen.
+            title: printed when it starts.
             deadline: it is not started after this time of `time.monotonic()`.
 
         Returns:
@@ -127,7 +127,7 @@ class Step(NamedTuple):
             return True
         if time.monotonic() > deadline:
             return False
-        print(f"{title}: {self.folder.name}", file=sys.stderr)
+        print(title, file=sys.stderr)
         if any((self.folder / name).is_file() for name in self.begun):
             words = ["--resume", str(self.folder)]
         else:

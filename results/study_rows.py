@@ -18,7 +18,7 @@ from torch import nn
 from tasks.common.deploy.inference import inference_cost
 from tasks.common.runs.folder import LOG
 
-TABLE_WIDTH = 120  # characters
+MAX_TABLE_WIDTH = 1000  # characters
 
 
 @dataclass(kw_only=True)
@@ -86,14 +86,15 @@ def number(value: float, form: str) -> str:
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str]) -> None:
-    """Print a table, and notes below it."""
-    console = Console(highlight=False)
-    console.width = max(console.width, TABLE_WIDTH)  # a narrower one would lose digits
+    """Print a table, and notes below it; where the terminal is narrower, its lines are broken, and no digit is lost."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
+    console = Console(highlight=False)
+    needed = console.measure(table, options=console.options.update(width=MAX_TABLE_WIDTH)).maximum
+    console.width = max(console.width, needed)
     console.print(table)
     for note in notes:
         console.print(note, markup=False, soft_wrap=True)

@@ -86,7 +86,7 @@ def sweep(
         if (pretrained := weights_of[width]) is not None:
             words += ["--pretrained", pretrained]
         step = Step((f"tasks.{task_name}", "train"), words, out / CELLS / f"{width:g}_{size}")
-        num_left += not step.make(f"cell {position} of {len(grid)}", deadline)
+        num_left += not step.make(f"cell {position} of {len(grid)}: width {width:g}, {size} px", deadline)
     score_name, cells = _measure(task_name, out)
     if cells:
         _write(cells, score_name, out)

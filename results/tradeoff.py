@@ -130,9 +130,7 @@ def _export(task_name: str, run: Path, folder: Path, precision: str, title: str)
     step = Step((f"tasks.{task_name}", "export"), words, path, "--out", LAST_FILE, begun=())
     if step.is_done and (path / LAST_FILE).stat().st_mtime < (run / checkpoint.BEST).stat().st_mtime:
         shutil.rmtree(path)
-    if not step.is_done:
-        print(title, file=sys.stderr)
-        step.run()
+    step.make(title)
     return path
 
 

@@ -180,7 +180,7 @@ class DetectionConfig(TaskConfig):
             size = self.data.input_size
             require(size % 32 == 0, "data.input_size", "a multiple of 32 with faster_rcnn_fpn, such as 320", size)
         taps = self.is_used("ssd.finest_map") and self.ssd.finest_map == "expansion"
-        if taps and parse_name(self.backbone.name).family == "v1":
+        if taps and parse_name(self.backbone.name).family in ("v1", "resnet50"):
             require(False, "ssd.finest_map", f"layer, since {self.backbone.name} has no expansions", "expansion")
 
     def is_used(self, key: str) -> bool:

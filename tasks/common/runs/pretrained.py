@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 from backbone.base import Backbone
 from backbone.build import build_backbone, default_conventions
+from backbone.names import parse_name
 from backbone.published import download_once
 from backbone.weights import Weights, load_weights, num_outputs, open_weights, weight_names
+from tasks.common.config import BackboneConfig
 from tasks.common.deploy.session import MODEL
 from tasks.common.published import PUBLISHED_MODELS
 from tasks.common.runs.card import HUB
@@ -109,7 +111,23 @@ def build_pretrained(config: Any, weights: Weights | None) -> Backbone:
     backbone = build_backbone(config.backbone.name, conventions, config.backbone.channels)
     if weights is not None:
         load_weights(backbone, weights)
+        _check_untold(config.backbone.name, weights)
     return backbone
+
+
+def _check_untold(name: str, weights: Weights) -> None:
+    """Make sure that weights whose shapes fit a backbone were trained with its strides and activations.
+
+    Raises:
+        ValueError: if they were not.
+    """
+    given = weights.settings.get("backbone.name") if isinstance(weights, TaskWeights) else None
+    made_for = parse_name(given or BackboneConfig().name)  # publishers have no other strides and activations
+    if parse_name(name).untold != made_for.untold:
+        raise ValueError(
+            f"{weights.origin}: made for another network: their shapes fit {name}, but they were trained with other "
+            "strides or activations; expected another --backbone.name, or --pretrained none"
+        )
 
 
 def adopt_settings(config: Any, weights: Weights, task: str, given: Collection[str] = ()) -> Any:
