@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import h5py
@@ -171,9 +172,12 @@ def _read_torch(path: Path) -> State:
     try:
         with path.open("rb") as file:
             is_zip = file.read(2) == b"PK"  # others are of torch before 1.6, or no files of torch
+        source: Path | BytesIO = path
         if is_zip:
             refuse_compressed(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        else:  # from memory, where a damaged length takes no more than there is
+            source = BytesIO(path.read_bytes())
+        content = torch.load(source, map_location="cpu", weights_only=True)
     except (CompressedFileError, MemoryError):
         raise
     except Exception as error:  # of any type, when the file is no pickle

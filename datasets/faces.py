@@ -214,7 +214,7 @@ def _find_photos(root: Path, photos: Sequence[Photo]) -> tuple[list[str], set[Ph
     names, missing = [], set()
     for identity, group in itertools.groupby(photos, key=lambda photo: photo.identity):
         folder = root / identity
-        listed = list_images(root, identity, recursive=False).names if Path(folder).is_dir() else []
+        listed = list_images(root, identity, recursive=False).names if os.path.isdir(folder) else []
         name_of = {Path(name).stem: name for name in listed}
         for photo in group:
             stem = f"{identity}_{photo.number:04d}"

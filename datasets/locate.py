@@ -11,7 +11,6 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -161,7 +160,7 @@ def _by_stem(root: Path, names: Sequence[str], folders: Sequence[str]) -> tuple[
     """The names with the suffixes of the files in the first folder that has some of them, and a line about it."""
     stems = [_stem(name) for name in names]
     for folder in folders:
-        if not (root / folder).is_dir():
+        if not os.path.isdir(root / folder):
             continue
         prefix = "" if folder in ("", ".") else f"{folder}/"
         name_of = {_stem(name): name for name in (n.removeprefix(prefix) for n in list_images(root, folder).names)}
@@ -179,15 +178,9 @@ def _stem(name: str) -> str:
 
 def _likely_folder(root: Path, folders: Sequence[str], names: Sequence[str]) -> str:
     """The folder below which most of the first names are files; the first one that exists if none has any."""
-    existing = [folder for folder in dict.fromkeys(folders) if (root / folder).is_dir()] or ["."]
+    existing = [folder for folder in dict.fromkeys(folders) if os.path.isdir(root / folder)] or ["."]
     probed = [name for name in names[:NUM_PROBED] if "\0" not in name]
-    return max(existing, key=lambda folder: sum(_is_file(root / folder / name) for name in probed))
-
-
-def _is_file(path: Path) -> bool:
-    with suppress(OSError):  # the name is longer than names of files can be
-        return path.is_file()
-    return False
+    return max(existing, key=lambda folder: sum(os.path.isfile(root / folder / name) for name in probed))
 
 
 def _index_files(root: Path) -> dict[str, list[tuple[list[str], str]]]:

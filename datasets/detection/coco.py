@@ -5,6 +5,7 @@ Here its files are found, and the images that they name; `coco_json.py` reads wh
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -72,7 +73,7 @@ def read_coco(root: Path, file: Path, images: str | None = None, split: Split = 
     Raises:
         ValueError: naming the file and the fault, see `read_coco_json`; or there is no such folder of images.
     """
-    if images is not None and not (root / images).is_dir():
+    if images is not None and not os.path.isdir(root / images):
         raise ValueError(f"{root / images}: there is no such folder; expected that of the images for {split}")
     content = read_coco_json(file)
     folders = image_folders(root, file, split) if images is None else [images]
