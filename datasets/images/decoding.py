@@ -22,6 +22,7 @@ from PIL.TiffImagePlugin import (
 from datasets.images.headers import (
     APP1,
     END_OF_IMAGE,
+    PNG_CHUNKS_OFFSET,
     PNG_DEPTH_OFFSET,
     SIGNATURE_BYTES,
     ImageHeader,
@@ -176,6 +177,8 @@ def _decode_jpeg(data: bytes, min_side_px: int | None) -> Image | None:
 
 
 def _decode_by_opencv(data: bytes, flags: int) -> Image:
+    if format_of(data[:SIGNATURE_BYTES]) == "PNG":
+        _check_chunks(data)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error below says it in one line
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -222,6 +225,18 @@ def _check_bit_fields(data: bytes) -> None:
         has_fields = (bits, compression) == (32, _BIT_FIELDS) and header_bytes in range(36, 56)
         if has_fields and struct.unpack_from("<3I", data, 54) != _BGR_FIELDS:
             raise ValueError("BMP with bit fields of another order than BGR and a short header, which is not read")
+
+
+def _check_chunks(data: bytes) -> None:
+    """Refuse PNG files with a part that is longer than the file: OpenCV would take that much memory, up to 2 GiB."""
+    position = PNG_CHUNKS_OFFSET
+    while position + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + size  # with its length, its kind and its checksum
+        if position - 4 > len(data):
+            raise ValueError("truncated image")
+        if kind == b"IEND":
+            break
 
 
 def _decode_by_pillow(data: bytes, image_format: str) -> Image:

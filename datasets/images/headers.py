@@ -50,7 +50,7 @@ _READERS: dict[str, Callable[[BinaryIO], ImageFile]] = {
     "AVIF": AvifImageFile,
 }
 _HEIF_BRAND = re.compile(rb"(hei|hev|mif1|msf1)")
-PNG_DEPTH_OFFSET = 24
+PNG_CHUNKS_OFFSET, PNG_DEPTH_OFFSET = 8, 24
 _TIFF_MODES = {0: "L", 1: "L", 3: "P", 5: "CMYK"}  # by photometric interpretation
 ORIENTATION = 274  # the tag of EXIF and TIFF
 TRANSPOSED = frozenset(range(5, 9))  # orientations

@@ -161,6 +161,15 @@ def test_a_truncated_file_of_another_format_is_unreadable(kind: str, rng: np.ran
         decode_image(data[:-1], Path("cut"))
 
 
+@pytest.mark.parametrize("kind", [b"IDAT", b"tEXt", b"eXIf"])
+def test_no_room_is_made_for_a_part_that_is_longer_than_its_file(kind: bytes, picture: np.ndarray) -> None:
+    """OpenCV would take 1 GiB."""
+    data = encoded(picture, "PNG")
+    part = (2**30).to_bytes(4, "big") + kind
+    with pytest.raises(UnreadableImageError, match=r"long\.png: truncated image$"):
+        decode_image(data[:33] + part + data[33:], Path("long.png"))
+
+
 @pytest.mark.parametrize("variant", [*JPEG_VARIANTS, *OTHER_FORMATS])
 def test_bytes_after_the_end_of_the_image_change_nothing(
     variant: str, picture: np.ndarray, rng: np.random.Generator
