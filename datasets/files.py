@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -38,7 +39,7 @@ def atomic_write(path: Path, *, backup: Path | None = None) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = _temporary(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -50,11 +51,38 @@ def atomic_write(path: Path, *, backup: Path | None = None) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(path: Path, *, min_age_s: float = LEFTOVER_S) -> None:
-    """Remove old temporary files of `atomic_write`, but those of other processes that are running on this machine.
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`, which is renamed to it if the block ends without an error.
+
+    Otherwise it is removed; that of a killed process by a later call, once it is an hour old.
 
     Args:
-        path: the file that they would have replaced; theirs have a process id between stem and suffix.
+        path: the new folder; there may be an empty one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
+    temporary = _temporary(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """The temporary name of a file or folder, which no other process uses."""
+    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+
+
+def remove_leftovers(path: Path, *, min_age_s: float = LEFTOVER_S) -> None:
+    """Remove what killed processes have left of `atomic_write` or `whole_folder`.
+
+    What belongs to another process that is running on this machine stays.
+
+    Args:
+        path: the file or folder that it would have become; theirs have a process id between stem and suffix.
         min_age_s: how old they are at least.
     """
     for leftover in path.parent.glob(f".{glob.escape(path.stem)}.*{path.suffix}"):
@@ -62,7 +90,7 @@ def remove_leftovers(path: Path, *, min_age_s: float = LEFTOVER_S) -> None:
         with suppress(FileNotFoundError):  # another process has removed it
             is_old = process_id.isdecimal() and time.time() - leftover.stat().st_mtime > min_age_s
             if is_old and not _is_another_process(int(process_id)):
-                leftover.unlink()
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def _is_another_process(process_id: int) -> bool:

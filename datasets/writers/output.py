@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from datasets.files import whole_folder
 from datasets.progress import Progress
 
 # Not in file names, so that any program and any list of names can have them: control characters, half surrogates (of
@@ -73,9 +74,7 @@ def _is_linked(source: Path, target: Path) -> bool:
 
 @contextmanager
 def new_output(out: Path, root: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `out`, which is renamed to `out` if the block ends without an error.
-
-    Otherwise it is removed, also after Ctrl-C; a killed process leaves `.<name>.unfinished-<process id>`.
+    """Yield a temporary folder beside `out`, which becomes `out` if the block ends without an error: `whole_folder`.
 
     Args:
         out: the new folder.
@@ -91,18 +90,13 @@ def new_output(out: Path, root: Path) -> Iterator[Path]:
         )
     if os.path.lexists(place) and not (place.is_dir() and not any(place.iterdir())):
         raise ValueError(f"--out {out}: exists; nothing is overwritten, so name a new folder")
-    temporary = place.with_name(f".{place.name}.unfinished-{os.getpid()}")
     try:
-        try:
-            temporary.mkdir(parents=True)
+        with whole_folder(place) as temporary:
             yield temporary
-            temporary.rename(place)
-        except OSError as error:
-            file = error.filename2 or error.filename  # of a copy, the second is the one that is written
-            where = f" ({file})" if file else ""
-            raise ValueError(f"--out {out}: {error.strerror or error}{where}; nothing is left there") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        file = error.filename2 or error.filename  # of a copy, the second is the one that is written
+        where = f" ({file})" if file else ""
+        raise ValueError(f"--out {out}: {error.strerror or error}{where}; nothing is left there") from error
 
 
 def flat_names(names: Sequence[str]) -> list[str]:

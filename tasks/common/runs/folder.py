@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from datasets.files import atomic_write, new_folder
+from datasets.files import atomic_write, new_folder, whole_folder
 from tasks.common.inference_task import InferenceTask
 from tasks.common.settings import CONFIG, flatten, load_yaml
 
@@ -83,8 +83,30 @@ def out_folder(task: InferenceTask[Any], default: str, *, out: str | None, run: 
         out: folder given by the user.
         run: the run that the command reads; None for published weights.
     """
+    return make_folder(Path(out), "--out") if out is not None else _default_folder(task, default, run)
+
+
+@contextmanager
+def whole_out_folder(
+    task: InferenceTask[Any], default: str, *, out: str | None, run: str | None = None
+) -> Iterator[tuple[Path, Path]]:
+    """An output folder that is there in full or not at all; yields it, and under which name it is to be filled.
+
+    Args:
+        task: see `out_folder`.
+        default: see `out_folder`.
+        out: see `out_folder`.
+        run: see `out_folder`.
+    """
     if out is not None:
-        return make_folder(Path(out), "--out")
+        _refuse_existing(Path(out), "--out")
+    folder = Path(out) if out is not None else _default_folder(task, default, run)
+    with whole_folder(folder) as temporary:
+        yield folder, temporary
+
+
+def _default_folder(task: InferenceTask[Any], default: str, run: str | None) -> Path:
+    """A new folder in the run, or among the task's runs."""
     if run is not None:
         return new_folder(Path(run) / default)
     return new_folder(Path("runs") / task.name / f"{task.config.backbone.name}-{default}")

@@ -28,7 +28,7 @@ from tasks.common.deploy.readme import format_readme
 from tasks.common.deploy.session import MODEL, describe_outputs
 from tasks.common.deploy.web_page import read_runtime, write_page
 from tasks.common.evaluation.sample import sample_images
-from tasks.common.runs.folder import check_out_folder, explain_full_disk, out_folder, same_again, write_settings
+from tasks.common.runs.folder import check_out_folder, explain_full_disk, same_again, whole_out_folder, write_settings
 from tasks.common.runs.load import load_model, refuse_export
 from tasks.common.runs.threshold import copy_table
 from tasks.common.runtime.extras import check_packages
@@ -87,25 +87,25 @@ def export(task_class: type[Task[Any]], arguments: Arguments) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         exported = _export(task, network, graph, options, Path(temporary))
         name = "export-int8" if options["int8"] else "export"
-        folder = out_folder(task, name, out=options["out"], run=options["run"])
-        with explain_full_disk(folder, same_again):
-            shutil.copyfile(exported.file, folder / MODEL)
-            write_settings(dataclasses.asdict(task.config), folder)
-            task.write_metadata(folder)
+        place = whole_out_folder(task, name, out=options["out"], run=options["run"])
+        with place as (folder, unfinished), explain_full_disk(folder, same_again):
+            shutil.copyfile(exported.file, unfinished / MODEL)
+            write_settings(dataclasses.asdict(task.config), unfinished)
+            task.write_metadata(unfinished)
             if exported.converted is not None:
-                exported.converted.save(folder)
+                exported.converted.save(unfinished)
             if options["run"]:
-                copy_table(options["run"], folder)
-            rows = exported.comparison.rows(folder)
-            _write_report(exported, rows, folder)
+                copy_table(options["run"], unfinished)
+            rows = exported.comparison.rows(unfinished)
+            _write_report(exported, rows, unfinished)
             if graph is not None:
-                task.write_extra_files(folder)
-                shutil.copyfile(PREDICTOR_FILE, folder / PREDICTOR_FILE.name)
+                task.write_extra_files(unfinished)
+                shutil.copyfile(PREDICTOR_FILE, unfinished / PREDICTOR_FILE.name)
                 other_files = [] if exported.converted is None else [exported.converted.describe()]
                 if page_files is not None:
-                    write_page(folder, task.predictor_settings(), page_files)
+                    write_page(unfinished, task.predictor_settings(), page_files)
                     other_files.append(PAGE)
-                _write_readme(task, rows, _pretrained(arguments), other_files, folder)
+                _write_readme(task, rows, _pretrained(arguments), other_files, unfinished)
     _print(task, exported, rows)
     print(f"use it with: python -m tasks.{task.name} predict --run {quote(str(folder))} INPUT...", file=sys.stderr)
     if page_files is not None:
