@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +32,31 @@ def inference_class(name: str) -> type[InferenceTask[Any]]:
     module = importlib.import_module(f"tasks.{name}.inference")
     found: type[InferenceTask[Any]] = getattr(module, f"{name.capitalize()}Inference")
     return found
+
+
+def check_metadata(name: str, metadata: Mapping[str, Any], origin: object) -> None:
+    """Check the metadata of a model, which may be anybody's.
+
+    Args:
+        name: of the task; another one than in TASKS is left to its own program.
+        metadata: as they were read.
+        origin: for the message.
+
+    Raises:
+        ValueError: if they lack what the task needs, or it cannot be read.
+    """
+    if name not in TASKS:
+        return
+    task = inference_class(name)
+    problem = "has no " + " and no ".join(key for key in task.metadata_keys if key not in metadata)
+    if problem == "has no ":
+        try:
+            task.check_metadata(metadata)
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            problem = f"is damaged ({error})"
+        else:
+            return
+    raise ValueError(f"{origin}: not a model of tasks.{name}: its label map {problem}; make or download it again")
 
 
 def describe_tasks() -> str:

@@ -30,6 +30,7 @@ class AttributesInference(FaceInference[Attributes]):
     """Attributes, of which an image may have several."""
 
     name = "attributes"
+    metadata_keys = ("attribute_names", "prevalence")
     score_name = "mean_ap"
 
     def __init__(self, config: AttributesConfig, metadata: Mapping[str, Any]) -> None:

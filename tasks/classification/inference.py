@@ -32,6 +32,7 @@ class ClassificationInference(InferenceTask[Label]):
     """One class of several for each image."""
 
     name = "classification"
+    metadata_keys = ("data", "class_names")
     score_name = "top1"
 
     def __init__(self, config: ClassificationConfig, metadata: Mapping[str, Any]) -> None:

@@ -72,12 +72,14 @@ class InferenceTask(ABC, Generic[T]):
 
     Attributes:
         name: of the package, for example `detection`.
+        metadata_keys: what a model's metadata must have.
         score_name: the score that selects the best checkpoint; higher is better.
         config: the settings, a `TaskConfig` with the task's own `data`.
         metadata: the label map and whatever else predictions need, as plain JSON; stored in every checkpoint.
     """
 
     name: str
+    metadata_keys: tuple[str, ...] = ()
     score_name: str
 
     def __init__(self, config: Any, metadata: Mapping[str, Any]) -> None:
@@ -85,6 +87,11 @@ class InferenceTask(ABC, Generic[T]):
         self.config = config
         self.metadata = metadata
         self._data: SplitData[Any] | None = None
+
+    @classmethod
+    def check_metadata(cls, metadata: Mapping[str, Any]) -> None:
+        """Raise any error if a model's metadata, which have `metadata_keys`, cannot be read."""
+        return
 
     @property
     def data(self) -> SplitData[Any]:

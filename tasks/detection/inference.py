@@ -33,6 +33,7 @@ class DetectionInference(InferenceTask[Detections]):
     """Objects in boxes."""
 
     name = "detection"
+    metadata_keys = ("category_ids", "class_names")
     score_name = "AP"
 
     def __init__(self, config: DetectionConfig, metadata: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ class EmbeddingInference(FaceInference[Face]):
     """Faces as unit vectors."""
 
     name = "embedding"
+    metadata_keys = ("identities",)
     score_name: str
 
     def __init__(self, config: EmbeddingConfig, metadata: Mapping[str, Any]) -> None:

@@ -66,10 +66,15 @@ class Partitioning:
 
     @classmethod
     def from_json(cls, columns: Mapping[str, Any]) -> Partitioning:
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`. Raises: any error, if it is not one of its results."""
+        if not all(map(s2cell.token_is_valid, columns["cell"])):
+            raise ValueError("a cell is none of S2's")
         cells = np.array([s2cell.token_to_cell_id(token) for token in columns["cell"]], np.uint64)
         lat_deg, lng_deg = np.array(columns["lat_deg"], float), np.array(columns["lng_deg"], float)
-        return cls(cells, lat_deg, lng_deg, np.array(columns["num_photos"], np.int64))
+        num_photos = np.array(columns["num_photos"], np.int64)
+        if {column.shape for column in (lat_deg, lng_deg, num_photos)} != {cells.shape}:
+            raise ValueError("there are not as many coordinates and numbers of photos as cells")
+        return cls(cells, lat_deg, lng_deg, num_photos)
 
 
 def divide(lat_deg: Floats, lng_deg: Floats, *, max_photos: Sequence[int], min_photos: int) -> list[Partitioning]:

@@ -42,6 +42,7 @@ class GeolocationInference(InferenceTask[Place]):
     """Where a photo was taken."""
 
     name = "geolocation"
+    metadata_keys = ("method", "partitionings", "guesses")
     score_name: str
 
     def __init__(self, config: GeolocationConfig, metadata: Mapping[str, Any]) -> None:
@@ -64,6 +65,13 @@ class GeolocationInference(InferenceTask[Place]):
         self.partitionings = [Partitioning.from_json(columns) for columns in metadata["partitionings"]]
         if config.cells.file is not None:
             _check_same_cells(config.cells.file, self.partitionings)
+
+    @classmethod
+    def check_metadata(cls, metadata: Mapping[str, Any]) -> None:
+        """Read all cells and coordinates."""
+        if not [Partitioning.from_json(columns) for columns in metadata["partitionings"]]:
+            raise ValueError("there are no cells")
+        np.array(metadata["guesses"], float).reshape(-1, 2)
 
     def _open_data(self) -> SplitData[GeotaggedPhotos]:
         return drop_outside(open_data(self.config), self.partitionings)

@@ -16,7 +16,6 @@ from backbone.base import Backbone
 from datasets.geolocation.sphere import Floats
 from datasets.types import Place
 from tasks.common.deploy.difference import in_order_of
-from tasks.common.model.neighbours import SimilarityIndex
 from tasks.geolocation.cells import Partitioning
 from tasks.geolocation.places import places_of_neighbours
 
@@ -90,21 +89,22 @@ class Im2GPS(nn.Module):
         """The gallery of a checkpoint.
 
         Raises:
-            ValueError: if it does not fit the backbone, or has not a place for each photo.
+            ValueError: if it does not fit the backbone, has not a place for each photo, or is of an earlier version.
         """
-        places = state["places"]
-        if "index" in state:  # a faiss index, as written by earlier versions
-            index = SimilarityIndex.from_bytes(state["index"].numpy())
-            gallery = torch.from_numpy(index.vectors()[np.argsort(index.ids)])
-        else:
-            gallery = state["features"]
-        expected = (len(places), self._gallery.shape[1])
-        if gallery.shape != expected:
+        if "index" in state:  # faiss, which reads no index of strangers safely
+            raise ValueError("the gallery of the checkpoint is of an earlier version; make it again with `index`")
+        if not {"features", "places"} <= state.keys():
+            raise ValueError("the checkpoint has no gallery of features and places; make it again with `index`")
+        gallery, places = state["features"], state["places"]
+        expected = [(len(places), self._gallery.shape[1]), (len(places), 2)] if places.ndim else []
+        are_numbers = gallery.is_floating_point() and places.is_floating_point()
+        if [gallery.shape, places.shape] != expected or not are_numbers:
             raise ValueError(
-                f"the gallery of the checkpoint has features {tuple(gallery.shape)}, expected {expected} for its "
-                f"{len(places)} places and this backbone; make it again with `index`"
+                f"the gallery of the checkpoint has features {tuple(gallery.shape)} and places {tuple(places.shape)}, "
+                f"expected (photos, {self._gallery.shape[1]}) for this backbone and (photos, 2); make it again with "
+                "`index`"
             )
-        self._gallery, self._coordinates = gallery, places
+        self._gallery, self._coordinates = gallery.float(), places.double()
 
 
 def decode_neighbours(

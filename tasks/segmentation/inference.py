@@ -33,6 +33,7 @@ class SegmentationInference(InferenceTask[Mask]):
     """A class for each pixel."""
 
     name = "segmentation"
+    metadata_keys = ("class_names",)
     score_name = "mIoU"
 
     def __init__(self, config: SegmentationConfig, metadata: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ import torch
 import yaml
 from onnx import TensorProto, helper
 
+from backbone.build import build_backbone
 from backbone.faceres import read_faceres
 from backbone.formats import read_state, read_tensors
 from datasets.celeba import open_attributes
@@ -41,6 +42,7 @@ from tasks.common.prediction.capture import read_frames
 from tasks.common.prediction.files import PredictionFiles
 from tasks.common.prediction.find import find_sources
 from tasks.common.runs.checkpoint import load_checkpoint, save_best
+from tasks.common.runs.load import open_run
 from tasks.common.settings import read_config
 from tasks.common.thresholds import read_pooled
 from tasks.detection.graph_def import _message_class as graph_def_class
@@ -50,6 +52,9 @@ from tasks.embedding.gallery import Gallery, photo_ids
 from tasks.embedding.metric import RATES
 from tasks.embedding.search import _strictest_point
 from tasks.geolocation.cells import divide, read_cells, write_cells
+from tasks.geolocation.config import GeolocationConfig
+from tasks.geolocation.retrieval import Im2GPS
+from tasks.geolocation.task import GeolocationTask
 from tests.datasets.images.test_image_bytes import DEEP, KINDS, real_file
 from tests.datasets.strategies import JPEG
 from tests.datasets.test_any_folder import (
@@ -235,7 +240,8 @@ def onnx_model() -> Reader:
             helper.make_graph(nodes, "g", [images], [scores], weights), opset_imports=[helper.make_opsetid("", 17)]
         )
         model.ir_version = 9
-        helper.set_model_props(model, {"task": "detection", "metadata": '{"class_names": ["a"]}', "settings": "{}"})
+        metadata = '{"class_names": ["a"], "category_ids": [1]}'
+        helper.set_model_props(model, {"task": "detection", "metadata": metadata, "settings": "{}"})
         onnx.save(model, folder / "model.onnx")
 
     return Reader(written(write), lambda root: ExportedModel(root / "model.onnx", num_threads=1))
@@ -249,10 +255,27 @@ def face_detector() -> Reader:
 
 
 def checkpoint() -> Reader:
-    content = {"task": "detection", "model": STATE, "metadata": {"class_names": ["a"]}, "epoch": 3}
+    metadata = {"class_names": ["a"], "category_ids": [1]}
+    content = {"task": "detection", "model": STATE, "metadata": metadata, "epoch": 3}
     return Reader(
         written(lambda folder: save_best(folder, content)), lambda root: load_checkpoint(root / "best.pt", "detection")
     )
+
+
+def retrieval_run() -> Reader:
+    """With cells in its label map and a gallery in its network."""
+    settings = {"method": "retrieval", "backbone": {"name": "mobilenet_0.1"}, "data": {"input_size": 32}}
+    places = torch.tensor([[10.0, 20.0], [30.0, 40.0]], dtype=torch.float64)
+    cells = divide(*places.numpy().T, max_photos=[1], min_photos=1)
+    metadata = {"method": "retrieval", "partitionings": [part.to_json() for part in cells], "guesses": places.tolist()}
+
+    def write(folder: Path) -> None:
+        network = Im2GPS(build_backbone("mobilenet_0.1"), num_neighbours=1)
+        network.fill(torch.eye(2, network.backbone.num_features), *places.numpy().T)
+        save_best(folder, {"task": "geolocation", "model": network.state_dict(), "metadata": metadata})
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+
+    return Reader(written(write), lambda root: open_run(root, GeolocationTask, GeolocationConfig))
 
 
 def gallery(size: int) -> Build:
@@ -398,6 +421,7 @@ READERS: dict[str, Build] = {
     "onnx": onnx_model,
     "face_detector": face_detector,
     "checkpoint": checkpoint,
+    "retrieval_run": retrieval_run,
     "gallery": gallery(6),
     "cells": cells,
     "config": settings,

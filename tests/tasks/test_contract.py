@@ -32,7 +32,7 @@ from tasks.common.evaluation.evaluate import evaluate, evaluation_loader, predic
 from tasks.common.prediction.model import Model
 from tasks.common.runs.checkpoint import load_checkpoint, save_best
 from tasks.common.task import Task
-from tasks.registry import TASKS, config_class, inference_class, task_class
+from tasks.registry import TASKS, check_metadata, config_class, inference_class, task_class
 from tests.conftest import SAMPLE_SIZES
 from tests.tasks.conftest import CONFIGS, SAMPLES, TinyTask, as_prediction, build_config
 from tests.tasks.requirement import requirement
@@ -311,6 +311,18 @@ def test_draws_and_describes_without_touching_the_image(tiny_task: TinyTask) -> 
 
 
 # --- checkpoints and export
+
+
+@requirement(
+    "a model is built with the metadata in `metadata_keys` alone, which are looked for in files of models",
+    provide="tasks/{task}/inference.py: {Task}Inference.metadata_keys",
+    copy="tasks/attributes/inference.py: AttributesInference.metadata_keys",
+)
+def test_metadata_keys_are_all_that_a_model_needs(tiny_task: TinyTask) -> None:
+    task = tiny_task()
+    check_metadata(task.name, task.metadata, "a model")
+    needed = {key: task.metadata[key] for key in task.metadata_keys}
+    assert type(task)(task.config, needed).build_model() is not None
 
 
 @requirement(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -24,6 +24,7 @@ from tasks.common.deploy.session import (
 )
 from tasks.common.inference_task import InferenceTask
 from tasks.common.legacy import upgrade_checkpoint
+from tasks.registry import check_metadata
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ class ExportedModel:
             num_threads: of ONNX Runtime; None for as many as there are cores.
 
         Raises:
-            ValueError: if it cannot be read, was not written by `export`, or was exported from another task.
+            ValueError: if it cannot be read, was not written by `export`, lacks metadata, or is of another task.
         """
         self._session = open_session(path, num_threads)
         try:
@@ -67,24 +68,11 @@ class ExportedModel:
             ) from error
         if task not in (None, self.task):
             raise ValueError(f"{path}: was exported from the {self.task} task, not from {task}")
+        check_metadata(self.task, self.metadata, path)
         self.path = path
         self.has_postprocessing = SETTINGS in properties
         self.digest = hashlib.sha256(path.read_bytes()).digest()
         self.output_names = [output.name for output in self._session.get_outputs()]
-
-    def build_task(self, task_class: Callable[[Any, dict[str, Any]], T], config: Any) -> T:
-        """A task for the file's metadata.
-
-        Raises:
-            ValueError: if the metadata lack what the task needs.
-        """
-        try:
-            return task_class(config, self.metadata)
-        except KeyError as error:
-            raise ValueError(
-                f"{self.path}: its property {METADATA} lacks {error}; expected a file as `export` writes it; export "
-                "the run again"
-            ) from error
 
     def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         """RGB images (N, 3, S, S) -> the outputs in order."""

@@ -87,16 +87,6 @@ class SimilarityIndex:
         similarities, ids = self._index.search(np.ascontiguousarray(queries, np.float32), k)
         return similarities, ids
 
-    def to_bytes(self) -> NDArray[np.uint8]:
-        """The serialised index, as `write` writes it."""
-        content: NDArray[np.uint8] = faiss.serialize_index(self._index)
-        return content
-
-    @classmethod
-    def from_bytes(cls, content: NDArray[np.uint8]) -> SimilarityIndex:
-        """Load what `to_bytes` returned."""
-        return cls._of(faiss.deserialize_index(content), "a checkpoint")
-
     def write(self, path: Path) -> None:
         """Write the index atomically; `faiss.read_index` can read the file, whose last 32 bytes are a SHA-256."""
         with atomic_write(path) as temporary:

@@ -16,9 +16,10 @@ from torch import Tensor
 from backbone.formats import CompressedFileError, refuse_compressed
 from datasets.files import atomic_write
 from tasks.common.legacy import upgrade_checkpoint
-from tasks.registry import TASKS
+from tasks.registry import TASKS, check_metadata
 
 NAMES = ("class_names", "attribute_names", "identities")  # lists of names in the metadata
+EXTRA_STATE = "_extra_state"  # torch's name for what a module has besides its tensors
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
 
@@ -123,12 +124,13 @@ def check_content(content: Any, origin: str, task_name: str | None = None) -> di
         names = metadata.get(key, ())
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{origin}: not a checkpoint of this suite: its {key} are no list of names")
+    check_metadata(task, metadata, origin)
     return checked
 
 
 def _is_state(name: str, value: object) -> bool:
     """Whether this is a tensor, or a module's extra state: several, such as the gallery of a retrieval network."""
-    if name.rpartition(".")[2] == "_extra_state" and isinstance(value, dict):
+    if name.rpartition(".")[2] == EXTRA_STATE and isinstance(value, dict):
         return all(isinstance(tensor, Tensor) for tensor in value.values())
     return isinstance(value, Tensor)
 

@@ -48,5 +48,5 @@ def open_exported(
         value = get_setting(config, key)
         if key in given and value != built_in:
             raise ValueError(f"{key}: {built_in} is built into {path}; export the run again with --{key} {value}")
-    task = model.build_task(inference_class(name), with_threshold(config, run))
+    task = inference_class(name)(with_threshold(config, run), model.metadata)
     return ExportedPredictor(task, model)

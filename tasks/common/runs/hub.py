@@ -8,17 +8,19 @@ through the client's own cache, with its environment variables (HF_HOME, HF_TOKE
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from torch import Tensor
+
 from tasks.common.deploy.session import MODEL
 from tasks.common.runs.card import CARD, HUB, how_to_use, replace_section, without_places
-from tasks.common.runs.checkpoint import BEST, check_content, load_checkpoint
+from tasks.common.runs.checkpoint import BEST, EXTRA_STATE, check_content, load_checkpoint
 from tasks.common.runs.folder import write_settings
-from tasks.common.settings import CONFIG, config_file, load_yaml
+from tasks.common.settings import CONFIG, config_file, flatten, load_yaml
 
 WEIGHTS = "model.safetensors"
 
@@ -68,7 +70,7 @@ def write_repository(run: Path, folder: Path, model: str) -> None:
         raise ValueError(f"--run {run}: an export; expected the run that it was exported from")
     settings = load_yaml(config_file(run))
     content = load_checkpoint(run / BEST)
-    tensors = {name: tensor.contiguous() for name, tensor in content["model"].items()}
+    tensors = {name: tensor.contiguous() for name, tensor in flatten(content["model"]).items()}
     properties = {"format": "pt", "task": content["task"], "metadata": json.dumps(content["metadata"])}
     save_file(tensors, folder / WEIGHTS, properties)
     write_settings(without_places(settings), folder)
@@ -106,11 +108,24 @@ def _read(path: Path, name: str) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             properties = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-        content = {"task": properties["task"], "metadata": json.loads(properties["metadata"]), "model": tensors}
+        model = _with_extra_state(tensors)
+        content = {"task": properties["task"], "metadata": json.loads(properties["metadata"]), "model": model}
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{name}: its {WEIGHTS} is damaged, or was not written by `push` ({reason})") from error
     return check_content(content, name)
+
+
+def _with_extra_state(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """A state dict from the tensors of a file, in which a gallery, a module's extra state, is several."""
+    state: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        module, mark, key = name.rpartition(f"{EXTRA_STATE}.")
+        if mark:
+            state.setdefault(f"{module}{EXTRA_STATE}", {})[key] = tensor
+        else:
+            state[name] = tensor
+    return state
 
 
 def _check_name(repo: str, what: str) -> None:

@@ -96,6 +96,8 @@ def _build(task: Task[Any], state: Mapping[str, Tensor], problem: str) -> nn.Mod
         network.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{problem}: {str(error).splitlines()[1].strip()}") from error
+    except ValueError as error:  # of a module's own state, as a gallery
+        raise ValueError(f"{problem}: {error}") from error
     return _for_prediction(task, network)
 
 
@@ -112,7 +114,7 @@ def _for_prediction(task: Task[Any], network: nn.Module) -> nn.Module:
 
 def _load_exported(path: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:
     model = ExportedModel(path, task=task_class.name)
-    task = model.build_task(task_class, without_pretrained(config))
+    task = task_class(without_pretrained(config), model.metadata)
     if model.input_size != task.config.data.input_size:
         raise ValueError(f"data.input_size: the exported network takes {model.input_size} px only")
     return task, ExportedNetwork(model).eval()

@@ -19,6 +19,8 @@ def push(name: str, arguments: Arguments) -> int:
     if metadata.get("identities"):
         num_people = len(metadata["identities"])
         print(f"note: the upload has the names of the {num_people} people in the training photos", file=sys.stderr)
+    if metadata.get("guesses"):
+        print("note: the upload has coordinates of training photos, with a gallery of all of them", file=sys.stderr)
     print(push_run(run, repo, is_private=options["private"]))
     print(f"use it: python -m tasks.{name} predict --pretrained {HUB}{repo} photo.jpg", file=sys.stderr)
     return 0

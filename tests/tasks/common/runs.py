@@ -2,11 +2,14 @@
 
 import contextlib
 import csv
+import hashlib
 import io
 import sys
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import torch
 
 from tasks.common.cli.main import main
 
@@ -34,6 +37,18 @@ def words_of(root: Path, *more: str) -> list[str]:
 def read_log(run: Path) -> list[dict[str, str]]:
     with (run / "log.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def end_of_run(run: Path) -> dict[str, Any]:
+    """What a training has come to: steps and a digest of each weight of its checkpoints, and its log without times."""
+    end: dict[str, Any] = {}
+    for name in ("last.pt", "best.pt"):
+        content = torch.load(run / name, weights_only=True)
+        weights = {key: weight.numpy().tobytes() for key, weight in content["model"].items()}
+        digests = {key: hashlib.sha256(weight).hexdigest() for key, weight in weights.items()}
+        end[name] = {"step": content.get("step"), **digests}
+    times = {"images_per_s", "wait_fraction"}
+    return end | {"log": [{key: row[key] for key in row.keys() - times} for row in read_log(run)]}
 
 
 def run_detection(*words: str) -> Done:

@@ -14,11 +14,13 @@ import torch
 
 from backbone.formats import read_tensors
 from tasks.common.runs.checkpoint import exists, load_checkpoint, load_last, save_best, save_last
+from tasks.registry import TASKS, inference_class
 
 
 def content(step: int) -> dict[str, object]:
     model = {"weight": torch.full((1000,), float(step))}
-    return {"task": "detection", "step": step, "model": model, "metadata": {"class_names": ["a"]}}
+    metadata = {"class_names": ["a"], "category_ids": [1]}
+    return {"task": "detection", "step": step, "model": model, "metadata": metadata}
 
 
 def test_the_newest_checkpoint_is_loaded(tmp_path: Path) -> None:
@@ -181,6 +183,35 @@ def test_compressed_files_and_too_little_memory_are_not_called_damage(
         read(tmp_path / "plain.pt")
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_metadata_without_what_the_task_needs_are_one_line(tmp_path: Path, task: str) -> None:
+    keys = inference_class(task).metadata_keys
+    cells = {"cell": ["1"], "lat_deg": [0.0], "lng_deg": [0.0], "num_photos": [1]}
+    whole: dict[str, Any] = {key: [cells] if key == "partitionings" else [] for key in keys}
+    save_best(tmp_path, content(1) | {"task": task, "metadata": whole})
+    load_checkpoint(tmp_path / "best.pt")
+    for key in keys:
+        save_best(tmp_path, content(1) | {"task": task, "metadata": {k: v for k, v in whole.items() if k != key}})
+        with pytest.raises(ValueError, match=rf"best\.pt: not a model of tasks\.{task}: its label map has no {key};"):
+            load_checkpoint(tmp_path / "best.pt")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [3, [], [3], [{"cell": ["1"]}]]
+    + [[{"cell": ["1"], "lat_deg": [0.0], "lng_deg": value, "num_photos": [1]}] for value in (["x"], [0.0, 1.0], None)]
+    + [[{"cell": [token], "lat_deg": [0.0], "lng_deg": [0.0], "num_photos": [1]}] for token in ("x", 3, "f" * 40)],
+    ids=str,
+)
+def test_damaged_cells_are_one_line(tmp_path: Path, cells: object) -> None:
+    metadata = {"method": "classification", "partitionings": cells, "guesses": []}
+    save_best(tmp_path, content(1) | {"task": "geolocation", "metadata": metadata})
+    with pytest.raises(
+        ValueError, match=r"^[^\n]*best\.pt: not a model of tasks\.geolocation: its label map is damaged"
+    ):
+        load_checkpoint(tmp_path / "best.pt")
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -189,8 +220,8 @@ def test_compressed_files_and_too_little_memory_are_not_called_damage(
         {"task": ["detection"]},
         {"metadata": None},
         {"metadata": []},
-        {"metadata": {"class_names": 3}},
-        {"metadata": {"identities": [3]}},
+        {"metadata": {"class_names": 3, "category_ids": [1]}},
+        {"metadata": {"class_names": [], "category_ids": [], "identities": [3]}},
         {"model": None},
         {"model": {"weight": 3}},
         {"model": {3: torch.zeros(1)}},

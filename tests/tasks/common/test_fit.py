@@ -16,20 +16,7 @@ from tasks.common.config import OptimConfig
 from tasks.common.training import fit as fit_module
 from tasks.detection.config import DetectionConfig
 from tasks.detection.task import DetectionTask
-from tests.tasks.common.runs import EPOCHS, STEPS_PER_EPOCH, TIMEOUT_S, read_log, run_detection, words_of
-
-
-def assert_same_end(run: Path, unbroken: Path) -> None:
-    for name in ("last.pt", "best.pt"):
-        actual, expected = (torch.load(folder / name, weights_only=True) for folder in (run, unbroken))
-        assert actual.get("step") == expected.get("step")
-        for key, weight in expected["model"].items():
-            assert torch.equal(actual["model"][key], weight), key
-    without_times = [
-        [{k: v for k, v in row.items() if k not in ("images_per_s", "wait_fraction")} for row in read_log(folder)]
-        for folder in (run, unbroken)
-    ]
-    assert without_times[0] == without_times[1]
+from tests.tasks.common.runs import EPOCHS, STEPS_PER_EPOCH, TIMEOUT_S, end_of_run, read_log, run_detection, words_of
 
 
 def stop_within_an_epoch(words: list[str], run: Path, signum: int) -> subprocess.CompletedProcess[str]:
@@ -76,7 +63,7 @@ def test_kill_9_within_an_epoch_and_resume(unbroken: Path, generated_root: Path,
     step = torch.load(run / "last.pt", weights_only=True)["step"]
     assert step % STEPS_PER_EPOCH != 0
     assert run_detection("train", "--resume", str(run)).returncode == 0
-    assert_same_end(run, unbroken)
+    assert end_of_run(run) == end_of_run(unbroken)
 
 
 def test_sigterm_saves_exits_and_prints_how_to_resume(unbroken: Path, generated_root: Path, tmp_path: Path) -> None:
@@ -86,7 +73,7 @@ def test_sigterm_saves_exits_and_prints_how_to_resume(unbroken: Path, generated_
     assert f"continue with: python -m tasks.detection train --resume {run}" in stopped.stderr
     # The number of workers changes nothing.
     assert run_detection("train", "--resume", str(run), "--loop.num_workers", "0").returncode == 0
-    assert_same_end(run, unbroken)
+    assert end_of_run(run) == end_of_run(unbroken)
 
 
 @pytest.mark.parametrize("last_step", [STEPS_PER_EPOCH - 2, STEPS_PER_EPOCH - 1, EPOCHS * STEPS_PER_EPOCH - 1])
@@ -107,7 +94,7 @@ def test_stopped_beside_and_at_the_end_of_an_epoch(
         fit_module.fit(DetectionTask.from_data(config), tmp_path)
     monkeypatch.undo()
     fit_module.fit(DetectionTask.from_data(config), tmp_path, resume=True)
-    assert_same_end(tmp_path, unbroken)
+    assert end_of_run(tmp_path) == end_of_run(unbroken)
 
 
 def test_a_network_that_samples_resumes_the_same(
@@ -134,7 +121,7 @@ def test_a_network_that_samples_resumes_the_same(
     monkeypatch.undo()
     torch.manual_seed(99)  # another process has another RNG state
     fit_module.fit(DetectionTask.from_data(config), stopped, resume=True)
-    assert_same_end(stopped, unbroken)
+    assert end_of_run(stopped) == end_of_run(unbroken)
 
 
 @pytest.mark.parametrize(

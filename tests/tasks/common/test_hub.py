@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 
 from tasks import load
 from tasks.common.runs import hub
-from tasks.common.runs.checkpoint import load_checkpoint
+from tasks.common.runs.checkpoint import load_checkpoint, save_best
 from tasks.common.runs.pretrained import open_pretrained
-from tasks.common.settings import get_setting, replace_settings
+from tasks.common.settings import flatten, get_setting, replace_settings
 from tests.tasks.common.runs import Done, run_detection
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -187,6 +187,24 @@ def test_what_is_no_run_is_refused(
     serve(folder)
     with pytest.raises(ValueError, match=f"^hf:me/cells: .*{message}"):
         load("hf:me/cells")
+
+
+def test_a_gallery_is_pushed_and_pulled(tmp_path: Path) -> None:
+    """It is not one of the network's tensors, but state of a module."""
+    gallery = {"features": torch.ones(3, 4), "places": torch.zeros(3, 2, dtype=torch.float64)}
+    cells = {"cell": ["1"], "lat_deg": [0.0], "lng_deg": [0.0], "num_photos": [3]}
+    metadata = {"method": "retrieval", "partitionings": [cells], "guesses": []}
+    other = {key: tensor.clone() for key, tensor in gallery.items()}
+    model = {"weight": torch.ones(2), "_extra_state": gallery, "inner._extra_state": other}
+    save_best(tmp_path, {"task": "geolocation", "metadata": metadata, "model": model})
+    (tmp_path / "config.yaml").write_text("method: retrieval\n")
+    (tmp_path / "pushed").mkdir()
+    hub.write_repository(tmp_path, tmp_path / "pushed", "hf:me/photos")
+    pulled = hub._read(tmp_path / "pushed" / "model.safetensors", "hf:me/photos")
+    assert pulled["metadata"] == metadata
+    actual, expected = flatten(pulled["model"]), flatten(model)
+    assert actual.keys() == expected.keys()
+    assert all(torch.equal(actual[key], expected[key]) for key in expected)
 
 
 def test_pulling_what_is_not_there_is_one_line(

@@ -17,7 +17,6 @@ from datasets.types import Place
 from tasks.common.deploy import predictor
 from tasks.common.deploy.postprocessing import OPSET
 from tasks.common.model.logits import Logits
-from tasks.common.model.neighbours import SimilarityIndex
 from tasks.geolocation.cells import Partitioning, coarse_cell_ids
 from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.loss import cell_loss, cell_targets
@@ -144,23 +143,26 @@ def test_a_checkpoint_contains_the_gallery(gallery: tuple[Im2GPS, np.ndarray]) -
     torch.testing.assert_close(first.similarities[:, 0], torch.ones(12))  # each finds itself
 
 
-def test_a_gallery_of_an_earlier_version_is_read(gallery: tuple[Im2GPS, np.ndarray]) -> None:
-    """It was a faiss index, whose ids are the rows of the coordinates."""
-    model, features = gallery
-    index, ids = SimilarityIndex(256), np.random.default_rng(0).permutation(12)
-    index.add(ids, functional.normalize(torch.from_numpy(features[ids])).numpy())
-    again = Im2GPS(build_backbone("mobilenet_0.25"), num_neighbours=5)
-    again.set_extra_state({"index": torch.from_numpy(index.to_bytes()), "places": torch.from_numpy(model.lat_lng_deg)})
-    first, second = (network.from_features(torch.from_numpy(features)) for network in (model, again))
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-@pytest.mark.parametrize("shape", [(11, 256), (12, 1024)])
-def test_a_gallery_that_does_not_fit_is_refused(gallery: tuple[Im2GPS, np.ndarray], shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({"features": torch.zeros(11, 256)}, r"expected \(photos, 256\) for this backbone"),
+        ({"features": torch.zeros(12, 1024)}, r"has features \(12, 1024\) and places \(12, 2\), expected"),
+        ({"features": torch.zeros(12, 256, dtype=torch.bool)}, "has features"),
+        ({"places": torch.zeros(12, 3)}, r"places \(12, 3\)"),
+        ({"places": torch.tensor(0.0)}, r"places \(\)"),
+        ({"places": None}, "no gallery of features and places"),
+        ({"features": None}, "no gallery of features and places"),
+        ({"index": torch.zeros(4, dtype=torch.uint8)}, "of an earlier version; make it again"),
+    ],
+)
+def test_a_gallery_that_does_not_fit_is_refused(
+    gallery: tuple[Im2GPS, np.ndarray], state: dict[str, torch.Tensor | None], reason: str
+) -> None:
     model, _ = gallery
-    state = {"features": torch.zeros(shape), "places": torch.from_numpy(model.lat_lng_deg)}
-    with pytest.raises(ValueError, match=r"expected \(12, 256\) for its 12 places and this backbone"):
-        model.set_extra_state(state)
+    given = model.get_extra_state() | state
+    with pytest.raises(ValueError, match=reason):
+        model.set_extra_state({key: value for key, value in given.items() if value is not None})
 
 
 def test_the_search_is_in_float32_under_autocast(gallery: tuple[Im2GPS, np.ndarray]) -> None:
