@@ -18,6 +18,7 @@ import platformdirs
 P = TypeVar("P", str, Path)
 CACHE_VARIABLE = "MOBILENET_SUITE_CACHE"
 LEFTOVER_S = 3600  # temporary files older than this are from killed processes
+LOCK_WAIT_S = 10  # the loader processes of one that was killed end within 5 s
 
 
 def cache_dir() -> Path:
@@ -103,6 +104,34 @@ def _is_another_process(process_id: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     return True
+
+
+@contextmanager
+def only_process(place: Path, flag: str) -> Iterator[None]:
+    """Keep other processes from working on a folder or a file during the block; the lock ends with the process.
+
+    Args:
+        place: an existing folder, or a file in one.
+        flag: which names another place, for the message.
+
+    Raises:
+        ValueError: if another process is working on it.
+    """
+    from filelock import FileLock, Timeout  # only for commands that write
+
+    lock = FileLock(place / ".lock" if place.is_dir() else place.with_name(f".{place.stem}.lock"))
+    try:
+        lock.acquire(timeout=LOCK_WAIT_S)
+    except Timeout as error:
+        raise ValueError(
+            f"{flag}: another process is working on {place}; wait until it has ended, or choose another place"
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the folder is gone
+            Path(lock.lock_file).unlink()
+        lock.release()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from datasets.files import only_process
 from datasets.images.read import IMAGE_SUFFIXES
 from datasets.sources import Source
 from distill.config import DistillConfig
@@ -82,7 +84,8 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
             _check_place(options, num_bytes=(1 + (baseline is not None)) * size_of_checkpoints(student))
         run = world.broadcast(_run_folder(task_name, student.config, settings, options) if world.is_main else Path())
         how_to_resume = f"continue with: python -m distill --resume {shlex.quote(str(run))}"
-        with explain_full_disk(run, lambda: how_to_resume):
+        alone = only_process(run, "--resume") if world.is_main else nullcontext()
+        with explain_full_disk(run, lambda: how_to_resume), alone:
             runs = [_train(student, run / DISTILLED_RUN, world, distillation)]
             if world.is_main:
                 ensemble.close()

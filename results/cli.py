@@ -121,17 +121,20 @@ def _sweep(words: Sequence[str]) -> int:
         parser.error(f"--weights: expected one for each of the {len(options.widths)} widths")
 
     def run() -> int:
+        from datasets.files import only_process
         from results.sweep import sweep  # only now: torch takes seconds to import
 
-        return sweep(
-            options.task,
-            options.widths,
-            options.sizes,
-            options.out,
-            settings,
-            weights=options.weights,
-            budget_minutes=options.budget,
-        )
+        options.out.mkdir(parents=True, exist_ok=True)
+        with only_process(options.out, "--out"):
+            return sweep(
+                options.task,
+                options.widths,
+                options.sizes,
+                options.out,
+                settings,
+                weights=options.weights,
+                budget_minutes=options.budget,
+            )
 
     return exit_status(run)
 
@@ -193,19 +196,22 @@ def _compress(words: Sequence[str]) -> int:
     options, settings = parser.parse_known_args(words)
 
     def run() -> int:
+        from datasets.files import only_process
         from results.compress import compress  # only now: torch takes seconds to import
 
-        return compress(
-            options.task,
-            options.student,
-            options.teacher,
-            options.out,
-            settings,
-            teacher_pretrained=options.teacher_pretrained,
-            rows=options.rows,
-            num_seeds=options.seeds,
-            budget_minutes=options.budget,
-        )
+        options.out.mkdir(parents=True, exist_ok=True)
+        with only_process(options.out, "--out"):
+            return compress(
+                options.task,
+                options.student,
+                options.teacher,
+                options.out,
+                settings,
+                teacher_pretrained=options.teacher_pretrained,
+                rows=options.rows,
+                num_seeds=options.seeds,
+                budget_minutes=options.budget,
+            )
 
     return exit_status(run)
 

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from torch.utils.data import Dataset
 
 from datasets.alignment import FaceCrop, prepare_faces
 from datasets.face_detection import WhichFaces
-from datasets.files import atomic_write
+from datasets.files import atomic_write, only_process
 from datasets.images.read import IMAGE_SUFFIXES, Decoding, UnreadableImageError, write_image
 from datasets.loader import build_loader, ordered_batches
 from datasets.progress import Progress
@@ -57,13 +58,15 @@ def index(task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
     photos = _photos(options["inputs"])
     model = load_model(task_class.name, arguments.config, options["run"], arguments.given)
     task: Any = model.task
-    gallery = _open_gallery(out, task, model) if out.exists() else _new_gallery(out, task, model)
-    new, num_faces = gallery.missing(photos), 0
-    with Progress("embedding", len(new)) as progress:
-        for start in range(0, len(new), PHOTOS_PER_WRITE):
-            embedded = _embed(task, model, list(new)[start : start + PHOTOS_PER_WRITE], progress)
-            num_faces += len(embedded.entries)
-            gallery.add(new, embedded.entries, embedded.embeddings)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with only_process(out, "--out"):
+        gallery = _open_gallery(out, task, model) if out.exists() else _new_gallery(out, task, model)
+        new, num_faces = gallery.missing(photos), 0
+        with Progress("embedding", len(new)) as progress:
+            for start in range(0, len(new), PHOTOS_PER_WRITE):
+                embedded = _embed(task, model, list(new)[start : start + PHOTOS_PER_WRITE], progress)
+                num_faces += len(embedded.entries)
+                gallery.add(new, embedded.entries, embedded.embeddings)
     counted = "" if task.config.data.align is None else f", {plural(num_faces, 'face')} in them"
     print(
         f"{plural(len(new), 'photo')} new or changed{counted}; {out} ({gallery.kind}) has {len(gallery)}",
@@ -74,8 +77,10 @@ def index(task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
 
 def remove(_task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
     """Remove photos from a gallery; their files need not exist."""
-    gallery = Gallery.read(Path(arguments.options["gallery"]))
-    num_removed = gallery.remove([os.path.abspath(target) for target in arguments.options["inputs"]])
+    path = Path(arguments.options["gallery"])
+    with only_process(path, "--gallery") if path.exists() else nullcontext():
+        gallery = Gallery.read(path)
+        num_removed = gallery.remove([os.path.abspath(target) for target in arguments.options["inputs"]])
     print(f"removed {plural(num_removed, 'photo')}; {gallery.path} has {len(gallery)}", file=sys.stderr)
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import reprlib
 import warnings
@@ -136,6 +137,8 @@ def _is_state(name: str, value: object) -> bool:
 
 
 def _save(content: dict[str, Any], path: Path, *, backup: Path | None = None) -> None:
+    if not path.parent.is_dir():  # it would be made anew, and have less than a run has
+        raise FileNotFoundError(errno.ENOENT, "the folder of the run is gone", str(path.parent))
     # torch reports a full disk by a RuntimeError about positions in the file; a file of our own raises the OSError.
     buffer = io.BytesIO()
     torch.save(content, buffer)

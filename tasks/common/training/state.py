@@ -16,6 +16,8 @@ from tasks.common.runtime.distributed import World
 from tasks.common.task import Task
 from tasks.common.training.optim import EmaModel
 
+_NOT_FINITE = "a lower optim.lr, a longer optim.warmup_epochs or a smaller optim.clip_norm usually helps"
+
 
 @dataclass
 class TrainingState:
@@ -93,10 +95,7 @@ class TrainingState:
         values = world.mean(torch.stack(list(self.loss_sums.values()))).tolist()
         sums: dict[str, float] = dict(zip(self.loss_sums, values, strict=True))
         if not all(map(math.isfinite, values)):
-            raise ValueError(
-                f"step {self.step}: the loss is not finite ({sums}); a lower optim.lr, a longer optim.warmup_epochs "
-                "or a smaller optim.clip_norm usually helps"
-            )
+            raise ValueError(f"step {self.step}: the loss is not finite ({sums}); {_NOT_FINITE}")
         return sums
 
     def close_epoch(self, epoch: int, images_per_step: int, world: World) -> dict[str, Any]:
@@ -114,8 +113,10 @@ class TrainingState:
         """The state as tensors and plain Python values; a collective call.
 
         Raises:
-            ValueError: if a loss is not finite.
+            ValueError: if a loss or a weight is not finite.
         """
+        if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
+            raise ValueError(f"step {self.step}: weights are not finite; {_NOT_FINITE}")
         return {
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),

@@ -10,6 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from datasets.files import only_process
 from datasets.words import plural
 from tasks.common.cli.parser import Arguments
 from tasks.common.prediction.files import PredictionFiles, check_formats, is_unfinished
@@ -43,7 +44,11 @@ def predict(name: str, arguments: Arguments) -> int:
     this_folder = f"--out {quote(str(folder))}"
     go_on = f"run the command again with {this_folder}, which keeps what is done, or with --out on another disk"
     digest = _digest(model)
-    with explain_full_disk(folder, lambda: go_on), PredictionFiles(folder, digest, options["save"]) as files:
+    with (
+        explain_full_disk(folder, lambda: go_on),
+        only_process(folder, "--out"),
+        PredictionFiles(folder, digest, options["save"]) as files,
+    ):
         if files.num_images:
             print(f"going on after {plural(files.num_images, 'image')} in {folder}", file=sys.stderr)
         with stop_signals() as received:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from datasets.files import only_process
 from tasks.common.cli.parser import Arguments
 from tasks.common.evaluation.report import print_metrics
 from tasks.common.evaluation.scoring import NOT_HELD_OUT, inspect_data, validation_source
@@ -97,7 +99,8 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, call
     if world.is_main:
         _print_start(task, run, is_new=weights is None and not resume)
     try:
-        with explain_full_disk(run, lambda: _way_on(task.name, run)):
+        alone = only_process(run, "--resume") if world.is_main else nullcontext()
+        with explain_full_disk(run, lambda: _way_on(task.name, run)), alone:
             if config.optim.layers == "linear_probe":
                 metrics = fit_linear_probe(task, run, callbacks)
             else:

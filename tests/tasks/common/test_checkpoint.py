@@ -52,6 +52,7 @@ def test_the_previous_checkpoint_is_loaded_if_the_newest_is_damaged(tmp_path: Pa
 def first_saved(tmp_path: Path) -> Path:
     """A run with the checkpoints of steps 0 and 1."""
     run = tmp_path / "run"
+    run.mkdir()
     for step in (0, 1):
         save_last(run, content(step))
     return run
