@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from datasets.files import describe_folder
 from datasets.listing import is_hidden
 from datasets.locate import folders_below, locate_images, unlisted
+from datasets.shards.attributes import attribute_names, read_attribute_records
+from datasets.shards.find import Shards, find_shards
+from datasets.shards.records import open_shards
 from datasets.splits import SPLITS, Holdout, SplitData, hold_out, split_named, validation_rows
-from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples, join_files
+from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples, join_images
 from datasets.tables import SUFFIXES, Table, by_split, folders_for, open_table, shorten
 from datasets.types import Attributes, Split
 from datasets.words import first_of, join_words, plural, some
@@ -88,8 +91,10 @@ class _Part(NamedTuple):
     divided_by: str
 
 
-def open_attributes(root: Path, holdout: Holdout | None = None) -> SplitData[AttributeImages]:
+def open_attributes(root: Path | Shards, holdout: Holdout | None = None) -> SplitData[AttributeImages]:
     """The images of each split of a list of attributes and a list of partitions, both found by looking below `root`.
+
+    Or those of tar files, see `shards/attributes.py`.
 
     The official list has a count, a line of attribute names, and a line for each image with its name and -1 or 1 for
     each attribute; the partitions have lines `name 0`, 1 or 2 for train, val, test. Fields are separated by whitespace.
@@ -100,6 +105,11 @@ def open_attributes(root: Path, holdout: Holdout | None = None) -> SplitData[Att
         ValueError: naming file and line: missing or invalid lists, a wrong number of values, an image without a
             partition, no images.
     """
+    if (shards := find_shards(root)) is not None:
+        read = partial(_read_shards, attribute_names(shards))
+        rows = partial(_validation_rows, shards.root)
+        return hold_out(open_shards(shards, read), holdout, val_rows=rows, join=_join)
+    assert isinstance(root, Path)
     lists, rest = _find_lists(root)
     parts = {path: _read_list(root, path, split) for path, split in lists.items()}
     first, *others = parts
@@ -118,6 +128,11 @@ def open_attributes(root: Path, holdout: Holdout | None = None) -> SplitData[Att
     count = f"{plural(len(whole.attribute_names), 'attribute')} of {plural(len(whole), 'image')}"
     found = f"{names}: {count}{parts[first].divided_by}"
     return hold_out(SplitData(root, found, readers), holdout, val_rows=partial(_validation_rows, root), join=_join)
+
+
+def _read_shards(names: list[str], shards: Shards) -> AttributeImages:
+    records = read_attribute_records(names, shards)
+    return AttributeImages(records.images, np.concatenate(records.values), names, records.warnings)
 
 
 def has_attributes(root: Path) -> bool:
@@ -308,7 +323,6 @@ def _lines(path: Path) -> list[str]:
 
 
 def _validation_rows(root: Path, source: AttributeImages, holdout: Holdout) -> NDArray[np.bool_]:
-    assert isinstance(source.images, ImageFiles)
     names = [Path(source.images.name(row)).name for row in range(len(source))]
     if len(set(names)) < 2 and (holdout.start, holdout.stop) != (0, 1):
         raise ValueError(f"{root}: one image only, so that none can be held out for validation")
@@ -318,4 +332,4 @@ def _validation_rows(root: Path, source: AttributeImages, holdout: Holdout) -> N
 def _join(parts: Sequence[AttributeImages]) -> AttributeImages:
     warnings = list(dict.fromkeys(line for part in parts for line in part.warnings))
     values = np.concatenate([part.values for part in parts])
-    return AttributeImages(join_files([part.images for part in parts]), values, parts[0].attribute_names, warnings)
+    return AttributeImages(join_images([part.images for part in parts]), values, parts[0].attribute_names, warnings)

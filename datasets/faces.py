@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 
 from datasets.folders import FolderLayout, find_layout, read_groups
 from datasets.listing import list_images
+from datasets.shards.faces import read_face_records
+from datasets.shards.find import Shards, find_shards
+from datasets.shards.records import open_shards
 from datasets.splits import Holdout, SplitData, hold_out, validation_rows
-from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples, join_files
+from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples, join_images
 from datasets.types import Face, Split
 from datasets.words import some
 
@@ -53,7 +56,7 @@ class FaceImages(StoredExamples[Face]):
     def __init__(
         self,
         images: ImageStore,
-        names: Sequence[str],
+        names: Sequence[str] | NDArray[np.str_],
         photo_numbers: Sequence[int] | NDArray[np.int64],
         warnings: Sequence[str] = (),
     ) -> None:
@@ -104,7 +107,7 @@ class IdentityBalance:
         return np.concatenate(batches)
 
 
-def open_faces(root: Path, holdout: Holdout | None = None) -> SplitData[FaceImages]:
+def open_faces(root: Path | Shards, holdout: Holdout | None = None) -> SplitData[FaceImages]:
     """The photos of each split, with disjoint persons.
 
     `root/train/<person>/*` with `val` or `test` or both, or only `root/<person>/*`; names of splits are found in any
@@ -112,26 +115,39 @@ def open_faces(root: Path, holdout: Holdout | None = None) -> SplitData[FaceImag
     moves no others.
 
     Args:
-        root: the folder.
+        root: the folder, or tar files.
         holdout: which persons to hold out.
 
     Raises:
         ValueError: naming the folder: no photos in subfolders, a person in two splits, only one person to divide.
     """
+    if (shards := find_shards(root)) is not None:
+        return _open_shards(shards, holdout)
+    assert isinstance(root, Path)
     layout = replace(find_layout(root, "person"), read=PAIRS)
-    _require_disjoint(layout)
+    _require_disjoint(root, {split: layout.groups(split) for split in layout.parents})
     readers = {split: partial(_read_persons, layout, split) for split in layout.parents}
     data = SplitData(root, f"a folder for each person: {layout.describe()}", readers)
     return hold_out(data, holdout, val_rows=partial(_validation_rows, root), join=_join)
 
 
-def _require_disjoint(layout: FolderLayout) -> None:
-    splits = list(layout.parents)
-    for first, second in itertools.combinations(splits, 2):
-        both = sorted(set(layout.groups(first)) & set(layout.groups(second)))
+def _open_shards(shards: Shards, holdout: Holdout | None) -> SplitData[FaceImages]:
+    def read(part: Shards) -> FaceImages:
+        records = read_face_records(part)
+        return FaceImages(records.images, records.persons, records.numbers, records.warnings)
+
+    data = open_shards(shards, read)
+    if len(data.names) > 1:
+        _require_disjoint(shards.root, {split: data[split].identities for split in data.names})
+    return hold_out(data, holdout, val_rows=partial(_validation_rows, shards.root), join=_join)
+
+
+def _require_disjoint(root: Path, persons: Mapping[Split, Sequence[str]]) -> None:
+    for first, second in itertools.combinations(persons, 2):
+        both = sorted(set(persons[first]) & set(persons[second]))
         if both:
             raise ValueError(
-                f"{layout.root}: {some(both, 'person')} in both {first} and {second}; expected each in one of them, "
+                f"{root}: {some(both, 'person')} in both {first} and {second}; expected each in one of them, "
                 "since faces are scored on persons that were not trained on"
             )
 
@@ -171,7 +187,7 @@ def _validation_rows(root: Path, photos: FaceImages, holdout: Holdout) -> NDArra
 def _join(parts: Sequence[FaceImages]) -> FaceImages:
     names = [person for part in parts for person in np.array(part.identities)[part.identity_ids].tolist()]
     warnings = list(dict.fromkeys(line for part in parts for line in part.warnings))
-    images = join_files([part.images for part in parts])
+    images = join_images([part.images for part in parts])
     return FaceImages(images, names, np.concatenate([part.photo_numbers for part in parts]), warnings)
 
 

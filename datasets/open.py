@@ -20,6 +20,8 @@ from datasets.geolocation.places import open_places
 from datasets.listing import is_hidden, list_images
 from datasets.segmentation.files import CLASSES, has_pairs, has_voc_masks
 from datasets.segmentation.read import open_segmentation
+from datasets.shards.find import Shards, find_shards
+from datasets.shards.kind import find_kind
 from datasets.splits import Holdout, SplitData, split_folders
 from datasets.subsample import evenly_spread
 from datasets.tables import SUFFIXES, open_table
@@ -29,11 +31,11 @@ Kind = Literal["detection", "classification", "segmentation", "attributes", "emb
 KINDS: tuple[Kind, ...] = ("detection", "classification", "segmentation", "attributes", "embedding", "geolocation")
 # The formats that can be named instead of being looked for, by kind.
 KIND_FORMATS: Mapping[Kind, tuple[str, ...]] = {
-    "detection": tuple(FORMATS),
-    "classification": ("folder", "imagenet", "stanford_dogs"),
-    "segmentation": ("folder", "voc", "instances", "coco"),
-    "attributes": (),
-    "embedding": ("folder", "lfw"),
+    "detection": (*FORMATS, "shards"),
+    "classification": ("folder", "imagenet", "stanford_dogs", "shards"),
+    "segmentation": ("folder", "voc", "instances", "coco", "shards"),
+    "attributes": ("shards",),
+    "embedding": ("folder", "lfw", "shards"),
     "geolocation": ("csv", "exif", "shards"),
 }
 NUM_PROBED = 50  # photos that are opened to look for EXIF data
@@ -42,12 +44,13 @@ NOT_CLASSES = frozenset({"images", "imgs", "jpegimages", "pngimages", "masks", "
 MASKS = re.compile("mask|annot|segm", re.IGNORECASE)  # in the name of a folder of label images
 EXPECTED = (
     "boxes (COCO, YOLO, Pascal VOC or labelme), images with masks and classes.txt, a folder of images for each class "
-    "or person, CelebA's list of attributes, or photos with coordinates (CSV, EXIF, WebDataset)"
+    "or person, CelebA's list of attributes, photos with coordinates (CSV, EXIF), or WebDataset's tar files of any of "
+    "these"
 )
 
 
 def open_folder(
-    root: Path,
+    root: Path | Shards,
     *,
     kind: Literal["auto", Kind] = "auto",
     format: str = "auto",
@@ -59,7 +62,7 @@ def open_folder(
     Class folders and folders of persons look the same; auto takes them for classes, unless LFW's `pairs.txt` is there.
 
     Args:
-        root: the folder.
+        root: the folder, or tar files.
         kind: of the data; auto to look for it.
         format: of that kind; auto to look for it.
         csv: the CSV file of places, relative to root; None to look for it.
@@ -68,19 +71,22 @@ def open_folder(
     Raises:
         ValueError: if there are no data of that kind, or of any.
     """
-    if not root.is_dir():
+    if isinstance(root, Path) and not root.is_dir():
         raise ValueError(f"{root}: there is no such folder; expected the folder of a data set")
+    if csv is None:
+        root = find_shards(root, format) or root
     found = "geolocation" if csv else _find_kind(root, format) if kind == "auto" else kind
     if format != "auto" and format not in KIND_FORMATS[found]:
-        names = ", ".join(KIND_FORMATS[found]) or "none, since it is found by looking"
-        raise ValueError(f"{found} data have no format {format!r}; expected {names}")
+        raise ValueError(f"{found} data have no format {format!r}; expected {', '.join(KIND_FORMATS[found])}")
     if found == "geolocation":
         return found, open_places(root, format=format, csv=csv, holdout=holdout)  # type: ignore[arg-type]  # checked
     return found, _OPENERS[found](root, format, holdout)
 
 
-def _find_kind(root: Path, format: str) -> Kind:
+def _find_kind(root: Path | Shards, format: str) -> Kind:
     """The kind that has the format, else the first whose files are there."""
+    if isinstance(root, Shards):
+        return find_kind(root, KINDS)  # type: ignore[return-value]  # one of them
     kinds = [kind for kind, formats in KIND_FORMATS.items() if format in formats]
     if kinds:
         return kinds[0]
@@ -113,9 +119,9 @@ def _has_pairs(root: Path) -> bool:
 
 
 def _has_coordinates(root: Path) -> bool:
-    """In a CSV file, or in tar files."""
+    """In a CSV file."""
     tables = [path for path in root.iterdir() if path.suffix.lower() in SUFFIXES and not is_hidden(path.name)]
-    return any(map(_is_table_of_places, tables)) or next(root.glob("**/*.tar"), None) is not None
+    return any(map(_is_table_of_places, tables))
 
 
 def _is_table_of_places(path: Path) -> bool:
@@ -166,8 +172,8 @@ _SIGNS: tuple[tuple[Kind, Callable[[Path], bool]], ...] = (
 )
 
 
-def _open_embedding(root: Path, format: str, holdout: Holdout | None) -> SplitData[Any]:
-    if format == "lfw" or (format == "auto" and _has_pairs(root)):
+def _open_embedding(root: Path | Shards, format: str, holdout: Holdout | None) -> SplitData[Any]:
+    if isinstance(root, Path) and (format == "lfw" or (format == "auto" and _has_pairs(root))):
         photos, folds = read_lfw(root)
         count = f"{plural(sum(map(len, folds)), 'pair')} of {plural(len(photos), 'photo')} in {len(folds)} folds"
         found = f"LFW's layout: {count} of {PAIRS}, and no other photos"
@@ -175,7 +181,7 @@ def _open_embedding(root: Path, format: str, holdout: Holdout | None) -> SplitDa
     return open_faces(root, holdout)
 
 
-_OPENERS: Mapping[Kind, Callable[[Path, Any, Holdout | None], SplitData[Any]]] = {
+_OPENERS: Mapping[Kind, Callable[[Path | Shards, Any, Holdout | None], SplitData[Any]]] = {
     "detection": lambda root, format, holdout: open_detection(root, format=format, holdout=holdout),
     "classification": lambda root, format, holdout: open_labelled(root, format=format, holdout=holdout)[0],
     "segmentation": lambda root, format, holdout: open_segmentation(root, format=format, holdout=holdout),

@@ -1,4 +1,4 @@
-"""Image storage of data sets: files below a folder (here), or members of tar files (`shards.py`).
+"""Image storage of data sets: files below a folder (here), or members of tar files (`datasets/shards`).
 
 Names are stored in one array, not in a million Python objects, so that loader processes share its memory.
 `StoredExamples` is the base of data sets with one truth per image.
@@ -10,12 +10,13 @@ import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.images.read import AS_STORED, Decoding, read_image
+from datasets.images.headers import ImageHeader
+from datasets.images.read import AS_STORED, Decoding, image_header, read_bytes, read_image
 from datasets.types import Example, Image
 
 T = TypeVar("T")
@@ -25,20 +26,44 @@ Rows = NDArray[np.int64] | NDArray[np.bool_]
 class ImageStore(Protocol):
     """Images that can be read in any order."""
 
+    @property
+    def root(self) -> Path:
+        """Where they are: a folder, a tar file, or a list of these."""
+
     def __len__(self) -> int: ...
+
+    def name(self, row: int) -> str:
+        """The name of an image, relative to the root; in a shard, the member's."""
 
     def id(self, row: int) -> str:
         """The path of an image; in a shard, the shard's path and the member's name."""
 
-    def read(self, row: int, decoding: Decoding) -> Image:
+    def read(self, row: int, decoding: Decoding, *, expected_hw: tuple[int, int] | None = None) -> Image:
         """The image, see `datasets.images.read.decode_image`.
+
+        Raises:
+            UnreadableImageError: if it cannot be read, or is not of the expected size.
+        """
+
+    def header(self, row: int) -> ImageHeader:
+        """Size and depth of an image.
 
         Raises:
             UnreadableImageError: if it cannot be read.
         """
 
-    def select(self, rows: Rows) -> ImageStore:
+    def data(self, row: int) -> bytes:
+        """The bytes of an image's file.
+
+        Raises:
+            UnreadableImageError: if they cannot be read.
+        """
+
+    def select(self, rows: Rows) -> Self:
         """A store of the images at `rows`, in that order."""
+
+    def join(self, others: Sequence[Self]) -> Self:
+        """A store of these images and those of other splits, with the same root."""
 
 
 class ImageFiles:
@@ -60,25 +85,44 @@ class ImageFiles:
         """The path of a file."""
         return os.path.join(self.root, self.name(row))
 
-    def read(self, row: int, decoding: Decoding) -> Image:
+    def read(self, row: int, decoding: Decoding, *, expected_hw: tuple[int, int] | None = None) -> Image:
         """The image, decoded as told.
+
+        Raises:
+            UnreadableImageError: if the file cannot be read, or is not of the expected size.
+        """
+        return read_image(Path(self.id(row)), decoding, expected_hw=expected_hw)
+
+    def header(self, row: int) -> ImageHeader:
+        """Size and depth of an image.
 
         Raises:
             UnreadableImageError: if the file cannot be read.
         """
-        return read_image(Path(self.id(row)), decoding)
+        return image_header(Path(self.id(row)))
+
+    def data(self, row: int) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            UnreadableImageError: if it cannot be read.
+        """
+        return read_bytes(Path(self.id(row)))
 
     def select(self, rows: Rows) -> ImageFiles:
         """A store of the files at `rows`, in that order."""
         return ImageFiles(self.root, self.names[rows])
 
+    def join(self, others: Sequence[ImageFiles]) -> ImageFiles:
+        """A store of these files and others below the same folder."""
+        assert all(other.root == self.root for other in others)
+        return ImageFiles(self.root, np.concatenate([self.names, *(other.names for other in others)]))
 
-def join_files(stores: Sequence[ImageStore]) -> ImageFiles:
-    """The files of several stores below one folder."""
-    files = [store for store in stores if isinstance(store, ImageFiles)]
-    assert len(files) == len(stores)
-    assert len({store.root for store in files}) == 1
-    return ImageFiles(files[0].root, np.concatenate([store.names for store in files]))
+
+def join_images(stores: Sequence[ImageStore]) -> ImageStore:
+    """The images of several stores of one kind, with the same root."""
+    first, *others = stores
+    return first.join(others)
 
 
 class StoredExamples(Generic[T]):

@@ -12,31 +12,36 @@ from typing import Literal
 import numpy as np
 
 from datasets.classification.labelled import LabelledImages, join_labelled, validation_rows_of_classes
+from datasets.classification.shards import open_labelled_shards
 from datasets.classification.stanford_dogs import TRAIN_LIST, read_stanford_dogs
 from datasets.folders import FolderLayout, find_layout, read_groups, subfolders
+from datasets.shards.find import Shards, find_shards
 from datasets.splits import Holdout, SplitData, hold_out
 from datasets.stores import ImageFiles
 from datasets.types import Split
 from datasets.words import plural, some
 
-Format = Literal["folder", "imagenet", "stanford_dogs"]
+Format = Literal["folder", "imagenet", "stanford_dogs", "shards"]
 # With lines `wnid name`; the second comes with Kaggle's copy of ImageNet.
 IMAGENET_CLASS_LISTS = ("classes.txt", "LOC_synset_mapping.txt")
 
 
 def open_labelled(
-    root: Path, *, format: Literal["auto", Format] = "auto", holdout: Holdout | None = None
+    root: Path | Shards, *, format: Literal["auto", Format] = "auto", holdout: Holdout | None = None
 ) -> tuple[SplitData[LabelledImages], Format]:
     """The images of each split, and the format that was given or found.
 
     Args:
-        root: the folder.
-        format: auto to look for the files of Stanford Dogs and of ImageNet.
+        root: the folder, or tar files.
+        format: auto to look for tar files, and for the files of Stanford Dogs and of ImageNet.
         holdout: which images to hold out for validation, where the data have no validation part.
 
     Raises:
         ValueError: naming the file or folder that is not in the format.
     """
+    if (shards := find_shards(root, format)) is not None:
+        return open_labelled_shards(shards, holdout), "shards"
+    assert isinstance(root, Path)
     found = find_format(root) if format == "auto" else format
     readers = {"folder": read_class_folders, "imagenet": read_imagenet, "stanford_dogs": read_stanford_dogs}
     return readers[found](root, holdout), found

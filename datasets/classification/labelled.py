@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.splits import Holdout, validation_rows
-from datasets.stores import ImageFiles, ImageStore, Rows, StoredExamples, join_files
+from datasets.stores import ImageStore, Rows, StoredExamples, join_images
 from datasets.types import Label
 from datasets.words import some
 
@@ -49,7 +49,7 @@ def join_labelled(parts: Sequence[LabelledImages]) -> LabelledImages:
     """The images of several sources below one folder, which have the same classes."""
     warnings = list(dict.fromkeys(line for part in parts for line in part.warnings))
     class_ids = np.concatenate([part.class_ids for part in parts])
-    return LabelledImages(join_files([part.images for part in parts]), class_ids, parts[0].class_names, warnings)
+    return LabelledImages(join_images([part.images for part in parts]), class_ids, parts[0].class_names, warnings)
 
 
 def validation_rows_of_classes(
@@ -60,7 +60,7 @@ def validation_rows_of_classes(
     The only image of a class is for training, which a warning of the source says.
 
     Args:
-        source: the images, files below a folder.
+        source: the images, stored by name.
         holdout: which of them.
         root: of the data, for messages.
         key: from the name of a file to the name whose hash decides.
@@ -70,7 +70,6 @@ def validation_rows_of_classes(
     """
     if (holdout.start, holdout.stop) == (0, 1):
         return np.ones(len(source), np.bool_)
-    assert isinstance(source.images, ImageFiles)
     order = np.argsort(source.class_ids, kind="stable")
     is_val, alone = np.zeros(len(source), np.bool_), []
     for rows in np.split(order, np.flatnonzero(np.diff(source.class_ids[order])) + 1):

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.detection.pairing import name_in_split
-from datasets.images.read import read_image
 from datasets.splits import Holdout, validation_rows
-from datasets.stores import ImageFiles, Rows, StoredExamples
+from datasets.stores import ImageStore, Rows, StoredExamples, join_images
 from datasets.types import Detections, Example
 from datasets.words import some
 
@@ -72,11 +71,9 @@ class AnnotatedImages(StoredExamples[Detections]):
         objects: sorted by image, with boxes inside it.
     """
 
-    images: ImageFiles
-
     def __init__(
         self,
-        images: ImageFiles,
+        images: ImageStore,
         sizes_hw: NDArray[np.int64],
         categories: Categories,
         objects: Objects,
@@ -95,9 +92,8 @@ class AnnotatedImages(StoredExamples[Detections]):
             UnreadableImageError: if the file cannot be read, or its size is not that of the annotations.
         """
         truth = self.truth(index)
-        return Example(
-            read_image(Path(self.id(index)), self.decoding, expected_hw=truth.image_hw), truth, self.id(index)
-        )
+        image = self.images.read(index, self.decoding, expected_hw=truth.image_hw)
+        return Example(image, truth, self.id(index))
 
     def truth(self, index: int) -> Detections:
         """The annotations of one image, without opening it."""
@@ -156,7 +152,7 @@ def join(parts: Sequence[AnnotatedImages]) -> AnnotatedImages:
         for part, offset in zip(parts, offsets, strict=False)
     ]
     objects = Objects(*(np.concatenate(arrays) for arrays in zip(*(vars(o).values() for o in shifted), strict=True)))
-    images = ImageFiles(first.images.root, [part.images.name(row) for part in parts for row in range(len(part))])
+    images = join_images([part.images for part in parts])
     sizes_hw = np.concatenate([part.sizes_hw for part in parts])
     return AnnotatedImages(images, sizes_hw, first.categories, objects, [line for p in parts for line in p.warnings])
 
@@ -176,7 +172,7 @@ def held_out(source: AnnotatedImages, holdout: Holdout) -> NDArray[np.bool_]:
 
 def build_annotated(
     origin: Path,
-    images: ImageFiles,
+    images: ImageStore,
     sizes_hw: NDArray[np.int64],
     categories: Categories,
     objects: Objects,

@@ -10,7 +10,9 @@ from pathlib import Path
 from datasets.detection import coco, labelme, voc, yolo
 from datasets.detection.annotated import AnnotatedImages, Categories, held_out, join
 from datasets.detection.category_ids import CATEGORY_IDS, read_category_ids
+from datasets.detection.shards import open_detection_shards
 from datasets.files import describe_folder
+from datasets.shards.find import Shards, find_shards
 from datasets.splits import Holdout, SplitData, hold_out
 from datasets.types import Split
 from datasets.words import join_words, some
@@ -26,7 +28,7 @@ FORMATS: Mapping[str, tuple[Find, str]] = {
 
 
 def open_detection(
-    root: Path,
+    root: Path | Shards,
     *,
     format: str = "auto",
     images: Mapping[Split, str | None] | None = None,
@@ -36,8 +38,8 @@ def open_detection(
     """The splits of a folder, with a validation part held out where it has none.
 
     Args:
-        root: the folder.
-        format: a key of FORMATS, or auto to look for it.
+        root: the folder, or tar files.
+        format: a key of FORMATS, shards, or auto to look for it.
         images: folders of COCO's images given by the user, by split, relative to root.
         annotations: COCO's files given by the user, by split, relative to root.
         holdout: which images to hold out for validation.
@@ -47,6 +49,10 @@ def open_detection(
     """
     given = [f"data.{split}_images" for split, name in (images or {}).items() if name is not None]
     given += [f"data.{split}_annotations" for split, name in (annotations or {}).items() if name is not None]
+    if not given and (shards := find_shards(root, format)) is not None:
+        return open_detection_shards(shards, holdout)
+    if isinstance(root, Shards):
+        raise ValueError(f"{given[0]}: it is for COCO's format, and {root.root} are tar files; leave it out")
     if given:
         if format not in ("auto", "coco"):
             raise ValueError(f"{given[0]}: it is for COCO's format, and data.format is {format}; leave one of them out")

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from datasets.images.headers import ImageHeader
 from datasets.images.read import image_headers
 from datasets.progress import track
-from datasets.stores import ImageFiles
+from datasets.stores import ImageStore
 
 
-def fill_sizes(images: ImageFiles, sizes_hw: NDArray[np.int64], origin: Path) -> tuple[NDArray[np.int64], list[str]]:
+def fill_sizes(images: ImageStore, sizes_hw: NDArray[np.int64], origin: Path) -> tuple[NDArray[np.int64], list[str]]:
     """Sizes (N, 2) with those of the files where there are none, and a warning that counts them.
 
     Args:
@@ -26,7 +26,7 @@ def fill_sizes(images: ImageFiles, sizes_hw: NDArray[np.int64], origin: Path) ->
     if not len(rows):
         return sizes_hw, []
     filled = sizes_hw.copy()
-    headers = image_headers([Path(images.id(row)) for row in rows.tolist()])
+    headers = image_headers(rows.tolist(), images.header)
     for row, header in zip(rows, track(headers, "reading headers of images", len(rows)), strict=True):
         filled[row] = (header.height, header.width) if isinstance(header, ImageHeader) else 0
     return filled, [f"{origin}: {len(rows)} of {len(images)} images have no size in it; that of the file is taken"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datasets.geolocation.sphere import Floats
 from datasets.splits import split_named
-from datasets.stores import ImageStore, Rows, join_files
+from datasets.stores import ImageStore, Rows, join_images
 from datasets.types import Split
 
 
@@ -52,7 +52,7 @@ def join_photos(parts: Mapping[Split, Photos]) -> Photos:
     photos = list(parts.values())
     authors = [part.authors for part in photos if part.authors is not None]
     return Photos(
-        join_files([part.images for part in photos]),
+        join_images([part.images for part in photos]),
         np.concatenate([part.lat_deg for part in photos]),
         np.concatenate([part.lng_deg for part in photos]),
         np.repeat(list(parts), list(map(len, photos))),
@@ -62,7 +62,7 @@ def join_photos(parts: Mapping[Split, Photos]) -> Photos:
     )
 
 
-def check_coordinates(path: Path, lat_deg: Floats, lng_deg: Floats, names: Sequence[str]) -> None:
+def check_coordinates(path: Path, lat_deg: Floats, lng_deg: Floats, name: Callable[[int], str]) -> None:
     """Raise a ValueError if coordinates are out of range, with the first such photo and a likely cause."""
     bad_lat, bad_lng = ~(np.abs(lat_deg) <= 90), ~(np.abs(lng_deg) <= 180)  # NaN is bad too
     bad = np.flatnonzero(bad_lat | bad_lng)
@@ -78,7 +78,7 @@ def check_coordinates(path: Path, lat_deg: Floats, lng_deg: Floats, names: Seque
         else ""
     )
     raise ValueError(
-        f"{path}: {len(bad)} of {len(names)} photos have coordinates out of range; the first, {names[row]}, has "
+        f"{path}: {len(bad)} of {len(lat_deg)} photos have coordinates out of range; the first, {name(row)}, has "
         f"latitude {lat_deg[row]:g} (expected -90 to 90) and longitude {lng_deg[row]:g} (expected -180 to 180){hint}"
     )
 

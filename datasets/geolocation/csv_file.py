@@ -138,7 +138,7 @@ def read_csv(
     if not names:
         raise ValueError(f"{path}: it has no photos with coordinates")
     lat_deg, lng_deg = np.array(coordinates["lat"]), np.array(coordinates["lng"])
-    check_coordinates(path, lat_deg, lng_deg, names)
+    check_coordinates(path, lat_deg, lng_deg, names.__getitem__)
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"{path}: {twice} is in more than one row; expected each photo once")

@@ -11,8 +11,9 @@ from datasets.geolocation.coordinates import Photos
 from datasets.geolocation.csv_file import has_tables, open_csv
 from datasets.geolocation.exif import read_exif
 from datasets.geolocation.geotagged import GeotaggedPhotos, split_photos
-from datasets.geolocation.shards import read_shards
+from datasets.geolocation.shards import read_place_shards
 from datasets.listing import list_images
+from datasets.shards.find import Shards, find_shards
 from datasets.splits import Holdout, SplitData
 
 Format = Literal["csv", "exif", "shards"]
@@ -20,7 +21,7 @@ EXPECTED = "a CSV file of names and coordinates, tar files of WebDataset, or pho
 
 
 def open_places(
-    root: Path,
+    root: Path | Shards,
     *,
     format: Literal["auto", Format] = "auto",
     csv: str | None = None,
@@ -33,7 +34,7 @@ def open_places(
     """The photos of each split.
 
     Args:
-        root: the folder.
+        root: the folder, or tar files.
         format: auto to take the CSV files in it, else tar files below it, else the EXIF data of the photos below it.
         csv: the CSV file, relative to root; None to look for it.
         images: the folder that the names in the CSV file are relative to, relative to root; None to look for it.
@@ -46,12 +47,17 @@ def open_places(
         ValueError: naming the file or folder: no places, or faulty ones.
     """
     photos, found = _read(root, format, csv, images, columns or {})
-    return split_photos(photos, holdout, root=root, found=found, group_by=group_by, group_km=group_km)
+    where = root if isinstance(root, Path) else root.root
+    return split_photos(photos, holdout, root=where, found=found, group_by=group_by, group_km=group_km)
 
 
 def _read(
-    root: Path, format: str, csv: str | None, images: str | None, columns: Mapping[str, str]
+    root: Path | Shards, format: str, csv: str | None, images: str | None, columns: Mapping[str, str]
 ) -> tuple[Photos, str]:
+    if csv is None and (shards := find_shards(root, format)) is not None:
+        return read_place_shards(shards)
+    if isinstance(root, Shards):
+        raise ValueError(f"{root.root}: tar files, which have their places in them; leave data.csv out")
     if not root.is_dir():
         raise ValueError(
             f"{root}: {'is a file' if root.is_file() else 'no such folder'}; expected a folder with {EXPECTED}"
@@ -65,9 +71,7 @@ def _read(
     if format == "auto":
         if has_tables(root):
             return open_csv(root, None, images=images, columns=columns)
-        if next(root.rglob("*.tar"), None) is not None:
-            return read_shards(root)
         if not list_images(root).names:
             raise ValueError(f"{root}: no places found; expected {EXPECTED}; {describe_folder(root)}")
         return read_exif(root)
-    return read_shards(root) if format == "shards" else read_exif(root)
+    return read_exif(root)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from datasets.images.decoding import PixelRange, as_stored, decode, stored_values
 from datasets.images.headers import ImageHeader, is_truncated_jpeg, read_header
 from datasets.types import Image
+
+K = TypeVar("K")
 
 # What is read, as far as files are chosen by their names; decoding goes by the bytes, whatever the name is.
 IMAGE_SUFFIXES = frozenset(
@@ -75,7 +78,7 @@ def value_range(path: Path) -> ValueRange:
     try:
         values = stored_values(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     is_float = bool(np.issubdtype(values.dtype, np.floating))
     type_max = 1.0 if is_float else float(np.iinfo(values.dtype).max)
     return ValueRange(float(values.min()), float(values.max()), type_max, is_float)
@@ -95,36 +98,67 @@ def image_header(path: Path) -> ImageHeader:
             header = read_header(file)
             is_truncated = header.format == "JPEG" and is_truncated_jpeg(file)
     except Exception:  # of many types; Pillow is strict about parts that the pixels do not need, such as long texts
-        height, width = read_image(path).shape[:2]
-        return ImageHeader(width, height, 8, "unknown", 1, "RGB")
+        return _header_of_pixels(read_image(path))
     if is_truncated:
         raise UnreadableImageError(f"{path}: truncated image")
     return header
 
 
-def image_headers(paths: Sequence[Path]) -> Iterator[ImageHeader | UnreadableImageError]:
-    """The header of each file, or why there is none, in the order of `paths`; files are read in threads."""
+def header_of(data: bytes, path: Path | str) -> ImageHeader:
+    """`image_header` of the bytes of a file.
+
+    Raises:
+        UnreadableImageError: see there.
+    """
+    try:
+        file = io.BytesIO(data)
+        header = read_header(file)
+        is_truncated = header.format == "JPEG" and is_truncated_jpeg(file)
+    except Exception:  # see `image_header`
+        return _header_of_pixels(decode_image(data, path))
+    if is_truncated:
+        raise UnreadableImageError(f"{path}: truncated image")
+    return header
+
+
+def _header_of_pixels(image: Image) -> ImageHeader:
+    height, width = image.shape[:2]
+    return ImageHeader(width, height, 8, "unknown", 1, "RGB")
+
+
+def image_headers(
+    keys: Sequence[K],
+    header: Callable[[K], ImageHeader] = image_header,  # type: ignore[assignment]  # K is Path
+) -> Iterator[ImageHeader | UnreadableImageError]:
+    """The header of each image, or why there is none, in their order; files are read in threads.
+
+    Args:
+        keys: paths, or whatever `header` takes.
+        header: of one image; raises an UnreadableImageError.
+    """
     step = _HEADERS_AT_ONCE  # by one thread, since threads that change after each file take twice as long
+
+    def of_part(start: int) -> list[ImageHeader | UnreadableImageError]:
+        return [_header_or_error(key, header) for key in keys[start : start + step]]
+
     with ThreadPoolExecutor(_HEADER_THREADS) as executor:
-        for first in range(0, len(paths), step * _HEADER_THREADS):  # not all at once: memory stays flat
-            starts = range(first, min(first + step * _HEADER_THREADS, len(paths)), step)
-            for headers in executor.map(_headers_or_errors, [paths[start : start + step] for start in starts]):
+        for first in range(0, len(keys), step * _HEADER_THREADS):  # not all at once: memory stays flat
+            starts = range(first, min(first + step * _HEADER_THREADS, len(keys)), step)
+            for headers in executor.map(of_part, starts):
                 yield from headers
 
 
-def _unreadable(path: Path | str, error: Exception) -> UnreadableImageError:
+def unreadable(path: Path | str, error: Exception) -> UnreadableImageError:
+    """The error for a file that cannot be read, with its reason in one line."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return UnreadableImageError(f"{path}: {' '.join(reason.split())}")  # in one line
 
 
-def _headers_or_errors(paths: Sequence[Path]) -> list[ImageHeader | UnreadableImageError]:
-    results: list[ImageHeader | UnreadableImageError] = []
-    for path in paths:
-        try:
-            results.append(image_header(path))
-        except UnreadableImageError as error:
-            results.append(error)
-    return results
+def _header_or_error(key: K, header: Callable[[K], ImageHeader]) -> ImageHeader | UnreadableImageError:
+    try:
+        return header(key)
+    except UnreadableImageError as error:
+        return error
 
 
 def read_image(path: Path, decoding: Decoding = AS_STORED, *, expected_hw: tuple[int, int] | None = None) -> Image:
@@ -133,11 +167,19 @@ def read_image(path: Path, decoding: Decoding = AS_STORED, *, expected_hw: tuple
     Raises:
         UnreadableImageError: if it cannot be read in full or does not have the expected size.
     """
+    return decode_image(read_bytes(path), path, decoding, expected_hw=expected_hw)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        UnreadableImageError: if it cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
-        raise _unreadable(path, error) from error
-    return decode_image(data, path, decoding, expected_hw=expected_hw)
+        raise unreadable(path, error) from error
 
 
 def decode_image(
@@ -168,7 +210,7 @@ def decode_image(
         if expected_hw is not None and (width, height) == expected_hw != (height, width):
             image = as_stored(image, data)
     except ValueError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if expected_hw is not None and image.shape[:2] != expected_hw:
         raise UnreadableImageError(
             f"{path}: {width} x {height} pixels, but its annotations are for {expected_hw[1]} x {expected_hw[0]}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
@@ -14,11 +13,11 @@ from numpy.typing import NDArray
 from datasets.detection.pairing import name_in_split
 from datasets.images.decoding import apply_orientation
 from datasets.images.headers import TRANSPOSED
-from datasets.images.read import UnreadableImageError, image_header
+from datasets.images.read import UnreadableImageError
 from datasets.progress import track
-from datasets.segmentation.masks import MaskCoding, read_mask
+from datasets.segmentation.masks import MaskCoding, decode_mask
 from datasets.splits import Holdout, validation_rows
-from datasets.stores import ImageFiles, Rows, StoredExamples, join_files
+from datasets.stores import ImageStore, Rows, StoredExamples, join_images
 from datasets.subsample import evenly_spread
 from datasets.types import VOID, Mask
 
@@ -49,9 +48,9 @@ class MaskStore(Protocol):
 
 
 class MaskFiles:
-    """A file for each mask: a `MaskStore`."""
+    """A file, or a member of a tar file, for each mask: a `MaskStore`."""
 
-    def __init__(self, files: ImageFiles, coding: MaskCoding) -> None:
+    def __init__(self, files: ImageStore, coding: MaskCoding) -> None:
         """Args: files: the masks; coding: of their values."""
         self.files, self.coding = files, coding
 
@@ -63,8 +62,8 @@ class MaskFiles:
         return self.files.id(row)
 
     def read(self, row: int) -> NDArray[np.uint8]:
-        """The class ids, see `read_mask`."""
-        return read_mask(Path(self.files.id(row)), self.coding)
+        """The class ids, see `decode_mask`."""
+        return decode_mask(self.files.data(row), self.files.id(row), self.coding)
 
     def select(self, rows: Rows) -> MaskFiles:
         """The files at `rows`, in that order."""
@@ -72,7 +71,7 @@ class MaskFiles:
 
     def join(self, others: Sequence[MaskFiles]) -> MaskFiles:
         """These files and those of other splits."""
-        return MaskFiles(join_files([self.files, *(other.files for other in others)]), self.coding)
+        return MaskFiles(join_images([self.files, *(other.files for other in others)]), self.coding)
 
 
 class MaskedImages(StoredExamples[Mask]):
@@ -83,10 +82,8 @@ class MaskedImages(StoredExamples[Mask]):
         class_names: by class id.
     """
 
-    images: ImageFiles
-
     def __init__(
-        self, images: ImageFiles, masks: MaskStore, class_names: Sequence[str], warnings: Sequence[str] = ()
+        self, images: ImageStore, masks: MaskStore, class_names: Sequence[str], warnings: Sequence[str] = ()
     ) -> None:
         """Args: images: N; masks: one each; class_names: by class id; warnings: of the reader."""
         super().__init__(images, warnings)
@@ -101,7 +98,7 @@ class MaskedImages(StoredExamples[Mask]):
         Raises:
             UnreadableImageError: if it or the image cannot be read, their sizes differ, or it is all void.
         """
-        class_ids, header = self.masks.read(index), image_header(Path(self.id(index)))
+        class_ids, header = self.masks.read(index), self.images.header(index)
         size_hw = header.height, header.width
         if class_ids.shape != size_hw and header.orientation in TRANSPOSED and class_ids.shape == size_hw[::-1]:
             class_ids = apply_orientation(class_ids, header.orientation)
@@ -160,7 +157,7 @@ def join_masked(parts: Sequence[MaskedImages]) -> MaskedImages:
     first, *others = parts
     warnings = list(dict.fromkeys(line for part in parts for line in part.warnings))
     masks = first.masks.join([other.masks for other in others])
-    return MaskedImages(join_files([part.images for part in parts]), masks, first.class_names, warnings)
+    return MaskedImages(join_images([part.images for part in parts]), masks, first.class_names, warnings)
 
 
 def held_out(source: MaskedImages, holdout: Holdout) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from datasets.images.headers import SIGNATURE_BYTES, format_of, open_with_pillow
-from datasets.images.read import UnreadableImageError, image_header
+from datasets.images.read import UnreadableImageError, header_of, read_bytes
 from datasets.images.sizes import TooLargeError, check_pixels
 from datasets.types import VOID, Mask
 
@@ -64,7 +65,21 @@ def read_mask(path: Path, coding: MaskCoding) -> NDArray[np.uint8]:
     Raises:
         UnreadableImageError: if it is missing or damaged, of another kind, or has values that are none of the classes.
     """
-    values = _read_values(path, has_colours=coding.has_colours)
+    return decode_mask(read_bytes(path), path, coding)
+
+
+def decode_mask(data: bytes, path: Path | str, coding: MaskCoding) -> NDArray[np.uint8]:
+    """The class ids (H, W) in the bytes of a mask file.
+
+    Args:
+        data: the file.
+        path: for error messages.
+        coding: of its values.
+
+    Raises:
+        UnreadableImageError: see `read_mask`.
+    """
+    values = _decode_values(data, path, has_colours=coding.has_colours)
     class_ids = coding.class_id_of[values]
     if (class_ids == UNKNOWN).any():
         unknown = sorted(set(np.unique(values).tolist()) - set(np.flatnonzero(coding.class_id_of != UNKNOWN).tolist()))
@@ -77,9 +92,16 @@ def read_mask(path: Path, coding: MaskCoding) -> NDArray[np.uint8]:
 
 def write_mask(path: Path, class_ids: NDArray[np.uint8]) -> None:
     """Write a mask as a PNG file with Pascal VOC's palette."""
+    path.write_bytes(encode_mask(class_ids))
+
+
+def encode_mask(class_ids: NDArray[np.uint8]) -> bytes:
+    """A mask as the bytes of a PNG file with Pascal VOC's palette."""
     picture = PIL.Image.fromarray(class_ids)
     picture.putpalette(palette().tobytes())
-    picture.save(path, "PNG")
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
 
 
 def resize_mask(mask: Mask, image_hw: tuple[int, int]) -> Mask:
@@ -115,15 +137,13 @@ def palette() -> NDArray[np.uint8]:
     return colours
 
 
-def _read_values(path: Path, *, has_colours: bool) -> NDArray[np.uint8]:
+def _decode_values(data: bytes, path: Path | str, *, has_colours: bool) -> NDArray[np.uint8]:
     try:
-        with path.open("rb") as file:
-            file_format = format_of(file.read(SIGNATURE_BYTES)) or ""
-            file.seek(0)
-            picture = open_with_pillow(file, file_format)
-            check_pixels(picture.width, picture.height)
-            mode = picture.mode
-            values = np.asarray(picture).astype(np.uint8) if mode in (*_GREY, *_COLOURED) else None
+        file_format = format_of(data[:SIGNATURE_BYTES]) or ""
+        picture = open_with_pillow(io.BytesIO(data), file_format)
+        check_pixels(picture.width, picture.height)
+        mode = picture.mode
+        values = np.asarray(picture).astype(np.uint8) if mode in (*_GREY, *_COLOURED) else None
     except (TooLargeError, PIL.Image.DecompressionBombError) as error:  # TIFF and WebP keep Pillow's limit
         raise UnreadableImageError(f"{path}: {error}") from error
     except Exception as error:  # of many types, as SyntaxError and MemoryError for damaged PNGs
@@ -131,7 +151,9 @@ def _read_values(path: Path, *, has_colours: bool) -> NDArray[np.uint8]:
         raise UnreadableImageError(f"{path}: {reason}; expected a mask, a grey or palette PNG of 8 bits") from error
     if file_format in _LOSSY:
         raise UnreadableImageError(f"{path}: a mask in {file_format}, which changes the ids; expected PNG")
-    is_deep = mode.startswith(("I", "F")) or (mode in _COLOURED and image_header(path).bits > 8)  # Pillow cuts bits off
+    is_deep = mode.startswith(("I", "F")) or (
+        mode in _COLOURED and header_of(data, path).bits > 8
+    )  # Pillow cuts bits off
     if values is None or is_deep:
         depth = "16 bits or more" if is_deep else f"mode {mode}"
         raise UnreadableImageError(f"{path}: a mask of {depth}; expected a grey or palette PNG of 8 bits")
@@ -140,7 +162,7 @@ def _read_values(path: Path, *, has_colours: bool) -> NDArray[np.uint8]:
     return _ids_of_colours(path, values[..., :3]) if has_colours else _ids_of_grey(path, values[..., :3])
 
 
-def _ids_of_grey(path: Path, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _ids_of_grey(path: Path | str, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
     is_coloured = (colours != colours[..., :1]).any(-1)
     if is_coloured.any():
         raise UnreadableImageError(
@@ -150,7 +172,7 @@ def _ids_of_grey(path: Path, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return colours[..., 0]
 
 
-def _ids_of_colours(path: Path, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _ids_of_colours(path: Path | str, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
     shifts = np.array([1 << 16, 1 << 8, 1])
     known = palette() @ shifts
     order = np.argsort(known)

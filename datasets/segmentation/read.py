@@ -19,26 +19,32 @@ from datasets.segmentation.files import (
     read_coding,
 )
 from datasets.segmentation.masked import MaskedImages, held_out, join_masked
+from datasets.segmentation.shards import open_masked_shards
+from datasets.shards.find import Shards, find_shards
 from datasets.splits import Holdout, SplitData, hold_out
 
-Format = Literal["auto", "folder", "voc", "instances", "coco"]
+Format = Literal["auto", "folder", "voc", "instances", "coco", "shards"]
 EXPECTED_VOC = f"Pascal VOC's JPEGImages/, {VOC_MASKS}/ and {VOC_LISTS}/"
 
 
 def open_segmentation(
-    root: Path, *, format: Format = "auto", holdout: Holdout | None = None
+    root: Path | Shards, *, format: Format = "auto", holdout: Holdout | None = None
 ) -> SplitData[MaskedImages]:
     """The splits of a folder, with a validation part held out where it has none.
 
     Args:
-        root: the folder.
+        root: the folder, or tar files.
         format: auto to look for it. folder: images and masks of class ids, with a list of classes; voc: Pascal VOC's
-            layout; instances: masks where each object of one class has a value of its own; coco: COCO's polygons.
+            layout; instances: masks where each object of one class has a value of its own; coco: COCO's polygons;
+            shards: tar files.
         holdout: which images to hold out for validation.
 
     Raises:
         ValueError: if the folder has no masks in that format, or in any.
     """
+    if (shards := find_shards(root, format)) is not None:
+        return open_masked_shards(shards, holdout)
+    assert isinstance(root, Path)
     data = _open(root, _look_for(root) if format == "auto" else format)
     return hold_out(data, holdout, val_rows=held_out, join=join_masked)
 

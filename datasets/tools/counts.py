@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from datasets.images.headers import ImageHeader
 from datasets.images.read import image_headers
 from datasets.look.labelled import class_counts
 from datasets.segmentation.masked import MaskedImages
-from datasets.stores import ImageFiles, StoredExamples
+from datasets.stores import StoredExamples
 from datasets.subsample import evenly_spread
 from datasets.types import Split
 
@@ -80,12 +79,10 @@ def quantiles(sources: Sources) -> list[dict[str, Any]]:
 
 
 def image_sizes(source: StoredExamples[Any]) -> NDArray[np.float64]:
-    """Width and height of the images, (N, 2); of evenly spread ones if they are many and in files."""
+    """Width and height of the images, (N, 2); of evenly spread ones if they are many."""
     if isinstance(source, AnnotatedImages):
         return source.sizes_hw[:, ::-1].astype(float)
-    if not isinstance(source.images, ImageFiles):
-        return np.zeros((0, 2))
-    headers = image_headers([Path(source.id(row)) for row in evenly_spread(len(source), MAX_OPENED).tolist()])
+    headers = image_headers(evenly_spread(len(source), MAX_OPENED).tolist(), source.images.header)
     sizes = [(header.width, header.height) for header in headers if isinstance(header, ImageHeader)]
     return np.array(sizes, float).reshape(-1, 2)
 

@@ -1,12 +1,10 @@
-"""Write images with one truth each: class folders, CelebA's lists, a CSV file of places, or shards of any of them."""
+"""Write images with one truth each: class folders, CelebA's lists, or a CSV file of places."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,36 +12,36 @@ import numpy as np
 
 from datasets.celeba import ATTRIBUTE_LIST, IMAGES, PARTITION_LIST, AttributeImages
 from datasets.classification.class_folders import IMAGENET_CLASS_LISTS
-from datasets.classification.labelled import LabelledImages
-from datasets.faces import FaceImages
 from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.images.read import UnreadableImageError, image_headers
+from datasets.segmentation.masked import MaskedImages
 from datasets.splits import SPLITS, split_named
 from datasets.stores import ImageFiles, StoredExamples
 from datasets.types import Split
 from datasets.writers.output import OutputFolder, flat_names, renamed
-from datasets.writers.shards import FOR_OTHER_PROGRAMS, write_shards
 
 Sources = Mapping[Split, StoredExamples[Any]]
 PLACES = "places.csv"
 
 
 def select_readable(sources: Sources, advance: Callable[[], None]) -> tuple[dict[Split, Any], list[str]]:
-    """The images that have a header, and a line for those that are left out.
+    """The images that have a header, and a mask where they need one, and a line for those that are left out.
 
     Raises:
-        ValueError: if they are not in files, or none of a split can be read.
+        ValueError: if none of a split can be read.
     """
     kept, lines = {}, []
     for split, source in sources.items():
-        root_and_name(source, 0)
         is_readable = np.ones(len(source), np.bool_)
         faults = []
-        for row, header in enumerate(image_headers([Path(source.id(row)) for row in range(len(source))])):
+        for row, header in enumerate(image_headers(range(len(source)), source.images.header)):
             advance()
-            if isinstance(header, UnreadableImageError):
+            fault = str(header) if isinstance(header, UnreadableImageError) else ""
+            if not fault and isinstance(source, MaskedImages):
+                fault = source.fault(row)
+            if fault:
                 is_readable[row] = False
-                faults.append(str(header))
+                faults.append(fault)
         if len(faults) == len(source):
             raise ValueError(f"none of the {len(source)} images for {split} can be read; the first, {faults[0]}")
         if faults:
@@ -56,10 +54,10 @@ def root_and_name(source: StoredExamples[Any], row: int) -> tuple[Path, str]:
     """The folder of the data and the name of an image file below it.
 
     Raises:
-        ValueError: if the images are in shards.
+        ValueError: if the images are in tar files.
     """
     if not isinstance(source.images, ImageFiles):
-        raise ValueError(f"{source.id(row)}: these images are in shards already; expected image files")
+        raise ValueError(f"{source.id(row)}: these images are in tar files; expected image files, or --to webdataset")
     return source.images.root, source.images.name(row)
 
 
@@ -109,42 +107,6 @@ def write_places(output: OutputFolder, sources: Mapping[Split, GeotaggedPhotos])
             output.add_image(root / original, f"images/{name}")
     output.add_text(PLACES, text.getvalue())
     output.notes.append(f"{PLACES} has the columns IMG_ID, LAT, LON and split, and no others")
-
-
-def write_example_shards(output: OutputFolder, sources: Sources) -> None:
-    """Write WebDataset shards: `key.cls` with the class id for classes, else `key.json`."""
-    for split, source in sources.items():
-        suffix, record = _record(split, source)
-        paths = [Path(source.id(row)) for row in range(len(source))]
-        write_shards(output, split, paths, _names(output, {split: source}), suffix, record)
-    first = next(iter(sources.values()))
-    if isinstance(first, GeotaggedPhotos):
-        output.notes.append("a record has lat, lon and split, and nothing else of a table")
-    else:
-        output.notes.append(FOR_OTHER_PROGRAMS)
-    if isinstance(first, LabelledImages):
-        output.add_text("class_names.json", json.dumps(first.class_names, indent=2, ensure_ascii=False) + "\n")
-
-
-def _record(split: Split, source: StoredExamples[Any]) -> tuple[str, Callable[[int], str]]:
-    """The suffix and the text of the member beside an image."""
-    match source:
-        case LabelledImages():
-            return ".cls", lambda row: str(source.class_ids[row])
-        case AttributeImages():
-            return ".json", lambda row: json.dumps(
-                dict(zip(source.attribute_names, source.values[row].astype(int).tolist(), strict=True))
-            )
-        case FaceImages():
-            return ".json", lambda row: json.dumps({"person": source.truth(row).identity})
-        case GeotaggedPhotos():
-            return ".json", partial(_place_record, split, source)
-    raise AssertionError(type(source))
-
-
-def _place_record(split: Split, source: GeotaggedPhotos, row: int) -> str:
-    place = source.truth(row)
-    return json.dumps({"lat": place.lat_deg, "lon": place.lng_deg, "split": split})
 
 
 def _names(output: OutputFolder, sources: Sources, *, without_spaces: bool = False) -> Sequence[str]:

@@ -125,7 +125,7 @@ def _look_at_files(
     is_readable = np.ones(len(source), np.bool_)
     orientations = np.full(len(source), UPRIGHT)
     faults: list[str] = []
-    for row, header in enumerate(image_headers([Path(source.id(row)) for row in range(len(source))])):
+    for row, header in enumerate(image_headers(range(len(source)), source.images.header)):
         advance()
         height, width = source.sizes_hw[row].tolist()
         if isinstance(header, UnreadableImageError):

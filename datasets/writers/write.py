@@ -17,13 +17,12 @@ from datasets.writers.coco import write_coco
 from datasets.writers.examples import (
     select_readable,
     write_celeba,
-    write_example_shards,
     write_folders,
     write_places,
 )
 from datasets.writers.output import OutputFolder
 from datasets.writers.prepare import prepare
-from datasets.writers.shards import write_detection_shards
+from datasets.writers.shards import write_detection_shards, write_example_shards
 from datasets.writers.voc import write_voc
 from datasets.writers.yolo import write_yolo
 
@@ -53,8 +52,8 @@ def write_data(
     """
     num_images = sum(map(len, sources.values()))
     first = next(iter(sources.values()))
-    if isinstance(first, MaskedImages):
-        raise ValueError("masks are not written in another form; `split` without --out prints how they are divided")
+    if isinstance(first, MaskedImages) and format != WEBDATASET:
+        raise ValueError(f"masks are written as {WEBDATASET} alone; `split` without --out prints how they are divided")
     if not isinstance(first, AnnotatedImages) and format not in (None, WEBDATASET):
         raise ValueError(f"--to {format}: these data have no boxes; they can be written as {WEBDATASET}")
     with Progress("looking at images", num_images) as progress:

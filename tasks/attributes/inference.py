@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.celeba import AttributeImages, open_attributes
-from datasets.files import existing_folder
 from datasets.sample.attributes import sample_root
+from datasets.shards.find import open_root
 from datasets.splits import Holdout, SplitData
 from datasets.types import Attributes, Image, Split
 from datasets.words import plural, some
@@ -141,5 +141,5 @@ class AttributesInference(FaceInference[Attributes]):
 def open_data(config: AttributesConfig) -> SplitData[AttributeImages]:
     """The configured data."""
     data = config.data
-    root = sample_root() if data.root is None else existing_folder(data.root)
+    root = sample_root() if data.root is None else open_root(data.root)
     return open_attributes(root, Holdout.from_settings(data.val_fraction, data.fold))

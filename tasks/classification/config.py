@@ -20,7 +20,7 @@ class ClassificationDataConfig(DataConfig, group="data"):
         crop_fraction: at evaluation the shorter side is resized to input_size / crop_fraction, then centre-cropped.
     """
 
-    format: Literal["auto", "folder", "imagenet", "stanford_dogs"] = "auto"
+    format: Literal["auto", "folder", "imagenet", "stanford_dogs", "shards"] = "auto"
     crop_fraction: LeftOpenUnit = 0.875
 
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from datasets.classification.class_folders import open_labelled
 from datasets.classification.labelled import LabelledImages
-from datasets.files import existing_folder
 from datasets.images.read import Decoding
 from datasets.pillow_resizing import center_crop
 from datasets.sample.classification import sample_root
+from datasets.shards.find import open_root
 from datasets.sources import Preprocess
 from datasets.splits import Holdout, SplitData
 from datasets.types import Image, Label, Split
@@ -125,5 +125,5 @@ class ClassificationInference(InferenceTask[Label]):
 def open_data(config: ClassificationConfig) -> tuple[SplitData[LabelledImages], str]:
     """The data, and their format."""
     data = config.data
-    root = sample_root() if data.root is None else existing_folder(data.root)
+    root = sample_root() if data.root is None else open_root(data.root)
     return open_labelled(root, format=data.format, holdout=Holdout.from_settings(data.val_fraction, data.fold))

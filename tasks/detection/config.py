@@ -110,7 +110,7 @@ class DetectionDataConfig(DataConfig, group="data"):
             are trained with.
     """
 
-    format: Literal["auto", "coco", "yolo", "voc", "labelme"] = "auto"
+    format: Literal["auto", "coco", "yolo", "voc", "labelme", "shards"] = "auto"
     train_images: str | None = None
     train_annotations: str | None = None
     val_images: str | None = None

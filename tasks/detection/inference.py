@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from datasets.detection.annotated import AnnotatedImages, Categories
 from datasets.detection.read import open_detection
 from datasets.drawing.boxes import draw_detections
-from datasets.files import existing_folder
 from datasets.pillow_resizing import resize_by_pillow
 from datasets.sample.detection import sample_root
+from datasets.shards.find import open_root
 from datasets.sources import Preprocess
 from datasets.splits import Holdout, SplitData
 from datasets.types import Detections, Image, Split
@@ -147,7 +147,7 @@ def open_data(config: DetectionConfig) -> SplitData[AnnotatedImages]:
     """The configured data."""
     data = config.data
     return open_detection(
-        sample_root() if data.root is None else existing_folder(data.root),
+        sample_root() if data.root is None else open_root(data.root),
         format=data.format,
         images={"train": data.train_images, "val": data.val_images},
         annotations={"train": data.train_annotations, "val": data.val_annotations},

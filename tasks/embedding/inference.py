@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.faces import FaceImages, Pair, open_faces, read_lfw
-from datasets.files import existing_folder
 from datasets.sample.embedding import LFW, sample_root
+from datasets.shards.find import open_root
 from datasets.splits import Holdout, SplitData
 from datasets.types import Face, Image, Split
 from datasets.words import plural
@@ -98,7 +98,7 @@ def _has_pairs(config: EmbeddingConfig) -> bool:
 
 def open_data(config: EmbeddingConfig) -> SplitData[FaceImages]:
     """The configured data."""
-    root = sample_root() if config.data.root is None else existing_folder(config.data.root)
+    root = sample_root() if config.data.root is None else open_root(config.data.root)
     if not _has_pairs(config):
         return open_faces(root, Holdout.from_settings(config.data.val_fraction, config.data.fold))
     faces = open_faces(root)
@@ -111,11 +111,11 @@ def open_data(config: EmbeddingConfig) -> SplitData[FaceImages]:
         if not shared:
             return source
         source = source.without(shared)  # training on them would inflate the validation scores
-        source.warnings.append(f"{len(shared)} identities of {lfw} are also in {root}; they are not trained on")
+        source.warnings.append(f"{len(shared)} identities of {lfw} are also in {faces.root}; they are not trained on")
         return source
 
     found = f"{faces.found}; val and test are the {sum(map(len, folds))} pairs of {lfw}"
-    return SplitData(root, found, {"train": train, "val": lambda: photos, "test": lambda: photos})
+    return SplitData(faces.root, found, {"train": train, "val": lambda: photos, "test": lambda: photos})
 
 
 def _lfw_folder(config: EmbeddingConfig) -> Path:

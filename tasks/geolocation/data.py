@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from datasets.files import existing_folder
 from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.geolocation.places import open_places
 from datasets.sample.geolocation import sample_root
+from datasets.shards.find import open_root
 from datasets.splits import Holdout, SplitData
 from tasks.geolocation.cells import Partitioning
 from tasks.geolocation.config import GeolocationConfig
@@ -24,7 +24,7 @@ def open_data(config: GeolocationConfig) -> SplitData[GeotaggedPhotos]:
     """
     data = config.data
     return open_places(
-        sample_root() if data.root is None else existing_folder(data.root),
+        sample_root() if data.root is None else open_root(data.root),
         format=data.format,
         csv=data.csv,
         images=data.images,

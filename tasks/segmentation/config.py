@@ -24,7 +24,7 @@ class SegmentationDataConfig(DataConfig, group="data"):
             has a value of its own; coco: COCO's JSON with the outlines of objects.
     """
 
-    format: Literal["auto", "folder", "voc", "instances", "coco"] = "auto"
+    format: Literal["auto", "folder", "voc", "instances", "coco", "shards"] = "auto"
     input_size: InputSize = 512
 
 

@@ -11,12 +11,12 @@ from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
 from datasets.drawing.masks import class_colours
-from datasets.files import existing_folder
 from datasets.pillow_resizing import resize_by_pillow
 from datasets.sample.segmentation import sample_root
 from datasets.segmentation.masked import MaskedImages
 from datasets.segmentation.masks import resize_mask
 from datasets.segmentation.read import open_segmentation
+from datasets.shards.find import open_root
 from datasets.sources import Preprocess
 from datasets.splits import Holdout, SplitData
 from datasets.types import VOID, Image, Mask, Split
@@ -145,7 +145,7 @@ class SegmentationInference(InferenceTask[Mask]):
 def open_data(config: SegmentationConfig) -> SplitData[MaskedImages]:
     """The configured data."""
     data = config.data
-    root = sample_root() if data.root is None else existing_folder(data.root)
+    root = sample_root() if data.root is None else open_root(data.root)
     return open_segmentation(root, format=data.format, holdout=Holdout.from_settings(data.val_fraction, data.fold))
 
 

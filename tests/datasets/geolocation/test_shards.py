@@ -9,13 +9,21 @@ import numpy as np
 import pytest
 import webdataset
 
+from datasets.geolocation.coordinates import Photos
 from datasets.geolocation.places import open_places
-from datasets.geolocation.shards import read_shards
+from datasets.geolocation.shards import read_place_shards
 from datasets.images.read import AS_STORED, UnreadableImageError
+from datasets.shards.find import find_shards
 
 
 def jpeg(value: int) -> bytes:
     return bytes(cv2.imencode(".jpg", np.full((16, 24, 3), value, np.uint8))[1])
+
+
+def read_shards(root: Path) -> tuple[Photos, str]:
+    shards = find_shards(root, "shards")
+    assert shards is not None
+    return read_place_shards(shards)
 
 
 def test_shards_of_webdataset(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -54,7 +62,7 @@ def test_errors_in_shards(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"b.jpg, has latitude 91"):
         read_shards(tmp_path)
     write(good, {"__key__": "b", "jpg": jpeg(9)})
-    assert read_shards(tmp_path)[0].warnings == [f"{tmp_path}: 1 member not in pairs of key.jpg and key.json left out"]
+    assert read_shards(tmp_path)[0].warnings == [f"{tmp_path}: 1 image without key.json left out"]
     write({**good, "jpg": b"damaged"})
     photos, _ = read_shards(tmp_path)
     with pytest.raises(UnreadableImageError, match=r"0.tar/a.jpg"):
