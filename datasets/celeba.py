@@ -322,7 +322,7 @@ def _lines(path: Path) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _validation_rows(root: Path, source: AttributeImages, holdout: Holdout) -> NDArray[np.bool_]:
+def _validation_rows(root: Path | str, source: AttributeImages, holdout: Holdout) -> NDArray[np.bool_]:
     names = [Path(source.images.name(row)).name for row in range(len(source))]
     if len(set(names)) < 2 and (holdout.start, holdout.stop) != (0, 1):
         raise ValueError(f"{root}: one image only, so that none can be held out for validation")

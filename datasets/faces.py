@@ -142,7 +142,7 @@ def _open_shards(shards: Shards, holdout: Holdout | None) -> SplitData[FaceImage
     return hold_out(data, holdout, val_rows=partial(_validation_rows, shards.root), join=_join)
 
 
-def _require_disjoint(root: Path, persons: Mapping[Split, Sequence[str]]) -> None:
+def _require_disjoint(root: Path | str, persons: Mapping[Split, Sequence[str]]) -> None:
     for first, second in itertools.combinations(persons, 2):
         both = sorted(set(persons[first]) & set(persons[second]))
         if both:
@@ -174,7 +174,7 @@ def _read_persons(layout: FolderLayout, split: Split) -> FaceImages:
     return FaceImages(ImageFiles(layout.root, names), images.groups, numbers, warnings)
 
 
-def _validation_rows(root: Path, photos: FaceImages, holdout: Holdout) -> NDArray[np.bool_]:
+def _validation_rows(root: Path | str, photos: FaceImages, holdout: Holdout) -> NDArray[np.bool_]:
     names = np.array(photos.identities)[photos.identity_ids].tolist()
     if len(photos.identities) < 2 and (holdout.start, holdout.stop) != (0, 1):
         raise ValueError(

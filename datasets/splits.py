@@ -83,7 +83,7 @@ class SplitData(Generic[S]):
         found: what they are, in a line for the user.
     """
 
-    def __init__(self, root: Path, found: str, readers: Mapping[Split, Callable[[], S]]) -> None:
+    def __init__(self, root: Path | str, found: str, readers: Mapping[Split, Callable[[], S]]) -> None:
         """Args: root, found: see above; readers: by split."""
         self.root, self.found = root, found
         self._readers = readers
@@ -114,7 +114,7 @@ class SplitData(Generic[S]):
         return self._sources[split]
 
 
-def missing_split(root: Path, split: Split, found: Iterable[Split]) -> MissingSplitError:
+def missing_split(root: Path | str, split: Split, found: Iterable[Split]) -> MissingSplitError:
     """The error for a split that the data do not have."""
     names = " and ".join(found) or "none"
     way_out = {

@@ -27,7 +27,7 @@ class ImageStore(Protocol):
     """Images that can be read in any order."""
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Path | str:
         """Where they are: a folder, a tar file, or a list of these."""
 
     def __len__(self) -> int: ...

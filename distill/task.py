@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datasets.loader import Collate, Order
+from datasets.shards.order import shard_order
 from datasets.sources import Source
 from distill.ensemble import TeacherEnsemble
 from distill.loss import hint_loss
@@ -95,7 +96,9 @@ class Distillation(Objective):
 
     def order(self) -> Order | None:
         """Shuffled, or the order that the task's own loss needs."""
-        return self._student.order() if self._alpha or self._student.config.optim.balance else None
+        if self._alpha or self._student.config.optim.balance:
+            return self._student.order()
+        return shard_order(self._images)
 
     def collate(self) -> Collate[Any]:
         """The teachers' images, and the targets of the task's own loss if one of both losses needs them."""

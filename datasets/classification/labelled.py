@@ -53,7 +53,7 @@ def join_labelled(parts: Sequence[LabelledImages]) -> LabelledImages:
 
 
 def validation_rows_of_classes(
-    source: LabelledImages, holdout: Holdout, *, root: Path, key: Callable[[str], str]
+    source: LabelledImages, holdout: Holdout, *, root: Path | str, key: Callable[[str], str]
 ) -> NDArray[np.bool_]:
     """Mask of the images to hold out: of each class by itself, so that each is in both parts.
 

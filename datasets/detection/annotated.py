@@ -171,7 +171,7 @@ def held_out(source: AnnotatedImages, holdout: Holdout) -> NDArray[np.bool_]:
 
 
 def build_annotated(
-    origin: Path,
+    origin: Path | str,
     images: ImageStore,
     sizes_hw: NDArray[np.int64],
     categories: Categories,

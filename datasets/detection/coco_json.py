@@ -94,7 +94,7 @@ def check_content(file: Path, content: Mapping[str, Any]) -> CocoJson:
     )
 
 
-def check_meaning(file: Path, boxes_xywh: NDArray[np.float64], sizes_hw: NDArray[np.int64]) -> None:
+def check_meaning(file: Path | str, boxes_xywh: NDArray[np.float64], sizes_hw: NDArray[np.int64]) -> None:
     """Raise a ValueError if most boxes make sense only as corners, or as fractions of the image."""
     if not len(boxes_xywh):
         return

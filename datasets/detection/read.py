@@ -97,7 +97,7 @@ def _renumbered(data: SplitData[AnnotatedImages], split: Split, categories: Cate
     missing = [name for name in source.categories.names if name not in categories.names]
     if missing:
         raise ValueError(
-            f"{data.root / CATEGORY_IDS}: no id for {some(missing, 'category')}; add them, or remove the file to count "
+            f"{data.root}/{CATEGORY_IDS}: no id for {some(missing, 'category')}; add them, or remove the file to count "
             "from the first category"
         )
     return source.with_categories(categories)

@@ -14,7 +14,9 @@ from datasets.progress import track
 from datasets.stores import ImageStore
 
 
-def fill_sizes(images: ImageStore, sizes_hw: NDArray[np.int64], origin: Path) -> tuple[NDArray[np.int64], list[str]]:
+def fill_sizes(
+    images: ImageStore, sizes_hw: NDArray[np.int64], origin: Path | str
+) -> tuple[NDArray[np.int64], list[str]]:
     """Sizes (N, 2) with those of the files where there are none, and a warning that counts them.
 
     Args:

@@ -62,7 +62,7 @@ def join_photos(parts: Mapping[Split, Photos]) -> Photos:
     )
 
 
-def check_coordinates(path: Path, lat_deg: Floats, lng_deg: Floats, name: Callable[[int], str]) -> None:
+def check_coordinates(path: Path | str, lat_deg: Floats, lng_deg: Floats, name: Callable[[int], str]) -> None:
     """Raise a ValueError if coordinates are out of range, with the first such photo and a likely cause."""
     bad_lat, bad_lng = ~(np.abs(lat_deg) <= 90), ~(np.abs(lng_deg) <= 180)  # NaN is bad too
     bad = np.flatnonzero(bad_lat | bad_lng)
@@ -83,7 +83,7 @@ def check_coordinates(path: Path, lat_deg: Floats, lng_deg: Floats, name: Callab
     )
 
 
-def named_splits(path: Path, words: Sequence[str] | None) -> tuple[NDArray[np.str_] | None, str]:
+def named_splits(path: Path | str, words: Sequence[str] | None) -> tuple[NDArray[np.str_] | None, str]:
     """The split of each photo ("" for none), and a warning if no word names one, so that there are none."""
     if words is None:
         return None, ""

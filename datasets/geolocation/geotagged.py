@@ -53,7 +53,7 @@ def split_photos(
     photos: Photos,
     holdout: Holdout | None,
     *,
-    root: Path,
+    root: Path | str,
     found: str,
     group_by: Literal["place", "author"],
     group_km: float,
@@ -101,7 +101,7 @@ def split_photos(
 
 
 def _hold_out(
-    photos: Photos, holdout: Holdout, root: Path, group_by: Literal["place", "author"], group_km: float
+    photos: Photos, holdout: Holdout, root: Path | str, group_by: Literal["place", "author"], group_km: float
 ) -> tuple[dict[Split, NDArray[np.bool_]], list[str]]:
     """A mask for train and val, and warnings."""
     try:

@@ -24,7 +24,7 @@ def attribute_names(shards: Shards) -> list[str]:
     if names is None:
         index = first_index(shards)
         texts = [text for row in range(min(1, len(index))) if (text := index.texts["json"][row])]
-        first = TarTexts([str(shards.tars[0])] * len(texts), texts).json_objects(EXPECTED)
+        first = TarTexts([shards.tars[0].name] * len(texts), texts).json_objects(EXPECTED)
         names = [str(name) for record in first for name in record]
     if not names:
         raise ValueError(f"{shards.root}: no attributes; expected {EXPECTED} beside each image, in key.json")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,24 @@ import braceexpand
 from datasets.files import existing_folder, read_json
 from datasets.images.read import IMAGE_SUFFIXES
 from datasets.listing import is_hidden
+from datasets.shards.tars import (
+    MissingUrlError,
+    RemoteTar,
+    Tar,
+    beside,
+    bucket_tars,
+    is_url,
+    read_url,
+    remote_tars,
+)
 from datasets.splits import SPLIT_WORDS, SPLITS
 from datasets.types import Split
+from datasets.web import public_name
 from datasets.words import plural
 
 CARD = "shards.json"
 MAX_TARS = 100_000
+MAX_CARD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -27,13 +41,13 @@ class Shards:
     """Tar files of records, in WebDataset's layout.
 
     Attributes:
-        root: the folder, file or list that the user gave, for messages.
+        root: the folder, file, list or URL that the user gave, for messages.
         tars: the files.
         card: what is said of them in CARD beside them: `kind`, and `class_names`, `categories` or `attribute_names`.
     """
 
-    root: Path
-    tars: tuple[Path, ...]
+    root: Path | str
+    tars: tuple[Tar | RemoteTar, ...]
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def by_split(self) -> dict[Split, Shards]:
@@ -41,39 +55,60 @@ class Shards:
 
         Without such words all are for train; files without one beside others with one are in no split.
         """
-        parts: dict[Split, list[Path]] = {}
-        for tar in self.tars:
-            if (split := self._split_of(tar)) is not None:
+        parts: dict[Split, list[Tar | RemoteTar]] = {}
+        below = [tar.name.removeprefix(f"{self.root}/").split("/") for tar in self.tars]
+        folders = zip(*(names[:-1] for names in below), strict=False)
+        num_shared = len(list(takewhile(lambda names: len(set(names)) == 1, folders)))  # of a list, above its files
+        is_folder = all(tar.name.startswith(f"{self.root}/") for tar in self.tars)
+        for tar, names in zip(self.tars, below, strict=True):
+            if (split := _split_in(names if is_folder else names[num_shared:])) is not None:
                 parts.setdefault(split, []).append(tar)
         if not parts:
             return {"train": self}
         return {split: replace(self, tars=tuple(parts[split])) for split in SPLITS if split in parts}
 
-    def _split_of(self, tar: Path) -> Split | None:
-        below = tar.relative_to(self.root).parts if tar.is_relative_to(self.root) else (tar.parent.name, tar.name)
-        for name in reversed(below):
-            for word in re.findall("[a-z]+", name.lower()):
-                if word in SPLIT_WORDS:
-                    return SPLIT_WORDS[word]
-        return None
-
 
 def open_root(root: str | Path, setting: str = "data.root") -> Path | Shards:
-    """The folder of a data set, or the tar files that are given instead of one: a file, or a list in braces.
+    """The folder of a data set, or the tar files that are given instead of one.
+
+    These are a file, a list in braces, a URL of either, or a folder in a bucket.
 
     Raises:
-        ValueError: naming the setting, if there is none.
+        ValueError: naming the setting, if there is none; or naming the tar file or URL that cannot be read.
     """
     text = str(root)
+    if is_url(text):
+        return _remote_shards(text, setting)
     if Path(text).is_dir() or not (text.endswith(".tar") or "{" in text):
         return existing_folder(root, setting)
-    tars = [Path(name) for name in _expand(text, setting)]
-    missing = [str(tar) for tar in tars if not tar.is_file()]
+    paths = [Path(name) for name in _expand(text, setting)]
+    missing = [str(path) for path in paths if not path.is_file()]
     if missing:
-        raise ValueError(
-            f"{setting}: {root} means {plural(len(tars), 'tar file')}, but there is no {_some_of(missing)}"
-        )
-    return Shards(Path(text), tuple(tars), read_card(tars[0].parent))
+        count = plural(len(paths), "tar file")
+        raise ValueError(f"{setting}: {root} means {count}, but there is no {_some_of(missing)}")
+    return Shards(Path(text), tuple(map(Tar, paths)), read_card(paths[0].parent))
+
+
+def _split_in(names: Sequence[str]) -> Split | None:
+    for part in reversed(names):
+        for word in re.findall("[a-z]+", part.lower()):
+            if word in SPLIT_WORDS:
+                return SPLIT_WORDS[word]
+    return None
+
+
+def _remote_shards(text: str, setting: str) -> Shards:
+    if text.startswith(("http://", "https://")) and not text.endswith(".tar"):
+        raise ValueError(f"{setting}: {public_name(text)}: expected a list such as {{0000..0009}}.tar at its end")
+    urls = list(_expand(text, setting)) if text.endswith(".tar") else bucket_tars(text)
+    if not urls:
+        raise ValueError(f"{setting}: {public_name(text)}: there are no tar files")
+    tars = remote_tars(urls)
+    try:
+        data = read_url(beside(urls[0], CARD), MAX_CARD_BYTES)
+    except MissingUrlError:
+        data = b"{}"
+    return Shards(public_name(text), tars, _parse_card(f"{public_name(beside(urls[0], CARD))}", data))
 
 
 def find_shards(root: Path | Shards, format: str = "auto") -> Shards | None:
@@ -100,7 +135,7 @@ def find_shards(root: Path | Shards, format: str = "auto") -> Shards | None:
     missing = [name for name in listed if root / str(name) not in tars] if isinstance(listed, list) else []
     if missing:
         raise ValueError(f"{root / CARD}: {plural(len(listed), 'tar file')}, but there is no {_some_of(missing)}")
-    return Shards(root, tuple(tars), card) if tars else None
+    return Shards(root, tuple(map(Tar, tars)), card) if tars else None
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -112,9 +147,19 @@ def read_card(folder: Path) -> dict[str, Any]:
     path = folder / CARD
     if not path.is_file():
         return {}
-    card = read_json(path, "what the tar files beside it have")
+    return _as_card(str(path), read_json(path, "what the tar files beside it have"))
+
+
+def _parse_card(name: str, data: bytes) -> dict[str, Any]:
+    try:
+        return _as_card(name, json.loads(data))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{name}: not valid JSON: {error}; expected what the tar files beside it have") from error
+
+
+def _as_card(name: str, card: Any) -> dict[str, Any]:
     if not isinstance(card, dict):
-        raise ValueError(f"{path}: expected a JSON object with kind, and class_names, categories or attribute_names")
+        raise ValueError(f"{name}: expected a JSON object with kind, and class_names, categories or attribute_names")
     return card
 
 

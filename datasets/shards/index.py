@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from datasets.files import atomic_write, cache_dir
 from datasets.images.read import IMAGE_SUFFIXES
 from datasets.shards.tar import BLOCK_BYTES, Member, TruncatedTarError, member_size, read_members
+from datasets.shards.tars import INDEX_SUFFIX, RemoteTar, Tar
 
 TextKind = Literal["json", "cls"]
-INDEX_SUFFIX = ".index.safetensors"  # in place of .tar
 VERSION = "1"
+MIN_CACHED = 1000  # records: an index of fewer is built in milliseconds
 MAX_TEXT_BYTES = 64 << 20  # of a record: COCO's outlines of a crowd
 # Endings of masks, where a record has another image, too.
 MASK_ENDINGS = (b"mask.png", b"seg.png", b"segmentation.png", b"label.png", b"labels.png", b"png")
@@ -89,29 +90,30 @@ class _Columns:
     texts: dict[TextKind, list[bytes]] = field(default_factory=lambda: {"json": [], "cls": []})
 
 
-def load_index(tar: Path) -> TarIndex:
+def load_index(tar: Tar | RemoteTar) -> TarIndex:
     """The index of a tar file: the one beside it, or that of an earlier run, or a new one.
 
-    An index that is damaged, or is not that of the file, is passed over.
-
-    Args:
-        tar: the file.
+    An index that is damaged, or is not that of the file, is passed over. A remote file is copied only for a new one.
 
     Raises:
-        ValueError: if it is no tar file.
+        ValueError: if it cannot be read, or is no tar file.
     """
-    beside = tar.with_suffix(INDEX_SUFFIX)
+    path = tar.index_file()
+    if path is not None and (index := read_index(path)) is not None and _fits(tar, index):
+        return index
+    file = tar.file()
     try:
-        status = tar.stat()
+        status = file.stat()
     except OSError as error:
-        raise ValueError(f"{tar}: {error.strerror}; expected a tar file") from error
-    key = hashlib.blake2b(f"{VERSION} {os.path.abspath(tar)} {status.st_mtime_ns}".encode(), digest_size=16).hexdigest()
-    cached = cache_dir() / "shards" / f"{key}{INDEX_SUFFIX}"
-    for path in (beside, cached):
-        index = read_index(path)
-        if index is not None and index.num_bytes == status.st_size and _fits(tar, index):
-            return index
-    index = build_index(tar)
+        raise ValueError(f"{file}: {error.strerror}; expected a tar file") from error
+    about = f"{VERSION} {os.path.abspath(file)} {status.st_mtime_ns}"
+    digest = hashlib.blake2b(about.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    cached = cache_dir() / "shards" / f"{digest}{INDEX_SUFFIX}"
+    if (index := read_index(cached)) is not None and _fits(tar, index):
+        return index
+    index = build_index(file)
+    if len(index) < MIN_CACHED:
+        return index
     with suppress(OSError):  # a full disk, or a cache folder that cannot be written to: it is built again next time
         write_index(cached, index)
     return index
@@ -220,11 +222,18 @@ def _are_sound(texts: Texts, num_records: int) -> bool:
     return bool(is_whole and (np.diff(texts.ends, prepend=0) >= 0).all())
 
 
-def _fits(tar: Path, index: TarIndex) -> bool:
-    """Whether the first and the last image are where the index says, by the header before each."""
-    with tar.open("rb") as file:
-        for offset, size in index.image_spans[[0, -1]].tolist() if len(index) else ():
-            file.seek(max(0, offset - BLOCK_BYTES))
-            if member_size(file.read(BLOCK_BYTES)) != size:
+def _fits(tar: Tar | RemoteTar, index: TarIndex) -> bool:
+    """Whether the size is that of the file, and the header before the first and the last image is where they say."""
+    if isinstance(tar, RemoteTar):
+        return index.num_bytes == tar.num_bytes
+    try:
+        with tar.path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size != index.num_bytes:
                 return False
+            for offset, size in index.image_spans[[0, -1]].tolist() if len(index) else ():
+                file.seek(max(0, offset - BLOCK_BYTES))
+                if member_size(file.read(BLOCK_BYTES)) != size:
+                    return False
+    except OSError:  # it is reported when it is read
+        return False
     return True

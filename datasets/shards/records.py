@@ -106,7 +106,7 @@ def read_records(shards: Shards, needed: Part, parse: Callable[[TarTexts], A]) -
         image_spans.append(index.image_spans[rows])
         mask_spans.append(index.mask_spans[rows])
         shard_ids.append(np.full(len(rows), shard_id, np.int32))
-        values.append(parse(_texts(str(tar), index, needed, rows)))
+        values.append(parse(_texts(tar.name, index, needed, rows)))
     ids, all_names = np.concatenate(shard_ids), np.concatenate(names)
     if not len(ids):
         raise ValueError(

@@ -40,7 +40,7 @@ class ShardedImages:
         return len(self._spans)
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Path | str:
         """Where the tar files are."""
         return self.shards.root
 
@@ -50,7 +50,7 @@ class ShardedImages:
 
     def id(self, row: int) -> str:
         """The tar file's path and the member's name."""
-        return os.path.join(self.shards.tars[self.shard_ids[row]], self.name(row))
+        return f"{self.shards.tars[self.shard_ids[row]].name}/{self.name(row)}"
 
     def read(self, row: int, decoding: Decoding, *, expected_hw: tuple[int, int] | None = None) -> Image:
         """The image, decoded as told.
@@ -73,10 +73,12 @@ class ShardedImages:
 
         Raises:
             UnreadableImageError: if they cannot be read.
+            ValueError: if the tar file cannot be copied from its server, which ends a training, to be resumed.
         """
         offset, size = self._spans[row].tolist()
+        path = self.shards.tars[self.shard_ids[row]].file()
         try:
-            with self.shards.tars[self.shard_ids[row]].open("rb") as file:
+            with path.open("rb") as file:
                 file.seek(offset)
                 data: bytes = file.read(size)
         except OSError as error:

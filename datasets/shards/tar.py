@@ -58,8 +58,8 @@ def _members(path: Path, data: mmap.mmap, archive: tarfile.TarFile, file: Binary
         if 0 < len(member.name) <= MAX_NAME_BYTES:
             yield member
         position = end
-    if 0 < len(header) < BLOCK_BYTES:
-        raise TruncatedTarError(f"{path}: it ends in a header, after {position:,} bytes of whole members")
+    if len(header) < BLOCK_BYTES:  # not the blocks of zeros that end every tar file
+        raise TruncatedTarError(f"{path}: it ends too early, after {min(position, len(data)):,} bytes")
 
 
 def _plain_member(data: mmap.mmap, position: int) -> tuple[Member, int] | None:

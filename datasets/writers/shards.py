@@ -23,7 +23,8 @@ from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.segmentation.masked import MaskedImages
 from datasets.segmentation.masks import encode_mask
 from datasets.shards.find import CARD
-from datasets.shards.index import INDEX_SUFFIX, build_index, write_index
+from datasets.shards.index import build_index, write_index
+from datasets.shards.tars import INDEX_SUFFIX
 from datasets.stores import ImageStore, StoredExamples
 from datasets.types import Split
 from datasets.writers.coco import coco_categories, coco_records

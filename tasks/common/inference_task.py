@@ -219,7 +219,7 @@ def predict_all(predict: Predict[T], images: Sequence[Image]) -> list[T]:
     return [prediction for batch in batches for prediction in predict(batch)]
 
 
-def require_same_classes(found: Sequence[str], expected: Sequence[str], root: Path) -> None:
+def require_same_classes(found: Sequence[str], expected: Sequence[str], root: Path | str) -> None:
     """Raise a ValueError if the classes of the data in a folder are not those of the model, in the same order."""
     if list(found) != list(expected):
         raise ValueError(

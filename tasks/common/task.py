@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from backbone.weights import Weights, weight_names
 from datasets.balance import ClassBalance, Classes, image_weights
 from datasets.loader import Augment, Collate, Mixing, Order, TrainingSet
+from datasets.shards.order import shard_order
 from tasks.common.inference_task import InferenceTask
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.weights import TaskWeights, is_model_of
@@ -106,10 +107,10 @@ class Task(InferenceTask[T], Objective):
         return None
 
     def order(self) -> Order | None:
-        """Classes balanced by `optim.balance`; None for 0, where each image is shown once an epoch."""
-        if not self.config.optim.balance:
-            return None
+        """Classes balanced by `optim.balance`; for 0 each image is shown once an epoch, see `shard_order`."""
         source = self.source("train")
+        if not self.config.optim.balance:
+            return shard_order(source)
         return ClassBalance(self.balance_weights([source.truth(row) for row in range(len(source))]))
 
     def classes_of(self, truths: Sequence[T]) -> Sequence[Classes]:

@@ -1,21 +1,50 @@
 """Tar files as data: what is converted is read again, as webdataset reads it, in any order, damaged or not."""
 
 import hashlib
+import io
+import json
 import shutil
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import cv2
+import fsspec
 import numpy as np
 import pytest
 import webdataset
 
+from datasets.classification.class_folders import open_labelled
+from datasets.classification.labelled import LabelledImages
+from datasets.files import CACHE_VARIABLE
+from datasets.loader import TrainingBatches
 from datasets.open import KINDS, Kind, open_folder
+from datasets.shards.find import CARD, Shards, open_root
+from datasets.shards.index import TarIndex, build_index, load_index, read_index, write_index
+from datasets.shards.order import BUFFER_TARS, ShardOrder
+from datasets.shards.tar import TruncatedTarError, read_members
+from datasets.shards.tars import INDEX_SUFFIX, Tar
+from datasets.sources import EvaluationSet
 from datasets.splits import SplitData
 from datasets.stores import StoredExamples
 from datasets.tools.cli import main
-from datasets.types import Attributes, Detections, Face, Label, Mask, Place
+from datasets.types import Attributes, Detections, Face, Label, Mask, Place, Unreadable
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset closes no files
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+    return folder
 
 
 def jpeg(value: int) -> bytes:
@@ -63,8 +92,7 @@ def content(data: SplitData[Any]) -> dict[str, list[str]]:
     """Images and truth of each split, in an order that does not depend on that of the data."""
     return {
         split: sorted(
-            f"{hash_of(data[split][row].image)} {truth_of(data[split], row)}"
-            for row in range(len(data[split]))
+            f"{hash_of(data[split][row].image)} {truth_of(data[split], row)}" for row in range(len(data[split]))
         )
         for split in data.names
     }
@@ -83,3 +111,315 @@ def test_what_is_converted_to_shards_is_read_again(
     assert found == kind
     assert shards.found.startswith("WebDataset") or kind == "geolocation"
     assert content(shards) == content(loose)
+
+
+CARDS: dict[str, dict[str, Any]] = {
+    "segmentation": {"class_names": ["sky", "road", "void"]},
+    "detection": {"categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]},
+}
+BOX = {"bbox": [2, 3, 10, 8], "category_id": 7, "area": 55.0, "iscrowd": 0}
+SAMPLES: dict[Kind, tuple[dict[str, Any], ...]] = {  # members beside the images of two records
+    "classification": ({"cls": 1}, {"cls": 0}),
+    "detection": (
+        {"json": {"annotations": [BOX], "width": 24, "height": 16}},
+        {"json": {"annotations": []}},
+    ),
+    "segmentation": (
+        {"mask.png": png(np.eye(16, 24))},
+        {"mask.png": png(np.full((16, 24), 2) - 2 * np.eye(16, 24))},
+    ),
+    "attributes": ({"json": {"Smiling": 1, "Bald": -1}}, {"json": {"Smiling": 0, "Bald": True}}),
+    "embedding": ({"json": {"person": "Ann"}}, {"json": {"person": "Bo"}}),
+    "geolocation": ({"json": {"lat": 1.5, "lon": 2}}, {"json": {"latitude": -1, "lng": 179}}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tar_files_of_webdataset_are_read(kind: Kind, tmp_path: Path) -> None:
+    """Written by webdataset; what it decodes of them is the reference."""
+    for split in ("train", "val"):
+        samples = [{"__key__": f"a/{k}", "jpg": jpeg(50 * k)} | record for k, record in enumerate(SAMPLES[kind])]
+        if kind == "embedding":  # persons are in one split each
+            samples = [sample | {"json": {"person": f"{sample['json']['person']} {split}"}} for sample in samples]
+        write_tar(tmp_path / f"x-{split}-0000.tar", *samples)
+    (tmp_path / CARD).write_text(json.dumps(CARDS.get(kind, {})))
+    found, data = open_folder(tmp_path)
+    assert found == kind
+    assert data.names == ("train", "val")
+    source = data["train"]
+    reference = list(webdataset.WebDataset(str(tmp_path / "x-train-0000.tar"), shardshuffle=False).decode("rgb8"))
+    assert len(source) == len(reference) == 2
+    for row in (1, 0):
+        image, expected = source[row].image, reference[row]
+        np.testing.assert_allclose(image.astype(int), expected["jpg"], atol=2)
+        truth = source.truth(row)
+        match truth:
+            case Label():
+                assert source.class_names[truth.class_id] == str(expected["cls"])
+            case Detections():
+                record = expected["json"]["annotations"]
+                assert [source.categories.names[k] for k in truth.class_ids] == ["dog"] * len(record)
+                sizes = truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]
+                assert np.hstack([truth.boxes_xyxy[:, :2], sizes]).tolist() == [box["bbox"] for box in record]
+                assert truth.image_hw == expected["jpg"].shape[:2]
+            case Mask():
+                ids = expected["mask.png"][..., 0]
+                np.testing.assert_array_equal(truth.class_ids, np.where(ids == 2, 255, ids))
+            case Attributes():
+                assert source.attribute_names == tuple(expected["json"])
+                assert truth.values.tolist() == [max(0, int(value)) for value in expected["json"].values()]
+            case Face():
+                assert (truth.identity, truth.image_number) == (expected["json"]["person"], 1)
+            case Place():
+                assert [truth.lat_deg, truth.lng_deg] == list(expected["json"].values())
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    """Eight records in two tar files, and no card."""
+    for number in range(2):
+        rows = range(4 * number, 4 * number + 4)
+        write_tar(tmp_path / f"{number}.tar", *({"__key__": str(k), "jpg": jpeg(k), "cls": k % 2} for k in rows))
+    return tmp_path
+
+
+def labels(root: Path | Shards) -> LabelledImages:
+    return open_labelled(root)[0]["train"]
+
+
+def test_lists_in_braces_and_single_files(classes: Path) -> None:
+    assert len(labels(open_root(f"{classes}/{{0..1}}.tar"))) == 8
+    assert len(labels(open_root(f"{classes}/1.tar"))) == 4
+    with pytest.raises(ValueError, match=r"data.root: .*means 4 tar files, but there is no .*/2.tar, nor 1 more"):
+        open_root(f"{classes}/{{0..3}}.tar")
+    with pytest.raises(ValueError, match=r"expected a list such as train-\{0000..0009\}.tar"):
+        open_root(f"{classes}/{{0..1.tar")
+    with pytest.raises(ValueError, match=r"more than 100,000 names"):
+        open_root(f"{classes}/{{0..9}}{{0..99999}}.tar")
+    with pytest.raises(ValueError, match=r"tar files, but data.format is imagenet"):
+        open_labelled(open_root(f"{classes}/1.tar"), format="imagenet")
+
+
+def test_tar_files_beside_images_are_archives_of_these(classes: Path) -> None:
+    for name in ("a", "b"):
+        (classes / name).mkdir()
+        (classes / name / "1.jpg").write_bytes(jpeg(1))
+    assert open_labelled(classes)[1] == "folder"
+    assert open_labelled(classes, format="shards")[1] == "shards"
+    (classes / CARD).write_text('{"kind": "classification", "tars": ["0.tar", "1.tar"]}')
+    assert open_folder(classes)[1].found.startswith("WebDataset shards")
+    (classes / "1.tar").unlink()
+    with pytest.raises(ValueError, match=rf"{CARD}: 2 tar files, but there is no 1.tar"):
+        open_folder(classes)
+
+
+def test_a_damaged_image_is_unreadable_and_no_other(classes: Path) -> None:
+    tar = classes / "0.tar"
+    member = next(member for member in read_members(tar) if member.name == b"2.jpg")
+    data = bytearray(tar.read_bytes())
+    data[member.offset : member.offset + 4] = b"none"
+    tar.write_bytes(data)
+    source = labels(classes)
+    faults = [item for row in range(8) if isinstance(item := EvaluationSet(source, np.asarray)[row], Unreadable)]
+    assert [fault.reason.partition(":")[0] for fault in faults] == [f"{tar}/2.jpg"]
+
+
+@pytest.mark.parametrize("where", ["image", "header"])
+def test_of_a_truncated_tar_file_the_whole_members_are_used(where: str, classes: Path) -> None:
+    tar = classes / "0.tar"
+    image = next(member for member in read_members(tar) if member.name == b"2.jpg")
+    tar.write_bytes(tar.read_bytes()[: image.offset + (100 if where == "image" else -612)])
+    source = labels(classes)
+    assert [Path(source.id(row)).name for row in range(len(source))] == [f"{k}.jpg" for k in (0, 1, 4, 5, 6, 7)]
+    assert source.warnings[0].startswith((f"{tar}: it ends in 2.jpg, ", f"{tar}: damaged after "))
+    assert source.warnings[0].endswith("its first 2 records are used")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"cls": "cow"}, r"0.tar/9.cls: 'cow' is no class; expected one of the 2 names"),
+        ({"cls": "7"}, r"0.tar/9.cls: '7' is no class"),
+    ],
+)
+def test_a_label_that_is_none_is_named(record: dict[str, Any], message: str, classes: Path) -> None:
+    (classes / CARD).write_text('{"class_names": ["no", "yes"]}')
+    write_tar(classes / "0.tar", {"__key__": "9", "jpg": jpeg(1)} | record)
+    with pytest.raises(ValueError, match=message):
+        labels(classes)
+
+
+def test_members_are_those_of_tarfile(tmp_path: Path) -> None:
+    """In all of its formats, with long and other names, links and folders."""
+    for number, format in enumerate((tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)):
+        path = tmp_path / f"{number}.tar"
+        with tarfile.open(path, "w", format=format) as archive:
+            for name, size in (("a.jpg", 3), ("b/" * 60 + "c.jpg", 512), ("ü.png", 0), ("d.txt", 513)):
+                member = tarfile.TarInfo(name)
+                member.size, member.mtime = size, 5.25 if format == tarfile.PAX_FORMAT else 5  # type: ignore[assignment]
+                archive.addfile(member, io.BytesIO(bytes(size)))
+            for kind in (tarfile.DIRTYPE, tarfile.SYMTYPE):
+                member = tarfile.TarInfo(f"link{kind.decode()}")
+                member.type, member.linkname = kind, "/etc/passwd"
+                archive.addfile(member)
+        with tarfile.open(path) as archive:
+            expected = [(m.name.encode(), m.offset_data, m.size) for m in archive if m.isreg()]
+        assert list(map(tuple, read_members(path))) == expected
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(TruncatedTarError, match=r"2.tar: it ends too early"):
+        list(read_members(path))
+
+
+def test_the_index_is_that_of_the_tar_file_or_none(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new one is built once; a damaged one, or one of another file, is passed over."""
+    tar = Tar(classes / "0.tar")
+    built: list[Path] = []
+
+    def count(path: Path) -> TarIndex:
+        built.append(path)
+        return build_index(path)
+
+    monkeypatch.setattr("datasets.shards.index.build_index", count)
+    monkeypatch.setattr("datasets.shards.index.MIN_CACHED", 4)
+    first, again = load_index(tar), load_index(tar)
+    assert built == [tar.path]
+    assert first.names.tolist() == again.names.tolist() == [b"0.jpg", b"1.jpg", b"2.jpg", b"3.jpg"]
+    assert first.texts["cls"][3] == again.texts["cls"][3] == b"1"
+    beside = tar.path.with_suffix(INDEX_SUFFIX)
+    write_index(beside, replace(first, names=np.array([b"w", b"x", b"y", b"z"])))
+    assert load_index(tar).names.tolist() == [b"w", b"x", b"y", b"z"]
+    for data in (beside.read_bytes()[:-1], b"", beside.read_bytes().replace(b"num_bytes", b"num_bytez")):
+        beside.write_bytes(data)
+        assert load_index(tar).names.tolist() == first.names.tolist()
+    spans = first.image_spans.copy()
+    spans[2, 1] = 1 << 40
+    write_index(beside, replace(first, image_spans=spans))
+    assert read_index(beside) is None
+    write_index(beside, first)
+    write_tar(tar.path, {"__key__": "new", "jpg": jpeg(1), "cls": 0})
+    assert load_index(tar).names.tolist() == [b"new.jpg"]
+
+
+@pytest.fixture
+def bucket(classes: Path) -> Iterator[str]:
+    files = fsspec.filesystem("memory")
+    for path in classes.iterdir():
+        files.pipe(f"/b/{path.name}", path.read_bytes())
+    yield "memory://b"
+    files.store.clear()
+
+
+def test_tar_files_in_a_bucket(bucket: str, classes: Path) -> None:
+    here = labels(classes)
+    for root in (bucket, f"{bucket}/{{0..1}}.tar"):
+        there = labels(open_root(root))
+        assert [there.id(row) for row in range(8)] == [f"memory://b/{k // 4}.tar/{k}.jpg" for k in range(8)]
+        for row in (5, 0):
+            np.testing.assert_array_equal(there[row].image, here[row].image)
+            assert there.truth(row).class_id == here.truth(row).class_id
+    with pytest.raises(ValueError, match=r"^memory://b/2.tar: there is no such file$"):
+        open_root(f"{bucket}/{{0..2}}.tar")
+    with pytest.raises(ValueError, match=r"^data.root: memory://c: there are no tar files$"):
+        open_root("memory://c")
+
+
+def test_with_an_index_beside_it_a_remote_tar_file_is_copied_when_it_is_used(
+    bucket: str, classes: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = fsspec.filesystem("memory")
+    for number in range(2):
+        write_index(classes / "i.safetensors", build_index(classes / f"{number}.tar"))
+        files.pipe(f"/b/{number}{INDEX_SUFFIX}", (classes / "i.safetensors").read_bytes())
+    source = labels(open_root(bucket))
+    assert not list(cache.rglob("*.tar"))
+    assert source[6].image.mean() == pytest.approx(6, abs=2)
+    (copy,) = cache.rglob("*.tar")
+    assert copy.read_bytes() == (classes / "1.tar").read_bytes()
+    files.pipe("/b/0.tar", b"shorter")
+    monkeypatch.setattr("datasets.shards.tars.PAUSE_S", 0)
+    with pytest.raises(ValueError, match=r"memory://b/0.tar: cannot be read: 7 of its"):
+        source[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://b/{0..1}.tar", r"^s3://b/0.tar: a package for it is missing: Install s3fs"),
+        ("file:///etc/{0..1}.tar", r"^file:///etc/0.tar: expected a folder, a tar file, http"),
+        ("simplecache::memory://b/0.tar", r"expected a folder, a tar file, http"),
+        ("https://me:s3cret@127.0.0.1:1/0.tar", r"^https://127.0.0.1:1/0.tar: cannot be read \(.*refused\)$"),
+        ("https://127.0.0.1:1/folder", r"expected a list such as .*\.tar"),
+    ],
+)
+def test_an_address_that_cannot_be_read_is_a_line(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        open_root(url)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_expired_credentials_are_a_line(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError("The provided token has expired.\nRequest 5")
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.info", refuse)
+    with pytest.raises(
+        ValueError, match=r"^memory://b/0.tar: cannot be read: The provided token has expired"
+    ) as caught:
+        open_root(f"{bucket}/0.tar")
+    assert "\n" not in str(caught.value)
+
+
+def test_tar_files_at_urls(classes: Path) -> None:
+    """With a password that is in no name, and with a gap in the list."""
+    with serve(classes) as (url, headers):
+        secret = url.replace("//", "//me:s3cret@")
+        source = labels(open_root(f"{secret}/{{0..1}}.tar"))
+        assert source.id(5) == f"{url}/1.tar/5.jpg"
+        np.testing.assert_array_equal(source[5].image, labels(classes)[5].image)
+        assert set(headers) == {"Basic bWU6czNjcmV0"}
+        with pytest.raises(ValueError, match=rf"^{url}/2.tar: the server answered 404 \(File not found\)$"):
+            open_root(f"{secret}/{{0..2}}.tar")
+
+
+def test_images_of_tar_files_elsewhere_come_a_few_files_at_a_time() -> None:
+    """Each image once an epoch, by one process; a later start goes on with the same images."""
+    shard_ids = np.repeat(np.arange(20, dtype=np.int32), 6)
+    order = ShardOrder(shard_ids)
+
+    def batches(rank: int = 0, world_size: int = 1, first: int = 0, seed: int = 1) -> list[list[int]]:
+        sampler = TrainingBatches(120, 10, seed, order=order, rank=rank, world_size=world_size)
+        sampler.start_at(3, first)
+        return [[key.row for key in batch] for batch in sampler]
+
+    rows = np.concatenate(batches())
+    assert sorted(rows) == list(range(120))
+    assert len({*shard_ids[rows[:48]]}) == BUFFER_TARS
+    assert len({*shard_ids[rows[:10]]}) > 3
+    assert batches(first=7) == batches()[7:]
+    assert batches(seed=2) != batches()
+    of_ranks = [np.concatenate(batches(rank, 3)) for rank in range(3)]
+    assert sorted(np.concatenate(of_ranks)) == list(range(120))
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """A server of the files in a folder: its URL, and the header with the password of each request."""
+    headers: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            headers.append(self.headers["Authorization"])
+            super().do_GET()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", headers
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +33,9 @@ from datasets.geolocation.places import open_places
 from datasets.images.read import UnreadableImageError, image_header, read_image, value_range
 from datasets.segmentation.masks import palette
 from datasets.segmentation.read import open_segmentation
+from datasets.shards.find import CARD
+from datasets.shards.index import build_index, write_index
+from datasets.shards.tars import INDEX_SUFFIX
 from datasets.splits import SplitData
 from distill.cache import OutputCache
 from tasks.api import Run
@@ -173,6 +177,36 @@ def segmentation_voc() -> Reader:
     colours = cv2.imencode(".png", palette()[IDS][..., ::-1])[1].tobytes()
     files |= {"SegmentationClass/train1.png": mask(), "SegmentationClass/val1.png": colours}
     return Reader(files, partial(whole, partial(open_segmentation, format="voc")))
+
+
+SHARD_BOXES = {"annotations": COCO["annotations"], "height": 6, "width": 8}
+SHARD_MASK = cv2.imencode(".png", IDS[:6, :8])[1].tobytes()
+SHARD_CARD = {"class_names": ["a", "b"], "categories": COCO["categories"], "attribute_names": ["a", "b"]}
+
+
+def shards_of(kind: str, open_data: Callable[[Path], SplitData[Any]], records: list[dict[str, bytes]]) -> Build:
+    """Two tar files, an index beside the first, and a card."""
+
+    def build() -> Reader:
+        def write(folder: Path) -> None:
+            for number, record in enumerate(records):
+                path = folder / f"{('train', 'val')[number]}.tar"
+                with tarfile.open(path, "w") as archive:
+                    for key in ("a", "b"):
+                        for suffix, data in ({".jpg": JPEG} | record).items():
+                            member = tarfile.TarInfo(f"{key}{number}{suffix}")
+                            member.size = len(data)
+                            archive.addfile(member, io.BytesIO(data))
+            write_index(folder / f"train{INDEX_SUFFIX}", build_index(folder / "train.tar"))
+            (folder / CARD).write_text(json.dumps({"kind": kind} | SHARD_CARD))
+
+        return Reader(written(write), partial(whole, open_data))
+
+    return build
+
+
+def open_classes(root: Path) -> SplitData[Any]:
+    return open_labelled(root)[0]
 
 
 def coco_files() -> Tree:
@@ -393,6 +427,13 @@ READERS: dict[str, Build] = {
     "places_csv": data_set(open_places, PLACE_IMAGES | {"places.csv": PLACES}),
     "places_exif": data_set(open_places, {f"{number}.jpg": exif_jpeg() for number in range(3)}),
     "shards": data_set(open_places, {"0.tar": shard(RECORDS)}),
+    "shards_classes": shards_of(
+        "classification", lambda root: open_labelled(root)[0], [{".cls": b"0"}, {".cls": b"1"}]
+    ),
+    "shards_boxes": shards_of("detection", open_detection, [{".json": json.dumps(SHARD_BOXES).encode()}] * 2),
+    "shards_masks": shards_of("segmentation", open_segmentation, [{".mask.png": SHARD_MASK}] * 2),
+    "shards_attributes": shards_of("attributes", open_attributes, [{".json": b'{"a": 1, "b": 0}'}] * 2),
+    "shards_faces": shards_of("embedding", open_faces, [{".json": b'{"person": "A"}'}, {".json": b'{"person": "B"}'}]),
     "coco": data_set(open_detection, coco_files()),
     "yolo": data_set(open_detection, YOLO_FILES | {"data.yaml": yaml.safe_dump(YOLO).encode()}),
     "voc": data_set(

@@ -13,8 +13,9 @@ from pathlib import Path
 from datasets.images.headers import SIGNATURE_BYTES, format_of
 from datasets.images.read import AS_STORED, IMAGE_SUFFIXES, Decoding, UnreadableImageError
 from datasets.listing import ImageListing, kind_of, list_images
+from datasets.web import public_name
 from tasks.common.prediction.sources import InputImage, Live, Picture, Source, Video
-from tasks.common.prediction.web import is_url, open_url, public_name
+from tasks.common.prediction.web import is_url, open_url
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
 LIST_SUFFIX = ".txt"

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from datasets.face_detection import NoFaceError
 from datasets.images.read import UnreadableImageError
 from datasets.types import Image, PreparedImage, Split
+from datasets.web import public_name
 from tasks.common.inference_task import BATCH_SIZE, InferenceTask, predict_all
 from tasks.common.prediction.find import open_source
 from tasks.common.prediction.result import Result
 from tasks.common.prediction.sources import InputImage, Picture
-from tasks.common.prediction.web import is_url, public_name
+from tasks.common.prediction.web import is_url
 from tasks.common.runs.threshold import resolve_threshold
 from tasks.common.settings import replace_settings
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import time
-import urllib.error
-import urllib.request
-from typing import Any, Literal, NamedTuple
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from datasets.images.headers import SIGNATURE_BYTES, format_of
 from datasets.images.read import UnreadableImageError
+from datasets.web import WebError, open_http, public_name
 
 TIMEOUT_S, MAX_DOWNLOAD_S = 10, 120  # without any data; for all of an image
 MAX_IMAGE_BYTES = 256 * 2**20
 _CHUNK_BYTES = 2**20
-_HEADERS = {"User-Agent": "mobilenet-suite", "Accept": "image/*, video/*;q=0.9, */*;q=0.1"}
+_ACCEPTED = "image/*, video/*;q=0.9, */*;q=0.1"
 _STREAM_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt"})
 _STREAM_TYPES = frozenset(
     {"multipart/x-mixed-replace", "application/vnd.apple.mpegurl", "application/x-mpegurl", "audio/mpegurl"}
@@ -41,12 +39,6 @@ def is_url(text: str) -> bool:
     return bool(separator) and scheme.lower() in _STREAM_SCHEMES | {"http", "https"}
 
 
-def public_name(url: str) -> str:
-    """A URL without the user and the password in it, for messages and records."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
 def open_url(url: str) -> UrlContent:
     """Look what is at a URL, and read it if it is an image.
 
@@ -56,14 +48,13 @@ def open_url(url: str) -> UrlContent:
     if urlsplit(url).scheme.lower() in _STREAM_SCHEMES:
         return UrlContent("stream")
     try:
-        with urllib.request.build_opener(_Redirects).open(_request(url), timeout=TIMEOUT_S) as response:
+        with open_http(url, accept=_ACCEPTED, timeout_s=TIMEOUT_S) as response:
             start = response.read(SIGNATURE_BYTES)
             if format_of(start) is not None:
                 return UrlContent("image", start + _read_rest(response))
             content_type = response.headers.get_content_type()
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise _unreadable(url, f"the server answered {error.code} ({error.reason})") from error
+    except WebError as error:
+        raise _unreadable(url, str(error)) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _unreadable(url, f"cannot be read ({getattr(error, 'reason', None) or error})") from error
     if content_type in _STREAM_TYPES:
@@ -71,33 +62,6 @@ def open_url(url: str) -> UrlContent:
     if content_type.startswith("video/"):
         return UrlContent("video")
     raise _unreadable(url, f"neither an image that is read nor a video, but {content_type}")
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https alone, and sends the password to no other server than the one it is for."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        """The request for the new URL."""
-        before, after = urlsplit(req.full_url), urlsplit(newurl)
-        if after.scheme not in ("http", "https"):
-            fp.close()
-            raise ValueError(f"it redirects to {after.scheme}://, which is not followed")
-        request = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if request is not None and (after.scheme, after.netloc) != (before.scheme, before.netloc):
-            request.remove_header("Authorization")
-        return request
-
-
-def _request(url: str) -> urllib.request.Request:
-    """With the user and the password of the URL in a header, where servers expect them."""
-    parts = urlsplit(url)
-    headers = dict(_HEADERS)
-    if parts.username is not None:
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
-    return urllib.request.Request(public_name(url), headers=headers)
 
 
 def _read_rest(response: http.client.HTTPResponse) -> bytes:

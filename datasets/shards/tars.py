@@ -1,0 +1,241 @@
+"""Tar files here, on a server or in a bucket; what is elsewhere is copied to the cache folder when it is first used."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.client
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+from urllib.parse import urlsplit
+
+import filelock
+import fsspec
+
+from datasets.files import CACHE_VARIABLE, atomic_write, cache_dir
+from datasets.web import WebError, open_http, public_name
+from datasets.words import reason_of
+
+INDEX_SUFFIX = ".index.safetensors"  # in place of .tar
+# Buckets, by fsspec's names; others, such as `file` and chains with `::`, can lead to files that nobody named.
+BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oci", "oss", "hdfs", "memory"})
+TIMEOUT_S, NUM_TRIES, PAUSE_S = 30.0, 3, 1.0
+MAX_TAR_BYTES, MAX_INDEX_BYTES = 64 << 30, 1 << 30
+_CHUNK_BYTES = 1 << 20
+_NUM_THREADS = 16
+
+
+@dataclass(frozen=True)
+class Tar:
+    """A tar file on this machine.
+
+    Attributes:
+        path: the file.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """For messages and ids."""
+        return str(self.path)
+
+    def file(self) -> Path:
+        """The file."""
+        return self.path
+
+    def index_file(self) -> Path | None:
+        """The index beside it; None if there is none."""
+        path = self.path.with_suffix(INDEX_SUFFIX)
+        return path if path.is_file() else None
+
+
+@dataclass(frozen=True)
+class RemoteTar:
+    """A tar file on a server or in a bucket.
+
+    Attributes:
+        url: with a password, perhaps.
+        num_bytes: its size.
+    """
+
+    url: str
+    num_bytes: int
+
+    @property
+    def name(self) -> str:
+        """For messages and ids: the URL without its password."""
+        return public_name(self.url)
+
+    def file(self) -> Path:
+        """The copy of the file in the cache folder, which is made if it is not there.
+
+        Raises:
+            ValueError: naming the URL, if it cannot be read.
+        """
+        return self._copy(self.url, ".tar", self.num_bytes)
+
+    def index_file(self) -> Path | None:
+        """A copy of the index beside it; None if there is none."""
+        url = beside(self.url, urlsplit(self.url).path.rpartition("/")[2].removesuffix(".tar") + INDEX_SUFFIX)
+        try:
+            num_bytes = remote_size(url)
+        except MissingUrlError:
+            return None
+        if num_bytes > MAX_INDEX_BYTES:
+            raise ValueError(f"{public_name(url)}: {num_bytes:,} bytes; expected at most {MAX_INDEX_BYTES:,}")
+        return self._copy(url, INDEX_SUFFIX, num_bytes)
+
+    def _copy(self, url: str, suffix: str, num_bytes: int) -> Path:
+        digest = hashlib.blake2b(f"{url} {num_bytes} {self.num_bytes}".encode(), digest_size=16).hexdigest()
+        path = cache_dir() / "shards" / f"{digest}{suffix}"
+        if path.is_file():
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(f"{path}.lock"):  # other processes need it at the same time
+            if not path.is_file():
+                _download(url, path, num_bytes)
+        return path
+
+
+class MissingUrlError(ValueError):
+    """There is nothing at a URL."""
+
+
+def is_url(text: str) -> bool:
+    """Whether a text has a scheme, such as `https://` or `s3://`."""
+    return "://" in text
+
+
+def beside(url: str, name: str) -> str:
+    """The URL of another file in the same folder."""
+    parts = urlsplit(url)
+    return parts._replace(path=f"{parts.path.rpartition('/')[0]}/{name}").geturl()
+
+
+def remote_tars(urls: Sequence[str]) -> tuple[RemoteTar, ...]:
+    """The tar files at URLs, all of which must be there.
+
+    Raises:
+        ValueError: naming the first one that cannot be read.
+    """
+    with ThreadPoolExecutor(_NUM_THREADS) as executor:
+        sizes = list(executor.map(remote_size, urls))
+    for url, size in zip(urls, sizes, strict=True):
+        if size > MAX_TAR_BYTES:
+            raise ValueError(f"{public_name(url)}: {size / 2**30:.0f} GiB; expected at most {MAX_TAR_BYTES >> 30}")
+    return tuple(map(RemoteTar, urls, sizes))
+
+
+def bucket_tars(folder: str) -> list[str]:
+    """The URLs of the tar files in a folder of a bucket, sorted.
+
+    Raises:
+        ValueError: naming the folder, if it cannot be read.
+    """
+    scheme = folder.partition("://")[0]
+    with _faults(folder):
+        files, path = fsspec.core.url_to_fs(folder)
+        return sorted(f"{scheme}://{name.lstrip('/')}" for name in files.glob(f"{path.rstrip('/')}/*.tar"))
+
+
+def remote_size(url: str) -> int:
+    """The size of what is at a URL, in bytes.
+
+    Raises:
+        MissingUrlError: if there is nothing.
+        ValueError: naming the URL, if it cannot be told.
+    """
+    if not _is_http(url):
+        with _faults(url):
+            files, path = fsspec.core.url_to_fs(url)
+            size = files.info(path)["size"]
+    else:
+        with _faults(url), open_http(url, accept="*/*", timeout_s=TIMEOUT_S) as response:
+            size = response.headers.get("Content-Length")
+    if not str(size).isdecimal():
+        raise ValueError(f"{public_name(url)}: the server does not say how large it is; download it, and give the file")
+    return int(size)
+
+
+def read_url(url: str, max_bytes: int) -> bytes:
+    """What is at a URL.
+
+    Raises:
+        MissingUrlError: if there is nothing.
+        ValueError: naming the URL, if it cannot be read, or is too large.
+    """
+    if (size := remote_size(url)) > max_bytes:
+        raise ValueError(f"{public_name(url)}: {size:,} bytes; expected at most {max_bytes:,}")
+    with _faults(url), _open(url) as file:
+        return file.read(size)
+
+
+def _download(url: str, path: Path, num_bytes: int) -> None:
+    """Copy what is at a URL to a file, whole or not at all; tries again when the connection is lost."""
+    for attempt in range(NUM_TRIES):
+        try:
+            with _faults(url), atomic_write(path) as temporary:
+                with _open(url) as source, temporary.open("wb") as file:
+                    left = num_bytes + 1  # no more is taken than was said, whatever is sent
+                    while chunk := source.read(min(left, _CHUNK_BYTES)):
+                        file.write(chunk)
+                        left -= len(chunk)
+                if (found := temporary.stat().st_size) != num_bytes:
+                    raise ValueError(f"{found:,} of its {num_bytes:,} bytes came")
+        except MissingUrlError:
+            raise
+        except ValueError:
+            if attempt == NUM_TRIES - 1:
+                raise
+            time.sleep(PAUSE_S)
+        else:
+            return
+
+
+@contextmanager
+def _open(url: str) -> Iterator[BinaryIO]:
+    if _is_http(url):
+        with open_http(url, accept="*/*", timeout_s=TIMEOUT_S) as response:
+            yield cast(BinaryIO, response)
+    else:
+        files, path = fsspec.core.url_to_fs(url)
+        with files.open(path, "rb") as file:
+            yield file
+
+
+@contextmanager
+def _faults(url: str) -> Iterator[None]:
+    """Whatever goes wrong with a URL is a line that names it."""
+    name = public_name(url)
+    if not _is_http(url) and ("::" in url or url.partition("://")[0].lower() not in BUCKETS):
+        raise ValueError(f"{name}: expected a folder, a tar file, http(s)://, or one of {', '.join(sorted(BUCKETS))}")
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingUrlError(f"{name}: there is no such file") from error
+    except WebError as error:
+        kind = MissingUrlError if error.status in (404, 410) else ValueError
+        raise kind(f"{name}: {error}") from error
+    except ImportError as error:
+        raise ValueError(f"{name}: a package for it is missing: {reason_of(error)}") from error
+    except Exception as error:  # of many types: each package for buckets has its own
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise ValueError(
+                f"{cache_dir()}: no space is left for a copy of {name}; ${CACHE_VARIABLE} names another folder"
+            ) from error
+        kind_of = type(error).__name__
+        hint = "" if isinstance(error, ValueError | http.client.HTTPException) else f" ({kind_of})"
+        raise ValueError(
+            f"{name}: cannot be read: {reason_of(error)}{hint}; expected an address that this machine reaches, and "
+            "credentials that are valid"
+        ) from error
+
+
+def _is_http(url: str) -> bool:
+    return url.partition("://")[0].lower() in ("http", "https")
