@@ -98,17 +98,22 @@ def _split_in(names: Sequence[str]) -> Split | None:
 
 
 def _remote_shards(text: str, setting: str) -> Shards:
+    if public_name(text) != text:
+        raise ValueError(
+            f"{setting}: {public_name(text)}: expected a URL without a user and a password, since settings are written "
+            "into the folders of runs"
+        )
     if text.startswith(("http://", "https://")) and not text.endswith(".tar"):
-        raise ValueError(f"{setting}: {public_name(text)}: expected a list such as {{0000..0009}}.tar at its end")
+        raise ValueError(f"{setting}: {text}: expected a list such as {{0000..0009}}.tar at its end")
     urls = list(_expand(text, setting)) if text.endswith(".tar") else bucket_tars(text)
     if not urls:
-        raise ValueError(f"{setting}: {public_name(text)}: there are no tar files")
+        raise ValueError(f"{setting}: {text}: there are no tar files")
     tars = remote_tars(urls)
     try:
         data = read_url(beside(urls[0], CARD), MAX_CARD_BYTES)
     except MissingUrlError:
         data = b"{}"
-    return Shards(public_name(text), tars, _parse_card(f"{public_name(beside(urls[0], CARD))}", data))
+    return Shards(text, tars, _parse_card(beside(urls[0], CARD), data))
 
 
 def find_shards(root: Path | Shards, format: str = "auto") -> Shards | None:

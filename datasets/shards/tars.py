@@ -18,7 +18,7 @@ import filelock
 import fsspec
 
 from datasets.files import CACHE_VARIABLE, atomic_write, cache_dir
-from datasets.web import WebError, open_http, public_name
+from datasets.web import WebError, open_http
 from datasets.words import reason_of
 
 INDEX_SUFFIX = ".index.safetensors"  # in place of .tar
@@ -60,7 +60,7 @@ class RemoteTar:
     """A tar file on a server or in a bucket.
 
     Attributes:
-        url: with a password, perhaps.
+        url: without a password.
         num_bytes: its size.
     """
 
@@ -69,8 +69,8 @@ class RemoteTar:
 
     @property
     def name(self) -> str:
-        """For messages and ids: the URL without its password."""
-        return public_name(self.url)
+        """For messages and ids."""
+        return self.url
 
     def file(self) -> Path:
         """The copy of the file in the cache folder, which is made if it is not there.
@@ -88,7 +88,7 @@ class RemoteTar:
         except MissingUrlError:
             return None
         if num_bytes > MAX_INDEX_BYTES:
-            raise ValueError(f"{public_name(url)}: {num_bytes:,} bytes; expected at most {MAX_INDEX_BYTES:,}")
+            raise ValueError(f"{url}: {num_bytes:,} bytes; expected at most {MAX_INDEX_BYTES:,}")
         return self._copy(url, INDEX_SUFFIX, num_bytes)
 
     def _copy(self, url: str, suffix: str, num_bytes: int) -> Path:
@@ -115,7 +115,7 @@ def is_url(text: str) -> bool:
 def beside(url: str, name: str) -> str:
     """The URL of another file in the same folder."""
     parts = urlsplit(url)
-    return parts._replace(path=f"{parts.path.rpartition('/')[0]}/{name}").geturl()
+    return parts._replace(path=f"{parts.path.rpartition('/')[0]}/{url}").geturl()
 
 
 def remote_tars(urls: Sequence[str]) -> tuple[RemoteTar, ...]:
@@ -128,7 +128,7 @@ def remote_tars(urls: Sequence[str]) -> tuple[RemoteTar, ...]:
         sizes = list(executor.map(remote_size, urls))
     for url, size in zip(urls, sizes, strict=True):
         if size > MAX_TAR_BYTES:
-            raise ValueError(f"{public_name(url)}: {size / 2**30:.0f} GiB; expected at most {MAX_TAR_BYTES >> 30}")
+            raise ValueError(f"{url}: {size / 2**30:.0f} GiB; expected at most {MAX_TAR_BYTES >> 30}")
     return tuple(map(RemoteTar, urls, sizes))
 
 
@@ -159,7 +159,7 @@ def remote_size(url: str) -> int:
         with _faults(url), open_http(url, accept="*/*", timeout_s=TIMEOUT_S) as response:
             size = response.headers.get("Content-Length")
     if not str(size).isdecimal():
-        raise ValueError(f"{public_name(url)}: the server does not say how large it is; download it, and give the file")
+        raise ValueError(f"{url}: the server does not say how large it is; download it, and give the file")
     return int(size)
 
 
@@ -171,7 +171,7 @@ def read_url(url: str, max_bytes: int) -> bytes:
         ValueError: naming the URL, if it cannot be read, or is too large.
     """
     if (size := remote_size(url)) > max_bytes:
-        raise ValueError(f"{public_name(url)}: {size:,} bytes; expected at most {max_bytes:,}")
+        raise ValueError(f"{url}: {size:,} bytes; expected at most {max_bytes:,}")
     with _faults(url), _open(url) as file:
         return file.read(size)
 
@@ -212,27 +212,26 @@ def _open(url: str) -> Iterator[BinaryIO]:
 @contextmanager
 def _faults(url: str) -> Iterator[None]:
     """Whatever goes wrong with a URL is a line that names it."""
-    name = public_name(url)
     if not _is_http(url) and ("::" in url or url.partition("://")[0].lower() not in BUCKETS):
-        raise ValueError(f"{name}: expected a folder, a tar file, http(s)://, or one of {', '.join(sorted(BUCKETS))}")
+        raise ValueError(f"{url}: expected a folder, a tar file, http(s)://, or one of {', '.join(sorted(BUCKETS))}")
     try:
         yield
     except FileNotFoundError as error:
-        raise MissingUrlError(f"{name}: there is no such file") from error
+        raise MissingUrlError(f"{url}: there is no such file") from error
     except WebError as error:
         kind = MissingUrlError if error.status in (404, 410) else ValueError
-        raise kind(f"{name}: {error}") from error
+        raise kind(f"{url}: {error}") from error
     except ImportError as error:
-        raise ValueError(f"{name}: a package for it is missing: {reason_of(error)}") from error
+        raise ValueError(f"{url}: a package for it is missing: {reason_of(error)}") from error
     except Exception as error:  # of many types: each package for buckets has its own
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise ValueError(
-                f"{cache_dir()}: no space is left for a copy of {name}; ${CACHE_VARIABLE} names another folder"
+                f"{cache_dir()}: no space is left for a copy of {url}; ${CACHE_VARIABLE} names another folder"
             ) from error
         kind_of = type(error).__name__
         hint = "" if isinstance(error, ValueError | http.client.HTTPException) else f" ({kind_of})"
         raise ValueError(
-            f"{name}: cannot be read: {reason_of(error)}{hint}; expected an address that this machine reaches, and "
+            f"{url}: cannot be read: {reason_of(error)}{hint}; expected an address that this machine reaches, and "
             "credentials that are valid"
         ) from error
 

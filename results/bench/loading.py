@@ -5,14 +5,19 @@ Ours gives uint8, which the network normalises. The others do so too, and once m
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from results.bench.measure import Comparison, Timing, Workload, time_calls
 
+if TYPE_CHECKING:
+    from datasets.classification.labelled import LabelledImages
+
 INPUT_SIZE, MIN_CROP_AREA = 224, 0.08
+SHARDS = "ours, from shards"
 
 
 def _measure(implementation: str, workload: Workload) -> Timing:
@@ -25,14 +30,18 @@ def _measure(implementation: str, workload: Workload) -> Timing:
     files = jpeg_files(root)
     if len(files) < workload.size:
         raise ValueError(f"{root}: expected a batch of {workload.size} JPEG files or more, found {len(files)}")
-    if implementation == "ours":
-        loader = _our_loader(root, files, workload.size)
-    else:
-        build = _albumentations if implementation.startswith("albumentations") else _torchvision
-        dataset: Any = _Files(files, build(floats=implementation.endswith("floats")))
-        loader = torch.utils.data.DataLoader(dataset, workload.size, shuffle=True, drop_last=True)
-    batches = chain.from_iterable(repeat(loader))
-    return Timing(workload.size, time_calls(lambda: next(batches), workload), {})
+    with tempfile.TemporaryDirectory() as folder:
+        if implementation.startswith("ours"):
+            source = _our_source(root, files)
+            if implementation == SHARDS:
+                source = _in_shards(source, Path(folder))
+            loader = _our_loader(source, workload.size)
+        else:
+            build = _albumentations if implementation.startswith("albumentations") else _torchvision
+            dataset: Any = _Files(files, build(floats=implementation.endswith("floats")))
+            loader = torch.utils.data.DataLoader(dataset, workload.size, shuffle=True, drop_last=True)
+        batches = chain.from_iterable(repeat(loader))
+        return Timing(workload.size, time_calls(lambda: next(batches), workload), {})
 
 
 def jpeg_files(root: Path) -> list[Path]:
@@ -40,21 +49,32 @@ def jpeg_files(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
 
 
-def _our_loader(root: Path, files: list[Path], batch_size: int) -> Any:
+def _our_source(root: Path, files: list[Path]) -> LabelledImages:
     from datasets.classification.labelled import LabelledImages
+    from datasets.stores import ImageFiles
+
+    images = ImageFiles(root, [str(path.relative_to(root)) for path in files])
+    return LabelledImages(images, [0] * len(files), ["any", "other"])
+
+
+def _in_shards(source: LabelledImages, folder: Path) -> LabelledImages:
+    from datasets.classification.class_folders import open_labelled
+    from datasets.writers.write import write_data
+
+    write_data(folder, {"train": source}, "webdataset", copies=False)
+    return open_labelled(folder)[0]["train"]
+
+
+def _our_loader(source: LabelledImages, batch_size: int) -> Any:
     from datasets.images.read import Decoding
     from datasets.loader import TrainingBatches, TrainingSet, build_loader
     from datasets.memory import keep_freed_memory
-    from datasets.stores import ImageFiles
     from datasets.transforms import CropAugmentation
 
     keep_freed_memory()  # as in every loader process
-    source = LabelledImages(
-        ImageFiles(root, [str(path.relative_to(root)) for path in files]), [0] * len(files), ["any"]
-    )
     source.decoding = Decoding(min_side_px=2 * INPUT_SIZE)
     crop = CropAugmentation(INPUT_SIZE, min_crop_area=MIN_CROP_AREA, randaugment_ops=0)
-    batches = TrainingBatches(len(files), batch_size, seed=0)
+    batches = TrainingBatches(len(source), batch_size, seed=0)
     return build_loader(TrainingSet(source, crop, seed=0), batches, num_workers=0)
 
 
@@ -100,6 +120,7 @@ COMPARISONS = [
         implementations=dict.fromkeys(
             (
                 "ours",
+                SHARDS,
                 "albumentations + OpenCV",
                 "albumentations + OpenCV, floats",
                 "torchvision + PIL",

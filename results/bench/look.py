@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
+import tarfile
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +21,8 @@ from results.bench.measure import Comparison, Step, Timing, Workload, peak_memor
 NUM_SOURCES = 100  # image files that all others are links to, or copies of
 BOXES_PER_IMAGE, NUM_CLASSES, NUM_FOLDERS = 7, 80, 13
 COLD = "ours, files not in the page cache"
+RECORDS_PER_TAR, SMALL_PX = 10_000, 16
+AGAIN = "ours, the second time"
 
 
 def _coco(implementation: str, workload: Workload) -> Timing:
@@ -61,6 +65,29 @@ def _class_folders(implementation: str, workload: Workload) -> Timing:
         return _measure_in_child(root, implementation, workload.size)
 
 
+def _shards(implementation: str, workload: Workload) -> Timing:
+    """Tar files of 10,000 small images and their classes: hard links to one, each of which gets an index of its own."""
+    from datasets.files import CACHE_VARIABLE
+    from datasets.images.read import encode_image
+
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as temporary:
+        root, first = Path(temporary) / "data", Path(temporary) / "first.tar"
+        root.mkdir()
+        os.environ[CACHE_VARIABLE] = str(Path(temporary) / "cache")  # of this process and its children
+        with tarfile.open(first, "w") as archive:
+            for number in range(RECORDS_PER_TAR):
+                image = encode_image(rng.integers(0, 256, (SMALL_PX, SMALL_PX, 3), np.uint8), ".jpg")
+                for suffix, data in ((".jpg", image), (".cls", str(number % NUM_CLASSES).encode())):
+                    member = tarfile.TarInfo(f"{number:09d}{suffix}")
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+        for number in range(-(-workload.size // RECORDS_PER_TAR)):
+            os.link(first, root / f"train-{number:06d}.tar")
+        timing = _measure_in_child(root, implementation, workload.size)
+        return _measure_in_child(root, implementation, workload.size) if implementation == AGAIN else timing
+
+
 def _copy_sources(folder: Path, workload: Workload) -> list[Path]:
     from datasets.sample.classification import sample_root
 
@@ -85,15 +112,16 @@ def _measure(root: Path, num_images: int) -> Timing:
     from datasets.look.look import look
     from datasets.open import open_folder
 
-    times = [time.perf_counter()]
+    times, processor_s = [time.perf_counter()], time.process_time()
     _, data = open_folder(root)
     sources = {split: data[split] for split in data.names}
     times.append(time.perf_counter())
-    read_mb = peak_memory_mb()
+    read_mb, processor_s = peak_memory_mb(), time.process_time() - processor_s
     look(sources, input_size=300)
     times.append(time.perf_counter())
     steps: list[Step] = [{"read": times[1] - times[0], "look": times[2] - times[1]}]
-    return Timing(num_images, steps, {"peak_memory_mb": peak_memory_mb(), "after_reading_mb": read_mb})
+    details = {"peak_memory_mb": peak_memory_mb(), "after_reading_mb": read_mb, "processor_s_to_read": processor_s}
+    return Timing(num_images, steps, details)
 
 
 def _drop_from_page_cache(root: Path) -> None:
@@ -124,6 +152,17 @@ COMPARISONS = [
         reference=None,
         measure=_class_folders,
         size=13_000,
+        size_flag="num_images",
+        steps=1,
+        warmup=0,
+    ),
+    Comparison(
+        name="shards, {size:,} small records",
+        unit="images",
+        implementations={"ours": None, AGAIN: None},
+        reference=None,
+        measure=_shards,
+        size=1_000_000,
         size_flag="num_images",
         steps=1,
         warmup=0,

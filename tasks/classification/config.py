@@ -16,7 +16,7 @@ class ClassificationDataConfig(DataConfig, group="data"):
     Args:
         format: auto to look for it. folder: train/<class> and val/<class>, or only <class>; imagenet: train/<wnid> and
             val/<wnid>, class ids from classes.txt or LOC_synset_mapping.txt if present; stanford_dogs: Images,
-            train_list.mat and test_list.mat.
+            train_list.mat and test_list.mat; shards: tar files of WebDataset, key.jpg beside key.cls.
         crop_fraction: at evaluation the shorter side is resized to input_size / crop_fraction, then centre-cropped.
     """
 

@@ -67,7 +67,8 @@ class DataConfig(Settings, group="data"):
     """The data; each task adds its own layouts.
 
     Args:
-        root: dataset folder; its format is found by looking at it. null for the generated sample.
+        root: dataset folder; its format is found by looking at it. Or tar files of WebDataset: a folder of them, a list
+            such as train-{0000..0009}.tar, or a URL of these. null for the generated sample.
         val_fraction: expected fraction of validation images where the data have no validation part: a hash of the name
             decides, so adding images moves none. null (or none) trains on all images without scores; 1 takes all for
             validation.

@@ -101,7 +101,7 @@ class DetectionDataConfig(DataConfig, group="data"):
 
     Args:
         format: of the annotations; auto looks for it: COCO's JSON (also Roboflow's export), YOLO's text files, Pascal
-            VOC's XML, labelme's JSON.
+            VOC's XML, labelme's JSON, or tar files of WebDataset (shards).
         train_images: folder of COCO's training images, relative to root; null to look for it, as for the next three.
         train_annotations: their JSON file.
         val_images: folder of the validation images.

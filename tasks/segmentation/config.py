@@ -21,7 +21,8 @@ class SegmentationDataConfig(DataConfig, group="data"):
     Args:
         format: auto to look for it. folder: images and masks of class ids, with the names in classes.txt; voc:
             JPEGImages, SegmentationClass and ImageSets/Segmentation; instances: masks where each object of one class
-            has a value of its own; coco: COCO's JSON with the outlines of objects.
+            has a value of its own; coco: COCO's JSON with the outlines of objects; shards: tar files of WebDataset,
+            key.jpg beside key.mask.png.
     """
 
     format: Literal["auto", "folder", "voc", "instances", "coco", "shards"] = "auto"

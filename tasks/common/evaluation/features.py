@@ -89,7 +89,8 @@ def _key(task: Task[T], backbone: Backbone, source: Source[T]) -> str:
     digest = hash_network(backbone, settings)
     for row in range(len(source)):
         path = Path(source.id(row))
-        file = next((candidate for candidate in (path, path.parent) if candidate.is_file()), None)  # parent: a shard
+        # Above a member of a shard is the shard.
+        file = next((candidate for candidate in (path, *path.parents) if candidate.is_file()), None)
         status = file and file.stat()
         digest.update(f"{path} {status and (status.st_size, status.st_mtime_ns)}".encode())
     return digest.hexdigest()[:32]
