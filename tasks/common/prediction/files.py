@@ -7,27 +7,26 @@ whatever interrupts a prediction, the records tell where to go on.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
 
 import cv2
 
-from datasets.files import read_json, write_json
+from datasets.files import atomic_write, read_json, write_json
 from datasets.images.read import encode_image
 from datasets.types import Image
 from tasks.common.inference_task import InferenceTask
 from tasks.common.prediction.capture import opencv_name
 from tasks.common.prediction.result import Result
 from tasks.common.prediction.sources import Live, Source, Video
-from tasks.common.prediction.web import is_url
+from tasks.common.prediction.written import WrittenImages, as_name
 
-RECORDS, UNFINISHED, COCO_RESULTS, CROPS = "predictions.jsonl", "unfinished.json", "coco_results.json", "crops"
+RECORDS, UNFINISHED, COMPLETE = "predictions.jsonl", "unfinished.json", "part.json"
+COCO_RESULTS, CROPS = "coco_results.json", "crops"
 IMAGE_SUFFIX, VIDEO_SUFFIX = ".jpg", ".mp4"
-MAX_STEM = 150  # characters, of a URL
 SaveFormat = Literal["boxes", "crops", "coco", "none"]
 AS_DRAWN: tuple[SaveFormat, ...] = ("boxes",)
 
@@ -50,39 +49,42 @@ class PredictionFiles:
     """A folder of predictions, new or interrupted; a context manager that closes its files.
 
     Attributes:
+        folder: the folder.
         num_images: the number of images and frames in it.
+        is_part: whether it is that of one of several processes.
     """
 
-    def __init__(self, folder: Path, digest: str, formats: Collection[SaveFormat] = AS_DRAWN) -> None:
+    def __init__(
+        self, folder: Path, digest: str, formats: Collection[SaveFormat] = AS_DRAWN, *, inputs: str | None = None
+    ) -> None:
         """Open the folder.
 
         Args:
             folder: an empty one, or one of interrupted predictions.
             digest: of the network and the settings.
             formats: what is written beside the records.
+            inputs: of the process's part, a digest of the inputs of all processes; None for a process by itself.
 
         Raises:
             ValueError: if the predictions in the folder are of another network, other settings or in other formats.
         """
         self._unfinished = folder / UNFINISHED
-        origin = {"digest": digest, "formats": sorted(set(formats))}
+        origin = origin_of(digest, formats, inputs)
         if not is_unfinished(folder):
             write_json(self._unfinished, origin)
         elif read_json(self._unfinished, "what predict wrote; remove the folder, or choose another") != origin:
+            changed = "network or other settings" if inputs is None else "network, other settings or other inputs"
             raise ValueError(
-                f"--out: the interrupted predictions in {folder} are of another network or other settings; choose "
-                "another folder"
+                f"--out: the interrupted predictions in {folder} are of another {changed}; choose another folder"
             )
-        self._folder, self._formats = folder, frozenset(formats)
+        self.folder, self._formats, self.is_part = folder, frozenset(formats), inputs is not None
         path = folder / RECORDS
-        done, size_bytes, self.num_images = _read_records(path)
+        self._has_files = not {"boxes", "crops"}.isdisjoint(formats)  # of images, which need names
+        self._images = WrittenImages()
+        size_bytes, self.num_images = _read_records(path, self._images)
         self._records = path.open("ab", buffering=0)
         self._records.truncate(size_bytes)
-        self._names = _Names()
-        for image, is_video in done.items():
-            self._names.stem(image, is_video=is_video)  # as before
         self._video: _DrawnVideo | None = None
-        self._done = done.keys()
 
     def __enter__(self) -> Self:
         return self
@@ -94,8 +96,8 @@ class PredictionFiles:
         self._records.close()
 
     def has(self, name: str) -> bool:
-        """Whether an image, or a whole video, was there when the folder was opened."""
-        return name in self._done
+        """Whether there is an image, or a video, which is whole unless it is being written."""
+        return name in self._images
 
     def render(self, result: Result[Any]) -> Rendered:
         """What is to be written for a result; several threads may do this at the same time."""
@@ -113,17 +115,17 @@ class PredictionFiles:
             OSError: if that is not possible, or the last video could not be written in full.
         """
         frame = result.source.frame
-        stem = self._names.stem(source.name, is_video=frame is not None)
         if self._video is not None and self._video.source != source:
             self._close_video()
+        stem = self._images.stem(source.name, is_video=frame is not None) if self._has_files else ""
         if rendered.frame is not None:
             if self._video is None:
-                self._video = _DrawnVideo(self._folder / f"{stem}{VIDEO_SUFFIX}", source, rendered.frame)
+                self._video = _DrawnVideo(self.folder / f"{stem}{VIDEO_SUFFIX}", source, rendered.frame)
             self._video.write(rendered.frame, frame or 0)
         if rendered.picture is not None:
-            _write(self._folder / f"{stem}{IMAGE_SUFFIX}", rendered.picture)
+            _write(self.folder / f"{stem}{IMAGE_SUFFIX}", rendered.picture)
         for number, (class_name, data) in enumerate(rendered.crops, 1):
-            folder = self._folder / CROPS / _as_name(class_name)
+            folder = self.folder / CROPS / as_name(class_name)
             folder.mkdir(parents=True, exist_ok=True)
             _write(folder / f"{stem}{'' if frame is None else f'-{frame:06}'}-{number}{IMAGE_SUFFIX}", data)
         self._append(json.dumps(result.to_dict()).encode() + b"\n")
@@ -136,8 +138,11 @@ class PredictionFiles:
             OSError: if the last video could not be written in full.
         """
         self._close_video()
+        if self.is_part:
+            os.replace(self._unfinished, self.folder / COMPLETE)
+            return
         if "coco" in self._formats:
-            write_json(self._folder / COCO_RESULTS, _coco_results(self._folder / RECORDS))
+            write_coco_results(self.folder)
         self._unfinished.unlink()
 
     def _close_video(self) -> None:
@@ -170,20 +175,26 @@ def check_formats(formats: Collection[SaveFormat], task: InferenceTask[Any]) -> 
         )
 
 
+def origin_of(digest: str, formats: Collection[SaveFormat], inputs: str | None) -> dict[str, Any]:
+    """What the records in a folder depend on, see `PredictionFiles`."""
+    origin: dict[str, Any] = {"digest": digest, "formats": sorted(set(formats))}
+    return origin if inputs is None else origin | {"inputs": inputs}
+
+
 def is_unfinished(folder: Path) -> bool:
     """Whether a folder has interrupted predictions, which can be continued."""
     return (folder / UNFINISHED).is_file()
 
 
-def _read_records(path: Path) -> tuple[dict[str, bool], int, int]:
-    """The images, each with whether it is a video, in order; length in bytes and number of their records.
+def _read_records(path: Path, images: WrittenImages) -> tuple[int, int]:
+    """Add the images of whole records, in order; returns the length in bytes and the number of these records.
 
     Without the beginning of a record at the end, and without the records of a video at the end, which may be incomplete
     and is predicted again from its start.
     """
-    images: dict[str, bool] = {}
     size_bytes = num_records = 0
     before_last = (0, 0)  # the records before those of the last image
+    last: tuple[str, bool] | None = None
     if path.is_file():
         with path.open("rb") as lines:
             for line in lines:
@@ -196,34 +207,16 @@ def _read_records(path: Path) -> tuple[dict[str, bool], int, int]:
                     raise ValueError(
                         f"{path}: line {num_records + 1} is not a record of predict; choose another folder with --out"
                     ) from error
-                if image not in images:
-                    images[image], before_last = is_video, (size_bytes, num_records)
+                if last is None or last[0] != image:
+                    if last is not None:
+                        images.stem(last[0], is_video=last[1])
+                    last, before_last = (image, is_video), (size_bytes, num_records)
                 size_bytes, num_records = size_bytes + len(line), num_records + 1
-    last = next(reversed(images), "")
-    if images.get(last, False):
-        del images[last]
-        size_bytes, num_records = before_last
-    return images, size_bytes, num_records
-
-
-class _Names:
-    """Names of files for images and videos; equal ones, from several folders, are numbered."""
-
-    def __init__(self) -> None:
-        self._stems: dict[tuple[str, bool], str] = {}
-        self._used: set[tuple[str, bool]] = set()
-
-    def stem(self, source: str, *, is_video: bool) -> str:
-        """The name, without suffix, of the files for an image or video."""
-        if (source, is_video) not in self._stems:
-            first = stem = _stem(source)
-            count = 1
-            while (stem, is_video) in self._used:
-                count += 1
-                stem = f"{first}-{count}"
-            self._used.add((stem, is_video))
-            self._stems[source, is_video] = stem
-        return self._stems[source, is_video]
+    if last is not None and last[1]:
+        return before_last
+    if last is not None:
+        images.stem(last[0], is_video=False)
+    return size_bytes, num_records
 
 
 class _DrawnVideo:
@@ -261,25 +254,37 @@ class _DrawnVideo:
             raise OSError(f"{self._path}: the video could not be written in full; is the disk full?")
 
 
-def _coco_results(path: Path) -> list[dict[str, Any]]:
-    """The objects of all records in COCO's results format, with the file's name beside the image's id.
+def write_coco_results(folder: Path) -> None:
+    """Write the objects of all records in COCO's results format, with the file's name beside the image's id.
 
     The id is the number that a file has as its name, as COCO's own have, if all are different numbers; else records
     are counted from 1.
     """
-    records = [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
-    stems = [Path(record["image"]).stem for record in records]
-    are_numbers = all(stem.isdecimal() for stem in stems) and len(set(map(int, stems))) == len(stems)
-    ids = map(int, stems) if are_numbers else range(1, len(stems) + 1)
-    results = []
-    for image_id, record in zip(ids, records, strict=True):
-        for found in record["detections"]:
-            x0, y0, x1, y1 = found["box_xyxy"]
-            box = {"bbox": [x0, y0, round(x1 - x0, 1), round(y1 - y0, 1)], "score": found["score"]}
-            image = {"image_id": image_id, "category_id": found["category_id"]}
-            frame = {} if record["frame"] is None else {"frame": record["frame"]}
-            results.append(image | box | {"file_name": record["image"]} | frame)
-    return results
+    numbers: set[int] = set()
+    are_numbers = True
+    for record in _records(folder):
+        stem = Path(record["image"]).stem
+        are_numbers = stem.isdecimal() and int(stem) not in numbers
+        if not are_numbers:
+            break
+        numbers.add(int(stem))
+    with atomic_write(folder / COCO_RESULTS) as temporary, temporary.open("w", encoding="utf-8") as file:
+        separator = "["
+        for count, record in enumerate(_records(folder), 1):
+            image_id = int(Path(record["image"]).stem) if are_numbers else count
+            for found in record["detections"]:
+                x0, y0, x1, y1 = found["box_xyxy"]
+                box = {"bbox": [x0, y0, round(x1 - x0, 1), round(y1 - y0, 1)], "score": found["score"]}
+                image = {"image_id": image_id, "category_id": found["category_id"]}
+                frame = {} if record["frame"] is None else {"frame": record["frame"]}
+                file.write(f"{separator}\n{json.dumps(image | box | {'file_name': record['image']} | frame)}")
+                separator = ","
+        file.write("[]\n" if separator == "[" else "\n]\n")
+
+
+def _records(folder: Path) -> Iterator[dict[str, Any]]:
+    with (folder / RECORDS).open(encoding="ascii") as lines:
+        yield from map(json.loads, lines)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -290,16 +295,3 @@ def _write(path: Path, data: bytes) -> None:
         with suppress(OSError):
             path.unlink()  # the beginning of it
         raise
-
-
-def _stem(source: str) -> str:
-    """A file name, without suffix, for an image or video: a path, a URL, or "camera 0"."""
-    if not is_url(source):
-        return Path(source).stem
-    parts = urlsplit(source)
-    return _as_name(Path(parts.path).stem or parts.hostname or "stream")[:MAX_STEM]
-
-
-def _as_name(text: str) -> str:
-    """A text as the name of a file or folder."""
-    return re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", text).strip(". ") or "_"

@@ -6,14 +6,16 @@ import glob
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from datasets.images.headers import SIGNATURE_BYTES, format_of
 from datasets.images.read import AS_STORED, IMAGE_SUFFIXES, Decoding, UnreadableImageError
 from datasets.listing import ImageListing, kind_of, list_images
 from datasets.web import public_name
+from tasks.common.prediction.source_list import SourceList
 from tasks.common.prediction.sources import InputImage, Live, Picture, Source, Video
 from tasks.common.prediction.web import is_url, open_url
 
@@ -44,7 +46,7 @@ def open_source(text: str | Path | int, decoding: Decoding = AS_STORED) -> Itera
         warnings.warn(problem, stacklevel=2)
 
 
-def find_sources(inputs: Sequence[str]) -> list[Source]:
+def find_sources(inputs: Sequence[str]) -> SourceList:
     """The images, videos and streams that words of the command line name, each once, in order.
 
     Args:
@@ -55,19 +57,19 @@ def find_sources(inputs: Sequence[str]) -> list[Source]:
     Raises:
         ValueError: if there is no such source, or nothing in it.
     """
-    found: dict[str, Source] = {}
+    found = SourceList()
     passed_over: Counter[str] = Counter()
     for text in inputs:
         sources, others = _sources_of(text, is_alone=len(inputs) == 1)
-        found |= {source.name: source for source in sources if source.name not in found}
+        found.extend(sources)
         passed_over += others
     if not found:
         raise _nothing_wanted(" ".join(inputs), passed_over)
-    live = next((source for source in found.values() if isinstance(source, Live)), None)
+    live = found.live
     if live is not None and len(found) > 1:
         raise ValueError(f"{live.name}: does not end by itself; expected it as the only input")
     _warn_passed_over(passed_over)
-    return list(found.values())
+    return found
 
 
 def find_files(inputs: Sequence[str], suffixes: Collection[str] = IMAGE_SUFFIXES | VIDEO_SUFFIXES) -> list[Path]:
@@ -92,7 +94,7 @@ def find_files(inputs: Sequence[str], suffixes: Collection[str] = IMAGE_SUFFIXES
     return list(found)
 
 
-def _sources_of(text: str, *, is_alone: bool) -> tuple[list[Source], Counter[str]]:
+def _sources_of(text: str, *, is_alone: bool) -> tuple[Iterable[Source], Counter[str]]:
     """The sources that a word names, and the number of files passed over by kind."""
     nothing: Counter[str] = Counter()
     if text == STANDARD_INPUT:
@@ -104,14 +106,13 @@ def _sources_of(text: str, *, is_alone: bool) -> tuple[list[Source], Counter[str
         return [Live.connect(f"camera {int(text)}", int(text))], nothing
     if path.suffix.lower() == LIST_SUFFIX and path.is_file():
         try:
-            lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape")  # as names of files may be
-            return _in_list(lines, str(path), path.parent), nothing
+            return _in_list(_lines_of(path), str(path), path.parent), nothing
         except ValueError:
             if is_alone:
                 raise
             return [], Counter([kind_of(path)])  # one of a shell's `photos/*`
     files, others = _files_of(text, IMAGE_SUFFIXES | VIDEO_SUFFIXES)
-    return [_of_file(file) for file in files], others
+    return map(_of_file, files), others
 
 
 def _of_file(path: Path) -> Source:
@@ -129,52 +130,64 @@ def _at_url(url: str) -> Source:
     return Live.connect(name, url)
 
 
-def _read_standard_input() -> list[Source]:
+def _read_standard_input() -> Iterable[Source]:
     data = sys.stdin.buffer.read()
     name = "standard input"
     if format_of(data[:SIGNATURE_BYTES]) is not None:
         return [Picture(name, data)]
     try:
-        return _in_list(data.decode("utf-8-sig"), name, Path())
+        return _in_list(data.decode("utf-8-sig").splitlines(), name, Path())
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: not an image in a format that is read; expected an image or a list") from error
 
 
-def _in_list(text: str, name: str, folder: Path) -> list[Source]:
+def _lines_of(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:  # as names of files may be
+        yield from lines
+
+
+def _in_list(lines: Iterable[str], name: str, folder: Path) -> Iterator[Source]:
     """The sources of a list; a file that is missing counts as an image that cannot be read.
 
     Args:
-        text: the lines.
+        lines: of the list, which are read one after the other.
         name: of the list, for messages.
         folder: that its paths are relative to.
 
     Raises:
-        ValueError: if it is empty, or not a list.
+        ValueError: at once, if it is empty, or not a list.
     """
-    sources: list[Source] = []
-    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+    sources = _in_lines(lines, name, folder)
+    first = next(sources, None)
+    if first is None:
+        raise ValueError(f"{name}: an empty list; expected a path or a URL a line")
+    return chain([first], sources)
+
+
+def _in_lines(lines: Iterable[str], name: str, folder: Path) -> Iterator[Source]:
+    is_list = False  # its first line names something that is there
+    for number, line in enumerate(map(str.strip, lines), 1):
         if not line or line.startswith("#"):
             continue
         if is_url(line):
             is_video = Path(public_name(line).partition("?")[0]).suffix.lower() in VIDEO_SUFFIXES
-            sources.append((Video if is_video else Picture)(public_name(line), line))
+            yield (Video if is_video else Picture)(public_name(line), line)
+            is_list = True
             continue
         path = folder / line
         is_folder = is_file = False
         with suppress(OSError):  # the name is longer than names of files can be
             is_folder, is_file = path.is_dir(), path.is_file()
         if is_folder:
-            sources += map(_of_file, _files_of(str(path), IMAGE_SUFFIXES | VIDEO_SUFFIXES)[0])
-        elif sources or is_file:
-            sources.append(_of_file(path))
+            yield from map(_of_file, _files_of(str(path), IMAGE_SUFFIXES | VIDEO_SUFFIXES)[0])
+        elif is_list or is_file:
+            yield _of_file(path)
         else:
             raise ValueError(f"{name}: line {number}: there is no file {line[:200]!r}; expected a path or a URL a line")
-    if not sources:
-        raise ValueError(f"{name}: an empty list; expected a path or a URL a line")
-    return sources
+        is_list = True
 
 
-def _files_of(text: str, suffixes: Collection[str], expected: str = _EXPECTED) -> tuple[list[Path], Counter[str]]:
+def _files_of(text: str, suffixes: Collection[str], expected: str = _EXPECTED) -> tuple[Iterable[Path], Counter[str]]:
     """The wanted files of a path, folder or glob, and the number of others by kind.
 
     Raises:
@@ -185,7 +198,7 @@ def _files_of(text: str, suffixes: Collection[str], expected: str = _EXPECTED) -
         listing = list_images(path, suffixes=suffixes)
         if not listing.names:
             raise _nothing_wanted(text, listing.passed_over, expected)
-        return [path / name for name in listing.names], listing.passed_over
+        return (path / name for name in listing.names), listing.passed_over
     matches = [path] if path.is_file() else map(Path, sorted(glob.glob(text, recursive=True)))
     files = {match: _is_wanted(match, suffixes) for match in matches if match.is_file()}
     if not files:

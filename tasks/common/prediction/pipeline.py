@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -89,10 +90,11 @@ def predict_sources(
         ValueError: if none could be read.
     """
     report = PredictionReport()
-    new = [source for source in sources if not files.has(source.name)]
-    is_live = any(isinstance(source, Live) for source in new)
+    num_done = sum(files.has(source.name) for source in sources) if files.num_images else 0
+    new = (source for source in sources if not files.has(source.name))
+    is_live = any(isinstance(source, Live) for source in sources[:1])  # it is the only one
     with (
-        Progress("predicting", len(sources), done=len(sources) - len(new)) as progress,
+        Progress("predicting", len(sources), done=num_done) as progress,
         ThreadPoolExecutor(NUM_THREADS) as workers,
         closing(_Reader(model, workers, report, progress, stop).read(new)) as opened,
         _Writer(files, workers, line, progress) as writer,
@@ -104,7 +106,7 @@ def predict_sources(
                 break
     report.num_images = files.num_images
     report.is_interrupted = bool(stop) and not is_live
-    if report.num_images == 0 and not stop:
+    if report.num_images == 0 and not stop and not files.is_part:
         raise ValueError(
             f"none of {plural(len(sources), 'input')} could be read; the first: "
             f"{(report.unreadable + report.refused)[0]}"
@@ -132,11 +134,13 @@ class _Reader:
         self._progress = progress
         self._stop = stop
 
-    def read(self, sources: Sequence[Source]) -> Generator[_Opened]:
+    def read(self, sources: Iterator[Source]) -> Generator[_Opened]:
         """The images that can be read; the others are reported."""
-        if len(sources) == 1 and isinstance(sources[0], Live):
-            yield from self._read_live(sources[0])
+        first = next(sources, None)
+        if isinstance(first, Live):
+            yield from self._read_live(first)
             return
+        sources = chain([] if first is None else [first], sources)
         done: Source | None = None
         with ThreadPoolExecutor(1) as frame_reader:
             for source, future in _ahead(self._jobs(sources, frame_reader)):
@@ -151,7 +155,7 @@ class _Reader:
                     self._progress.advance()
 
     def _jobs(
-        self, sources: Sequence[Source], frame_reader: ThreadPoolExecutor
+        self, sources: Iterable[Source], frame_reader: ThreadPoolExecutor
     ) -> Iterator[tuple[Source, Future[_Opened | _LeftOut | None]]]:
         """What is read of each source, started when it is asked for; None at the end of a video."""
         for source in sources:
