@@ -23,7 +23,13 @@ from distill.teachers import open_teacher
 from distill.training import fit_or_resume
 from distill.views import UnlabelledImages
 from tasks.common.cli.parser import Arguments
-from tasks.common.evaluation.scoring import NOT_HELD_OUT, inspect_data, validation_source, warn_about_data
+from tasks.common.evaluation.scoring import (
+    NOT_HELD_OUT,
+    describe_images,
+    inspect_data,
+    validation_source,
+    warn_about_data,
+)
 from tasks.common.legacy import upgrade_folders
 from tasks.common.prediction.find import find_files
 from tasks.common.runs.folder import (
@@ -35,6 +41,7 @@ from tasks.common.runs.folder import (
     find_restarted_run,
     make_run_folder,
     new_run,
+    shared_settings,
     write_launch_id,
     write_settings,
 )
@@ -68,6 +75,7 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
     settings = build_settings(DistillConfig, options | lists)
     config = _with_student(arguments.config, options["student"])
     _check(config, settings)
+    world.check_same(shared_settings(dataclasses.asdict(config) | dataclasses.asdict(settings)))
     if world.is_main:
         _check_place(options)
     how_to_resume = f"run the same command again to resume: python -m distill {shlex.join(sys.argv[1:])}"
@@ -171,6 +179,8 @@ def _build_distillation(
     objective = build_objective(student, class_loss=settings.class_loss, temperature=settings.temperature)
     ensemble = TeacherEnsemble(teachers, objective, loop=student.config.loop, hint_stride=settings.hint_stride)
     images = _training_images(student, objective, settings)
+    if world.size > 1:
+        world.check_same({"list of training images": describe_images(images)})
     distillation = Distillation(
         student,
         ensemble,

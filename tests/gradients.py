@@ -18,6 +18,8 @@ from distill.ensemble import TeacherEnsemble
 from distill.objectives import build_objective
 from distill.task import Distillation
 from distill.teacher import Teacher
+from tasks.common.evaluation.evaluate import evaluate_source
+from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World, join_world
 from tasks.common.task import Objective
 from tasks.common.training.freeze import set_trainable
@@ -75,6 +77,11 @@ CASES: dict[str, Callable[[Mapping[str, str]], Objective]] = {
 }
 
 
+EVALUATED = {name: build for name, build in CASES.items() if "distill" not in name and name != "triplet"} | {
+    "segmentation": _task("segmentation")
+}
+
+
 class GradientRecorder(torch.optim.SGD):
     """Stores the gradients instead of making a step."""
 
@@ -102,10 +109,23 @@ def first_gradient(name: str, roots: Mapping[str, str], world: World = SINGLE_PR
     return optimizer.gradients, state.mean_losses(world)["loss"]
 
 
+def scores(
+    name: str, roots: Mapping[str, str], world: World = SINGLE_PROCESS
+) -> tuple[dict[str, float], int, list[str]]:
+    """The scores of random weights on the validation images, their number, and the failure cases with their images."""
+    task: Any = EVALUATED[name](roots)
+    torch.manual_seed(0)
+    failure_cases, source = FailureCases[Any](task), task.source("val")
+    evaluation = evaluate_source(task, task.build_model(), source, name, world=world, failure_cases=failure_cases)
+    worst = [f"{source.id(-row)} {case.what}" for _, row, case, _ in sorted(failure_cases._heap, reverse=True)]
+    return evaluation.scores, evaluation.num_images, worst
+
+
 def main(file: str, roots: str) -> None:
-    """Write the gradients and losses of all cases."""
+    """Write the gradients and losses of all cases, and the scores of those that are tasks."""
     with join_world(on_gpu=False) as world:
-        results = {name: first_gradient(name, json.loads(roots), world) for name in CASES}
+        results: dict[str, Any] = {name: first_gradient(name, json.loads(roots), world) for name in CASES}
+        results["scores"] = {name: scores(name, json.loads(roots), world) for name in EVALUATED}
         if world.is_main:
             torch.save(results, Path(file))
 

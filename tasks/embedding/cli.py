@@ -35,7 +35,7 @@ COMMANDS = commands.COMMANDS | {
         "Embed photos into a searchable gallery, or add new and changed photos to it. The gallery consists of "
         "GALLERY.faiss, GALLERY.csv and GALLERY.json.",
         (_INDEX, f"python -m tasks.{{task}} search {_PUBLISHED} tasks/embedding/matches.jpg"),
-        "tasks.embedding.search",
+        "tasks.embedding.index",
         _index_flags,
         usage=" [--run RUN] INPUT... [--out GALLERY]",
     ),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datasets.files import remove_leftovers, write_json
 from tasks.common.evaluation.report import write_csv
@@ -124,6 +125,16 @@ class Gallery:
     def kind(self) -> str:
         """The kind of index: flat, hnsw or ivfpq."""
         return self._index.kind
+
+    @property
+    def dim(self) -> int:
+        """The dimension of the embeddings."""
+        return self._index.dim
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """The ids of all photos and faces."""
+        return np.array(list(self._rows), np.int64)
 
     def missing(self, photos: Sequence[str]) -> dict[str, int]:
         """The photos that are not in the gallery in their current version, with their ids."""

@@ -90,7 +90,7 @@ def evaluate(
         loader: from `evaluation_loader`.
         world: the processes that share the images.
         metric: an empty metric; None for the task's.
-        failure_cases: updated with this process's failure cases.
+        failure_cases: updated with this process's failure cases, on rank 0 with all.
         progress: advanced with each image.
 
     Raises:
@@ -109,6 +109,8 @@ def evaluate(
         if progress is not None:
             progress.advance(len(batch) + len(batch.unreadable))
     unreadable.merge_processes(world)
+    if failure_cases is not None:
+        failure_cases.merge_processes(world)
     num_images = sum(world.all_gather(num_images))
     for rank_metric in world.gather(metric)[1:]:
         metric.merge(rank_metric)
@@ -122,17 +124,19 @@ def evaluate_source(
     source: Source[T],
     title: str,
     *,
+    world: World = SINGLE_PROCESS,
     metric: Metric[T] | None = None,
     failure_cases: FailureCases[T] | None = None,
 ) -> Evaluation[T]:
-    """Evaluate a model on a source in this process, with a progress bar.
+    """Evaluate a model on a source, shared by the processes, with a progress bar.
 
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
     """
-    loader = evaluation_loader(task, source, task.config.optim.batch_size)
-    with Progress(title, len(source)) as progress:
-        return evaluate(task, model, loader, metric=metric, failure_cases=failure_cases, progress=progress)
+    loader = evaluation_loader(task, source, task.config.optim.batch_size, world)
+    num_images = len(np.array_split(range(len(source)), world.size)[world.rank])
+    with Progress(title, num_images, silent=not world.is_main) as progress:
+        return evaluate(task, model, loader, world=world, metric=metric, failure_cases=failure_cases, progress=progress)
 
 
 @torch.inference_mode()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from datasets.drawing.draw import add_caption, contact_sheet
 from datasets.images.read import write_image
 from datasets.sources import Source
 from tasks.common.evaluation.report import write_csv
 from tasks.common.inference_task import FailureCase, InferenceTask
+
+if TYPE_CHECKING:
+    from tasks.common.runtime.distributed import World
 
 T = TypeVar("T")
 NUM_KEPT, NUM_DRAWN = 100, 12
@@ -34,6 +37,11 @@ class FailureCases(Generic[T]):
             if case is not None:
                 push = heapq.heappush if len(self._heap) < NUM_KEPT else heapq.heappushpop
                 push(self._heap, (case.confidence, -row, case, target))
+
+    def merge_processes(self, world: World) -> None:
+        """On rank 0, add those of all other processes."""
+        for heap in world.gather(self._heap)[1:]:
+            self._heap = sorted(self._heap + heap)[-NUM_KEPT:]
 
     def write(self, source: Source[T], folder: Path) -> None:
         """Write `failure_cases.csv` and a contact sheet of the worst, `failure_cases.png`, if there are any."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -97,6 +99,18 @@ def inspect_data(task: InferenceTask[Any]) -> None:
         input_size=config.data.input_size,
         max_unreadable_fraction=config.loop.max_unreadable_fraction,
     )
+
+
+def describe_images(source: Source[Any]) -> str:
+    """The number and a hash of the images of a source, by which processes see that they have the same.
+
+    Folders may be at different places of different machines, so of a path only the last two names count.
+    """
+    digest = hashlib.sha256()
+    for row in range(len(source)):
+        name = "/".join(source.id(row).replace(os.sep, "/").rsplit("/", 2)[-2:])
+        digest.update(f"{name}\0".encode("utf-8", "surrogatepass"))
+    return f"{len(source):,}, SHA-256 {digest.hexdigest()[:16]}"
 
 
 def warn_about_data(source: Source[Any]) -> None:

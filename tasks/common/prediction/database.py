@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import sqlite3
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -30,13 +31,28 @@ class Database(sqlite3.Connection):
         Raises:
             OSError: if the disk is full.
         """
-        try:
+        with _explain_full_disk():
             return super().execute(sql, parameters)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
-                raise
-            folder = tempfile.gettempdir()
-            raise OSError(errno.ENOSPC, "no space left for lists of images", f"{folder}/list") from error
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> sqlite3.Cursor:  # type: ignore[override]
+        """Run a statement for each row.
+
+        Raises:
+            OSError: if the disk is full.
+        """
+        with _explain_full_disk():
+            return super().executemany(sql, rows)
+
+
+@contextmanager
+def _explain_full_disk() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        folder = tempfile.gettempdir()
+        raise OSError(errno.ENOSPC, "no space left for lists of images", f"{folder}/list") from error
 
 
 def encode_name(name: str) -> bytes:

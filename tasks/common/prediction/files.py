@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,12 +21,12 @@ from datasets.images.read import encode_image
 from datasets.types import Image
 from tasks.common.inference_task import InferenceTask
 from tasks.common.prediction.capture import opencv_name
+from tasks.common.prediction.parts import COMPLETE, UNFINISHED, Parts
 from tasks.common.prediction.result import Result
 from tasks.common.prediction.sources import Live, Source, Video
 from tasks.common.prediction.written import WrittenImages, as_name
 
-RECORDS, UNFINISHED, COMPLETE = "predictions.jsonl", "unfinished.json", "part.json"
-COCO_RESULTS, CROPS = "coco_results.json", "crops"
+RECORDS, COCO_RESULTS, CROPS = "predictions.jsonl", "coco_results.json", "crops"
 IMAGE_SUFFIX, VIDEO_SUFFIX = ".jpg", ".mp4"
 SaveFormat = Literal["boxes", "crops", "coco", "none"]
 AS_DRAWN: tuple[SaveFormat, ...] = ("boxes",)
@@ -252,6 +253,28 @@ class _DrawnVideo:
         """Raises an OSError unless the finished file can be read."""
         if not cv2.VideoCapture(opencv_name(self._path)).isOpened():
             raise OSError(f"{self._path}: the video could not be written in full; is the disk full?")
+
+
+def join_records(parts: Parts, formats: Collection[SaveFormat]) -> None:
+    """Join the records of complete parts in their folder; drawn pictures stay where they are.
+
+    Raises:
+        ValueError: if nothing could be read in any part, or they are of several networks, settings or inputs.
+    """
+    parts.check()
+    joined = parts.own / "joined"  # in the process's own folder, as two may end at the same time
+    joined.mkdir(exist_ok=True)
+    with atomic_write(joined / RECORDS) as temporary, temporary.open("wb") as file:
+        for part in parts.paths:
+            with (part / RECORDS).open("rb") as records:
+                shutil.copyfileobj(records, file)
+    if (joined / RECORDS).stat().st_size == 0:
+        raise ValueError("no input could be read; see what each process says")
+    if "coco" in formats:
+        write_coco_results(joined)
+    for path in joined.iterdir():
+        os.replace(path, parts.folder / path.name)
+    joined.rmdir()
 
 
 def write_coco_results(folder: Path) -> None:

@@ -73,7 +73,12 @@ def find_sources(inputs: Sequence[str]) -> SourceList:
 
 
 def find_files(inputs: Sequence[str], suffixes: Collection[str] = IMAGE_SUFFIXES | VIDEO_SUFFIXES) -> list[Path]:
-    """The images and videos of paths, folders and globs, each once, in order; what is passed over is warned about.
+    """The files that `find_images` finds; by default also videos."""
+    return [Path(source.name) for source in find_images(inputs, suffixes)]
+
+
+def find_images(inputs: Sequence[str], suffixes: Collection[str] = IMAGE_SUFFIXES) -> SourceList:
+    """The images of paths, folders and globs, each once, in order; what is passed over is warned about.
 
     Args:
         inputs: files, folders or globs; a file is also wanted if its content is that of an image.
@@ -82,16 +87,16 @@ def find_files(inputs: Sequence[str], suffixes: Collection[str] = IMAGE_SUFFIXES
     Raises:
         ValueError: if there is no such file, or no wanted one in a folder or in all inputs.
     """
-    found: dict[Path, None] = {}
+    found = SourceList()
     passed_over: Counter[str] = Counter()
     for text in inputs:
         files, others = _files_of(text, suffixes, "expected an image, a folder, a glob or a video")
-        found |= dict.fromkeys(files)
+        found.extend(map(_of_file, files))
         passed_over += others
     if not found:  # files that are none; a shell's `photos/*` may name some beside images
         raise _nothing_wanted(" ".join(inputs), passed_over, "expected an image, a folder, a glob or a video")
     _warn_passed_over(passed_over)
-    return list(found)
+    return found
 
 
 def _sources_of(text: str, *, is_alone: bool) -> tuple[Iterable[Source], Counter[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from datasets.sources import Source
 from datasets.types import Split
@@ -15,6 +15,9 @@ from tasks.common.evaluation.report import metrics_as_json
 from tasks.common.evaluation.scoring import Evaluation, warn_about_data
 from tasks.common.inference_task import InferenceTask
 from tasks.common.settings import replace_settings
+
+if TYPE_CHECKING:
+    from tasks.common.runtime.distributed import World
 
 T = TypeVar("T")
 
@@ -35,19 +38,32 @@ def evaluate_model(
     return metrics_as_json(evaluation.scores, evaluation.counts)
 
 
-def score(predictor: Any, source: Source[T], failure_cases: FailureCases[T] | None = None) -> Evaluation[T]:
+def score(
+    predictor: Any, source: Source[T], failure_cases: FailureCases[T] | None = None, world: World | None = None
+) -> Evaluation[T]:
     """Evaluate a model on a source, with a progress bar.
 
     Args:
         predictor: of the model: an `ExportedPredictor` or a `TorchPredictor`.
         source: the images and their truth.
         failure_cases: updated with the model's.
+        world: the processes that share the images; None for this one alone.
 
     Raises:
         ValueError: if more images are unreadable than `loop.max_unreadable_fraction` allows.
     """
     if isinstance(predictor, ExportedPredictor):
+        if world is not None:
+            raise ValueError("an exported network is evaluated by one process; start the command without torchrun")
         return evaluate_exported(predictor, source, "evaluating", failure_cases=failure_cases)
     from tasks.common.evaluation.evaluate import evaluate_source  # torch is slow to import
+    from tasks.common.runtime.distributed import SINGLE_PROCESS
 
-    return evaluate_source(predictor.task, predictor.network, source, "evaluating", failure_cases=failure_cases)
+    return evaluate_source(
+        predictor.task,
+        predictor.network,
+        source,
+        "evaluating",
+        world=world or SINGLE_PROCESS,
+        failure_cases=failure_cases,
+    )

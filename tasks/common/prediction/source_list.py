@@ -25,18 +25,18 @@ class SourceList(Sequence[Source]):
 
     def extend(self, sources: Iterable[Source]) -> None:
         """Append those whose names are new."""
-        stop = self._rows.stop
-        for source in sources:
-            location = None
-            if not isinstance(source, Picture | Video) or isinstance(source.location, bytes):
-                self._others.setdefault(source.name, source)
-            elif source.location != Path(source.name):
-                location = encode_name(str(source.location))
-            row = (encode_name(source.name), location, isinstance(source, Video))
-            stop += self._database.execute(
-                "INSERT OR IGNORE INTO sources (name, location, is_video) VALUES (?, ?, ?)", row
-            ).rowcount
-        self._rows = range(self._rows.start, stop)
+        count = self._database.executemany(
+            "INSERT OR IGNORE INTO sources (name, location, is_video) VALUES (?, ?, ?)", map(self._as_row, sources)
+        ).rowcount
+        self._rows = range(self._rows.start, self._rows.stop + max(0, count))  # -1 for no sources at all
+
+    def _as_row(self, source: Source) -> tuple[bytes, bytes | None, bool]:
+        location = None
+        if not isinstance(source, Picture | Video) or isinstance(source.location, bytes):
+            self._others.setdefault(source.name, source)
+        elif str(source.location) != source.name or not isinstance(source.location, Path):
+            location = encode_name(str(source.location))
+        return encode_name(source.name), location, isinstance(source, Video)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -80,9 +80,9 @@ class SourceList(Sequence[Source]):
         count = len(self)
         return self[count * rank // size : count * (rank + 1) // size]
 
-    def digest(self) -> str:
-        """A hash of the names in order."""
+    def describe(self) -> str:
+        """The number and a hash of the names, by which processes see that they have the same."""
         digest = hashlib.sha256()
         for source in self:
             digest.update(encode_name(source.name) + b"\0")
-        return digest.hexdigest()
+        return f"{len(self):,}, SHA-256 {digest.hexdigest()[:16]}"

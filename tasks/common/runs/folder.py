@@ -226,6 +226,11 @@ def check_unchanged(settings: dict[str, Any], path: Path) -> None:
             )
 
 
+def shared_settings(settings: dict[str, Any]) -> dict[str, str]:
+    """The settings, as text, that all processes of a run must have in common."""
+    return {key: str(value) for key, value in flatten(settings).items() if key not in RESUME_MAY_CHANGE}
+
+
 def _way_to_change(key: str, value: Any, saved: Any, run: Path) -> str:
     if key == "optim.epochs" and value > saved:
         return f"train it further in a new run: train --extend {quote(str(run))} --optim.epochs {value - saved}"

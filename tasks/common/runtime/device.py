@@ -44,12 +44,29 @@ def setup_device(config: LoopConfig) -> torch.device:
         torch.set_num_threads(num_threads)
     if device.type == "cpu":
         return device
+    use_own_gpu()
     torch.backends.cudnn.benchmark = not config.deterministic
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS sums in varying order
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.set_float32_matmul_precision("high")
     return device
+
+
+def use_own_gpu() -> None:
+    """Compute on the GPU of this process, by its rank on this machine; without `torchrun`, on the first one.
+
+    Raises:
+        ValueError: if there are fewer GPUs than processes.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        return
+    num_processes, num_gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if num_processes > num_gpus:
+        raise ValueError(
+            f"{num_processes} processes, but {num_gpus} GPUs here: lower --nproc_per_node, or use --loop.device cpu"
+        )
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 def uses_cuda(config: LoopConfig) -> bool:

@@ -9,7 +9,8 @@ the whole batch (`normalizer`), and contrastive losses gather the examples of al
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +19,9 @@ import torch
 from torch import Tensor, distributed, nn
 
 from tasks.common.config import OptimConfig
+from tasks.common.runtime.device import use_own_gpu
+from tasks.common.runtime.launch import process_rank
+from tasks.common.runtime.repository import code_digest
 
 T = TypeVar("T")
 
@@ -96,6 +100,18 @@ class World:
         distributed.gather_object(value, gathered)
         return gathered or []  # type: ignore[return-value]  # filled by gather_object
 
+    def check_same(self, values: Mapping[str, str]) -> None:
+        """Raise a ValueError on every process unless all have the same values; the keys say what they are."""
+        host, first = socket.gethostname(), None
+        for rank, (other_host, found) in enumerate(self.all_gather((host, dict(values)))):
+            first = first or (other_host, found)
+            for key, value in first[1].items():
+                if found.get(key) != value:
+                    raise ValueError(
+                        f"process {rank} on {other_host} has another {key} ({found.get(key)}) than process 0 on "
+                        f"{first[0]} ({value}); all processes need the same"
+                    )
+
     def broadcast(self, value: T) -> T:
         """Rank 0's value, on every process."""
         if self.size == 1:
@@ -155,26 +171,23 @@ def join_world(*, on_gpu: bool) -> Iterator[World]:
         on_gpu: whether each process has its own GPU.
 
     Raises:
-        ValueError: if there are fewer GPUs than processes.
+        ValueError: if there are fewer GPUs than processes, or another process has another version of the suite.
         ConnectionError: if another process has ended.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if process_rank()[1] == 1:
         yield SINGLE_PROCESS
         return
     if on_gpu:
-        num_processes, num_gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
-        if num_processes > num_gpus:
-            raise ValueError(
-                f"{num_processes} processes, but {num_gpus} GPUs here: lower --nproc_per_node, or use --loop.device cpu"
-            )
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        use_own_gpu()
     store, rank, size = next(distributed.rendezvous("env://"))  # type: ignore[attr-defined]
     # After a restart (`torchrun --max-restarts`) the store still holds the addresses of the earlier processes.
     restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = distributed.PrefixStore(f"restart {restart}", store)  # type: ignore[attr-defined]
     distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
     try:
-        yield World(rank, size)
+        world = World(rank, size)
+        world.check_same({"version of the suite": f"{code_digest()}, torch {torch.__version__}"})
+        yield world
     except RuntimeError as error:
         if "gloo" not in str(error) and not isinstance(error, distributed.DistError):
             raise

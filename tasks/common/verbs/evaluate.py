@@ -7,7 +7,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets.files import write_json
 from datasets.sources import Source
@@ -17,7 +17,7 @@ from tasks.common.deploy.session import MODEL
 from tasks.common.evaluation.failure_cases import FailureCases
 from tasks.common.evaluation.record import append_record
 from tasks.common.evaluation.report import metrics_as_json, print_metrics
-from tasks.common.evaluation.scoring import Evaluation, draw_examples, warn_about_data
+from tasks.common.evaluation.scoring import Evaluation, describe_images, draw_examples, warn_about_data
 from tasks.common.evaluation.thresholds import write_thresholds
 from tasks.common.inference_task import InferenceTask
 from tasks.common.prediction.open import load_model
@@ -33,12 +33,26 @@ from tasks.common.runs.folder import (
     same_again,
 )
 from tasks.common.runs.threshold import newest_table
+from tasks.common.runtime.launch import process_rank
 from tasks.common.settings import CONFIG, read_config
 from tasks.common.thresholds import THRESHOLDS
 
+if TYPE_CHECKING:
+    from tasks.common.runtime.distributed import World
+
 
 def evaluate(name: str, arguments: Arguments) -> int:
-    """Score a run's best checkpoint, or published weights, on a split."""
+    """Score a run's best checkpoint, or published weights, on a split; under `torchrun`, with all its processes."""
+    if process_rank()[1] == 1:
+        return _evaluate(name, arguments, None)
+    from tasks.common.runtime.device import uses_cuda  # torch is slow to import, and one process may need none
+    from tasks.common.runtime.distributed import join_world
+
+    with join_world(on_gpu=uses_cuda(arguments.config.loop)) as world:
+        return _evaluate(name, arguments, world)
+
+
+def _evaluate(name: str, arguments: Arguments, world: World | None) -> int:
     options = arguments.options
     split = options["split"]
     check_out_folder(name, out=options["out"], run=options["run"])
@@ -49,11 +63,17 @@ def evaluate(name: str, arguments: Arguments) -> int:
     if options["record"] and options["run"] and (Path(options["run"]) / MODEL).is_file():
         raise ValueError("--record: only for trained networks; an exported network's scores are in its export.json")
     source = task.source(split)
-    warn_about_data(source)
-    if options["run"] and split == "val":
+    is_main = world is None or world.is_main
+    if world is not None:
+        world.check_same({f"list of {split} images": describe_images(source)})
+    if is_main:
+        warn_about_data(source)
+    if is_main and options["run"] and split == "val":
         _warn_about_training_images(task, source, Path(options["run"]))
     failure_cases = FailureCases(task)
-    evaluation = score(predictor, source, failure_cases)
+    evaluation = score(predictor, source, failure_cases, world)
+    if not is_main:
+        return 0
     folder = out_folder(task, f"evaluate-{split}", out=options["out"], run=options["run"])
     model_name = options["run"] or arguments.config.pretrained
     title, as_json = f"{model_name}, {evaluation.num_images} {split} images", options["json"]

@@ -11,9 +11,16 @@ from shlex import quote
 from typing import Any
 
 from datasets.files import only_process
-from datasets.words import first_of, plural
+from datasets.words import plural, some
 from tasks.common.cli.parser import Arguments
-from tasks.common.prediction.files import RECORDS, PredictionFiles, check_formats, is_unfinished
+from tasks.common.prediction.files import (
+    RECORDS,
+    PredictionFiles,
+    check_formats,
+    is_unfinished,
+    join_records,
+    origin_of,
+)
 from tasks.common.prediction.find import find_sources
 from tasks.common.prediction.model import Model
 from tasks.common.prediction.open import load_model
@@ -41,11 +48,12 @@ def predict(name: str, arguments: Arguments) -> int:
     unfinished = _check_place(name, out, options["run"], is_live=sources.live is not None)
     model = load_model(name, arguments.config, options["run"], arguments.given)
     check_formats(options["save"], model.task)
-    digest = _digest(model)
+    digest, inputs = _digest(model), None
     if parts is not None:
-        parts.check(digest, options["save"])
+        inputs = sources.describe()
+        parts.check(origin_of(digest, options["save"], inputs))
+        sources = sources.part(rank, size)
     folder = unfinished or out_folder(model.task, "predict", out=out, run=options["run"])
-    own, inputs = (sources, None) if parts is None else (sources.part(rank, size), parts.inputs)
     this_folder = f"--out {quote(str(folder) if parts is None else options['out'])}"
     go_on = f"run the command again with {this_folder}, which keeps what is done, or with --out on another disk"
     with (
@@ -53,7 +61,7 @@ def predict(name: str, arguments: Arguments) -> int:
         only_process(folder, "--out"),
         PredictionFiles(folder, digest, options["save"], inputs=inputs) as files,
     ):
-        status = _predict(model, own, files, this_folder, as_json=options["json"])
+        status = _predict(model, sources, files, this_folder, as_json=options["json"])
     return status if status or parts is None else _join(parts, options)
 
 
@@ -63,7 +71,7 @@ def _share(sources: SourceList, options: dict[str, Any], rank: int, size: int) -
         raise ValueError(f"--out: expected the folder into which the {size} processes (WORLD_SIZE) write their parts")
     if sources.live is not None:
         raise ValueError(f"{sources.live.name}: cannot be shared by {size} processes (WORLD_SIZE); start one")
-    return Parts(Path(options["out"]), rank, size, sources)
+    return Parts(Path(options["out"]), rank, size)
 
 
 def _check_place(name: str, out: str | None, run: str | None, *, is_live: bool) -> Path | None:
@@ -99,12 +107,12 @@ def _predict(model: Model[Any], sources: SourceList, files: PredictionFiles, thi
 
 def _join(parts: Parts, options: dict[str, Any]) -> int:
     """Join the parts of all processes if this one is the last to end; returns the exit status."""
+    if parts.incomplete:
+        print(f"{some(parts.incomplete, 'part')} to come; the last one joins all", file=sys.stderr)
+        return 0
     with explain_full_disk(parts.folder, lambda: "run the command again, which keeps what is done"):
-        missing = parts.join(options["save"])
-    if missing:
-        print(f"{plural(len(missing), 'part')} to come ({first_of(missing)}); the last one joins all", file=sys.stderr)
-    else:
-        print(f"joined the records of all parts in {parts.folder / RECORDS}", file=sys.stderr)
+        join_records(parts, options["save"])
+    print(f"joined the records of all parts in {parts.folder / RECORDS}", file=sys.stderr)
     return 0
 
 

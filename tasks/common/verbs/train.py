@@ -13,7 +13,7 @@ from typing import Any
 from datasets.files import only_process
 from tasks.common.cli.parser import Arguments
 from tasks.common.evaluation.report import print_metrics
-from tasks.common.evaluation.scoring import NOT_HELD_OUT, inspect_data, validation_source
+from tasks.common.evaluation.scoring import NOT_HELD_OUT, describe_images, inspect_data, validation_source
 from tasks.common.runs import checkpoint
 from tasks.common.runs.extend import extend_run
 from tasks.common.runs.folder import (
@@ -26,6 +26,7 @@ from tasks.common.runs.folder import (
     explain_full_disk,
     find_restarted_run,
     new_run,
+    shared_settings,
 )
 from tasks.common.runs.pretrained import use_pretrained, with_settings_of, without_pretrained
 from tasks.common.runtime.device import uses_cuda
@@ -81,6 +82,7 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, call
         config = _resumed(config, run, arguments.given)
     # First the data, which are more often at fault than weights, and read in less time.
     task = task_class.from_data(config)
+    _check_same(task, world)
     if world.is_main:
         inspect_data(task)
     has_scores = validation_source(task) is not None
@@ -119,6 +121,15 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, call
     if world.is_main:
         _print_end(task, run, metrics if has_scores else None)
     return run
+
+
+def _check_same(task: Task[Any], world: World) -> None:
+    """Raise a ValueError on every process if one has other settings or other images."""
+    if world.size == 1:
+        return
+    sources = {"training": task.source("train"), "validation": validation_source(task)}
+    images = {f"list of {name} images": describe_images(source) for name, source in sources.items() if source}
+    world.check_same(shared_settings(dataclasses.asdict(task.config)) | images)
 
 
 def _run_to_resume(name: str, options: dict[str, Any]) -> tuple[Path | None, bool]:

@@ -32,7 +32,7 @@ from tasks.common.training.state import TrainingState
 from tasks.common.training.step import train_step
 from tasks.detection.config import DetectionConfig
 from tasks.registry import TASKS
-from tests.gradients import CASES, first_gradient
+from tests.gradients import CASES, EVALUATED, first_gradient, scores
 from tests.tasks.common.runs import TIMEOUT_S, read_log, run_detection, train_detection, words_of
 
 ON_CPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # two processes cannot share a single GPU
@@ -56,21 +56,19 @@ def roots(generated_roots: Callable[[str], Path]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def of_two_processes(
-    roots: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[list[torch.Tensor], float]]:
-    """The gradient and loss of the first step of each training case, from two processes."""
+def of_two_processes(roots: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The gradient and loss of the first step of each training case, and the scores, from two processes."""
     file = tmp_path_factory.mktemp("gradients") / "two.pt"
     words = torchrun("-m", "tests.gradients", str(file), json.dumps(roots))
     done = subprocess.run(words, env=ON_CPU, capture_output=True, check=False, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
-    found: dict[str, tuple[list[torch.Tensor], float]] = torch.load(file, weights_only=True)
+    found: dict[str, Any] = torch.load(file, weights_only=True)
     return found
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_gradient_of_two_processes_is_that_of_one(
-    case: str, roots: dict[str, str], of_two_processes: dict[str, tuple[list[torch.Tensor], float]]
+    case: str, roots: dict[str, str], of_two_processes: dict[str, Any]
 ) -> None:
     expected, expected_loss = first_gradient(case, roots)
     actual, loss = of_two_processes[case]
@@ -79,6 +77,51 @@ def test_gradient_of_two_processes_is_that_of_one(
     assert largest > 0
     for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("case", EVALUATED)
+def test_scores_of_two_processes_are_those_of_one(
+    case: str, roots: dict[str, str], of_two_processes: dict[str, Any]
+) -> None:
+    """With the same failure cases; each image counts once, also where their number is odd."""
+    expected, num_images, worst = scores(case, roots)
+    assert of_two_processes["scores"][case] == (pytest.approx(expected, abs=1e-6, nan_ok=True), num_images, worst)
+
+
+def test_processes_that_differ_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On every process, whichever differs."""
+
+    class Two(World):
+        def all_gather(self, value: Any) -> list[Any]:
+            return [("node1", {"optim.lr": "0.1", "list of images": "5"}), value]
+
+    monkeypatch.setattr("socket.gethostname", lambda: "node2")
+    for rank in range(2):
+        Two(rank, 2).check_same({"optim.lr": "0.1", "list of images": "5"})
+        with pytest.raises(
+            ValueError, match=r"^process 1 on node2 has another list of images \(4\) than process 0 on node1"
+        ):
+            Two(rank, 2).check_same({"optim.lr": "0.1", "list of images": "4"})
+    SINGLE_PROCESS.check_same({"optim.lr": "0.1"})
+
+
+def test_a_process_with_fewer_images_ends_all_before_training(generated_root: Path, tmp_path: Path) -> None:
+    """The second process reads another folder: the number of its process is in the path."""
+    for rank in range(2):
+        shutil.copytree(generated_root, tmp_path / f"data{rank}")
+    annotations = next((tmp_path / "data1" / "annotations").glob("*train*.json"))
+    content = json.loads(annotations.read_text())
+    gone = content["images"].pop(0)["id"]
+    content["annotations"] = [object_ for object_ in content["annotations"] if object_["image_id"] != gone]
+    annotations.write_text(json.dumps(content))
+    script = f'exec {sys.executable} "$@" --data.root {tmp_path}/data$RANK'
+    words = words_of(tmp_path, "--optim.batch_size", "4", "--loop.num_workers", "0", "--run_dir", str(tmp_path / "run"))
+    command = [*torchrun("--no-python", "bash", "-c", script, "bash"), *words[1:4], *words[6:]]
+    failed = subprocess.run(command, env=ON_CPU, capture_output=True, check=False, text=True, timeout=ENDS_WITHIN_S)
+    assert failed.returncode == 1
+    assert "has another list of training images (23, SHA-256 " in failed.stderr
+    assert "Traceback" not in failed.stderr.replace("Traceback : ", "")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_process_whose_images_are_unreadable_joins_each_step(generated_root: Path, tmp_path: Path) -> None:

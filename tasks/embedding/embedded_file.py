@@ -1,0 +1,73 @@
+"""Embeddings of photos in a file, until they are in a gallery."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.files import atomic_write
+from tasks.common.model.neighbours import Floats
+from tasks.common.prediction.database import decode_name, encode_name
+from tasks.embedding.gallery import Box
+from tasks.embedding.photos import Embedded
+
+SUFFIX = ".npz"
+
+
+@dataclass(frozen=True)
+class EmbeddedFile:
+    """What is in a file besides the embeddings.
+
+    Attributes:
+        path: of the file.
+        paths: N, of photos; one after the other for the faces of a photo.
+        photo_ids: (N,), see `Gallery`.
+        boxes_xyxy: (N, 4), of faces; NaN without a face detector.
+    """
+
+    path: Path
+    paths: list[str]
+    photo_ids: NDArray[np.int64]
+    boxes_xyxy: NDArray[np.float64]
+
+    def box(self, row: int) -> Box | None:
+        """The box of a face; None without a detector."""
+        return None if np.isnan(self.boxes_xyxy[row, 0]) else tuple(self.boxes_xyxy[row].tolist())
+
+    def read_embeddings(self) -> Floats:
+        """The embeddings (N, D)."""
+        with np.load(self.path, allow_pickle=False) as arrays:
+            embeddings: Floats = arrays["embeddings"]
+        return embeddings
+
+
+def write_embedded(path: Path, embedded: Embedded, ids: Mapping[str, int]) -> None:
+    """Write embeddings atomically. Args: path: of the file; embedded: photos; ids: of photos, before they were read."""
+    no_box = (np.nan,) * 4
+    with atomic_write(path) as temporary:
+        np.savez(
+            temporary,
+            paths=np.frombuffer(b"\0".join(encode_name(entry.path) for entry in embedded.entries), np.uint8),
+            photo_ids=np.array([ids[entry.path] for entry in embedded.entries], np.int64),
+            boxes_xyxy=np.array([entry.face_box_xyxy or no_box for entry in embedded.entries], np.float64),
+            embeddings=embedded.embeddings,
+        )
+
+
+def read_embedded(path: Path) -> EmbeddedFile:
+    """What `write_embedded` wrote.
+
+    Raises:
+        ValueError: naming the file, if it is damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves damaged ones open
+            paths = list(map(decode_name, arrays["paths"].tobytes().split(b"\0")))
+            return EmbeddedFile(path, paths, arrays["photo_ids"], arrays["boxes_xyxy"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: damaged; remove it, and run index again to embed its photos anew") from error

@@ -1,0 +1,161 @@
+"""`python -m tasks.embedding index`: photos into a gallery, by one process or several.
+
+Each process writes its embeddings to files in the folder GALLERY.parts; the last one to end adds all to the gallery and
+removes the folder. So memory does not grow with the photos before that, and a process that was killed goes on behind
+its last file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.files import only_process, read_json, write_json
+from datasets.progress import Progress
+from datasets.types import Face
+from datasets.words import plural, some
+from tasks.common.cli.parser import Arguments
+from tasks.common.evaluation.unreadable import UnreadableImages
+from tasks.common.face_task import FaceTask
+from tasks.common.prediction.find import find_images
+from tasks.common.prediction.model import Model
+from tasks.common.prediction.open import load_model
+from tasks.common.prediction.parts import COMPLETE, UNFINISHED, Parts
+from tasks.common.prediction.source_list import SourceList
+from tasks.common.runtime.launch import process_rank
+from tasks.embedding.embedded_file import SUFFIX, read_embedded, write_embedded
+from tasks.embedding.gallery import Entry, Gallery, photo_ids
+from tasks.embedding.photos import embed_photos, new_gallery, open_gallery, report_left_out
+
+PHOTOS_PER_FILE = 5000  # embedded again at most after a crash
+NUM_NEW = "num_new"
+
+
+def index(task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
+    """Add photos to a gallery."""
+    options = arguments.options
+    out = Path(options["out"])
+    if out.suffix != ".faiss":
+        raise ValueError(f"--out: expected a file name ending in .faiss, got {out}")
+    rank, size = process_rank()
+    photos = find_images(options["inputs"])
+    model = load_model(task_class.name, arguments.config, options["run"], arguments.given)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with only_process(out if size == 1 else out.with_name(f"{out.stem}-{rank}{out.suffix}"), "--out"):
+        return _index(photos, out, model, rank, size)
+
+
+def _index(photos: SourceList, out: Path, model: Model[Face], rank: int, size: int) -> int:
+    """Add photos to a gallery, or a process's part of them; returns the exit status."""
+    joining = out.with_suffix(".joining")
+    if joining.exists() and not out.with_suffix(".parts").exists():  # killed in the middle of it
+        joining.rename(out.with_suffix(".parts"))
+    parts = Parts(out.with_suffix(".parts"), rank, size)
+    task: Any = model.task
+    gallery = open_gallery(out, task, model) if out.exists() else new_gallery(out, task, model)
+    dim, network, known = gallery.dim, gallery.network, gallery.ids
+    del gallery  # its vectors need memory
+    origin = {"digest": network} | ({} if size == 1 else {"inputs": photos.describe()})
+    parts.check(origin)
+    if size == 1 or not parts.is_complete:
+        _embed_part(photos.part(rank, size), known, parts.own, origin, task, model)
+    if parts.incomplete:
+        print(f"{some(parts.incomplete, 'part')} to come; the last one writes {out}", file=sys.stderr)
+        return 0
+    parts.check(origin)
+    try:
+        parts.folder.rename(joining)
+    except FileNotFoundError:
+        print(f"another process writes {out}", file=sys.stderr)
+        return 0
+    gallery = open_gallery(out, task, model) if out.exists() else Gallery.new(out, dim, network)
+    num_new, num_faces = _join(gallery, joining)
+    shutil.rmtree(joining)
+    counted = "" if task.config.data.align is None else f", {plural(num_faces, 'face')} in them"
+    print(
+        f"{plural(num_new, 'photo')} new or changed{counted}; {out} ({gallery.kind}) has {len(gallery)}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _embed_part(
+    photos: SourceList,
+    known: NDArray[np.int64],
+    folder: Path,
+    origin: Mapping[str, Any],
+    task: Any,
+    model: Model[Face],
+) -> None:
+    """Embed the photos that are neither known nor in the files of the folder, and mark the folder as complete."""
+    written = [np.unique(read_embedded(path).photo_ids) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    done, num_files, num_new = np.concatenate([known, *written]), len(written), sum(map(len, written))
+    if num_new:
+        print(f"going on after {plural(num_new, 'photo')} in {folder}", file=sys.stderr)
+    unreadable = UnreadableImages(len(photos), task.config.loop.max_unreadable_fraction)
+    with Progress("embedding", len(photos)) as progress:
+        for paths in _in_chunks(photos):
+            ids = photo_ids(paths)
+            is_done = np.isin(np.array(list(ids.values()), np.int64), done)
+            new = {photo: id_ for (photo, id_), skip in zip(ids.items(), is_done, strict=True) if not skip}
+            progress.advance(len(paths) - len(new))
+            if not new:
+                continue
+            num_new += len(new)
+            embedded = embed_photos(task, model, list(new), progress, unreadable)
+            if embedded.entries:
+                folder.mkdir(parents=True, exist_ok=True)
+                if not (folder / UNFINISHED).exists():
+                    write_json(folder / UNFINISHED, origin)
+                num_files += 1
+                write_embedded(folder / f"{num_files:06}{SUFFIX}", embedded, new)
+    report_left_out(task, unreadable)
+    write_json(folder / COMPLETE, dict(origin) | {NUM_NEW: num_new})
+    (folder / UNFINISHED).unlink(missing_ok=True)
+
+
+def _in_chunks(photos: SourceList) -> Iterator[list[str]]:
+    """Absolute paths, so many at a time."""
+    paths = (os.path.abspath(photo.name) for photo in photos)
+    while chunk := list(islice(paths, PHOTOS_PER_FILE)):
+        yield chunk
+
+
+def _join(gallery: Gallery, folder: Path) -> tuple[int, int]:
+    """Add what is embedded in the parts of a folder to the gallery; returns the number of new photos and of faces.
+
+    Photos that are in the gallery stay as they are: it was written before, and the folder could not be removed.
+    """
+    num_new = sum(
+        read_json(part / COMPLETE, "what index wrote; remove the folder")[NUM_NEW] for part in folder.iterdir()
+    )
+    files = [read_embedded(path) for path in sorted(folder.glob(f"*/*{SUFFIX}"))]  # without the embeddings
+    newest: dict[str, int] = {}
+    known = gallery.ids
+    for number, file in enumerate(files):
+        for path, is_known in zip(file.paths, np.isin(file.photo_ids, known), strict=True):
+            if not is_known:
+                newest[path] = number
+    ids: dict[str, int] = {}
+    entries: list[Entry] = []
+    wanted: list[NDArray[np.bool_]] = []
+    for number, file in enumerate(files):
+        wanted.append(np.array([newest.get(path) == number for path in file.paths], bool))
+        for row in np.flatnonzero(wanted[-1]).tolist():
+            ids[file.paths[row]] = int(file.photo_ids[row])
+            entries.append(Entry(file.paths[row], file.box(row)))
+    embeddings = np.empty((len(entries), gallery.dim), np.float32)
+    first = 0
+    for file, rows in zip(files, wanted, strict=True):
+        embeddings[first : (first := first + rows.sum())] = file.read_embeddings()[rows]
+    if entries or not gallery.path.exists():
+        gallery.add(ids, entries, embeddings)
+    return num_new, len(entries)
