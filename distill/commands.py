@@ -77,7 +77,7 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
     _check(config, settings)
     world.check_same(shared_settings(dataclasses.asdict(config) | dataclasses.asdict(settings)))
     if world.is_main:
-        _check_place(options)
+        _check_place(options, world)
     how_to_resume = f"run the same command again to resume: python -m distill {shlex.join(sys.argv[1:])}"
     try:
         student = _build_student(task_name, config, settings)
@@ -89,8 +89,10 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         num_images = len(distillation.training_set())
         baseline = _build_baseline(student, num_images, settings, world) if has_scores else None
         if world.is_main:
-            _check_place(options, num_bytes=(1 + (baseline is not None)) * size_of_checkpoints(student))
-        run = world.broadcast(_run_folder(task_name, student.config, settings, options) if world.is_main else Path())
+            _check_place(options, world, num_bytes=(1 + (baseline is not None)) * size_of_checkpoints(student))
+        run = world.broadcast(
+            _run_folder(task_name, student.config, settings, options, world) if world.is_main else Path()
+        )
         how_to_resume = f"continue with: python -m distill --resume {shlex.quote(str(run))}"
         alone = only_process(run, "--resume") if world.is_main else nullcontext()
         with explain_full_disk(run, lambda: how_to_resume), alone:
@@ -136,9 +138,9 @@ def _check(config: Any, settings: DistillConfig) -> None:
     check_loggers(config.loop.logger_names)
 
 
-def _check_place(options: dict[str, Any], num_bytes: int = MIN_FREE_BYTES) -> None:
+def _check_place(options: dict[str, Any], world: World, num_bytes: int = MIN_FREE_BYTES) -> None:
     """Raise a ValueError if the run folder cannot be written, or is new and has less free space."""
-    existing = options["resume"] or find_restarted_run("distill", options["run_dir"])
+    existing = options["resume"] or _restarted_run(options, world)
     if existing is not None:
         check_writable(Path(existing), "--resume")
     else:
@@ -234,7 +236,11 @@ def _build_baseline(student: Task[Any], num_images: int, settings: DistillConfig
     return type(student)(config, labelled.metadata)
 
 
-def _run_folder(task_name: str, config: Any, settings: DistillConfig, options: dict[str, Any]) -> Path:
+def _restarted_run(options: dict[str, Any], world: World) -> Path | None:
+    return find_restarted_run("distill", options["run_dir"], is_restarted=world.is_restarted)
+
+
+def _run_folder(task_name: str, config: Any, settings: DistillConfig, options: dict[str, Any], world: World) -> Path:
     """The folder to resume, or a new one with all settings."""
     content = {"task": task_name} | dataclasses.asdict(config) | dataclasses.asdict(settings)
     content |= {key: list(content[key]) for key in ("teacher", "unlabelled")}
@@ -243,7 +249,7 @@ def _run_folder(task_name: str, config: Any, settings: DistillConfig, options: d
         check_unchanged(content, run / CONFIG)
         upgrade_folders(run)
         return run
-    run = find_restarted_run("distill", options["run_dir"]) or make_run_folder("distill", options["run_dir"])
+    run = _restarted_run(options, world) or make_run_folder("distill", options["run_dir"])
     write_launch_id(run)
     write_settings(content, run)
     return run

@@ -244,9 +244,16 @@ def write_launch_id(run: Path) -> None:
             temporary.write_text(_launch_id(), encoding="utf-8")
 
 
-def find_restarted_run(name: str, run_dir: str | None) -> Path | None:
-    """The run folder of this `torchrun` launch from before a restart (`--max-restarts`); None without one."""
-    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+def find_restarted_run(name: str, run_dir: str | None, *, is_restarted: bool) -> Path | None:
+    """The run folder of this `torchrun` launch from before its processes were started again; None without one.
+
+    Args:
+        name: of the task, or distill.
+        run_dir: as given by the user. With it, a new launch with the same `--rdzv-id` is the same one: a job that a
+            cluster has started again.
+        is_restarted: see `World`.
+    """
+    if _RUN_ID not in os.environ or not (is_restarted or run_dir):
         return None
     newest_first = sorted((Path("runs") / name).glob(f"*/{LAUNCH}"), reverse=True)
     files = [Path(run_dir) / LAUNCH] if run_dir else newest_first

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from tasks.common.runtime.launch import process_rank
 from tasks.common.runtime.repository import code_digest
 
 T = TypeVar("T")
+POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,12 @@ class World:
     Attributes:
         rank: of this process, from 0; rank 0 writes files and prints.
         size: number of processes.
+        is_restarted: whether `torchrun` has started these processes again after one has failed.
     """
 
     rank: int = 0
     size: int = 1
+    is_restarted: bool = False
 
     @property
     def is_main(self) -> bool:
@@ -175,17 +180,15 @@ def join_world(*, on_gpu: bool) -> Iterator[World]:
         ConnectionError: if another process has ended.
     """
     if process_rank()[1] == 1:
-        yield SINGLE_PROCESS
+        yield World(is_restarted=_has_failed())
         return
     if on_gpu:
         use_own_gpu()
-    store, rank, size = next(distributed.rendezvous("env://"))  # type: ignore[attr-defined]
-    # After a restart (`torchrun --max-restarts`) the store still holds the addresses of the earlier processes.
-    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = distributed.PrefixStore(f"restart {restart}", store)  # type: ignore[attr-defined]
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
     try:
-        world = World(rank, size)
+        world = _start(on_gpu=on_gpu)
+    except RuntimeError as error:
+        raise ConnectionError(f"not all processes of this run have come: {str(error).splitlines()[0]}") from error
+    try:
         world.check_same({"version of the suite": f"{code_digest()}, torch {torch.__version__}"})
         yield world
     except RuntimeError as error:
@@ -197,3 +200,38 @@ def join_world(*, on_gpu: bool) -> Iterator[World]:
         ) from error
     finally:
         distributed.destroy_process_group()
+
+
+def _start(*, on_gpu: bool) -> World:
+    """The processes, connected."""
+    store, rank, size = next(distributed.rendezvous("env://"))  # type: ignore[attr-defined]
+    # After a restart (`torchrun --max-restarts`) the store still holds the addresses of the earlier processes.
+    store = distributed.PrefixStore(_agree_on_name(store, rank, size), store)  # type: ignore[attr-defined]
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
+    return World(rank, size, is_restarted=World(rank, size).any(_has_failed())[0])
+
+
+def _has_failed() -> bool:
+    """Whether `torchrun` has started processes of this machine again, which it counts for each machine."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
+def _agree_on_name(store: Any, rank: int, size: int) -> str:
+    """A name that the processes of this start have in common, and that none before had.
+
+    The restart count is none: `torchrun` counts on each machine for itself. So rank 0 chooses one. The others know that
+    it is not that of an earlier rank 0 by their own names, which it publishes beside it.
+    """
+    own = uuid.uuid4().hex
+    store.set(f"name of {rank}", own)
+    while rank == 0:
+        names: list[str] = [store.get(f"name of {other}").decode() for other in range(size)]  # waits for the first
+        store.set("names", " ".join(names))
+        if all(store.check([f"{own} {name}"]) for name in names[1:]):
+            return own
+        time.sleep(POLL_S)
+    while own not in (names := store.get("names").decode().split()):
+        time.sleep(POLL_S)
+    first: str = names[0]
+    store.set(f"{first} {own}", "")
+    return first

@@ -73,7 +73,7 @@ def run_training(task_class: type[Task[Any]], arguments: Arguments, callbacks: S
 
 def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, callbacks: Sequence[Callback]) -> Path:
     config, options = arguments.config, arguments.options
-    run, resume = world.broadcast(_run_to_resume(task_class.name, options) if world.is_main else (None, False))
+    run, resume = world.broadcast(_run_to_resume(task_class.name, options, world) if world.is_main else (None, False))
     _check_flags(config, options, resume=resume, world=world)
     if world.is_main:
         _check_place(task_class.name, options, run)
@@ -132,11 +132,11 @@ def _check_same(task: Task[Any], world: World) -> None:
     world.check_same(shared_settings(dataclasses.asdict(task.config)) | images)
 
 
-def _run_to_resume(name: str, options: dict[str, Any]) -> tuple[Path | None, bool]:
+def _run_to_resume(name: str, options: dict[str, Any], world: World) -> tuple[Path | None, bool]:
     """The existing run folder, if any, and whether it has a checkpoint to resume from."""
     if options["resume"]:
         return Path(options["resume"]), True
-    run = find_restarted_run(name, options["run_dir"])
+    run = find_restarted_run(name, options["run_dir"], is_restarted=world.is_restarted)
     return run, run is not None and (run / CONFIG).is_file() and checkpoint.exists(run)
 
 

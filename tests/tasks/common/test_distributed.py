@@ -250,15 +250,19 @@ def test_restarted_processes_find_their_own_run_only(tmp_path: Path, monkeypatch
         run.mkdir(parents=True)
         monkeypatch.setattr(os, "getppid", lambda process=process: 10**9 + process)  # no such process
         write_launch_id(run)
-    for restarts, process, found in (("0", 8, None), ("1", 8, runs[1]), ("1", 5, None)):
-        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+    for process, found in ((8, runs[1]), (5, None)):
         monkeypatch.setattr(os, "getppid", lambda process=process: 10**9 + process)  # no such process
-        assert find_restarted_run("detection", None) == found
-        assert find_restarted_run("detection", str(runs[2])) is None
+        assert find_restarted_run("detection", None, is_restarted=True) == found
+        assert find_restarted_run("detection", str(runs[2]), is_restarted=True) is None
+        assert find_restarted_run("detection", None, is_restarted=False) is None
     for run in runs[:2]:
         monkeypatch.setenv("TORCHELASTIC_RUN_ID", "my_run")
         write_launch_id(run)
-    assert find_restarted_run("detection", None) == runs[1], "the newest one"
+    assert find_restarted_run("detection", None, is_restarted=True) == runs[1], "the newest one"
+    assert find_restarted_run("detection", None, is_restarted=False) is None
+    assert find_restarted_run("detection", str(runs[0]), is_restarted=False) == runs[0], "a job that is started again"
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    assert find_restarted_run("detection", str(runs[0]), is_restarted=False) is None, "without torchrun"
 
 
 @pytest.mark.parametrize(
