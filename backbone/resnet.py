@@ -56,9 +56,9 @@ class ResNet50(Backbone):
         """The factor by which a layer makes feature maps smaller; a shortcut's stride is its block's."""
         if isinstance(layer, ConvBNReLU):
             return super().layer_stride(layer)
-        pooling: int = 2 if isinstance(layer, nn.Sequential) else 1
+        pooling = 2 if isinstance(layer, nn.Sequential) else 1
         (block,) = (part for part in layer.modules() if isinstance(part, Bottleneck))
-        return pooling * block.stride
+        return int(pooling * block.stride)
 
     def set_output_stride(self, output_stride: int) -> None:
         """Not possible.

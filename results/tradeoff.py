@@ -148,7 +148,7 @@ def _measure(
     options, score_name = [], ""
     for (run, precision, path), model, latency_ms in zip(exports, models, latencies_ms(calls), strict=True):
         config = configs[run]
-        score_name = model.build_task(inference_class(task_name), config).score_name
+        score_name = inference_class(task_name)(config, model.metadata).score_name
         row = json.loads((path / REPORT).read_text(encoding="utf-8"))["networks"][-1]
         score = row["metrics"].get(score_name)
         if score is None or not math.isfinite(score):
