@@ -48,7 +48,7 @@ VERBS = {
         "write the data in another format: COCO, YOLO, Pascal VOC, WebDataset shards",
         "The folder is left as it is. Image files are hard links where the file system allows it, which takes no time "
         "and no space, and copies elsewhere: do not edit them in place. What the format cannot hold is printed with a "
-        "count. Of objects, boxes and classes are written, not keypoints or further fields; of segmentation, shards.",
+        "count. Of objects, boxes and classes are written, not keypoints or further fields; masks only as shards.",
         ("convert --to yolo --out runs/sample_yolo", "convert runs/sample_yolo --to coco --out runs/sample_coco"),
     ),
     "split": Verb(
