@@ -89,6 +89,18 @@ def list_images(
     return ImageListing(sorted(names), passed_over)
 
 
+def has_images(root: Path) -> bool:
+    """Whether there is an image file below a folder; looks no further than the first.
+
+    Raises:
+        ValueError: if the folder cannot be listed.
+    """
+    try:
+        return any(kind is None for _, _, kind in _files(root, "", frozenset({_identity(root)}), IMAGE_SUFFIXES, 0))
+    except OSError as error:
+        raise ValueError(f"{error.filename or root}: {error.strerror}; expected a folder of images") from error
+
+
 def list_files(root: Path) -> dict[str | None, list[str]]:
     """The files below a folder, sorted, by kind: a suffix such as ".txt", "hidden", ..., and None for images.
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
@@ -14,8 +13,7 @@ from typing import Any
 import braceexpand
 
 from datasets.files import existing_folder, read_json
-from datasets.images.read import IMAGE_SUFFIXES
-from datasets.listing import is_hidden
+from datasets.listing import has_images, list_images
 from datasets.shards.tars import (
     MissingUrlError,
     RemoteTar,
@@ -130,14 +128,16 @@ def find_shards(root: Path | Shards, format: str = "auto") -> Shards | None:
         return root
     if format not in ("auto", "shards") or not root.is_dir():
         return None
-    if format == "auto" and not (root / CARD).is_file() and _has_images(root):
+    if format == "auto" and not (root / CARD).is_file() and has_images(root):
         return None
-    tars = sorted(path for path in root.rglob("*.tar") if path.is_file() and not is_hidden(path.name))
+    tars = [root / name for name in list_images(root, suffixes={".tar"}).names]
     if not tars and format == "shards":
         raise ValueError(f"{root}: expected tar files with pairs such as key.jpg and key.json, found no tar file")
     card = read_card(root)
     listed = card.get("tars", [])
-    missing = [name for name in listed if root / str(name) not in tars] if isinstance(listed, list) else []
+    if not isinstance(listed, list):
+        raise ValueError(f"{root / CARD}: expected a list of names for tars")
+    missing = sorted(set(map(str, listed)) - {str(tar.relative_to(root)) for tar in tars})
     if missing:
         raise ValueError(f"{root / CARD}: {plural(len(listed), 'tar file')}, but there is no {_some_of(missing)}")
     return Shards(root, tuple(map(Tar, tars)), card) if tars else None
@@ -201,13 +201,3 @@ def _expand(text: str, setting: str) -> Sequence[str]:
 
 def _some_of(names: Sequence[str]) -> str:
     return names[0] + (f", nor {len(names) - 1} more" if len(names) > 1 else "")
-
-
-def _has_images(root: Path) -> bool:
-    return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in _names_below(root))
-
-
-def _names_below(root: Path) -> Iterator[str]:
-    for _, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        yield from (name for name in files if not is_hidden(name))

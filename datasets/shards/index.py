@@ -180,7 +180,8 @@ def write_index(path: Path, index: TarIndex) -> None:
         arrays |= {f"{kind}.data": texts.data, f"{kind}.ends": texts.ends}
     about = {"num_bytes": str(index.num_bytes), "num_unused": str(index.num_unused), "fault": index.fault}
     with atomic_write(path) as temporary:
-        safetensors.numpy.save_file(arrays, temporary, {"version": VERSION} | about)
+        # Not by `save_file`, whose files no other user can read.
+        temporary.write_bytes(safetensors.numpy.save(arrays, {"version": VERSION} | about))
 
 
 def read_index(path: Path) -> TarIndex | None:

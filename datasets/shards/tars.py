@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import http.client
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +75,7 @@ class RemoteTar:
         """The copy of the file in the cache folder, which is made if it is not there.
 
         Raises:
-            ValueError: naming the URL, if it cannot be read.
+            UrlError: if it cannot be read.
         """
         return self._copy(self.url, ".tar", self.num_bytes)
 
@@ -96,14 +95,19 @@ class RemoteTar:
         path = cache_dir() / "shards" / f"{digest}{suffix}"
         if path.is_file():
             return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{path}.lock"):  # other processes need it at the same time
-            if not path.is_file():
-                _download(url, path, num_bytes)
+        with _faults(url):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(f"{path}.lock"):  # other processes need it at the same time
+                if not path.is_file():
+                    _download(url, path, num_bytes)
         return path
 
 
-class MissingUrlError(ValueError):
+class UrlError(ValueError):
+    """A URL cannot be read; in one line that names it."""
+
+
+class MissingUrlError(UrlError):
     """There is nothing at a URL."""
 
 
@@ -115,7 +119,7 @@ def is_url(text: str) -> bool:
 def beside(url: str, name: str) -> str:
     """The URL of another file in the same folder."""
     parts = urlsplit(url)
-    return parts._replace(path=f"{parts.path.rpartition('/')[0]}/{url}").geturl()
+    return parts._replace(path=f"{parts.path.rpartition('/')[0]}/{name}").geturl()
 
 
 def remote_tars(urls: Sequence[str]) -> tuple[RemoteTar, ...]:
@@ -149,7 +153,7 @@ def remote_size(url: str) -> int:
 
     Raises:
         MissingUrlError: if there is nothing.
-        ValueError: naming the URL, if it cannot be told.
+        UrlError: if it cannot be told.
     """
     if not _is_http(url):
         with _faults(url):
@@ -159,7 +163,7 @@ def remote_size(url: str) -> int:
         with _faults(url), open_http(url, accept="*/*", timeout_s=TIMEOUT_S) as response:
             size = response.headers.get("Content-Length")
     if not str(size).isdecimal():
-        raise ValueError(f"{url}: the server does not say how large it is; download it, and give the file")
+        raise UrlError(f"{url}: the server does not say how large it is; download it, and give the file")
     return int(size)
 
 
@@ -187,10 +191,10 @@ def _download(url: str, path: Path, num_bytes: int) -> None:
                         file.write(chunk)
                         left -= len(chunk)
                 if (found := temporary.stat().st_size) != num_bytes:
-                    raise ValueError(f"{found:,} of its {num_bytes:,} bytes came")
+                    raise UrlError(f"{url}: {found:,} of its {num_bytes:,} bytes came")
         except MissingUrlError:
             raise
-        except ValueError:
+        except UrlError:
             if attempt == NUM_TRIES - 1:
                 raise
             time.sleep(PAUSE_S)
@@ -211,29 +215,34 @@ def _open(url: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _faults(url: str) -> Iterator[None]:
-    """Whatever goes wrong with a URL is a line that names it."""
+    """Whatever goes wrong with a URL is a UrlError of one line that names it."""
     if not _is_http(url) and ("::" in url or url.partition("://")[0].lower() not in BUCKETS):
-        raise ValueError(f"{url}: expected a folder, a tar file, http(s)://, or one of {', '.join(sorted(BUCKETS))}")
+        raise UrlError(f"{url}: expected a folder, a tar file, http(s)://, or one of {', '.join(sorted(BUCKETS))}")
     try:
         yield
+    except UrlError:
+        raise
     except FileNotFoundError as error:
         raise MissingUrlError(f"{url}: there is no such file") from error
     except WebError as error:
-        kind = MissingUrlError if error.status in (404, 410) else ValueError
+        kind = MissingUrlError if error.status in (404, 410) else UrlError
         raise kind(f"{url}: {error}") from error
     except ImportError as error:
-        raise ValueError(f"{url}: a package for it is missing: {reason_of(error)}") from error
+        raise UrlError(f"{url}: a package for it is missing: {reason_of(error)}") from error
     except Exception as error:  # of many types: each package for buckets has its own
-        if getattr(error, "errno", None) == errno.ENOSPC:
-            raise ValueError(
-                f"{cache_dir()}: no space is left for a copy of {url}; ${CACHE_VARIABLE} names another folder"
+        if isinstance(error, OSError) and (error.errno == errno.ENOSPC or _is_cached(error.filename)):
+            raise UrlError(
+                f"{cache_dir()}: {error.strerror}, so there can be no copy of {url}; ${CACHE_VARIABLE} names another "
+                "folder"
             ) from error
-        kind_of = type(error).__name__
-        hint = "" if isinstance(error, ValueError | http.client.HTTPException) else f" ({kind_of})"
-        raise ValueError(
-            f"{url}: cannot be read: {reason_of(error)}{hint}; expected an address that this machine reaches, and "
-            "credentials that are valid"
+        raise UrlError(
+            f"{url}: cannot be read: {reason_of(error)} ({type(error).__name__}); expected an address that this "
+            "machine reaches, and credentials that are valid"
         ) from error
+
+
+def _is_cached(file: object) -> bool:
+    return isinstance(file, str | Path) and Path(file).is_relative_to(cache_dir())
 
 
 def _is_http(url: str) -> bool:

@@ -51,13 +51,8 @@ def select_readable(sources: Sources, advance: Callable[[], None]) -> tuple[dict
 
 
 def root_and_name(source: StoredExamples[Any], row: int) -> tuple[Path, str]:
-    """The folder of the data and the name of an image file below it.
-
-    Raises:
-        ValueError: if the images are in tar files.
-    """
-    if not isinstance(source.images, ImageFiles):
-        raise ValueError(f"{source.id(row)}: these images are in tar files; expected image files, or --to webdataset")
+    """The folder of the data and the name of an image file below it."""
+    assert isinstance(source.images, ImageFiles)
     return source.images.root, source.images.name(row)
 
 

@@ -11,7 +11,7 @@ from datasets.detection.annotated import AnnotatedImages
 from datasets.geolocation.geotagged import GeotaggedPhotos
 from datasets.progress import Progress
 from datasets.segmentation.masked import MaskedImages
-from datasets.stores import StoredExamples
+from datasets.stores import ImageFiles, StoredExamples
 from datasets.types import Split
 from datasets.writers.coco import write_coco
 from datasets.writers.examples import (
@@ -54,6 +54,8 @@ def write_data(
     first = next(iter(sources.values()))
     if isinstance(first, MaskedImages) and format != WEBDATASET:
         raise ValueError(f"masks are written as {WEBDATASET} alone; `split` without --out prints how they are divided")
+    if format != WEBDATASET and not isinstance(first.images, ImageFiles):
+        raise ValueError(f"{first.images.root}: images in tar files are written by `convert --to {WEBDATASET}` alone")
     if not isinstance(first, AnnotatedImages) and format not in (None, WEBDATASET):
         raise ValueError(f"--to {format}: these data have no boxes; they can be written as {WEBDATASET}")
     with Progress("looking at images", num_images) as progress:
