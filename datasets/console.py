@@ -11,13 +11,19 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+_LOADER_ENDED = (
+    "a process that reads images was ended, as the system does when memory is short; try fewer of them "
+    "(--loop.num_workers). What was saved is intact, and a training goes on with --resume"
+)
+
 
 def exit_status(run: Callable[[], int]) -> int:
     """Run a command and return its exit status.
 
     Returns:
-        What the command returns; with a line on stderr, 1 after an error in the data and 130 when interrupted; 1
-        without a word when the reader of its output is gone, as after `| head` (as Python and rich do).
+        What the command returns; with a line on stderr, 1 after an error in the data, or if a loader process was
+        ended, and 130 when interrupted; 1 without a word when the reader of its output is gone, as after `| head` (as
+        Python and rich do).
     """
     warnings.showwarning = _WarningPrinter()  # type: ignore[assignment]
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -30,6 +36,11 @@ def exit_status(run: Callable[[], int]) -> int:
     except (ValueError, OSError) as error:
         if not (isinstance(error, BrokenPipeError) and _is_unread()):
             print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        print(f"error: {_one_line(error)}: {_LOADER_ENDED}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

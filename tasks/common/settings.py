@@ -31,7 +31,7 @@ def read_config(config_class: type[C], file: Path) -> C:
     parser.add_class_arguments(config_class)
     try:
         return build_settings(config_class, parser.parse_args(["--config", str(file)]))
-    except (argparse.ArgumentError, ValueError) as error:
+    except (argparse.ArgumentError, ValueError, OverflowError) as error:  # an int of 400 digits is no float
         reason = " ".join(str(error).split())
         raise ValueError(reason if str(file) in reason else f"{file}: {reason}") from error
 

@@ -110,7 +110,7 @@ def read_arguments(
                 "expected a model: --run with a run folder, or --pretrained with the name or the file of a published "
                 f"one, which `python -m tasks.{task} models` lists"
             )
-    except (argparse.ArgumentError, ValueError) as error:
+    except (argparse.ArgumentError, ValueError, OverflowError) as error:  # an int of 400 digits is no float
         text = _explain(str(error), known)
         (key,) = re.findall(r"^(?:unknown setting )?([^:;]*)", text)
         if files and not any(file in text for file in files) and key not in flags:

@@ -136,9 +136,14 @@ def _is_state(name: str, value: object) -> bool:
     return isinstance(value, Tensor)
 
 
+def check_is_there(run: Path) -> None:
+    """Raise an OSError if a run folder has vanished: writing would make it anew, with less than a run has."""
+    if not run.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "the run folder is gone; put it back, and resume", str(run))
+
+
 def _save(content: dict[str, Any], path: Path, *, backup: Path | None = None) -> None:
-    if not path.parent.is_dir():  # it would be made anew, and have less than a run has
-        raise FileNotFoundError(errno.ENOENT, "the folder of the run is gone", str(path.parent))
+    check_is_there(path.parent)
     # torch reports a full disk by a RuntimeError about positions in the file; a file of our own raises the OSError.
     buffer = io.BytesIO()
     torch.save(content, buffer)

@@ -13,6 +13,7 @@ from tasks.common.deploy.inference import inference_cost
 from tasks.common.drawing.plot import draw_curves
 from tasks.common.evaluation.report import write_csv
 from tasks.common.runs.card import write_card
+from tasks.common.runs.checkpoint import check_is_there
 from tasks.common.runs.folder import CURVES, LOG
 from tasks.common.runtime.distributed import World
 from tasks.common.task import Task
@@ -31,6 +32,7 @@ class RunLog(Callback):
 
     def on_epoch(self, row: Mapping[str, Any]) -> None:
         """Write all rows, so that a resumed run has those from before."""
+        check_is_there(self._training.run)
         write_csv(self._training.run / LOG, self._training.history)
 
     def on_end(self, scores: Mapping[str, float]) -> None:
