@@ -75,9 +75,18 @@ def value_range(path: Path) -> ValueRange:
     Raises:
         UnreadableImageError: if it cannot be read in full.
     """
+    return value_range_of(read_bytes(path), path)
+
+
+def value_range_of(data: bytes, path: Path | str) -> ValueRange:
+    """`value_range` of the bytes of a file.
+
+    Raises:
+        UnreadableImageError: see there.
+    """
     try:
-        values = stored_values(path.read_bytes())
-    except (OSError, ValueError) as error:
+        values = stored_values(data)
+    except ValueError as error:
         raise unreadable(path, error) from error
     is_float = bool(np.issubdtype(values.dtype, np.floating))
     type_max = 1.0 if is_float else float(np.iinfo(values.dtype).max)

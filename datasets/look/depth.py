@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from datasets.images.read import UnreadableImageError, read_image, value_range
+from datasets.images.read import AS_STORED, UnreadableImageError, value_range_of
 from datasets.look.finding import Finding, Severity
+from datasets.stores import ImageStore
 from datasets.subsample import evenly_spread
 
 NUM_OPENED = 8  # in full, evenly spread
 DARK_FRACTION = 1 / 4  # of the range of a type: 14 bits in a file of 16, as cameras have, and fewer
 
 
-def look_at_depth(paths: Sequence[str], *, fraction: float, max_unreadable_fraction: float) -> Iterator[Finding]:
+def look_at_depth(
+    images: Sequence[tuple[ImageStore, int]], *, fraction: float, max_unreadable_fraction: float
+) -> Iterator[Finding]:
     """What is to be said about images that are scaled to 8 bits by the range of their type.
 
     Args:
-        paths: of the images of more than 8 bits, one or more.
+        images: of more than 8 bits, one or more: their stores and rows.
         fraction: of the images of the data that these are.
         max_unreadable_fraction: above which a training would stop.
     """
     ranges, faults = [], []
-    for index in evenly_spread(len(paths), NUM_OPENED).tolist():
-        path = Path(paths[index])
+    for index in evenly_spread(len(images), NUM_OPENED).tolist():
+        store, row = images[index]
         try:
-            read_image(path)
-            ranges.append(value_range(path))
+            store.read(row, AS_STORED)
+            ranges.append(value_range_of(store.data(row), store.id(row)))
         except UnreadableImageError as error:
             faults.append(str(error))
     num_opened = len(ranges) + len(faults)

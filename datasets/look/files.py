@@ -18,6 +18,7 @@ from datasets.look.copies import FileStatus, file_statuses, find_copies
 from datasets.look.depth import look_at_depth
 from datasets.look.finding import Finding, ratio, too_many
 from datasets.progress import track
+from datasets.shards.store import ShardedImages
 from datasets.stores import ImageFiles, ImageStore, StoredExamples
 from datasets.subsample import evenly_spread
 from datasets.types import Attributes, Detections, Face, Label, Mask, Place, Split
@@ -45,7 +46,7 @@ class Files:
         splits: of each file.
         rows: of each file, in its source.
         paths: of each file.
-        statuses: of each file.
+        statuses: of each file; all alike for members of tar files.
     """
 
     sources: Mapping[Split, StoredExamples[Any]]
@@ -64,7 +65,10 @@ class Files:
             splits.append(names[part])
             rows.append(number - int(starts[part]))
             paths.append(sources[names[part]].id(rows[-1]))
-        return cls(sources, splits, rows, paths, file_statuses(paths))
+        is_in_files = all(isinstance(source.images, ImageFiles) for source in sources.values())
+        of_members: list[FileStatus | OSError] = [FileStatus(0, (0, 0))] * len(paths)
+        statuses = file_statuses(paths) if is_in_files else of_members
+        return cls(sources, splits, rows, paths, statuses)
 
     def truth(self, index: int) -> Any:
         """The truth of the image in a file."""
@@ -73,6 +77,19 @@ class Files:
     def has_range(self, index: int) -> bool:
         """Whether a setting says which values of more than 8 bits are black and white."""
         return self.sources[self.splits[index]].decoding.pixel_range is not None
+
+    def place(self, index: int) -> tuple[ImageStore, int]:
+        """The store of an image, and its row there."""
+        return self.sources[self.splits[index]].images, self.rows[index]
+
+    def header(self, index: int) -> ImageHeader:
+        """The header of an image.
+
+        Raises:
+            UnreadableImageError: if it cannot be read.
+        """
+        store, row = self.place(index)
+        return store.header(row)
 
     @property
     def num_images(self) -> int:
@@ -84,12 +101,11 @@ def look_at_files(sources: Mapping[Split, StoredExamples[Any]], *, max_unreadabl
     """What is to be said about the image files of a data set.
 
     Args:
-        sources: by split; only images in files are looked at, not those in tar files.
+        sources: by split; images in tar files elsewhere, which would have to be copied, are not looked at.
         max_unreadable_fraction: of a split's images, above which a training would stop.
     """
-    sources = {split: source for split, source in sources.items() if isinstance(source.images, ImageFiles)}
-    if not sources:
-        yield Finding("note", "the images are in tar files, which are not opened here")
+    if any(isinstance(s.images, ShardedImages) and s.images.is_elsewhere for s in sources.values()):
+        yield Finding("note", "the images are in tar files elsewhere, which are not opened here")
         return
     files = Files.of(sources)
     exists = np.flatnonzero([isinstance(status, FileStatus) for status in files.statuses])
@@ -101,7 +117,7 @@ def look_at_files(sources: Mapping[Split, StoredExamples[Any]], *, max_unreadabl
         if isinstance(status, OSError)
     }
     num_missing = len(problems)
-    found = image_headers([Path(files.paths[index]) for index in opened])
+    found = image_headers(opened, files.header)
     for index, header in zip(opened, track(found, "reading headers of images", len(opened)), strict=True):
         if not isinstance(header, ImageHeader):
             problems[index] = str(header)
@@ -111,11 +127,14 @@ def look_at_files(sources: Mapping[Split, StoredExamples[Any]], *, max_unreadabl
             headers[index] = header
     yield from _unreadable(files, problems, opened, max_unreadable_fraction)
     yield from _unusual(files, headers)
-    deep = [files.paths[index] for index, header in headers.items() if header.bits > 8 and not files.has_range(index)]
+    deep = [files.place(index) for index, header in headers.items() if header.bits > 8 and not files.has_range(index)]
     if deep:
         fraction = len(deep) / len(headers)
         yield from look_at_depth(deep, fraction=fraction, max_unreadable_fraction=max_unreadable_fraction)
-    yield from _copies(files)
+    if all(isinstance(source.images, ImageFiles) for source in sources.values()):
+        yield from _copies(files)
+    else:
+        yield Finding("note", "images in tar files are not compared with each other")
     if len(opened) < files.num_images - num_missing:
         yield Finding("note", f"{ratio(len(opened), files.num_images, 'images')} were opened, evenly spread")
 

@@ -111,7 +111,10 @@ def _remote_shards(text: str, setting: str) -> Shards:
         data = read_url(beside(urls[0], CARD), MAX_CARD_BYTES)
     except MissingUrlError:
         data = b"{}"
-    return Shards(text, tars, _parse_card(beside(urls[0], CARD), data))
+    card = _parse_card(beside(urls[0], CARD), data)
+    if not text.endswith(".tar"):
+        _require_listed(beside(urls[0], CARD), card, [url.rpartition("/")[2] for url in urls])
+    return Shards(text, tars, card)
 
 
 def find_shards(root: Path | Shards, format: str = "auto") -> Shards | None:
@@ -134,12 +137,7 @@ def find_shards(root: Path | Shards, format: str = "auto") -> Shards | None:
     if not tars and format == "shards":
         raise ValueError(f"{root}: expected tar files with pairs such as key.jpg and key.json, found no tar file")
     card = read_card(root)
-    listed = card.get("tars", [])
-    if not isinstance(listed, list):
-        raise ValueError(f"{root / CARD}: expected a list of names for tars")
-    missing = sorted(set(map(str, listed)) - {str(tar.relative_to(root)) for tar in tars})
-    if missing:
-        raise ValueError(f"{root / CARD}: {plural(len(listed), 'tar file')}, but there is no {_some_of(missing)}")
+    _require_listed(f"{root / CARD}", card, [tar.relative_to(root).as_posix() for tar in tars])
     return Shards(root, tuple(map(Tar, tars)), card) if tars else None
 
 
@@ -166,6 +164,15 @@ def _as_card(name: str, card: Any) -> dict[str, Any]:
     if not isinstance(card, dict):
         raise ValueError(f"{name}: expected a JSON object with kind, and class_names, categories or attribute_names")
     return card
+
+
+def _require_listed(name: str, card: Mapping[str, Any], tars: Sequence[str]) -> None:
+    """Raise a ValueError if a card lists a tar file that is not in its folder."""
+    listed = card.get("tars", [])
+    if not isinstance(listed, list):
+        raise ValueError(f"{name}: expected a list of names for tars")
+    if missing := sorted(set(map(str, listed)) - set(tars)):
+        raise ValueError(f"{name}: {plural(len(listed), 'tar file')}, but there is no {_some_of(missing)}")
 
 
 def names_in_card(shards: Shards, key: str) -> list[str] | None:

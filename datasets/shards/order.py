@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.shards.store import ShardedImages
-from datasets.shards.tars import RemoteTar
 from datasets.stores import StoredExamples
 
 BUFFER_TARS = 8
@@ -33,6 +32,4 @@ class ShardOrder:
 def shard_order(source: object) -> ShardOrder | None:
     """The order for images in tar files elsewhere; None for all others, which are shuffled as they are."""
     images = source.images if isinstance(source, StoredExamples) else None
-    if isinstance(images, ShardedImages) and any(isinstance(tar, RemoteTar) for tar in images.shards.tars):
-        return ShardOrder(images.shard_ids)
-    return None
+    return ShardOrder(images.shard_ids) if isinstance(images, ShardedImages) and images.is_elsewhere else None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from datasets.images.headers import ImageHeader
 from datasets.images.read import Decoding, UnreadableImageError, decode_image, header_of, unreadable
 from datasets.shards.find import Shards
+from datasets.shards.tars import RemoteTar
 from datasets.stores import Rows
 from datasets.types import Image
 
@@ -43,6 +44,11 @@ class ShardedImages:
     def root(self) -> Path | str:
         """Where the tar files are."""
         return self.shards.root
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the tar files are on a server or in a bucket."""
+        return any(isinstance(tar, RemoteTar) for tar in self.shards.tars)
 
     def name(self, row: int) -> str:
         """The name of a member, without that of its tar file: dividing the records among others moves none."""

@@ -53,7 +53,9 @@ def write_data(
     num_images = sum(map(len, sources.values()))
     first = next(iter(sources.values()))
     if isinstance(first, MaskedImages) and format != WEBDATASET:
-        raise ValueError(f"masks are written as {WEBDATASET} alone; `split` without --out prints how they are divided")
+        raise ValueError(
+            f"masks are written by `convert --to {WEBDATASET}` alone; `split` without --out prints how they are divided"
+        )
     if format != WEBDATASET and not isinstance(first.images, ImageFiles):
         raise ValueError(f"{first.images.root}: images in tar files are written by `convert --to {WEBDATASET}` alone")
     if not isinstance(first, AnnotatedImages) and format not in (None, WEBDATASET):

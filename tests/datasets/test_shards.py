@@ -24,6 +24,7 @@ from datasets.classification.class_folders import open_labelled
 from datasets.classification.labelled import LabelledImages
 from datasets.files import CACHE_VARIABLE
 from datasets.loader import TrainingBatches
+from datasets.look.files import look_at_files
 from datasets.open import KINDS, Kind, open_folder
 from datasets.shards.find import CARD, Shards, open_root
 from datasets.shards.index import TarIndex, build_index, load_index, read_index, write_index
@@ -220,6 +221,8 @@ def test_a_damaged_image_is_unreadable_and_no_other(classes: Path) -> None:
     data[member.offset : member.offset + 4] = b"none"
     tar.write_bytes(data)
     source = labels(classes)
+    findings = look_at_files({"train": source}, max_unreadable_fraction=0.1)
+    assert [finding.severity for finding in findings if f"{tar}/2.jpg" in finding.text] == ["error"]
     faults = [item for row in range(8) if isinstance(item := EvaluationSet(source, np.asarray)[row], Unreadable)]
     assert [fault.reason.partition(":")[0] for fault in faults] == [f"{tar}/2.jpg"]
 
@@ -319,6 +322,9 @@ def test_tar_files_in_a_bucket(bucket: str, classes: Path) -> None:
             assert there.truth(row).class_id == here.truth(row).class_id
     with pytest.raises(ValueError, match=r"^memory://b/2.tar: there is no such file$"):
         open_root(f"{bucket}/{{0..2}}.tar")
+    fsspec.filesystem("memory").pipe(f"/b/{CARD}", b'{"tars": ["0.tar", "1.tar", "2.tar"]}')
+    with pytest.raises(ValueError, match=rf"^memory://b/{CARD}: 3 tar files, but there is no 2.tar$"):
+        open_root(bucket)
     with pytest.raises(ValueError, match=r"^data.root: memory://c: there are no tar files$"):
         open_root("memory://c")
 

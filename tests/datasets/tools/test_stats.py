@@ -80,4 +80,4 @@ def test_images_are_counted_by_the_classes_of_their_pixels(tmp_path: Path, capsy
         f"error: 1 of 2 masks of val cannot be used; the first: {tmp_path}/masks/val/1.png: its value 7 is" in printed
     )
     assert main(["split", str(tmp_path), "--test_fraction", "0.5", "--out", str(tmp_path.with_name("new"))]) == 1
-    assert "error: masks are not written in another form" in capsys.readouterr().err
+    assert "error: masks are written by `convert --to webdataset` alone" in capsys.readouterr().err
