@@ -6,7 +6,7 @@ import base64
 import http.client
 import urllib.error
 import urllib.request
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 
@@ -16,19 +16,22 @@ def public_name(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def open_http(url: str, *, accept: str, timeout_s: float) -> http.client.HTTPResponse:
+def open_http(
+    url: str, *, accept: str, timeout_s: float, method: Literal["GET", "HEAD"] = "GET"
+) -> http.client.HTTPResponse:
     """The answer to a request, to be closed.
 
     Args:
         url: http or https; its user and password go to its server in a header, where servers expect them.
         accept: the types of content that are wanted.
         timeout_s: without any data.
+        method: HEAD for the headers alone.
 
     Raises:
         WebError: with the reason, without the URL.
     """
     try:
-        return urllib.request.build_opener(_Redirects).open(_request(url, accept), timeout=timeout_s)  # type: ignore[no-any-return]
+        return urllib.request.build_opener(_Redirects).open(_request(url, accept, method), timeout=timeout_s)  # type: ignore[no-any-return]
     except urllib.error.HTTPError as error:
         error.close()
         raise WebError(f"the server answered {error.code} ({error.reason})", error.code) from error
@@ -66,10 +69,10 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return request
 
 
-def _request(url: str, accept: str) -> urllib.request.Request:
+def _request(url: str, accept: str, method: str) -> urllib.request.Request:
     parts = urlsplit(url)
     headers = {"User-Agent": "mobilenet-suite", "Accept": accept}
     if parts.username is not None:
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
-    return urllib.request.Request(public_name(url), headers=headers)
+    return urllib.request.Request(public_name(url), headers=headers, method=method)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import http.client
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ TIMEOUT_S, NUM_TRIES, PAUSE_S = 30.0, 3, 1.0
 MAX_TAR_BYTES, MAX_INDEX_BYTES = 64 << 30, 1 << 30
 _CHUNK_BYTES = 1 << 20
 _NUM_THREADS = 16
+_WITHOUT_HEAD = (403, 405, 501)  # answers of servers that do not tell about a file what they would send
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,20 @@ def remote_size(url: str) -> int:
             files, path = fsspec.core.url_to_fs(url)
             size = files.info(path)["size"]
     else:
-        with _faults(url), open_http(url, accept="*/*", timeout_s=TIMEOUT_S) as response:
+        with _faults(url), _headers(url) as response:
             size = response.headers.get("Content-Length")
     if not str(size).isdecimal():
         raise UrlError(f"{url}: the server does not say how large it is; download it, and give the file")
     return int(size)
+
+
+def _headers(url: str) -> http.client.HTTPResponse:
+    try:
+        return open_http(url, accept="*/*", timeout_s=TIMEOUT_S, method="HEAD")
+    except WebError as error:
+        if error.status not in _WITHOUT_HEAD:
+            raise
+    return open_http(url, accept="*/*", timeout_s=TIMEOUT_S)
 
 
 def read_url(url: str, max_bytes: int) -> bytes:

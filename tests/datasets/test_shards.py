@@ -413,13 +413,16 @@ def serve(folder: Path) -> Iterator[str]:
     """A server of the files in a folder: its URL."""
 
     class Handler(SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
+        def send_head(self) -> Any:
             if self.path == "/to_file.tar":
                 self.send_response(302)
                 self.send_header("Location", f"file://{folder}/0.tar")
                 self.end_headers()
+            elif self.path == "/1.tar" and self.command == "HEAD":
+                self.send_error(405)
             else:
-                super().do_GET()
+                return super().send_head()
+            return None
 
         def log_message(self, *_: Any) -> None:
             pass
