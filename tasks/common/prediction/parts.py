@@ -71,8 +71,9 @@ class Parts:
             file = next((part / name for name in (COMPLETE, UNFINISHED) if (part / name).is_file()), None)
             found = expected if file is None else read_json(file, _ORIGIN)
             for key, value in expected.items():
-                if found.get(key) != value:
+                other = found.get(key) if isinstance(found, dict) else None
+                if other != value:
                     raise ValueError(
-                        f"--out: {part} has another {_COMMON[key]} ({found.get(key)}) than this process ({value}); all "
+                        f"--out: {part} has another {_COMMON[key]} ({other}) than this process ({value}); all "
                         f"processes need the same; start them alike, or remove {self.folder}"
                     )

@@ -104,6 +104,8 @@ def test_processes_with_other_inputs_networks_or_numbers_are_one_line(
     (inputs / "b" / "new.png").write_bytes(encode_image(picture(), ".png"))
     with pytest.raises(ValueError, match=r"part-1-of-2 has another list of inputs \(7, .* than this process \(8, "):
         predict(inputs, out, 1, 2)
+    with pytest.raises(ValueError, match=r"part-1-of-2 has another list of inputs"):
+        predict(inputs, out, 0, 2)
     assert not (out / "part-2-of-2").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").touch()
