@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +40,15 @@ class EmbeddedFile:
         return None if np.isnan(self.boxes_xyxy[row, 0]) else tuple(self.boxes_xyxy[row].tolist())
 
     def read_embeddings(self) -> Floats:
-        """The embeddings (N, D)."""
-        with np.load(self.path, allow_pickle=False) as arrays:
-            embeddings: Floats = arrays["embeddings"]
-        return embeddings
+        """The embeddings (N, D).
+
+        Raises:
+            ValueError: naming the file, if it is damaged.
+        """
+        (embeddings,) = _read(self.path, "embeddings")
+        if embeddings.shape[:1] != (len(self.paths),) or embeddings.ndim != 2:
+            raise _damaged(self.path)
+        return embeddings.astype(np.float32)
 
 
 def write_embedded(path: Path, embedded: Embedded, ids: Mapping[str, int]) -> None:
@@ -65,9 +70,23 @@ def read_embedded(path: Path) -> EmbeddedFile:
     Raises:
         ValueError: naming the file, if it is damaged.
     """
+    names, photo_ids, boxes = _read(path, "paths", "photo_ids", "boxes_xyxy")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves damaged ones open
-            paths = list(map(decode_name, arrays["paths"].tobytes().split(b"\0")))
-            return EmbeddedFile(path, paths, arrays["photo_ids"], arrays["boxes_xyxy"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: damaged; remove it, and run index again to embed its photos anew") from error
+        paths = list(map(decode_name, names.tobytes().split(b"\0")))
+    except UnicodeDecodeError as error:
+        raise _damaged(path) from error
+    if photo_ids.shape != (len(paths),) or boxes.shape != (len(paths), 4):
+        raise _damaged(path)
+    return EmbeddedFile(path, paths, photo_ids.astype(np.int64), boxes.astype(np.float64))
+
+
+def _read(path: Path, *names: str) -> list[NDArray[Any]]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return [arrays[name] for name in names]
+    except Exception as error:  # of any type, when the file is no such archive
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> ValueError:
+    return ValueError(f"{path}: damaged; remove it, and run index again to embed its photos anew")

@@ -33,7 +33,7 @@ from tasks.common.prediction.source_list import SourceList
 from tasks.common.runtime.launch import process_rank
 from tasks.embedding.embedded_file import SUFFIX, read_embedded, write_embedded
 from tasks.embedding.gallery import Entry, Gallery, photo_ids
-from tasks.embedding.photos import embed_photos, new_gallery, open_gallery, report_left_out
+from tasks.embedding.photos import embed_photos, new_gallery, open_gallery, report_left_out, unfinished_folders
 
 PHOTOS_PER_FILE = 5000  # embedded again at most after a crash
 NUM_NEW = "num_new"
@@ -55,10 +55,10 @@ def index(task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
 
 def _index(photos: SourceList, out: Path, model: Model[Face], rank: int, size: int) -> int:
     """Add photos to a gallery, or a process's part of them; returns the exit status."""
-    joining = out.with_suffix(".joining")
-    if joining.exists() and not out.with_suffix(".parts").exists():  # killed in the middle of it
-        joining.rename(out.with_suffix(".parts"))
-    parts = Parts(out.with_suffix(".parts"), rank, size)
+    folder, joining = unfinished_folders(out)
+    if joining.exists() and not folder.exists():  # killed in the middle of it
+        joining.rename(folder)
+    parts = Parts(folder, rank, size)
     task: Any = model.task
     gallery = open_gallery(out, task, model) if out.exists() else new_gallery(out, task, model)
     dim, network, known = gallery.dim, gallery.network, gallery.ids

@@ -125,6 +125,11 @@ def report_left_out(task: FaceInference[Face], unreadable: UnreadableImages) -> 
         )
 
 
+def unfinished_folders(gallery: Path) -> tuple[Path, Path]:
+    """Where `index` has embeddings before they are in a gallery, and while they are added to it."""
+    return gallery.with_suffix(".parts"), gallery.with_suffix(".joining")
+
+
 def new_gallery(path: Path, task: FaceInference[Face], model: Model[Face]) -> Gallery:
     """An empty gallery for the embeddings of a model, not yet on disk."""
     side = task.config.data.input_size

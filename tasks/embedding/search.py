@@ -25,7 +25,7 @@ from tasks.common.runs.folder import out_folder
 from tasks.embedding.draw import draw_matches
 from tasks.embedding.gallery import Gallery
 from tasks.embedding.metric import RATES
-from tasks.embedding.photos import embed_photos, open_gallery, report_left_out
+from tasks.embedding.photos import embed_photos, open_gallery, report_left_out, unfinished_folders
 from tasks.embedding.verification import OperatingPoint
 
 SHEET, MATCHES = "matches.png", "matches.jsonl"
@@ -37,6 +37,12 @@ def remove(_task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
     path = Path(arguments.options["gallery"])
     with only_process(path, "--gallery") if path.exists() else nullcontext():
         gallery = Gallery.read(path)
+        for folder in unfinished_folders(path):
+            if folder.exists():
+                raise ValueError(
+                    f"{folder}: an interrupted index has embeddings there, which would come into the gallery again; "
+                    "run index to its end, or remove the folder"
+                )
         num_removed = gallery.remove([os.path.abspath(target) for target in arguments.options["inputs"]])
     print(f"removed {plural(num_removed, 'photo')}; {gallery.path} has {len(gallery)}", file=sys.stderr)
     return 0

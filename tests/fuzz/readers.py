@@ -51,9 +51,11 @@ from tasks.common.settings import read_config
 from tasks.common.thresholds import read_pooled
 from tasks.detection.graph_def import _message_class as graph_def_class
 from tasks.detection.graph_def import read_constants
+from tasks.embedding.embedded_file import read_embedded, write_embedded
 from tasks.embedding.gallery import Entry as GalleryEntry
 from tasks.embedding.gallery import Gallery, photo_ids
 from tasks.embedding.metric import RATES
+from tasks.embedding.photos import Embedded
 from tasks.embedding.search import _strictest_point
 from tasks.geolocation.cells import divide, read_cells, write_cells
 from tasks.geolocation.config import GeolocationConfig
@@ -331,6 +333,18 @@ def gallery(size: int) -> Build:
     return build
 
 
+def embedded_photos() -> Reader:
+    """Of an interrupted `index`, which goes on."""
+    entries = [GalleryEntry(f"/photos/{number}.jpg", (1.0, 2.0, 3.0, 4.0)) for number in range(5)]
+    vectors = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    content = Embedded(entries, vectors, [None] * 5)
+    ids = {entry.path: number for number, entry in enumerate(entries)}
+    return Reader(
+        written(lambda folder: write_embedded(folder / "1.npz", content, ids)),
+        lambda root: read_embedded(root / "1.npz").read_embeddings(),
+    )
+
+
 def cells() -> Reader:
     rng = np.random.default_rng(0)
     partitionings = divide(rng.uniform(-60, 60, 40), rng.uniform(-150, 150, 40), max_photos=[20, 5], min_photos=1)
@@ -464,6 +478,7 @@ READERS: dict[str, Build] = {
     "checkpoint": checkpoint,
     "retrieval_run": retrieval_run,
     "gallery": gallery(6),
+    "embedded_photos": embedded_photos,
     "cells": cells,
     "config": settings,
     "thresholds": threshold_table,

@@ -42,15 +42,16 @@ def predict(name: str, arguments: Arguments) -> int:
     rank, size = process_rank()
     sources = find_sources(options["inputs"])
     parts = None if size == 1 else _share(sources, options, rank, size)
+    inputs = None if parts is None else sources.describe()
     if parts is not None and parts.is_complete:
+        parts.check({"inputs": inputs})
         return _join(parts, options)
     out = options["out"] if parts is None else str(parts.own)
     unfinished = _check_place(name, out, options["run"], is_live=sources.live is not None)
     model = load_model(name, arguments.config, options["run"], arguments.given)
     check_formats(options["save"], model.task)
-    digest, inputs = _digest(model), None
+    digest = _digest(model)
     if parts is not None:
-        inputs = sources.describe()
         parts.check(origin_of(digest, options["save"], inputs))
         sources = sources.part(rank, size)
     folder = unfinished or out_folder(model.task, "predict", out=out, run=options["run"])

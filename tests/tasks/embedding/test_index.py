@@ -103,6 +103,10 @@ def test_a_kill_while_the_parts_are_joined_loses_nothing(
             with pytest.raises(KilledError):
                 index("g.faiss")
         assert Path("g.joining").is_dir()
+        if Path("g.faiss").exists():
+            capsys.readouterr()
+            assert run("remove", "--gallery", "g.faiss", "photos") == 1
+            assert "g.joining: an interrupted index has embeddings there" in capsys.readouterr().err
         changed = next(Path("photos").rglob("*.png"))
         write_image(changed, np.zeros((64, 64, 3), np.uint8))
         before = set(content("g.faiss")) if name == "rmtree" else set()
