@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
         "count mult-adds (MACs) and parameters",
         ("cost mobilenet_0.5_160", "cost mobilenet_v3_small_1.0 --json"),
     )
-    cost.add_argument("name", help="mobilenet_<width>[_conv|_shallow|_head][_<input size>], mobilenet_v2_<width>, ...")
+    cost.add_argument("name", help="such as mobilenet_0.5, mobilenet_0.5_160, mobilenet_1.0_shallow, mobilenet_v2_1.0")
     cost.add_argument("--num_classes", type=int, default=1000, help="outputs of the classifier (default: %(default)s)")
     weights = _add_verb(verbs, "weights", "list the published weights", ("weights", "weights --json"))
     for verb in (cost, weights):

@@ -42,8 +42,9 @@ class BackboneConfig(Settings, group="backbone"):
     """The backbone.
 
     Args:
-        name: such as mobilenet_0.5; mobilenet_<width>[_conv|_shallow|_head], mobilenet_v2_<width>,
-            mobilenet_v3_large_<width>[_reduced] or mobilenet_v3_small_<width>[_reduced].
+        name: such as mobilenet_0.5; mobilenet_<width>[_conv|_shallow|_head|_early|_late][_linear|_plain]
+            [_relu|_hardswish], mobilenet_v2_<width>, mobilenet_v3_large_<width>[_reduced],
+            mobilenet_v3_small_<width>[_reduced] or resnet50_<width>[_separable].
         conventions: padding, BN epsilon and input normalisation; null for those of the weights.
         channels: of each layer of MobileNet v1, as `prune` writes them; null for those of the name.
     """
