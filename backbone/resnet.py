@@ -56,9 +56,10 @@ class ResNet50(Backbone):
         """The factor by which a layer makes feature maps smaller; a shortcut's stride is its block's."""
         if isinstance(layer, ConvBNReLU):
             return super().layer_stride(layer)
-        pooling = 2 if isinstance(layer, nn.Sequential) else 1
-        (block,) = (part for part in layer.modules() if isinstance(part, Bottleneck))
-        return int(pooling * block.stride)
+        if isinstance(layer, nn.Sequential):  # pooling, and the first block
+            return 2 * self.layer_stride(layer[1])
+        assert isinstance(layer, Bottleneck)
+        return int(layer.stride)
 
     def set_output_stride(self, output_stride: int) -> None:
         """Not possible.

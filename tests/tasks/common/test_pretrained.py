@@ -46,6 +46,28 @@ def test_a_classifier_starts_from_a_detectors_backbone(run: tuple[Path, Any]) ->
     torch.testing.assert_close(actual, expected)
 
 
+@pytest.mark.parametrize("suffix", ["_relu", "_linear", "_early"])
+def test_weights_trained_with_other_strides_or_activations_are_refused(run: tuple[Path, Any], suffix: str) -> None:
+    """Their names and shapes fit."""
+    folder, _ = run
+    config = build_config(ClassificationConfig, pretrained=str(folder), backbone={"name": f"mobilenet_0.25{suffix}"})
+    with pytest.raises(
+        ValueError, match=f"shapes fit mobilenet_0.25{suffix}, but they were trained with other strides"
+    ):
+        ClassificationTask.with_num_classes(config, 5).build_model()
+
+
+def test_a_variants_run_brings_its_backbone_along(tmp_path: Path) -> None:
+    config = build_config(ClassificationConfig, backbone={"name": "mobilenet_0.25_late_linear_relu"})
+    classifier = save_run(tmp_path, ClassificationTask.with_num_classes(config, 5))
+    task = ClassificationTask.with_num_classes(build_config(ClassificationConfig, pretrained=str(tmp_path)), 5)
+    adopted, is_whole = use_pretrained(task)
+    assert is_whole
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(adopted.build_model().eval()(images), classifier.eval()(images))
+
+
 def test_a_pruned_backbone_is_brought_along_unless_another_is_named(tmp_path: Path) -> None:
     backbone = {"name": "mobilenet_0.25", "channels": [5, *range(8, 21)]}
     config = build_config(DetectionConfig, backbone=backbone, data={"input_size": 96})
