@@ -15,7 +15,7 @@ from backbone.cost import count_cost
 from backbone.names import BackboneName, parse_name
 from results.ablate_report import AblatedRow, measure, write
 from results.ablate_rows import ROWS
-from results.study import CELLS, Step, deadline_after, exit_status, read_shared_settings, save_shared_settings
+from results.study import CELLS, Step, deadline_after, read_shared_settings, save_shared_settings, status_of
 from tasks.common.settings import CONFIG, replace_settings
 from tasks.registry import task_class
 
@@ -68,7 +68,7 @@ def ablate(
     ]
     measure(results, task_name, {row: [_folder(out, row, seed) for seed in range(num_seeds)] for row in chosen})
     write(results, task_name, out)
-    return exit_status(num_left, num_seeds * len(possible), "networks")
+    return status_of(num_left, num_seeds * len(possible), "networks")
 
 
 def network_name(row: str, width_mult: float, input_size: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from results.compress_report import measure, write
 from results.compress_rows import NETWORKS, PRECISIONS, ROWS
 from results.compress_steps import Study, mult_adds_fraction
-from results.study import CommandError, deadline_after, exit_status, read_shared_settings, save_shared_settings
+from results.study import CommandError, deadline_after, read_shared_settings, save_shared_settings, status_of
 from tasks.common.settings import replace_settings
 
 STUDY = "compress.json"
@@ -57,7 +57,7 @@ def compress(
                 num_left += 1
     results = measure(study, rows, num_seeds, failed)
     write(results, study)
-    return exit_status(num_left, num_seeds * len(rows), "networks")
+    return status_of(num_left, num_seeds * len(rows), "networks")
 
 
 def _make(study: Study, row: str, seed: int, deadline: float, failed: dict[str, str]) -> bool:

@@ -76,12 +76,12 @@ def check_settings(file: Path, settings: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for other in STUDIES:
         if other != file.name and (folder / other).is_file():
-            raise ValueError(f"{folder}: has {other}, which is not of a {file.stem}; choose another --out")
+            raise ValueError(f"{folder}: has {other}, where {file.name} is expected; choose another --out")
     saved = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     for key, value in settings.items():
         if saved.get(key, value) != value:
             raise ValueError(
-                f"{folder}: has a {file.stem} with {key} {saved[key]!r}, not {value!r}; choose another --out"
+                f"{folder}: has {file.name} with {key} {saved[key]!r}, not {value!r}; choose another --out"
             )
     write_json(file, saved | settings)
 
@@ -187,7 +187,7 @@ def deadline_after(budget_minutes: float | None) -> float:
     return math.inf if budget_minutes is None else time.monotonic() + 60 * budget_minutes
 
 
-def exit_status(num_left: int, num_all: int, unit: str) -> int:
+def status_of(num_left: int, num_all: int, unit: str) -> int:
     """The exit status of a study, 0, or 3 if something is left, which is also printed."""
     if num_left:
         print(f"{num_left} of {num_all} {unit} are left; the same command resumes", file=sys.stderr)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from datasets.drawing.plot import add_legend_below, label_point, new_plot
-from results.study import CELLS, Step, check_settings, deadline_after, exit_status, mark_frontier, pareto
+from results.study import CELLS, Step, check_settings, deadline_after, mark_frontier, pareto, status_of
 from tasks.common.deploy.inference import call_of, inference_cost, latencies_ms
 from tasks.common.drawing.plot import score_title
 from tasks.common.evaluation.report import write_csv
@@ -90,7 +90,7 @@ def sweep(
     score_name, cells = _measure(task_name, out)
     if cells:
         _write(cells, score_name, out)
-    return exit_status(num_left, len(grid), "cells")
+    return status_of(num_left, len(grid), "cells")
 
 
 def _measure(task_name: str, out: Path) -> tuple[str, list[Cell]]:

@@ -156,7 +156,7 @@ def test_rows_and_seeds_can_be_added_later(stub: Stub, ablate: Run, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--data.input_size", "64"], "has a ablate with data.input_size 32, not 64; choose another --out"),
+        (["--data.input_size", "64"], "has ablate.json with data.input_size 32, not 64; choose another --out"),
         (["--rows", "relu7"], "--rows: there is no row 'relu7'; expected base, linear, "),
         (["--backbone.name", "mobilenet_0.1_relu"], "backbone.name: expected MobileNet v1 as in Table 1, such as"),
         (["--backbone.name", "mobilenet_v2_1.0"], "such as mobilenet_0.5, got mobilenet_v2_1.0"),
@@ -165,7 +165,7 @@ def test_rows_and_seeds_can_be_added_later(stub: Stub, ablate: Run, tmp_path: Pa
         (["--seed", "1"], "--seed: cannot be set for all rows; use --seeds"),
         (["--run_dir", "x"], "--run_dir: cannot be set for all rows; use --out"),
         (["--optim.layers", "linear_probe"], "optim.layers: expected all or gradual"),
-        (["--task", "classification"], "has a ablate with task 'attributes', not 'classification'"),
+        (["--task", "classification"], "has ablate.json with task 'attributes', not 'classification'"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(
@@ -184,7 +184,7 @@ def test_a_folder_with_another_study_is_refused(stub: Stub, ablate: Run, tmp_pat
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "compress.json").write_text("{}")
     assert ablate() == 1
-    assert "has compress.json, which is not of a ablate; choose another --out" in capsys.readouterr().err
+    assert "has compress.json, where ablate.json is expected; choose another --out" in capsys.readouterr().err
     assert stub.commands == []
 
 

@@ -216,8 +216,8 @@ def test_what_has_no_time_is_left_and_what_is_interrupted_is_resumed(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--data.input_size", "64"], "has a compress with data.input_size 32, not 64; choose another --out"),
-        (["--optim.lr", "0.5"], "has a compress with optim.lr"),
+        (["--data.input_size", "64"], "has compress.json with data.input_size 32, not 64; choose another --out"),
+        (["--optim.lr", "0.5"], "has compress.json with optim.lr"),
         (["--student", "mobilenet_0.5"], "--teacher: expected a network larger than mobilenet_0.5, got mobilenet_0.25"),
         (["--student", "resnet"], "backbone.name: backbone name 'resnet'"),
         (["--backbone.name", "mobilenet_0.1"], "--backbone.name: cannot be set for all rows; use --student"),
@@ -244,7 +244,7 @@ def test_a_folder_of_something_else_is_refused(stub: Stub, compress: Run, tmp_pa
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "sweep.json").write_text("{}")
     assert compress() == 1
-    assert "has sweep.json, which is not of a compress; choose another --out" in capsys.readouterr().err
+    assert "has sweep.json, where compress.json is expected; choose another --out" in capsys.readouterr().err
     assert stub.commands == []
 
 

@@ -72,7 +72,7 @@ def test_killed_sweep_resumes(words: list[str], tmp_path: Path, capsys: pytest.C
     assert cv2.imread(str(out / "sweep.png")) is not None
 
     assert cli.main([*words, "--out", str(out), "--optim.lr", "0.5"]) == 1
-    assert "has a sweep with settings" in capsys.readouterr().err
+    assert "has sweep.json with settings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("left", ["last.pt", "previous.pt"])
