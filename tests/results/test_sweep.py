@@ -83,7 +83,7 @@ def test_a_cell_with_a_checkpoint_is_resumed(left: str, tmp_path: Path, monkeypa
     for file in ("config.yaml", left):
         cell.mkdir(exist_ok=True)
         (cell / file).touch()
-        study.Step(("tasks.classification", "train"), ["--data.input_size", "32"], cell).run()
+        study.Step(("tasks.classification", "train"), ["--data.input_size", "32"], cell).make("cell")
     started, resumed = (command[2:] for command in commands)
     assert started == ["--data.input_size", "32", "--run_dir", str(cell)]
     assert resumed == ["--resume", str(cell)]
@@ -93,7 +93,7 @@ def test_a_cell_with_a_checkpoint_is_resumed(left: str, tmp_path: Path, monkeypa
 def test_a_cell_is_trained_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process finds our packages, which are not installed."""
     monkeypatch.chdir(tmp_path)
-    study.Step(("tasks.classification", "train"), ["--help"], tmp_path / "cell").run()
+    study.Step(("tasks.classification", "train"), ["--help"], tmp_path / "cell").make("cell")
 
 
 def test_a_command_that_fails_says_why(capsys: pytest.CaptureFixture[str]) -> None:
