@@ -23,6 +23,7 @@ from datasets.shards.tars import INDEX_SUFFIX, RemoteTar, Tar
 TextKind = Literal["json", "cls"]
 VERSION = "1"
 MIN_CACHED = 1000  # records: an index of fewer is built in milliseconds
+MAX_NAME_BYTES = 1024  # all names are stored as long as the longest
 MAX_TEXT_BYTES = 64 << 20  # of a record: COCO's outlines of a crowd
 # Endings of masks, where a record has another image, too.
 MASK_ENDINGS = (b"mask.png", b"seg.png", b"segmentation.png", b"label.png", b"labels.png", b"png")
@@ -105,13 +106,13 @@ def load_index(tar: Tar | RemoteTar) -> TarIndex:
     try:
         status = file.stat()
     except OSError as error:
-        raise ValueError(f"{file}: {error.strerror}; expected a tar file") from error
+        raise ValueError(f"{tar.name}: {error.strerror}; expected a tar file") from error
     about = f"{VERSION} {os.path.abspath(file)} {status.st_mtime_ns}"
     digest = hashlib.blake2b(about.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
     cached = cache_dir() / "shards" / f"{digest}{INDEX_SUFFIX}"
     if (index := read_index(cached)) is not None and _fits(tar, index):
         return index
-    index = build_index(file)
+    index = build_index(file, tar.name)
     if len(index) < MIN_CACHED:
         return index
     with suppress(OSError):  # a full disk, or a cache folder that cannot be written to: it is built again next time
@@ -119,10 +120,14 @@ def load_index(tar: Tar | RemoteTar) -> TarIndex:
     return index
 
 
-def build_index(tar: Path) -> TarIndex:
+def build_index(tar: Path, name: str | None = None) -> TarIndex:
     """The index of a tar file, from its headers and the texts in it.
 
     Members are of one record if they have the same name up to its first dot, as in WebDataset.
+
+    Args:
+        tar: the file.
+        name: for messages; None for that of the file.
 
     Raises:
         ValueError: if it is no tar file.
@@ -130,12 +135,15 @@ def build_index(tar: Path) -> TarIndex:
     groups: dict[bytes, dict[bytes, Member]] = {}
     num_unused, fault = 0, ""
     try:
-        for member in read_members(tar):
+        for member in read_members(tar, name or str(tar)):
             folder, slash, base = member.name.rpartition(b"/")
             stem, _, ending = base.partition(b".")
+            ending = ending.lower()
             record = groups.setdefault(folder + slash + stem, {})
-            num_unused += ending in record
-            record.setdefault(ending.lower(), member)
+            is_used = stem and ending not in record and len(member.name) <= MAX_NAME_BYTES
+            num_unused += not is_used
+            if is_used:  # without a stem it is hidden, as the files are that macOS adds
+                record[ending] = member
     except TruncatedTarError as error:
         fault = str(error)
     columns = _Columns()

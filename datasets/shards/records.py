@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -14,12 +15,14 @@ from datasets.progress import track
 from datasets.shards.find import Shards
 from datasets.shards.index import TarIndex, load_index
 from datasets.shards.store import ShardedImages
+from datasets.shards.tars import RemoteTar
 from datasets.splits import SplitData, Splittable
 from datasets.words import join_words, plural
 
 A = TypeVar("A")
 S = TypeVar("S", bound=Splittable)
 Part = Literal["json", "cls", "mask"]
+_NUM_THREADS = 8
 PART_NAMES = {"json": "key.json", "cls": "key.cls or key.txt", "mask": "key.mask.png"}
 
 
@@ -27,7 +30,7 @@ class TarTexts(NamedTuple):
     """The texts of the records of a tar file.
 
     Attributes:
-        names: of each, for messages.
+        names: of each, with that of the tar file, for messages.
         texts: of each.
     """
 
@@ -94,8 +97,7 @@ def read_records(shards: Shards, needed: Part, parse: Callable[[TarTexts], A]) -
     names, image_spans, mask_spans, shard_ids, values = [], [], [], [], []
     warnings: list[str] = []
     num_unused, num_without = 0, 0
-    for shard_id, tar in enumerate(track(shards.tars, "reading tar files", len(shards.tars))):
-        index = load_index(tar)
+    for shard_id, index in enumerate(track(_indices(shards), "reading tar files", len(shards.tars))):
         has_part = (index.mask_spans[:, 1] if needed == "mask" else index.texts[needed].sizes) > 0
         rows = np.flatnonzero(has_part)
         num_unused += index.num_unused
@@ -106,7 +108,7 @@ def read_records(shards: Shards, needed: Part, parse: Callable[[TarTexts], A]) -
         image_spans.append(index.image_spans[rows])
         mask_spans.append(index.mask_spans[rows])
         shard_ids.append(np.full(len(rows), shard_id, np.int32))
-        values.append(parse(_texts(tar.name, index, needed, rows)))
+        values.append(parse(_texts(shards.tars[shard_id].name, index, needed, rows)))
     ids, all_names = np.concatenate(shard_ids), np.concatenate(names)
     if not len(ids):
         raise ValueError(
@@ -118,13 +120,24 @@ def read_records(shards: Shards, needed: Part, parse: Callable[[TarTexts], A]) -
     if num_unused:
         warnings.append(f"{shards.root}: {plural(num_unused, 'member')} of no image, or there twice, left out")
     images = ShardedImages(shards, ids, np.concatenate(image_spans), all_names)
-    masks = ShardedImages(shards, ids, np.concatenate(mask_spans), all_names)
+    masks = ShardedImages(shards, ids, np.concatenate(mask_spans), np.char.add(all_names, b" (mask)"))
     return Records(images, masks, values, warnings)
 
 
 def first_index(shards: Shards) -> TarIndex:
     """The index of the first tar file that has records; of the first, if none has."""
-    return next((index for tar in shards.tars if len(index := load_index(tar))), load_index(shards.tars[0]))
+    first = load_index(shards.tars[0])
+    return first if len(first) else next((index for tar in shards.tars[1:] if len(index := load_index(tar))), first)
+
+
+def _indices(shards: Shards) -> Iterator[TarIndex]:
+    """The index of each tar file; a few at a time are asked for where they are elsewhere."""
+    if not any(isinstance(tar, RemoteTar) for tar in shards.tars):
+        yield from map(load_index, shards.tars)
+        return
+    with ThreadPoolExecutor(_NUM_THREADS) as executor:
+        for start in range(0, len(shards.tars), _NUM_THREADS):
+            yield from executor.map(load_index, shards.tars[start : start + _NUM_THREADS])
 
 
 def _texts(tar: str, index: TarIndex, needed: Part, rows: NDArray[np.int64]) -> TarTexts:

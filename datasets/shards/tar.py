@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 BLOCK_BYTES = 512
-MAX_NAME_BYTES = 1024
 _EXTENDED = b"x"
 # What an extended header (pax) can say that changes where a member is, or what it is called.
 _CHANGES = (b" path=", b" size=", b" GNU.", b" linkpath=")
@@ -27,39 +26,43 @@ class TruncatedTarError(ValueError):
     """A tar file that ends too early, or is damaged after its first members."""
 
 
-def read_members(path: Path) -> Iterator[Member]:
+def read_members(path: Path, name: str) -> Iterator[Member]:
     """Each file in a tar file, in their order.
+
+    Args:
+        path: the file.
+        name: for messages.
 
     Raises:
         ValueError: naming the file, if it cannot be opened or is no tar file.
         TruncatedTarError: after the members before the damage.
     """
-    expected = f"{path}: not a tar file, or a compressed or damaged one"
+    expected = f"{name}: not a tar file, or a compressed or damaged one"
     try:
         with path.open("rb") as file:
             try:
                 archive = tarfile.TarFile(fileobj=file)
-            except tarfile.TarError as error:
+            except Exception as error:  # of many types, since headers have numbers and texts of any kind
                 raise ValueError(f"{expected} ({error})") from error
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                yield from _members(path, data, archive, file)
+                yield from _members(name, data, archive, file)
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}; expected a tar file") from error
+        raise ValueError(f"{name}: {error.strerror}; expected a tar file") from error
 
 
-def _members(path: Path, data: mmap.mmap, archive: tarfile.TarFile, file: BinaryIO) -> Iterator[Member]:
+def _members(name: str, data: mmap.mmap, archive: tarfile.TarFile, file: BinaryIO) -> Iterator[Member]:
     archive.next()  # the first member, which it has read to see what the file is
     position = 0
     while any(header := data[position : position + BLOCK_BYTES]):
-        member, end = _plain_member(data, position) or _any_member(path, archive, file, position)
+        member, end = _plain_member(data, position) or _any_member(name, archive, file, position)
         if end <= position or member.offset + member.size > len(data):
             lost = member.name[:100].decode(errors="replace") or "a header"
-            raise TruncatedTarError(f"{path}: it ends in {lost}, after {position:,} bytes of whole members")
-        if 0 < len(member.name) <= MAX_NAME_BYTES:
+            raise TruncatedTarError(f"{name}: it ends in {lost}, after {position:,} bytes of whole members")
+        if member.name:
             yield member
         position = end
     if len(header) < BLOCK_BYTES:  # not the blocks of zeros that end every tar file
-        raise TruncatedTarError(f"{path}: it ends too early, after {min(position, len(data)):,} bytes")
+        raise TruncatedTarError(f"{name}: it ends too early, after {min(position, len(data)):,} bytes")
 
 
 def _plain_member(data: mmap.mmap, position: int) -> tuple[Member, int] | None:
@@ -97,7 +100,7 @@ def _padded(size: int) -> int:
     return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
-def _any_member(path: Path, archive: tarfile.TarFile, file: BinaryIO, position: int) -> tuple[Member, int]:
+def _any_member(name: str, archive: tarfile.TarFile, file: BinaryIO, position: int) -> tuple[Member, int]:
     """A member with the headers of any tar format, and where it ends; without a name if it is no file."""
     archive.members.clear()  # type: ignore[attr-defined]  # else it keeps all of them
     try:
@@ -105,9 +108,9 @@ def _any_member(path: Path, archive: tarfile.TarFile, file: BinaryIO, position: 
         archive.offset = position
         member = archive.next()
     except Exception as error:  # of many types, since headers have numbers and texts of any kind
-        raise TruncatedTarError(f"{path}: damaged after {position:,} bytes ({' '.join(str(error).split())})") from error
+        raise TruncatedTarError(f"{name}: damaged after {position:,} bytes ({' '.join(str(error).split())})") from error
     if member is None:
-        raise TruncatedTarError(f"{path}: damaged after {position:,} bytes")
+        raise TruncatedTarError(f"{name}: damaged after {position:,} bytes")
     if not member.isreg() or member.issparse():
         return Member(b"", member.offset_data, 0), archive.offset
     return Member(member.name.encode("utf-8", "surrogateescape"), member.offset_data, member.size), archive.offset
