@@ -17,6 +17,7 @@ from tasks.embedding.gallery import Box
 from tasks.embedding.photos import Embedded
 
 SUFFIX = ".npz"
+_DTYPES = {"paths": np.uint8, "photo_ids": np.int64, "boxes_xyxy": np.float64, "embeddings": np.float32}
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class EmbeddedFile:
         (embeddings,) = _read(self.path, "embeddings")
         if embeddings.shape[:1] != (len(self.paths),) or embeddings.ndim != 2:
             raise _damaged(self.path)
-        return embeddings.astype(np.float32)
+        return embeddings
 
 
 def write_embedded(path: Path, embedded: Embedded, ids: Mapping[str, int]) -> None:
@@ -77,15 +78,21 @@ def read_embedded(path: Path) -> EmbeddedFile:
         raise _damaged(path) from error
     if photo_ids.shape != (len(paths),) or boxes.shape != (len(paths), 4):
         raise _damaged(path)
-    return EmbeddedFile(path, paths, photo_ids.astype(np.int64), boxes.astype(np.float64))
+    return EmbeddedFile(path, paths, photo_ids, boxes)
 
 
 def _read(path: Path, *names: str) -> list[NDArray[Any]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return [arrays[name] for name in names]
+            found = [arrays[name] for name in names]  # bytes, where a damaged one is no array
     except Exception as error:  # of any type, when the file is no such archive
         raise _damaged(path) from error
+    if any(
+        not isinstance(array, np.ndarray) or array.dtype != _DTYPES[name]
+        for name, array in zip(names, found, strict=True)
+    ):
+        raise _damaged(path)
+    return found
 
 
 def _damaged(path: Path) -> ValueError:
