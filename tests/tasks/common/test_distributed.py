@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tasks.common.config import BackboneConfig, OptimConfig
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs.folder import find_restarted_run, write_launch_id
 from tasks.common.runtime.device import synchronize_batch_norm
-from tasks.common.runtime.distributed import SINGLE_PROCESS, World, shared_batch_size
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World, _agree_on_name, shared_batch_size
 from tasks.common.training.freeze import set_trainable
 from tasks.common.training.optim import EmaModel, build_optimizer
 from tasks.common.training.state import TrainingState
@@ -263,6 +264,20 @@ def test_restarted_processes_find_their_own_run_only(tmp_path: Path, monkeypatch
     assert find_restarted_run("detection", str(runs[0]), is_restarted=False) == runs[0], "a job that is started again"
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
     assert find_restarted_run("detection", str(runs[0]), is_restarted=False) is None, "without torchrun"
+
+
+def test_processes_of_a_start_agree_on_a_name_that_no_earlier_start_had() -> None:
+    """Whoever comes first; the store still has all that earlier starts have written."""
+    store, names = torch.distributed.HashStore(), []
+    for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
+        with ThreadPoolExecutor() as threads:
+            found = []
+            for rank in order:
+                found.append(threads.submit(_agree_on_name, store, rank, 3))
+                time.sleep(0.06)
+        (name,) = {future.result() for future in found}
+        names.append(name)
+    assert len(set(names)) == 3
 
 
 @pytest.mark.parametrize(
