@@ -32,6 +32,7 @@ from tasks.common.evaluation.scoring import (
 )
 from tasks.common.legacy import upgrade_folders
 from tasks.common.prediction.find import find_files
+from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import (
     MIN_FREE_BYTES,
     check_run_folder,
@@ -259,8 +260,8 @@ def _train(task: Task[Any], run: Path, world: World, objective: Objective | None
     """Train into a run folder, unless that is finished; returns the folder."""
     if world.is_main:
         print(f"{task.config.backbone.name}, {run.name}: {run}", file=sys.stderr)
-        if not run.is_dir():
-            new_run(task, str(run))
+        if not checkpoint.exists(run):  # new, or killed before or after its settings were written
+            new_run(task, str(run), restarted=run if run.is_dir() else None)
     fit_or_resume(task, run, world, objective)
     return run
 

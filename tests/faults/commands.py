@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,9 @@ def _all_files(folder: Path) -> dict[str, bytes]:
 def _checkpoints_are_intact(run: Path) -> None:
     """The newest checkpoint, or the one before, can be read; the best one too, if there is one."""
     if checkpoint.exists(run):
-        checkpoint.load_last(run, "attributes")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # last.pt is missing for a moment while it is replaced
+            checkpoint.load_last(run, "attributes")
     if (run / checkpoint.BEST).exists():
         checkpoint.load_checkpoint(run / checkpoint.BEST)
 
@@ -130,7 +133,7 @@ TEACHERS = {
     task: Words([f"tasks.{task}", "train", *_training(task, *_NO_WORKER), "--run_dir", f"../{task}-run"])
     for task in ("attributes", "embedding")
 }
-_SMALL_GALLERY = {"tasks.embedding.search:PHOTOS_PER_WRITE": 8}
+_SMALL_FILES = {"tasks.embedding.index:PHOTOS_PER_FILE": 8}
 _SWEEP = ("--task", "attributes", "--widths", "0.25", "0.1", "--sizes", "32", "--data.root", "../data/attributes")
 _PREDICT = Words(
     ["tasks.attributes", "predict", "--run", "../attributes-run", "../data/attributes/img_align_celeba", "--out", OUT]
@@ -170,7 +173,7 @@ COMMANDS: dict[str, Command] = {
                 *("tasks.embedding", "index", "--run", "../embedding-run", *_NO_WORKER),
                 *("../data/embedding/train", "--out", f"{OUT}/g.faiss"),
             ],
-            _SMALL_GALLERY,
+            _SMALL_FILES,
         ),
         lambda folder: _vectors(folder / "g.faiss"),
         lambda folder: _gallery_is_whole(folder / "g.faiss"),

@@ -28,7 +28,7 @@ _FORK_SERVER.set_forkserver_preload(
         "tests.faults.processes",
         *(f"tasks.{task}.task" for task in ("attributes", "embedding", "detection")),
         *(f"tasks.common.verbs.{verb}" for verb in ("train", "predict", "export")),
-        *("tasks.embedding.search", "datasets.tools.convert", "datasets.writers.write", "distill.commands"),
+        *("tasks.embedding.index", "datasets.tools.convert", "datasets.writers.write", "distill.commands"),
         *("results.sweep", "torch._dynamo", "onnxscript", "onnxruntime", "albumentations", "sklearn.metrics"),
         *("matplotlib.pyplot", "matplotlib.backends.backend_agg", "huggingface_hub.repocard"),
     ]
