@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import os
+import re
 import select
 import sys
 import warnings
@@ -35,7 +36,7 @@ def exit_status(run: Callable[[], int]) -> int:
             sys.stdout.flush()  # here, where a reader that is gone is noticed in time
     except (ValueError, OSError) as error:
         if not (isinstance(error, BrokenPipeError) and _is_unread()):
-            print(f"error: {_one_line(error)}", file=sys.stderr)
+            print(f"error: {_one_line(_without_traceback(str(error)))}", file=sys.stderr)
         return 1
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
@@ -56,6 +57,12 @@ def _is_unread() -> bool:
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
     return True
+
+
+def _without_traceback(message: str) -> str:
+    """What the error of a loader process said, which torch passes on with its traceback as the message."""
+    match = re.match(r"Caught (\w+) in DataLoader worker process .*\n(?:\S+\.)?\1: (.*)", message, re.DOTALL)
+    return message if match is None else match[2].strip()
 
 
 def _one_line(message: object) -> str:

@@ -54,10 +54,11 @@ class Shards:
         Without such words all are for train; files without one beside others with one are in no split.
         """
         parts: dict[Split, list[Tar | RemoteTar]] = {}
-        below = [tar.name.removeprefix(f"{self.root}/").split("/") for tar in self.tars]
+        folder = "" if self.root == Path() else f"{self.root}/"
+        below = [tar.name.removeprefix(folder).split("/") for tar in self.tars]
         folders = zip(*(names[:-1] for names in below), strict=False)
         num_shared = len(list(takewhile(lambda names: len(set(names)) == 1, folders)))  # of a list, above its files
-        is_folder = all(tar.name.startswith(f"{self.root}/") for tar in self.tars)
+        is_folder = all(tar.name.startswith(folder) for tar in self.tars)
         for tar, names in zip(self.tars, below, strict=True):
             if (split := _split_in(names if is_folder else names[num_shared:])) is not None:
                 parts.setdefault(split, []).append(tar)
@@ -155,9 +156,10 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 def _parse_card(name: str, data: bytes) -> dict[str, Any]:
     try:
-        return _as_card(name, json.loads(data))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        card = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: not valid JSON: {error}; expected what the tar files beside it have") from error
+    return _as_card(name, card)
 
 
 def _as_card(name: str, card: Any) -> dict[str, Any]:

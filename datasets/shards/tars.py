@@ -28,6 +28,7 @@ TIMEOUT_S, NUM_TRIES, PAUSE_S = 30.0, 3, 1.0
 MAX_TAR_BYTES, MAX_INDEX_BYTES = 64 << 30, 1 << 30
 _CHUNK_BYTES = 1 << 20
 _NUM_THREADS = 16
+_MISSING = (403, 404, 410)  # buckets that nobody may list answer 403
 _WITHOUT_HEAD = (403, 405, 501)  # answers of servers that do not tell about a file what they would send
 
 
@@ -144,10 +145,10 @@ def bucket_tars(folder: str) -> list[str]:
     Raises:
         ValueError: naming the folder, if it cannot be read.
     """
-    scheme = folder.partition("://")[0]
     with _faults(folder):
         files, path = fsspec.core.url_to_fs(folder)
-        return sorted(f"{scheme}://{name.lstrip('/')}" for name in files.glob(f"{path.rstrip('/')}/*.tar"))
+        names = [name.rpartition("/")[2] for name in files.glob(f"{path.rstrip('/')}/*.tar")]
+    return sorted(f"{folder.rstrip('/')}/{name}" for name in names)  # `path` may lack a host, as of hdfs
 
 
 def remote_size(url: str) -> int:
@@ -236,7 +237,7 @@ def _faults(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise MissingUrlError(f"{url}: there is no such file") from error
     except WebError as error:
-        kind = MissingUrlError if error.status in (404, 410) else UrlError
+        kind = MissingUrlError if error.status in _MISSING else UrlError
         raise kind(f"{url}: {error}") from error
     except ImportError as error:
         raise UrlError(f"{url}: a package for it is missing: {reason_of(error)}") from error

@@ -12,6 +12,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -19,9 +20,11 @@ import fsspec
 import numpy as np
 import pytest
 import webdataset
+from torch._utils import ExceptionWrapper
 
 from datasets.classification.class_folders import open_labelled
 from datasets.classification.labelled import LabelledImages
+from datasets.console import exit_status
 from datasets.files import CACHE_VARIABLE
 from datasets.loader import TrainingBatches
 from datasets.look.files import look_at_files
@@ -30,7 +33,7 @@ from datasets.shards.find import CARD, Shards, open_root
 from datasets.shards.index import TarIndex, build_index, load_index, read_index, write_index
 from datasets.shards.order import BUFFER_TARS, ShardOrder
 from datasets.shards.tar import TruncatedTarError, read_members
-from datasets.shards.tars import INDEX_SUFFIX, Tar
+from datasets.shards.tars import INDEX_SUFFIX, Tar, UrlError, bucket_tars
 from datasets.sources import EvaluationSet
 from datasets.splits import SplitData
 from datasets.stores import StoredExamples
@@ -201,6 +204,15 @@ def test_lists_in_braces_and_single_files(classes: Path) -> None:
         open_labelled(open_root(f"{classes}/1.tar"), format="imagenet")
 
 
+def test_folders_name_the_split_also_in_the_working_folder(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (classes / "val").mkdir()
+    for number in range(2):
+        (classes / f"{number}.tar").rename(classes / "val" / f"{number}.tar")
+    monkeypatch.chdir(classes)
+    for root in (classes, Path()):
+        assert open_labelled(root)[0].names == ("val",)
+
+
 def test_tar_files_beside_images_are_archives_of_these(classes: Path) -> None:
     for name in ("a", "b"):
         (classes / name).mkdir()
@@ -329,6 +341,13 @@ def test_tar_files_in_a_bucket(bucket: str, classes: Path) -> None:
         open_root("memory://c")
 
 
+def test_the_host_of_a_folder_stays_in_its_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of hdfs, whose paths do not have it."""
+    files = SimpleNamespace(glob=lambda pattern: [pattern.replace("*", name) for name in ("1", "0")])
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda url: (files, "/b/c"))
+    assert bucket_tars("hdfs://host:9000/b/c/") == ["hdfs://host:9000/b/c/0.tar", "hdfs://host:9000/b/c/1.tar"]
+
+
 def test_with_an_index_beside_it_a_remote_tar_file_is_copied_when_it_is_used(
     bucket: str, classes: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,15 +396,34 @@ def test_expired_credentials_are_a_line(bucket: str, monkeypatch: pytest.MonkeyP
 
 
 def test_tar_files_at_urls(classes: Path) -> None:
-    """And a list with a gap; a redirect leads to no file."""
+    """And a list with a gap; a redirect leads to no file. Where nobody may list a bucket, what is missing is a 403."""
+    with serve(classes, missing=403) as url:
+        assert len(labels(open_root(f"{url}/{{0..1}}.tar"))) == 8
     with serve(classes) as url:
         source = labels(open_root(f"{url}/{{0..1}}.tar"))
         assert source.id(5) == f"{url}/1.tar/5.jpg"
         np.testing.assert_array_equal(source[5].image, labels(classes)[5].image)
         with pytest.raises(ValueError, match=rf"^{url}/2.tar: the server answered 404 \(File not found\)$"):
             open_root(f"{url}/{{0..2}}.tar")
+        (classes / CARD).write_text(f'{{"kind": {"1" * 5000}}}')
+        with pytest.raises(ValueError, match=rf"^{url}/{CARD}: not valid JSON: "):
+            open_root(f"{url}/0.tar")
         with pytest.raises(ValueError, match=rf"^{url}/to_file.tar: .*file://.*not allowed"):
             open_root(f"{url}/to_file.tar")
+
+
+def test_an_address_that_fails_in_a_loader_process_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """torch makes a traceback the message of the error."""
+
+    def run() -> int:
+        try:
+            raise UrlError("https://host/0.tar: 7 of its 99 bytes came")
+        except UrlError:
+            ExceptionWrapper(where="in DataLoader worker process 0").reraise()
+        return 0
+
+    assert exit_status(run) == 1
+    assert capsys.readouterr().err == "error: https://host/0.tar: 7 of its 99 bytes came\n"
 
 
 def test_images_of_tar_files_elsewhere_come_a_few_files_at_a_time() -> None:
@@ -409,7 +447,7 @@ def test_images_of_tar_files_elsewhere_come_a_few_files_at_a_time() -> None:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[str]:
+def serve(folder: Path, missing: int = 404) -> Iterator[str]:
     """A server of the files in a folder: its URL."""
 
     class Handler(SimpleHTTPRequestHandler):
@@ -420,6 +458,8 @@ def serve(folder: Path) -> Iterator[str]:
                 self.end_headers()
             elif self.path == "/1.tar" and self.command == "HEAD":
                 self.send_error(405)
+            elif not (folder / self.path[1:]).exists():
+                self.send_error(missing, "File not found")
             else:
                 return super().send_head()
             return None
