@@ -52,6 +52,11 @@ class EmbeddedFile:
         return embeddings
 
 
+def embedded_files(folder: Path) -> list[Path]:
+    """The files in a folder, in order; without hidden ones, which killed processes have begun."""
+    return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+
+
 def write_embedded(path: Path, embedded: Embedded, ids: Mapping[str, int]) -> None:
     """Write embeddings atomically. Args: path: of the file; embedded: photos; ids: of photos, before they were read."""
     no_box = (np.nan,) * 4

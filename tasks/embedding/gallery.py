@@ -222,8 +222,11 @@ def photo_ids(photos: Sequence[str]) -> dict[str, int]:
 
 def _photo_id(photo: str) -> int:
     """63 bits of a hash of path, size and modification time, so every version of a photo has its own id."""
-    status = os.stat(photo)
-    text = f"{photo}\0{status.st_size}\0{status.st_mtime_ns}"
+    try:
+        status = os.stat(photo)
+        text = f"{photo}\0{status.st_size}\0{status.st_mtime_ns}"
+    except OSError:  # gone since it was listed: it counts as unreadable when it is read
+        text = photo
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()) >> 1
 
 

@@ -31,7 +31,7 @@ from tasks.common.prediction.open import load_model
 from tasks.common.prediction.parts import COMPLETE, UNFINISHED, Parts
 from tasks.common.prediction.source_list import SourceList
 from tasks.common.runtime.launch import process_rank
-from tasks.embedding.embedded_file import SUFFIX, read_embedded, write_embedded
+from tasks.embedding.embedded_file import SUFFIX, embedded_files, read_embedded, write_embedded
 from tasks.embedding.gallery import Entry, Gallery, photo_ids
 from tasks.embedding.photos import embed_photos, new_gallery, open_gallery, report_left_out, unfinished_folders
 
@@ -96,7 +96,7 @@ def _embed_part(
     model: Model[Face],
 ) -> None:
     """Embed the photos that are neither known nor in the files of the folder, and mark the folder as complete."""
-    written = [np.unique(read_embedded(path).photo_ids) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    written = [np.unique(read_embedded(path).photo_ids) for path in embedded_files(folder)]
     done, num_files, num_new = np.concatenate([known, *written]), len(written), sum(map(len, written))
     if num_new:
         print(f"going on after {plural(num_new, 'photo')} in {folder}", file=sys.stderr)
@@ -134,10 +134,9 @@ def _join(gallery: Gallery, folder: Path) -> tuple[int, int]:
 
     Photos that are in the gallery stay as they are: it was written before, and the folder could not be removed.
     """
-    num_new = sum(
-        read_json(part / COMPLETE, "what index wrote; remove the folder")[NUM_NEW] for part in folder.iterdir()
-    )
-    files = [read_embedded(path) for path in sorted(folder.glob(f"*/*{SUFFIX}"))]  # without the embeddings
+    parts = sorted(path.parent for path in folder.glob(f"*/{COMPLETE}"))
+    num_new = sum(read_json(part / COMPLETE, "what index wrote; remove the folder")[NUM_NEW] for part in parts)
+    files = [read_embedded(path) for part in parts for path in embedded_files(part)]  # without the embeddings
     newest: dict[str, int] = {}
     known = gallery.ids
     for number, file in enumerate(files):

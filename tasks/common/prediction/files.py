@@ -263,7 +263,8 @@ def join_records(parts: Parts, formats: Collection[SaveFormat]) -> None:
     """
     parts.check()
     joined = parts.own / "joined"  # in the process's own folder, as two may end at the same time
-    joined.mkdir(exist_ok=True)
+    shutil.rmtree(joined, ignore_errors=True)  # of a process that was killed here
+    joined.mkdir()
     with atomic_write(joined / RECORDS) as temporary, temporary.open("wb") as file:
         for part in parts.paths:
             with (part / RECORDS).open("rb") as records:

@@ -2,7 +2,7 @@
 
 import contextlib
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +34,22 @@ def index(
     monkeypatch.setattr(indexing, "PHOTOS_PER_FILE", 3)
     write = indexing.write_embedded
 
-    def run_index(out: str, rank: int = 0, size: int = 1, killed_at: int = 0) -> int:
+    def run_index(out: str, rank: int = 0, size: int = 1, killed_at: int = 0, flags: Sequence[str] = ()) -> int:
         num_files = 0
 
-        def killed(*arguments: Any) -> None:
+        def killed(path: Path, *arguments: Any) -> None:
             nonlocal num_files
             num_files += 1
             if num_files == killed_at:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.with_name(f".{path.stem}.123456789{path.suffix}").write_bytes(b"the beginning of a file")
                 raise KilledError
-            write(*arguments)
+            write(path, *arguments)
 
         monkeypatch.setattr(indexing, "write_embedded", killed)
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("WORLD_SIZE", str(size))
-        return run("index", "--run", "run", "photos", "--out", out)
+        return run("index", "--run", "run", "photos", "--out", out, *flags)
 
     return run_index
 
@@ -117,6 +119,23 @@ def test_a_kill_while_the_parts_are_joined_loses_nothing(
     capsys.readouterr()
     assert index("g.faiss") == 0
     assert "0 photos new or changed" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default:.*the image is left out")
+def test_photos_that_vanish_count_as_unreadable(
+    index: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Millions are embedded for hours after they were listed."""
+    load = indexing.load_model
+
+    def load_after_a_photo_is_gone(*arguments: Any) -> Any:
+        Path("photos/1/1.png").unlink()
+        return load(*arguments)
+
+    monkeypatch.setattr(indexing, "load_model", load_after_a_photo_is_gone)
+    assert index("g.faiss", flags=["--loop.max_unreadable_fraction", "0.5"]) == 0
+    assert "photos/1/1.png: No such file or directory; the image is left out" in capsys.readouterr().err
+    assert len(content("g.faiss")) == 9
 
 
 def test_processes_that_differ_and_damaged_files_are_one_line(
