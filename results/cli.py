@@ -245,16 +245,19 @@ def _ablate(words: Sequence[str]) -> int:
     options, settings = parser.parse_known_args(words)
 
     def run() -> int:
+        from datasets.files import only_process
         from results.ablate import ablate  # only now: torch takes seconds to import
 
-        return ablate(
-            options.task,
-            options.out,
-            settings,
-            rows=options.rows,
-            num_seeds=options.seeds,
-            budget_minutes=options.budget,
-        )
+        options.out.mkdir(parents=True, exist_ok=True)
+        with only_process(options.out, "--out"):
+            return ablate(
+                options.task,
+                options.out,
+                settings,
+                rows=options.rows,
+                num_seeds=options.seeds,
+                budget_minutes=options.budget,
+            )
 
     return exit_status(run)
 

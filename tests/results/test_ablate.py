@@ -16,6 +16,7 @@ from scipy.stats import ttest_rel
 
 from backbone.build import build_backbone
 from backbone.cost import count_cost
+from datasets.files import only_process
 from results import cli, study
 from results.ablate import network_name
 from results.ablate_report import AblatedRow
@@ -211,3 +212,15 @@ def test_the_width_of_a_row_makes_its_cost_equal() -> None:
     prefix, width, suffix = name.split("_")
     for change in (-0.006, 0.006):
         assert abs(mult_adds_of(f"{prefix}_{float(width) + change:g}_{suffix}") - wanted) >= gap
+
+
+def test_a_second_process_in_the_folder_is_refused(
+    stub: Stub, ablate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would remove the other's networks that have no checkpoint yet."""
+    monkeypatch.setattr("datasets.files.LOCK_WAIT_S", 0)
+    (tmp_path / "study").mkdir()
+    with only_process(tmp_path / "study", "--out"):
+        assert ablate() == 1
+    assert f"--out: another process is working on {tmp_path / 'study'}" in capsys.readouterr().err
+    assert stub.commands == []
