@@ -117,12 +117,19 @@ def _read(path: Path, name: str) -> dict[str, Any]:
 
 
 def _with_extra_state(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """A state dict from the tensors of a file, in which a gallery, a module's extra state, is several."""
+    """A state dict from the tensors of a file, in which a gallery, a module's extra state, is several.
+
+    Raises:
+        ValueError: if one name is both a tensor and an extra state.
+    """
     state: dict[str, Any] = {}
     for name, tensor in tensors.items():
         module, mark, key = name.rpartition(f"{EXTRA_STATE}.")
         if mark:
-            state.setdefault(f"{module}{EXTRA_STATE}", {})[key] = tensor
+            owner = f"{module}{EXTRA_STATE}"
+            if owner in tensors:
+                raise ValueError(f"{owner} is there twice")
+            state.setdefault(owner, {})[key] = tensor
         else:
             state[name] = tensor
     return state

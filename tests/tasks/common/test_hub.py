@@ -207,6 +207,16 @@ def test_a_gallery_is_pushed_and_pulled(tmp_path: Path) -> None:
     assert all(torch.equal(actual[key], expected[key]) for key in expected)
 
 
+def test_a_tensor_with_the_name_of_a_gallery_is_one_line(tmp_path: Path) -> None:
+    properties = {"task": "attributes", "metadata": json.dumps({"attribute_names": ["a"], "prevalence": [0.5]})}
+    tensors = {name: torch.ones(2) for name in ("_extra_state", "_extra_state.features")}
+    save_file(tensors, tmp_path / "model.safetensors", properties)
+    with pytest.raises(
+        ValueError, match=r"^hf:me/faces: its model\.safetensors is damaged, .*_extra_state is there twice"
+    ):
+        hub._read(tmp_path / "model.safetensors", "hf:me/faces")
+
+
 def test_pulling_what_is_not_there_is_one_line(
     serve: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
