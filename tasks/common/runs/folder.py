@@ -101,8 +101,14 @@ def whole_out_folder(
     if out is not None:
         _refuse_existing(Path(out), "--out")
     folder = Path(out) if out is not None else _default_folder(task, default, run)
-    with whole_folder(folder) as temporary:
-        yield folder, temporary
+    try:
+        with whole_folder(folder) as temporary:
+            yield folder, temporary
+    except BaseException:
+        if out is None:
+            with suppress(OSError):  # the disk is gone
+                folder.rmdir()  # it is empty, and kept the name
+        raise
 
 
 def _default_folder(task: InferenceTask[Any], default: str, run: str | None) -> Path:

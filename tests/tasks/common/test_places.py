@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.common.runs.folder import check_new_folder, check_writable, explain_full_disk
+from tasks.common.runs.folder import check_new_folder, check_writable, explain_full_disk, whole_out_folder
 from tests.tasks.common.runs import run_detection, train_detection
 from tests.tasks.common.test_fit import assert_same_end
 
@@ -158,3 +158,15 @@ def test_a_real_full_device_is_recognised(tmp_path: Path) -> None:
         explain_full_disk(tmp_path, lambda: "go"),
     ):
         Path("/dev/full").write_bytes(bytes(10))
+
+
+def test_an_export_that_fails_leaves_no_folder_in_its_run(tmp_path: Path) -> None:
+    task: Any = None  # its name is for exports without a run
+    for _ in range(2):
+        with pytest.raises(OSError, match="full"), whole_out_folder(task, "export", out=None, run=str(tmp_path)):
+            raise OSError("full")
+        assert not list(tmp_path.iterdir())
+    with whole_out_folder(task, "export", out=None, run=str(tmp_path)) as (folder, unfinished):
+        (unfinished / "model.onnx").touch()
+    assert folder == tmp_path / "export"
+    assert [path.name for path in folder.iterdir()] == ["model.onnx"]
