@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from tasks.common.runs.folder import check_new_folder, check_writable, explain_full_disk, whole_out_folder
-from tests.tasks.common.runs import run_detection, train_detection
-from tests.tasks.common.test_fit import assert_same_end
+from tests.tasks.common.runs import end_of_run, run_detection, train_detection
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -137,7 +136,7 @@ def test_a_disk_that_fills_up_costs_a_line_and_no_weights(
     assert not list(run.glob(".*"))
     assert torch.load(run / "last.pt", weights_only=True)["step"] > 0
     assert run_detection("train", "--resume", str(run)).returncode == 0
-    assert_same_end(run, unbroken)
+    assert end_of_run(run) == end_of_run(unbroken)
 
 
 def test_other_errors_are_passed_on(tmp_path: Path) -> None:
