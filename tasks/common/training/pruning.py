@@ -40,10 +40,9 @@ BLOCK = 8  # channels that ONNX Runtime computes at once; other numbers of them 
 def prune_network(task: Task[Any], network: nn.Module, fraction: float) -> tuple[Task[Any], nn.Module]:
     """A smaller network with the weights of the most important channels, and its task.
 
-        importance of a channel = sum over its weights of |w| * sqrt(mean g^2) / mean of these over its layer
+        importance of a channel = sum over its weights of |w| * sqrt(mean g^2)
 
-    with g the gradient of the loss of a batch of training images. Without the division, which layers lose channels
-    depends on how many weights a channel has there, and the last layers lose nearly all (results/compression.md).
+    with g the gradient of the loss of a batch of training images.
 
     Args:
         task: of the network, with training images.
@@ -63,7 +62,7 @@ def prune_network(task: Task[Any], network: nn.Module, fraction: float) -> tuple
         raise ValueError(f"{task.config.backbone.name}: cannot be pruned; expected a network on MobileNet v1")
     model: Any = copy.deepcopy(network)
     _measure_gradients(task, model)
-    importance = in_blocks(GroupTaylorImportance(normalizer="mean", group_reduction="sum"))
+    importance = in_blocks(GroupTaylorImportance(normalizer=None, group_reduction="sum"))
     prune_channels(model, task.config.data.input_size, fraction, importance)
     channels = {"backbone.channels": tuple(model.backbone.layer_channels)}
     pruned = task.with_settings(replace_settings(without_pretrained(task.config), channels))
