@@ -15,7 +15,9 @@ from backbone.base import Backbone
 from backbone.layers import KERAS
 from backbone.mobilenet import MobileNet
 from datasets.types import Image
+from tasks.classification.config import ClassificationConfig
 from tasks.classification.model import ClassificationModel
+from tasks.classification.task import ClassificationTask
 from tasks.common.deploy.bias_correction import correct_biases, read_layers
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
@@ -53,7 +55,8 @@ def floats(tmp_path_factory: pytest.TempPathFactory) -> Path:
             nn.init.normal_(module.bias, 0.5, 0.5)
             nn.init.normal_(module.weight, 1.0, 0.2)
     path = tmp_path_factory.mktemp("floats") / "model.onnx"
-    write_onnx(network, SIDE, path, "classification", {"class_names": list(map(str, range(NUM_CLASSES)))})
+    metadata = ClassificationTask.with_num_classes(ClassificationConfig(), NUM_CLASSES).metadata
+    write_onnx(network, SIDE, path, "classification", metadata)
     return path
 
 

@@ -22,6 +22,7 @@ from tasks.common.deploy.formats.source import ConversionSource
 from tasks.common.deploy.onnx_file import ExportedNetwork, write_onnx
 from tasks.common.deploy.postprocessing import append_graph
 from tasks.common.deploy.session import INPUT
+from tasks.detection.config import DetectionConfig
 from tasks.detection.faster_rcnn_fpn import (
     CROP_CELLS,
     LOSSES,
@@ -34,6 +35,7 @@ from tasks.detection.faster_rcnn_fpn import (
 from tasks.detection.matching import DetectionTargets
 from tasks.detection.onnx_postprocess import region_postprocessing
 from tasks.detection.postprocess import PostprocessConfig
+from tasks.detection.task import DetectionTask
 from tasks.detection.torchvision import _faster_rcnn_name
 from tests.tasks.detection.objects import NO_OBJECTS, NUM_CLASSES, random_truth, targets_of
 
@@ -161,7 +163,7 @@ def network() -> FasterRCNNFPN:
 @pytest.fixture(scope="module")
 def raw(network: FasterRCNNFPN, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("raw") / "model.onnx"
-    write_onnx(network, 96, path, "detection", {})
+    write_onnx(network, 96, path, "detection", DetectionTask.with_num_classes(DetectionConfig(), 3).metadata)
     return path
 
 

@@ -105,7 +105,8 @@ class Convolutions(torch.nn.Module):
 
 def test_logits_stay_in_floats_in_8_bits(tmp_path: Path, rng: np.random.Generator) -> None:
     floats, bits = tmp_path / "floats.onnx", tmp_path / "bits.onnx"
-    write_onnx(Convolutions(), 32, floats, "segmentation", {})
+    metadata = SegmentationTask.with_num_classes(SegmentationConfig(), 4).metadata
+    write_onnx(Convolutions(), 32, floats, "segmentation", metadata)
     images = list(rng.integers(0, 256, (4, 32, 32, 3), np.uint8))
     quantize(floats, bits, images)
     expected, actual = (ExportedModel(path)(images)["logits"] for path in (floats, bits))
