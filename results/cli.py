@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,22 +121,19 @@ def _sweep(words: Sequence[str]) -> int:
         parser.error(f"--weights: expected one for each of the {len(options.widths)} widths")
 
     def run() -> int:
-        from datasets.files import only_process
         from results.sweep import sweep  # only now: torch takes seconds to import
 
-        options.out.mkdir(parents=True, exist_ok=True)
-        with only_process(options.out, "--out"):
-            return sweep(
-                options.task,
-                options.widths,
-                options.sizes,
-                options.out,
-                settings,
-                weights=options.weights,
-                budget_minutes=options.budget,
-            )
+        return sweep(
+            options.task,
+            options.widths,
+            options.sizes,
+            options.out,
+            settings,
+            weights=options.weights,
+            budget_minutes=options.budget,
+        )
 
-    return exit_status(run)
+    return _in_folder(options.out, run)
 
 
 def _tradeoff(words: Sequence[str]) -> int:
@@ -196,24 +193,21 @@ def _compress(words: Sequence[str]) -> int:
     options, settings = parser.parse_known_args(words)
 
     def run() -> int:
-        from datasets.files import only_process
         from results.compress import compress  # only now: torch takes seconds to import
 
-        options.out.mkdir(parents=True, exist_ok=True)
-        with only_process(options.out, "--out"):
-            return compress(
-                options.task,
-                options.student,
-                options.teacher,
-                options.out,
-                settings,
-                teacher_pretrained=options.teacher_pretrained,
-                rows=options.rows,
-                num_seeds=options.seeds,
-                budget_minutes=options.budget,
-            )
+        return compress(
+            options.task,
+            options.student,
+            options.teacher,
+            options.out,
+            settings,
+            teacher_pretrained=options.teacher_pretrained,
+            rows=options.rows,
+            num_seeds=options.seeds,
+            budget_minutes=options.budget,
+        )
 
-    return exit_status(run)
+    return _in_folder(options.out, run)
 
 
 def _ablate(words: Sequence[str]) -> int:
@@ -245,21 +239,18 @@ def _ablate(words: Sequence[str]) -> int:
     options, settings = parser.parse_known_args(words)
 
     def run() -> int:
-        from datasets.files import only_process
         from results.ablate import ablate  # only now: torch takes seconds to import
 
-        options.out.mkdir(parents=True, exist_ok=True)
-        with only_process(options.out, "--out"):
-            return ablate(
-                options.task,
-                options.out,
-                settings,
-                rows=options.rows,
-                num_seeds=options.seeds,
-                budget_minutes=options.budget,
-            )
+        return ablate(
+            options.task,
+            options.out,
+            settings,
+            rows=options.rows,
+            num_seeds=options.seeds,
+            budget_minutes=options.budget,
+        )
 
-    return exit_status(run)
+    return _in_folder(options.out, run)
 
 
 def _bench(words: Sequence[str]) -> int:
@@ -305,6 +296,19 @@ def _bench(words: Sequence[str]) -> int:
         else:
             print_table(results)
         return 0
+
+    return exit_status(run)
+
+
+def _in_folder(folder: Path, study: Callable[[], int]) -> int:
+    """Run a study as the only process that works on its folder; returns the exit status."""
+
+    def run() -> int:
+        from datasets.files import only_process
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with only_process(folder, "--out"):
+            return study()
 
     return exit_status(run)
 
