@@ -27,6 +27,7 @@ from tasks.common.runtime.repository import code_digest
 
 T = TypeVar("T")
 POLL_S = 0.05
+SETTLE_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,9 @@ def join_world(*, on_gpu: bool) -> Iterator[World]:
         ) from error
     finally:
         distributed.destroy_process_group()
+        # DDP keeps gloo's threads alive. One that lets go of the last collective's tensors while Python shuts down
+        # aborts the process, so they get their turn now.
+        time.sleep(SETTLE_S)
 
 
 def _start(*, on_gpu: bool) -> World:
