@@ -1,6 +1,7 @@
 """Structural pruning: the least important channels of a MobileNet v1 are removed from a trained network.
 
-torch-pruning finds the kernels that belong to a channel, in the head, too, and ranks the channels of all layers.
+Each layer keeps about the same part of its channels, as with a smaller width multiplier. torch-pruning finds the
+kernels that belong to a channel, in the head, too, and says how important it is.
 
 Source: Molchanov et al. 2019 (arXiv:1906.10771), section 3; Fang et al. 2023 (arXiv:2301.12900) for the library.
 """
@@ -8,9 +9,9 @@ Source: Molchanov et al. 2019 (arXiv:1906.10771), section 3; Fang et al. 2023 (a
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -18,10 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from backbone.base import convolutions
+from backbone.build import build_backbone
+from backbone.cost import count_cost
 from backbone.mobilenet import MobileNet
 from datasets.batch import map_tensors
 from datasets.loader import TrainingBatches, build_loader
 from datasets.progress import Progress
+from tasks.common.config import BackboneConfig
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs.pretrained import without_pretrained
 from tasks.common.runtime.device import device_of
@@ -32,8 +36,7 @@ from tasks.common.training.step import training_inputs
 
 Importance = Callable[[Any], Tensor]  # channels of torch-pruning that are removed together -> importance of each
 NUM_IMAGES = 512  # training images that the gradients are from
-NUM_STEPS = 500  # in which all channels would be removed
-MAX_PRUNED_FRACTION = 0.9  # of a layer's channels
+NUM_WIDTHS = 512  # between no channels and all of them
 BLOCK = 8  # channels that ONNX Runtime computes at once; other numbers of them take more time, not less
 
 
@@ -58,14 +61,15 @@ def prune_network(task: Task[Any], network: nn.Module, fraction: float) -> tuple
     """
     from torch_pruning.pruner.importance import GroupTaylorImportance  # of the extra `pruning`
 
+    config = task.config
     if not isinstance(getattr(network, "backbone", None), MobileNet):
-        raise ValueError(f"{task.config.backbone.name}: cannot be pruned; expected a network on MobileNet v1")
+        raise ValueError(f"{config.backbone.name}: cannot be pruned; expected a network on MobileNet v1")
     model: Any = copy.deepcopy(network)
     _measure_gradients(task, model)
-    importance = in_blocks(GroupTaylorImportance(normalizer=None, group_reduction="sum"))
-    prune_channels(model, task.config.data.input_size, fraction, importance)
+    importance = GroupTaylorImportance(normalizer=None, group_reduction="sum")
+    prune_channels(model, config.backbone, config.data.input_size, fraction, importance)
     channels = {"backbone.channels": tuple(model.backbone.layer_channels)}
-    pruned = task.with_settings(replace_settings(without_pretrained(task.config), channels))
+    pruned = task.with_settings(replace_settings(without_pretrained(config), channels))
     smaller = pruned.build_model()
     try:
         smaller.load_state_dict(model.state_dict())
@@ -77,14 +81,16 @@ def prune_network(task: Task[Any], network: nn.Module, fraction: float) -> tuple
     return pruned, smaller.to(device_of(network)).eval().requires_grad_(False)
 
 
-def prune_channels(model: Any, input_size: int, fraction: float, importance: Importance) -> None:
-    """Remove the least important channels of the backbone, in place, until no more than the mult-adds are left.
+def prune_channels(
+    model: Any, config: BackboneConfig, input_size: int, fraction: float, importance: Importance
+) -> None:
+    """Remove the least important channels of each layer, in place, until no more than the mult-adds are left.
 
-    The channels of all layers are ranked together, and again after each of `NUM_STEPS` steps. Those of the last layer
-    stay if they are the network's outputs.
+    Those of the last layer stay if they are the network's outputs.
 
     Args:
         model: a network with a MobileNet v1 as its `backbone`; is left in training mode.
+        config: of the backbone.
         input_size: in pixels.
         fraction: of the backbone's mult-adds, in (0, 1].
         importance: of torch-pruning.
@@ -92,49 +98,58 @@ def prune_channels(model: Any, input_size: int, fraction: float, importance: Imp
     Raises:
         ValueError: if it cannot be made that small.
     """
-    import torch_pruning
+    from torch_pruning import DependencyGraph, prune_conv_in_channels, prune_conv_out_channels, prune_linear_in_channels
 
+    set_trainable(model, model.parameters(), [], freeze_bn=True)  # training mode: all parts of the network are used
     images = torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8, device=device_of(model))
-    count_mult_adds = _counter(model.backbone, images)
-    readers = {torch_pruning.prune_conv_in_channels, torch_pruning.prune_linear_in_channels}
-    _make_trainable(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about parameters that are in no layer
-        pruner = torch_pruning.BasePruner(
-            model,
-            images,
-            importance,
-            global_pruning=True,
-            pruning_ratio=1.0,
-            max_pruning_ratio=MAX_PRUNED_FRACTION,
-            iterative_steps=NUM_STEPS,
-            ignored_layers=_other_layers(model),
-            output_transform=_differentiable,
-        )
-        last = convolutions(model.backbone)[-1]
-        group = pruner.DG.get_pruning_group(last, torch_pruning.prune_conv_out_channels, [0])
-        if not readers.intersection(dependency.handler for dependency, _ in group):
-            pruner.ignored_layers.append(last)
-        whole = count_mult_adds()
-        while (left := count_mult_adds()) > fraction * whole:
-            if pruner.current_step == NUM_STEPS:
-                raise ValueError(f"--mult_adds: expected {left / whole:.3f} or more, got {fraction:g}")
-            pruner.step()
+    graph = DependencyGraph().build_dependency(model, images, output_transform=_differentiable, verbose=False)
+
+    def channels_of(layer: nn.Module, rows: Sequence[int]) -> Any:
+        return graph.get_pruning_group(convolutions(layer)[-1], prune_conv_out_channels, list(rows))
+
+    readers = {prune_conv_in_channels, prune_linear_in_channels}
+    layers, channels = list(model.backbone.layers), model.backbone.layer_channels
+    is_read = any(dependency.handler in readers for dependency, _ in channels_of(layers[-1], [0]))
+    narrower = narrower_channels(config, channels, input_size, fraction, keep_last=not is_read)
+    for layer, before, after in zip(layers, channels, narrower, strict=True):
+        if after < before:
+            order = importance(channels_of(layer, range(before))).argsort()
+            channels_of(layer, order[: before - after].tolist()).prune()
 
 
-def in_blocks(importance: Importance) -> Importance:
-    """An importance by which channels are removed `BLOCK` at a time, so that multiples of it are left.
+def narrower_channels(
+    config: BackboneConfig, channels: Sequence[int], input_size: int, fraction: float, *, keep_last: bool = False
+) -> list[int]:
+    """The channels of each layer of the widest network with no more than a fraction of the mult-adds.
 
-    Each channel gets the mean of those beside it in the order of importance, counted from the most important one.
+        min(c, 8 * ceil(k * c / 8))    with k in (0, 1] the same for all layers
+
+    Args:
+        config: of the backbone.
+        channels: c, of each layer.
+        input_size: in pixels.
+        fraction: in (0, 1].
+        keep_last: whether the last layer stays as it is.
+
+    Raises:
+        ValueError: if the narrowest one has more.
     """
+    image = torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8, device="meta")
 
-    def of_blocks(group: Any) -> Tensor:
-        single = importance(group)
-        order = single.argsort(descending=True)
-        means = torch.cat([block.mean().expand_as(block) for block in torch.split(single[order], BLOCK)])
-        return means[order.argsort()]
+    def at_width(step: int) -> list[int]:
+        narrower = [min(count, BLOCK * math.ceil(step * count / NUM_WIDTHS / BLOCK)) for count in channels]
+        return [*narrower[:-1], channels[-1]] if keep_last else narrower
 
-    return of_blocks
+    def mult_adds(step: int) -> int:
+        with torch.device("meta"):
+            return count_cost(build_backbone(config.name, config.conventions, at_width(step)), image).mult_adds
+
+    steps, whole = range(1, NUM_WIDTHS + 1), mult_adds(NUM_WIDTHS)
+    num_possible = bisect_right(steps, fraction * whole, key=mult_adds)
+    if num_possible == 0:
+        least = math.ceil(1000 * mult_adds(1) / whole) / 1000
+        raise ValueError(f"--mult_adds: expected {least:g} or more, got {fraction:g}")
+    return at_width(num_possible)
 
 
 def _measure_gradients(task: Task[Any], model: nn.Module) -> None:
@@ -151,7 +166,7 @@ def _measure_gradients(task: Task[Any], model: nn.Module) -> None:
     loader = build_loader(training_set, batches, num_workers=config.loop.num_workers, collate=task.collate())
     num_batches = min(len(batches), -(-NUM_IMAGES // batches.batch_size))
     squares = {parameter: torch.zeros_like(parameter) for parameter in model.parameters()}
-    _make_trainable(model)
+    set_trainable(model, model.parameters(), [], freeze_bn=True)
     with Progress("gradients of training images", num_batches) as progress:
         for batch in (batch.to(device) for batch in islice(loader, num_batches)):
             unreadable.add(batch.unreadable)
@@ -166,36 +181,6 @@ def _measure_gradients(task: Task[Any], model: nn.Module) -> None:
             progress.advance()
     for parameter, square in squares.items():
         parameter.grad = square.sqrt()
-
-
-def _make_trainable(model: nn.Module) -> None:
-    """Set training mode, in which all parts of the network are used, with fixed batch normalisation."""
-    set_trainable(model, model.parameters(), [], freeze_bn=True)
-
-
-def _counter(backbone: Any, images: Tensor) -> Callable[[], int]:
-    """A function that counts the mult-adds of the convolutions, as their kernels are when it is called."""
-    num_positions: dict[nn.Conv2d, int] = {}
-
-    def count(convolution: nn.Conv2d, _: Any, output: Tensor) -> None:
-        num_positions[convolution] = output.shape[2] * output.shape[3]
-
-    with ExitStack() as hooks, torch.no_grad():
-        for convolution in convolutions(backbone):
-            hooks.enter_context(convolution.register_forward_hook(count))
-        backbone.features(images)
-    return lambda: sum(convolution.weight.numel() * number for convolution, number in num_positions.items())
-
-
-def _other_layers(model: Any) -> list[nn.Module]:
-    """The layers outside the backbone that make channels of their own; depthwise ones follow those before them."""
-    inside = set(model.backbone.modules())
-    return [
-        layer
-        for layer in model.modules()
-        if layer not in inside
-        and (isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1))
-    ]
 
 
 def _differentiable(outputs: Any) -> list[Tensor]:

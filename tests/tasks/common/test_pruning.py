@@ -3,8 +3,9 @@
 import copy
 import dataclasses
 import json
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ from backbone.cost import count_cost
 from tasks.attributes.config import AttributesConfig
 from tasks.attributes.task import AttributesTask
 from tasks.common.cli.main import main
+from tasks.common.config import BackboneConfig
 from tasks.common.model.logits import LogitsModel
 from tasks.common.runs.load import open_run
 from tasks.common.runtime import extras
 from tasks.common.settings import read_config
-from tasks.common.training import pruning
-from tasks.common.training.pruning import prune_channels, prune_network
+from tasks.common.training.pruning import narrower_channels, prune_channels, prune_network
 from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.task import GeolocationTask
 from tests.networks import randomise_bn
@@ -34,11 +35,7 @@ from tests.tasks.conftest import TinyTask, build_config
 
 torch_pruning = pytest.importorskip("torch_pruning")
 SIDE = 64
-
-
-@pytest.fixture(autouse=True)
-def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pruning, "NUM_STEPS", 100)
+BACKBONE = BackboneConfig(name="mobilenet_0.25")
 
 
 def random_images() -> Tensor:
@@ -82,7 +79,7 @@ def prune_by_hand(model: Any, importances: list[Tensor], fraction: float) -> Any
 
     for layer, importance in zip(makers(pruned), importances, strict=True):
         layer.weight.grad = importance[:, None, None, None].expand_as(layer.weight).clone()
-    prune_channels(pruned, SIDE, fraction, importance_of)
+    prune_channels(pruned, BACKBONE, SIDE, fraction, importance_of)
     return pruned.eval()
 
 
@@ -103,12 +100,11 @@ def test_channels_that_nothing_reads_are_removed_without_a_change_of_the_outputs
     assert not torch.allclose(outputs(alive, images), outputs(model, images), atol=1e-3)
 
 
-def test_the_most_important_channels_of_all_layers_are_kept(model: LogitsModel, importances: list[Tensor]) -> None:
+def test_the_most_important_channels_of_each_layer_are_kept(model: LogitsModel, importances: list[Tensor]) -> None:
     pruned = prune_by_hand(model, importances, 0.4)
-    threshold = min(layer.weight.grad.min() for layer in makers(pruned))
     inputs = torch.arange(3)
     for importance, before, after in zip(importances, makers(model), makers(pruned), strict=True):
-        kept = (importance >= threshold).nonzero().flatten()
+        kept = importance.topk(after.out_channels).indices.sort().values
         torch.testing.assert_close(after.weight, before.weight[kept][:, inputs], rtol=0, atol=0)
         inputs = kept
 
@@ -131,19 +127,33 @@ def test_mult_adds_are_those_of_torch_pruning_and_no_more_than_asked_for(
     pruned = prune_by_hand(model, importances, fraction)
     images = random_images()[:1]
     before, after = (count_cost(network.backbone, images).mult_adds for network in (model, pruned))
-    assert fraction - 0.03 < after / before <= fraction
+    assert fraction - 0.08 < after / before <= fraction
     assert after == torch_pruning.utils.count_ops_and_params(convolutions_alone(pruned.backbone), images)[0]
 
 
-@pytest.mark.parametrize("num_channels", [16, 21])
-def test_blocks_are_of_neighbours_in_the_order_of_importance(num_channels: int) -> None:
-    importance = torch.rand(num_channels)
-    blocks = pruning.in_blocks(lambda group: importance)(None)
-    ranks = importance.argsort(descending=True).tolist()
-    for start in range(0, num_channels, 8):
-        rows = ranks[start : start + 8]
-        torch.testing.assert_close(blocks[rows], importance[rows].mean().repeat(len(rows)))
-        assert len(set(blocks[rows].tolist())) == 1, "equal to the last bit, so that they are removed together"
+def backbone_mult_adds(name: str, channels: Sequence[int] | None = None) -> int:
+    return count_cost(build_backbone(name, channels=channels), random_images()[:1]).mult_adds
+
+
+def test_the_mult_adds_of_a_smaller_width_give_its_channels() -> None:
+    wide, narrow = (build_backbone(f"mobilenet_{width}") for width in ("0.5", "0.25"))
+    fraction = backbone_mult_adds("mobilenet_0.25") / backbone_mult_adds("mobilenet_0.5")
+    channels = narrower_channels(BackboneConfig(name="mobilenet_0.5"), wide.layer_channels, SIDE, fraction + 1e-6)
+    assert channels == narrow.layer_channels
+
+
+@pytest.mark.parametrize("fraction", [0.95, 0.6, 0.2])
+def test_no_wider_network_in_blocks_of_8_channels_has_as_few_mult_adds(fraction: float) -> None:
+    name = "mobilenet_0.75"
+    whole = build_backbone(name).layer_channels
+    channels = narrower_channels(BackboneConfig(name=name), whole, SIDE, fraction)
+    most = fraction * backbone_mult_adds(name)
+    assert all(count % 8 == 0 for count in channels)
+    assert backbone_mult_adds(name, channels) <= most
+    # A hair more of each layer, of the layer of which the greatest part is left already, is a block too much.
+    step = max(count / all_of_it for count, all_of_it in zip(channels, whole, strict=True) if count > 8)
+    wider = [min(a, 8 * math.ceil((step + 1e-9) * a / 8)) for a in whole]
+    assert backbone_mult_adds(name, wider) > most
 
 
 def test_all_mult_adds_keep_the_network_as_it_is(model: LogitsModel, importances: list[Tensor]) -> None:
@@ -152,7 +162,7 @@ def test_all_mult_adds_keep_the_network_as_it_is(model: LogitsModel, importances
 
 
 def test_a_network_cannot_lose_all_of_a_layer(model: LogitsModel, importances: list[Tensor]) -> None:
-    with pytest.raises(ValueError, match=r"^--mult_adds: expected 0\.0\d+ or more, got 0\.001$"):
+    with pytest.raises(ValueError, match=r"^--mult_adds: expected 0\.\d+ or more, got 0\.001$"):
         prune_by_hand(model, importances, 0.001)
 
 
