@@ -47,15 +47,17 @@ def ablate(
         The exit status: 0, or 3 if something is left.
 
     Raises:
-        ValueError: if a training fails, or the folder has an ablation with other settings.
+        ValueError: if a training fails, no row is possible, or the folder has an ablation with other settings.
     """
     chosen = _with_counterparts(rows)
     config = read_shared_settings(task_name, settings, OWN_FLAGS)
     base = _base(config)
-    save_shared_settings(out / STUDY, {"task": task_name}, config)
     networks = {row: network_name(row, base.width_mult, config.data.input_size) for row in chosen}
     notes = {row: _why_impossible(task_name, config, networks[row]) for row in chosen}
     possible = [row for row in chosen if not notes[row]]
+    if not possible:
+        raise ValueError(f"--rows: none is possible: {notes[chosen[0]]}")
+    save_shared_settings(out / STUDY, {"task": task_name}, config)
     deadline = deadline_after(budget_minutes)
     num_left = 0
     for seed in range(num_seeds):

@@ -138,6 +138,8 @@ def _print(results: Sequence[CompressedRow], score_name: str) -> None:
         for result in results
     ]
     notes = [f"{result.row}: {result.note}" for result in results if result.note]
+    if any(precision_of(result.row) == "qat" for result in results):
+        notes.append("qat: the steps of `export --int8 --finetune` itself are not counted")
     print_rows(["", score_name, "±", "seeds", *sizes], cells, notes)
 
 

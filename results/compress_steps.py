@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -78,7 +79,7 @@ class Study(NamedTuple):
     def _networks(self, seed: int) -> dict[str, list[Step]]:
         """The commands that make each network of those that it is made of."""
         small, pruned = self.student, self._folder(PRUNED_TEACHER, seed)
-        prune = self._prune(TEACHER, seed, ["--mult_adds", f"{self.mult_adds:.4f}"], pruned)
+        prune = self._prune(TEACHER, seed, ["--mult_adds", f"{math.ceil(1e4 * self.mult_adds) / 1e4:g}"], pruned)
         made = {
             "": [],
             TEACHER: [self._train(TEACHER, seed, self.teacher_pretrained, self.teacher)],
