@@ -11,7 +11,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from onnx import TensorProto, helper
 
 from backbone.faceres import read_faceres
 from backbone.formats import read_state, read_tensors
+from datasets.classification.class_folders import open_labelled
 from datasets.classification.matlab import read_matlab
 from datasets.detection.read import open_detection
 from datasets.geolocation.places import open_places
@@ -274,9 +275,22 @@ def virtual(file: h5py.File) -> None:
     file.create_virtual_dataset("conv_dw_1/kernel:0", layout)
 
 
-def matlab() -> bytes:
-    content = zlib.compress(bytes(2000))
-    return bytes(126) + b"IM" + struct.pack("<II", 15, len(content)) + content
+def matlab_element(kind: int, content: bytes) -> bytes:
+    return struct.pack("<II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+
+def matlab(element: bytes) -> bytes:
+    return bytes(126) + b"IM" + element
+
+
+def matlab_cells(depth: int, *, sides: Sequence[int] = (1, 1)) -> bytes:
+    """Cells within cells, by name file_list."""
+    content = b""
+    for _ in range(depth):
+        flags, dimensions = struct.pack("<II", 1, 0), struct.pack(f"<{len(sides)}i", *sides)
+        parts = [matlab_element(6, flags), matlab_element(5, dimensions), matlab_element(1, b"file_list"), content]
+        content = matlab_element(14, b"".join(parts))
+    return matlab(content)
 
 
 def png(width: int, height: int) -> bytes:
@@ -396,6 +410,14 @@ HOSTILE: dict[str, tuple[Callable[[], Tree], Callable[[Path], object]]] = {
         lambda: {"data.yaml": f"{BILLION}names: *a39\n".encode(), "train/images/x.png": IMAGE},
         open_detection,
     ),
+    "a MATLAB file of cells in cells": (
+        lambda: {"Images/a/1.jpg": JPEG, "train_list.mat": matlab_cells(1500)},
+        lambda root: open_labelled(root, format="stanford_dogs")[0]["train"],
+    ),
+    "a MATLAB file of a million dimensions": (
+        lambda: {"Images/a/1.jpg": JPEG, "train_list.mat": matlab_cells(1, sides=[2**31 - 1] * 10**6)},
+        lambda root: open_labelled(root, format="stanford_dogs")[0]["train"],
+    ),
     "a tar file without an end": (lambda: {"0.tar": endless_tar()}, open_places),
 }
 
@@ -417,7 +439,8 @@ def test_hostile_files_are_refused(name: str) -> None:
 
 def test_a_compressed_list_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.classification.matlab.MAX_BYTES", 1000)
-    (tmp_path / "a.mat").write_bytes(matlab())
+    content = zlib.compress(bytes(2000))
+    (tmp_path / "a.mat").write_bytes(matlab(struct.pack("<II", 15, len(content)) + content))
     with pytest.raises(ValueError, match="more than 1,000 bytes of arrays"):
         read_matlab(tmp_path / "a.mat")
 

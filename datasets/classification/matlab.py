@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 HEADER_BYTES = 128
 MAX_BYTES = 2**26  # of all arrays that are compressed in the file
+MAX_DIMENSIONS = 32
 _COMPRESSED, _MATRIX = 15, 14
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16-{}", 16: "utf-8", 17: "utf-16-{}", 18: "utf-32-{}"}
@@ -72,16 +73,21 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
         position = end if kind == _COMPRESSED else position + -(-(end - position) // 8) * 8
 
 
-def _array(content: bytes, order: str) -> tuple[str, MatlabArray | None]:
-    """Name and value of an array; None for kinds that are not read."""
+def _array(content: bytes, order: str, *, is_cell: bool = False) -> tuple[str, MatlabArray | None]:
+    """Name and value of an array; None for kinds that are not read, as cells of cells."""
     parts = list(_elements(content, order))
     if len(parts) < 3 or len(parts[0][1]) != 8:
         raise ValueError("damaged: an array without flags, dimensions and name")
     array_class = int(np.frombuffer(parts[0][1], f"{order}u4", 1)[0]) & 0xFF
-    count = math.prod(int(side) for side in np.frombuffer(parts[1][1][: len(parts[1][1]) // 4 * 4], f"{order}i4"))
+    sides = np.frombuffer(parts[1][1][: len(parts[1][1]) // 4 * 4], f"{order}i4").tolist()
+    if len(sides) > MAX_DIMENSIONS:  # their product may take hours
+        raise ValueError(f"damaged: an array of {len(sides):,} dimensions")
+    count = math.prod(sides)
     name = parts[2][1].decode("latin-1")
     if array_class == _CELL:
-        values = [_array(part, order)[1] for kind, part in parts[3:] if kind == _MATRIX]
+        if is_cell:  # each would copy what is within it, as deep as a file likes
+            return name, None
+        values = [_array(part, order, is_cell=True)[1] for kind, part in parts[3:] if kind == _MATRIX]
         texts = [value[0] for value in values if isinstance(value, list) and len(value) == 1]
         if len(values) != count:
             raise ValueError(f"damaged: {name!r} has {len(values)} cells, and dimensions for {count}")
