@@ -52,7 +52,7 @@ class FaceDetector:
         self._threads = threading.local()
         try:
             # OpenCV crashes on damaged files.
-            import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"], enable_fallback=0)
             self._detect(np.zeros((CHECK_PX, CHECK_PX, 3), np.uint8))
         except Exception as error:  # ONNX Runtime raises many types
             raise ValueError(f"{path}: not a face detector that OpenCV can read; expected YuNet's ONNX file") from error

@@ -50,6 +50,7 @@ _CHANGES = {
     "os.link": 2,
     "os.truncate": 1,
 }
+_LISTS = ("os.scandir", "os.listdir")
 _NEVER = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect", "pty.spawn")
 
 
@@ -235,7 +236,7 @@ def _outside(root: Path, temporary: Path) -> set[Path]:
 
 
 def _watch(*places: Path) -> list[str]:
-    """What is opened outside the folders, or started, from now on: as Python sees it, not within libraries."""
+    """What is opened, listed or started outside the folders from now on: as Python sees it, not within libraries."""
     found: list[str] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -246,6 +247,10 @@ def _watch(*places: Path) -> list[str]:
             is_written = bool(isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR))
             if isinstance(path, str | bytes) and not _is_allowed(os.fsdecode(path), places, is_written=is_written):
                 found.append(f"{event} {os.fsdecode(path)} {mode}")
+        elif event in _LISTS:
+            (path,) = arguments
+            if isinstance(path, str | bytes) and not _is_allowed(os.fsdecode(path), places, is_written=False):
+                found.append(f"{event} {os.fsdecode(path)}")
         elif event in _CHANGES:
             for path in arguments[: _CHANGES[event]]:
                 if isinstance(path, str | bytes) and not _is_allowed(os.fsdecode(path), places, is_written=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import random
+import re
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -16,6 +18,7 @@ import h5py
 import numpy as np
 import onnx
 import safetensors.torch
+import scipy.io
 import torch
 import yaml
 from onnx import TensorProto, helper
@@ -25,6 +28,7 @@ from backbone.faceres import read_faceres
 from backbone.formats import read_state, read_tensors
 from datasets.celeba import open_attributes
 from datasets.classification.class_folders import open_labelled
+from datasets.classification.stanford_dogs import _read_list
 from datasets.detection.read import open_detection
 from datasets.face_detection import FaceDetector
 from datasets.faces import open_faces
@@ -80,7 +84,7 @@ from tests.datasets.test_any_folder import (
     open_lfw,
     shard,
 )
-from tests.fuzz.damage import Tree
+from tests.fuzz.damage import Tree, damaged_tree
 from tests.fuzz.harness import MAX_BYTES, Reader
 
 Build = Callable[[], Reader]
@@ -207,8 +211,20 @@ def shards_of(kind: str, open_data: Callable[[Path], SplitData[Any]], records: l
     return build
 
 
-def open_classes(root: Path) -> SplitData[Any]:
-    return open_labelled(root)[0]
+def matlab_files() -> Reader:
+    """Each kind of array that is read, and others; as MATLAB writes them, and compressed."""
+    names, labels = np.array([["a/1.jpg"], ["b/\u03a9.jpg"]], object), np.array([[1], [2]])
+    arrays = {"file_list": names, "labels": labels, "x": {"y": labels}, "z": np.array([["a", labels]], object)}
+
+    def write(folder: Path) -> None:
+        for is_compressed in (False, True):
+            scipy.io.savemat(folder / f"{is_compressed}.mat", arrays, do_compression=is_compressed)
+
+    def read(root: Path) -> None:
+        for path in sorted(root.rglob("*.mat")):
+            _read_list(path)
+
+    return Reader(written(write), read)
 
 
 def coco_files() -> Tree:
@@ -379,10 +395,14 @@ def predictions() -> Reader:
 
 
 def input_list() -> Reader:
-    return Reader(
-        {"list.txt": b"# photos\na.jpg\n\nb/c.jpg\n", "a.jpg": JPEG, "b/c.jpg": JPEG},
-        lambda root: find_sources([str(root / "list.txt")]),
-    )
+    """The user's own, which may name any file; here those of its folder alone, or all of the machine's are listed."""
+
+    def damage(tree: Tree, rng: random.Random) -> Tree:
+        tree = damaged_tree(tree, rng)
+        return {name: re.sub(rb"(^|[\r\n])\W*/|\.\.", rb"\1", data) for name, data in tree.items()}
+
+    files = {"list.txt": b"# photos\na.jpg\n\nb/c.jpg\n", "a.jpg": JPEG, "b/c.jpg": JPEG}
+    return Reader(files, lambda root: find_sources([str(root / "list.txt")]), damage=damage)
 
 
 def video() -> Reader:
@@ -429,6 +449,7 @@ READERS: dict[str, Build] = {
         | {"classes.txt": IMAGENET},
     ),
     "stanford_dogs": data_set(lambda root: open_labelled(root, format="stanford_dogs")[0], DOG_IMAGES | DOGS),
+    "matlab": matlab_files,
     "faces": data_set(
         open_faces,
         {f"train/{name}": data for name, data in LFW_IMAGES.items()} | {"val/Eve/1.jpg": JPEG, "val/Eve/2.jpg": JPEG},

@@ -59,6 +59,8 @@ def take(num_bytes: int) -> None:
         (lambda root: (root.parent / "secret").read_bytes(), "^it opened"),  # one of those around
         (lambda root: open(f"{root}x", "rb"), "^it opened"),  # noqa: PTH123, SIM115
         (lambda root: open("/root/x", "rb"), "^it opened"),  # noqa: PTH123, SIM115
+        (lambda root: list(root.parent.iterdir()), "^it opened"),
+        (lambda root: list(os.scandir("/")), "^it opened"),
     ],
 )
 def test_what_breaks_the_law_is_found(read: object, wrong: str) -> None:

@@ -38,7 +38,8 @@ def open_session(path: Path, num_threads: int | None = None) -> Any:
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        # Without its fallback, which prints five lines about a damaged file and tries the same again.
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime raises many types
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a network that ONNX Runtime can read ({reason})") from error

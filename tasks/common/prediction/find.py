@@ -184,7 +184,11 @@ def _in_lines(lines: Iterable[str], name: str, folder: Path) -> Iterator[Source]
         with suppress(OSError):  # the name is longer than names of files can be
             is_folder, is_file = path.is_dir(), path.is_file()
         if is_folder:
-            yield from map(_of_file, _files_of(str(path), IMAGE_SUFFIXES | VIDEO_SUFFIXES)[0])
+            try:
+                files = _files_of(str(path), IMAGE_SUFFIXES | VIDEO_SUFFIXES)[0]
+            except ValueError as error:
+                raise ValueError(f"{name}: line {number}: {error}") from error
+            yield from map(_of_file, files)
         elif is_list or is_file:
             yield _of_file(path)
         else:

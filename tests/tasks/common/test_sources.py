@@ -198,6 +198,9 @@ def test_a_list_that_is_none_is_one_line(tmp_path: Path) -> None:
     expected = "expected a path or a URL a line"
     assert error_of(str(notes)) == f"{notes}: line 1: there is no file 'Dear diary'; {expected}"
     assert error_of(str(empty)) == f"{empty}: an empty list; {expected}"
+    (tmp_path / "new").mkdir()
+    empty.write_text("# nothing yet\nnew\n")
+    assert error_of(str(empty)).startswith(f"{empty}: line 2: {tmp_path / 'new'}: no image or video there; ")
     with pytest.warns(UserWarning, match=r"^1 file passed over: 1 \.txt$"):
         (only,) = find_sources([str(notes), str(photo)])  # as of a shell's `*`
     assert only == Picture(str(photo), photo)
