@@ -275,6 +275,13 @@ def virtual(file: h5py.File) -> None:
     file.create_virtual_dataset("conv_dw_1/kernel:0", layout)
 
 
+def tar_of_digits() -> bytes:
+    """An extended header in which Python's reader searches for minutes (CVE-2024-6232)."""
+    header = tarfile.TarInfo("a")
+    header.type, header.size = tarfile.XHDTYPE, 1_000_000
+    return header.tobuf(tarfile.USTAR_FORMAT) + b"1" * header.size + bytes(-header.size % 512 + 1024)
+
+
 def matlab_element(kind: int, content: bytes) -> bytes:
     return struct.pack("<II", kind, len(content)) + content + bytes(-len(content) % 8)
 
@@ -418,6 +425,7 @@ HOSTILE: dict[str, tuple[Callable[[], Tree], Callable[[Path], object]]] = {
         lambda: {"Images/a/1.jpg": JPEG, "train_list.mat": matlab_cells(1, sides=[2**31 - 1] * 10**6)},
         lambda root: open_labelled(root, format="stanford_dogs")[0]["train"],
     ),
+    "a tar file of digits": (lambda: {"0.tar": tar_of_digits()}, open_places),
     "a tar file without an end": (lambda: {"0.tar": endless_tar()}, open_places),
 }
 

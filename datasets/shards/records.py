@@ -111,9 +111,10 @@ def read_records(shards: Shards, needed: Part, parse: Callable[[TarTexts], A]) -
         values.append(parse(_texts(shards.tars[shard_id].name, index, needed, rows)))
     ids, all_names = np.concatenate(shard_ids), np.concatenate(names)
     if not len(ids):
+        fault = f" ({warnings[0].partition('; ')[0]})" if warnings else ""
         raise ValueError(
             f"{shards.root}: expected tar files with pairs of an image, such as key.jpg, and {PART_NAMES[needed]}; "
-            f"found none in {plural(len(shards.tars), 'tar file')}"
+            f"found none in {plural(len(shards.tars), 'tar file')}{fault}"
         )
     if num_without:
         warnings.append(f"{shards.root}: {plural(num_without, 'image')} without {PART_NAMES[needed]} left out")

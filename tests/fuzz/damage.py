@@ -110,7 +110,7 @@ def damaged_file(data: bytes, rng: random.Random) -> bytes:
         if data.startswith(PNG):
             return with_png_checksums(changed)
         if data[257:262] == b"ustar":
-            return _with_tar_checksums(changed)
+            return with_tar_checksums(changed)
     return changed
 
 
@@ -174,7 +174,7 @@ def with_png_checksums(data: bytes) -> bytes:
     return b"".join([*parts, data[position:]])
 
 
-def _with_tar_checksums(data: bytes) -> bytes:
+def with_tar_checksums(data: bytes) -> bytes:
     blocks = [data[start : start + TAR_BLOCK] for start in range(0, len(data), TAR_BLOCK)]
     for number, block in enumerate(blocks):
         if block[257:262] == b"ustar" and len(block) == TAR_BLOCK:

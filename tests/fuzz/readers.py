@@ -86,6 +86,7 @@ from tests.datasets.test_any_folder import (
 )
 from tests.fuzz.damage import Tree, damaged_tree
 from tests.fuzz.harness import MAX_BYTES, Reader
+from tests.fuzz.tar_damage import SECRET, damaged_shards
 
 Build = Callable[[], Reader]
 IMAGE = cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
@@ -206,7 +207,7 @@ def shards_of(kind: str, open_data: Callable[[Path], SplitData[Any]], records: l
             write_index(folder / f"train{INDEX_SUFFIX}", build_index(folder / "train.tar"))
             (folder / CARD).write_text(json.dumps({"kind": kind} | SHARD_CARD))
 
-        return Reader(written(write), partial(whole, open_data))
+        return Reader(written(write), partial(whole, open_data), around={SECRET: IMAGE}, damage=damaged_shards)
 
     return build
 
@@ -461,7 +462,9 @@ READERS: dict[str, Build] = {
     "celeba_csv": data_set(open_attributes, CELEBA_IMAGES | {"attributes.csv": CELEBA_CSV}),
     "places_csv": data_set(open_places, PLACE_IMAGES | {"places.csv": PLACES}),
     "places_exif": data_set(open_places, {f"{number}.jpg": exif_jpeg() for number in range(3)}),
-    "shards": data_set(open_places, {"0.tar": shard(RECORDS)}),
+    "shards": lambda: Reader(
+        {"0.tar": shard(RECORDS)}, partial(whole, open_places), around={SECRET: IMAGE}, damage=damaged_shards
+    ),
     "shards_classes": shards_of(
         "classification", lambda root: open_labelled(root)[0], [{".cls": b"0"}, {".cls": b"1"}]
     ),
