@@ -40,10 +40,10 @@ def locate(root: Path, folders: Sequence[str], names: Sequence[str], origin: Pat
     """
     folder = _likely_folder(root, folders, names)
     files = [os.path.normpath(os.path.join(folder, name)) for name in names]
-    is_outside = [os.path.isabs(name) or os.path.normpath(name).startswith(os.pardir) for name in names]
     paths = [os.path.join(root, file) for file in files]
-    lost = set(missing_files(paths))
-    rows = [row for row, path in enumerate(paths) if is_outside[row] or path in lost]
+    outside = [_is_outside(name) for name in names]  # where nothing is looked for
+    lost = set(missing_files([path for path, is_outside in zip(paths, outside, strict=True) if not is_outside]))
+    rows = [row for row, path in enumerate(paths) if outside[row] or path in lost]
     if not rows:
         return files, []
     index = _index_files(root)
@@ -179,8 +179,12 @@ def _stem(name: str) -> str:
 def _likely_folder(root: Path, folders: Sequence[str], names: Sequence[str]) -> str:
     """The folder below which most of the first names are files; the first one that exists if none has any."""
     existing = [folder for folder in dict.fromkeys(folders) if os.path.isdir(root / folder)] or ["."]
-    probed = [name for name in names[:NUM_PROBED] if "\0" not in name]
+    probed = [name for name in names[:NUM_PROBED] if "\0" not in name and not _is_outside(name)]
     return max(existing, key=lambda folder: sum(os.path.isfile(root / folder / name) for name in probed))
+
+
+def _is_outside(name: str) -> bool:
+    return os.path.isabs(name) or os.path.normpath(name).startswith(os.pardir)
 
 
 def _index_files(root: Path) -> dict[str, list[tuple[list[str], str]]]:
