@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # A task is a package of this name below `tasks`, with `<Name>Config` and `<Name>Task`.
 TASKS = ("attributes", "classification", "detection", "embedding", "geolocation", "segmentation")
+NAMES = ("class_names", "attribute_names", "identities")  # lists in the metadata
 
 
 def config_class(name: str) -> type[TaskConfig]:
@@ -51,12 +52,19 @@ def check_metadata(name: str, metadata: Mapping[str, Any], origin: object) -> No
     problem = "has no " + " and no ".join(key for key in task.metadata_keys if key not in metadata)
     if problem == "has no ":
         try:
+            for key in NAMES:
+                _require_names(key, metadata.get(key, []))
             task.check_metadata(metadata)
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
             problem = f"is damaged ({error})"
         else:
             return
     raise ValueError(f"{origin}: not a model of tasks.{name}: its label map {problem}; make or download it again")
+
+
+def _require_names(key: str, names: Any) -> None:
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"its {key} are no list of names")
 
 
 def describe_tasks() -> str:

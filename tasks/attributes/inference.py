@@ -39,6 +39,12 @@ class AttributesInference(FaceInference[Attributes]):
         self.attribute_names: list[str] = metadata["attribute_names"]
         self.threshold = resolve_threshold(config.threshold, run=None)  # `load_model` has looked up what is no number
 
+    @classmethod
+    def check_metadata(cls, metadata: Mapping[str, Any]) -> None:
+        """Read the prevalence of the attributes."""
+        if np.array(metadata["prevalence"], float).shape != (len(metadata["attribute_names"]),):
+            raise ValueError("there are not as many values of prevalence as attribute_names")
+
     def _open_data(self) -> SplitData[AttributeImages]:
         return open_data(self.config)
 

@@ -42,6 +42,12 @@ class DetectionInference(InferenceTask[Detections]):
         self.class_names: list[str] = metadata["class_names"]
         self.threshold = resolve_threshold(config.threshold, run=None)  # `load_model` has looked up what is no number
 
+    @classmethod
+    def check_metadata(cls, metadata: Mapping[str, Any]) -> None:
+        """Read the ids of the classes."""
+        if np.array(metadata["category_ids"], np.int64).shape != (len(metadata["class_names"]),):
+            raise ValueError("there are not as many category_ids as class_names")
+
     def _open_data(self) -> SplitData[AnnotatedImages]:
         return open_data(self.config)
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from tasks.common.config import EVALUATION, WITHOUT_RUN, DataConfig, TaskConfig, VerbSettings, require_size_of_name
 from tasks.common.ranges import LeftOpenUnit, Positive, PositiveInt, RightOpenUnit, Settings, require
 
+Method = Literal["classification", "retrieval"]
 DECODING = ("cells.file", "combine_partitionings", "num_neighbours", "bandwidth_km")
 
 
@@ -99,7 +100,7 @@ class GeolocationConfig(TaskConfig):
         ),
     }
 
-    method: Literal["classification", "retrieval"] = "classification"
+    method: Method = "classification"
     data: GeolocationDataConfig = field(default_factory=GeolocationDataConfig)
     cells: CellsConfig = field(default_factory=CellsConfig)
     combine_partitionings: bool = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from datasets.types import Image, Place, Split
 from tasks.common.agreement import Agreement, divergence
 from tasks.common.inference_task import FailureCase, InferenceTask
 from tasks.geolocation.cells import Partitioning, read_cells, write_cells
-from tasks.geolocation.config import GeolocationConfig
+from tasks.geolocation.config import GeolocationConfig, Method
 from tasks.geolocation.data import drop_outside, open_data
 from tasks.geolocation.draw import draw_cells, draw_regions
 from tasks.geolocation.map import CellMap, format_coordinates, format_length
@@ -68,7 +68,9 @@ class GeolocationInference(InferenceTask[Place]):
 
     @classmethod
     def check_metadata(cls, metadata: Mapping[str, Any]) -> None:
-        """Read all cells and coordinates."""
+        """Read the method, all cells and coordinates."""
+        if metadata["method"] not in get_args(Method):
+            raise ValueError("its method is unknown")
         if not [Partitioning.from_json(columns) for columns in metadata["partitionings"]]:
             raise ValueError("there are no cells")
         np.array(metadata["guesses"], float).reshape(-1, 2)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 Tree = dict[str, bytes]
 # What a number, a name or a text in a file may be instead.
@@ -77,6 +80,11 @@ NUMBERS = (
     2**63,
     -1,
 )
+# What a value in JSON or a checkpoint may be instead.
+VALUES: tuple[Any, ...] = (
+    *(None, True, 0, -1, 1.5, math.nan, -math.inf, 2**31, 2**64, 10**400, 1e300),
+    *("", "a", "x" * 5000, "../../x", "\0", "\n", "\ud800", "nan", [], {}, [[]], {"a": 1}, ["a", 1], [0.5] * 2000),
+)
 PNG, TAR_BLOCK = b"\x89PNG\r\n\x1a\n", 512
 _WORD = re.compile(rb"[\w.+-]+")
 
@@ -112,6 +120,23 @@ def damaged_file(data: bytes, rng: random.Random) -> bytes:
         if data[257:262] == b"ustar":
             return with_tar_checksums(changed)
     return changed
+
+
+def damaged_value(value: Any, rng: random.Random, others: Sequence[Any] = ()) -> Any:
+    """A copy of nested dicts and lists in which one value is another, gone, there twice, or has another key."""
+    if not isinstance(value, dict | list) or not value or rng.random() < 0.1:
+        return rng.choice((*VALUES, *others))
+    items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+    place, change = rng.randrange(len(items)), rng.choice(("inside",) * 7 + ("drop", "repeat", "rename"))
+    key, child = items[place]
+    if change == "inside":
+        items[place] = key, damaged_value(child, rng, others)
+    elif change == "drop":
+        del items[place]
+    else:
+        new_key = rng.choice(("", "x", *(key for key, _ in items))) if isinstance(value, dict) else key
+        items[place : place + (change == "rename")] = [(new_key, child)]
+    return dict(items) if isinstance(value, dict) else [child for _, child in items]
 
 
 def _changed(data: bytes, rng: random.Random) -> bytes:

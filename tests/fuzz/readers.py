@@ -50,6 +50,7 @@ from tasks.common.prediction.capture import read_frames
 from tasks.common.prediction.files import PredictionFiles
 from tasks.common.prediction.find import find_sources
 from tasks.common.runs.checkpoint import load_checkpoint, save_best
+from tasks.common.runs.exported import open_exported
 from tasks.common.runs.load import open_run
 from tasks.common.settings import read_config
 from tasks.common.thresholds import read_pooled
@@ -65,6 +66,7 @@ from tasks.geolocation.cells import divide, read_cells, write_cells
 from tasks.geolocation.config import GeolocationConfig
 from tasks.geolocation.retrieval import Im2GPS
 from tasks.geolocation.task import GeolocationTask
+from tasks.registry import config_class, inference_class
 from tests.datasets.images.test_image_bytes import DEEP, KINDS, real_file
 from tests.datasets.strategies import JPEG
 from tests.datasets.test_any_folder import (
@@ -84,7 +86,7 @@ from tests.datasets.test_any_folder import (
     open_lfw,
     shard,
 )
-from tests.fuzz.damage import Tree, damaged_tree
+from tests.fuzz.damage import Tree, damaged_file, damaged_tree, damaged_value
 from tests.fuzz.harness import MAX_BYTES, Reader
 from tests.fuzz.tar_damage import SECRET, damaged_shards
 
@@ -280,24 +282,89 @@ def frozen_graph() -> Reader:
     return Reader({"g.pb": graph.SerializeToString()}, lambda root: read_constants(root / "g.pb"))
 
 
-def onnx_model() -> Reader:
-    def write(folder: Path) -> None:
-        images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 3, 8, 8])
-        scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3, 8, 8])
-        nodes = [
-            helper.make_node("Cast", ["images"], ["x"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", ["x", "w"], ["scores"]),
-        ]
-        weights = [helper.make_tensor("w", TensorProto.FLOAT, [1], [0.5])]
-        model: Any = helper.make_model(
-            helper.make_graph(nodes, "g", [images], [scores], weights), opset_imports=[helper.make_opsetid("", 17)]
-        )
-        model.ir_version = 9
-        metadata = '{"class_names": ["a"], "category_ids": [1]}'
-        helper.set_model_props(model, {"task": "detection", "metadata": metadata, "settings": "{}"})
-        onnx.save(model, folder / "model.onnx")
+def onnx_file(task: str, metadata: dict[str, Any]) -> bytes:
+    """As `export` writes it, with a small network."""
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 3, 8, 8])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3, 8, 8])
+    nodes = [
+        helper.make_node("Cast", ["images"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["x", "w"], ["scores"]),
+    ]
+    weights = [helper.make_tensor("w", TensorProto.FLOAT, [1], [0.5])]
+    model: Any = helper.make_model(
+        helper.make_graph(nodes, "g", [images], [scores], weights), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 9
+    settings = json.dumps({"data.input_size": 8})
+    helper.set_model_props(model, {"task": task, "metadata": json.dumps(metadata), "settings": settings})
+    return model.SerializeToString()  # type: ignore[no-any-return]
 
-    return Reader(written(write), lambda root: ExportedModel(root / "model.onnx", num_threads=1))
+
+def onnx_model() -> Reader:
+    files = {"model.onnx": onnx_file("detection", METADATA["detection"])}
+    return Reader(files, lambda root: ExportedModel(root / "model.onnx", num_threads=1))
+
+
+def place_metadata() -> dict[str, Any]:
+    cells = divide(np.array([10.0, 30.0]), np.array([20.0, 40.0]), max_photos=[1], min_photos=1)
+    partitionings = [part.to_json() for part in cells]
+    return {"method": "classification", "partitionings": partitionings, "guesses": [[10.0, 20.0], [30.0, 40.0]]}
+
+
+# Of a model of each task.
+METADATA: dict[str, dict[str, Any]] = {
+    "attributes": {"attribute_names": ["a", "b"], "prevalence": [0.5, 0.25]},
+    "classification": {"data": "folder", "class_names": ["a", "b"]},
+    "detection": {"class_names": ["a"], "category_ids": [1]},
+    "embedding": {"identities": ["a", "b"], "onnx": {"input_size": 32}},
+    "geolocation": place_metadata(),
+    "segmentation": {"class_names": ["a", "b"], "num_pixels": [10, 20]},
+}
+
+
+def onnx_metadata() -> Reader:
+    """The properties of an export of each task, changed one by one in a file that is whole otherwise."""
+
+    def damage(tree: Tree, rng: random.Random) -> Tree:
+        name = rng.choice(sorted(tree))
+        model = onnx.load_model_from_string(tree[name])
+        prop = rng.choice([*model.metadata_props, *(prop for prop in model.metadata_props if prop.key == "metadata")])
+        if rng.random() < 0.6 and prop.key != "task":
+            prop.value = json.dumps(damaged_value(json.loads(prop.value), rng))
+        else:
+            prop.value = damaged_file(prop.value.encode(), rng).decode("utf-8", "replace")
+        return {name: model.SerializeToString()}
+
+    def read(root: Path) -> None:
+        for path in root.glob("*/model.onnx"):
+            model = open_exported(path.parent.name, config_class(path.parent.name)(), path.parent)
+            if model is not None:
+                model.task.predictor_settings()
+
+    return Reader({f"{task}/model.onnx": onnx_file(task, METADATA[task]) for task in METADATA}, read, damage=damage)
+
+
+def checkpoints() -> Reader:
+    """Of each task, with other values in a file that is whole."""
+    tensors = (torch.zeros(2), torch.zeros(0, 3), torch.full((2,), torch.nan), torch.zeros(8, dtype=torch.int8))
+
+    def damage(tree: Tree, rng: random.Random) -> Tree:
+        name, file = rng.choice(sorted(tree)), io.BytesIO()
+        content = torch.load(io.BytesIO(tree[name]), weights_only=True)
+        torch.save(damaged_value(content, rng, others=tensors), file)
+        return {name: file.getvalue()}
+
+    def write(folder: Path) -> None:
+        for task, metadata in METADATA.items():
+            (folder / task).mkdir()
+            save_best(folder / task, {"task": task, "model": STATE, "metadata": metadata, "epoch": 3})
+
+    def read(root: Path) -> None:
+        for path in root.glob("*/best.pt"):
+            content = load_checkpoint(path, path.parent.name)
+            inference_class(path.parent.name)(config_class(path.parent.name)(), content["metadata"])
+
+    return Reader(written(write), read, damage=damage)
 
 
 def face_detector() -> Reader:
@@ -308,8 +375,7 @@ def face_detector() -> Reader:
 
 
 def checkpoint() -> Reader:
-    metadata = {"class_names": ["a"], "category_ids": [1]}
-    content = {"task": "detection", "model": STATE, "metadata": metadata, "epoch": 3}
+    content = {"task": "detection", "model": STATE, "metadata": METADATA["detection"], "epoch": 3}
     return Reader(
         written(lambda folder: save_best(folder, content)), lambda root: load_checkpoint(root / "best.pt", "detection")
     )
@@ -498,8 +564,10 @@ READERS: dict[str, Build] = {
     "npz": faceres,
     "frozen_graph": frozen_graph,
     "onnx": onnx_model,
+    "onnx_metadata": onnx_metadata,
     "face_detector": face_detector,
     "checkpoint": checkpoint,
+    "checkpoints": checkpoints,
     "retrieval_run": retrieval_run,
     "gallery": gallery(6),
     "embedded_photos": embedded_photos,

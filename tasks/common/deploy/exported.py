@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ class ExportedModel:
                 "`export` writes it; export the run again"
             ) from error
         if task not in (None, self.task):
-            raise ValueError(f"{path}: was exported from the {self.task} task, not from {task}")
+            raise ValueError(f"{path}: was exported from the task {reprlib.repr(self.task)}, not from {task}")
         check_metadata(self.task, self.metadata, path)
         self.path = path
         self.has_postprocessing = SETTINGS in properties

@@ -19,7 +19,6 @@ from datasets.files import atomic_write
 from tasks.common.legacy import upgrade_checkpoint
 from tasks.registry import TASKS, check_metadata
 
-NAMES = ("class_names", "attribute_names", "identities")  # lists of names in the metadata
 EXTRA_STATE = "_extra_state"  # torch's name for what a module has besides its tensors
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
@@ -121,10 +120,6 @@ def check_content(content: Any, origin: str, task_name: str | None = None) -> di
         raise ValueError(f"{origin}: not a checkpoint of this suite: its `model` is no state dict")
     if not isinstance(metadata, dict):
         raise ValueError(f"{origin}: not a checkpoint of this suite: its `metadata` is no mapping")
-    for key in NAMES:
-        names = metadata.get(key, ())
-        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"{origin}: not a checkpoint of this suite: its {key} are no list of names")
     check_metadata(task, metadata, origin)
     return checked
 

@@ -45,8 +45,7 @@ def open_exported(
     if not model.has_postprocessing:
         return None
     for key, built_in in model.settings.items():
-        value = get_setting(config, key)
-        if key in given and value != built_in:
+        if key in given and (value := get_setting(config, key)) != built_in:
             raise ValueError(f"{key}: {built_in} is built into {path}; export the run again with --{key} {value}")
     task = inference_class(name)(with_threshold(config, run), model.metadata)
     return ExportedPredictor(task, model)

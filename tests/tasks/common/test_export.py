@@ -117,7 +117,7 @@ def test_external_files_and_those_of_other_tasks_are_refused(exported: Path, tmp
     model: Any = onnx.load(other / "model.onnx")
     onnx.helper.set_model_props(model, {"task": "embedding", "metadata": "{}", "settings": "{}"})
     onnx.save(model, other / "model.onnx")
-    with pytest.raises(ValueError, match=r"model\.onnx: was exported from the embedding task, not from detection"):
+    with pytest.raises(ValueError, match=r"model\.onnx: was exported from the task 'embedding', not from detection"):
         open_exported("detection", DetectionConfig(), other)
     for metadata, settings in (("{", "{}"), ("{}", "[1]"), ("3", "{}")):
         onnx.helper.set_model_props(model, {"task": "detection", "metadata": metadata, "settings": settings})

@@ -168,7 +168,7 @@ def with_properties(**changes: str) -> Callable[[Path], None]:
         ),
         (with_properties(metadata="[" * 100_000), "is damaged, or was not written"),
         (with_properties(metadata="[]"), "its `metadata` is no mapping"),
-        (with_properties(metadata='{"class_names": 3}'), "its class_names are no list of names"),
+        (with_properties(metadata='{"class_names": 3, "category_ids": []}'), "its class_names are no list of names"),
         (with_properties(task="foo"), "a checkpoint of the task 'foo'; expected one of attributes, "),
         (with_properties(task="common"), "a checkpoint of the task 'common'; expected one of attributes, "),
     ],
