@@ -188,7 +188,7 @@ def test_compressed_files_and_too_little_memory_are_not_called_damage(
 def test_metadata_without_what_the_task_needs_are_one_line(tmp_path: Path, task: str) -> None:
     keys = inference_class(task).metadata_keys
     cells = {"cell": ["1"], "lat_deg": [0.0], "lng_deg": [0.0], "num_photos": [1]}
-    whole: dict[str, Any] = dict.fromkeys(keys, []) | {"partitionings": [cells], "method": "classification"}
+    whole: dict[str, Any] = {key: [] for key in keys} | {"partitionings": [cells], "method": "classification"}
     save_best(tmp_path, content(1) | {"task": task, "metadata": whole})
     load_checkpoint(tmp_path / "best.pt")
     for key in keys:
@@ -233,5 +233,6 @@ def test_damaged_cells_are_one_line(tmp_path: Path, cells: object) -> None:
 )
 def test_content_of_another_shape_is_one_line(tmp_path: Path, changes: dict[str, object]) -> None:
     save_best(tmp_path, content(1) | changes)
-    with pytest.raises(ValueError, match=r"^[^\n]*best\.pt: (not a (checkpoint|model) of|a checkpoint of the task)[^\n]*$"):
+    expected = r"^[^\n]*best\.pt: (not a (checkpoint|model) of|a checkpoint of the task)[^\n]*$"
+    with pytest.raises(ValueError, match=expected):
         load_checkpoint(tmp_path / "best.pt")
