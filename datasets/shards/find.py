@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import braceexpand
 
@@ -97,12 +98,14 @@ def _split_in(names: Sequence[str]) -> Split | None:
 
 
 def _remote_shards(text: str, setting: str) -> Shards:
-    if public_name(text) != text:
+    is_http = text.startswith(("http://", "https://"))
+    parts = urlsplit(text)
+    if parts.password is not None or (is_http and parts.username):  # Azure's container@account is none
         raise ValueError(
-            f"{setting}: {public_name(text)}: expected a URL without a user and a password, since settings are written "
-            "into the folders of runs"
+            f"{setting}: {public_name(text)}: expected a URL without a password, since settings are written into the "
+            "folders of runs"
         )
-    if text.startswith(("http://", "https://")) and not text.endswith(".tar"):
+    if is_http and not text.endswith(".tar"):
         raise ValueError(f"{setting}: {text}: expected a list such as {{0000..0009}}.tar at its end")
     urls = list(_expand(text, setting)) if text.endswith(".tar") else bucket_tars(text)
     if not urls:

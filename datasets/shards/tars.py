@@ -27,6 +27,9 @@ BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf
 TIMEOUT_S, NUM_TRIES, PAUSE_S = 30.0, 3, 1.0
 MAX_TAR_BYTES, MAX_INDEX_BYTES = 64 << 30, 1 << 30
 _CHUNK_BYTES = 1 << 20
+# What fsspec's packages call the version of a file, in lower case without "_"; of all its properties at once, `ukey` is
+# a hash, which for S3 depends on how they were asked for.
+_VERSION_KEYS = ("etag", "md5hash", "blobid", "generation", "lastmodified", "mtime", "created")
 _NUM_THREADS = 16
 _MISSING = (403, 404, 410)  # buckets that nobody may list answer 403
 _WITHOUT_HEAD = (403, 405, 501)  # answers of servers that do not tell about a file what they would send
@@ -64,10 +67,12 @@ class RemoteTar:
     Attributes:
         url: without a password.
         num_bytes: its size.
+        version: what its server or bucket calls this content, such as an ETag; empty where it says nothing.
     """
 
     url: str
     num_bytes: int
+    version: str = ""
 
     @property
     def name(self) -> str:
@@ -80,21 +85,22 @@ class RemoteTar:
         Raises:
             UrlError: if it cannot be read.
         """
-        return self._copy(self.url, ".tar", self.num_bytes)
+        return self._copy(self.url, ".tar", self.num_bytes, self.version)
 
     def index_file(self) -> Path | None:
         """A copy of the index beside it; None if there is none."""
         url = beside(self.url, urlsplit(self.url).path.rpartition("/")[2].removesuffix(".tar") + INDEX_SUFFIX)
         try:
-            num_bytes = remote_size(url)
+            num_bytes, version = remote_state(url)
         except MissingUrlError:
             return None
         if num_bytes > MAX_INDEX_BYTES:
             raise ValueError(f"{url}: {num_bytes:,} bytes; expected at most {MAX_INDEX_BYTES:,}")
-        return self._copy(url, INDEX_SUFFIX, num_bytes)
+        return self._copy(url, INDEX_SUFFIX, num_bytes, version)
 
-    def _copy(self, url: str, suffix: str, num_bytes: int) -> Path:
-        digest = hashlib.blake2b(f"{url} {num_bytes} {self.num_bytes}".encode(), digest_size=16).hexdigest()
+    def _copy(self, url: str, suffix: str, num_bytes: int, version: str) -> Path:
+        about = f"{url} {num_bytes} {version} {self.num_bytes} {self.version}"
+        digest = hashlib.blake2b(about.encode(), digest_size=16).hexdigest()
         path = cache_dir() / "shards" / f"{digest}{suffix}"
         if path.is_file():
             return path
@@ -132,11 +138,11 @@ def remote_tars(urls: Sequence[str]) -> tuple[RemoteTar, ...]:
         ValueError: naming the first one that cannot be read.
     """
     with ThreadPoolExecutor(_NUM_THREADS) as executor:
-        sizes = list(executor.map(remote_size, urls))
-    for url, size in zip(urls, sizes, strict=True):
+        states = list(executor.map(remote_state, urls))
+    for url, (size, _) in zip(urls, states, strict=True):
         if size > MAX_TAR_BYTES:
             raise ValueError(f"{url}: {size / 2**30:.0f} GiB; expected at most {MAX_TAR_BYTES >> 30}")
-    return tuple(map(RemoteTar, urls, sizes))
+    return tuple(RemoteTar(url, *state) for url, state in zip(urls, states, strict=True))
 
 
 def bucket_tars(folder: str) -> list[str]:
@@ -151,8 +157,8 @@ def bucket_tars(folder: str) -> list[str]:
     return sorted(f"{folder.rstrip('/')}/{name}" for name in names)  # `path` may lack a host, as of hdfs
 
 
-def remote_size(url: str) -> int:
-    """The size of what is at a URL, in bytes.
+def remote_state(url: str) -> tuple[int, str]:
+    """The size of what is at a URL, in bytes, and its version, see `RemoteTar`.
 
     Raises:
         MissingUrlError: if there is nothing.
@@ -161,13 +167,15 @@ def remote_size(url: str) -> int:
     if not _is_http(url):
         with _faults(url):
             files, path = fsspec.core.url_to_fs(url)
-            size = files.info(path)["size"]
+            about = {key.lower().replace("_", ""): value for key, value in files.info(path).items()}
+        size, keys = about["size"], _VERSION_KEYS
     else:
         with _faults(url), _headers(url) as response:
-            size = response.headers.get("Content-Length")
+            about = {key.lower(): value for key, value in response.headers.items()}
+        size, keys = about.get("content-length"), ("etag", "last-modified")
     if not str(size).isdecimal():
         raise UrlError(f"{url}: the server does not say how large it is; download it, and give the file")
-    return int(size)
+    return int(size), next((str(about[key]) for key in keys if about.get(key)), "")
 
 
 def _headers(url: str) -> http.client.HTTPResponse:
@@ -186,7 +194,8 @@ def read_url(url: str, max_bytes: int) -> bytes:
         MissingUrlError: if there is nothing.
         ValueError: naming the URL, if it cannot be read, or is too large.
     """
-    if (size := remote_size(url)) > max_bytes:
+    size, _ = remote_state(url)
+    if size > max_bytes:
         raise ValueError(f"{url}: {size:,} bytes; expected at most {max_bytes:,}")
     with _faults(url), _open(url) as file:
         return file.read(size)

@@ -368,6 +368,10 @@ def test_with_an_index_beside_it_a_remote_tar_file_is_copied_when_it_is_used(
     assert source[6].image.mean() == pytest.approx(6, abs=2)
     (copy,) = cache.rglob("*.tar")
     assert copy.read_bytes() == (classes / "1.tar").read_bytes()
+    changed = copy.read_bytes()[:-1] + b"x"
+    files.pipe("/b/1.tar", changed)  # another one of the same size
+    assert labels(open_root(bucket))[6].image.mean() == pytest.approx(6, abs=2)
+    assert {path.read_bytes() for path in cache.rglob("*.tar")} == {copy.read_bytes(), changed}
     files.pipe("/b/0.tar", b"shorter")
     monkeypatch.setattr("datasets.shards.tars.PAUSE_S", 0)
     with pytest.raises(ValueError, match=r"^memory://b/0.tar: 7 of its"):
@@ -379,9 +383,11 @@ def test_with_an_index_beside_it_a_remote_tar_file_is_copied_when_it_is_used(
     [
         ("s3://b/{0..1}.tar", r"^s3://b/0.tar: a package for it is missing: Install s3fs"),
         ("file:///etc/{0..1}.tar", r"^file:///etc/0.tar: expected a folder, a tar file, http"),
+        ("abfs://b@account.dfs.core.windows.net/{0..1}.tar", r"0.tar: a package for it is missing: .*adlfs"),
+        ("abfs://b:s3cret@account/{0..1}.tar", r"^data.root: abfs://account/.*: expected a URL without a password"),
         ("simplecache::memory://b/0.tar", r"expected a folder, a tar file, http"),
         ("https://127.0.0.1:1/0.tar", r"^https://127.0.0.1:1/0.tar: cannot be read \(.*refused\)$"),
-        ("https://me:s3cret@127.0.0.1:1/0.tar", r"127.0.0.1:1/0.tar: expected a URL without a user and a password"),
+        ("https://me:s3cret@127.0.0.1:1/0.tar", r"127.0.0.1:1/0.tar: expected a URL without a password"),
         ("https://127.0.0.1:1/folder", r"expected a list such as .*\.tar"),
     ],
 )
@@ -403,7 +409,7 @@ def test_expired_credentials_are_a_line(bucket: str, monkeypatch: pytest.MonkeyP
     assert "\n" not in str(caught.value)
 
 
-def test_tar_files_at_urls(classes: Path) -> None:
+def test_tar_files_at_urls(classes: Path, cache: Path) -> None:
     """And a list with a gap; a redirect leads to no file. Where nobody may list a bucket, what is missing is a 403."""
     with serve(classes, missing=403) as url:
         assert len(labels(open_root(f"{url}/{{0..1}}.tar"))) == 8
@@ -411,6 +417,10 @@ def test_tar_files_at_urls(classes: Path) -> None:
         source = labels(open_root(f"{url}/{{0..1}}.tar"))
         assert source.id(5) == f"{url}/1.tar/5.jpg"
         np.testing.assert_array_equal(source[5].image, labels(classes)[5].image)
+        copies = set(cache.rglob("*.tar"))
+        os.utime(classes / "1.tar", (0, 0))  # another one of the same size
+        assert len(labels(open_root(f"{url}/{{0..1}}.tar"))) == 8
+        assert len(set(cache.rglob("*.tar")) - copies) == 1
         with pytest.raises(ValueError, match=rf"^{url}/2.tar: the server answered 404 \(File not found\)$"):
             open_root(f"{url}/{{0..2}}.tar")
         (classes / CARD).write_text(f'{{"kind": {"1" * 5000}}}')
