@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ MAX_NAME_BYTES = 1024  # all names are stored as long as the longest
 MAX_TEXT_BYTES = 64 << 20  # of a record: COCO's outlines of a crowd
 # Endings of masks, where a record has another image, too.
 MASK_ENDINGS = (b"mask.png", b"seg.png", b"segmentation.png", b"label.png", b"labels.png", b"png")
+_CONTROL = re.compile(rb"[\0-\x1f\x7f]")  # in names, which are in lines of messages
 _IMAGE_ENDINGS = frozenset(suffix[1:].encode() for suffix in IMAGE_SUFFIXES)
 
 
@@ -67,7 +69,7 @@ class TarIndex:
         image_spans: int64 (N, 2), offset and size in bytes of each image.
         mask_spans: int64 (N, 2), of the mask beside each; size 0 for none.
         texts: of `key.json`, and of `key.cls` or else `key.txt`.
-        num_unused: members whose record has no image, or that are there twice.
+        num_unused: members whose record has no image, that are there twice, or whose names are too long or no text.
         fault: what is missing of a truncated file, a line; empty for nothing.
     """
 
@@ -140,7 +142,7 @@ def build_index(tar: Path, name: str | None = None) -> TarIndex:
             stem, _, ending = base.partition(b".")
             ending = ending.lower()
             record = groups.setdefault(folder + slash + stem, {})
-            is_used = stem and ending not in record and len(member.name) <= MAX_NAME_BYTES
+            is_used = stem and ending not in record and _is_name(member.name)
             num_unused += not is_used
             if is_used:  # without a stem it is hidden, as the files are that macOS adds
                 record[ending] = member
@@ -174,6 +176,10 @@ def build_index(tar: Path, name: str | None = None) -> TarIndex:
         num_unused,
         fault,
     )
+
+
+def _is_name(name: bytes) -> bool:
+    return len(name) <= MAX_NAME_BYTES and not _CONTROL.search(name)
 
 
 def write_index(path: Path, index: TarIndex) -> None:
@@ -214,7 +220,9 @@ def read_index(path: Path) -> TarIndex | None:
 
 
 def _is_sound(index: TarIndex) -> bool:
-    """Whether all of its offsets are within the files."""
+    """Whether all of its offsets are within the files, and its names are such as `build_index` takes."""
+    if any(map(_CONTROL.search, index.names.tolist())):
+        return False
     for spans in (index.image_spans, index.mask_spans):
         is_integral = spans.dtype == np.int64 and spans.shape == (len(index), 2)
         if not is_integral or (spans < 0).any() or (spans > index.num_bytes).any():

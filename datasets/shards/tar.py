@@ -93,7 +93,7 @@ def _members(name: str, data: mmap.mmap) -> Iterator[Member]:
         if is_empty:
             size = 0
         if offset + size > len(data):
-            lost = member_name[:100].decode(errors="replace")
+            lost = " ".join(member_name[:100].decode(errors="replace").split())
             raise TruncatedTarError(f"{name}: it ends in {lost}, after {position:,} bytes of whole members")
         if kind in _FILES and not is_empty and not extended.is_sparse:
             yield Member(member_name, offset, size)

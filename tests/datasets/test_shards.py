@@ -509,9 +509,10 @@ def test_tar_files_are_written_as_tar_files_alone(
 
 
 def test_members_of_no_record_are_counted(classes: Path) -> None:
-    """Hidden ones, as macOS adds, texts without an image, a member that is there twice, an image without a label."""
+    """Hidden ones, as macOS adds, texts without an image, a member that is there twice, an image without a label, and
+    a name that would break a message's line."""
     with tarfile.open(classes / "0.tar", "a") as archive:
-        for name in ("._0.jpg", "8.cls", "1.CLS", "9.jpg"):
+        for name in ("._0.jpg", "8.cls", "1.CLS", "9.jpg", "10\n.jpg", "10\n.cls"):
             member = tarfile.TarInfo(name)
             member.size = 1
             archive.addfile(member, io.BytesIO(b"1"))
@@ -520,5 +521,5 @@ def test_members_of_no_record_are_counted(classes: Path) -> None:
     assert source.class_ids.tolist() == [0, 1] * 4
     assert source.warnings == [
         f"{classes}: 1 image without key.cls or key.txt left out",
-        f"{classes}: 3 members of no image, or there twice, left out",
+        f"{classes}: 5 members of no image, or there twice, left out",
     ]

@@ -31,9 +31,29 @@ from tasks.common.prediction.sources import InputImage, Live, Picture, Source
 MAX_BATCH_BYTES = 128 * 2**20  # of a batch's images, unless one alone is larger
 NUM_THREADS = 2
 NUM_AHEAD = 2 * NUM_THREADS  # images that are read before they are asked for
+MAX_LISTED = 20  # images that are left out
 SECONDS_PER_LINE = 1.0  # of a video or stream
 
 Line = Callable[[Result[Any]], str]
+
+
+@dataclass
+class LeftOut:
+    """Images without a prediction; of a million of them memory has the first few.
+
+    Attributes:
+        num_images: how many.
+        first_reasons: a line for each of the first MAX_LISTED.
+    """
+
+    num_images: int = 0
+    first_reasons: list[str] = field(default_factory=list)
+
+    def add(self, reason: str) -> None:
+        """Count an image."""
+        self.num_images += 1
+        if len(self.first_reasons) < MAX_LISTED:
+            self.first_reasons.append(reason)
 
 
 @dataclass
@@ -42,15 +62,15 @@ class PredictionReport:
 
     Attributes:
         num_images: the number of images and frames in the folder, earlier ones included.
-        unreadable: a line for each image that could not be read.
-        refused: a line for each image that the task's preprocessing found nothing in, such as no face.
+        unreadable: the images that could not be read.
+        refused: the images that the task's preprocessing found nothing in, such as no face.
         is_interrupted: whether it was stopped before the last image. A camera or stream does not end by itself, so that
             stopping it is no interruption.
     """
 
     num_images: int = 0
-    unreadable: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    unreadable: LeftOut = field(default_factory=LeftOut)
+    refused: LeftOut = field(default_factory=LeftOut)
     is_interrupted: bool = False
 
 
@@ -109,7 +129,7 @@ def predict_sources(
     if report.num_images == 0 and not stop and not files.is_part:
         raise ValueError(
             f"none of {plural(len(sources), 'input')} could be read; the first: "
-            f"{(report.unreadable + report.refused)[0]}"
+            f"{(report.unreadable.first_reasons + report.refused.first_reasons)[0]}"
         )
     if not report.is_interrupted:
         files.finish()
@@ -196,7 +216,7 @@ class _Reader:
             self._progress.print(f"{source.name}: it ended, or the connection broke, after {num_frames:,} frames")
 
     def _leave_out(self, left_out: _LeftOut) -> None:
-        (self._report.refused if left_out.is_refused else self._report.unreadable).append(left_out.reason)
+        (self._report.refused if left_out.is_refused else self._report.unreadable).add(left_out.reason)
 
 
 class _Writer:

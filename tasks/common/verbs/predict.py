@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -25,15 +24,13 @@ from tasks.common.prediction.find import find_sources
 from tasks.common.prediction.model import Model
 from tasks.common.prediction.open import load_model
 from tasks.common.prediction.parts import Parts
-from tasks.common.prediction.pipeline import predict_sources
+from tasks.common.prediction.pipeline import LeftOut, predict_sources
 from tasks.common.prediction.result import Result
 from tasks.common.prediction.source_list import SourceList
 from tasks.common.runs.folder import check_out_folder, check_writable, explain_full_disk, out_folder
 from tasks.common.runtime.launch import process_rank
 from tasks.common.runtime.signals import INTERRUPTED, stop_signals
 from tasks.common.settings import flatten
-
-MAX_LISTED = 20  # files that were left out
 
 
 def predict(name: str, arguments: Arguments) -> int:
@@ -126,13 +123,13 @@ def _record_of(result: Result[Any]) -> str:
     return json.dumps(result.to_dict())
 
 
-def _print_left_out(what: str, lines: Sequence[str]) -> None:
-    if lines:
-        print(f"warning: {plural(len(lines), 'image')} {what}:", file=sys.stderr)
-        for line in lines[:MAX_LISTED]:
-            print(f"  {line}", file=sys.stderr)
-        if len(lines) > MAX_LISTED:
-            print(f"  and {len(lines) - MAX_LISTED} more", file=sys.stderr)
+def _print_left_out(what: str, left_out: LeftOut) -> None:
+    if left_out.num_images:
+        print(f"warning: {plural(left_out.num_images, 'image')} {what}:", file=sys.stderr)
+        for reason in left_out.first_reasons:
+            print(f"  {reason}", file=sys.stderr)
+        if (num_more := left_out.num_images - len(left_out.first_reasons)) > 0:
+            print(f"  and {num_more:,} more", file=sys.stderr)
 
 
 def _digest(model: Model[Any]) -> str:

@@ -23,7 +23,7 @@ from datasets.images.read import Decoding, read_image, write_image
 from datasets.types import Image, PreparedImage
 from tasks.common.inference_task import BATCH_SIZE
 from tasks.common.prediction.files import RECORDS, UNFINISHED, PredictionFiles, SaveFormat, check_formats, is_unfinished
-from tasks.common.prediction.pipeline import PredictionReport, predict_sources
+from tasks.common.prediction.pipeline import LeftOut, PredictionReport, predict_sources
 from tasks.common.prediction.result import Result
 from tasks.common.prediction.sources import InputImage, Live, Picture, Source, Video
 from tasks.common.runtime.signals import stop_signals
@@ -129,7 +129,8 @@ def test_a_file_name_need_not_be_utf_8(tmp_path: Path) -> None:
     out = tmp_path / "out"
     report = run(Sizes(), [photo, video], out)
     assert report.num_images == 1
-    assert report.unreadable == [f"{video}: OpenCV cannot open a video whose name is not UTF-8; rename it"]
+    (reason,) = report.unreadable.first_reasons
+    assert reason == f"{video}: OpenCV cannot open a video whose name is not UTF-8; rename it"
     assert read_image(out / f"{LATIN_1}.jpg").shape == (24, 32, 3)
     assert [Path(record["image"]) for record in records(out)] == [photo]
 
@@ -167,18 +168,21 @@ def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch:
     assert records(tmp_path / "other") == []
 
 
-def test_what_could_not_be_read_is_listed(tmp_path: Path) -> None:
+def test_what_could_not_be_read_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = pictures(tmp_path / "in", 2)
     broken, missing, video = tmp_path / "broken.jpg", tmp_path / "missing.jpg", tmp_path / "cut.mp4"
     broken.write_text("no image")
     video.write_bytes(b"no video")
     report = run(Sizes(), [good[0], broken, missing, video, good[1]], tmp_path / "out")
     assert report.num_images == 2
-    assert report.unreadable == [
+    assert report.unreadable.first_reasons == [
         f"{broken}: not an image in a format that is read",
         f"{missing}: No such file or directory",
         f"{video}: OpenCV cannot read this video",
     ]
+    monkeypatch.setattr("tasks.common.prediction.pipeline.MAX_LISTED", 2)  # else memory grows with what is left out
+    left_out = run(Sizes(), [good[0], *[missing] * 5], tmp_path / "many").unreadable
+    assert left_out == LeftOut(5, [f"{missing}: No such file or directory"] * 2)
     with pytest.raises(ValueError, match=r"none of 1 input could be read; the first: .*broken\.jpg: not an image"):
         run(Sizes(), [broken], tmp_path / "other")
 
@@ -372,7 +376,7 @@ class LiveFrames(Live):
 def test_a_stream_that_ends_is_complete_and_a_line_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     report = run(Sizes(), [LiveFrames("camera 3", 3, 5.0)], out, line=str)
-    assert (report.num_images, report.is_interrupted, report.unreadable) == (10, False, [])
+    assert (report.num_images, report.is_interrupted, report.unreadable) == (10, False, LeftOut())
     assert [record["frame"] for record in records(out)] == list(range(0, 30, 3))
     assert num_frames(out / "camera 3.mp4") == 28  # at its own speed, with each frame in place of the ones dropped
     assert not is_unfinished(out)
