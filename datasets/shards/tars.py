@@ -29,7 +29,7 @@ MAX_TAR_BYTES, MAX_INDEX_BYTES = 64 << 30, 1 << 30
 _CHUNK_BYTES = 1 << 20
 # What fsspec's packages call the version of a file, in lower case without "_"; of all its properties at once, `ukey` is
 # a hash, which for S3 depends on how they were asked for.
-_VERSION_KEYS = ("etag", "md5hash", "blobid", "generation", "lastmodified", "mtime", "created")
+_VERSION_KEYS: tuple[str, ...] = ("etag", "md5hash", "blobid", "generation", "lastmodified", "mtime", "created")
 _NUM_THREADS = 16
 _MISSING = (403, 404, 410)  # buckets that nobody may list answer 403
 _WITHOUT_HEAD = (403, 405, 501)  # answers of servers that do not tell about a file what they would send
