@@ -13,6 +13,7 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -96,7 +97,9 @@ class Running:
     def __init__(self, command: Words, folder: Path, fault: Fault | None = None) -> None:
         """Args: command: see above; folder: of the trial, its working directory; fault: see above."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._err = folder.with_name(f"{folder.name}.err")
+        number, name = tempfile.mkstemp(".err", f"{folder.name}.", folder.parent)  # two may run in the same folder
+        os.close(number)
+        self._err = Path(name)
         self._started = time.monotonic()
         self.process: Any = _FORK_SERVER.Process(target=_run, args=(command, folder, self._err, fault))
         self.process.start()
