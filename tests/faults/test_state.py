@@ -7,11 +7,14 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tasks.common.runs import checkpoint
+from tasks.common.training.state import TrainingState
+from tasks.common.training.step import train_step
 from tests.faults.commands import COMMANDS, OUT
 from tests.faults.conftest import Undisturbed
 from tests.faults.processes import Fault, Running, run
@@ -52,13 +55,24 @@ def not_finite(*_: object) -> float:
     return float("inf")
 
 
-def test_weights_that_are_not_finite_are_in_no_checkpoint(
-    undisturbed: Callable[[str], Undisturbed], trial: Path
+def with_statistics_that_are_not_finite(
+    objective: Any, network: Any, state: TrainingState, *more: Any, **words: Any
+) -> None:
+    """In place of a training step: with weights that are finite."""
+    train_step(objective, network, state, *more, **words)
+    next(buffer for name, buffer in state.model.named_buffers() if name.endswith("running_var")).fill_(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("learning_rate", not_finite), ("train_step", with_statistics_that_are_not_finite)]
+)
+def test_what_is_not_finite_is_in_no_checkpoint(
+    name: str, value: object, undisturbed: Callable[[str], Undisturbed], trial: Path
 ) -> None:
     whole = undisturbed("train")
     run(COMMANDS["train"].start, trial, Fault(whole.ended.num_changes // 2, "kill"))
     resume = COMMANDS["train"].resume
-    ended = run(type(resume)(resume.words, {"tasks.common.training.fit:learning_rate": not_finite}), trial)
+    ended = run(type(resume)(resume.words, {f"tasks.common.training.fit:{name}": value}), trial)
     assert ended.status == 1, ended.err
     assert "not finite" in ended.error
     for path in (trial / OUT).glob("*.pt"):

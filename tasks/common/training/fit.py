@@ -242,6 +242,7 @@ class _Trainer(Generic[T]):
         if is_evaluated and self.world.any(self._is_older_than(SAVE_AFTER_S))[0]:
             self._save()  # so that a kill during the evaluation loses no step
         row = state.close_epoch(num_epochs, self.batches.batch_size * optim.accumulate, self.world)
+        state.check_finite(self.world)  # before the best weights are saved
         self.unreadable.merge_processes(self.world)
         state.history.append(self._evaluate(row) if is_evaluated else row)
         self._save()

@@ -109,14 +109,20 @@ class TrainingState:
         self.read_sums = {}, 0
         return row
 
+    def check_finite(self, world: World) -> None:
+        """Raise a ValueError on every process if a weight or a batch statistic of one is not finite; synchronises."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]  # the latter are each process's own
+        is_finite = bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+        if world.any(not is_finite)[0]:
+            raise ValueError(f"step {self.step}: weights or batch statistics are not finite; {_NOT_FINITE}")
+
     def state_dict(self, world: World) -> dict[str, Any]:
         """The state as tensors and plain Python values; a collective call.
 
         Raises:
-            ValueError: if a loss or a weight is not finite.
+            ValueError: if a loss, a weight or a batch statistic is not finite.
         """
-        if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
-            raise ValueError(f"step {self.step}: weights are not finite; {_NOT_FINITE}")
+        self.check_finite(world)
         return {
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.batch import Batch
-from tasks.common.runtime.distributed import SINGLE_PROCESS
+from tasks.common.runtime.distributed import SINGLE_PROCESS, World
 from tasks.common.training.optim import EmaModel
 from tasks.common.training.state import TrainingState
 from tasks.common.training.step import train_step
@@ -92,3 +92,32 @@ def test_sums_resume_exactly_from_a_checkpoint() -> None:
         step(state, batch_of([0.3]))
     assert resumed.mean_losses(SINGLE_PROCESS) == unbroken.mean_losses(SINGLE_PROCESS)
     assert all(map(torch.equal, resumed.model.parameters(), unbroken.model.parameters()))
+
+
+@pytest.mark.parametrize("name", ["0.weight", "1.bias", "1.running_mean", "1.running_var"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_process_saves_what_is_not_finite(name: str, value: float) -> None:
+    """Nor if it is so in another process alone, as batch statistics are: all raise the error, and none waits."""
+
+    class Two(World):
+        def any(self, *flags: bool) -> list[bool]:
+            told.append(flags)
+            return [True]
+
+        def mean(self, values: Tensor) -> Tensor:
+            return values
+
+    told: list[tuple[bool, ...]] = []
+    model = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=9.0)
+    state = TrainingState(model, None, optimizer, torch.amp.GradScaler("cpu", enabled=False))
+    assert state.state_dict(SINGLE_PROCESS)["step"] == 0
+    with pytest.raises(ValueError, match="step 0: weights or batch statistics are not finite"):
+        state.state_dict(Two(0, 2))
+    with torch.no_grad():
+        model.state_dict()[name].fill_(value)
+    with pytest.raises(ValueError, match="step 0: weights or batch statistics are not finite"):
+        state.state_dict(SINGLE_PROCESS)
+    with pytest.raises(ValueError, match="not finite"):
+        state.state_dict(Two(1, 2))
+    assert told == [(False,), (True,)]
