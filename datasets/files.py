@@ -115,7 +115,7 @@ def only_process(place: Path, flag: str) -> Iterator[None]:
         flag: which names another place, for the message.
 
     Raises:
-        ValueError: if another process is working on it.
+        OtherProcessError: (a ValueError) if another process is working on it.
     """
     from filelock import FileLock, Timeout  # only for commands that write
 
@@ -123,15 +123,20 @@ def only_process(place: Path, flag: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=LOCK_WAIT_S)
     except Timeout as error:
-        raise ValueError(
+        raise OtherProcessError(
             f"{flag}: another process is working on {place}; wait until it has ended, or choose another place"
         ) from error
     try:
         yield
     finally:
+        # Before the release: one that then gets the lock of a removed file sees it, and waits for the next (filelock).
         with suppress(OSError):  # the folder is gone
             Path(lock.lock_file).unlink()
         lock.release()
+
+
+class OtherProcessError(ValueError):
+    """Another process is working on a folder or a file."""
 
 
 def write_json(path: Path, value: Any) -> None:

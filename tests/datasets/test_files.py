@@ -1,10 +1,11 @@
+import fcntl
 import math
 import os
 from pathlib import Path
 
 import pytest
 
-from datasets.files import atomic_write, new_folder, remove_leftovers
+from datasets.files import OtherProcessError, atomic_write, new_folder, only_process, remove_leftovers
 
 
 def test_a_failing_write_keeps_the_old_file(tmp_path: Path) -> None:
@@ -49,3 +50,27 @@ def test_temporary_files_of_killed_processes_are_removed_by_the_next_write(tmp_p
 def test_new_folder_never_returns_an_existing_one(tmp_path: Path) -> None:
     names = [new_folder(tmp_path / "run").name for _ in range(3)]
     assert names == ["run", "run-2", "run-3"]
+
+
+def test_who_gets_the_lock_of_a_removed_file_takes_that_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its holder removes the file when it ends: here, after another has opened and before it has locked it."""
+    lock, flock, removed = tmp_path / ".lock", fcntl.flock, []
+
+    def flock_after_a_removal(descriptor: int, operation: int) -> None:
+        if not removed:
+            removed.append(lock)
+            lock.unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_after_a_removal)
+    monkeypatch.setattr("datasets.files.LOCK_WAIT_S", 0.2)
+    with only_process(tmp_path, "--out"):
+        assert removed
+        assert lock.exists(), "others wait for this one"
+        with pytest.raises(OtherProcessError, match="--out: another process"), only_process(tmp_path, "--out"):
+            pass
+    assert not lock.exists()
+    with only_process(tmp_path, "--out"):
+        pass
