@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.files import only_process, read_json, write_json
+from datasets.files import OtherProcessError, only_process, read_json, write_json
 from datasets.progress import Progress
 from datasets.types import Face
 from datasets.words import plural, some
@@ -56,8 +57,10 @@ def index(task_class: type[FaceTask[Face]], arguments: Arguments) -> int:
 def _index(photos: SourceList, out: Path, model: Model[Face], rank: int, size: int) -> int:
     """Add photos to a gallery, or a process's part of them; returns the exit status."""
     folder, joining = unfinished_folders(out)
-    if joining.exists() and not folder.exists():  # killed in the middle of it
-        joining.rename(folder)
+    if joining.exists():
+        with _alone(out, size):
+            if joining.exists() and not folder.exists():  # killed in the middle of it
+                joining.rename(folder)
     parts = Parts(folder, rank, size)
     task: Any = model.task
     gallery = open_gallery(out, task, model) if out.exists() else new_gallery(out, task, model)
@@ -67,24 +70,35 @@ def _index(photos: SourceList, out: Path, model: Model[Face], rank: int, size: i
     parts.check(origin)
     if size == 1 or not parts.is_complete:
         _embed_part(photos.part(rank, size), known, parts.own, origin, task, model)
-    if parts.incomplete:
-        print(f"{some(parts.incomplete, 'part')} to come; the last one writes {out}", file=sys.stderr)
-        return 0
-    parts.check(origin)
     try:
-        parts.folder.rename(joining)
-    except FileNotFoundError:
+        with _alone(out, size):
+            if not folder.exists():
+                print(f"another process has written {out}", file=sys.stderr)
+                return 0
+            if parts.incomplete:
+                print(f"{some(parts.incomplete, 'part')} to come; the last one writes {out}", file=sys.stderr)
+                return 0
+            parts.check(origin)
+            folder.rename(joining)
+            gallery = open_gallery(out, task, model) if out.exists() else Gallery.new(out, dim, network)
+            num_new, num_faces = _join(gallery, joining)
+            shutil.rmtree(joining)
+    except OtherProcessError:
+        if folder.exists():  # the other one does something else with the gallery
+            raise
         print(f"another process writes {out}", file=sys.stderr)
         return 0
-    gallery = open_gallery(out, task, model) if out.exists() else Gallery.new(out, dim, network)
-    num_new, num_faces = _join(gallery, joining)
-    shutil.rmtree(joining)
     counted = "" if task.config.data.align is None else f", {plural(num_faces, 'face')} in them"
     print(
         f"{plural(num_new, 'photo')} new or changed{counted}; {out} ({gallery.kind}) has {len(gallery)}",
         file=sys.stderr,
     )
     return 0
+
+
+def _alone(out: Path, size: int) -> AbstractContextManager[None]:
+    """Keep other processes from changing the gallery; one by itself does so all the time."""
+    return nullcontext() if size == 1 else only_process(out, "--out")
 
 
 def _embed_part(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datasets.files import only_process
 from datasets.images.read import write_image
 from tasks.embedding import index as indexing
 from tasks.embedding.gallery import Gallery
@@ -119,6 +120,53 @@ def test_a_kill_while_the_parts_are_joined_loses_nothing(
     capsys.readouterr()
     assert index("g.faiss") == 0
     assert "0 photos new or changed" in capsys.readouterr().err
+
+
+def test_the_parts_are_joined_once(
+    index: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether another process comes back while they are joined, or ends when they have been."""
+    monkeypatch.setattr("datasets.files.LOCK_WAIT_S", 0.1)
+    join, embed = indexing._join, indexing._embed_part
+    statuses = []
+
+    def join_when_another_starts(*arguments: Any) -> Any:
+        statuses.append(index("back.faiss", 0, 2))
+        assert "--out: another process is working on back.faiss" in capsys.readouterr().err
+        return join(*arguments)
+
+    assert index("back.faiss", 0, 2) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(indexing, "_join", join_when_another_starts)
+        assert index("back.faiss", 1, 2) == 0
+
+    def embed_until_another_joins(*arguments: Any) -> None:
+        embed(*arguments)
+        monkeypatch.setattr(indexing, "_embed_part", embed)
+        statuses.append(index("late.faiss", 0, 2))
+
+    assert index("late.faiss", 0, 2) == 0
+    monkeypatch.setattr(indexing, "_embed_part", embed_until_another_joins)
+    assert index("late.faiss", 1, 2) == 0
+    assert "another process has written late.faiss" in capsys.readouterr().err
+    assert statuses == [1, 0]
+    for name in ("back", "late"):
+        assert len(content(f"{name}.faiss")) == 10
+        assert not Path(f"{name}.parts").exists()
+        assert not Path(f"{name}.joining").exists()
+
+
+def test_a_gallery_that_another_process_changes_is_joined_later(
+    index: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("datasets.files.LOCK_WAIT_S", 0.1)
+    assert index("g.faiss", 0, 2) == 0
+    with only_process(Path("g.faiss"), "--gallery"):
+        assert index("g.faiss", 1, 2) == 1
+    assert "--out: another process is working on g.faiss; wait until it has ended" in capsys.readouterr().err
+    assert not Path("g.faiss").exists()
+    assert index("g.faiss", 1, 2) == 0
+    assert len(content("g.faiss")) == 10
 
 
 @pytest.mark.filterwarnings("default:.*the image is left out")
