@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from datasets.files import only_process
 from datasets.words import join_words
 from results.study import Step, pareto
 from tasks.common.deploy.exported import ExportedModel
@@ -75,23 +76,22 @@ def tradeoff(folder: Path, *, max_ms: float, max_mb: float, num_threads: int | N
         The exit status: 0, or 3 if no network is within the limits.
 
     Raises:
-        ValueError: if there are no such runs, or one cannot be exported or has no score.
+        ValueError: if there are no such runs, one cannot be exported or has no score, or another process works there.
     """
     runs = sorted(path.parent for path in folder.rglob(checkpoint.BEST))
     if not runs:
         raise ValueError(f"{folder}: expected folders of runs, such as those of `python -m results sweep`, found none")
     task_name, configs = _read_configs(runs)
     exports = []
-    for number, (run, precision) in enumerate(((run, word) for run in runs for word in PRECISIONS), 1):
-        title = f"exporting {number} of {len(runs) * len(PRECISIONS)}: {run.relative_to(folder)}, {precision}"
-        exports.append((run, precision, _export(task_name, run, folder, precision, title)))
-    score_name, options = _measure(folder, task_name, configs, exports, num_threads)
-    costs = np.array([(option.latency_ms, option.megabytes) for option in options])
-    is_on_frontier = pareto(np.array([option.score for option in options]), costs)
-    write_csv(
-        folder / TABLE,
-        [option._asdict() | {"on_frontier": int(best)} for option, best in zip(options, is_on_frontier, strict=True)],
-    )
+    with only_process(folder, "FOLDER"):
+        for number, (run, precision) in enumerate(((run, word) for run in runs for word in PRECISIONS), 1):
+            title = f"exporting {number} of {len(runs) * len(PRECISIONS)}: {run.relative_to(folder)}, {precision}"
+            exports.append((run, precision, _export(task_name, run, folder, precision, title)))
+        score_name, options = _measure(folder, task_name, configs, exports, num_threads)
+        costs = np.array([(option.latency_ms, option.megabytes) for option in options])
+        is_on_frontier = pareto(np.array([option.score for option in options]), costs)
+        rows = zip(options, is_on_frontier, strict=True)
+        write_csv(folder / TABLE, [option._asdict() | {"on_frontier": int(is_best)} for option, is_best in rows])
     best = best_within(options, max_ms, max_mb)
     _print([option for option, is_best in zip(options, is_on_frontier, strict=True) if is_best], best, score_name)
     if best is None:
