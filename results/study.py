@@ -169,9 +169,10 @@ def run_command(words: Sequence[str], title: str) -> None:
         assert process.stderr is not None
         try:
             for line in process.stderr:
-                sys.stderr.write(line)
-                if line.startswith("error: "):
+                if line.startswith("error: "):  # which is repeated with the command
                     error = line.removeprefix("error: ").strip()
+                else:
+                    sys.stderr.write(line)
         except KeyboardInterrupt:  # the process has got it, too: it saves its run, which a second one must not touch
             sys.stderr.writelines(process.stderr)
             process.wait()

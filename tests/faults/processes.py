@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import multiprocessing
 import os
 import runpy
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,8 +167,12 @@ def _run(command: Words, folder: Path, err: Path, fault: Fault | None) -> None:
 
 def run_here(words: Sequence[str], title: str) -> None:
     """In place of `results.study.run_command`: in this process, which need not import everything again."""
-    if _status(words):
-        raise ValueError(f"{title}: failed")
+    with redirect_stderr(io.StringIO()) as stderr:
+        status = _status(words)
+    lines = stderr.getvalue().splitlines(keepends=True)
+    sys.stderr.writelines(line for line in lines if not line.startswith("error: "))
+    if status:
+        raise ValueError(f"{title}: {lines[-1].removeprefix('error: ').strip()}")
 
 
 def _status(words: Sequence[str]) -> int:
