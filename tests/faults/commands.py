@@ -23,7 +23,7 @@ from tests.tasks.common.runs import end_of_run
 
 _TRAINING = ("--optim.epochs", "2", "--optim.batch_size", "8", "--loop.checkpoint_minutes", "0")
 _NETWORK = ("--backbone.name", "mobilenet_0.25", "--data.input_size", "32")
-_NO_WORKER = ("--loop.num_workers", "0")
+NO_WORKER = ("--loop.num_workers", "0")
 OUT = "out"
 
 
@@ -120,7 +120,8 @@ def _initializers(folder: Path) -> Any:
     return names, sorted((tensor.name, tensor.raw_data) for tensor in model.graph.initializer)
 
 
-def _training(task: str, *more: str) -> tuple[str, ...]:
+def training(task: str, *more: str) -> tuple[str, ...]:
+    """The settings of a training."""
     return ("--data.root", f"../data/{task}", *_NETWORK, *_TRAINING, *more)
 
 
@@ -130,7 +131,7 @@ def _same(words: Words, end: Callable[[Path], Any], kept: Callable[[Path], objec
 
 
 TEACHERS = {
-    task: Words([f"tasks.{task}", "train", *_training(task, *_NO_WORKER), "--run_dir", f"../{task}-run"])
+    task: Words([f"tasks.{task}", "train", *training(task, *NO_WORKER), "--run_dir", f"../{task}-run"])
     for task in ("attributes", "embedding")
 }
 _SMALL_FILES = {"tasks.embedding.index:PHOTOS_PER_FILE": 8}
@@ -141,7 +142,7 @@ _PREDICT = Words(
 
 COMMANDS: dict[str, Command] = {
     "train": Command(
-        Words(["tasks.attributes", "train", *_training("attributes", "--loop.num_workers", "1"), "--run_dir", OUT]),
+        Words(["tasks.attributes", "train", *training("attributes", "--loop.num_workers", "1"), "--run_dir", OUT]),
         Words(["tasks.attributes", "train", "--resume", OUT]),
         lambda folder: checkpoint.exists(folder / OUT),
         lambda folder: _checkpoints_are_intact(folder / OUT),
@@ -151,7 +152,7 @@ COMMANDS: dict[str, Command] = {
         Words(
             [
                 *("distill", "--task", "attributes", "--teacher", "../attributes-run", "--views", "2"),
-                *("--student", "mobilenet_0.25", *_training("attributes", *_NO_WORKER), "--run_dir", OUT),
+                *("--student", "mobilenet_0.25", *training("attributes", *NO_WORKER), "--run_dir", OUT),
             ]
         ),
         Words(["distill", "--resume", OUT]),
@@ -161,7 +162,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "sweep": _same(
         Words(
-            ["results", "sweep", *_SWEEP, *_TRAINING, *_NO_WORKER, "--out", OUT],
+            ["results", "sweep", *_SWEEP, *_TRAINING, *NO_WORKER, "--out", OUT],
             {"results.study:run_command": run_here},
         ),
         _end_of_sweep,
@@ -170,7 +171,7 @@ COMMANDS: dict[str, Command] = {
     "index": _same(
         Words(
             [
-                *("tasks.embedding", "index", "--run", "../embedding-run", *_NO_WORKER),
+                *("tasks.embedding", "index", "--run", "../embedding-run", *NO_WORKER),
                 *("../data/embedding/train", "--out", f"{OUT}/g.faiss"),
             ],
             _SMALL_FILES,
@@ -186,7 +187,7 @@ COMMANDS: dict[str, Command] = {
         lambda folder: _all_files(folder / OUT),
     ),
     "export": _same(
-        Words(["tasks.attributes", "export", "--run", "../attributes-run", *_NO_WORKER, "--out", OUT]),
+        Words(["tasks.attributes", "export", "--run", "../attributes-run", *NO_WORKER, "--out", OUT]),
         _initializers,
         _export_is_whole_or_absent,
     ),

@@ -19,7 +19,7 @@ from tests.faults.commands import COMMANDS, OUT
 from tests.faults.conftest import Undisturbed
 from tests.faults.processes import Fault, run
 
-NUM_KILLS = {"train": 30, "distill": 15, "sweep": 8, "index": 50, "predict": 50, "export": 4, "convert": 50}
+NUM_KILLS = {"train": 30, "distill": 15, "sweep": 15, "index": 50, "predict": 50, "export": 30, "convert": 50}
 
 
 @pytest.mark.faults

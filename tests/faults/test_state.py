@@ -15,10 +15,11 @@ import torch
 from tasks.common.runs import checkpoint
 from tasks.common.training.state import TrainingState
 from tasks.common.training.step import train_step
-from tests.faults.commands import COMMANDS, OUT
+from tests.faults.commands import COMMANDS, NO_WORKER, OUT, training
 from tests.faults.conftest import Undisturbed
-from tests.faults.processes import Fault, Running, run
+from tests.faults.processes import Ended, Fault, Running, Words, run
 from tests.faults.test_disk import go_on
+from tests.tasks.common.runs import end_of_run
 
 pytestmark = pytest.mark.faults
 TEN_YEARS_S = 315_000_000
@@ -37,6 +38,43 @@ def test_a_damaged_newest_checkpoint(damage: str, undisturbed: Callable[[str], U
     assert resumed.status == 0, resumed.err
     assert f"resuming from {OUT}/previous.pt instead" in resumed.err
     assert COMMANDS["train"].end(trial) == whole.end
+
+
+def test_a_shard_that_is_cut_off(trial: Path) -> None:
+    """A line names it, and its whole records are used; copied again, it is as before."""
+    convert = Words(["datasets", "convert", "../data/attributes", "--to", "shards", "--out", "shards"])
+    assert run(convert, trial).status == 0
+
+    def train(name: str) -> Ended:
+        ended = run(
+            Words(
+                [
+                    "tasks.attributes",
+                    "train",
+                    *training("attributes", *NO_WORKER),
+                    "--run_dir",
+                    name,
+                    "--data.root",
+                    "shards",
+                ]
+            ),
+            trial,
+        )
+        assert ended.status == 0, ended.err
+        return ended
+
+    assert "it ends " not in train("whole").err
+    (tar,) = trial.glob("shards/*train*.tar")
+    data = tar.read_bytes()
+    tar.write_bytes(data[: len(data) // 2])
+    err = train("cut").err
+    assert any(f"{tar.name}: it ends in " in line and "records are used" in line for line in err.splitlines()), err
+    refused = run(Words(["tasks.attributes", "train", "--resume", "whole"]), trial)
+    assert refused.status == 1
+    assert "cannot resume: the data have changed: num_images" in refused.error
+    tar.write_bytes(data)
+    train("again")
+    assert end_of_run(trial / "again") == end_of_run(trial / "whole")
 
 
 def test_a_loader_process_that_is_killed(undisturbed: Callable[[str], Undisturbed], trial: Path) -> None:
