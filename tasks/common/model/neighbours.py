@@ -63,7 +63,9 @@ class SimilarityIndex:
         if self._is_suitable(size):
             self._index.add_with_ids(np.ascontiguousarray(vectors, np.float32), ids)
         else:
-            self._rebuild(np.concatenate([self.ids, ids]), np.concatenate([self.vectors(), vectors]))
+            if len(self):  # else a copy would double the memory
+                ids, vectors = np.concatenate([self.ids, ids]), np.concatenate([self.vectors(), vectors])
+            self._rebuild(ids, vectors)
 
     def remove(self, ids: Ids) -> None:
         """Remove the vectors of these ids; unknown ids are ignored."""
