@@ -51,7 +51,7 @@ class FaceDetector:
         self.path, self._min_score = path, min_score
         self._threads = threading.local()
         try:
-            # OpenCV crashes on damaged files.
+            # OpenCV crashes on damaged files. Without the fallback, which prints lines and tries the same again.
             import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"], enable_fallback=0)
             self._detect(np.zeros((CHECK_PX, CHECK_PX, 3), np.uint8))
         except Exception as error:  # ONNX Runtime raises many types

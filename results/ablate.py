@@ -56,7 +56,7 @@ def ablate(
     notes = {row: _why_impossible(task_name, config, networks[row]) for row in chosen}
     possible = [row for row in chosen if not notes[row]]
     if not possible:
-        raise ValueError(f"--rows: none is possible: {notes[chosen[0]]}")
+        raise ValueError(f"{chosen[0]}: {notes[chosen[0]]}; none of the rows is possible")
     save_shared_settings(out / STUDY, {"task": task_name}, config)
     deadline = deadline_after(budget_minutes)
     num_left = 0

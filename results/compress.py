@@ -101,7 +101,7 @@ def _open_study(
         teacher=teacher,
         pretrained=pretrained,
         teacher_pretrained=teacher_pretrained or pretrained,
-        mult_adds=mult_adds_fraction(student, teacher, config.data.input_size),
+        mult_adds=mult_adds_fraction(task_name, config, student, teacher),
     )
     of_rows = {"task": task_name, "student": student, "teacher": teacher, "weights": study.teacher_pretrained}
     save_shared_settings(out / STUDY, of_rows, config)

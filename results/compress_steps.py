@@ -5,12 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
-
-from backbone.build import build_backbone
-from backbone.cost import count_cost
 from results.compress_rows import (
     DISTILLED,
     PRETRAINED,
@@ -23,9 +19,12 @@ from results.compress_rows import (
     precision_of,
 )
 from results.study import CELLS, Step
+from tasks.common.deploy.inference import inference_cost
 from tasks.common.runs.folder import METRICS
-from tasks.common.settings import CONFIG
+from tasks.common.runs.pretrained import without_pretrained
+from tasks.common.settings import CONFIG, replace_settings
 from tasks.common.verbs.export import REPORT
+from tasks.registry import task_class
 
 PRUNED_TEACHER = "pruned_teacher"  # before it is trained again
 FLAGS = {"": (), "int8": ("--int8",), "qat": ("--int8", "--finetune")}  # of `export`, by precision
@@ -121,14 +120,25 @@ class Study(NamedTuple):
         return Step((f"tasks.{self.task}", "export"), words, self.export_of(row, seed), "--out", REPORT, ())
 
 
-def mult_adds_fraction(student: str, teacher: str, input_size: int) -> float:
+def mult_adds_fraction(task_name: str, config: Any, student: str, teacher: str) -> float:
     """The mult-adds of a student's backbone, as a fraction of its teacher's.
+
+    Args:
+        task_name: of the task, which may dilate them.
+        config: of the task.
+        student: name of the small backbone.
+        teacher: name of the large one.
 
     Raises:
         ValueError: if it has more than the teacher, or a name is wrong.
     """
-    images = torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8)
-    small, large = (count_cost(build_backbone(name), images).mult_adds for name in (student, teacher))
+
+    def mult_adds(name: str) -> int:
+        settings = replace_settings(without_pretrained(config), {"backbone.name": name, "backbone.channels": None})
+        network: Any = task_class(task_name).with_num_classes(settings, None).build_model()
+        return inference_cost(network.backbone, config.data.input_size).mult_adds
+
+    small, large = mult_adds(student), mult_adds(teacher)
     if small > large:
         raise ValueError(f"--teacher: expected a network larger than {student}, got {teacher}")
     return small / large

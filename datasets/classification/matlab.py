@@ -74,7 +74,7 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _array(content: bytes, order: str, *, is_cell: bool = False) -> tuple[str, MatlabArray | None]:
-    """Name and value of an array; None for kinds that are not read, as cells of cells."""
+    """Name and value of an array; None for kinds that are not read, such as cells of cells."""
     parts = list(_elements(content, order))
     if len(parts) < 3 or len(parts[0][1]) != 8:
         raise ValueError("damaged: an array without flags, dimensions and name")

@@ -247,7 +247,8 @@ def test_of_a_truncated_tar_file_the_whole_members_are_used(where: str, classes:
     tar.write_bytes(tar.read_bytes()[: image.offset + (100 if where == "image" else -612)])
     source = labels(classes)
     assert [Path(source.id(row)).name for row in range(len(source))] == [f"{k}.jpg" for k in (0, 1, 4, 5, 6, 7)]
-    assert source.warnings[0].startswith(f"{tar}: it ends {'in 2.jpg, ' if where == 'image' else 'too early, '}")
+    ends = "in '2.jpg', " if where == "image" else "too early, "
+    assert source.warnings[0].startswith(f"{tar}: it ends {ends}")
     assert source.warnings[0].endswith("its first 2 records are used")
 
 
@@ -291,6 +292,30 @@ def test_members_are_those_of_tarfile(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(TruncatedTarError, match=r"2.tar: it ends too early"):
         list(read_members(path, str(path)))
+
+
+def sparse_member() -> bytes:
+    """A file of GNU's old sparse format, with a block between its header and its data."""
+    header = bytearray(tarfile.TarInfo("hole.jpg").tobuf(tarfile.GNU_FORMAT))
+    header[156:157], header[124:136], header[482] = tarfile.GNUTYPE_SPARSE, b"%011o\0" % 512, 1
+    header[386:410], header[483:495] = b"%011o\0" % 0 + b"%011o\0" % 512, b"%011o\0" % 4096
+    header[148:156] = b"%06o\0 " % (sum(header[:148] + header[156:]) + 8 * ord(" "))
+    return bytes(header) + bytes(512) + b"\7" * 512
+
+
+def test_members_after_sparse_files_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.fileobj.write(sparse_member())  # type: ignore[union-attr]
+        for name, headers in (("hole.png", {"GNU.sparse.size": "9"}), ("a.jpg", {}), ("b.jpg", {"size": ""})):
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = 3, headers
+            archive.addfile(member, io.BytesIO(b"abc"))
+    with tarfile.open(path) as archive:
+        # tarfile takes the empty size for 0; by POSIX it is as if it were not there.
+        expected = [(os.fsencode(m.name), m.offset_data, 3) for m in archive if m.isreg() and not m.issparse()]
+    assert [name for name, *_ in expected] == [b"a.jpg", b"b.jpg"]
+    assert list(map(tuple, read_members(path, str(path)))) == expected
 
 
 def test_the_index_is_that_of_the_tar_file_or_none(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,7 +202,7 @@ def test_a_row_that_a_task_cannot_have_is_a_dash_with_the_reason(
 def test_without_a_possible_row_there_is_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["ablate", "--task", "segmentation", "--out", str(tmp_path / "study"), "--rows", "resnet50"]
     assert cli.main([*words, "--data.input_size", "64"]) == 1
-    assert "error: --rows: none is possible: ResNet-50 cannot be dilated" in capsys.readouterr().err
+    assert "error: resnet50: ResNet-50 cannot be dilated, " in capsys.readouterr().err
     assert not [*(tmp_path / "study").glob("*.json")]
 
 

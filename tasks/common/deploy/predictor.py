@@ -43,7 +43,9 @@ class Predictor:
         if not path.is_file():
             raise ValueError(f"{path}: no such file; expected the folder that `export` wrote")
         options.intra_op_num_threads = min(num_threads, os.cpu_count() or 1)
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
         properties = self.session.get_modelmeta().custom_metadata_map
         if "predictor" not in properties:
             raise ValueError(f"{path}: its property 'predictor' is missing; expected the file as `export` wrote it")

@@ -1,6 +1,6 @@
 """Structural pruning: the least important channels of a MobileNet v1 are removed from a trained network.
 
-Each layer keeps about the same part of its channels, as with a smaller width multiplier. torch-pruning finds the
+Each layer keeps about the same fraction of its channels, as with a smaller width multiplier. torch-pruning finds the
 kernels that belong to a channel, in the head, too, and says how important it is.
 
 Source: Molchanov et al. 2019 (arXiv:1906.10771), section 3; Fang et al. 2023 (arXiv:2301.12900) for the library.
@@ -12,6 +12,7 @@ import copy
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from itertools import islice
 from typing import Any
 
@@ -19,13 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from backbone.base import convolutions
-from backbone.build import build_backbone
-from backbone.cost import count_cost
 from backbone.mobilenet import MobileNet
 from datasets.batch import map_tensors
 from datasets.loader import TrainingBatches, build_loader
 from datasets.progress import Progress
-from tasks.common.config import BackboneConfig
+from tasks.common.deploy.inference import inference_cost
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.runs.pretrained import without_pretrained
 from tasks.common.runtime.device import device_of
@@ -36,7 +35,6 @@ from tasks.common.training.step import training_inputs
 
 Importance = Callable[[Any], Tensor]  # channels of torch-pruning that are removed together -> importance of each
 NUM_IMAGES = 512  # training images that the gradients are from
-NUM_WIDTHS = 512  # between no channels and all of them
 BLOCK = 8  # channels that ONNX Runtime computes at once; other numbers of them take more time, not less
 
 
@@ -64,12 +62,21 @@ def prune_network(task: Task[Any], network: nn.Module, fraction: float) -> tuple
     config = task.config
     if not isinstance(getattr(network, "backbone", None), MobileNet):
         raise ValueError(f"{config.backbone.name}: cannot be pruned; expected a network on MobileNet v1")
+    side = config.data.input_size
+
+    def task_with(channels: Sequence[int]) -> Task[Any]:
+        return task.with_settings(replace_settings(without_pretrained(config), {"backbone.channels": tuple(channels)}))
+
+    def mult_adds(channels: Sequence[int]) -> int:
+        smaller: Any = task_with(channels).build_model()  # which may dilate its backbone
+        return inference_cost(smaller.backbone, side).mult_adds
+
     model: Any = copy.deepcopy(network)
+    set_trainable(model, model.parameters(), [], freeze_bn=True)  # training mode: all parts of the network are used
     _measure_gradients(task, model)
     importance = GroupTaylorImportance(normalizer=None, group_reduction="sum")
-    prune_channels(model, config.backbone, config.data.input_size, fraction, importance)
-    channels = {"backbone.channels": tuple(model.backbone.layer_channels)}
-    pruned = task.with_settings(replace_settings(without_pretrained(config), channels))
+    prune_channels(model, side, fraction, importance, mult_adds)
+    pruned = task_with(model.backbone.layer_channels)
     smaller = pruned.build_model()
     try:
         smaller.load_state_dict(model.state_dict())
@@ -82,25 +89,24 @@ def prune_network(task: Task[Any], network: nn.Module, fraction: float) -> tuple
 
 
 def prune_channels(
-    model: Any, config: BackboneConfig, input_size: int, fraction: float, importance: Importance
+    model: Any, input_size: int, fraction: float, importance: Importance, mult_adds: Callable[[Sequence[int]], int]
 ) -> None:
-    """Remove the least important channels of each layer, in place, until no more than the mult-adds are left.
+    """Remove the least important channels of each layer, in place, until at most a fraction of the mult-adds is left.
 
     Those of the last layer stay if they are the network's outputs.
 
     Args:
-        model: a network with a MobileNet v1 as its `backbone`; is left in training mode.
-        config: of the backbone.
+        model: a network with a MobileNet v1 as its `backbone`, in training mode.
         input_size: in pixels.
-        fraction: of the backbone's mult-adds, in (0, 1].
+        fraction: of the mult-adds, in (0, 1].
         importance: of torch-pruning.
+        mult_adds: of the backbone with so many channels in each layer.
 
     Raises:
         ValueError: if it cannot be made that small.
     """
     from torch_pruning import DependencyGraph, prune_conv_in_channels, prune_conv_out_channels, prune_linear_in_channels
 
-    set_trainable(model, model.parameters(), [], freeze_bn=True)  # training mode: all parts of the network are used
     images = torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8, device=device_of(model))
     graph = DependencyGraph().build_dependency(model, images, output_transform=_differentiable, verbose=False)
 
@@ -110,7 +116,7 @@ def prune_channels(
     readers = {prune_conv_in_channels, prune_linear_in_channels}
     layers, channels = list(model.backbone.layers), model.backbone.layer_channels
     is_read = any(dependency.handler in readers for dependency, _ in channels_of(layers[-1], [0]))
-    narrower = narrower_channels(config, channels, input_size, fraction, keep_last=not is_read)
+    narrower = narrower_channels(channels, fraction, mult_adds, keep_last=not is_read)
     for layer, before, after in zip(layers, channels, narrower, strict=True):
         if after < before:
             order = importance(channels_of(layer, range(before))).argsort()
@@ -118,38 +124,34 @@ def prune_channels(
 
 
 def narrower_channels(
-    config: BackboneConfig, channels: Sequence[int], input_size: int, fraction: float, *, keep_last: bool = False
+    channels: Sequence[int], fraction: float, mult_adds: Callable[[Sequence[int]], int], *, keep_last: bool = False
 ) -> list[int]:
-    """The channels of each layer of the widest network with no more than a fraction of the mult-adds.
+    """The channels of each layer of the widest network with at most a fraction of the mult-adds.
 
         min(c, 8 * ceil(k * c / 8))    with k in (0, 1] the same for all layers
 
     Args:
-        config: of the backbone.
         channels: c, of each layer.
-        input_size: in pixels.
         fraction: in (0, 1].
+        mult_adds: of a network with so many channels.
         keep_last: whether the last layer stays as it is.
 
     Raises:
         ValueError: if the narrowest one has more.
     """
-    image = torch.zeros(1, 3, input_size, input_size, dtype=torch.uint8, device="meta")
 
-    def at_width(step: int) -> list[int]:
-        narrower = [min(count, BLOCK * math.ceil(step * count / NUM_WIDTHS / BLOCK)) for count in channels]
+    def at(part: Fraction) -> list[int]:
+        narrower = [min(count, BLOCK * math.ceil(part * count / BLOCK)) for count in channels]
         return [*narrower[:-1], channels[-1]] if keep_last else narrower
 
-    def mult_adds(step: int) -> int:
-        with torch.device("meta"):
-            return count_cost(build_backbone(config.name, config.conventions, at_width(step)), image).mult_adds
-
-    steps, whole = range(1, NUM_WIDTHS + 1), mult_adds(NUM_WIDTHS)
-    num_possible = bisect_right(steps, fraction * whole, key=mult_adds)
+    # Every k at which a layer becomes a block wider.
+    parts = {Fraction(BLOCK * blocks, count) for count in channels for blocks in range(1, count // BLOCK + 1)}
+    steps, whole = sorted(parts | {Fraction(1)}), mult_adds(channels)
+    num_possible = bisect_right(steps, fraction * whole, key=lambda part: mult_adds(at(part)))
     if num_possible == 0:
-        least = math.ceil(1000 * mult_adds(1) / whole) / 1000
+        least = math.ceil(1000 * mult_adds(at(steps[0])) / whole) / 1000
         raise ValueError(f"--mult_adds: expected {least:g} or more, got {fraction:g}")
-    return at_width(num_possible)
+    return at(steps[num_possible - 1])
 
 
 def _measure_gradients(task: Task[Any], model: nn.Module) -> None:
@@ -166,7 +168,6 @@ def _measure_gradients(task: Task[Any], model: nn.Module) -> None:
     loader = build_loader(training_set, batches, num_workers=config.loop.num_workers, collate=task.collate())
     num_batches = min(len(batches), -(-NUM_IMAGES // batches.batch_size))
     squares = {parameter: torch.zeros_like(parameter) for parameter in model.parameters()}
-    set_trainable(model, model.parameters(), [], freeze_bn=True)
     with Progress("gradients of training images", num_batches) as progress:
         for batch in (batch.to(device) for batch in islice(loader, num_batches)):
             unreadable.add(batch.unreadable)
