@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # A task is a package of this name below `tasks`, with `<Name>Config` and `<Name>Task`.
 TASKS = ("attributes", "classification", "detection", "embedding", "geolocation", "segmentation")
-NAMES = ("class_names", "attribute_names", "identities")  # lists in the metadata
+NAMES = ("class_names", "attribute_names", "identities")  # lists of them in the metadata
 
 
 def config_class(name: str) -> type[TaskConfig]:

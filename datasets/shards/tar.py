@@ -1,7 +1,7 @@
 """The members of a tar file.
 
 Not by Python's tarfile, which takes minutes for a million of them, and for an extended header of a megabyte, too (its
-search was quadratic, CVE-2024-6232); nor by libarchive, which tells no offsets.
+search is quadratic before Python 3.11.10 and 3.12.6, CVE-2024-6232); nor by libarchive, which tells no offsets.
 
 Format: POSIX.1-2017, pax, "pax Interchange Format" and "ustar Interchange Format"; GNU tar 1.35, "Basic Tar Format".
 """

@@ -25,7 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import faiss
 import pytest
+import torch
 
 from tests.conftest import REPOSITORY
 from tests.fuzz.damage import Tree, damaged_tree
@@ -167,6 +169,8 @@ def _read_exactly(pipe: Any, size: int) -> bytes | None:
 def _child(name: str, reader: Reader, cases: range, folder: Path, sink: int) -> None:
     import resource  # which Windows lacks
 
+    torch.set_num_threads(1)  # OpenMP's other threads are not there after a fork, and would be waited for
+    faiss.omp_set_num_threads(1)
     used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 4 * reader.max_bytes, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
