@@ -81,8 +81,16 @@ def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tup
         return _load_exported(run / MODEL, task_class, config)
     path = run / checkpoint.BEST
     content = checkpoint.load_checkpoint(path, task_class.name)
-    task = task_class(without_pretrained(config), content["metadata"])
+    task = _build_task(task_class, config, content["metadata"], run)
     return task, _build(task, content["model"], f"{path}: does not fit the settings of the run")
+
+
+def _build_task(task_class: type[Task[Any]], config: TaskConfig, metadata: Mapping[str, Any], run: Path) -> Task[Any]:
+    """The task of a run. Raises: ValueError, naming the run, if its settings or those given do not fit its metadata."""
+    try:
+        return task_class(without_pretrained(config), metadata)
+    except ValueError as error:
+        raise ValueError(f"{run}: {error}") from error
 
 
 def _build(task: Task[Any], state: Mapping[str, Tensor], problem: str) -> nn.Module:
@@ -114,7 +122,7 @@ def _for_prediction(task: Task[Any], network: nn.Module) -> nn.Module:
 
 def _load_exported(path: Path, task_class: type[Task[Any]], config: TaskConfig) -> tuple[Task[Any], nn.Module]:
     model = ExportedModel(path, task=task_class.name)
-    task = task_class(without_pretrained(config), model.metadata)
+    task = _build_task(task_class, config, model.metadata, path.parent)
     if model.input_size != task.config.data.input_size:
         raise ValueError(f"data.input_size: the exported network takes {model.input_size} px only")
     return task, ExportedNetwork(model).eval()
