@@ -129,7 +129,7 @@ def only_process(place: Path, flag: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # Before the release: one that then gets the lock of a removed file sees it, and waits for the next (filelock).
+        # Before the release: filelock notices that a file it has locked is removed, and takes the next one.
         with suppress(OSError):  # the folder is gone
             Path(lock.lock_file).unlink()
         lock.release()

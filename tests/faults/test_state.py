@@ -46,20 +46,8 @@ def test_a_shard_that_is_cut_off(trial: Path) -> None:
     assert run(convert, trial).status == 0
 
     def train(name: str) -> Ended:
-        ended = run(
-            Words(
-                [
-                    "tasks.attributes",
-                    "train",
-                    *training("attributes", *NO_WORKER),
-                    "--run_dir",
-                    name,
-                    "--data.root",
-                    "shards",
-                ]
-            ),
-            trial,
-        )
+        settings = [*training("attributes", *NO_WORKER), "--data.root", "shards"]
+        ended = run(Words(["tasks.attributes", "train", *settings, "--run_dir", name]), trial)
         assert ended.status == 0, ended.err
         return ended
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datasets.files import only_process
 from results import cli, study
 from results.tradeoff import Option, best_within
 from tasks.common.cli.main import main
@@ -111,3 +112,13 @@ def test_runs_that_cannot_be_compared(folder: Path, tmp_path: Path, error_line_o
     config = tmp_path / "second" / "config.yaml"
     config.write_text(re.sub("root: .*", "root: elsewhere", config.read_text()))
     assert "scores on different data cannot be compared" in error_line()
+
+
+def test_a_second_process_in_the_same_folder_ends_in_a_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error_line_of: Callable[..., str]
+) -> None:
+    """Such as a sweep: its networks are not trained to the end, and exports would be written twice."""
+    monkeypatch.setattr("datasets.files.LOCK_WAIT_S", 0)
+    with only_process(folder, "--out"):
+        line = error_line_of(lambda *words: cli.main(words), "tradeoff", str(folder))
+    assert line.startswith(f"error: FOLDER: another process is working on {folder}; wait until it has ended")
