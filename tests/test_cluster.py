@@ -33,7 +33,7 @@ def check_training(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def run_slurm(folder: Path, words: list[str]) -> list[str]:
-    """The words that srun gets from the script, for a job on two machines with four GPUs each; far more names than a pipe holds."""
+    """The words that srun gets from the script, for a job with four GPUs a machine; the names overfill a pipe."""
     for name, line in {"srun": 'printf "%s\\n" "$@"', "scontrol": "seq -f node%g 7 20000"}.items():
         (folder / name).write_text(f"#!/bin/bash\n{line}\n")
         (folder / name).chmod(0o755)
