@@ -53,6 +53,7 @@ from tasks.common.runtime.distributed import World, join_world
 from tasks.common.runtime.signals import INTERRUPTED
 from tasks.common.settings import CONFIG, build_settings
 from tasks.common.task import Objective, Task
+from tasks.common.training.backup import Backup, check_newest, find_backed_up_run, run_here
 from tasks.common.training.fit import InterruptedRunError
 from tasks.common.training.loggers.table import check_loggers
 from tasks.common.training.state import size_of_checkpoints
@@ -78,7 +79,7 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
     _check(config, settings)
     world.check_same(shared_settings(dataclasses.asdict(config) | dataclasses.asdict(settings)))
     if world.is_main:
-        _check_place(options, world)
+        _check_place(options, config, world)
     how_to_resume = f"run the same command again to resume: python -m distill {shlex.join(sys.argv[1:])}"
     try:
         student = _build_student(task_name, config, settings)
@@ -90,11 +91,14 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         num_images = len(distillation.training_set())
         baseline = _build_baseline(student, num_images, settings, world) if has_scores else None
         if world.is_main:
-            _check_place(options, world, num_bytes=(1 + (baseline is not None)) * size_of_checkpoints(student))
+            _check_place(options, config, world, num_bytes=(1 + (baseline is not None)) * size_of_checkpoints(student))
         run = world.broadcast(
             _run_folder(task_name, student.config, settings, options, world) if world.is_main else Path()
         )
         how_to_resume = f"continue with: python -m distill --resume {shlex.quote(str(run))}"
+        backup = Backup(run, config.loop.backup) if world.is_main and config.loop.backup is not None else None
+        if backup is not None:
+            backup.copy()
         alone = only_process(run, "--resume") if world.is_main else nullcontext()
         with explain_full_disk(run, lambda: how_to_resume), alone:
             runs = [_train(student, run / DISTILLED_RUN, world, distillation)]
@@ -114,6 +118,8 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         print(f"{NOT_HELD_OUT}; {run / DISTILLED_RUN} is not compared with its teachers", file=sys.stderr)
         return 0
     report(student, teachers, runs, run)
+    if backup is not None:
+        backup.try_to_copy()
     evaluate = f"python -m tasks.{task_name} evaluate --run {shlex.quote(str(run / DISTILLED_RUN))}"
     pictures = " and ".join(str(run / name) for name in (PICTURE, MASKS) if (run / name).is_file())
     print(f"look at {pictures}; the student: {evaluate}", file=sys.stderr)
@@ -139,9 +145,11 @@ def _check(config: Any, settings: DistillConfig) -> None:
     check_loggers(config.loop.logger_names)
 
 
-def _check_place(options: dict[str, Any], world: World, num_bytes: int = MIN_FREE_BYTES) -> None:
+def _check_place(options: dict[str, Any], config: Any, world: World, num_bytes: int = MIN_FREE_BYTES) -> None:
     """Raise a ValueError if the run folder cannot be written, or is new and has less free space."""
     existing = options["resume"] or _restarted_run(options, world)
+    if existing is None and config.loop.backup is not None:
+        existing = run_here(options["run_dir"])
     if existing is not None:
         check_writable(Path(existing), "--resume")
     else:
@@ -245,12 +253,16 @@ def _run_folder(task_name: str, config: Any, settings: DistillConfig, options: d
     """The folder to resume, or a new one with all settings."""
     content = {"task": task_name} | dataclasses.asdict(config) | dataclasses.asdict(settings)
     content |= {key: list(content[key]) for key in ("teacher", "unlabelled")}
-    if options["resume"] is not None:
-        run = Path(options["resume"])
+    run, url = Path(options["resume"]) if options["resume"] else _restarted_run(options, world), config.loop.backup
+    if run is None and url is not None:
+        run = find_backed_up_run(url, options["run_dir"], lambda run: content)
+    if run is not None and (run / CONFIG).is_file():
         check_unchanged(content, run / CONFIG)
+        if url is not None:
+            check_newest(url, run)
         upgrade_folders(run)
         return run
-    run = _restarted_run(options, world) or make_run_folder("distill", options["run_dir"])
+    run = run or make_run_folder("distill", options["run_dir"])
     write_launch_id(run)
     write_settings(content, run)
     return run
@@ -258,11 +270,12 @@ def _run_folder(task_name: str, config: Any, settings: DistillConfig, options: d
 
 def _train(task: Task[Any], run: Path, world: World, objective: Objective | None = None) -> Path:
     """Train into a run folder, unless that is finished; returns the folder."""
+    url = task.config.loop.backup
     if world.is_main:
         print(f"{task.config.backbone.name}, {run.name}: {run}", file=sys.stderr)
         if not checkpoint.exists(run):  # new, or killed before or after its settings were written
             new_run(task, str(run), restarted=run if run.is_dir() else None)
-    fit_or_resume(task, run, world, objective)
+    fit_or_resume(task, run, world, objective, [] if url is None else [Backup(run, f"{url}/{run.name}")])
     return run
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from tasks.common.runtime.distributed import World
 from tasks.common.runtime.repository import ROOT
 from tasks.common.settings import read_config
 from tasks.common.task import Objective, Task
+from tasks.common.training.callback import Callback
 from tasks.common.training.fit import fit
 
 
-def fit_or_resume(task: Task[Any], run: Path, world: World, objective: Objective | None = None) -> None:
+def fit_or_resume(
+    task: Task[Any], run: Path, world: World, objective: Objective | None = None, callbacks: Sequence[Callback] = ()
+) -> None:
     """Train into an existing folder, or resume there, unless the training is finished; see `fit`.
 
     Raises:
@@ -30,7 +34,8 @@ def fit_or_resume(task: Task[Any], run: Path, world: World, objective: Objective
     """
     if world.broadcast((run / METRICS).is_file()):
         return
-    fit(task, run, objective=objective, resume=world.broadcast(checkpoint.exists(run)), world=world)
+    resume = world.broadcast(checkpoint.exists(run))
+    fit(task, run, objective=objective, resume=resume, world=world, callbacks=callbacks)
 
 
 def train_teacher(

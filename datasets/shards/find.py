@@ -9,25 +9,15 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import braceexpand
 
 from datasets.files import existing_folder, read_json
 from datasets.listing import has_images, list_images
-from datasets.shards.tars import (
-    MissingUrlError,
-    RemoteTar,
-    Tar,
-    beside,
-    bucket_tars,
-    is_url,
-    read_url,
-    remote_tars,
-)
+from datasets.shards.tars import RemoteTar, Tar, bucket_tars, read_url, remote_tars
 from datasets.splits import SPLIT_WORDS, SPLITS
 from datasets.types import Split
-from datasets.web import public_name
+from datasets.urls import MissingUrlError, beside, check_no_password, is_http, is_url
 from datasets.words import plural
 
 CARD = "shards.json"
@@ -98,14 +88,8 @@ def _split_in(names: Sequence[str]) -> Split | None:
 
 
 def _remote_shards(text: str, setting: str) -> Shards:
-    is_http = text.startswith(("http://", "https://"))
-    parts = urlsplit(text)
-    if parts.password is not None or (is_http and parts.username):  # Azure's container@account is none
-        raise ValueError(
-            f"{setting}: {public_name(text)}: expected a URL without a password, since settings are written into the "
-            "folders of runs"
-        )
-    if is_http and not text.endswith(".tar"):
+    check_no_password(text, setting)
+    if is_http(text) and not text.endswith(".tar"):
         raise ValueError(f"{setting}: {text}: expected a list such as {{0000..0009}}.tar at its end")
     urls = list(_expand(text, setting)) if text.endswith(".tar") else bucket_tars(text)
     if not urls:

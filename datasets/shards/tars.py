@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import http.client
 import time
@@ -15,15 +14,21 @@ from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
 import filelock
-import fsspec
 
 from datasets.files import CACHE_VARIABLE, atomic_write, cache_dir
+from datasets.urls import (
+    BUCKETS,
+    MissingUrlError,
+    UrlError,
+    beside,
+    is_bucket,
+    is_http,
+    open_bucket,
+    url_faults,
+)
 from datasets.web import WebError, open_http
-from datasets.words import reason_of
 
 INDEX_SUFFIX = ".index.safetensors"  # in place of .tar
-# Buckets, by fsspec's names; others, such as `file` and chains with `::`, can lead to files that nobody named.
-BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oci", "oss", "hdfs", "memory"})
 TIMEOUT_S, NUM_TRIES, PAUSE_S = 30.0, 3, 1.0
 MAX_TAR_BYTES, MAX_INDEX_BYTES = 64 << 30, 1 << 30
 _CHUNK_BYTES = 1 << 20
@@ -31,7 +36,6 @@ _CHUNK_BYTES = 1 << 20
 # a hash, which for S3 depends on how they were asked for.
 _VERSION_KEYS: tuple[str, ...] = ("etag", "md5hash", "blobid", "generation", "lastmodified", "mtime", "created")
 _NUM_THREADS = 16
-_MISSING = (403, 404, 410)  # buckets that nobody may list answer 403
 _WITHOUT_HEAD = (403, 405, 501)  # answers of servers that do not tell about a file what they would send
 
 
@@ -112,25 +116,6 @@ class RemoteTar:
         return path
 
 
-class UrlError(ValueError):
-    """A URL cannot be read; in one line that names it."""
-
-
-class MissingUrlError(UrlError):
-    """There is nothing at a URL."""
-
-
-def is_url(text: str) -> bool:
-    """Whether a text has a scheme, such as `https://` or `s3://`."""
-    return "://" in text
-
-
-def beside(url: str, name: str) -> str:
-    """The URL of another file in the same folder."""
-    parts = urlsplit(url)
-    return parts._replace(path=f"{parts.path.rpartition('/')[0]}/{name}").geturl()
-
-
 def remote_tars(urls: Sequence[str]) -> tuple[RemoteTar, ...]:
     """The tar files at URLs, all of which must be there.
 
@@ -152,8 +137,8 @@ def bucket_tars(folder: str) -> list[str]:
         ValueError: naming the folder, if it cannot be read.
     """
     with _faults(folder):
-        files, path = fsspec.core.url_to_fs(folder)
-        names = [name.rpartition("/")[2] for name in files.glob(f"{path.rstrip('/')}/*.tar")]
+        files, path = open_bucket(folder)
+        names = [name.rpartition("/")[2] for name in files.glob(f"{path}/*.tar")]
     return sorted(f"{folder.rstrip('/')}/{name}" for name in names)  # `path` may lack a host, as of hdfs
 
 
@@ -164,9 +149,9 @@ def remote_state(url: str) -> tuple[int, str]:
         MissingUrlError: if there is nothing.
         UrlError: if it cannot be told.
     """
-    if not _is_http(url):
+    if not is_http(url):
         with _faults(url):
-            files, path = fsspec.core.url_to_fs(url)
+            files, path = open_bucket(url)
             about = {key.lower().replace("_", ""): value for key, value in files.info(path).items()}
         size, keys = about["size"], _VERSION_KEYS
     else:
@@ -225,46 +210,24 @@ def _download(url: str, path: Path, num_bytes: int) -> None:
 
 @contextmanager
 def _open(url: str) -> Iterator[BinaryIO]:
-    if _is_http(url):
+    if is_http(url):
         with open_http(url, accept="*/*", timeout_s=TIMEOUT_S) as response:
             yield cast(BinaryIO, response)
     else:
-        files, path = fsspec.core.url_to_fs(url)
+        files, path = open_bucket(url)
         with files.open(path, "rb") as file:
             yield file
 
 
 @contextmanager
 def _faults(url: str) -> Iterator[None]:
-    """Whatever goes wrong with a URL is a UrlError of one line that names it."""
-    if not _is_http(url) and ("::" in url or url.partition("://")[0].lower() not in BUCKETS):
+    """As `url_faults`; what goes wrong with the cache folder is a UrlError, too."""
+    if not (is_http(url) or is_bucket(url)):
         raise UrlError(f"{url}: expected a folder, a tar file, http(s)://, or one of {', '.join(sorted(BUCKETS))}")
     try:
-        yield
-    except UrlError:
-        raise
-    except FileNotFoundError as error:
-        raise MissingUrlError(f"{url}: there is no such file") from error
-    except WebError as error:
-        kind = MissingUrlError if error.status in _MISSING else UrlError
-        raise kind(f"{url}: {error}") from error
-    except ImportError as error:
-        raise UrlError(f"{url}: a package for it is missing: {reason_of(error)}") from error
-    except Exception as error:  # of many types: each package for buckets has its own
-        if isinstance(error, OSError) and (error.errno == errno.ENOSPC or _is_cached(error.filename)):
-            raise UrlError(
-                f"{cache_dir()}: {error.strerror}, so there can be no copy of {url}; ${CACHE_VARIABLE} names another "
-                "folder"
-            ) from error
+        with url_faults(url, cache_dir()):
+            yield
+    except OSError as error:
         raise UrlError(
-            f"{url}: cannot be read: {reason_of(error)} ({type(error).__name__}); expected an address that this "
-            "machine reaches, and credentials that are valid"
+            f"{cache_dir()}: {error.strerror}, so there can be no copy of {url}; ${CACHE_VARIABLE} names another folder"
         ) from error
-
-
-def _is_cached(file: object) -> bool:
-    return isinstance(file, str | Path) and Path(file).is_relative_to(cache_dir())
-
-
-def _is_http(url: str) -> bool:
-    return url.partition("://")[0].lower() in ("http", "https")

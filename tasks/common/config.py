@@ -194,6 +194,8 @@ class LoopConfig(Settings, group="loop"):
         max_unreadable_fraction: stop if a larger fraction of the images cannot be read; 1 never stops.
         loggers: where losses, scores and pictures go besides the run folder: tensorboard (event files in it), mlflow or
             wandb, several with commas; each needs pip install '.[tensorboard]' and so on.
+        backup: a folder in a bucket, such as s3://bucket/run, to which each checkpoint is copied; the same command with
+            the same --run_dir brings it back on another machine, and continues the run.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -206,6 +208,7 @@ class LoopConfig(Settings, group="loop"):
     checkpoint_minutes: NonNegative = 5.0
     max_unreadable_fraction: ClosedUnit = 0.01
     loggers: str = "none"
+    backup: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -34,12 +34,13 @@ from datasets.shards.find import CARD, Shards, open_root
 from datasets.shards.index import TarIndex, build_index, load_index, read_index, write_index
 from datasets.shards.order import BUFFER_TARS, ShardOrder
 from datasets.shards.tar import TruncatedTarError, read_members
-from datasets.shards.tars import INDEX_SUFFIX, Tar, UrlError, bucket_tars
+from datasets.shards.tars import INDEX_SUFFIX, Tar, bucket_tars
 from datasets.sources import EvaluationSet
 from datasets.splits import SplitData
 from datasets.stores import StoredExamples
 from datasets.tools.cli import main
 from datasets.types import Attributes, Detections, Face, Label, Mask, Place, Unreadable
+from datasets.urls import UrlError
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset closes no files
 
@@ -427,9 +428,7 @@ def test_expired_credentials_are_a_line(bucket: str, monkeypatch: pytest.MonkeyP
         raise PermissionError("The provided token has expired.\nRequest 5")
 
     monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.info", refuse)
-    with pytest.raises(
-        ValueError, match=r"^memory://b/0.tar: cannot be read: The provided token has expired"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"^memory://b/0.tar: The provided token has expired") as caught:
         open_root(f"{bucket}/0.tar")
     assert "\n" not in str(caught.value)
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import cv2
+import fsspec
 import numpy as np
 import pytest
 import yaml
@@ -137,6 +138,24 @@ def test_resumes_where_it_stopped(trained_run: Callable[..., str], distil: Run) 
     settings = yaml.safe_load(Path("uninterrupted/config.yaml").read_text())
     assert settings["task"] == "attributes"
     assert settings["optim"]["epochs"] == 2
+
+
+def test_another_machine_brings_a_distillation_back_and_ends_it(trained_run: Callable[..., str], distil: Run) -> None:
+    files = fsspec.filesystem("memory")
+    flags = ("--teacher", trained_run("attributes"), "--loop.backup", "memory://bucket/d", "--run_dir", "run")
+    assert distil("attributes", *flags) == 0
+    Path("run").rename("first")
+    names = {path.removeprefix("/bucket/d/") for path in files.find("/bucket/d")}
+    of_runs = {f"{run}/{name}" for run in ("distilled", "baseline") for name in ("last.pt", "best.pt", "metrics.json")}
+    assert names >= {"config.yaml", "report.csv", "report.png"} | of_runs
+    files.rm("/bucket/d/baseline", recursive=True)  # as if the first machine was lost after the first training
+    files.rm("/bucket/d/report.csv")
+    assert distil("attributes", *flags) == 0
+    assert Path("run/distilled/log.csv").read_bytes() == Path("first/distilled/log.csv").read_bytes(), "with its times"
+    again, first = (rows_of(Path(name) / "report.csv") for name in ("run", "first"))
+    assert [row["mean_ap"] for row in again] == [row["mean_ap"] for row in first]
+    assert files.cat_file("/bucket/d/report.csv") == Path("run/report.csv").read_bytes()
+    files.store.clear()
 
 
 def test_errors_are_one_line(

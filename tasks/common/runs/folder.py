@@ -33,6 +33,7 @@ RESUME_MAY_CHANGE = frozenset(
         "loop.num_workers",
         "loop.checkpoint_minutes",
         "loop.loggers",
+        "loop.backup",
         "loop.max_unreadable_fraction",
     }
 )
@@ -223,13 +224,19 @@ def _as_yaml(settings: dict[str, Any]) -> str:
 
 def check_unchanged(settings: dict[str, Any], path: Path) -> None:
     """Raise a ValueError if a resumed run's settings differ from `path`, other than `RESUME_MAY_CHANGE`."""
+    for key, value, saved in changed_settings(settings, path):
+        raise ValueError(
+            f"{key}: the run was started with {saved!r}, and --resume continues it exactly; to use {value!r}, "
+            f"{_way_to_change(key, value, saved, path.parent)}"
+        )
+
+
+def changed_settings(settings: dict[str, Any], path: Path) -> Iterator[tuple[str, Any, Any]]:
+    """The key, value and saved value of settings that differ from those in a file, other than `RESUME_MAY_CHANGE`."""
     saved = flatten(load_yaml(path))
     for key, value in flatten(yaml.safe_load(_as_yaml(settings))).items():
         if value != saved.get(key, value) and key not in RESUME_MAY_CHANGE:
-            raise ValueError(
-                f"{key}: the run was started with {saved[key]!r}, and --resume continues it exactly; to use {value!r}, "
-                f"{_way_to_change(key, value, saved[key], path.parent)}"
-            )
+            yield key, value, saved[key]
 
 
 def shared_settings(settings: dict[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -34,6 +35,7 @@ from tasks.common.runtime.distributed import World, join_world
 from tasks.common.runtime.signals import INTERRUPTED
 from tasks.common.settings import CONFIG
 from tasks.common.task import Task
+from tasks.common.training.backup import Backup, check_newest, find_backed_up_run
 from tasks.common.training.callback import Callback
 from tasks.common.training.fit import InterruptedRunError, fit
 from tasks.common.training.linear_probe import fit_linear_probe
@@ -73,13 +75,15 @@ def run_training(task_class: type[Task[Any]], arguments: Arguments, callbacks: S
 
 def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, callbacks: Sequence[Callback]) -> Path:
     config, options = arguments.config, arguments.options
-    run, resume = world.broadcast(_run_to_resume(task_class.name, options, world) if world.is_main else (None, False))
-    _check_flags(config, options, resume=resume, world=world)
+    _check_flags(arguments, world)
+    run, resume = world.broadcast(_run_to_resume(task_class.name, arguments, world) if world.is_main else (None, False))
     if world.is_main:
         _check_place(task_class.name, options, run)
     if resume:
         assert run is not None
         config = _resumed(config, run, arguments.given)
+    if run is not None and world.is_main and config.loop.backup is not None:
+        check_newest(config.loop.backup, run)
     # First the data, which are more often at fault than weights, and read in less time.
     task = task_class.from_data(config)
     _check_same(task, world)
@@ -100,6 +104,8 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, call
     assert run is not None
     if world.is_main:
         _print_start(task, run, is_new=weights is None and not resume)
+    if config.loop.backup is not None:
+        callbacks = [*callbacks, Backup(run, config.loop.backup)]
     try:
         alone = only_process(run, "--resume") if world.is_main else nullcontext()
         with explain_full_disk(run, lambda: _way_on(task.name, run)), alone:
@@ -132,19 +138,26 @@ def _check_same(task: Task[Any], world: World) -> None:
     world.check_same(shared_settings(dataclasses.asdict(task.config)) | images)
 
 
-def _run_to_resume(name: str, options: dict[str, Any], world: World) -> tuple[Path | None, bool]:
+def _run_to_resume(name: str, arguments: Arguments, world: World) -> tuple[Path | None, bool]:
     """The existing run folder, if any, and whether it has a checkpoint to resume from."""
+    config, options = arguments.config, arguments.options
     if options["resume"]:
         return Path(options["resume"]), True
     run = find_restarted_run(name, options["run_dir"], is_restarted=world.is_restarted)
+    if run is None and config.loop.backup is not None:
+        settings_with = partial(_settings_with, config, given=arguments.given)
+        run = find_backed_up_run(config.loop.backup, options["run_dir"], settings_with)
     return run, run is not None and (run / CONFIG).is_file() and checkpoint.exists(run)
 
 
-def _check_flags(config: Any, options: dict[str, Any], *, resume: bool, world: World) -> None:
+def _check_flags(arguments: Arguments, world: World) -> None:
     """Raise a ValueError for flags that exclude each other."""
+    config, options = arguments.config, arguments.options
     if options["resume"] and options["extend"]:
         raise ValueError("--extend: makes a new run, and --resume continues one; give one of them")
-    if config.optim.layers == "linear_probe" and (resume or options["extend"] or world.size > 1):
+    if options["extend"] and config.loop.backup is not None and "loop.backup" not in arguments.given:
+        raise ValueError(f"loop.backup: {config.loop.backup} is of the old run; give the new one another, or null")
+    if config.optim.layers == "linear_probe" and (options["resume"] or options["extend"] or world.size > 1):
         raise ValueError(
             "optim.layers: linear_probe is fitted in one go by one process; there is nothing to resume, extend or "
             "distribute"
@@ -169,6 +182,11 @@ def _resumed(config: Any, run: Path, given: Collection[str]) -> Any:
     config = with_settings_of(config, run, given)
     check_unchanged(dataclasses.asdict(config), run / CONFIG)
     return without_pretrained(config)  # the weights are in the checkpoint
+
+
+def _settings_with(config: Any, run: Path, *, given: Collection[str]) -> dict[str, Any]:
+    """All settings of a command that resumes a run."""
+    return dataclasses.asdict(with_settings_of(config, run, given))
 
 
 def check_settings(task: Task[Any], *, has_scores: bool) -> None:
