@@ -223,7 +223,7 @@ def test_restarted_processes_resume(generated_root: Path, tmp_path: Path) -> Non
     """`torchrun --max-restarts`: one process is killed during training."""
     run = tmp_path / "run"
     words = torchrun(
-        *words_of(generated_root, "--optim.batch_size", "4", "--run_dir", str(run), "--optim.epochs", "20")[1:]
+        *words_of(generated_root, "--optim.batch_size", "4", "--run_dir", str(run), "--optim.epochs", "10")[1:]
     )
     words.insert(4, "--max-restarts=1")
     process = subprocess.Popen(words, env=ON_CPU, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -237,10 +237,10 @@ def test_restarted_processes_resume(generated_root: Path, tmp_path: Path) -> Non
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, stderr
-    assert 0 < step < 20 * 6
+    assert 0 < step < 10 * 6
     assert stderr.count(f"run folder {run}") == 2, "the same folder after the restart"
     rows = read_log(run)
-    assert [int(row["epoch"]) for row in rows] == list(range(1, 21)), "each epoch once"
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 11)), "each epoch once"
 
 
 def test_restarted_processes_find_their_own_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -380,14 +380,14 @@ def test_the_exported_file_has_the_boxes_of_pytorch(shared: Path, published: Any
     write_onnx(network, task.config.data.input_size, tmp_path / "model.onnx", task.name, task.metadata)
     add_postprocessing(tmp_path / "model.onnx", task.postprocessing(network), task)
     exported, num_boxes = ExportedModel(tmp_path / "model.onnx"), 0
-    for photo in sorted((shared / "data/coco128/val2017").glob("*.jpg"))[:20]:
+    for photo in sorted((shared / "data/coco128/val2017").glob("*.jpg"))[:8]:
         pixels = task.preprocessing()(read_image(photo))
         (expected,), (actual,) = task.decode(outputs_of(network, pixels)), task.read_outputs(exported([pixels]))
         np.testing.assert_array_equal(actual.class_ids, expected.class_ids)
         np.testing.assert_allclose(actual.boxes_xyxy, expected.boxes_xyxy, atol=0.01)
         np.testing.assert_allclose(actual.scores, expected.scores, atol=1e-5)
         num_boxes += len(actual)
-    assert num_boxes > 1500
+    assert num_boxes > 600
 
 
 @pytest.mark.data
