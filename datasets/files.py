@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import glob
 import json
 import os
@@ -24,6 +25,19 @@ LOCK_WAIT_S = 10  # the loader processes of one that was killed end within 5 s
 def cache_dir() -> Path:
     """The cache folder: $MOBILENET_SUITE_CACHE, or the user's cache folder."""
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("mobilenet-suite"))
+
+
+def local_path(text: str) -> Path:
+    """A place to write to, from the command line; a URL would be taken for a folder of that name.
+
+    Raises:
+        ArgumentTypeError: for a URL.
+    """
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text}: expected a place on this machine, from which you can copy what is written"
+        )
+    return Path(text)
 
 
 @contextmanager

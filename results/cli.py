@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets.files import local_path
 from results.ablate_rows import ROWS as ABLATION_ROWS
 from results.bench.areas import AREAS, jobs_of
 from results.compress_rows import DEFAULT_ROWS, NETWORKS, PRECISIONS
@@ -114,7 +115,7 @@ def _sweep(words: Sequence[str]) -> int:
     parser.add_argument("--widths", required=True, nargs="+", type=float, help="width multipliers")
     parser.add_argument("--sizes", required=True, nargs="+", type=int, help="input sizes in pixels")
     parser.add_argument("--weights", nargs="+", default=[], help="pretrained for each width, in their order")
-    parser.add_argument("--out", required=True, type=Path, help="folder for cells, sweep.csv and sweep.png")
+    parser.add_argument("--out", required=True, type=local_path, help="folder for cells, sweep.csv and sweep.png")
     parser.add_argument("--budget", type=float, metavar="MINUTES", help="start no cell after this time")
     options, settings = parser.parse_known_args(words)
     if options.weights and len(options.weights) != len(options.widths):
@@ -188,7 +189,9 @@ def _compress(words: Sequence[str]) -> int:
         "--rows", nargs="+", default=DEFAULT_ROWS, metavar="ROW", help=f"default: {' '.join(DEFAULT_ROWS)}"
     )
     parser.add_argument("--seeds", type=_positive, default=1, metavar="N", help="networks of each row")
-    parser.add_argument("--out", required=True, type=Path, help="folder for networks, compress.csv and compress.png")
+    parser.add_argument(
+        "--out", required=True, type=local_path, help="folder for networks, compress.csv and compress.png"
+    )
     parser.add_argument("--budget", type=float, metavar="MINUTES", help="start no command after this time")
     options, settings = parser.parse_known_args(words)
 
@@ -234,7 +237,7 @@ def _ablate(words: Sequence[str]) -> int:
     parser.add_argument(
         "--seeds", type=_positive, default=3, metavar="N", help="networks of each row (default: %(default)s)"
     )
-    parser.add_argument("--out", required=True, type=Path, help="folder for networks, ablate.csv and ablate.png")
+    parser.add_argument("--out", required=True, type=local_path, help="folder for networks, ablate.csv and ablate.png")
     parser.add_argument("--budget", type=float, metavar="MINUTES", help="start no training after this time")
     options, settings = parser.parse_known_args(words)
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from datasets.files import local_path
 from datasets.tools.flags import add_data_flags
 
 PICTURES = Path("runs/check")
@@ -14,7 +15,9 @@ PICTURES = Path("runs/check")
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of this verb besides FOLDER and --json, which the frame adds (`datasets/tools/cli.py`)."""
     add_data_flags(parser)
-    parser.add_argument("--out", metavar="NEW", help=f"new folder for the pictures (default: {PICTURES}/NAME)")
+    parser.add_argument(
+        "--out", type=local_path, metavar="NEW", help=f"new folder for the pictures (default: {PICTURES}/NAME)"
+    )
 
 
 def check(options: argparse.Namespace) -> int:
@@ -48,7 +51,7 @@ def check(options: argparse.Namespace) -> int:
             print(f"{severity}: {text}")
         if not findings:
             print("nothing to mend")
-    out = Path(options.out) if options.out else new_folder(PICTURES / (options.folder.resolve().name or "data"))
+    out = options.out or new_folder(PICTURES / (options.folder.resolve().name or "data"))
     with new_output(out, options.folder) as folder:
         names = ["examples.png"] if draw_examples(sources, folder / "examples.png") else []
         draw_histograms(sources, folder / "histograms.png")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from datasets.files import local_path
 
 TASKS = ("detection", "classification", "segmentation", "attributes", "embedding", "geolocation")
 TARGETS = {"coco": "COCO", "yolo": "YOLO", "voc": "Pascal VOC", "webdataset": "WebDataset shards"}
@@ -18,7 +19,9 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_out(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """The flags of verbs that write a data set."""
-    parser.add_argument("--out", type=Path, required=required, metavar="NEW", help="folder to write, which must be new")
+    parser.add_argument(
+        "--out", type=local_path, required=required, metavar="NEW", help="folder to write, which must be new"
+    )
     parser.add_argument("--copy", action="store_true", help="copy image files, for programs that change them in place")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from datasets.files import local_path
 from tasks.common.cli.commands import COMMANDS, Command
 from tasks.common.cli.help import format_help, list_verbs
 from tasks.common.config import TaskConfig
@@ -105,6 +106,7 @@ def read_arguments(
             words = [*words, "--backbone.channels=null"]  # those in a file are of another backbone
         options = parser.parse_args([*(word for file in files for word in ("--config", file)), *words])
         config = build_settings(config_class, options)
+        _check_outputs(vars(options))
         if "run" in options and options.run is None and config.pretrained == "none":
             raise ValueError(
                 "expected a model: --run with a run folder, or --pretrained with the name or the file of a published "
@@ -120,6 +122,15 @@ def read_arguments(
         raise ValueError(text) from error
     own = set(vars(options)) - {field.name for field in dataclasses.fields(config_class)} - {"config"}
     return Arguments(verb, config, {key: options[key] for key in own}, frozenset(flags))
+
+
+def _check_outputs(options: Mapping[str, Any]) -> None:
+    """Raise a ValueError if a place to write to is a URL."""
+    for key in {"run_dir", "out"} & options.keys():
+        try:
+            local_path(str(options[key]))
+        except argparse.ArgumentTypeError as error:
+            raise ValueError(f"{key}: {error}") from error
 
 
 def build_parser(config_class: type[TaskConfig], command: Command) -> ArgumentParser:

@@ -2,17 +2,27 @@
 
 import errno
 import os
+import re
 import shutil
 from collections import namedtuple
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from datasets.tools.cli import main as datasets
+from distill.cli import main as distill
+from results.cli import main as results
+from tasks.common.cli.main import main as tasks
 from tasks.common.runs.folder import check_new_folder, check_writable, explain_full_disk, whole_out_folder
+from tasks.embedding.cli import COMMANDS
 from tests.tasks.common.runs import end_of_run, run_detection, train_detection
 
+detection = partial(tasks, "detection")
+embedding = partial(tasks, "embedding", commands=COMMANDS)
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -52,6 +62,33 @@ def test_a_place_in_a_file_or_without_space_is_refused(tmp_path: Path, monkeypat
     check_writable(tmp_path, "--out")
     with pytest.raises(ValueError, match=r"--out: 3 MB are needed in .*, but 2\.0 MB are free there"):
         check_writable(tmp_path, "--out", 3_000_000)
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (detection, "train --run_dir"),
+        (detection, "predict photo.jpg --out"),
+        (embedding, "index photos --out"),
+        (distill, "--teacher facenet --run_dir"),
+        (datasets, "convert --to yolo --out"),
+        (datasets, "check --out"),
+        (results, "sweep --task detection --out"),
+    ],
+)
+def test_a_url_is_no_place_to_write_to(
+    program: Callable[[list[str]], int],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        program([*words.split(), "s3://bucket/x"])
+    assert stop.value.code == 2
+    assert re.search(r"(out|run_dir): s3://bucket/x: expected a place on this machine", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("not_writable")
