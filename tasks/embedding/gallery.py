@@ -177,8 +177,15 @@ class Gallery:
         return len(set(removed.values()))
 
     def search(self, embeddings: Floats, num_matches: int) -> list[list[Match]]:
-        """The most similar photos for each of (N, dim) embeddings, best first."""
-        similarities, ids = self._index.search(embeddings, num_matches)
+        """The most similar photos for each of (N, dim) embeddings, best first.
+
+        Raises:
+            ValueError: naming the file, if it is damaged in a way that only the search finds out.
+        """
+        try:
+            similarities, ids = self._index.search(embeddings, num_matches)
+        except RuntimeError as error:
+            raise ValueError(f"{self.path}: damaged: faiss cannot search it; make it anew with `index`") from error
         return [
             [self._match(id_, cosine) for cosine, id_ in zip(row, row_ids, strict=True) if id_ >= 0]
             for row, row_ids in zip(similarities.tolist(), ids.tolist(), strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import random
@@ -85,7 +86,7 @@ VALUES: tuple[Any, ...] = (
     *(None, True, 0, -1, 1.5, math.nan, -math.inf, 2**31, 2**64, 10**400, 1e300),
     *("", "a", "x" * 5000, "../../x", "\0", "\n", "\ud800", "nan", [], {}, [[]], {"a": 1}, ["a", 1], [0.5] * 2000),
 )
-PNG, TAR_BLOCK = b"\x89PNG\r\n\x1a\n", 512
+PNG, TAR_BLOCK, FAISS = b"\x89PNG\r\n\x1a\n", 512, b"IxM2"
 _WORD = re.compile(rb"[\w.+-]+")
 
 
@@ -119,6 +120,8 @@ def damaged_file(data: bytes, rng: random.Random) -> bytes:
             return with_png_checksums(changed)
         if data[257:262] == b"ustar":
             return with_tar_checksums(changed)
+        if data.startswith(FAISS):
+            return with_index_checksum(changed)
     return changed
 
 
@@ -206,3 +209,8 @@ def with_tar_checksums(data: bytes) -> bytes:
             total = sum(block[:148]) + 8 * ord(" ") + sum(block[156:])
             blocks[number] = block[:148] + b"%06o\0 " % total + block[156:]
     return b"".join(blocks)
+
+
+def with_index_checksum(data: bytes) -> bytes:
+    """Of a gallery, whose last 32 bytes are a SHA-256 of the others."""
+    return data[:-32] + hashlib.sha256(data[:-32]).digest()

@@ -17,6 +17,7 @@ import cv2
 import h5py
 import numpy as np
 import onnx
+import pytest
 import safetensors.torch
 import scipy.io
 import torch
@@ -46,6 +47,7 @@ from tasks.api import Run
 from tasks.attributes.config import AttributesConfig
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.evaluation.features import _read_cached
+from tasks.common.model import neighbours
 from tasks.common.prediction.capture import read_frames
 from tasks.common.prediction.files import PredictionFiles
 from tasks.common.prediction.find import find_sources
@@ -58,7 +60,7 @@ from tasks.detection.graph_def import _message_class as graph_def_class
 from tasks.detection.graph_def import read_constants
 from tasks.embedding.embedded_file import read_embedded, write_embedded
 from tasks.embedding.gallery import Entry as GalleryEntry
-from tasks.embedding.gallery import Gallery, photo_ids
+from tasks.embedding.gallery import Gallery
 from tasks.embedding.metric import RATES
 from tasks.embedding.photos import Embedded
 from tasks.embedding.search import _strictest_point
@@ -397,19 +399,20 @@ def retrieval_run() -> Reader:
     return Reader(written(write), lambda root: open_run(root, GeolocationTask, GeolocationConfig))
 
 
-def gallery(size: int) -> Build:
+def gallery(size: int, kind: neighbours.Kind = "flat") -> Build:
+    """Of a kind that galleries have at larger sizes."""
+
     def build() -> Reader:
         vectors = np.random.default_rng(0).normal(size=(size, 8)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
 
         def write(folder: Path) -> None:
-            photos = [str(folder / f"{number}.jpg") for number in range(size)]
-            for photo in photos:
-                Path(photo).write_bytes(JPEG)
-            entries = [GalleryEntry(photo, (1.0, 2.0, 3.0, 4.0)) for photo in photos]
-            Gallery.new(folder / "g.faiss", 8, "net").add(photo_ids(photos), entries, vectors)
-            for photo in photos:
-                Path(photo).unlink()
+            entries = [GalleryEntry(f"/photos/{number}.jpg", (1.0, 2.0, 3.0, 4.0)) for number in range(size)]
+            new = Gallery.new(folder / "g.faiss", 8, "net")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(neighbours, "choose_kind", lambda _: kind)
+                new.add({entry.path: number for number, entry in enumerate(entries)}, entries, vectors)
+            assert new.kind == kind
 
         return Reader(written(write), lambda root: Gallery.read(root / "g.faiss").search(vectors[:2], 3))
 
@@ -570,6 +573,8 @@ READERS: dict[str, Build] = {
     "checkpoints": checkpoints,
     "retrieval_run": retrieval_run,
     "gallery": gallery(6),
+    "gallery_hnsw": gallery(40, "hnsw"),
+    "gallery_ivfpq": gallery(100, "ivfpq"),
     "embedded_photos": embedded_photos,
     "cells": cells,
     "config": settings,

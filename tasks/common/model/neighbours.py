@@ -109,10 +109,14 @@ class SimilarityIndex:
         """
         if is_checked and not _is_whole(path):
             raise ValueError(f"{path}: not an index that faiss can read; it is damaged or incomplete")
+        limit = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(path.stat().st_size)  # no part is larger than the file
         try:
             stored = faiss.read_index(str(path))
         except (RuntimeError, MemoryError) as error:
             raise ValueError(f"{path}: not an index that faiss can read; it may be damaged") from error
+        finally:
+            faiss.set_deserialization_vector_byte_limit(limit)
         return cls._of(stored, str(path))
 
     @classmethod
@@ -122,6 +126,8 @@ class SimilarityIndex:
         index = cls(stored.d)
         index._index = stored
         inner = faiss.downcast_index(stored.index)
+        if (inner.d, inner.ntotal, stored.id_map.size()) != (stored.d, stored.ntotal, stored.ntotal):
+            raise ValueError(f"{name}: damaged: its parts are of different sizes; make a new one")
         if not isinstance(inner, faiss.IndexFlat):
             index.kind = "hnsw" if isinstance(inner, faiss.IndexHNSW) else "ivfpq"
         _tune(index.kind, inner)

@@ -254,6 +254,25 @@ def test_damaged_files_are_named(tmp_path: Path, rng: np.random.Generator) -> No
         Gallery.read(path)
 
 
+@pytest.mark.usefixtures("small_kinds")
+@pytest.mark.parametrize(("size", "kind"), [(3, "flat"), (60, "hnsw"), (500, "ivfpq")])
+def test_damage_in_an_index_without_a_checksum_is_one_line(
+    size: int, kind: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path, photos, vectors = tmp_path / "g.faiss", write_photos(tmp_path / "photos", size), unit_vectors(rng, size)
+    gallery = Gallery.new(path, DIM, "net")
+    add(gallery, photo_ids(photos), vectors)
+    assert gallery.kind == kind
+    (tmp_path / "g.json").write_text('{"network": "net"}')  # as of an earlier version
+    whole = path.read_bytes()[:-32]
+    for place, type_, value in ((4, "<i4", DIM // 2), (8, "<i8", size - 1)):  # the dimension, the number of vectors
+        changed = np.frombuffer(whole, np.uint8).copy()
+        changed[place : place + np.dtype(type_).itemsize] = np.array([value], type_).view(np.uint8)
+        path.write_bytes(changed.tobytes())
+        with pytest.raises(ValueError, match=r"^[^\n]*g\.faiss: (damaged|not an index)[^\n]*$"):
+            Gallery.read(path).search(vectors[:1], 1)
+
+
 def test_each_face_of_a_photo_is_a_row_with_its_box(tmp_path: Path, rng: np.random.Generator) -> None:
     photos, vectors = write_photos(tmp_path / "photos", 2), unit_vectors(rng, 4)
     boxes = [(1.0, 2.0, 30.5, 40.0), (50.0, 2.0, 80.0, 40.0), (-3.0, 0.0, 9.0, 9.0)]
