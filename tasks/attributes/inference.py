@@ -92,6 +92,10 @@ class AttributesInference(FaceInference[Attributes]):
         """The preprocessing and the names, see `InferenceTask`."""
         return super().predictor_settings() | {"names": self.attribute_names}
 
+    def label_sizes(self) -> dict[str, tuple[int, int]]:
+        """A value for each attribute, see `InferenceTask`."""
+        return dict.fromkeys(("logits", "probabilities"), (1, len(self.attribute_names)))
+
     def metric(self) -> AttributesMetric:
         """Mean average precision."""
         return AttributesMetric(self.attribute_names, self.threshold)

@@ -30,5 +30,7 @@ def load_head(network: AttributeNet, weights: TaskWeights, attribute_names: Sequ
     if isinstance(network.head, AgeHead):  # age groups share the softmax
         names, given_names = other_names(names), other_names(given_names)
         by_output = {name for name in state if name.startswith("others.")}
+    for name in sorted(by_output & given.keys()):
+        weights.check_rows(f"head.{name}", len(given[name]), given_names)
     copied = copy_part(state, given, rows_by_name(names, given_names), by_output)
     return {f"the head with {num_known} of {len(attribute_names)} attributes": len(copied)} if copied else {}

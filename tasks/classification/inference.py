@@ -76,6 +76,10 @@ class ClassificationInference(InferenceTask[Label]):
         crop = {"resize": "center_crop", "crop_fraction": self.config.data.crop_fraction}
         return super().predictor_settings() | crop | {"names": self.class_names}
 
+    def label_sizes(self) -> dict[str, tuple[int, int]]:
+        """A value for each class, see `InferenceTask`."""
+        return dict.fromkeys(("logits", "probabilities"), (1, len(self.class_names)))
+
     def metric(self) -> ClassificationMetric:
         """Top-1 and top-5."""
         return ClassificationMetric(self.class_names)

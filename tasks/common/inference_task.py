@@ -136,6 +136,13 @@ class InferenceTask(ABC, Generic[T]):
         pixel_range = self.config.data.pixel_range
         return {"task": self.name, "part": [0, 0, 1, 1], "pixel_range": pixel_range and list(pixel_range)}
 
+    def label_sizes(self) -> Mapping[str, tuple[int, int]]:
+        """How long an axis of an exported file's output must be to fit the label map: name -> (axis, size).
+
+        Those that a file does not have do not matter; one that has none of them may have them as constants.
+        """
+        return {}
+
     def write_extra_files(self, folder: Path) -> None:
         """Write other files that `predictor.py` needs beside an exported file."""
 

@@ -29,6 +29,14 @@ class TaskWeights(Weights):
     metadata: Mapping[str, Any]
     settings: Mapping[str, Any]
 
+    def check_rows(self, name: str, num_rows: int, names: Sequence[str]) -> None:
+        """Raise a ValueError if a tensor does not have a row for each of the label map's names."""
+        if num_rows != len(names):
+            raise ValueError(
+                f"{self.origin}: its label map does not fit its network: expected {len(names)} rows of {name}, found "
+                f"{num_rows}; train or download it again"
+            )
+
 
 def is_model_of(weights: Weights | None, task: str) -> TypeGuard[TaskWeights]:
     """Whether the weights are those of a whole model of a task, by its name."""

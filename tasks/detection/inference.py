@@ -26,6 +26,7 @@ from tasks.detection.draw import draw_failure_case
 from tasks.detection.metric import DetectionMetric, match_objects, worst_false_positive
 from tasks.detection.summary import summarize_detections
 
+_CLASS_COLUMN = "postprocessing_class_column"  # a constant of `onnx_postprocess.py`, with a row for each class
 NUM_COMPARED = 10  # boxes of an image, by which two networks are compared
 
 
@@ -81,6 +82,16 @@ class DetectionInference(InferenceTask[Detections]):
         """The preprocessing and the names, see `InferenceTask`."""
         own = {"resize": "stretch", "antialias": self.config.data.antialias, "threshold": self.threshold}
         return super().predictor_settings() | own | {"names": self.class_names}
+
+    def label_sizes(self) -> dict[str, tuple[int, int]]:
+        """A score for each class and perhaps the background; in the postprocessing a row, see `InferenceTask`."""
+        num_classes = len(self.class_names)
+        has_background = self.config.model != "ssd" or self.config.ssd.scores == "softmax"
+        return {
+            "class_logits": (2, num_classes + has_background),
+            "class_scores": (2, num_classes),
+            _CLASS_COLUMN: (0, num_classes),
+        }
 
     def agreement(self, reference: Sequence[Detections], predicted: Sequence[Detections]) -> Agreement:
         """The fraction of an image's `NUM_COMPARED` best boxes that match one of the reference's, by class and IoU."""

@@ -72,8 +72,9 @@ def load_detector(
         for name, tensor in own.items():
             if name in layouts:
                 before, after = layouts[name]
-                given = _by_class(weights.state[name], before, after)[:, list(rows.values())]
-                _by_class(tensor, before, after)[:, list(rows)] = given.to(tensor)
+                given = _by_class(weights.state[name], before, after)
+                weights.check_rows(name, given.shape[1], [*range(first), *known])
+                _by_class(tensor, before, after)[:, list(rows)] = given[:, list(rows.values())].to(tensor)
             else:
                 tensor.copy_(weights.state[name])
         by_class = [name for name in own if name in layouts]

@@ -126,6 +126,10 @@ class GeolocationInference(InferenceTask[Place]):
             settings["exact"] = cells | {"bandwidth_km": self.config.bandwidth_km}
         return settings
 
+    def label_sizes(self) -> dict[str, tuple[int, int]]:
+        """A value for each cell, of the finest ones with the postprocessing, see `InferenceTask`."""
+        return {"logits": (1, sum(map(len, self.partitionings))), "probabilities": (1, len(self.partitionings[-1]))}
+
     def metric(self) -> GeolocationMetric:
         """Fractions of photos within distances, beside the best constant prediction."""
         candidates = np.array(self.metadata["guesses"], float).reshape(-1, 2).T

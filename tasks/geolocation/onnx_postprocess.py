@@ -51,10 +51,11 @@ def neighbour_probabilities(lat_lng_deg: Floats, partitioning: Partitioning) -> 
         partitioning: the cells.
     """
     cell_ids = partitioning.find(*lat_lng_deg.T)
-    text = """neighbours (float[N, K] similarities, int64[N, K] rows, double[N, K] lat_deg, double[N, K] lng_deg)
-        => (float[N, C] probabilities,
+    num_cells = len(partitioning)
+    text = f"""neighbours (float[N, K] similarities, int64[N, K] rows, double[N, K] lat_deg, double[N, K] lng_deg)
+        => (float[N, {num_cells}] probabilities,
             float[N, K] neighbour_weights, double[N, K] neighbour_lat_deg, double[N, K] neighbour_lng_deg)
-    {
+    {{
         scaled = Div (similarities, temperature)
         neighbour_weights = Softmax (scaled)
         cell_ids = Gather (all_cell_ids, rows)
@@ -65,8 +66,7 @@ def neighbour_probabilities(lat_lng_deg: Floats, partitioning: Partitioning) -> 
         probabilities = Slice (sums, start, end, axis)
         neighbour_lat_deg = Identity (lat_deg)
         neighbour_lng_deg = Identity (lng_deg)
-    }"""
-    num_cells = len(partitioning)
+    }}"""
     return parse_graph(
         text,
         temperature=TEMPERATURE,

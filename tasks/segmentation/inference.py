@@ -78,6 +78,10 @@ class SegmentationInference(InferenceTask[Mask]):
         p, q = (_probabilities(masks) for masks in (reference, predicted))
         return Agreement(float((p.argmax(1) == q.argmax(1)).mean()), divergence(p, q))
 
+    def label_sizes(self) -> dict[str, tuple[int, int]]:
+        """A map for each class, see `InferenceTask`."""
+        return dict.fromkeys(("logits", "class_logits"), (1, len(self.class_names)))
+
     def metric(self) -> SegmentationMetric:
         """Mean intersection over union."""
         return SegmentationMetric(self.class_names)

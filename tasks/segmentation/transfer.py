@@ -23,11 +23,15 @@ def load_heads(network: SegmentationModel, weights: TaskWeights, class_names: Se
     Returns:
         What was kept: the part, in words, and its number of tensors; nothing of a head of another kind.
     """
-    rows = rows_by_name(class_names, weights.metadata["class_names"])
+    given_names = weights.metadata["class_names"]
+    rows = rows_by_name(class_names, given_names)
     state, kept = network.state_dict(), {}
     for prefix, part in HEADS.items():
         head = {name: state[name] for name in weight_names(state) if name.startswith(prefix)}
-        copied = copy_part(head, weights.state, rows, [name for name in head if CLASSIFIER in name])
+        by_class = [name for name in head if CLASSIFIER in name]
+        for name in sorted(weights.state.keys() & by_class):
+            weights.check_rows(name, len(weights.state[name]), given_names)
+        copied = copy_part(head, weights.state, rows, by_class)
         if copied:
             kept[f"the {part} with {len(rows)} of {len(class_names)} classes"] = len(copied)
     return kept

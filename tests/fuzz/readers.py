@@ -22,7 +22,7 @@ import safetensors.torch
 import scipy.io
 import torch
 import yaml
-from onnx import TensorProto, helper
+from onnx import helper
 
 from backbone.build import build_backbone
 from backbone.faceres import read_faceres
@@ -284,19 +284,42 @@ def frozen_graph() -> Reader:
     return Reader({"g.pb": graph.SerializeToString()}, lambda root: read_constants(root / "g.pb"))
 
 
+# Of a network of three labels, by task.
+OUTPUTS = {
+    "attributes": "float[N, 3] probabilities",
+    "classification": "float[N, 3] probabilities",
+    "detection": "float[N, 3, 4] boxes_xyxy, float[N, 3] scores, int64[N, 3] class_ids",
+    "embedding": "float[N, 3] embedding",
+    "geolocation": "float[N, 3] probabilities",
+    "segmentation": "float[N, 3, 8, 8] class_logits",
+}
+
+
 def onnx_file(task: str, metadata: dict[str, Any]) -> bytes:
-    """As `export` writes it, with a small network."""
-    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 3, 8, 8])
-    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3, 8, 8])
-    nodes = [
-        helper.make_node("Cast", ["images"], ["x"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["x", "w"], ["scores"]),
-    ]
-    weights = [helper.make_tensor("w", TensorProto.FLOAT, [1], [0.5])]
-    model: Any = helper.make_model(
-        helper.make_graph(nodes, "g", [images], [scores], weights), opset_imports=[helper.make_opsetid("", 17)]
+    """As `export` writes it, with a small network of three labels."""
+    graph = onnx.parser.parse_graph(
+        f"""
+        g (uint8[N, 3, 8, 8] images) => ({OUTPUTS[task]}) {{
+            w = Constant <value_float = 0.01> ()
+            pixels = Cast <to = 1> (images)
+            class_logits = Mul (pixels, w)
+            embedding = ReduceMean <axes = [2, 3], keepdims = 0> (class_logits)
+            probabilities = Sigmoid (embedding)
+            scores = Identity (probabilities)
+            zeros = Constant <value_ints = [0, 0, 0, 0]> ()
+            sides = Gather <axis = 2> (class_logits, zeros)
+            box = Constant <value_ints = [0, 1, 2, 3]> ()
+            boxes = Gather <axis = 3> (sides, box)
+            boxes_xyxy = ReduceMean <axes = [2], keepdims = 0> (boxes)
+            none = Cast <to = 7> (probabilities)
+            last = Constant <value_ints = [1]> ()
+            labels = Squeeze (postprocessing_class_column, last)
+            class_ids = Add (none, labels)
+        }}"""
     )
-    model.ir_version = 9
+    labels = np.arange(3)[:, None]
+    graph.initializer.append(onnx.numpy_helper.from_array(labels, "postprocessing_class_column"))
+    model: Any = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     settings = json.dumps({"data.input_size": 8})
     helper.set_model_props(model, {"task": task, "metadata": json.dumps(metadata), "settings": settings})
     return model.SerializeToString()  # type: ignore[no-any-return]
@@ -308,24 +331,25 @@ def onnx_model() -> Reader:
 
 
 def place_metadata() -> dict[str, Any]:
-    cells = divide(np.array([10.0, 30.0]), np.array([20.0, 40.0]), max_photos=[1], min_photos=1)
+    cells = divide(np.array([10.0, 30.0, 50.0]), np.array([20.0, 40.0, 60.0]), max_photos=[1], min_photos=1)
     partitionings = [part.to_json() for part in cells]
     return {"method": "classification", "partitionings": partitionings, "guesses": [[10.0, 20.0], [30.0, 40.0]]}
 
 
 # Of a model of each task.
 METADATA: dict[str, dict[str, Any]] = {
-    "attributes": {"attribute_names": ["a", "b"], "prevalence": [0.5, 0.25]},
-    "classification": {"data": "folder", "class_names": ["a", "b"]},
-    "detection": {"class_names": ["a"], "category_ids": [1]},
+    "attributes": {"attribute_names": ["a", "b", "c"], "prevalence": [0.5, 0.25, 0.1]},
+    "classification": {"data": "folder", "class_names": ["a", "b", "c"]},
+    "detection": {"class_names": ["a", "b", "c"], "category_ids": [1, 2, 4]},
     "embedding": {"identities": ["a", "b"], "onnx": {"input_size": 32}},
     "geolocation": place_metadata(),
-    "segmentation": {"class_names": ["a", "b"], "num_pixels": [10, 20]},
+    "segmentation": {"class_names": ["a", "b", "c"], "num_pixels": [10, 20, 30]},
 }
 
 
 def onnx_metadata() -> Reader:
-    """The properties of an export of each task, changed one by one in a file that is whole otherwise."""
+    """The properties of an export of each task, changed one by one in a file that is whole otherwise; it predicts."""
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
 
     def damage(tree: Tree, rng: random.Random) -> Tree:
         name = rng.choice(sorted(tree))
@@ -342,6 +366,9 @@ def onnx_metadata() -> Reader:
             model = open_exported(path.parent.name, config_class(path.parent.name)(), path.parent)
             if model is not None:
                 model.task.predictor_settings()
+                (predicted,) = model([image])
+                model.task.describe(predicted, image.shape[:2])
+                model.task.summarize([predicted])
 
     return Reader({f"{task}/model.onnx": onnx_file(task, METADATA[task]) for task in METADATA}, read, damage=damage)
 

@@ -13,6 +13,7 @@ import importlib
 import json
 import math
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from tasks.common.deploy.onnx_file import ExportedNetwork, add_postprocessing, w
 from tasks.common.evaluation.evaluate import evaluate, evaluation_loader, predict_batch
 from tasks.common.prediction.model import Model
 from tasks.common.runs.checkpoint import load_checkpoint, save_best
+from tasks.common.runs.folder import write_settings
+from tasks.common.runs.load import open_run
+from tasks.common.settings import replace_settings
 from tasks.common.task import Task
 from tasks.registry import TASKS, check_metadata, config_class, inference_class, task_class
 from tests.conftest import SAMPLE_SIZES
@@ -352,10 +356,34 @@ def test_checkpoint_round_trip_is_bit_equal(tiny_task: TinyTask, tmp_path: Path)
     assert all(torch.equal(a, b) for a, b in zip(expected, actual, strict=True))
 
 
+def without_a_label(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the last name, or the finest cells."""
+    return {key: value[:-1] if isinstance(value, list) else value for key, value in metadata.items()}
+
+
+@requirement(
+    "a label map without one of the network's labels is found when a run is opened, and where another starts from it",
+    provide="tasks/{task}/task.py: {Task}Task.build_model, using only self.config and self.metadata; "
+    "tasks/{task}/transfer.py, which calls `TaskWeights.check_rows`",
+    copy="tasks/attributes/transfer.py: load_head",
+)
+def test_a_label_map_without_a_label_is_refused(tiny_task: TinyTask, tmp_path: Path) -> None:
+    task = tiny_task()
+    metadata = without_a_label(task.metadata)
+    save_best(tmp_path, {"task": task.name, "metadata": metadata, "model": task.build_model().state_dict()})
+    write_settings(dataclasses.asdict(task.config), tmp_path)
+    with pytest.raises(ValueError, match=r"^[^\n]*best\.pt: does not fit .* label map: [^\n]*; give those .* again$"):
+        open_run(tmp_path, type(task), type(task.config))
+    if {"class_names", "attribute_names"} & metadata.keys():
+        following = task.with_settings(replace_settings(task.config, {"pretrained": str(tmp_path)}))
+        with pytest.raises(ValueError, match=r"its label map does not fit its network: expected \d+ rows of .*; train"):
+            following.build_model()
+
+
 @requirement(
     "an exported network gives the same outputs, and with its postprocessing inside the same predictions",
     provide="tasks/{task}/model.py: a forward pass without control flow that depends on values; tasks/{task}/task.py: "
-    "postprocessing; tasks/{task}/inference.py: read_outputs, predictor_settings",
+    "postprocessing; tasks/{task}/inference.py: read_outputs, predictor_settings, label_sizes",
     copy="tasks/common/model/logits.py: LogitsModel; tasks/attributes",
 )
 def test_exported_network_gives_the_same(tiny_task: TinyTask, tmp_path: Path) -> None:
@@ -367,6 +395,7 @@ def test_exported_network_gives_the_same(tiny_task: TinyTask, tmp_path: Path) ->
     path = tmp_path / "model.onnx"
     write_onnx(network, 96, path, task.name, task.metadata)
     exported = ExportedNetwork(ExportedModel(path))
+    assert_labels_are_checked(task, exported.model)
     assert (exported.model.task, exported.model.input_size, exported.model.metadata) == (task.name, 96, task.metadata)
     for batch_size in (1, 3):
         expected, actual = network.eval()(images[:batch_size]), exported(images[:batch_size])
@@ -379,6 +408,7 @@ def test_exported_network_gives_the_same(tiny_task: TinyTask, tmp_path: Path) ->
     task.threshold = 0.0  # of a detector, whose untrained scores are low
     add_postprocessing(path, task.postprocessing(network), task)
     model = ExportedModel(path)
+    assert_labels_are_checked(task, model)
     inference: Any = inference_class(task.name)(task.config, model.metadata)
     pixels = list(images[:3].permute(0, 2, 3, 1).numpy())
     predicted = predict_batch(task, network.eval(), images[:3])
@@ -396,6 +426,15 @@ def test_exported_network_gives_the_same(tiny_task: TinyTask, tmp_path: Path) ->
         np.testing.assert_array_equal(found.pop("class_ids"), of_photo.predictions[0].class_ids)
     assert all(found.values())
     assert_same_record({key: value for key, value in result.items() if key in found}, found)
+
+
+def assert_labels_are_checked(task: Any, model: ExportedModel) -> None:
+    model.check_labels(task)
+    if task.name != "embedding":  # whose outputs have no labels
+        with pytest.raises(
+            ValueError, match=r"model\.onnx: its label map does not fit .*: expected \d+ .*, found \d+; "
+        ):
+            model.check_labels(type(task)(task.config, without_a_label(task.metadata)))
 
 
 def untied(predictions: list[Any]) -> list[Any]:

@@ -75,6 +75,20 @@ class ExportedModel:
         self.digest = hashlib.sha256(path.read_bytes()).digest()
         self.output_names = [output.name for output in self._session.get_outputs()]
 
+    def check_labels(self, task: InferenceTask[Any]) -> None:
+        """Raise a ValueError if the file computes something for more or fewer labels than the task's label map has."""
+        sizes = task.label_sizes()
+        shapes = {output.name: output.shape for output in self._session.get_outputs()}
+        if not shapes.keys() & sizes.keys():
+            shapes = _constant_shapes(self.path) if sizes else {}
+        for name, (axis, size) in sizes.items():
+            for found in shapes.get(name, [])[axis : axis + 1]:
+                if isinstance(found, int) and found != size:
+                    raise ValueError(
+                        f"{self.path}: its label map does not fit its network: expected {size} values of `{name}`, "
+                        f"found {found}; export the run again"
+                    )
+
     def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         """RGB images (N, 3, S, S) -> the outputs in order."""
         outputs: list[NDArray[Any]] = self._session.run(None, {INPUT: images})
@@ -83,6 +97,21 @@ class ExportedModel:
     def __call__(self, pixels: Sequence[Image]) -> dict[str, NDArray[Any]]:
         """Preprocessed images (S, S, 3) -> the outputs by name, each with a row for each image."""
         return dict(zip(self.output_names, self.run(stack_images(pixels)), strict=True))
+
+
+def _constant_shapes(path: Path) -> dict[str, list[int]]:
+    """Of the constants in a file, by name.
+
+    Raises:
+        ValueError: if they cannot be read.
+    """
+    import onnx  # slow to import
+
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except Exception as error:  # of protobuf, whose types have no common public name
+        raise ValueError(f"{path}: not a network that the package onnx can read; export the run again") from error
+    return {constant.name: list(constant.dims) for constant in graph.initializer}
 
 
 @dataclass(frozen=True)

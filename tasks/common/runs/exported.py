@@ -37,7 +37,8 @@ def open_exported(
         given: keys that the user has set on the command line.
 
     Raises:
-        ValueError: if it is of another task, its properties are damaged, or a setting is built into the file.
+        ValueError: if it is of another task, its properties are damaged or do not fit the network, or a setting is
+            built into the file.
     """
     if run is None or not (path := Path(run) / MODEL).is_file():
         return None
@@ -48,4 +49,5 @@ def open_exported(
         if key in given and (value := get_setting(config, key)) != built_in:
             raise ValueError(f"{key}: {built_in} is built into {path}; export the run again with --{key} {value}")
     task = inference_class(name)(with_threshold(config, run), model.metadata)
+    model.check_labels(task)
     return ExportedPredictor(task, model)

@@ -82,7 +82,7 @@ def _load_run(run: Path, task_class: type[Task[Any]], config: TaskConfig) -> tup
     path = run / checkpoint.BEST
     content = checkpoint.load_checkpoint(path, task_class.name)
     task = _build_task(task_class, config, content["metadata"], run)
-    return task, _build(task, content["model"], f"{path}: does not fit the settings of the run")
+    return task, _build(task, content["model"], f"{path}: does not fit the settings of the run and its own label map")
 
 
 def _build_task(task_class: type[Task[Any]], config: TaskConfig, metadata: Mapping[str, Any], run: Path) -> Task[Any]:
@@ -103,7 +103,10 @@ def _build(task: Task[Any], state: Mapping[str, Tensor], problem: str) -> nn.Mod
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{problem}: {str(error).splitlines()[1].strip()}") from error
+        reason = str(error).splitlines()[1].strip().rstrip(".")
+        raise ValueError(
+            f"{problem}: {reason}; give those that it was trained with, or train or download it again"
+        ) from error
     except ValueError as error:  # of a module's own state, as a gallery
         raise ValueError(f"{problem}: {error}") from error
     return _for_prediction(task, network)
@@ -125,6 +128,7 @@ def _load_exported(path: Path, task_class: type[Task[Any]], config: TaskConfig) 
     task = _build_task(task_class, config, model.metadata, path.parent)
     if model.input_size != task.config.data.input_size:
         raise ValueError(f"data.input_size: the exported network takes {model.input_size} px only")
+    model.check_labels(task)
     return task, ExportedNetwork(model).eval()
 
 

@@ -86,19 +86,25 @@ def _as_weights(file: Path, content: Mapping[str, Any], origin: str) -> TaskWeig
         file: with its settings.
         content: of its checkpoint.
         origin: for messages.
+
+    Raises:
+        ValueError: if they are of a classifier with another number of classes than its label map.
     """
     config = read_config(config_class(content["task"]), file)
     names = tuple(content["metadata"].get("class_names", ()))
-    has_classifier = num_outputs(content["model"]) == len(names)  # a detector has class names, but no classifier
-    return TaskWeights(
+    num_classes = num_outputs(content["model"])  # a detector has class names, but no classifier
+    weights = TaskWeights(
         content["model"],
         config.backbone.conventions or default_conventions(config.backbone.name),
         origin,
-        names if has_classifier else (),
+        names if num_classes else (),
         task=content["task"],
         metadata=content["metadata"],
         settings={key: get_setting(config, key) for key in config.settings_of_model()},
     )
+    if weights.class_names:
+        weights.check_rows("head", num_classes, names)
+    return weights
 
 
 def build_pretrained(config: Any, weights: Weights | None) -> Backbone:

@@ -24,6 +24,7 @@ from tasks.common.cli.main import main
 from tasks.common.deploy.exported import ExportedModel
 from tasks.common.deploy.onnx_file import write_onnx
 from tasks.common.deploy.quantization import quantize
+from tasks.common.weights import TaskWeights
 from tasks.segmentation.config import SegmentationConfig
 from tasks.segmentation.draw import draw_masks
 from tasks.segmentation.inference import SegmentationInference, mask_of_logits
@@ -142,9 +143,10 @@ def test_another_models_classes_are_kept_by_name() -> None:
     names = ["road", "sky", "car"]
     config = SegmentationConfig()
     task = SegmentationTask(config, {"class_names": names})
-    given = SegmentationTask(config, {"class_names": ["car", "tree", "road"]}).build_model()
-    weights: Any = type(
-        "Given", (), {"state": given.state_dict(), "metadata": {"class_names": ["car", "tree", "road"]}}
+    given_task = SegmentationTask(config, {"class_names": ["car", "tree", "road"]})
+    given = given_task.build_model()
+    weights = TaskWeights(
+        given.state_dict(), None, "given", task="segmentation", metadata=given_task.metadata, settings={}
     )
     network = task.build_model()
     before = network.decode_head.classifier.weight.clone()
