@@ -52,6 +52,28 @@ class EmbeddedFile:
         return embeddings
 
 
+class EmbeddedRows:
+    """Some of the embeddings in a file, read with the file when they are needed."""
+
+    def __init__(self, file: EmbeddedFile, rows: NDArray[np.int64], dim: int) -> None:
+        """Args: file: the file; rows: by number; dim: of the embeddings."""
+        self._file, self._rows, self._dim = file, rows, dim
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: slice) -> Floats:
+        """Those from `start` to `stop`.
+
+        Raises:
+            ValueError: naming the file, if it is damaged.
+        """
+        embeddings = self._file.read_embeddings()
+        if embeddings.shape[1] != self._dim:
+            raise _damaged(self._file.path)
+        return embeddings[self._rows[rows]]
+
+
 def embedded_files(folder: Path) -> list[Path]:
     """The files in a folder, in order; without hidden ones, which killed processes have begun."""
     return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))

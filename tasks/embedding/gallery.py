@@ -10,14 +10,14 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets.files import remove_leftovers, write_json
 from tasks.common.evaluation.report import write_csv
-from tasks.common.model.neighbours import Floats, SimilarityIndex
+from tasks.common.model.neighbours import Floats, SimilarityIndex, Vectors
 
 Box = tuple[float, ...]  # x0, y0, x1, y1
 _CHECKSUM = "SHA-256 at the end of the index"
@@ -140,23 +140,20 @@ class Gallery:
         """The photos that are not in the gallery in their current version, with their ids."""
         return {photo: id_ for photo, id_ in photo_ids(photos).items() if id_ not in self._rows}
 
-    def add(self, ids: Mapping[str, int], entries: Sequence[Entry], embeddings: Floats) -> None:
+    def add(self, ids: Mapping[str, int], entries: Sequence[Entry], embeddings: Vectors) -> None:
         """Add photos or their faces, replacing older versions of the photos, and write the files.
 
         Args:
             ids: photo -> id, computed before it was read: if it has changed since, the next update finds it missing.
             entries: M, the faces of a photo one after the other.
-            embeddings: (M, dim).
+            embeddings: (M, dim), read in slices.
         """
-        before, counts = self._rows, Counter[str]()
-        new: dict[int, Entry] = {}
-        for row in entries:
-            new[_id_of_face(ids[row.path], counts[row.path])] = row
-            counts[row.path] += 1
-        replaced = [id_ for id_, row in before.items() if row.path in counts]
-        self._index.remove(np.array(replaced, np.int64))
+        before, new = self._rows, _by_id(ids, entries)
+        replaced = {row.path for row in entries} if before else set()
+        kept = {id_: row for id_, row in before.items() if row.path not in replaced}
+        self._index.remove(np.array([id_ for id_ in before if id_ not in kept], np.int64))
         self._index.add(np.array(list(new), np.int64), embeddings)
-        self._rows = {id_: row for id_, row in before.items() if row.path not in counts} | new
+        self._rows = kept | new if kept else new
         self._write(before)
 
     def remove(self, targets: Sequence[str]) -> int:
@@ -199,7 +196,7 @@ class Gallery:
         about = {"network": self.network, "checksum": _CHECKSUM}
         if not self.path.exists():
             write_json(self.path.with_suffix(".json"), about)
-        both = {**before, **self._rows}
+        both = {**before, **self._rows} if before else self._rows
         if both != before or not self.path.exists():
             self._write_rows(both)
         self._index.write(self.path)
@@ -210,11 +207,25 @@ class Gallery:
             self._write_rows(self._rows)
 
     def _write_rows(self, entries: Mapping[int, Entry]) -> None:
-        rows = []
-        for id_, (path, box) in entries.items():
-            values = ("",) * 4 if box is None else [round(value, 1) for value in box]
-            rows.append(dict(zip(COLUMNS, (id_, path, *values), strict=True)))
+        rows = (_as_row(id_, entry) for id_, entry in entries.items())
         write_csv(self.path.with_suffix(".csv"), rows, columns=COLUMNS)
+
+
+def _by_id(ids: Mapping[str, int], entries: Sequence[Entry]) -> dict[int, Entry]:
+    """The entries by their ids. Args: ids: of the photos; entries: the faces of a photo one after the other."""
+    found: dict[int, Entry] = {}
+    counts = Counter[str]()
+    for row in entries:
+        found[_id_of_face(ids[row.path], counts[row.path])] = row
+        counts[row.path] += 1
+    return found
+
+
+def _as_row(id_: int, entry: Entry) -> dict[str, Any]:
+    """A line of the CSV file."""
+    box = entry.face_box_xyxy
+    values = ("",) * 4 if box is None else [round(value, 1) for value in box]
+    return dict(zip(COLUMNS, (id_, entry.path, *values), strict=True))
 
 
 def _read_box(row: Mapping[str, str]) -> Box | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -26,13 +26,21 @@ from datasets.words import plural, some
 from tasks.common.cli.parser import Arguments
 from tasks.common.evaluation.unreadable import UnreadableImages
 from tasks.common.face_task import FaceTask
+from tasks.common.model.neighbours import JoinedVectors
 from tasks.common.prediction.find import find_images
 from tasks.common.prediction.model import Model
 from tasks.common.prediction.open import load_model
 from tasks.common.prediction.parts import COMPLETE, UNFINISHED, Parts
 from tasks.common.prediction.source_list import SourceList
 from tasks.common.runtime.launch import process_rank
-from tasks.embedding.embedded_file import SUFFIX, embedded_files, read_embedded, write_embedded
+from tasks.embedding.embedded_file import (
+    SUFFIX,
+    EmbeddedFile,
+    EmbeddedRows,
+    embedded_files,
+    read_embedded,
+    write_embedded,
+)
 from tasks.embedding.gallery import Entry, Gallery, photo_ids
 from tasks.embedding.photos import embed_photos, new_gallery, open_gallery, report_left_out, unfinished_folders
 
@@ -151,24 +159,24 @@ def _join(gallery: Gallery, folder: Path) -> tuple[int, int]:
     parts = sorted(path.parent for path in folder.glob(f"*/{COMPLETE}"))
     num_new = sum(read_json(part / COMPLETE, "what index wrote; remove the folder")[NUM_NEW] for part in parts)
     files = [read_embedded(path) for part in parts for path in embedded_files(part)]  # without the embeddings
+    ids: dict[str, int] = {}
+    entries: list[Entry] = []
+    embeddings: list[EmbeddedRows] = []
+    for file, rows in zip(files, _newest_rows(files, gallery.ids), strict=True):
+        embeddings.append(EmbeddedRows(file, rows, gallery.dim))
+        for row in rows.tolist():
+            ids[file.paths[row]] = int(file.photo_ids[row])
+            entries.append(Entry(file.paths[row], file.box(row)))
+    if entries or not gallery.path.exists():
+        gallery.add(ids, entries, JoinedVectors(embeddings))
+    return num_new, len(entries)
+
+
+def _newest_rows(files: Sequence[EmbeddedFile], known: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The rows of each file whose photos are neither known nor in a later file, where they are in another version."""
     newest: dict[str, int] = {}
-    known = gallery.ids
     for number, file in enumerate(files):
         for path, is_known in zip(file.paths, np.isin(file.photo_ids, known), strict=True):
             if not is_known:
                 newest[path] = number
-    ids: dict[str, int] = {}
-    entries: list[Entry] = []
-    wanted: list[NDArray[np.bool_]] = []
-    for number, file in enumerate(files):
-        wanted.append(np.array([newest.get(path) == number for path in file.paths], bool))
-        for row in np.flatnonzero(wanted[-1]).tolist():
-            ids[file.paths[row]] = int(file.photo_ids[row])
-            entries.append(Entry(file.paths[row], file.box(row)))
-    embeddings = np.empty((len(entries), gallery.dim), np.float32)
-    first = 0
-    for file, rows in zip(files, wanted, strict=True):
-        embeddings[first : (first := first + rows.sum())] = file.read_embeddings()[rows]
-    if entries or not gallery.path.exists():
-        gallery.add(ids, entries, embeddings)
-    return num_new, len(entries)
+    return [np.flatnonzero([newest.get(path) == number for path in file.paths]) for number, file in enumerate(files)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,19 @@ from datasets.files import atomic_write
 PER_CLASS = "per_class.csv"
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
     """Write rows as CSV, atomically.
 
     File names that are not UTF-8 keep their bytes; read them with `errors="surrogateescape"`.
 
     Args:
         path: the file.
-        rows: missing values become empty cells.
+        rows: missing values become empty cells; with `columns` one at a time is in memory.
         columns: to write; None for all columns of all rows.
     """
-    columns = columns or list(dict.fromkeys(key for row in rows for key in row))
+    if columns is None:
+        rows = list(rows)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,

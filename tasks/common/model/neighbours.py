@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import faiss
 import numpy as np
@@ -22,11 +23,43 @@ TRAINING_VECTORS_PER_LIST = 50
 PROBED_FRACTION = 0.25  # of the lists, searched for a query
 REFINE_FACTOR = 10  # exact comparison of this many candidates per requested neighbour
 _CHUNK_BYTES = 2**20
+_ROWS_AT_ONCE = 16_384  # of vectors that are added
 
 
 def choose_kind(size: int) -> Kind:
     """The index type for that many vectors: exact search, HNSW, or IVF-PQ with exact re-ranking."""
     return next(kind for kind, max_size in MAX_SIZES.items() if size <= max_size)
+
+
+class Vectors(Protocol):
+    """Rows (N, D) that are read in slices: an array, or what is not in memory."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Floats: ...
+
+
+class JoinedVectors:
+    """The vectors of several sources, one after the other."""
+
+    def __init__(self, sources: Sequence[Vectors]) -> None:
+        """Args: sources: all of the same dimension."""
+        self._sources = sources
+        self._ends = np.cumsum([0, *map(len, sources)]).tolist()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, rows: slice) -> Floats:
+        """The rows from `start` to `stop`."""
+        start, stop, _ = rows.indices(len(self))
+        return np.concatenate(
+            [
+                source[max(start - first, 0) : stop - first]
+                for source, first, end in zip(self._sources, self._ends, self._ends[1:], strict=False)
+                if first < stop and start < end
+            ]
+        )
 
 
 class SimilarityIndex:
@@ -53,25 +86,24 @@ class SimilarityIndex:
 
     def vectors(self) -> Floats:
         """All vectors, in the order of `ids`."""
-        stored: Any = faiss.downcast_index(self._index.index)
-        stored = stored.refine_index if self.kind == "ivfpq" else stored
-        return np.asarray(stored.reconstruct_n(0, len(self)), np.float32).reshape(-1, self.dim)
+        return self._stored(np.arange(len(self)))[:]
 
-    def add(self, ids: Ids, vectors: Floats) -> None:
-        """Add unit vectors (M, dim) with new ids (M,)."""
-        size = len(self) + len(ids)
-        if self._is_suitable(size):
-            self._index.add_with_ids(np.ascontiguousarray(vectors, np.float32), ids)
+    def _stored(self, rows: Ids) -> _StoredVectors:
+        return _StoredVectors(self._index, _flat(self._index, self.kind), rows)
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        """Add unit vectors (M, dim) with new ids (M,); no more of them are in memory at once than need be."""
+        if self._is_suitable(len(self) + len(ids)):
+            self._append(ids, vectors)
         else:
-            if len(self):  # else a copy would double the memory
-                ids, vectors = np.concatenate([self.ids, ids]), np.concatenate([self.vectors(), vectors])
-            self._rebuild(ids, vectors)
+            stored = self._stored(np.arange(len(self)))
+            self._rebuild(np.concatenate([self.ids, ids]), JoinedVectors([stored, vectors]))
 
     def remove(self, ids: Ids) -> None:
         """Remove the vectors of these ids; unknown ids are ignored."""
         keep = ~np.isin(self.ids, ids)
         if not keep.all():
-            self._rebuild(self.ids[keep], self.vectors()[keep])
+            self._rebuild(self.ids[keep], self._stored(np.flatnonzero(keep)))
 
     def search(self, queries: Floats, num_neighbours: int) -> tuple[Floats, Ids]:
         """The most similar vectors of each query, best first.
@@ -139,15 +171,57 @@ class SimilarityIndex:
             return False
         return choose_kind(size) == self.kind
 
-    def _rebuild(self, ids: Ids, vectors: Floats) -> None:
-        vectors = np.ascontiguousarray(vectors, np.float32)
+    def _rebuild(self, ids: Ids, vectors: Vectors) -> None:
         self.kind = choose_kind(len(ids))
         inner = _build(self.kind, self.dim, len(ids))
         if not inner.is_trained:
             num_training = min(len(ids), TRAINING_VECTORS_PER_LIST * _num_lists(len(ids)))
-            inner.train(vectors[np.random.default_rng(0).permutation(len(ids))[:num_training]])
+            inner.train(_take(vectors, np.random.default_rng(0).permutation(len(ids))[:num_training], self.dim))
         self._index = faiss.IndexIDMap2(inner)
-        self._index.add_with_ids(vectors, np.ascontiguousarray(ids))
+        self._append(ids, vectors)
+
+    def _append(self, ids: Ids, vectors: Vectors) -> None:
+        """Add vectors in pieces; HNSW's all at once, since its links depend on how many come together."""
+        codes, num_bytes = _flat(self._index, self.kind).codes, 4 * self.dim
+        codes.resize(num_bytes * (len(self) + len(ids)))  # makes room once; growing would copy again and again
+        codes.resize(num_bytes * len(self))
+        step = max(1, len(ids)) if self.kind == "hnsw" else _ROWS_AT_ONCE
+        for first in range(0, len(ids), step):
+            piece = np.ascontiguousarray(vectors[first : first + step], np.float32)
+            self._index.add_with_ids(piece, np.ascontiguousarray(ids[first : first + step]))
+
+
+class _StoredVectors:
+    """Some of the vectors in an index of faiss, which may be replaced meanwhile."""
+
+    def __init__(self, owner: Any, flat: Any, rows: Ids) -> None:
+        """Args: owner: of their memory; flat: its index that stores them; rows: by number."""
+        self._owner, self._flat, self._rows = owner, flat, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: slice) -> Floats:
+        vectors: Floats = self._flat.reconstruct_batch(self._rows[rows])
+        return vectors
+
+
+def _flat(index: Any, kind: Kind) -> Any:
+    """The index within one of any kind that stores the full vectors."""
+    inner: Any = faiss.downcast_index(index.index)
+    if kind == "flat":
+        return inner
+    return faiss.downcast_index(inner.storage if kind == "hnsw" else inner.refine_index)
+
+
+def _take(vectors: Vectors, rows: Ids, dim: int) -> Floats:
+    """Some of the vectors, in the order of their rows (M,)."""
+    taken = np.empty((len(rows), dim), np.float32)
+    for first in range(0, len(vectors), _ROWS_AT_ONCE):
+        piece = vectors[first : first + _ROWS_AT_ONCE]
+        is_inside = (first <= rows) & (rows < first + len(piece))
+        taken[is_inside] = piece[rows[is_inside] - first]
+    return taken
 
 
 def _is_whole(path: Path) -> bool:

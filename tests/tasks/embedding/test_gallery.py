@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tasks.common.model import neighbours
-from tasks.common.model.neighbours import SimilarityIndex
+from tasks.common.model.neighbours import JoinedVectors, SimilarityIndex
 from tasks.embedding.gallery import Entry, Gallery, photo_ids
 
 DIM = 16
@@ -77,6 +77,43 @@ def test_vectors_may_have_any_length(dim: int, rng: np.random.Generator) -> None
     index.add(np.arange(500), vectors)
     assert index.kind == "ivfpq"
     assert index.search(vectors, 1)[0][:, 0] == pytest.approx(1, abs=1e-4)
+
+
+class ReadRows:
+    """Vectors, and how many of them were asked for at once."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self.vectors, self.numbers = vectors, [0]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        part = self.vectors[rows]
+        self.numbers.append(len(part))
+        return part
+
+
+@pytest.mark.usefixtures("small_kinds")
+@pytest.mark.parametrize("size", [40, 1500])
+def test_vectors_that_are_read_in_pieces_give_the_same_bytes(
+    size: int, rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, ids = unit_vectors(rng, size), rng.permutation(size).astype(np.int64)
+    contents, num_first = [], size // 2
+    for rows_at_once in (size, 7):
+        monkeypatch.setattr(neighbours, "_ROWS_AT_ONCE", rows_at_once)
+        parts = [ReadRows(part) for part in (vectors[:num_first], vectors[num_first:-9], vectors[-9:])]
+        index = SimilarityIndex(DIM)
+        index.add(ids[:num_first], parts[0])
+        index.add(ids[num_first:], JoinedVectors(parts[1:]))
+        index.remove(ids[3:9])
+        index.write(tmp_path / "index.faiss")
+        contents.append((tmp_path / "index.faiss").read_bytes())
+        assert max(max(part.numbers) for part in parts) <= rows_at_once
+    assert contents[0] == contents[1]
+    order, kept = np.argsort(index.ids), np.argsort(np.delete(ids, range(3, 9)))
+    np.testing.assert_array_equal(index.vectors()[order], np.delete(vectors, range(3, 9), 0)[kept])
 
 
 def test_an_empty_index_finds_nothing(rng: np.random.Generator) -> None:

@@ -200,6 +200,14 @@ def test_processes_that_differ_and_damaged_files_are_one_line(
         assert f"error: {message}" in capsys.readouterr().err
     Path("photos/new.png").unlink()
     damaged = next(Path("g.parts").rglob("*.npz"))
+    with np.load(damaged) as arrays:
+        wrong = dict(arrays) | {"embeddings": arrays["embeddings"][:, :-1]}
+    whole = damaged.read_bytes()
+    np.savez(damaged, **wrong)
+    assert index("g.faiss", 1, 2) == 1
+    assert f"{damaged.name}: damaged; remove it, and run index again" in capsys.readouterr().err
+    Path("g.joining").rename("g.parts")
+    damaged.write_bytes(whole)
     damaged.write_bytes(damaged.read_bytes()[:100])
     assert index("g.faiss", 1, 2) == 1
     assert f"{damaged.name}: damaged; remove it, and run index again" in capsys.readouterr().err
