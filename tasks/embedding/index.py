@@ -71,20 +71,28 @@ def _index(photos: SourceList, out: Path, model: Model[Face], rank: int, size: i
                 joining.rename(folder)
     parts = Parts(folder, rank, size)
     task: Any = model.task
+    version = _version(out)
     gallery = open_gallery(out, task, model) if out.exists() else new_gallery(out, task, model)
     dim, network, known = gallery.dim, gallery.network, gallery.ids
     del gallery  # its vectors need memory
     origin = {"digest": network} | ({} if size == 1 else {"inputs": photos.describe()})
     parts.check(origin)
     if size == 1 or not parts.is_complete:
-        _embed_part(photos.part(rank, size), known, parts.own, origin, task, model)
+        _embed_part(photos.part(rank, size), known, parts, origin, task, model)
+    if _version(out) != version:
+        known = open_gallery(out, task, model).ids
+    known_parts = _known_parts(photos, parts, known) if folder.exists() else []
     try:
         with _alone(out, size):
             if not folder.exists():
-                print(f"another process has written {out}", file=sys.stderr)
+                print(f"nothing is left to be added to {out}", file=sys.stderr)
                 return 0
-            if parts.incomplete:
-                print(f"{some(parts.incomplete, 'part')} to come; the last one writes {out}", file=sys.stderr)
+            to_come = [name for name in parts.incomplete if name not in known_parts or (folder / name).exists()]
+            if to_come:
+                advice = f"; if no other process is running, remove {folder}, which has no photos"
+                if any(map(embedded_files, parts.paths)):
+                    advice = ""
+                print(f"{some(to_come, 'part')} to come; the last one writes {out}{advice}", file=sys.stderr)
                 return 0
             parts.check(origin)
             folder.rename(joining)
@@ -109,15 +117,29 @@ def _alone(out: Path, size: int) -> AbstractContextManager[None]:
     return nullcontext() if size == 1 else only_process(out, "--out")
 
 
+def _version(path: Path) -> tuple[int, int] | None:
+    """By which a file that was written anew is known; None if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_ino
+
+
 def _embed_part(
     photos: SourceList,
     known: NDArray[np.int64],
-    folder: Path,
+    parts: Parts,
     origin: Mapping[str, Any],
     task: Any,
     model: Model[Face],
 ) -> None:
-    """Embed the photos that are neither known nor in the files of the folder, and mark the folder as complete."""
+    """Embed the photos that are neither known nor in the files of the part, and mark the part as complete.
+
+    One of several processes that has nothing new leaves nothing: the others see so, see `_known_parts`, and it may have
+    been started again after they have joined the parts.
+    """
+    folder = parts.own
     written = [np.unique(read_embedded(path).photo_ids) for path in embedded_files(folder)]
     done, num_files, num_new = np.concatenate([known, *written]), len(written), sum(map(len, written))
     if num_new:
@@ -140,8 +162,19 @@ def _embed_part(
                 num_files += 1
                 write_embedded(folder / f"{num_files:06}{SUFFIX}", embedded, new)
     report_left_out(task, unreadable)
-    write_json(folder / COMPLETE, dict(origin) | {NUM_NEW: num_new})
-    (folder / UNFINISHED).unlink(missing_ok=True)
+    if num_new or len(parts.paths) == 1:
+        write_json(folder / COMPLETE, dict(origin) | {NUM_NEW: num_new})
+        (folder / UNFINISHED).unlink(missing_ok=True)
+
+
+def _known_parts(photos: SourceList, parts: Parts, known: NDArray[np.int64]) -> list[str]:
+    """The names of the parts that have nothing new, as far as they have not begun: all of their photos are known."""
+
+    def is_known(rank: int) -> bool:
+        chunks = _in_chunks(photos.part(rank, len(parts.paths)))
+        return all(np.isin(list(photo_ids(paths).values()), known).all() for paths in chunks)
+
+    return [part.name for rank, part in enumerate(parts.paths) if not part.exists() and is_known(rank)]
 
 
 def _in_chunks(photos: SourceList) -> Iterator[list[str]]:

@@ -148,12 +148,56 @@ def test_the_parts_are_joined_once(
     assert index("late.faiss", 0, 2) == 0
     monkeypatch.setattr(indexing, "_embed_part", embed_until_another_joins)
     assert index("late.faiss", 1, 2) == 0
-    assert "another process has written late.faiss" in capsys.readouterr().err
+    assert "nothing is left to be added to late.faiss" in capsys.readouterr().err
     assert statuses == [1, 0]
     for name in ("back", "late"):
         assert len(content(f"{name}.faiss")) == 10
         assert not Path(f"{name}.parts").exists()
         assert not Path(f"{name}.joining").exists()
+
+
+@pytest.mark.filterwarnings("default:.*the image is left out")
+def test_a_process_without_new_photos_leaves_nothing_and_is_not_waited_for(
+    index: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one that comes back after the parts have been joined; a photo that is left out makes it say what to do."""
+    for rank in (0, 1):
+        assert index("g.faiss", rank, 2) == 0
+    capsys.readouterr()
+    assert index("g.faiss", 0, 2) == 0
+    assert "nothing is left to be added to g.faiss" in capsys.readouterr().err
+    assert not Path("g.parts").exists()
+
+    (*_, last) = sorted(Path("photos").rglob("*.png"))
+    write_image(last, np.full((64, 64, 3), 9, np.uint8))  # in the part of the second process
+    for ranks in ((0, 1), (1, 0)):
+        last.touch()
+        for rank in ranks:
+            assert index("g.faiss", rank, 2) == 0
+        assert "1 photo new or changed; g.faiss (flat) has 10" in capsys.readouterr().err
+        assert not Path("g.parts").exists()
+
+    first, embed = min(Path("photos").rglob("*.png")), indexing._embed_part
+
+    def embed_after_another_has_joined(*arguments: Any) -> None:
+        monkeypatch.setattr(indexing, "_embed_part", embed)
+        last.touch()
+        assert index("g.faiss", 1, 2) == 0
+        first.touch()  # after the other one has seen that it is known
+        embed(*arguments)
+
+    monkeypatch.setattr(indexing, "_embed_part", embed_after_another_has_joined)
+    assert index("g.faiss", 0, 2) == 0
+    assert capsys.readouterr().err.count("1 photo new or changed") == 2
+    assert not Path("g.parts").exists()
+
+    for photo in (last, first):
+        photo.write_bytes(b"no image")
+    assert index("g.faiss", 0, 2, flags=["--loop.max_unreadable_fraction", "0.5"]) == 0
+    expected = "part-2-of-2) to come; the last one writes g.faiss; if no other process is running, remove g.parts, "
+    assert expected in capsys.readouterr().err
+    assert index("g.faiss", 1, 2, flags=["--loop.max_unreadable_fraction", "0.5"]) == 0
+    assert not Path("g.parts").exists()
 
 
 def test_a_gallery_that_another_process_changes_is_joined_later(
