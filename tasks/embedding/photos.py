@@ -118,11 +118,9 @@ def embed_photos(
 
 def report_left_out(task: FaceInference[Face], unreadable: UnreadableImages) -> None:
     """Say how many photos have no face that is wanted, if any."""
-    if unreadable.empty:
+    if num_empty := unreadable.empty.num_images:
         reason = "not exactly one face found" if task.config.faces == "one" else "no face found"
-        print(
-            f"{plural(len(unreadable.empty), 'photo')} of {unreadable.num_images} left out: {reason}", file=sys.stderr
-        )
+        print(f"{plural(num_empty, 'photo')} of {unreadable.num_images} left out: {reason}", file=sys.stderr)
 
 
 def unfinished_folders(gallery: Path) -> tuple[Path, Path]:

@@ -115,7 +115,7 @@ def evaluate(
     for rank_metric in world.gather(metric)[1:]:
         metric.merge(rank_metric)
     scores = world.broadcast(metric.compute() if world.is_main else {})
-    return Evaluation(scores, num_images, len(unreadable.reasons), metric)
+    return Evaluation(scores, num_images, unreadable.broken.num_images, metric)
 
 
 def evaluate_source(

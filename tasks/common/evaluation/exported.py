@@ -52,4 +52,4 @@ def evaluate_exported(
                     failure_cases.update([example.row for example in examples], predicted, truth)
             num_images += len(examples)
             progress.advance(len(items))
-    return Evaluation(metric.compute(), num_images, len(unreadable.reasons), metric)
+    return Evaluation(metric.compute(), num_images, unreadable.broken.num_images, metric)

@@ -68,7 +68,7 @@ def pooled_features(task: Task[T], backbone: Backbone, source: Source[T], title:
                     values.append(backbone(batch.images.to(device)).float().cpu())
                 rows += batch.rows
             progress.advance(len(batch) + len(batch.unreadable))
-    features = Features(torch.cat(values), rows, len(unreadable.reasons))
+    features = Features(torch.cat(values), rows, unreadable.broken.num_images)
     with atomic_write(path) as temporary:
         np.savez(temporary, values=features.values.numpy(), rows=rows, num_unreadable=features.num_unreadable)
     return features

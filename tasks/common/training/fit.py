@@ -24,7 +24,7 @@ from tasks.common.evaluation.evaluate import TorchPredictor, evaluate, evaluatio
 from tasks.common.evaluation.report import epoch_line, has_stalled, is_new_best, metrics_as_json
 from tasks.common.evaluation.scoring import NO_IMAGES, draw_examples, validation_source
 from tasks.common.evaluation.thresholds import write_table
-from tasks.common.evaluation.unreadable import UnreadableImages
+from tasks.common.evaluation.unreadable import LeftOutInTraining, UnreadableImages
 from tasks.common.runs import checkpoint
 from tasks.common.runs.folder import METRICS, PICTURE
 from tasks.common.runtime.device import compute_dtype, setup_device, synchronize_batch_norm
@@ -151,7 +151,7 @@ class _Trainer(Generic[T]):
             if self.val_source is None
             else evaluation_loader(task, self.val_source, self.optim.batch_size, world, keep_workers=True)
         )
-        self.unreadable = UnreadableImages(num_images, self.loop.max_unreadable_fraction)
+        self.unreadable = UnreadableImages(num_images, self.loop.max_unreadable_fraction, LeftOutInTraining)
 
         model: Any = objective.build_model()
         if weights is not None:

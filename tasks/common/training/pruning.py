@@ -25,7 +25,7 @@ from datasets.batch import map_tensors
 from datasets.loader import TrainingBatches, build_loader
 from datasets.progress import Progress
 from tasks.common.deploy.inference import inference_cost
-from tasks.common.evaluation.unreadable import UnreadableImages
+from tasks.common.evaluation.unreadable import LeftOutInTraining, UnreadableImages
 from tasks.common.runs.pretrained import without_pretrained
 from tasks.common.runtime.device import device_of
 from tasks.common.settings import replace_settings
@@ -163,7 +163,7 @@ def _measure_gradients(task: Task[Any], model: nn.Module) -> None:
     config, device = task.config, device_of(model)
     torch.manual_seed(config.seed)
     training_set = task.training_set()
-    unreadable = UnreadableImages(len(training_set), config.loop.max_unreadable_fraction)
+    unreadable = UnreadableImages(len(training_set), config.loop.max_unreadable_fraction, LeftOutInTraining)
     batches = TrainingBatches(len(training_set), config.optim.batch_size, config.seed, order=task.order())
     loader = build_loader(training_set, batches, num_workers=config.loop.num_workers, collate=task.collate())
     num_batches = min(len(batches), -(-NUM_IMAGES // batches.batch_size))

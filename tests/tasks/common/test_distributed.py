@@ -23,7 +23,7 @@ from backbone.mobilenet import MobileNet
 from datasets.loader import Key, build_batch
 from datasets.types import Unreadable
 from tasks.common.config import BackboneConfig, OptimConfig
-from tasks.common.evaluation.unreadable import UnreadableImages
+from tasks.common.evaluation.unreadable import LeftOut, LeftOutInTraining, UnreadableImages
 from tasks.common.runs.folder import find_restarted_run, write_launch_id
 from tasks.common.runtime.device import synchronize_batch_norm
 from tasks.common.runtime.distributed import SINGLE_PROCESS, World, _agree_on_name, shared_batch_size
@@ -334,18 +334,23 @@ def test_a_run_killed_before_its_settings_were_written_gets_them(
     assert {"config.yaml", "metadata.json", "metrics.json"} <= {path.name for path in run.iterdir()}
 
 
-def test_unreadable_images_of_all_processes_count_together() -> None:
+@pytest.mark.filterwarnings("ignore:.*is left out")
+@pytest.mark.parametrize("kind", [LeftOut, LeftOutInTraining])
+def test_unreadable_images_of_all_processes_count_together(kind: type[LeftOut]) -> None:
     class Two(World):
         def all_gather(self, value: Any) -> list[Any]:
-            return [value, ([f"other {row}" for row in range(5)], ["empty"])]
+            return [value, (other.broken, other.empty)]
 
-    unreadable = UnreadableImages(100, 0.05)
-    with pytest.warns(UserWarning, match="is left out"):
-        unreadable.add(Unreadable(f"own {row}") for row in range(5))
-    assert unreadable.problem is None
-    with pytest.raises(ValueError, match="10 of 100 images are unreadable"):
-        unreadable.merge_processes(Two(0, 2))
-    assert list(unreadable.empty) == ["empty"]
+    own, other = (UnreadableImages(100, 0.05, kind) for _ in range(2))
+    for process, name in ((own, "own"), (other, "other")):
+        process.add(Unreadable(f"{name} {row}") for row in range(4))
+        process.add([Unreadable("both"), Unreadable("empty", is_empty=True)])
+    assert own.problem is None
+    num_broken, num_empty = (9, 1) if kind is LeftOutInTraining else (10, 2)
+    for _ in range(1 + (kind is LeftOutInTraining)):  # at the end of each epoch
+        with pytest.raises(ValueError, match=f"{num_broken} of 100 images are unreadable.*the last one: both$"):
+            own.merge_processes(Two(0, 2))
+        assert own.empty.num_images == num_empty
 
 
 def test_gradients_of_gathered_rows_are_summed_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,12 @@
 """Broken images are limited, images with nothing in them are not, and none left is always an error."""
 
+import tracemalloc
+import warnings
+
 import pytest
 
 from datasets.types import Unreadable
-from tasks.common.evaluation.unreadable import UnreadableImages
+from tasks.common.evaluation.unreadable import LeftOutInTraining, UnreadableImages
 
 
 def record(num_images: int, max_fraction: float, *, broken: int = 0, empty: int = 0) -> UnreadableImages:
@@ -39,13 +42,32 @@ def test_the_limit_may_be_all_images_but_one() -> None:
     assert problem.startswith("none of the 10 images is left")
 
 
-def test_each_image_is_named_once_and_counted_apart() -> None:
-    images = UnreadableImages(10, 0.5)
+def test_an_image_that_comes_again_in_training_is_named_once_and_counted_apart() -> None:
+    images = UnreadableImages(10, 0.5, LeftOutInTraining)
     with pytest.warns(UserWarning, match="a.jpg|b.jpg") as warned:
         images.add([Unreadable("a.jpg: truncated"), Unreadable("b.jpg: no face found", is_empty=True)] * 2)
     assert [str(line.message) for line in warned] == [
         "a.jpg: truncated; the image is left out",
         "b.jpg: no face found; the image is left out",
     ]
-    assert list(images.reasons) == ["a.jpg: truncated"]
-    assert list(images.empty) == ["b.jpg: no face found"]
+    assert (images.broken.num_images, images.broken.last_reason) == (1, "a.jpg: truncated")
+    assert (images.empty.num_images, images.empty.last_reason) == (1, "b.jpg: no face found")
+
+
+def test_memory_does_not_grow_with_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own list of the warnings that it has shown does not, either."""
+    shown: list[int] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *_: shown.append(len(str(message))))
+    images, num_images = UnreadableImages(10**6, 1), 20_000
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        images.add([Unreadable("first"), Unreadable("first", is_empty=True)])
+        tracemalloc.start()
+        try:
+            images.add(Unreadable(f"{row:0100}.jpg: truncated", is_empty=row % 2 == 0) for row in range(num_images))
+            current, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert len(shown) == num_images + 2
+    assert images.broken.num_images == images.empty.num_images == num_images // 2 + 1
+    assert current < 16 * num_images  # those of `shown`, and not the texts
