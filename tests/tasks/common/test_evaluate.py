@@ -17,6 +17,7 @@ from tasks.attributes.metric import AttributesMetric
 from tasks.classification.metric import ClassificationMetric
 from tasks.common.cli.main import main
 from tasks.common.evaluation.evaluate import evaluate, evaluation_loader
+from tasks.common.evaluation.unreadable import LeftOut
 from tasks.common.runtime.distributed import World
 from tasks.geolocation.metric import GeolocationMetric
 from tests.tasks.common.runs import run_detection, train_detection
@@ -82,7 +83,10 @@ def test_scores_of_several_processes_are_those_of_one(tiny_task: Callable[..., A
             return [value, *(pickle.loads(pickle.dumps(part.metric)) for part in parts[1:])]
 
         def all_gather(self, value: Any) -> list[Any]:
-            return [value, *(part.num_images if isinstance(value, int) else ([], []) for part in parts[1:])]
+            return [
+                value,
+                *(part.num_images if isinstance(value, int) else (LeftOut(), LeftOut()) for part in parts[1:]),
+            ]
 
     together = evaluate(task, model, evaluation_loader(task, source, 1, World(0, 3)), world=RankZero(0, 3))
     assert together.num_images == alone.num_images == len(source)
