@@ -13,7 +13,7 @@ from typing import Any
 from datasets.files import local_path
 from results.ablate_rows import ROWS as ABLATION_ROWS
 from results.bench.areas import AREAS, jobs_of
-from results.compress_rows import DEFAULT_ROWS, NETWORKS, PRECISIONS
+from results.compress_rows import DEFAULT_ROWS, DEFAULT_RUNTIMES, NETWORKS, PRECISIONS, RUNTIMES
 from results.paper import TITLES, read_paper
 from tasks.common.cli.main import exit_status
 from tasks.registry import TASKS
@@ -171,6 +171,8 @@ def _compress(words: Sequence[str]) -> int:
         epilog=f"rows:\n{rows}\n{precisions}\n\n"
         + _examples(
             "compress --task attributes --student mobilenet_0.25 --teacher mobilenet_0.5 --out runs/compress",
+            "compress --task attributes --student mobilenet_0.25 --teacher mobilenet_0.5 --out runs/compress "
+            "--runtimes torch onnx openvino litert",
             "compress --task classification --student mobilenet_0.5 --teacher mobilenet_1.0 --out runs/compress_dogs "
             "--seeds 3 --budget 60 --pretrained keras",
         ),
@@ -190,6 +192,15 @@ def _compress(words: Sequence[str]) -> int:
     )
     parser.add_argument("--seeds", type=_positive, default=1, metavar="N", help="networks of each row")
     parser.add_argument(
+        "--runtimes",
+        nargs="+",
+        choices=RUNTIMES,
+        default=DEFAULT_RUNTIMES,
+        help="a column of latencies for each; in 8 bits those that have such a network. onnx, which the plot shows, "
+        "computes the exported file with its postprocessing, others the network's outputs. Those beyond the default "
+        f"({' '.join(DEFAULT_RUNTIMES)}) need pip install '.[openvino]' and so on",
+    )
+    parser.add_argument(
         "--out", required=True, type=local_path, help="folder for networks, compress.csv and compress.png"
     )
     parser.add_argument("--budget", type=float, metavar="MINUTES", help="start no command after this time")
@@ -208,6 +219,7 @@ def _compress(words: Sequence[str]) -> int:
             rows=options.rows,
             num_seeds=options.seeds,
             budget_minutes=options.budget,
+            runtimes=options.runtimes,
         )
 
     return _in_folder(options.out, run)

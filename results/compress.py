@@ -7,6 +7,7 @@ from pathlib import Path
 
 from results.compress_report import measure, write
 from results.compress_rows import NETWORKS, PRECISIONS, ROWS
+from results.compress_runtimes import check_columns
 from results.compress_steps import Study, mult_adds_fraction
 from results.study import CommandError, deadline_after, read_shared_settings, save_shared_settings, status_of
 from tasks.common.settings import replace_settings
@@ -26,6 +27,7 @@ def compress(
     rows: Sequence[str],
     num_seeds: int = 1,
     budget_minutes: float | None = None,
+    runtimes: Sequence[str],
 ) -> int:
     """Make the missing networks of a study, and write its table and plot into `out`.
 
@@ -39,14 +41,16 @@ def compress(
         rows: see `ROWS`.
         num_seeds: each row is made with the seeds 0, 1, ...
         budget_minutes: no command is started after this time.
+        runtimes: that measure latency; see `check_columns`.
 
     Returns:
         The exit status: 0, or 3 if something is left.
 
     Raises:
-        ValueError: if a training fails, or the folder has a study with other settings.
+        ValueError: if a training fails, a runtime is not installed, or the folder has a study with other settings.
     """
     _check_rows(rows)
+    runtimes = check_columns(runtimes)
     study = _open_study(task_name, student, teacher, out, settings, teacher_pretrained)
     failed = {row: reason for row in rows if (reason := study.missing(row))}
     deadline = deadline_after(budget_minutes)
@@ -55,8 +59,8 @@ def compress(
         for row in rows:
             if row not in failed and not _make(study, row, seed, deadline, failed):
                 num_left += 1
-    results = measure(study, rows, num_seeds, failed)
-    write(results, study)
+    results = measure(study, rows, num_seeds, failed, runtimes)
+    write(results, study, runtimes)
     return status_of(num_left, num_seeds * len(rows), "networks")
 
 

@@ -22,6 +22,8 @@ DEFAULT_ROWS = (
     *NETWORKS,
     *("pretrained+int8", "pretrained+qat", "distilled+int8", "pruned+int8", "pruned+distilled+int8"),
 )
+RUNTIMES = ("torch", "onnx", "openvino", "litert", "executorch")
+DEFAULT_RUNTIMES = RUNTIMES[:2]
 
 
 def origin_of(row: str) -> str:

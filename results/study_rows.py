@@ -57,7 +57,7 @@ class RowResult:
 
     def record(self, score_name: str) -> dict[str, Any]:
         """The row for a CSV file, with all numbers; None where one is unknown."""
-        own = {key: value for key, value in vars(self).items() if key != "scores" and not isinstance(value, str)}
+        own = {key: value for key, value in vars(self).items() if isinstance(value, int | float)}
         numbers = {score_name: self.score, "deviation": self.deviation, "num_seeds": len(self.scores), **own}
         return {"row": self.row, **{key: None if math.isnan(value) else value for key, value in numbers.items()}}
 

@@ -53,7 +53,9 @@ def draw_sweep(path: Path) -> None:
 
 def draw_compression(path: Path) -> None:
     rows = [
-        compress_report.CompressedRow(row=row, scores={0: 0.5 + 0.01 * number, 1: 0.6}, file_mb=number, onnx_ms=number)
+        compress_report.CompressedRow(
+            row=row, scores={0: 0.5 + 0.01 * number, 1: 0.6}, file_mb=number, latencies_ms={"onnx": number}
+        )
         for number, row in enumerate(DEFAULT_ROWS, 1)
     ]
     fronts = dict.fromkeys(compress_report.COSTS, np.ones(len(rows), bool))
