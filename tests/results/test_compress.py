@@ -18,11 +18,16 @@ from onnx import TensorProto, helper
 
 from backbone.build import build_backbone
 from backbone.cost import count_cost
-from results import cli, compress_report, study
-from results.compress_rows import DEFAULT_ROWS
+from results import cli, compress_report, compress_runtimes, study
+from results.compress_rows import DEFAULT_ROWS, DEFAULT_RUNTIMES
+from results.compress_rows import RUNTIMES as COLUMNS
 from tasks.attributes.config import AttributesConfig
 from tasks.attributes.task import AttributesTask
+from tasks.common.benchmark.runtimes import ONNX, RUNTIMES, Files
 from tasks.common.cli.parser import read_arguments
+from tasks.common.deploy.formats.source import ConversionSource, Open
+from tasks.common.deploy.formats.table import FORMATS, Format
+from tasks.common.runtime import extras
 from tests.tasks.common.test_pretrained import save_run
 
 Run = Callable[..., int]
@@ -166,6 +171,94 @@ def test_the_table_has_means_deviations_costs_and_the_frontier(
     picture = cv2.imread(str(tmp_path / "study" / "compress.png"))
     assert picture is not None
     assert np.ptp(picture) > 0
+
+
+def time_by_output(calls: Sequence[Callable[[], Any]]) -> list[float]:
+    """A network of the stand-ins returns its own latency."""
+    outputs = [call()[0] for call in calls]
+    return [output if isinstance(output, float) else 1.0 for output in outputs]
+
+
+def always(latency_ms: float) -> Open:
+    return lambda num_threads: lambda image: [latency_ms]  # type: ignore[list-item]
+
+
+@pytest.fixture
+def stand_ins(stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of LiteRT and ExecuTorch, and of the ONNX files that they are made from."""
+    tiny = tmp_path / "tiny.onnx"
+    write_tiny_onnx(tiny)
+
+    def write_files(_: Any, network: torch.nn.Module, names: Sequence[str], folder: Path) -> Files:
+        assert list(folder.iterdir()) == []
+        assert not set(names) & set(ONNX.values()), "the file of the study is there"
+        return Files(network, {"float32": tiny}, {FORMATS["litert"].num_first_layers: tiny})
+
+    litert = Format("LiteRT", lambda *_: always(32.0), int8=lambda *_: lambda *_: always(8.0))
+    monkeypatch.setitem(FORMATS, "litert", litert)
+    monkeypatch.setitem(FORMATS, "executorch", Format("ExecuTorch", lambda *_: always(33.0)))
+    monkeypatch.setattr(compress_runtimes, "write_files", write_files)
+    monkeypatch.setattr(compress_report, "latencies_ms", time_by_output)
+    monkeypatch.setattr(extras, "version", lambda package: {"torch": "2.14.1"}.get(package, "99.0"))
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_each_runtime_has_a_column_with_a_dash_where_it_has_no_such_network(
+    compress: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compress("--runtimes", "executorch", "litert", "onnx", "litert") == 0
+    for row, cells in read_table(tmp_path).items():
+        in_int8 = row.endswith("int8")
+        assert [name for name in cells if name.endswith("_ms") and "best" not in name] == [
+            "onnx_ms",
+            "litert_ms",
+            "executorch_ms",
+        ]
+        expected = ("1.0", "8.0", "") if in_int8 else ("1.0", "32.0", "33.0")
+        assert (cells["onnx_ms"], cells["litert_ms"], cells["executorch_ms"]) == expected
+    out = capsys.readouterr().out
+    (line,) = (line for line in out.splitlines() if line.startswith(" pruned+distilled+int8 "))
+    assert line.split()[7:10] == ["1.00", "8.00", "-"]
+    assert " LiteRT " in out
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_a_network_that_a_runtime_cannot_have_is_a_dash_with_the_reason(
+    compress: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def convert(source: ConversionSource, _: Path) -> Open:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setitem(FORMATS, "litert", Format("LiteRT", convert))
+    assert compress("--runtimes", "torch", "onnx", "litert", rows=["random"]) == 0
+    reason = "AttributeNet cannot be converted to LiteRT: no such operator"
+    assert f"random: {reason}" in capsys.readouterr().out
+    cells = read_table(tmp_path)["random"]
+    assert (cells["torch_ms"], cells["onnx_ms"], cells["litert_ms"], cells["note"]) == ("1.0", "1.0", "", reason)
+
+
+def test_runtimes_that_cannot_be_are_a_line_before_anything_is_made(
+    stub: Stub, compress: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(extras, "version", lambda _: "0.0.1")
+    for words, expected in (
+        (["torch", "onnx", "litert"], "--runtimes litert: needs litert-torch>=0.10, found 0.0.1; install it with: pip"),
+        (["torch", "litert"], "--runtimes: expected onnx and perhaps others, since the plot shows its latency; got"),
+    ):
+        assert compress("--runtimes", *words) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {expected}")
+    assert stub.commands == []
+    assert not (tmp_path / "study" / "compress.json").exists()
+
+
+def test_runtimes_are_those_of_benchmark() -> None:
+    """A column is a runtime in float32 and, in 8 bits, the one of the same format, which its name is made into."""
+    assert list(COLUMNS) == [name for name, runtime in RUNTIMES.items() if runtime.precision == "float32"]
+    assert set(DEFAULT_RUNTIMES) <= set(COLUMNS)
+    for name, runtime in RUNTIMES.items():
+        if runtime.precision == "int8" and name != ONNX["int8"]:
+            assert RUNTIMES[name.removesuffix("_int8")].format == runtime.format
 
 
 def test_a_ticket_is_made_of_the_student_trained_alone(stub: Stub, compress: Run, tmp_path: Path) -> None:
