@@ -83,7 +83,7 @@ def measure(
             result.scores = {seed: score for seed, score in scores.items() if score is not None}
             results.append(result)
             if result.scores and (study.run_of(row, 0) / METRICS).is_file():
-                (of_row := Path(folder, row)).mkdir()
+                (of_row := Path(folder, str(len(results)))).mkdir()
                 calls += [(result, *call) for call in _open(result, study, runtimes, of_row).items()]
             progress.advance()
         for (result, runtime, _), latency_ms in zip(calls, latencies_ms([call for *_, call in calls]), strict=True):
