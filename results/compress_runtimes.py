@@ -52,10 +52,9 @@ def open_row(
     side, num_threads = task.config.data.input_size, torch.get_num_threads()
     image = np.zeros((1, 3, side, side), np.uint8)
     calls, reasons = dict[str, Call](), []
-    others = [TORCH]
     if exported.is_file():
         calls[ONNX_RUNTIME] = partial(open_session(exported, num_threads).run, None, {INPUT: image})
-        others = [runtime for runtime in runtimes if runtime != ONNX_RUNTIME]
+    others = [name for name in runtimes if name != ONNX_RUNTIME and (exported.is_file() or name == TORCH)]
     names = {runtime: f"{runtime}_int8" if in_int8 else runtime for runtime in others}
     names = {runtime: name for runtime, name in names.items() if name in RUNTIMES}
     files = write_files(task, network, list(names.values()), folder)
