@@ -10,6 +10,7 @@ import select
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 _LOADER_ENDED = (
@@ -77,12 +78,14 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
 
 
 class _WarningPrinter:
-    """Prints each of our warnings as a line on stderr, once in a command: other packages reset Python's own count."""
+    """Prints each of our warnings as a line on stderr, once in a command: other packages reset Python's own count.
+
+    One that comes again after 10,000 others is printed again: there may be one for each image of millions.
+    """
 
     def __init__(self) -> None:
-        self._printed: set[str] = set()
+        self._print_once = lru_cache(10_000)(lambda line: print(line, file=sys.stderr))
 
     def __call__(self, message: Warning | str, category: type[Warning], *_: Any) -> None:
-        if issubclass(category, UserWarning) and str(message) not in self._printed:
-            self._printed.add(str(message))
-            print(f"warning: {_one_line(message)}", file=sys.stderr)
+        if issubclass(category, UserWarning):
+            self._print_once(f"warning: {_one_line(message)}")

@@ -16,8 +16,11 @@ from typing import Any, TypeVar
 
 import platformdirs
 
+from datasets.words import is_url
+
 P = TypeVar("P", str, Path)
 CACHE_VARIABLE = "MOBILENET_SUITE_CACHE"
+NOT_LOCAL = "expected a place on this machine, from which you can copy what is written"
 LEFTOVER_S = 3600  # temporary files older than this are from killed processes
 LOCK_WAIT_S = 10  # the loader processes of one that was killed end within 5 s
 
@@ -28,15 +31,13 @@ def cache_dir() -> Path:
 
 
 def local_path(text: str) -> Path:
-    """A place to write to, from the command line; a URL would be taken for a folder of that name.
+    """A place to write to, for argparse; a URL would be taken for a folder of that name.
 
     Raises:
         ArgumentTypeError: for a URL.
     """
-    if "://" in text:
-        raise argparse.ArgumentTypeError(
-            f"{text}: expected a place on this machine, from which you can copy what is written"
-        )
+    if is_url(text):
+        raise argparse.ArgumentTypeError(f"{text}: {NOT_LOCAL}")
     return Path(text)
 
 

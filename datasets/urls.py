@@ -27,11 +27,6 @@ class MissingUrlError(UrlError):
     """There is nothing at a URL."""
 
 
-def is_url(text: str) -> bool:
-    """Whether a text has a scheme, such as `https://` or `s3://`."""
-    return "://" in text
-
-
 def is_http(url: str) -> bool:
     """Whether a URL is of a server."""
     return url.partition("://")[0].lower() in ("http", "https")
@@ -65,12 +60,12 @@ def open_bucket(url: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def url_faults(url: str, folder: Path) -> Iterator[None]:
+def url_faults(url: str, folder: Path | None = None) -> Iterator[None]:
     """Whatever goes wrong with a URL is a UrlError of one line that names it.
 
     Args:
         url: of a server or a bucket.
-        folder: on this machine, that the block reads or writes.
+        folder: on this machine, that the block reads or writes; None if there is none.
 
     Raises:
         UrlError: in place of each exception, unless it is an OSError about a full disk or about a file in the folder.
@@ -97,5 +92,5 @@ def url_faults(url: str, folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _is_in(file: object, folder: Path) -> bool:
-    return isinstance(file, str | Path) and Path(file).is_relative_to(folder)
+def _is_in(file: object, folder: Path | None) -> bool:
+    return folder is not None and isinstance(file, str | Path) and Path(file).is_relative_to(folder)

@@ -36,3 +36,8 @@ def join_words(words: Iterable[str]) -> str:
     """Such as "a, b and c"."""
     *first, last = ["", *words]
     return f"{', '.join(first[1:])} and {last}" if first[1:] else last
+
+
+def is_url(text: str) -> bool:
+    """Whether a text has a scheme, such as `https://` or `s3://`."""
+    return "://" in text

@@ -53,7 +53,7 @@ from tasks.common.runtime.distributed import World, join_world
 from tasks.common.runtime.signals import INTERRUPTED
 from tasks.common.settings import CONFIG, build_settings
 from tasks.common.task import Objective, Task
-from tasks.common.training.backup import Backup, check_newest, find_backed_up_run, run_here
+from tasks.common.training.backup import Backup, check_place, find_run
 from tasks.common.training.fit import InterruptedRunError
 from tasks.common.training.loggers.table import check_loggers
 from tasks.common.training.state import size_of_checkpoints
@@ -76,7 +76,7 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
     lists = {key: tuple(options[key]) for key in ("teacher", "unlabelled")}
     settings = build_settings(DistillConfig, options | lists)
     config = _with_student(arguments.config, options["student"])
-    _check(config, settings)
+    _check(config, settings, options)
     world.check_same(shared_settings(dataclasses.asdict(config) | dataclasses.asdict(settings)))
     if world.is_main:
         _check_place(options, config, world)
@@ -97,10 +97,10 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         )
         how_to_resume = f"continue with: python -m distill --resume {shlex.quote(str(run))}"
         backup = Backup(run, config.loop.backup) if world.is_main and config.loop.backup is not None else None
-        if backup is not None:
-            backup.copy()
         alone = only_process(run, "--resume") if world.is_main else nullcontext()
         with explain_full_disk(run, lambda: how_to_resume), alone:
+            if backup is not None:
+                backup.copy()
             runs = [_train(student, run / DISTILLED_RUN, world, distillation)]
             if world.is_main:
                 ensemble.close()
@@ -118,11 +118,11 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         print(f"{NOT_HELD_OUT}; {run / DISTILLED_RUN} is not compared with its teachers", file=sys.stderr)
         return 0
     report(student, teachers, runs, run)
-    if backup is not None:
-        backup.try_to_copy()
     evaluate = f"python -m tasks.{task_name} evaluate --run {shlex.quote(str(run / DISTILLED_RUN))}"
     pictures = " and ".join(str(run / name) for name in (PICTURE, MASKS) if (run / name).is_file())
     print(f"look at {pictures}; the student: {evaluate}", file=sys.stderr)
+    if backup is not None:
+        backup.finish()
     return 0
 
 
@@ -132,7 +132,7 @@ def _with_student(config: Any, name: str | None) -> Any:
     return dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, name=name, channels=None))
 
 
-def _check(config: Any, settings: DistillConfig) -> None:
+def _check(config: Any, settings: DistillConfig, options: dict[str, Any]) -> None:
     """Reject combinations of both groups of settings that cannot work."""
     if config.optim.layers == "linear_probe":
         raise ValueError("optim.layers: expected all or gradual; a distillation trains the whole network")
@@ -143,13 +143,16 @@ def _check(config: Any, settings: DistillConfig) -> None:
     if settings.unlabelled_part is not None and not (settings.unlabelled and hasattr(config.data, "face_part")):
         raise ValueError("unlabelled_part: needs --unlabelled photos of faces")
     check_loggers(config.loop.logger_names)
+    if config.loop.backup is not None:
+        check_place(config.loop.backup, options)
 
 
 def _check_place(options: dict[str, Any], config: Any, world: World, num_bytes: int = MIN_FREE_BYTES) -> None:
     """Raise a ValueError if the run folder cannot be written, or is new and has less free space."""
     existing = options["resume"] or _restarted_run(options, world)
     if existing is None and config.loop.backup is not None:
-        existing = run_here(options["run_dir"])
+        begun = Path(options["run_dir"])
+        existing = begun if (begun / CONFIG).is_file() else None
     if existing is not None:
         check_writable(Path(existing), "--resume")
     else:
@@ -254,12 +257,10 @@ def _run_folder(task_name: str, config: Any, settings: DistillConfig, options: d
     content = {"task": task_name} | dataclasses.asdict(config) | dataclasses.asdict(settings)
     content |= {key: list(content[key]) for key in ("teacher", "unlabelled")}
     run, url = Path(options["resume"]) if options["resume"] else _restarted_run(options, world), config.loop.backup
-    if run is None and url is not None:
-        run = find_backed_up_run(url, options["run_dir"], lambda run: content)
+    if url is not None:
+        run = find_run(url, run, options["run_dir"], lambda run: content, (DISTILLED_RUN, BASELINE_RUN))
     if run is not None and (run / CONFIG).is_file():
         check_unchanged(content, run / CONFIG)
-        if url is not None:
-            check_newest(url, run)
         upgrade_folders(run)
         return run
     run = run or make_run_folder("distill", options["run_dir"])
@@ -270,12 +271,15 @@ def _run_folder(task_name: str, config: Any, settings: DistillConfig, options: d
 
 def _train(task: Task[Any], run: Path, world: World, objective: Objective | None = None) -> Path:
     """Train into a run folder, unless that is finished; returns the folder."""
-    url = task.config.loop.backup
     if world.is_main:
         print(f"{task.config.backbone.name}, {run.name}: {run}", file=sys.stderr)
         if not checkpoint.exists(run):  # new, or killed before or after its settings were written
             new_run(task, str(run), restarted=run if run.is_dir() else None)
-    fit_or_resume(task, run, world, objective, [] if url is None else [Backup(run, f"{url}/{run.name}")])
+    url = task.config.loop.backup
+    backup = None if url is None else Backup(run, f"{url.rstrip('/')}/{run.name}")
+    fit_or_resume(task, run, world, objective, [] if backup is None else [backup])
+    if backup is not None and world.is_main:
+        backup.finish()  # of a run that was finished before
     return run
 
 

@@ -17,8 +17,8 @@ from datasets.listing import has_images, list_images
 from datasets.shards.tars import RemoteTar, Tar, bucket_tars, read_url, remote_tars
 from datasets.splits import SPLIT_WORDS, SPLITS
 from datasets.types import Split
-from datasets.urls import MissingUrlError, beside, check_no_password, is_http, is_url
-from datasets.words import plural
+from datasets.urls import MissingUrlError, beside, check_no_password, is_http
+from datasets.words import is_url, plural
 
 CARD = "shards.json"
 MAX_TARS = 100_000

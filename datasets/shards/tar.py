@@ -18,14 +18,8 @@ MAX_EXTENDED_BYTES = 1 << 20  # of a header with a long name
 _PAX, _GLOBAL, _LONG_NAME, _LONG_LINK = (b"x", b"X"), b"g", b"L", b"K"
 _EXTENDED = (*_PAX, _GLOBAL, _LONG_NAME, _LONG_LINK)
 _FILES, _OLD_FILE, _SPARSE = (b"0", b"\0", b"7"), b"\0", b"S"
-_WITHOUT_DATA = (
-    b"1",
-    b"2",
-    b"3",
-    b"4",
-    b"5",
-    b"6",
-)  # links, devices, folders, pipes; whatever size their header states
+# Links, devices, folders, pipes; whatever size their header states.
+_WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
 _MAX_DIGITS = 20
 
 
@@ -154,14 +148,15 @@ def _extended(before: _Extended, kind: bytes, content: bytes) -> _Extended:
         key, equals, value = content[position + len(digits) + 1 : end].partition(b"=")
         if not equals or end > len(content) or not value.endswith(b"\n"):
             raise ValueError("a malformed extended header")
-        if value == b"\n":  # as if it were not there
-            pass
-        elif key == b"path":
-            before = before._replace(name=value[:-1])
+        if key == b"path":
+            before = before._replace(name=value[:-1] or None)  # an empty value takes an earlier one back
         elif key == b"size":
-            if len(value) > _MAX_DIGITS or not value[:-1].isdigit():
+            if value == b"\n":
+                before = before._replace(size=None)
+            elif len(value) > _MAX_DIGITS or not value[:-1].isdigit():
                 raise ValueError("a size that is no number")
-            before = before._replace(size=int(value))
+            else:
+                before = before._replace(size=int(value))
         elif key.startswith(b"GNU.sparse."):
             before = before._replace(is_sparse=True)
         position = end

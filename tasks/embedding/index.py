@@ -85,7 +85,7 @@ def _index(photos: SourceList, out: Path, model: Model[Face], rank: int, size: i
     try:
         with _alone(out, size):
             if not folder.exists():
-                print(f"nothing is left to be added to {out}", file=sys.stderr)
+                print(f"this process has nothing to add to {out}", file=sys.stderr)
                 return 0
             to_come = [name for name in parts.incomplete if name not in known_parts or (folder / name).exists()]
             if to_come:
@@ -136,7 +136,7 @@ def _embed_part(
 ) -> None:
     """Embed the photos that are neither known nor in the files of the part, and mark the part as complete.
 
-    One of several processes that has nothing new leaves nothing: the others see so, see `_known_parts`, and it may have
+    One of several processes that has nothing new leaves nothing: the others see this (`_known_parts`), and it may have
     been started again after they have joined the parts.
     """
     folder = parts.own

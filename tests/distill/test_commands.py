@@ -4,7 +4,7 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,22 +140,31 @@ def test_resumes_where_it_stopped(trained_run: Callable[..., str], distil: Run) 
     assert settings["optim"]["epochs"] == 2
 
 
-def test_another_machine_brings_a_distillation_back_and_ends_it(trained_run: Callable[..., str], distil: Run) -> None:
+@pytest.fixture
+def files() -> Iterator[Any]:
     files = fsspec.filesystem("memory")
-    flags = ("--teacher", trained_run("attributes"), "--loop.backup", "memory://bucket/d", "--run_dir", "run")
+    yield files
+    files.store.clear()
+
+
+def test_another_machine_brings_a_distillation_back_and_ends_it(
+    trained_run: Callable[..., str], distil: Run, files: Any
+) -> None:
+    flags = ("--teacher", trained_run("attributes"), "--loop.backup", "memory://bucket/d/", "--run_dir", "run")
     assert distil("attributes", *flags) == 0
     Path("run").rename("first")
     names = {path.removeprefix("/bucket/d/") for path in files.find("/bucket/d")}
     of_runs = {f"{run}/{name}" for run in ("distilled", "baseline") for name in ("last.pt", "best.pt", "metrics.json")}
     assert names >= {"config.yaml", "report.csv", "report.png"} | of_runs
     files.rm("/bucket/d/baseline", recursive=True)  # as if the first machine was lost after the first training
-    files.rm("/bucket/d/report.csv")
+    for name in ("report.csv", "distilled/predictions.png"):  # and the last copy of the first training was
+        files.rm(f"/bucket/d/{name}")
     assert distil("attributes", *flags) == 0
     assert Path("run/distilled/log.csv").read_bytes() == Path("first/distilled/log.csv").read_bytes(), "with its times"
     again, first = (rows_of(Path(name) / "report.csv") for name in ("run", "first"))
     assert [row["mean_ap"] for row in again] == [row["mean_ap"] for row in first]
     assert files.cat_file("/bucket/d/report.csv") == Path("run/report.csv").read_bytes()
-    files.store.clear()
+    assert not files.exists("/bucket/d/distilled/predictions.png"), "which only the first machine has"
 
 
 def test_errors_are_one_line(

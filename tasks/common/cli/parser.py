@@ -15,7 +15,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from datasets.files import local_path
+from datasets.files import NOT_LOCAL
+from datasets.words import is_url
 from tasks.common.cli.commands import COMMANDS, Command
 from tasks.common.cli.help import format_help, list_verbs
 from tasks.common.config import TaskConfig
@@ -126,11 +127,9 @@ def read_arguments(
 
 def _check_outputs(options: Mapping[str, Any]) -> None:
     """Raise a ValueError if a place to write to is a URL."""
-    for key in {"run_dir", "out"} & options.keys():
-        try:
-            local_path(str(options[key]))
-        except argparse.ArgumentTypeError as error:
-            raise ValueError(f"{key}: {error}") from error
+    for key in {"run_dir", "out", "record"} & options.keys():
+        if is_url(str(options[key])):
+            raise ValueError(f"{key}: {options[key]}: {NOT_LOCAL}")
 
 
 def build_parser(config_class: type[TaskConfig], command: Command) -> ArgumentParser:

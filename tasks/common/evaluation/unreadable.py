@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class LeftOut:
-    """A count of images, each of which is read once; of a million of them memory has one reason.
+    """A count of images, each of which is read once; only the last reason is kept.
 
     Attributes:
         num_images: how many.

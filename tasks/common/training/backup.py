@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from datasets.files import whole_folder
-from datasets.urls import BUCKETS, MissingUrlError, UrlError, check_no_password, is_bucket, open_bucket, url_faults
-from tasks.common.runs.checkpoint import LAST, PREVIOUS, exists, load_last
+from datasets.urls import MissingUrlError, UrlError, check_no_password, is_bucket, open_bucket, url_faults
+from tasks.common.runs.checkpoint import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    DamagedCheckpointError,
+    exists,
+    load_checkpoint,
+    load_last,
+)
 from tasks.common.runs.folder import changed_settings, check_unchanged
 from tasks.common.settings import CONFIG, load_yaml
 from tasks.common.training.callback import Callback, Training
 
 SETTING = "loop.backup"
+# `best.pt` before `last.pt`, so that what is resumed has the best weights of its past.
+_FIRST = {CONFIG: 0, BEST: 1, LAST: 2}
 
 
 class Backup(Callback):
-    """Copies the files of a run that have changed to a folder in a bucket, but for those in folders.
+    """Copies the files of a run that have changed to a folder in a bucket, without the folders in it.
 
-    Once training has begun, a copy that fails is a warning, and the next checkpoint makes up for it.
+    While it trains, a copy that fails is a warning, and the next checkpoint makes up for it.
     """
 
     def __init__(self, run: Path, url: str) -> None:
@@ -39,31 +49,32 @@ class Backup(Callback):
         """
         self.copy()
 
-    def on_step(self, step: int, values: Mapping[str, float]) -> None:
-        """Copy a checkpoint within an epoch."""
-        path = self._run / LAST
-        if path.is_file() and _state(path) != self._copied.get(LAST):
-            self.try_to_copy()
-
-    def on_epoch(self, row: Mapping[str, Any]) -> None:
-        """Copy checkpoints and log."""
-        self.try_to_copy()
-
-    def on_end(self, scores: Mapping[str, float]) -> None:
-        """Copy scores, pictures and the model card."""
-        self.try_to_copy()
-
-    def on_exception(self, error: BaseException) -> None:
-        """Copy the checkpoint of an interruption."""
-        if self._copied:
-            self.try_to_copy()
-
-    def try_to_copy(self) -> None:
-        """As `copy`, but a failure is a warning."""
+    def on_checkpoint(self, step: int) -> None:
+        """Copy it, and what else is new."""
         try:
             self.copy()
         except UrlError as error:
-            warnings.warn(f"{error}; {self._run} has everything, and is copied later", stacklevel=2)
+            text = f"{error}; the checkpoint of step {step} is in {self._run} alone, until a later one is copied"
+            warnings.warn(text, stacklevel=2)
+
+    def on_end(self, scores: Mapping[str, float]) -> None:
+        """Copy scores, pictures and the model card.
+
+        Raises:
+            UrlError: if that fails.
+        """
+        self.finish()
+
+    def finish(self) -> None:
+        """Copy what is left of a complete run.
+
+        Raises:
+            UrlError: if that fails; it says how to make up for it.
+        """
+        try:
+            self.copy()
+        except UrlError as error:
+            raise UrlError(f"{error}; {self._run} is complete, and the same command copies the rest") from error
 
     def copy(self) -> None:
         """Copy what has changed since the last time.
@@ -72,68 +83,90 @@ class Backup(Callback):
             UrlError: if that fails.
         """
         for path in _files(self._run):
-            state = _state(path)
-            if state != self._copied.get(path.name):
-                with _faults(self._url, self._run):
-                    bucket, folder = open_bucket(self._url)
-                    bucket.put_file(str(path), f"{folder}/{path.name}")  # buckets replace a file as a whole
-                self._copied[path.name] = state
+            with suppress(FileNotFoundError):  # a temporary file of some logger, which is gone by now
+                state = _state(path)
+                if state != self._copied.get(path.name):
+                    _copy_there(path, self._url)
+                    self._copied[path.name] = state
 
 
-def find_backed_up_run(url: str, run_dir: str | None, settings_with: Callable[[Path], dict[str, Any]]) -> Path | None:
+def check_place(url: str, options: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless this is a folder in a bucket, and a flag names the run's folder here."""
+    if not (is_bucket(url) and url.partition("://")[2].strip("/")) or url.startswith("hdfs://"):  # writes in place
+        raise ValueError(f"{SETTING}: {url}: expected a folder in a bucket, such as s3://BUCKET/RUN")
+    check_no_password(url, SETTING)
+    if not (options["run_dir"] or options["resume"]):
+        raise ValueError(f"{SETTING}: needs --run_dir, by which the same command finds the run again")
+
+
+def find_run(
+    url: str,
+    resumed: Path | None,
+    run_dir: str | None,
+    settings_with: Callable[[Path], dict[str, Any]],
+    inner_runs: Sequence[str] = (),
+) -> Path | None:
     """The folder of the run that the same command has begun, here or on another machine; None if there is none.
 
     Args:
         url: of its copy, which is brought back if the folder is not here.
-        run_dir: as given by the user.
+        resumed: the folder, if it is known that it is resumed.
+        run_dir: the folder otherwise.
         settings_with: the settings of the command, with what a run that it resumes brings along.
+        inner_runs: names of runs within it.
 
     Raises:
-        ValueError: if `run_dir` is None, the run has other settings, or the bucket cannot be read.
+        ValueError: if what is here or in the bucket is another run, if the bucket has a later checkpoint than what is
+            here, or if it cannot be read.
     """
-    _check_address(url)
-    if run_dir is None:
-        raise ValueError(f"{SETTING}: needs --run_dir, by which the same command finds the run again")
-    if (run := run_here(run_dir)) is not None:
+    if resumed is None:
+        assert run_dir is not None, "check_place has been called"
+        run = Path(run_dir)
+        if not run.exists():
+            return run if _bring_back(url, run, settings_with, inner_runs) else None
+        if not (run / CONFIG).is_file():
+            return None
         check_unchanged(settings_with(run), run / CONFIG)
-        return run
-    run = Path(run_dir)
-    names = [] if run.exists() else _names(url)
-    if CONFIG not in names:
-        return None
+        resumed = run
+    _check_newest(url, resumed)
+    for name in inner_runs:
+        _check_newest(f"{url.rstrip('/')}/{name}", resumed / name)
+    return resumed
+
+
+def _bring_back(
+    url: str, run: Path, settings_with: Callable[[Path], dict[str, Any]], inner_runs: Sequence[str]
+) -> bool:
+    """Copy a run from a bucket to its folder; returns whether there is one."""
+    names = _names(url, inner_runs)
+    if not names:
+        return False
     with whole_folder(run) as temporary:
-        _copy_back(url, names, temporary)
+        for name in names:
+            _copy_back(url, name, temporary)
         _check_same_run(url, temporary / CONFIG, settings_with(temporary))
     print(f"{run}: brought back from {url}", file=sys.stderr)
-    return run
+    return True
 
 
-def run_here(run_dir: str | None) -> Path | None:
-    """The folder that the user has given, if it has a run."""
-    return Path(run_dir) if run_dir is not None and (Path(run_dir) / CONFIG).is_file() else None
-
-
-def check_newest(url: str, run: Path) -> None:
-    """Raise a ValueError if what is in a bucket is another run, or a later state of this one.
-
-    Args:
-        url: of the copy.
-        run: the folder here.
-    """
-    _check_address(url)
-    with TemporaryDirectory() as name:
-        there = Path(name)
-        _copy_back(url, [name for name in _names(url) if PurePosixPath(name).name in (CONFIG, LAST)], there)
-        for path in there.rglob(CONFIG):
-            if (here := run / path.relative_to(there)).is_file():
-                _check_same_run(url, path, load_yaml(here))
-        for path in there.rglob(LAST):
-            num_steps, num_here = _num_steps(path.parent), _num_steps(run / path.parent.relative_to(there))
-            if num_steps > num_here:
-                raise ValueError(
-                    f"{SETTING}: {url} has {num_steps} steps of the run, and {run} has {num_here}, so that it went on "
-                    f"elsewhere; move {run} away, and the command that began the run brings the copy back"
-                )
+def _check_newest(url: str, run: Path) -> None:
+    """Raise a ValueError if what is in a bucket is another run, or has a later checkpoint of this one."""
+    with TemporaryDirectory() as folder:
+        there = Path(folder)
+        for name in sorted({CONFIG, LAST}.intersection(_names(url))):
+            _copy_back(url, name, there)
+        if (there / CONFIG).is_file() and (run / CONFIG).is_file():
+            _check_same_run(url, there / CONFIG, load_yaml(run / CONFIG))
+        try:
+            num_steps = load_checkpoint(there / LAST)["step"] if (there / LAST).is_file() else 0
+        except DamagedCheckpointError:
+            warnings.warn(f"{SETTING}: {url}: the checkpoint is damaged; that of {run} takes its place", stacklevel=2)
+            return
+    if num_steps > (num_here := load_last(run)["step"] if exists(run) else 0):
+        raise ValueError(
+            f"{SETTING}: {url} has a later checkpoint, of step {num_steps}, than {run}, of step {num_here}; move {run} "
+            "away, and the command that began the run brings the copy back"
+        )
 
 
 def _check_same_run(url: str, saved: Path, settings: dict[str, Any]) -> None:
@@ -145,15 +178,9 @@ def _check_same_run(url: str, saved: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _num_steps(run: Path) -> int:
-    """The steps of a run's newest intact checkpoint; 0 without one."""
-    return int(load_last(run)["step"]) if exists(run) else 0
-
-
 def _files(run: Path) -> list[Path]:
-    """The files to copy: `best.pt` before `last.pt`, so that what is resumed has the best weights of its past."""
     paths = (path for path in run.iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted((path for path in paths if path.name != PREVIOUS), key=lambda path: (path.name == LAST, path.name))
+    return sorted((path for path in paths if path.name != PREVIOUS), key=lambda path: _FIRST.get(path.name, 3))
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -162,42 +189,50 @@ def _state(path: Path) -> tuple[int, int]:
     return status.st_ino, status.st_mtime_ns
 
 
-def _check_address(url: str) -> None:
-    if not is_bucket(url):
-        raise ValueError(
-            f"{SETTING}: {url}: expected a folder in a bucket, one of {', '.join(sorted(BUCKETS))} and ://"
-        )
-    check_no_password(url, SETTING)
+def _copy_there(path: Path, url: str) -> None:
+    try:
+        with url_faults(url, path.parent):
+            bucket, folder = open_bucket(url)
+            bucket.put_file(str(path), f"{folder}/{path.name}")  # buckets replace a file as a whole
+    except UrlError as error:
+        raise _with_setting(error, url) from error
 
 
-def _names(url: str) -> list[str]:
-    """The files in a folder of a bucket, relative to it; none if there is no such folder."""
-    with _faults(url, Path()):
-        bucket, folder = open_bucket(url)
-        bucket.invalidate_cache()  # of listings, in which files of other machines may lack
-        paths = bucket.find(folder)
-    return [str(PurePosixPath(path).relative_to(folder)) for path in paths]
-
-
-def _copy_back(url: str, names: Sequence[str], target: Path) -> None:
-    """Copy files of a bucket, by their names relative to a folder in it, into a folder here."""
-    for name in names:
-        if ".." in PurePosixPath(name).parts:
-            raise ValueError(f"{url}: {name!r} is no file of a run")
-        path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _faults(url, target):
+def _copy_back(url: str, name: str, target: Path) -> None:
+    """Copy a file of a bucket, by its name relative to a folder in it, into a folder here."""
+    path = target / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with url_faults(f"{url}/{name}", target):
             bucket, folder = open_bucket(url)
             bucket.get_file(f"{folder}/{name}", str(path))
-
-
-@contextmanager
-def _faults(url: str, folder: Path) -> Iterator[None]:
-    """As `url_faults`, naming the setting."""
-    try:
-        with url_faults(url, folder):
-            yield
-    except MissingUrlError as error:
-        raise UrlError(f"{SETTING}: {url}: there is no such bucket") from error
     except UrlError as error:
         raise UrlError(f"{SETTING}: {error}") from error
+
+
+def _names(url: str, inner_runs: Sequence[str] = ()) -> list[str]:
+    """The files of the run in a folder of a bucket, and of runs in it by their names; none if there are no files.
+
+    Raises:
+        ValueError: if there are files and no run, or the bucket cannot be read.
+    """
+    try:
+        with url_faults(url):
+            bucket, folder = open_bucket(url)
+            bucket.invalidate_cache()  # of listings, in which files of other machines may be missing
+            found = [PurePosixPath(path).relative_to(folder) for path in bucket.find(folder)]
+    except UrlError as error:
+        raise _with_setting(error, url) from error
+    folders = {(), *((name,) for name in inner_runs)}
+    names = [str(path) for path in found if path.name and path.parts[:-1] in folders]
+    if names and CONFIG not in names:
+        raise ValueError(
+            f"{SETTING}: {url} has files that are not of a run, such as {names[0]}; choose another folder of the bucket"
+        )
+    return names
+
+
+def _with_setting(error: UrlError, url: str) -> UrlError:
+    return UrlError(
+        f"{SETTING}: {url}: there is no such bucket" if isinstance(error, MissingUrlError) else f"{SETTING}: {error}"
+    )

@@ -62,6 +62,13 @@ class Callback:
             row: of `log.csv`; of epoch 0, the scores of a trained start, without losses.
         """
 
+    def on_checkpoint(self, step: int) -> None:
+        """After a checkpoint to resume from has been written: within an epoch, at its end, and when it is interrupted.
+
+        Args:
+            step: optimiser steps done.
+        """
+
     def on_end(self, scores: Mapping[str, float]) -> None:
         """After a complete training, whose files are in the run folder.
 
@@ -100,6 +107,10 @@ class Callbacks(Callback):
     def on_epoch(self, row: Mapping[str, Any]) -> None:
         """See `Callback`."""
         self._tell(lambda callback: callback.on_epoch(row))
+
+    def on_checkpoint(self, step: int) -> None:
+        """See `Callback`."""
+        self._tell(lambda callback: callback.on_checkpoint(step))
 
     def on_end(self, scores: Mapping[str, float]) -> None:
         """See `Callback`."""

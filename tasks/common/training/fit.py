@@ -81,14 +81,14 @@ def fit(
         OSError: if the disk is full; what was saved is intact, and the run can be resumed.
         InterruptedRunError: after SIGTERM or Ctrl-C; the run can be resumed.
     """
-    trainer = _Trainer(task, objective or task, run, world, weights)
+    callback = watchers(task.config.loop.logger_names, callbacks, world)
+    trainer = _Trainer(task, objective or task, run, world, weights, callback)
     if resume:
         trainer.restore()
     if task.config.optim.keep_zeros:
         keep_zeros(trainer.state.model)
     state, epochs = trainer.state, task.config.optim.epochs
     total_steps = epochs * trainer.steps_per_epoch
-    callback = watchers(task.config.loop.logger_names, callbacks, world)
     with watched_by(callback, describe(task, run, state.step, state.history)):
         if score_start and not resume and trainer.val_loader is not None:
             callback.on_epoch(trainer.score_start())
@@ -103,7 +103,7 @@ def fit(
                         " epochs (optim.patience)"
                     )
                     break
-                trainer.train_epoch(epoch, signals, progress, callback)
+                trainer.train_epoch(epoch, signals, progress)
                 row = trainer.close_epoch(epoch)
                 callback.on_epoch(row)
                 progress.print(epoch_line(row, epochs, task.score_name))
@@ -118,9 +118,15 @@ class _Trainer(Generic[T]):
     """The data, model and state of one run."""
 
     def __init__(
-        self, task: Task[T], objective: Objective, run: Path, world: World, weights: Mapping[str, Tensor] | None
+        self,
+        task: Task[T],
+        objective: Objective,
+        run: Path,
+        world: World,
+        weights: Mapping[str, Tensor] | None,
+        callback: Callback,
     ) -> None:
-        self.task, self.objective, self.run, self.world = task, objective, run, world
+        self.task, self.objective, self.run, self.world, self.callback = task, objective, run, world, callback
         self.optim, self.loop = task.config.optim, task.config.loop
         self.device = setup_device(self.loop)
         self.dtype = compute_dtype(self.loop, self.device)
@@ -176,7 +182,7 @@ class _Trainer(Generic[T]):
         self.state.history.append(self._evaluate({"epoch": 0, "step": 0}))
         return self.state.history[-1]
 
-    def train_epoch(self, epoch: int, signals: list[int], progress: Progress, callback: Callback) -> None:
+    def train_epoch(self, epoch: int, signals: list[int], progress: Progress) -> None:
         """Run the remaining steps of an epoch, counted from 0.
 
         Raises:
@@ -216,7 +222,7 @@ class _Trainer(Generic[T]):
             if state.step % LOG_EVERY_STEPS == 0:
                 losses = state.recent_losses(world)
                 progress.describe(f"loss {losses['loss']:.3f}")
-                callback.on_step(state.step, {"lr": lr, **losses})
+                self.callback.on_step(state.step, {"lr": lr, **losses})
             state.total_s += time.perf_counter() - started
             progress.advance()
             if stop or (save and step + 1 < self.steps_per_epoch):  # the end of the epoch saves anyway
@@ -277,6 +283,7 @@ class _Trainer(Generic[T]):
         state = self.state.state_dict(self.world)
         if self.world.is_main:
             checkpoint.save_last(self.run, self.identity | self.shape | state)
+            self.callback.on_checkpoint(self.state.step)
         self.saved_at_s = time.monotonic()
 
     def restore(self) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 import sys
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -35,7 +34,7 @@ from tasks.common.runtime.distributed import World, join_world
 from tasks.common.runtime.signals import INTERRUPTED
 from tasks.common.settings import CONFIG
 from tasks.common.task import Task
-from tasks.common.training.backup import Backup, check_newest, find_backed_up_run
+from tasks.common.training.backup import Backup, check_place, find_run
 from tasks.common.training.callback import Callback
 from tasks.common.training.fit import InterruptedRunError, fit
 from tasks.common.training.linear_probe import fit_linear_probe
@@ -82,8 +81,6 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, call
     if resume:
         assert run is not None
         config = _resumed(config, run, arguments.given)
-    if run is not None and world.is_main and config.loop.backup is not None:
-        check_newest(config.loop.backup, run)
     # First the data, which are more often at fault than weights, and read in less time.
     task = task_class.from_data(config)
     _check_same(task, world)
@@ -142,12 +139,18 @@ def _run_to_resume(name: str, arguments: Arguments, world: World) -> tuple[Path 
     """The existing run folder, if any, and whether it has a checkpoint to resume from."""
     config, options = arguments.config, arguments.options
     if options["resume"]:
-        return Path(options["resume"]), True
-    run = find_restarted_run(name, options["run_dir"], is_restarted=world.is_restarted)
-    if run is None and config.loop.backup is not None:
-        settings_with = partial(_settings_with, config, given=arguments.given)
-        run = find_backed_up_run(config.loop.backup, options["run_dir"], settings_with)
-    return run, run is not None and (run / CONFIG).is_file() and checkpoint.exists(run)
+        run: Path | None = Path(options["resume"])
+    else:
+        run = find_restarted_run(name, options["run_dir"], is_restarted=world.is_restarted)
+    if config.loop.backup is not None:
+        run = find_run(
+            config.loop.backup,
+            run,
+            options["run_dir"],
+            lambda run: dataclasses.asdict(with_settings_of(config, run, arguments.given)),
+        )
+    has_checkpoint = run is not None and (run / CONFIG).is_file() and checkpoint.exists(run)
+    return run, bool(options["resume"]) or has_checkpoint
 
 
 def _check_flags(arguments: Arguments, world: World) -> None:
@@ -156,13 +159,17 @@ def _check_flags(arguments: Arguments, world: World) -> None:
     if options["resume"] and options["extend"]:
         raise ValueError("--extend: makes a new run, and --resume continues one; give one of them")
     if options["extend"] and config.loop.backup is not None and "loop.backup" not in arguments.given:
-        raise ValueError(f"loop.backup: {config.loop.backup} is of the old run; give the new one another, or null")
+        raise ValueError(
+            f"loop.backup: {config.loop.backup} belongs to the old run; give the new one its own --loop.backup, or null"
+        )
     if config.optim.layers == "linear_probe" and (options["resume"] or options["extend"] or world.size > 1):
         raise ValueError(
             "optim.layers: linear_probe is fitted in one go by one process; there is nothing to resume, extend or "
             "distribute"
         )
     check_loggers(config.loop.logger_names)
+    if config.loop.backup is not None:
+        check_place(config.loop.backup, options)
 
 
 def _check_place(name: str, options: dict[str, Any], run: Path | None) -> None:
@@ -182,11 +189,6 @@ def _resumed(config: Any, run: Path, given: Collection[str]) -> Any:
     config = with_settings_of(config, run, given)
     check_unchanged(dataclasses.asdict(config), run / CONFIG)
     return without_pretrained(config)  # the weights are in the checkpoint
-
-
-def _settings_with(config: Any, run: Path, *, given: Collection[str]) -> dict[str, Any]:
-    """All settings of a command that resumes a run."""
-    return dataclasses.asdict(with_settings_of(config, run, given))
 
 
 def check_settings(task: Task[Any], *, has_scores: bool) -> None:

@@ -1,8 +1,9 @@
-"""A run's copy in a bucket: from each of its states another machine ends the run as if nothing had happened."""
+"""A run's copy in a bucket: from it another machine ends the run as if nothing had happened, and nothing is lost."""
 
 import itertools
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tasks.common.runs.folder import METRICS
 from tasks.common.settings import CONFIG
 from tasks.common.training import backup
 from tasks.common.training import fit as fit_module
+from tasks.common.training.callback import Callback, Callbacks
 from tests.tasks.common.runs import EPOCHS, STEPS_PER_EPOCH, Done, end_of_run, run_detection, train_detection
 
 URL = "memory://bucket/run"
@@ -23,8 +25,7 @@ FOLDER = "/bucket/run"
 
 
 @pytest.fixture(autouse=True)
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFileSystem]:
-    monkeypatch.setattr(fit_module, "LOG_EVERY_STEPS", 4)  # a checkpoint of each step is seen at every fourth
+def bucket() -> Iterator[MemoryFileSystem]:
     files = fsspec.filesystem("memory")
     yield files
     files.store.clear()
@@ -39,7 +40,7 @@ def error_of(done: Done) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-def test_from_each_state_of_the_copy_another_machine_ends_the_run(
+def test_another_machine_ends_the_run_from_within_an_epoch_and_from_between_two_files(
     unbroken: Path, generated_root: Path, tmp_path: Path, bucket: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states, put = list[dict[str, bytes]](), MemoryFileSystem.put_file
@@ -91,7 +92,7 @@ def test_a_folder_that_is_behind_its_copy_is_refused_and_the_newer_one_goes_on(
     monkeypatch.undo()
     run.rename(tmp_path / "elsewhere")
     behind.rename(run)
-    expected = re.escape(f"error: loop.backup: {URL} has {STEPS_PER_EPOCH} steps of the run, and {run} has 5, so that")
+    expected = re.escape(f"error: loop.backup: {URL} has a later checkpoint, of step {STEPS_PER_EPOCH}, than {run}, of")
     for done in (train(generated_root, run, *epochs), run_detection("train", "--resume", str(run))):
         assert re.match(expected, error_of(done))
     shutil.rmtree(run)
@@ -110,37 +111,88 @@ def test_a_copy_of_another_run_is_kept(generated_root: Path, tmp_path: Path, buc
     resumed = run_detection("train", "--resume", str(second), "--loop.backup", URL)
     assert "has another run, with optim.lr 0.02 instead of 0.1" in error_of(resumed)
     extended = run_detection("train", "--extend", str(tmp_path / "first"), "--run_dir", str(tmp_path / "third"))
-    assert error_of(extended) == f"error: loop.backup: {URL} is of the old run; give the new one another, or null"
+    assert (
+        error_of(extended)
+        == f"error: loop.backup: {URL} belongs to the old run; give the new one its own --loop.backup, or null"
+    )
     assert {path: bucket.cat_file(path) for path in bucket.find(FOLDER)} == before
 
 
 def test_a_bucket_that_is_away_costs_no_training(
     unbroken: Path, generated_root: Path, tmp_path: Path, bucket: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls, put = [0], MemoryFileSystem.put_file
+    """Refused before the first step; then a warning for each checkpoint; at the end an error that says what to do."""
+    is_away, put = [True], MemoryFileSystem.put_file
 
     def put_at_times(self: MemoryFileSystem, here: str, there: str, **more: Any) -> None:
-        calls[0] += 1
-        if 5 < calls[0] < 10:
+        if is_away[0]:
             raise ConnectionError("the bucket is away")
         put(self, here, there, **more)
 
+    class GoesAway(Callback):
+        def on_checkpoint(self, step: int) -> None:
+            is_away[0] = 4 <= step < 8 or step == EPOCHS * STEPS_PER_EPOCH
+
     monkeypatch.setattr(MemoryFileSystem, "put_file", put_at_times)
-    run = tmp_path / "run"
+    run, reason = tmp_path / "run", f"loop.backup: {URL}: the bucket is away (ConnectionError); expected an address"
+    assert error_of(train(generated_root, run)).startswith(f"error: {reason}")
+    assert not (run / LAST).exists()
+    shutil.rmtree(run)
+    is_away[0] = False
+    monkeypatch.setattr(fit_module, "watchers", lambda names, callbacks, world: Callbacks([GoesAway(), *callbacks]))
     done = train(generated_root, run)
-    assert done.returncode == 0
-    assert f"warning: loop.backup: {URL}: the bucket is away (ConnectionError); expected an address" in done.stderr
+    ends = re.findall(rf"^warning: {re.escape(reason)}.* the checkpoint of step (\d+) is in", done.stderr, re.MULTILINE)
+    assert ends == ["4", "5", "6", "7", str(EPOCHS * STEPS_PER_EPOCH)]
+    assert error_of(done).startswith(f"error: {reason}")
+    assert error_of(done).endswith(f"; {run} is complete, and the same command copies the rest")
+    monkeypatch.undo()
+    assert not bucket.exists(f"{FOLDER}/{METRICS}")
+    assert train(generated_root, run).returncode == 0
     assert end_of_run(run) == end_of_run(unbroken)
+    for name in (LAST, BEST, METRICS, "log.csv", "README.md"):
+        assert bucket.cat_file(f"{FOLDER}/{name}") == (run / name).read_bytes()
+
+
+def test_what_is_no_run_is_kept(generated_root: Path, tmp_path: Path, bucket: MemoryFileSystem) -> None:
+    bucket.pipe(f"{FOLDER}/{BEST}", b"somebody's")
+    bucket.pipe(f"{FOLDER}/below/{CONFIG}", b"optim: {epochs: 1}")
+    expected = (
+        f"error: loop.backup: {URL} has files that are not of a run, such as {BEST}; choose another folder of the"
+    )
+    assert error_of(train(generated_root, tmp_path / "run")).startswith(expected)
+    assert not (tmp_path / "run").exists()
+    assert bucket.cat_file(f"{FOLDER}/{BEST}") == b"somebody's"
+
+
+def test_a_run_goes_on_beside_others_and_over_a_damaged_copy(
+    generated_root: Path, tmp_path: Path, bucket: MemoryFileSystem
+) -> None:
+    run, epochs = tmp_path / "run", ("--optim.epochs", "1", "--loop.backup", f"{URL}/")
+    bucket.pipe(f"{FOLDER}/other/{CONFIG}", b"optim: {epochs: 7}")
+    bucket.pipe(f"{FOLDER}/other/{LAST}", b"not read")
+    assert train(generated_root, run, *epochs).returncode == 0
+    bucket.pipe(f"{FOLDER}/{LAST}", b"PK damaged")
+    done = train(generated_root, run, *epochs)
+    assert done.returncode == 0, done.stderr
+    assert f"warning: loop.backup: {URL}/: the checkpoint is damaged; that of {run} takes its place" in done.stderr
     assert bucket.cat_file(f"{FOLDER}/{LAST}") == (run / LAST).read_bytes()
-    calls[0] = 5
-    done = train(generated_root, tmp_path / "new", "--loop.backup", f"{URL}2")
-    assert error_of(done).startswith(f"error: loop.backup: {URL}2: the bucket is away"), "before the first step"
+
+
+def test_a_file_that_is_gone_once_it_is_copied_costs_nothing(
+    tmp_path: Path, bucket: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").touch()
+    monkeypatch.setattr(backup, "_files", lambda run: [run / "gone", run / "there"])
+    backup.Backup(tmp_path, URL).copy()
+    assert bucket.find(FOLDER) == [f"{FOLDER}/there"]
 
 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("runs/copy", "loop.backup: runs/copy: expected a folder in a bucket, one of abfs, "),
+        ("runs/copy", "loop.backup: runs/copy: expected a folder in a bucket, such as s3://BUCKET/RUN"),
+        ("memory://", "expected a folder in a bucket"),
+        ("hdfs://host/run", "expected a folder in a bucket"),
         ("file:///tmp/copy", "loop.backup: file:///tmp/copy: expected a folder in a bucket"),
         ("https://example.org/copy", "expected a folder in a bucket"),
         ("simplecache::memory://b", "expected a folder in a bucket"),
@@ -148,8 +200,11 @@ def test_a_bucket_that_is_away_costs_no_training(
         ("oss://bucket/run", "loop.backup: oss://bucket/run: a package for it is missing"),
     ],
 )
-def test_an_address_that_is_no_bucket_is_a_line(url: str, message: str, tmp_path: Path) -> None:
+def test_an_address_that_is_no_bucket_is_a_line(
+    url: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
+    monkeypatch.setitem(sys.modules, "ossfs", None)  # as if it were not installed
     error = error_of(run_detection("train", "--loop.backup", url, "--run_dir", str(run)))
     assert message in error
     assert "s3cret" not in error
@@ -168,6 +223,6 @@ def test_a_copy_is_brought_back_into_its_folder_alone(
     bucket.pipe(f"{FOLDER}/{CONFIG}", b"optim: {epochs: 1}")
     names = [CONFIG, "../../out"]
     monkeypatch.setattr(bucket, "find", lambda path: [f"{path}/{name}" for name in names])
-    with pytest.raises(ValueError, match=r"^memory://bucket/run: '../../out' is no file of a run$"):
-        backup.find_backed_up_run(URL, str(tmp_path / "runs" / "run"), lambda run: {})
-    assert not list(tmp_path.rglob("*"))[1:], "but for the folder of all runs"
+    run = tmp_path / "runs" / "run"
+    assert backup.find_run(URL, None, str(run), lambda run: {}) == run
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [CONFIG]

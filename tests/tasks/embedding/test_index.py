@@ -148,7 +148,7 @@ def test_the_parts_are_joined_once(
     assert index("late.faiss", 0, 2) == 0
     monkeypatch.setattr(indexing, "_embed_part", embed_until_another_joins)
     assert index("late.faiss", 1, 2) == 0
-    assert "nothing is left to be added to late.faiss" in capsys.readouterr().err
+    assert "this process has nothing to add to late.faiss" in capsys.readouterr().err
     assert statuses == [1, 0]
     for name in ("back", "late"):
         assert len(content(f"{name}.faiss")) == 10
@@ -165,7 +165,7 @@ def test_a_process_without_new_photos_leaves_nothing_and_is_not_waited_for(
         assert index("g.faiss", rank, 2) == 0
     capsys.readouterr()
     assert index("g.faiss", 0, 2) == 0
-    assert "nothing is left to be added to g.faiss" in capsys.readouterr().err
+    assert "this process has nothing to add to g.faiss" in capsys.readouterr().err
     assert not Path("g.parts").exists()
 
     (*_, last) = sorted(Path("photos").rglob("*.png"))
