@@ -72,20 +72,18 @@ def measure(
     """
     score_name = task_class(study.task).score_name
     results, calls = [], list[tuple[CompressedRow, str, Call]]()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Progress("opening", len(rows), delay_s=OPENING_DELAY_S) as progress,
-    ):
-        for row in rows:
-            progress.describe(row)
-            result = CompressedRow(row=row, note=notes.get(row, ""))
-            scores = {seed: _score(study, row, seed, score_name) for seed in range(num_seeds)}
-            result.scores = {seed: score for seed, score in scores.items() if score is not None}
-            results.append(result)
-            if result.scores and (study.run_of(row, 0) / METRICS).is_file():
-                (of_row := Path(folder, str(len(results)))).mkdir()
-                calls += [(result, *call) for call in _open(result, study, runtimes, of_row).items()]
-            progress.advance()
+    with tempfile.TemporaryDirectory() as folder:
+        with Progress("opening", len(rows), delay_s=OPENING_DELAY_S) as progress:
+            for row in rows:
+                progress.describe(row)
+                result = CompressedRow(row=row, note=notes.get(row, ""))
+                scores = {seed: _score(study, row, seed, score_name) for seed in range(num_seeds)}
+                result.scores = {seed: score for seed, score in scores.items() if score is not None}
+                results.append(result)
+                if result.scores and (study.run_of(row, 0) / METRICS).is_file():
+                    (of_row := Path(folder, str(len(results)))).mkdir()
+                    calls += [(result, *call) for call in _open(result, study, runtimes, of_row).items()]
+                progress.advance()
         for (result, runtime, _), latency_ms in zip(calls, latencies_ms([call for *_, call in calls]), strict=True):
             result.latencies_ms[runtime] = latency_ms
     return results

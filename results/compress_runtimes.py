@@ -54,7 +54,7 @@ def open_row(
     calls, reasons = dict[str, Call](), []
     if exported.is_file():
         calls[ONNX_RUNTIME] = partial(open_session(exported, num_threads).run, None, {INPUT: image})
-    others = [name for name in runtimes if name != ONNX_RUNTIME and (exported.is_file() or name == TORCH)]
+    others = [name for name in runtimes if name == TORCH or (name != ONNX_RUNTIME and exported.is_file())]
     names = {runtime: f"{runtime}_int8" if in_int8 else runtime for runtime in others}
     names = {runtime: name for runtime, name in names.items() if name in RUNTIMES}
     files = write_files(task, network, list(names.values()), folder)
