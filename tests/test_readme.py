@@ -27,6 +27,7 @@ PAGES = [
 NOT_HERE = ("git clone", "make ")  # what set up the environment that this runs in
 TRAINING = ("train", "distill")
 QUICK = ["--optim.epochs", "1", "--loop.num_workers", "0"]
+ONE_BY_ONE = ["--num_threads", "1", "--batch_sizes", "1"]
 
 
 def commands() -> Iterator[list[str]]:
@@ -38,9 +39,11 @@ def commands() -> Iterator[list[str]]:
 
 
 def run(words: list[str]) -> None:
-    """A command as printed, except that training is cut short; `python -m` runs in this process, which is faster."""
+    """A command as printed, but training and `benchmark` are cut short; `python -m` runs in this process, faster."""
     if TRAINING[0] in words or TRAINING[1] in words:
         words = [*words, *QUICK]
+    if "benchmark" in words:
+        words = [*words, *ONE_BY_ONE]
     if words[0] == "torchrun":
         subprocess.run([sys.executable, "-m", "torch.distributed.run", *words[1:]], env=child_environment(), check=True)
         return

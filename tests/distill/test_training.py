@@ -13,7 +13,7 @@ import torch
 import distill.training
 from distill.resnet import ResNetTask
 from distill.training import train_teacher
-from tasks.common.runtime.distributed import SINGLE_PROCESS, World
+from tasks.common.runtime.distributed import SINGLE_PROCESS
 from tasks.common.training.fit import InterruptedRunError
 from tasks.embedding.task import EmbeddingTask
 
@@ -52,7 +52,7 @@ def test_facenet_is_trained_once(
 def test_resumes_after_an_interruption(
     student: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: str
 ) -> None:
-    def fit(task: Any, run: Path, *, objective: Any, resume: bool, world: World) -> None:
+    def fit(task: Any, run: Path, *, objective: Any, resume: bool, **_: Any) -> None:
         assert objective is None, "a teacher is trained on its own task"
         calls.append((run, resume))
         (run / left).touch()
