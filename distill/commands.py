@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ from tasks.common.runs.pretrained import use_pretrained
 from tasks.common.runtime.device import uses_cuda
 from tasks.common.runtime.distributed import World, join_world
 from tasks.common.runtime.signals import INTERRUPTED
-from tasks.common.settings import CONFIG, build_settings
+from tasks.common.settings import CONFIG, build_settings, load_yaml
 from tasks.common.task import Objective, Task
 from tasks.common.training.backup import Backup, check_place, find_run
 from tasks.common.training.fit import InterruptedRunError
@@ -96,11 +97,10 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
             _run_folder(task_name, student.config, settings, options, world) if world.is_main else Path()
         )
         how_to_resume = f"continue with: python -m distill --resume {shlex.quote(str(run))}"
-        backup = Backup(run, config.loop.backup) if world.is_main and config.loop.backup is not None else None
         alone = only_process(run, "--resume") if world.is_main else nullcontext()
         with explain_full_disk(run, lambda: how_to_resume), alone:
-            if backup is not None:
-                backup.copy()
+            if world.is_main and config.loop.backup is not None:
+                Backup(run, config.loop.backup).copy()
             runs = [_train(student, run / DISTILLED_RUN, world, distillation)]
             if world.is_main:
                 ensemble.close()
@@ -114,15 +114,16 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         return 0
     if settings.views is not None:
         _print_cache_use(ensemble)
-    if not has_scores:
+    if has_scores:
+        report(student, teachers, runs, run)
+        evaluate = f"python -m tasks.{task_name} evaluate --run {shlex.quote(str(run / DISTILLED_RUN))}"
+        pictures = " and ".join(str(run / name) for name in (PICTURE, MASKS) if (run / name).is_file())
+        print(f"look at {pictures}; the student: {evaluate}", file=sys.stderr)
+    else:
         print(f"{NOT_HELD_OUT}; {run / DISTILLED_RUN} is not compared with its teachers", file=sys.stderr)
-        return 0
-    report(student, teachers, runs, run)
-    evaluate = f"python -m tasks.{task_name} evaluate --run {shlex.quote(str(run / DISTILLED_RUN))}"
-    pictures = " and ".join(str(run / name) for name in (PICTURE, MASKS) if (run / name).is_file())
-    print(f"look at {pictures}; the student: {evaluate}", file=sys.stderr)
-    if backup is not None:
-        backup.finish()
+    if config.loop.backup is not None:
+        for folder in (*runs, run):
+            Backup(folder, _place(config.loop.backup, run, folder)).finish()
     return 0
 
 
@@ -258,7 +259,7 @@ def _run_folder(task_name: str, config: Any, settings: DistillConfig, options: d
     content |= {key: list(content[key]) for key in ("teacher", "unlabelled")}
     run, url = Path(options["resume"]) if options["resume"] else _restarted_run(options, world), config.loop.backup
     if url is not None:
-        run = find_run(url, run, options["run_dir"], lambda run: content, (DISTILLED_RUN, BASELINE_RUN))
+        run = find_run(url, run, options["run_dir"], partial(_as_saved, content), (DISTILLED_RUN, BASELINE_RUN))
     if run is not None and (run / CONFIG).is_file():
         check_unchanged(content, run / CONFIG)
         upgrade_folders(run)
@@ -269,6 +270,17 @@ def _run_folder(task_name: str, config: Any, settings: DistillConfig, options: d
     return run
 
 
+def _as_saved(content: dict[str, Any], run: Path) -> dict[str, Any]:
+    """The settings of the command, if a run is a distillation.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if "teacher" not in load_yaml(run / CONFIG):
+        raise ValueError(f"{run} is not a distillation")
+    return content
+
+
 def _train(task: Task[Any], run: Path, world: World, objective: Objective | None = None) -> Path:
     """Train into a run folder, unless that is finished; returns the folder."""
     if world.is_main:
@@ -276,11 +288,13 @@ def _train(task: Task[Any], run: Path, world: World, objective: Objective | None
         if not checkpoint.exists(run):  # new, or killed before or after its settings were written
             new_run(task, str(run), restarted=run if run.is_dir() else None)
     url = task.config.loop.backup
-    backup = None if url is None else Backup(run, f"{url.rstrip('/')}/{run.name}")
-    fit_or_resume(task, run, world, objective, [] if backup is None else [backup])
-    if backup is not None and world.is_main:
-        backup.finish()  # of a run that was finished before
+    fit_or_resume(task, run, world, objective, [] if url is None else [Backup(run, _place(url, run.parent, run))])
     return run
+
+
+def _place(url: str, run: Path, folder: Path) -> str:
+    """Where the run, or a folder in it, is in the run's copy."""
+    return "/".join([url.rstrip("/"), *folder.relative_to(run).parts])
 
 
 def _print_cache_use(ensemble: TeacherEnsemble) -> None:

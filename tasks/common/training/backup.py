@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from datasets.files import whole_folder
 from datasets.urls import MissingUrlError, UrlError, check_no_password, is_bucket, open_bucket, url_faults
-from tasks.common.runs.checkpoint import (
-    BEST,
-    LAST,
-    PREVIOUS,
-    DamagedCheckpointError,
-    exists,
-    load_checkpoint,
-    load_last,
-)
-from tasks.common.runs.folder import changed_settings, check_unchanged
+from tasks.common.runs.checkpoint import LAST, PREVIOUS, DamagedCheckpointError, load_checkpoint
+from tasks.common.runs.folder import METRICS, changed_settings, check_unchanged
 from tasks.common.settings import CONFIG, load_yaml
 from tasks.common.training.callback import Callback, Training
 
 SETTING = "loop.backup"
-# `best.pt` before `last.pt`, so that what is resumed has the best weights of its past.
-_FIRST = {CONFIG: 0, BEST: 1, LAST: 2}
+# The checkpoint to resume from after what belongs to it, and then what says that the run is complete.
+_ORDER = {CONFIG: 0, LAST: 2, METRICS: 3}  # others: 1
+_OF_DATA = ("metadata", "num_images", "steps_per_epoch")  # in a checkpoint
 
 
 class Backup(Callback):
@@ -47,23 +40,15 @@ class Backup(Callback):
         Raises:
             UrlError: if that fails.
         """
-        self.copy()
+        self._copy(self._run / CONFIG)
 
     def on_checkpoint(self, step: int) -> None:
         """Copy it, and what else is new."""
-        try:
-            self.copy()
-        except UrlError as error:
-            text = f"{error}; the checkpoint of step {step} is in {self._run} alone, until a later one is copied"
-            warnings.warn(text, stacklevel=2)
+        self._try_to_copy(f"the checkpoint of step {step} is in {self._run} alone, until a later one is copied")
 
     def on_end(self, scores: Mapping[str, float]) -> None:
-        """Copy scores, pictures and the model card.
-
-        Raises:
-            UrlError: if that fails.
-        """
-        self.finish()
+        """Copy scores, pictures and the model card."""
+        self._try_to_copy(f"the scores are in {self._run} alone")
 
     def finish(self) -> None:
         """Copy what is left of a complete run.
@@ -84,19 +69,32 @@ class Backup(Callback):
         """
         for path in _files(self._run):
             with suppress(FileNotFoundError):  # a temporary file of some logger, which is gone by now
-                state = _state(path)
-                if state != self._copied.get(path.name):
-                    _copy_there(path, self._url)
-                    self._copied[path.name] = state
+                self._copy(path)
+
+    def _try_to_copy(self, what_follows: str) -> None:
+        try:
+            self.copy()
+        except UrlError as error:
+            warnings.warn(f"{error}; {what_follows}", stacklevel=3)
+
+    def _copy(self, path: Path) -> None:
+        state = _state(path)
+        if state != self._copied.get(path.name):
+            _copy_there(path, self._url)
+            self._copied[path.name] = state
 
 
 def check_place(url: str, options: Mapping[str, Any]) -> None:
-    """Raise a ValueError unless this is a folder in a bucket, and a flag names the run's folder here."""
-    if not (is_bucket(url) and url.partition("://")[2].strip("/")) or url.startswith("hdfs://"):  # writes in place
-        raise ValueError(f"{SETTING}: {url}: expected a folder in a bucket, such as s3://BUCKET/RUN")
+    """Raise a ValueError unless this is a folder in a bucket that is there, and a flag names the run's folder here."""
+    in_bucket = url.partition("://")[2].strip("/").partition("/")[2]
+    if not (is_bucket(url) and in_bucket) or url.lower().startswith(
+        "hdfs://"
+    ):  # which does not replace files as a whole
+        raise ValueError(f"{SETTING}: {url}: expected a folder in a bucket, such as s3://BUCKET/RUN, not of HDFS")
     check_no_password(url, SETTING)
     if not (options["run_dir"] or options["resume"]):
         raise ValueError(f"{SETTING}: needs --run_dir, by which the same command finds the run again")
+    _names(url)
 
 
 def find_run(
@@ -128,9 +126,8 @@ def find_run(
             return None
         check_unchanged(settings_with(run), run / CONFIG)
         resumed = run
-    _check_newest(url, resumed)
-    for name in inner_runs:
-        _check_newest(f"{url.rstrip('/')}/{name}", resumed / name)
+    for inner in ("", *inner_runs):
+        _check_newest(url, resumed, inner)
     return resumed
 
 
@@ -141,38 +138,77 @@ def _bring_back(
     names = _names(url, inner_runs)
     if not names:
         return False
-    with whole_folder(run) as temporary:
-        for name in names:
+    checkpoints = {name for name in names if PurePosixPath(name).name == LAST}
+    with whole_folder(run) as temporary, _of_this_run(url, temporary):
+        # These first: should another machine write later ones meanwhile, the rest, such as `best.pt`, is not too old.
+        for name in sorted(checkpoints):
             _copy_back(url, name, temporary)
+        for name in _names(url, inner_runs):
+            if name not in checkpoints:
+                _copy_back(url, name, temporary)
         _check_same_run(url, temporary / CONFIG, settings_with(temporary))
     print(f"{run}: brought back from {url}", file=sys.stderr)
     return True
 
 
-def _check_newest(url: str, run: Path) -> None:
-    """Raise a ValueError if what is in a bucket is another run, or has a later checkpoint of this one."""
-    with TemporaryDirectory() as folder:
+def _check_newest(url: str, run: Path, inner: str) -> None:
+    """Raise a ValueError if what is in a bucket is another run, or has a later checkpoint of this one.
+
+    Args:
+        url: of the copy.
+        run: the folder here.
+        inner: the name of a run in both; empty for the run itself.
+    """
+    below, here = f"{url.rstrip('/')}/{inner}".rstrip("/"), run / inner
+    with TemporaryDirectory() as folder, _of_this_run(below, Path(folder)):
         there = Path(folder)
-        for name in sorted({CONFIG, LAST}.intersection(_names(url))):
-            _copy_back(url, name, there)
-        if (there / CONFIG).is_file() and (run / CONFIG).is_file():
-            _check_same_run(url, there / CONFIG, load_yaml(run / CONFIG))
-        try:
-            num_steps = load_checkpoint(there / LAST)["step"] if (there / LAST).is_file() else 0
-        except DamagedCheckpointError:
-            warnings.warn(f"{SETTING}: {url}: the checkpoint is damaged; that of {run} takes its place", stacklevel=2)
-            return
-    if num_steps > (num_here := load_last(run)["step"] if exists(run) else 0):
-        raise ValueError(
-            f"{SETTING}: {url} has a later checkpoint, of step {num_steps}, than {run}, of step {num_here}; move {run} "
-            "away, and the command that began the run brings the copy back"
-        )
+        for name in sorted({CONFIG, LAST}.intersection(_names(below))):
+            _copy_back(below, name, there)
+        if (there / CONFIG).is_file() and (here / CONFIG).is_file():
+            _check_same_run(below, there / CONFIG, load_yaml(here / CONFIG))
+        copied, own = _checkpoint(there), _checkpoint(here)
+        if copied is None and (there / LAST).is_file():
+            warnings.warn(
+                f"{SETTING}: {below}: the checkpoint is damaged, and is replaced by the next one", stacklevel=2
+            )
+        num_steps, num_here = (0 if content is None else content["step"] for content in (copied, own))
+        if num_steps > num_here:
+            raise UrlError(
+                f"{SETTING}: {below} has a later checkpoint, of step {num_steps}, than {here}, of step {num_here}; "
+                f"move {run} away, and the same command with --run_dir {run} brings the copy back"
+            )
+        if copied is not None and own is not None:
+            for key in _OF_DATA:
+                if copied.get(key) != own.get(key):
+                    raise UrlError(f"{SETTING}: {below} has a run on other data; choose another folder of the bucket")
+
+
+def _checkpoint(run: Path) -> dict[str, Any] | None:
+    """The newest intact checkpoint of a run; None without one."""
+    for name in (LAST, PREVIOUS):
+        with suppress(DamagedCheckpointError):
+            return load_checkpoint(run / name)
+    return None
+
+
+@contextmanager
+def _of_this_run(url: str, folder: Path) -> Iterator[None]:
+    """Faults of files that are copied from a bucket to a folder are a UrlError that names the bucket."""
+    try:
+        yield
+    except UrlError:
+        raise
+    except (ValueError, KeyError) as error:
+        reason = str(error).replace(str(folder), url)
+        raise UrlError(
+            f"{SETTING}: {url} is not of this run ({reason}); choose another folder of the bucket"
+        ) from error
 
 
 def _check_same_run(url: str, saved: Path, settings: dict[str, Any]) -> None:
-    """Raise a ValueError if the settings in a file from a bucket are of another run."""
+    """Raise a UrlError if the settings in a file from a bucket are of another run."""
     for key, value, value_there in changed_settings(settings, saved):
-        raise ValueError(
+        raise UrlError(
             f"{SETTING}: {url} has another run, with {key} {value_there} instead of {value}; choose another folder of "
             "the bucket"
         )
@@ -180,7 +216,7 @@ def _check_same_run(url: str, saved: Path, settings: dict[str, Any]) -> None:
 
 def _files(run: Path) -> list[Path]:
     paths = (path for path in run.iterdir() if path.is_file() and not path.name.startswith("."))
-    return sorted((path for path in paths if path.name != PREVIOUS), key=lambda path: _FIRST.get(path.name, 3))
+    return sorted((path for path in paths if path.name != PREVIOUS), key=lambda path: _ORDER.get(path.name, 1))
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -224,7 +260,7 @@ def _names(url: str, inner_runs: Sequence[str] = ()) -> list[str]:
     except UrlError as error:
         raise _with_setting(error, url) from error
     folders = {(), *((name,) for name in inner_runs)}
-    names = [str(path) for path in found if path.name and path.parts[:-1] in folders]
+    names = [str(path) for path in found if path.parts[:-1] in folders and path.name.strip(".")]
     if names and CONFIG not in names:
         raise ValueError(
             f"{SETTING}: {url} has files that are not of a run, such as {names[0]}; choose another folder of the bucket"

@@ -101,11 +101,11 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, call
     assert run is not None
     if world.is_main:
         _print_start(task, run, is_new=weights is None and not resume)
-    if config.loop.backup is not None:
-        callbacks = [*callbacks, Backup(run, config.loop.backup)]
+    backup = None if config.loop.backup is None else Backup(run, config.loop.backup)
+    callbacks = [*callbacks, *([] if backup is None else [backup])]
     try:
         alone = only_process(run, "--resume") if world.is_main else nullcontext()
-        with explain_full_disk(run, lambda: _way_on(task.name, run)), alone:
+        with explain_full_disk(run, lambda: _way_on(task, run)), alone:
             if config.optim.layers == "linear_probe":
                 metrics = fit_linear_probe(task, run, callbacks)
             else:
@@ -119,10 +119,12 @@ def _train(task_class: type[Task[Any]], arguments: Arguments, world: World, call
                     callbacks=callbacks,
                 )
     except InterruptedRunError as stop:
-        way_on = f"{stop}; continue with: {_resume(task.name, run)}"
+        way_on = f"{stop}; continue with: {_resume(task, run)}"
         raise InterruptedRunError(way_on if world.is_main else "") from stop
     if world.is_main:
         _print_end(task, run, metrics if has_scores else None)
+        if backup is not None:
+            backup.finish()
     return run
 
 
@@ -162,10 +164,11 @@ def _check_flags(arguments: Arguments, world: World) -> None:
         raise ValueError(
             f"loop.backup: {config.loop.backup} belongs to the old run; give the new one its own --loop.backup, or null"
         )
-    if config.optim.layers == "linear_probe" and (options["resume"] or options["extend"] or world.size > 1):
+    is_more = options["resume"] or options["extend"] or config.loop.backup or world.size > 1
+    if config.optim.layers == "linear_probe" and is_more:
         raise ValueError(
-            "optim.layers: linear_probe is fitted in one go by one process; there is nothing to resume, extend or "
-            "distribute"
+            "optim.layers: linear_probe is fitted in one go by one process; there is nothing to resume, extend, back "
+            "up or distribute"
         )
     check_loggers(config.loop.logger_names)
     if config.loop.backup is not None:
@@ -227,12 +230,14 @@ def _print_end(task: Task[Any], run: Path, metrics: dict[str, float] | None) -> 
         print(f"details: python -m tasks.{task.name} evaluate --run {quote(str(run))}", file=sys.stderr)
 
 
-def _resume(name: str, run: Path) -> str:
-    return f"python -m tasks.{name} train --resume {quote(str(run))}"
+def _resume(task: Task[Any], run: Path) -> str:
+    backup = task.config.loop.backup
+    flag = "" if backup is None else f" --loop.backup {quote(backup)}"
+    return f"python -m tasks.{task.name} train --resume {quote(str(run))}{flag}"
 
 
-def _way_on(name: str, run: Path) -> str:
-    return f"continue with: {_resume(name, run)}" if checkpoint.exists(run) else "start again with another --run_dir"
+def _way_on(task: Task[Any], run: Path) -> str:
+    return f"continue with: {_resume(task, run)}" if checkpoint.exists(run) else "start again with another --run_dir"
 
 
 def _images(task: Task[Any]) -> str:

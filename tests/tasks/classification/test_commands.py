@@ -105,14 +105,15 @@ def test_errors_are_one_line_and_leave_no_run(
     assert "not a readable safetensors file" in error("train", *settings, *at, "--pretrained", str(published))
 
 
-def test_a_linear_probe_cannot_be_resumed(
+def test_a_linear_probe_is_neither_resumed_nor_backed_up(
     settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = str(tmp_path / "run")
     small = ("--backbone.name", "mobilenet_0.25")
     assert run("train", *settings, *small, *PROBE, "--run_dir", at) == 0
-    assert run("train", "--resume", at) == 1
-    assert "nothing to resume" in capsys.readouterr().err
+    for more in (["--resume", at], [*settings, *small, *PROBE, "--run_dir", "new", "--loop.backup", "memory://b/r"]):
+        assert run("train", *more) == 1
+        assert "nothing to resume" in capsys.readouterr().err
 
 
 def test_weights_of_a_classifier_detect_nothing(

@@ -15,6 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tasks.common.runs.checkpoint import BEST, LAST, PREVIOUS
 from tasks.common.runs.folder import METRICS
 from tasks.common.settings import CONFIG
+from tasks.common.thresholds import THRESHOLDS
 from tasks.common.training import backup
 from tasks.common.training import fit as fit_module
 from tasks.common.training.callback import Callback, Callbacks
@@ -61,11 +62,11 @@ def test_another_machine_ends_the_run_from_within_an_epoch_and_from_between_two_
         return state.get(f"{FOLDER}/{name}")
 
     within = next(state for state in states if content(state, LAST))  # the first epoch has more steps
-    between = [  # the best weights are those of the next checkpoint
-        state for before, state in itertools.pairwise(states) if content(state, BEST) != content(before, BEST)
-    ]
-    assert between
-    for number, state in enumerate((within, between[-1])):
+    changes = [now for old, now in itertools.pairwise(states) if content(old, BEST) != content(now, BEST)]
+    later = states[states.index(changes[-1]) :]
+    after = next(state for state in later if content(state, LAST) != content(changes[-1], LAST))
+    # Between them the best weights are those of a checkpoint that is not there yet.
+    for number, state in enumerate((within, changes[-1], after)):
         bucket.rm(FOLDER, recursive=True)
         for path, data in state.items():
             bucket.pipe(path, data)
@@ -74,6 +75,7 @@ def test_another_machine_ends_the_run_from_within_an_epoch_and_from_between_two_
         assert done.returncode == 0, done.stderr
         assert f"{run}: brought back from {URL}" in done.stderr
         assert end_of_run(run) == end_of_run(unbroken)
+        assert (run / THRESHOLDS).read_bytes() == (unbroken / THRESHOLDS).read_bytes()
 
 
 def test_a_folder_that_is_behind_its_copy_is_refused_and_the_newer_one_goes_on(
@@ -116,6 +118,35 @@ def test_a_copy_of_another_run_is_kept(generated_root: Path, tmp_path: Path, buc
         == f"error: loop.backup: {URL} belongs to the old run; give the new one its own --loop.backup, or null"
     )
     assert {path: bucket.cat_file(path) for path in bucket.find(FOLDER)} == before
+
+
+def test_a_damaged_folder_is_named_beside_the_copy(
+    generated_root: Path, tmp_path: Path, bucket: MemoryFileSystem
+) -> None:
+    run, epochs = tmp_path / "run", ("--optim.epochs", "1")
+    assert train(generated_root, run, *epochs).returncode == 0
+    for name in (LAST, PREVIOUS):
+        (run / name).write_bytes(b"PK damaged")
+    expected = (
+        f"error: loop.backup: {URL} has a later checkpoint, of step {STEPS_PER_EPOCH}, than {run}, of step 0; move"
+    )
+    assert error_of(train(generated_root, run, *epochs)).startswith(expected)
+    bucket.pipe(f"{FOLDER}/{CONFIG}", b"data: {format: nothing}")
+    expected = f"error: loop.backup: {URL} is not of this run ("
+    assert error_of(train(generated_root, tmp_path / "new", *epochs)).startswith(expected)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_on_other_data_is_another_run(generated_root: Path, tmp_path: Path, bucket: MemoryFileSystem) -> None:
+    assert train(generated_root, tmp_path / "run", "--optim.epochs", "1").returncode == 0
+    before, other = bucket.cat_file(f"{FOLDER}/{LAST}"), tmp_path / "data"
+    shutil.copytree(generated_root, other)
+    for coco in (other / "annotations").glob("instances_*.json"):
+        coco.write_text(coco.read_text().replace('"name": "', '"name": "other '))
+    assert train_detection(other, "--optim.epochs", "1", "--run_dir", str(tmp_path / "other")).returncode == 0
+    done = run_detection("train", "--resume", str(tmp_path / "other"), "--loop.backup", URL)
+    assert error_of(done) == f"error: loop.backup: {URL} has a run on other data; choose another folder of the bucket"
+    assert bucket.cat_file(f"{FOLDER}/{LAST}") == before
 
 
 def test_a_bucket_that_is_away_costs_no_training(
@@ -174,7 +205,7 @@ def test_a_run_goes_on_beside_others_and_over_a_damaged_copy(
     bucket.pipe(f"{FOLDER}/{LAST}", b"PK damaged")
     done = train(generated_root, run, *epochs)
     assert done.returncode == 0, done.stderr
-    assert f"warning: loop.backup: {URL}/: the checkpoint is damaged; that of {run} takes its place" in done.stderr
+    assert f"warning: loop.backup: {URL}: the checkpoint is damaged, and is replaced by the next one" in done.stderr
     assert bucket.cat_file(f"{FOLDER}/{LAST}") == (run / LAST).read_bytes()
 
 
@@ -192,7 +223,8 @@ def test_a_file_that_is_gone_once_it_is_copied_costs_nothing(
     [
         ("runs/copy", "loop.backup: runs/copy: expected a folder in a bucket, such as s3://BUCKET/RUN"),
         ("memory://", "expected a folder in a bucket"),
-        ("hdfs://host/run", "expected a folder in a bucket"),
+        ("s3://bucket", "expected a folder in a bucket"),
+        ("HDFS://host/run", "expected a folder in a bucket, such as s3://BUCKET/RUN, not of HDFS"),
         ("file:///tmp/copy", "loop.backup: file:///tmp/copy: expected a folder in a bucket"),
         ("https://example.org/copy", "expected a folder in a bucket"),
         ("simplecache::memory://b", "expected a folder in a bucket"),
