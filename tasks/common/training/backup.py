@@ -160,27 +160,25 @@ def _check_newest(url: str, run: Path, inner: str) -> None:
         inner: the name of a run in both; empty for the run itself.
     """
     below, here = f"{url.rstrip('/')}/{inner}".rstrip("/"), run / inner
+    own = _checkpoint(here)
     with TemporaryDirectory() as folder, _of_this_run(below, Path(folder)):
         there = Path(folder)
         for name in sorted({CONFIG, LAST}.intersection(_names(below))):
             _copy_back(below, name, there)
         if (there / CONFIG).is_file() and (here / CONFIG).is_file():
             _check_same_run(below, there / CONFIG, load_yaml(here / CONFIG))
-        copied, own = _checkpoint(there), _checkpoint(here)
+        copied = _checkpoint(there)
         if copied is None and (there / LAST).is_file():
-            warnings.warn(
-                f"{SETTING}: {below}: the checkpoint is damaged, and is replaced by the next one", stacklevel=2
-            )
+            text = f"{SETTING}: {below}: the checkpoint is damaged, and is replaced by the next one"
+            warnings.warn(text, stacklevel=2)
+        if copied is not None and own is not None and any(copied[key] != own[key] for key in _OF_DATA):
+            raise UrlError(f"{SETTING}: {below} has a run on other data; choose another folder of the bucket")
         num_steps, num_here = (0 if content is None else content["step"] for content in (copied, own))
         if num_steps > num_here:
             raise UrlError(
                 f"{SETTING}: {below} has a later checkpoint, of step {num_steps}, than {here}, of step {num_here}; "
                 f"move {run} away, and the same command with --run_dir {run} brings the copy back"
             )
-        if copied is not None and own is not None:
-            for key in _OF_DATA:
-                if copied.get(key) != own.get(key):
-                    raise UrlError(f"{SETTING}: {below} has a run on other data; choose another folder of the bucket")
 
 
 def _checkpoint(run: Path) -> dict[str, Any] | None:
