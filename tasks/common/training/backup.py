@@ -171,7 +171,7 @@ def _check_newest(url: str, run: Path, inner: str) -> None:
         if copied is None and (there / LAST).is_file():
             text = f"{SETTING}: {below}: the checkpoint is damaged, and is replaced by the next one"
             warnings.warn(text, stacklevel=2)
-        if copied is not None and own is not None and any(copied[key] != own[key] for key in _OF_DATA):
+        if copied is not None and own is not None and any(copied.get(key) != own.get(key) for key in _OF_DATA):
             raise UrlError(f"{SETTING}: {below} has a run on other data; choose another folder of the bucket")
         num_steps, num_here = (0 if content is None else content["step"] for content in (copied, own))
         if num_steps > num_here:
