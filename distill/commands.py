@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -97,15 +98,16 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
             _run_folder(task_name, student.config, settings, options, world) if world.is_main else Path()
         )
         how_to_resume = f"continue with: python -m distill --resume {shlex.quote(str(run))}"
+        backups = _backups(run, config.loop.backup)
         alone = only_process(run, "--resume") if world.is_main else nullcontext()
         with explain_full_disk(run, lambda: how_to_resume), alone:
-            if world.is_main and config.loop.backup is not None:
-                Backup(run, config.loop.backup).copy()
-            runs = [_train(student, run / DISTILLED_RUN, world, distillation)]
+            if world.is_main and run in backups:
+                backups[run].copy()
+            runs = [_train(student, run / DISTILLED_RUN, world, backups, distillation)]
             if world.is_main:
                 ensemble.close()
             if baseline is not None:
-                runs.append(_train(baseline, run / BASELINE_RUN, world))
+                runs.append(_train(baseline, run / BASELINE_RUN, world, backups))
     except InterruptedRunError as stop:
         if world.is_main:
             print(f"{stop}; {how_to_resume}", file=sys.stderr)
@@ -121,9 +123,9 @@ def _distill(task_name: str, arguments: Arguments, world: World) -> int:
         print(f"look at {pictures}; the student: {evaluate}", file=sys.stderr)
     else:
         print(f"{NOT_HELD_OUT}; {run / DISTILLED_RUN} is not compared with its teachers", file=sys.stderr)
-    if config.loop.backup is not None:
-        for folder in (*runs, run):
-            Backup(folder, _place(config.loop.backup, run, folder)).finish()
+    for folder in (*runs, run):
+        if folder in backups:
+            backups[folder].finish()
     return 0
 
 
@@ -281,20 +283,28 @@ def _as_saved(content: dict[str, Any], run: Path) -> dict[str, Any]:
     return content
 
 
-def _train(task: Task[Any], run: Path, world: World, objective: Objective | None = None) -> Path:
+def _backups(run: Path, url: str | None) -> dict[Path, Backup]:
+    """What copies the run's folder and those of its trainings to a bucket, by folder; empty without a URL."""
+    if url is None:
+        return {}
+    inner = {run / name: f"{url.rstrip('/')}/{name}" for name in (DISTILLED_RUN, BASELINE_RUN)}
+    return {folder: Backup(folder, place) for folder, place in {run: url, **inner}.items()}
+
+
+def _train(
+    task: Task[Any],
+    run: Path,
+    world: World,
+    backups: Mapping[Path, Backup],
+    objective: Objective | None = None,
+) -> Path:
     """Train into a run folder, unless that is finished; returns the folder."""
     if world.is_main:
         print(f"{task.config.backbone.name}, {run.name}: {run}", file=sys.stderr)
         if not checkpoint.exists(run):  # new, or killed before or after its settings were written
             new_run(task, str(run), restarted=run if run.is_dir() else None)
-    url = task.config.loop.backup
-    fit_or_resume(task, run, world, objective, [] if url is None else [Backup(run, _place(url, run.parent, run))])
+    fit_or_resume(task, run, world, objective, [backups[run]] if run in backups else [])
     return run
-
-
-def _place(url: str, run: Path, folder: Path) -> str:
-    """Where the run, or a folder in it, is in the run's copy."""
-    return "/".join([url.rstrip("/"), *folder.relative_to(run).parts])
 
 
 def _print_cache_use(ensemble: TeacherEnsemble) -> None:

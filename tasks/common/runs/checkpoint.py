@@ -46,12 +46,8 @@ def exists(run: Path) -> bool:
     return (run / LAST).is_file() or (run / PREVIOUS).is_file()
 
 
-def load_last(run: Path, task_name: str | None = None) -> dict[str, Any]:
+def load_last(run: Path, task_name: str) -> dict[str, Any]:
     """The newest intact checkpoint.
-
-    Args:
-        run: its folder.
-        task_name: see `load_checkpoint`.
 
     Raises:
         ValueError: if there is none, or it belongs to another task.

@@ -87,9 +87,8 @@ class Backup(Callback):
 def check_place(url: str, options: Mapping[str, Any]) -> None:
     """Raise a ValueError unless this is a folder in a bucket that is there, and a flag names the run's folder here."""
     in_bucket = url.partition("://")[2].strip("/").partition("/")[2]
-    if not (is_bucket(url) and in_bucket) or url.lower().startswith(
-        "hdfs://"
-    ):  # which does not replace files as a whole
+    is_atomic = not url.lower().startswith("hdfs:")  # buckets replace a file as a whole
+    if not (is_bucket(url) and in_bucket and is_atomic):
         raise ValueError(f"{SETTING}: {url}: expected a folder in a bucket, such as s3://BUCKET/RUN, not of HDFS")
     check_no_password(url, SETTING)
     if not (options["run_dir"] or options["resume"]):
@@ -227,7 +226,7 @@ def _copy_there(path: Path, url: str) -> None:
     try:
         with url_faults(url, path.parent):
             bucket, folder = open_bucket(url)
-            bucket.put_file(str(path), f"{folder}/{path.name}")  # buckets replace a file as a whole
+            bucket.put_file(str(path), f"{folder}/{path.name}")
     except UrlError as error:
         raise _with_setting(error, url) from error
 
